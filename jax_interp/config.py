@@ -1,0 +1,100 @@
+"""Frozen descriptions of every network, their published presets, and a strict JSON round trip."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from jax_interp.errors import CheckpointError
+
+ConfigT = TypeVar("ConfigT")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiTConfig:
+    """The diffusion transformer. Sizes are those of `Cosmos-Predict1-7B-WorldInterpolator`."""
+
+    width: int = 4096
+    num_heads: int = 32
+    head_width: int = 128
+    num_blocks: int = 28
+    mlp_width: int = 16384
+    text_width: int = 1024
+    adaln_rank: int = 256
+    latent_channels: int = 16
+    patch_size: int = 2
+    grid: tuple[int, int, int] = (128, 120, 120)
+    """Largest (T, H, W) in patches that the learned positions cover."""
+    rotary_ratio: tuple[float, float, float] = (2.0, 1.0, 1.0)
+    """Extrapolation ratio of the rotary base along (T, H, W)."""
+
+    @property
+    def input_channels(self) -> int:
+        """Latent channels, the condition mask and the padding mask."""
+        return self.latent_channels + 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerConfig:
+    """The causal video tokenizer. Sizes are those of `Cosmos-Tokenize1-CV8x8x8-720p`."""
+
+    channels: int = 128
+    channel_multipliers: tuple[int, ...] = (2, 4, 4)
+    num_res_blocks: int = 2
+    """Residual blocks a level in the encoder; the decoder has one more."""
+    latent_channels: int = 16
+    patch_size: int = 4
+    resampled_encoder_levels: tuple[int, ...] = (0,)
+    """Encoder levels that halve space and time."""
+    resampled_decoder_levels: tuple[int, ...] = (1,)
+    """Decoder levels that double space and time."""
+    latent_chunk: int = 16
+    """Latent frames for which the checkpoint holds a mean and a deviation."""
+
+    @property
+    def compression(self) -> int:
+        """Pixels a latent cell spans along each of time, height and width."""
+        return self.patch_size * 2 ** len(self.resampled_encoder_levels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class T5Config:
+    """The encoder half of T5. Sizes are those of `google-t5/t5-11b`."""
+
+    vocab_size: int = 32128
+    width: int = 1024
+    num_layers: int = 24
+    num_heads: int = 128
+    head_width: int = 128
+    mlp_width: int = 65536
+    num_buckets: int = 32
+    max_distance: int = 128
+
+
+NetworkConfig = DiTConfig | TokenizerConfig | T5Config
+
+DIT_7B = DiTConfig()
+DIT_14B = DiTConfig(width=5120, num_heads=40, num_blocks=36, mlp_width=20480)
+CV8X8X8_720P = TokenizerConfig()
+T5_11B = T5Config()
+
+
+def to_json(config: NetworkConfig) -> dict[str, Any]:
+    """The fields of `config` as JSON values."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def from_json(kind: type[ConfigT], values: dict[str, Any], source: str) -> ConfigT:
+    """Build `kind` from the output of `to_json`.
+
+    Raises:
+        CheckpointError: a field is unknown or missing; names every one and `source`.
+    """
+    fields = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    unknown, missing = sorted(values.keys() - fields), sorted(fields - values.keys())
+    if unknown or missing:
+        raise CheckpointError(
+            f"{source}: not a {kind.__name__} of this version (unknown: {unknown or 'none'}, missing: {missing or 'none'});"
+            " convert the checkpoint again"
+        )
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})

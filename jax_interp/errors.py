@@ -1,0 +1,31 @@
+"""Errors that a user can mend. The command line prints their message and exits with `exit_code`; no traceback."""
+
+
+class JaxInterpError(Exception):
+    """Something outside the program is wrong; the message names it, says what was expected and what to do."""
+
+    exit_code = 1
+
+
+class UsageError(JaxInterpError, ValueError):
+    """An argument or flag has a value that cannot work."""
+
+    exit_code = 2
+
+
+class CheckpointError(JaxInterpError):
+    """A checkpoint (PyTorch archive or converted folder) is missing, damaged or not what it should be."""
+
+    exit_code = 3
+
+
+class MediaError(JaxInterpError):
+    """A video, picture or folder of frames cannot be read or written."""
+
+    exit_code = 4
+
+
+class DownloadError(JaxInterpError):
+    """A file cannot be fetched from the hub."""
+
+    exit_code = 5

@@ -1,0 +1,73 @@
+"""Parameter trees in and out of NNX modules: pure nested dicts outside, modules only inside a jitted function."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, Generic, TypeVar
+
+import jax
+from flax import nnx
+
+from jax_interp.types import Params
+
+ModuleT = TypeVar("ModuleT", bound=nnx.Module)
+
+
+class Network(Generic[ModuleT]):
+    """A module's structure without its arrays: abstract parameters out, a bound module back.
+
+    ```python
+    network = Network(lambda rngs: DiT(config, dtype=jnp.bfloat16, rngs=rngs))
+    network.abstract            # nested dict of jax.ShapeDtypeStruct
+    jax.jit(lambda params, x: network.bind(params)(x))
+    ```
+    """
+
+    def __init__(self, build: Callable[[nnx.Rngs], ModuleT]):
+        self._build = build
+        self._graphdef, state = nnx.split(nnx.eval_shape(lambda: build(nnx.Rngs(0))))
+        self.abstract: Params = nnx.to_pure_dict(state)
+
+    def random_params(self, seed: int = 0) -> Params:
+        """Freshly initialised parameters."""
+        _, state = nnx.split(self._build(nnx.Rngs(seed)))
+        return nnx.to_pure_dict(state)
+
+    def bind(self, params: Params) -> ModuleT:
+        """The module with `params` in it; `params` must have exactly the paths of `abstract`."""
+        check_complete(params, self.abstract)
+        return nnx.merge(self._graphdef, params)
+
+
+def flatten(tree: Params, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Walk a nested dict in order as ("path/of/leaf", leaf)."""
+    for name, value in tree.items():
+        path = f"{prefix}{name}"
+        if isinstance(value, dict):
+            yield from flatten(value, f"{path}/")
+        else:
+            yield path, value
+
+
+def unflatten(leaves: dict[str, Any]) -> dict[str, Any]:
+    """Inverse of `flatten`."""
+    tree: dict[str, Any] = {}
+    for path, leaf in leaves.items():
+        *parents, name = path.split("/")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[name] = leaf
+    return tree
+
+
+def check_complete(params: Params, abstract: Params) -> None:
+    """Raise `ValueError` naming every path or shape of `params` that differs from `abstract`.
+
+    NNX fills a module from an incomplete tree without a word, so this runs before every merge.
+    """
+    have = {path: jax.numpy.shape(leaf) for path, leaf in flatten(params)}
+    want = {path: tuple(leaf.shape) for path, leaf in flatten(abstract)}
+    faults = [f"missing {path}" for path in want.keys() - have.keys()]
+    faults += [f"unknown {path}" for path in have.keys() - want.keys()]
+    faults += [f"{p}: shape {have[p]}, expected {want[p]}" for p in have.keys() & want.keys() if have[p] != want[p]]
+    if faults:
+        raise ValueError("parameters do not fit the network: " + "; ".join(sorted(faults)))

@@ -1,0 +1,28 @@
+"""Axis letters and array aliases, defined once.
+
+| letter | axis | letter | axis |
+|---|---|---|---|
+| `B` | batch (pairs, or pairs times guidance branches) | `L` | video tokens, `T * H/2 * W/2` |
+| `T` | latent frames | `S` | text tokens |
+| `H` `W` | latent height and width (pixels / 8) | `D` | network width |
+| `C` | latent channels | `N` | attention heads |
+| `F` | pixel frames | `K` | width of one head |
+| `Y` `X` | pixel height and width | | |
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal, TypeAlias
+
+from jax import Array
+from jaxtyping import Float, UInt8
+
+Params: TypeAlias = Mapping[str, Any]
+"""A nested dict of arrays (or of `jax.ShapeDtypeStruct`): what crosses every boundary instead of a module."""
+
+Precision: TypeAlias = Literal["bfloat16", "float32"]
+"""The dtype a network computes in; also the accuracy of the rotary tables."""
+
+Latents: TypeAlias = Float[Array, "B T H W C"]
+Tokens: TypeAlias = Float[Array, "B L D"]
+Text: TypeAlias = Float[Array, "B S D"]
+Frames: TypeAlias = UInt8[Array, "F Y X 3"]

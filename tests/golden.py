@@ -1,0 +1,41 @@
+"""The outputs of the upstream classes under tests/data/golden (its README says what each holds)."""
+
+import json
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).parent / "data" / "golden"
+CHECKPOINTS = ROOT / "checkpoints"
+CLIP = ROOT / "inputs" / "clip.mp4"
+
+
+@cache
+def manifest() -> dict:
+    return json.loads((ROOT / "manifest.json").read_text())
+
+
+def load(name: str) -> dict[str, np.ndarray]:
+    """All arrays of `golden/<name>.npz`."""
+    with np.load(ROOT / "golden" / f"{name}.npz") as arrays:
+        return dict(arrays)
+
+
+def channels_last(x: np.ndarray) -> np.ndarray:
+    """Upstream's [B, C, T, H, W] as our [B, T, H, W, C]."""
+    return np.moveaxis(x, 1, -1)
+
+
+def relative_l2(ours, theirs) -> float:
+    """|ours - theirs| / |theirs| in float64; NaN compares as infinitely wrong."""
+    ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
+    assert ours.shape == theirs.shape, f"{ours.shape} against {theirs.shape}"
+    error = float(np.linalg.norm(ours - theirs) / np.linalg.norm(theirs))
+    return error if np.isfinite(error) else np.inf
+
+
+def psnr(ours, theirs) -> float:
+    """Peak signal-to-noise ratio of uint8 frames in dB."""
+    error = np.mean((np.asarray(ours, np.float64) - np.asarray(theirs, np.float64)) ** 2)
+    return float(10 * np.log10(255**2 / error)) if error else np.inf
