@@ -19,3 +19,26 @@ keep = Op("keep", lambda x: x, lambda x: x)
 
 transpose = Op("transpose", lambda x: x.T, lambda x: x.T)
 """Linear weight: [out, in] <-> [in, out]."""
+
+spatial_conv = Op(
+    "spatial_conv", lambda x: x.squeeze(2).transpose(2, 3, 1, 0), lambda x: x.transpose(3, 2, 0, 1)[:, :, None]
+)
+"""3D convolution over height and width alone: [out, in, 1, h, w] <-> [h, w, in, out]."""
+
+temporal_conv = Op(
+    "temporal_conv", lambda x: x.squeeze(4).transpose(2, 3, 1, 0), lambda x: x.transpose(3, 2, 0, 1)[..., None]
+)
+"""3D convolution over time alone: [out, in, t, 1, 1] <-> [t, 1, in, out]."""
+
+pointwise_conv = Op("pointwise_conv", lambda x: x.squeeze((2, 3, 4)).T, lambda x: x.T[:, :, None, None, None])
+"""1×1×1 convolution: [out, in, 1, 1, 1] <-> [in, out]."""
+
+channel_vector = Op("channel_vector", lambda x: x.reshape(-1), lambda x: x)
+"""One value per channel, whatever axes of size one surround it: -> [channels]."""
+
+channel_table = Op("channel_table", lambda x: _two_axes(x.squeeze()), lambda x: x)
+"""Values per channel and frame, flat (then of 16 channels) or among axes of size one: -> [channels, frames]."""
+
+
+def _two_axes(x: np.ndarray) -> np.ndarray:
+    return x if x.ndim == 2 else x.reshape(16, -1)

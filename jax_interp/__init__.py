@@ -1,0 +1,59 @@
+"""Generative video frame interpolation in JAX: the public surface.
+
+`Interpolator` runs the pipeline. Names are imported when first used, so that `import jax_interp` costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from jax_interp._version import __version__
+
+if TYPE_CHECKING:
+    from jax_interp.config import CV8X8X8_720P, DIT_7B, DIT_14B, T5_11B, DiTConfig, T5Config, TokenizerConfig
+    from jax_interp.errors import JaxInterpError
+    from jax_interp.pipeline.interpolator import InterpolatedPair, Interpolation, Interpolator
+    from jax_interp.pipeline.prompts import DEFAULT_NEGATIVE_PROMPT
+    from jax_interp.pipeline.settings import InterpolationSettings
+
+_HOME = {
+    "Interpolator": "jax_interp.pipeline.interpolator",
+    "Interpolation": "jax_interp.pipeline.interpolator",
+    "InterpolatedPair": "jax_interp.pipeline.interpolator",
+    "InterpolationSettings": "jax_interp.pipeline.settings",
+    "DEFAULT_NEGATIVE_PROMPT": "jax_interp.pipeline.prompts",
+    "JaxInterpError": "jax_interp.errors",
+    "DiTConfig": "jax_interp.config",
+    "TokenizerConfig": "jax_interp.config",
+    "T5Config": "jax_interp.config",
+    "DIT_7B": "jax_interp.config",
+    "DIT_14B": "jax_interp.config",
+    "CV8X8X8_720P": "jax_interp.config",
+    "T5_11B": "jax_interp.config",
+}
+
+__all__ = [
+    "CV8X8X8_720P",
+    "DEFAULT_NEGATIVE_PROMPT",
+    "DIT_7B",
+    "DIT_14B",
+    "T5_11B",
+    "DiTConfig",
+    "InterpolatedPair",
+    "Interpolation",
+    "InterpolationSettings",
+    "Interpolator",
+    "JaxInterpError",
+    "T5Config",
+    "TokenizerConfig",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'jax_interp' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

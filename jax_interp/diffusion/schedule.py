@@ -1,0 +1,22 @@
+"""Noise levels of a sampling run."""
+
+import numpy as np
+from jaxtyping import Float
+
+from jax_interp.errors import UsageError
+
+SIGMA_MAX = 80.0
+SIGMA_MIN = 0.002
+RHO = 7.0
+
+
+def sigmas(num_steps: int) -> Float[np.ndarray, " steps_plus_1"]:
+    """Noise levels from 80 to 0.002 in latent standard deviations times 2 (`SIGMA_DATA` is 0.5), float64.
+
+    Karras et al. (2022), equation 5, with the last level at sigma_min instead of 0.
+    """
+    if num_steps < 1:
+        raise UsageError(f"--num-steps is {num_steps}; expected 1 or more (35 is usual)")
+    ramp = np.arange(num_steps + 1, dtype=np.float64) / num_steps
+    low, high = SIGMA_MIN ** (1 / RHO), SIGMA_MAX ** (1 / RHO)
+    return (high + ramp * (low - high)) ** RHO

@@ -1,0 +1,220 @@
+"""The diffusion transformer of Cosmos-Predict1 (upstream `VideoExtendGeneralDIT`), 7B and 14B by configuration.
+
+Computes in the dtype of its parameters; norms, softmax, rotary and GELU are float32 inside and round once.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from jax_interp.config import DiTConfig
+from jax_interp.nn.attention import attention
+from jax_interp.nn.embeddings import AxisPositions, sinusoid
+from jax_interp.nn.norms import RMSNorm, layer_norm
+from jax_interp.nn.rotary import apply_rotary
+from jax_interp.types import Latents, Text, Tokens
+
+
+def identity(x: Any) -> Any:
+    """The default of `fetch` and `constrain`: everything already is where it should be."""
+    return x
+
+
+class BlockInputs(NamedTuple):
+    """What every block reads beside the residual stream."""
+
+    embedding: Float[Array, "B D"]
+    """Noise-level embedding, already through its activation."""
+    adaln_lora: Float[Array, "B three_D"]
+    positions: Float[Array, "L D"]
+    angles: Float[Array, "L half_K"]
+    text: Text
+
+
+class Linear(nnx.Linear):
+    """A linear without bias, as all of this network's are."""
+
+    def __init__(self, inputs: int, outputs: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        super().__init__(inputs, outputs, use_bias=False, dtype=dtype, param_dtype=dtype, rngs=rngs)
+
+
+class Modulation(nnx.Module):
+    """Low-rank map from the noise-level embedding to `parts` vectors of width D (AdaLN-LoRA)."""
+
+    def __init__(self, config: DiTConfig, parts: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.parts = parts
+        self.down = Linear(config.width, config.adaln_rank, dtype=dtype, rngs=rngs)
+        self.up = Linear(config.adaln_rank, parts * config.width, dtype=dtype, rngs=rngs)
+
+    def __call__(self, inputs: BlockInputs) -> list[Float[Array, "B 1 D"]]:
+        """Shift, scale and (with three parts) gate."""
+        raw = self.up(self.down(inputs.embedding))
+        return jnp.split((raw + inputs.adaln_lora[:, : raw.shape[-1]])[:, None], self.parts, axis=-1)
+
+
+class Attention(nnx.Module):
+    """Multi-head attention with RMS-normalised queries and keys; keys and values come from `context`."""
+
+    def __init__(self, config: DiTConfig, context_width: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        linear = partial(Linear, dtype=dtype, rngs=rngs)
+        inner = config.num_heads * config.head_width
+        self.head_width = config.head_width
+        self.query = linear(config.width, inner)
+        self.key = linear(context_width, inner)
+        self.value = linear(context_width, inner)
+        self.out = linear(inner, config.width)
+        self.query_norm = RMSNorm(config.head_width, dtype=dtype, rngs=rngs)
+        self.key_norm = RMSNorm(config.head_width, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: Tokens, context: Text, angles: Float[Array, "L half_K"] | None = None) -> Tokens:
+        q, k, v = (
+            projected.reshape(*projected.shape[:-1], -1, self.head_width)
+            for projected in (self.query(x), self.key(context), self.value(context))
+        )
+        q, k = self.query_norm(q), self.key_norm(k)
+        if angles is not None:
+            q, k = apply_rotary(q, angles), apply_rotary(k, angles)
+        return self.out(attention(q, k, v).reshape(*x.shape[:-1], -1))
+
+
+class MLP(nnx.Module):
+    """Linear, exact GELU, linear."""
+
+    def __init__(self, config: DiTConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.up = Linear(config.width, config.mlp_width, dtype=dtype, rngs=rngs)
+        self.down = Linear(config.mlp_width, config.width, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: Tokens) -> Tokens:
+        hidden = self.up(x)
+        return self.down(jax.nn.gelu(hidden.astype(jnp.float32), approximate=False).astype(hidden.dtype))
+
+
+class Block(nnx.Module):
+    """Self-attention, cross-attention to the text, MLP; each modulated before and gated after."""
+
+    def __init__(self, config: DiTConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.self_attention = Attention(config, config.width, dtype=dtype, rngs=rngs)
+        self.self_modulation = Modulation(config, 3, dtype=dtype, rngs=rngs)
+        self.cross_attention = Attention(config, config.text_width, dtype=dtype, rngs=rngs)
+        self.cross_modulation = Modulation(config, 3, dtype=dtype, rngs=rngs)
+        self.mlp = MLP(config, dtype=dtype, rngs=rngs)
+        self.mlp_modulation = Modulation(config, 3, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: Tokens, inputs: BlockInputs) -> Tokens:
+        x = x + inputs.positions
+        shift, scale, gate = self.self_modulation(inputs)
+        h = _modulate(x, shift, scale)
+        x = x + gate * self.self_attention(h, h, inputs.angles)
+        shift, scale, gate = self.cross_modulation(inputs)
+        x = x + gate * self.cross_attention(_modulate(x, shift, scale), inputs.text)
+        shift, scale, gate = self.mlp_modulation(inputs)
+        return x + gate * self.mlp(_modulate(x, shift, scale))
+
+
+class DiT(nnx.Module):
+    """Predicts the preconditioned network output for noisy latents.
+
+    A forward is `embed`, every block of the stack in turn, `project`; a runtime that streams the blocks through a
+    device calls these itself.
+    """
+
+    def __init__(self, config: DiTConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        linear = partial(Linear, dtype=dtype, rngs=rngs)
+        patch_area = config.patch_size**2
+        self.config = config
+        self.patch_embedding = linear(config.input_channels * patch_area, config.width)
+        self.positions = AxisPositions(config.grid, config.width, dtype=dtype, rngs=rngs)
+        self.time_in = linear(config.width, config.width)
+        self.time_out = linear(config.width, 3 * config.width)
+        self.time_norm = RMSNorm(config.width, dtype=dtype, rngs=rngs)
+        make_block = nnx.vmap(lambda keys: Block(config, dtype=dtype, rngs=keys), in_axes=0, out_axes=0)
+        self.blocks = make_block(rngs.split(config.num_blocks))
+        self.final_modulation = Modulation(config, 2, dtype=dtype, rngs=rngs)
+        self.final_linear = linear(config.width, config.latent_channels * patch_area)
+
+    def __call__(
+        self,
+        x: Latents,
+        c_noise: Float[Array, " B"],
+        text: Text,
+        mask: Float[Array, "B T H W 1"],
+        padding_mask: Float[Array, "B T H W 1"],
+        angles: Float[Array, "L half_K"],
+        *,
+        fetch: Callable[[Any], Any] = identity,
+        constrain: Callable[[Tokens], Tokens] = identity,
+    ) -> Latents:
+        """The network F of Karras et al. (2022) for scaled latents `x` (`c_in` times the noisy state).
+
+        `c_noise` is ln(sigma)/4. `mask` is 1 on conditioned latent frames, `padding_mask` 1 on padded cells.
+        `angles` come from `nn.rotary.rotary_angles` for the patch grid. `fetch` receives the parameters of one block
+        before it runs; `constrain` receives the residual stream after each block.
+        """
+        tokens, inputs = self.embed(x, c_noise, text, mask, padding_mask, angles)
+        structure, stacked = nnx.split(self.blocks)
+
+        def run_block(tokens: Tokens, block_params: Any) -> tuple[Tokens, None]:
+            block: Block = nnx.merge(structure, fetch(block_params))
+            return constrain(block(tokens, inputs)), None
+
+        tokens, _ = jax.lax.scan(run_block, constrain(tokens), stacked)
+        return self.project(tokens, inputs, x.shape)
+
+    def embed(
+        self,
+        x: Latents,
+        c_noise: Float[Array, " B"],
+        text: Text,
+        mask: Float[Array, "B T H W 1"],
+        padding_mask: Float[Array, "B T H W 1"],
+        angles: Float[Array, "L half_K"],
+    ) -> tuple[Tokens, BlockInputs]:
+        """The residual stream's start and what all blocks share."""
+        dtype = self.patch_embedding.kernel[...].dtype
+        grid = patch_grid(x.shape, self.config.patch_size)
+        channels = jnp.concatenate([x.astype(dtype), mask.astype(dtype), padding_mask.astype(dtype)], axis=-1)
+        tokens = self.patch_embedding(patchify(channels, self.config.patch_size))
+        waves = sinusoid(c_noise, self.config.width).astype(dtype)
+        # parity: upstream's embedding is the sinusoid itself; the two linears only make the vector added to every AdaLN.
+        adaln_lora = self.time_out(_silu(self.time_in(waves)))
+        embedding = _silu(self.time_norm(waves))
+        return tokens, BlockInputs(embedding, adaln_lora, self.positions(grid), angles, text.astype(dtype))
+
+    def project(self, tokens: Tokens, inputs: BlockInputs, shape: tuple[int, ...]) -> Latents:
+        """The residual stream back to latents of `shape` ([B, T, H, W, C])."""
+        shift, scale = self.final_modulation(inputs)
+        patches = self.final_linear(_modulate(tokens, shift, scale))
+        return unpatchify(patches, patch_grid(shape, self.config.patch_size), self.config.patch_size)
+
+
+def patch_grid(shape: tuple[int, ...], patch_size: int) -> tuple[int, int, int]:
+    """(T, H, W) in patches of latents of `shape` [B, T, H, W, C]."""
+    return shape[1], shape[2] // patch_size, shape[3] // patch_size
+
+
+def patchify(x: Latents, size: int) -> Float[Array, "B L P"]:
+    """Non-overlapping `size`×`size` patches as tokens; features in the order (channel, row, column)."""
+    batch, frames, height, width, channels = x.shape
+    x = x.reshape(batch, frames, height // size, size, width // size, size, channels)
+    return x.transpose(0, 1, 2, 4, 6, 3, 5).reshape(batch, -1, channels * size * size)
+
+
+def unpatchify(x: Float[Array, "B L P"], grid: tuple[int, int, int], size: int) -> Latents:
+    """Tokens back to latents; features in the order (row, column, channel)."""
+    frames, rows, columns = grid
+    x = x.reshape(x.shape[0], frames, rows, columns, size, size, -1)
+    x = x.transpose(0, 1, 2, 4, 3, 5, 6)
+    return x.reshape(x.shape[0], frames, rows * size, columns * size, -1)
+
+
+def _modulate(x: Tokens, shift: Float[Array, "B 1 D"], scale: Float[Array, "B 1 D"]) -> Tokens:
+    return layer_norm(x) * (1 + scale) + shift
+
+
+def _silu(x: Array) -> Array:
+    return jax.nn.silu(x.astype(jnp.float32)).astype(x.dtype)

@@ -1,0 +1,142 @@
+"""The encoder half of T5 (Raffel et al., 2020), which turns a prompt into what the diffusion transformer attends to.
+
+Computes in the dtype of its parameters; norms, scores and softmax are float32 inside and round once.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from jax_interp.config import T5Config
+from jax_interp.nn.norms import RMSNorm
+from jax_interp.types import Text
+
+Bias = Float[Array, "B N S S"]
+"""What is added to the attention scores: learned relative positions, and a huge negative number on padding."""
+
+
+class T5Attention(nnx.Module):
+    """Multi-head self-attention whose scores are not divided by √K: T5's initialisation makes up for it."""
+
+    def __init__(self, config: T5Config, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        inner = config.num_heads * config.head_width
+        self.head_width = config.head_width
+        self.query = _linear(config.width, inner, (config.width * config.head_width) ** -0.5, dtype, rngs)
+        self.key = _linear(config.width, inner, config.width**-0.5, dtype, rngs)
+        self.value = _linear(config.width, inner, config.width**-0.5, dtype, rngs)
+        self.out = _linear(inner, config.width, inner**-0.5, dtype, rngs)
+
+    def __call__(self, x: Text, bias: Bias) -> Text:
+        q, k, v = (
+            linear(x).reshape(*x.shape[:-1], -1, self.head_width) for linear in (self.query, self.key, self.value)
+        )
+        scores = jnp.einsum("bqnk,bsnk->bnqs", q, k, preferred_element_type=jnp.float32) + bias
+        weights = jax.nn.softmax(scores, axis=-1).astype(x.dtype)
+        return self.out(jnp.einsum("bnqs,bsnk->bqnk", weights, v).reshape(*x.shape[:-1], -1))
+
+
+class T5MLP(nnx.Module):
+    """Linear, ReLU, linear."""
+
+    def __init__(self, config: T5Config, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.up = _linear(config.width, config.mlp_width, config.width**-0.5, dtype, rngs)
+        self.down = _linear(config.mlp_width, config.width, config.mlp_width**-0.5, dtype, rngs)
+
+    def __call__(self, x: Text) -> Text:
+        return self.down(jax.nn.relu(self.up(x)))
+
+
+class T5Block(nnx.Module):
+    """Attention, then MLP; each reads the normalised residual stream and adds to it."""
+
+    def __init__(self, config: T5Config, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.attention_norm = RMSNorm(config.width, dtype=dtype, rngs=rngs)
+        self.attention = T5Attention(config, dtype=dtype, rngs=rngs)
+        self.mlp_norm = RMSNorm(config.width, dtype=dtype, rngs=rngs)
+        self.mlp = T5MLP(config, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: Text, bias: Bias) -> Text:
+        x = x + self.attention(self.attention_norm(x), bias)
+        return x + self.mlp(self.mlp_norm(x))
+
+
+class T5Encoder(nnx.Module):
+    """Token ids to one vector a token.
+
+    A forward is `embed`, every block of the stack in turn, `finish`; a runtime that streams the blocks through a
+    device calls these itself.
+    """
+
+    def __init__(self, config: T5Config, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.config = config
+        normal = nnx.initializers.normal
+        self.embedding = nnx.Param(normal(1.0)(rngs.params(), (config.vocab_size, config.width), dtype))
+        self.relative_bias = nnx.Param(
+            normal(config.width**-0.5)(rngs.params(), (config.num_buckets, config.num_heads), dtype)
+        )
+        make_block = nnx.vmap(lambda keys: T5Block(config, dtype=dtype, rngs=keys), in_axes=0, out_axes=0)
+        self.blocks = make_block(rngs.split(config.num_layers))
+        self.final_norm = RMSNorm(config.width, dtype=dtype, rngs=rngs)
+
+    def __call__(
+        self, ids: Int[Array, "B S"], mask: Int[Array, "B S"], *, fetch: Callable[[Any], Any] = lambda params: params
+    ) -> Text:
+        """Encode `ids`, of which those where `mask` is 0 are padding that no token attends to.
+
+        Rows of padding come out as finite leftovers. Ids beyond the vocabulary are the caller's to refuse.
+        `fetch` receives the parameters of one block before it runs.
+        """
+        x, bias = self.embed(ids, mask)
+        structure, stacked = nnx.split(self.blocks)
+
+        def run_block(x: Text, block_params: Any) -> tuple[Text, None]:
+            block: T5Block = nnx.merge(structure, fetch(block_params))
+            return block(x, bias), None
+
+        x, _ = jax.lax.scan(run_block, x, stacked)
+        return self.finish(x)
+
+    def embed(self, ids: Int[Array, "B S"], mask: Int[Array, "B S"]) -> tuple[Text, Bias]:
+        """The residual stream's start, and the float32 bias that all blocks share."""
+        table = self.relative_bias[...].astype(jnp.float32)
+        length = ids.shape[-1]
+        by_offset = table[self._buckets(length)]
+        offsets = jnp.arange(length)[None, :] - jnp.arange(length)[:, None]
+        positions = by_offset[offsets + length - 1].transpose(2, 0, 1)
+        visible = (mask != 0)[:, None, None, :]
+        return self.embedding[...][ids], jnp.where(visible, positions, jnp.finfo(jnp.float32).min)
+
+    def finish(self, x: Text) -> Text:
+        """The residual stream after the last block to the encoder's output."""
+        return self.final_norm(x)
+
+    def _buckets(self, length: int) -> np.ndarray:
+        offsets = np.arange(1 - length, length)
+        return relative_buckets(offsets, num_buckets=self.config.num_buckets, max_distance=self.config.max_distance)
+
+
+def relative_buckets(offsets: np.ndarray, *, num_buckets: int, max_distance: int) -> np.ndarray:
+    """Bucket of each `key position - query position`.
+
+    Half of the buckets are for keys behind the query. Of each half, one half holds single distances and the other ever
+    wider ranges, spaced evenly in the logarithm; distances from `max_distance` on share the last bucket.
+    Source: Raffel et al. (2020), section 2.1.
+    """
+    per_side = num_buckets // 2
+    exact = per_side // 2
+    distance = np.abs(offsets)
+    # parity: float32, as upstream: a distance on the border of two ranges goes where rounding puts it.
+    octaves = np.log(np.maximum(distance, 1).astype(np.float32) / np.float32(exact))
+    steps = octaves / np.float32(np.log(max_distance / exact)) * np.float32(per_side - exact)
+    wide = np.minimum(exact + steps.astype(np.int32), per_side - 1)
+    return np.where(distance < exact, distance, wide) + np.where(offsets > 0, per_side, 0)
+
+
+def _linear(inputs: int, outputs: int, deviation: float, dtype: jnp.dtype, rngs: nnx.Rngs) -> nnx.Linear:
+    init = nnx.initializers.normal(deviation)
+    return nnx.Linear(inputs, outputs, use_bias=False, param_dtype=dtype, kernel_init=init, rngs=rngs)

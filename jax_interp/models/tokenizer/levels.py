@@ -1,0 +1,69 @@
+"""The levels of the pyramid: residual blocks at one resolution, and the steps between resolutions."""
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array
+
+from jax_interp.models.tokenizer.layers import Features, Linear, ResidualBlock, SpatialConv, TemporalConv
+
+
+class Downsample(nnx.Module):
+    """Half the height and width, then half the frames (1 + 2n -> 1 + n): strided convolution plus average each time."""
+
+    def __init__(self, width: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.spatial = SpatialConv(width, width, stride=2, padding=(0, 1), dtype=dtype, rngs=rngs)
+        self.temporal = TemporalConv(width, width, stride=2, dtype=dtype, rngs=rngs)
+        self.mix = Linear(width, width, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: Features) -> Features:
+        batch, frames, rows, columns, width = x.shape
+        pool = _mean(x.reshape(batch, frames, rows // 2, 2, columns // 2, 2, width), (3, 5))
+        x = self.spatial(x) + pool
+        x = jnp.concatenate([x[:, :1], x], axis=1)
+        pool = _mean(x.reshape(batch, (frames + 1) // 2, 2, *x.shape[2:]), 2)
+        return self.mix(self.temporal(x) + pool)
+
+
+class Upsample(nnx.Module):
+    """Twice the frames (1 + n -> 1 + 2n), then twice the height and width: repetition, corrected by a convolution."""
+
+    def __init__(self, width: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.temporal = TemporalConv(width, width, dtype=dtype, rngs=rngs)
+        self.spatial = SpatialConv(width, width, dtype=dtype, rngs=rngs)
+        self.mix = Linear(width, width, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: Features) -> Features:
+        x = jnp.repeat(x, 2, axis=1)[:, 1:]
+        x = self.temporal(x) + x
+        x = jnp.repeat(jnp.repeat(x, 2, axis=2), 2, axis=3)
+        return self.mix(self.spatial(x) + x)
+
+
+class Level(nnx.Module):
+    """Residual blocks at one resolution, the first of which changes the width; then perhaps a step to the next one."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        num_blocks: int,
+        resample: type[Downsample] | type[Upsample] | None,
+        *,
+        dtype: jnp.dtype,
+        rngs: nnx.Rngs,
+    ):
+        self.num_blocks = num_blocks
+        for i in range(num_blocks):
+            setattr(self, f"block_{i}", ResidualBlock(outputs if i else inputs, outputs, dtype=dtype, rngs=rngs))
+        self.resamples = resample is not None
+        if resample is not None:
+            self.resample = resample(outputs, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: Features) -> Features:
+        for i in range(self.num_blocks):
+            x = getattr(self, f"block_{i}")(x)
+        return self.resample(x) if self.resamples else x
+
+
+def _mean(x: Array, axes: int | tuple[int, ...]) -> Array:
+    return x.astype(jnp.float32).mean(axes).astype(x.dtype)

@@ -1,0 +1,98 @@
+"""The tokenizer as the pipeline sees it: encoder, decoder and the statistics that whiten latents."""
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from jax_interp.config import TokenizerConfig
+from jax_interp.errors import UsageError
+from jax_interp.models.tokenizer.decoder import Decoder
+from jax_interp.models.tokenizer.encoder import PIXEL_CHANNELS, Encoder
+from jax_interp.types import Latents
+
+Pixels = Float[Array, "B F Y X 3"]
+
+
+class Statistic(nnx.Variable):
+    """A mean or deviation measured over training data; fixed."""
+
+
+class Statistics(nnx.Module):
+    """Mean and deviation of raw latents, per channel; clips have a pair for every latent frame as well."""
+
+    def __init__(self, config: TokenizerConfig, *, dtype: jnp.dtype):
+        table = (config.latent_channels, config.latent_chunk)
+        self.video_mean = Statistic(jnp.zeros(table, dtype))
+        self.video_std = Statistic(jnp.ones(table, dtype))
+        self.image_mean = Statistic(jnp.zeros(table[:1], dtype))
+        self.image_std = Statistic(jnp.ones(table[:1], dtype))
+
+    def of(self, frames: int, dtype: jnp.dtype) -> tuple[Float[Array, "T C"], Float[Array, "T C"]]:
+        """Mean and deviation of `frames` latent frames, as `dtype`: of a picture if there is one, else of a clip."""
+        if frames == 1:
+            return self.image_mean[...][None].astype(dtype), self.image_std[...][None].astype(dtype)
+        chunk = self.video_mean.shape[1]
+        if frames > chunk:
+            raise UsageError(f"a clip of {frames} latent frames has no statistics; this tokenizer has them for {chunk}")
+        mean, std = (table[...][:, :frames].T.astype(dtype) for table in (self.video_mean, self.video_std))
+        return mean, std
+
+
+class Tokenizer(nnx.Module):
+    """Causal autoencoder of videos and pictures (Cosmos-Tokenize1 CV8x8x8), in the dtype of its parameters.
+
+    Pixels are RGB in about [-1, 1]. A clip of 1 + 8n frames has 1 + n latent frames, at an eighth of its height and
+    width; a picture is a clip of one frame.
+    """
+
+    def __init__(self, config: TokenizerConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.config = config
+        self.dtype = dtype
+        self.encoder = Encoder(config, dtype=dtype, rngs=rngs)
+        self.decoder = Decoder(config, dtype=dtype, rngs=rngs)
+        self.stats = Statistics(config, dtype=dtype)
+
+    def encode(self, x: Pixels) -> Latents:
+        """Raw latents, as the encoder makes them, in the network's dtype.
+
+        Raises:
+            UsageError: the number of frames, the height or the width does not fit the compression.
+        """
+        check_pixels(x.shape, self.config.compression)
+        return self.encoder(x.astype(self.dtype))
+
+    def decode(self, z: Latents) -> Pixels:
+        """Pixels of raw latents, in the network's dtype; not clipped to [-1, 1]."""
+        return self.decoder(z.astype(self.dtype))
+
+    def encode_normalized(self, x: Pixels) -> Latents:
+        """Latents of zero mean and unit deviation over the training data, in the dtype of `x`.
+
+        One frame is whitened as a picture, more as a clip. Raises what `encode` raises, and `UsageError` for a clip
+        longer than the statistics.
+        """
+        z = self.encode(x).astype(x.dtype)
+        mean, std = self.stats.of(z.shape[1], x.dtype)
+        return (z - mean[:, None, None]) / std[:, None, None]
+
+    def decode_normalized(self, z: Latents) -> Pixels:
+        """Inverse of `encode_normalized`, in the dtype of `z`."""
+        # parity: undone in the dtype of the latents (float32 from the sampler) even when the network is bfloat16.
+        mean, std = self.stats.of(z.shape[1], z.dtype)
+        return self.decode(z * std[:, None, None] + mean[:, None, None]).astype(z.dtype)
+
+
+def check_pixels(shape: tuple[int, ...], compression: int) -> None:
+    """Raise `UsageError` naming everything about `shape` [B, F, Y, X, 3] that the tokenizer cannot take."""
+    if len(shape) != 5 or shape[-1] != PIXEL_CHANNELS:
+        raise UsageError(f"pixels of shape {shape}, expected [batch, frames, height, width, {PIXEL_CHANNELS}]")
+    _, frames, height, width, _ = shape
+    faults = []
+    if frames % compression != 1:
+        allowed = ", ".join(str(1 + compression * n) for n in range(4))
+        faults.append(f"{frames} frames, allowed are {allowed}, ... (1 + {compression}n)")
+    for name, size in (("height", height), ("width", width)):
+        if size == 0 or size % compression:
+            faults.append(f"{name} {size}, allowed are multiples of {compression}")
+    if faults:
+        raise UsageError("the tokenizer cannot encode this: " + "; ".join(faults))

@@ -1,0 +1,84 @@
+"""Scaled dot-product attention: cuDNN's fused kernel on NVIDIA GPUs, a memory-bounded XLA path everywhere else."""
+
+import logging
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+logger = logging.getLogger("jax_interp")
+
+CUDNN_MAX_HEAD_WIDTH = 256
+"""Widest head of cuDNN's fused attention on Hopper."""
+
+SCORE_BYTES = 256 * 2**20
+"""Upper bound of the float32 scores that the XLA path holds at once."""
+
+
+def attention(
+    q: Float[Array, "B Lq N K"],
+    k: Float[Array, "B Lk N K"],
+    v: Float[Array, "B Lk N K"],
+    *,
+    scale: float | None = None,
+    causal: bool = False,
+) -> Float[Array, "B Lq N K"]:
+    """softmax(q kᵀ · scale) v for every head, in the dtype of `q`; the softmax is float32.
+
+    `scale` defaults to 1/√K. With `causal`, query i sees keys 0..i. No score matrix of full size is ever held.
+    """
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    if q.dtype in (jnp.bfloat16, jnp.float16) and q.shape[-1] <= CUDNN_MAX_HEAD_WIDTH and cudnn_available():
+        return jax.nn.dot_product_attention(q, k, v, scale=scale, is_causal=causal, implementation="cudnn")
+    return blocked_attention(q, k, v, scale=scale, causal=causal)
+
+
+@cache
+def cudnn_available() -> bool:
+    """Whether cuDNN's attention runs here, found out by running it once on a tiny input."""
+    if jax.default_backend() != "gpu":
+        return False
+    x = jnp.ones((1, 64, 1, 64), jnp.bfloat16)
+    try:
+        with jax.ensure_compile_time_eval():
+            jax.block_until_ready(jax.nn.dot_product_attention(x, x, x, implementation="cudnn"))
+    except Exception as error:  # whatever the driver or library raises, the XLA path still serves
+        logger.warning("cuDNN attention does not run here (%s); using the slower XLA path", error)
+        return False
+    return True
+
+
+def blocked_attention(
+    q: Float[Array, "B Lq N K"],
+    k: Float[Array, "B Lk N K"],
+    v: Float[Array, "B Lk N K"],
+    *,
+    scale: float,
+    causal: bool = False,
+    score_bytes: int = SCORE_BYTES,
+) -> Float[Array, "B Lq N K"]:
+    """Attention over one block of queries after another, so that at most `score_bytes` of scores exist at a time."""
+    batch, num_queries, num_heads, width = q.shape
+    num_keys = k.shape[1]
+    block = max(1, min(num_queries, score_bytes // (4 * batch * num_heads * num_keys)))
+    num_blocks = -(-num_queries // block)
+    if num_blocks == 1:
+        return _attend(q, k, v, jnp.arange(num_queries), scale, causal)
+    padding = num_blocks * block - num_queries
+    blocks = jnp.pad(q, ((0, 0), (0, padding), (0, 0), (0, 0)))
+    blocks = blocks.reshape(batch, num_blocks, block, num_heads, width).swapaxes(0, 1)
+    starts = jnp.arange(num_blocks) * block
+    out = jax.lax.map(lambda args: _attend(args[0], k, v, args[1] + jnp.arange(block), scale, causal), (blocks, starts))
+    return out.swapaxes(0, 1).reshape(batch, num_blocks * block, num_heads, width)[:, :num_queries]
+
+
+def _attend(q: Array, k: Array, v: Array, positions: Array, scale: float, causal: bool) -> Array:
+    """Attention of the queries at `positions`; float32 inside and one rounding at the end."""
+    scores = jnp.einsum("bqnk,bsnk->bnqs", q, k, preferred_element_type=jnp.float32) * scale
+    if causal:
+        visible = jnp.arange(k.shape[1])[None, :] <= positions[:, None]
+        scores = jnp.where(visible, scores, -jnp.inf)
+    weights = jax.nn.softmax(scores, axis=-1)
+    out = jnp.einsum("bnqs,bsnk->bqnk", weights, v.astype(jnp.float32))
+    return out.astype(q.dtype)

@@ -1,0 +1,31 @@
+"""Normalisations that are float32 inside and round once, as every network here wants them."""
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+
+def layer_norm(x: Float[Array, "... D"], epsilon: float = 1e-6) -> Float[Array, "... D"]:
+    """Zero mean and unit variance over the last axis, without scale or shift."""
+    wide = x.astype(jnp.float32)
+    centred = wide - wide.mean(-1, keepdims=True)
+    variance = jnp.square(centred).mean(-1, keepdims=True)
+    return (centred / jnp.sqrt(variance + epsilon)).astype(x.dtype)
+
+
+def rms_norm(x: Float[Array, "... D"], scale: Float[Array, " D"], epsilon: float = 1e-6) -> Float[Array, "... D"]:
+    """Unit root mean square over the last axis, times `scale`, before the one rounding."""
+    wide = x.astype(jnp.float32)
+    mean_square = jnp.square(wide).mean(-1, keepdims=True)
+    return (wide / jnp.sqrt(mean_square + epsilon) * scale.astype(jnp.float32)).astype(x.dtype)
+
+
+class RMSNorm(nnx.Module):
+    """`rms_norm` with a learned scale."""
+
+    def __init__(self, width: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        del rngs  # starts at one
+        self.scale = nnx.Param(jnp.ones((width,), dtype))
+
+    def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
+        return rms_norm(x, self.scale[...])

@@ -1,0 +1,40 @@
+"""From pixels and frames to latent shapes, and what sizes the networks can take."""
+
+from jax_interp.config import DiTConfig, TokenizerConfig
+from jax_interp.errors import UsageError
+
+
+def latent_shape(
+    dit: DiTConfig, tokenizer: TokenizerConfig, *, height: int, width: int, num_video_frames: int
+) -> tuple[int, int, int, int]:
+    """(T, H, W, C) of one pair's latents.
+
+    Raises:
+        UsageError: names every size that cannot work, with those that can.
+    """
+    cell = tokenizer.compression
+    multiple = cell * dit.patch_size
+    faults = []
+    for flag, size, patches in (("--height", height, dit.grid[1]), ("--width", width, dit.grid[2])):
+        if size < multiple or size % multiple or size > patches * multiple:
+            nearest = min(max(multiple, round(size / multiple) * multiple), patches * multiple)
+            faults.append(
+                f"{flag} {size}: expected a multiple of {multiple} from {multiple} to {patches * multiple}"
+                f" (nearest: {nearest})"
+            )
+    allowed = allowed_video_frames(dit, tokenizer)
+    if num_video_frames not in allowed:
+        listed = ", ".join(str(count) for count in allowed)
+        faults.append(
+            f"--num-video-frames {num_video_frames}: allowed are {listed}"
+            f" ({cell}n + 2; 10 is what the released interpolator was trained for)"
+        )
+    if faults:
+        raise UsageError("; ".join(faults))
+    return (num_video_frames - 2) // cell + 2, height // cell, width // cell, dit.latent_channels
+
+
+def allowed_video_frames(dit: DiTConfig, tokenizer: TokenizerConfig) -> list[int]:
+    """Frames a pair may have: a clip of 1 + 8n frames for which the tokenizer has statistics, and the last frame."""
+    longest_clip = min(tokenizer.latent_chunk, dit.grid[0] - 1)
+    return [tokenizer.compression * n + 2 for n in range(1, longest_clip)]

@@ -1,0 +1,331 @@
+"""The pipeline as a whole: frames in, frames between them out."""
+
+import logging
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, UInt8
+
+from jax_interp.diffusion.condition import ConditionNoise
+from jax_interp.diffusion.guidance import Branch, branches
+from jax_interp.errors import CheckpointError, UsageError
+from jax_interp.media.pairs import iterate_pairs, join_pairs, num_pairs
+from jax_interp.pipeline.codec import Codec
+from jax_interp.pipeline.denoiser import Denoiser, SampleSettings
+from jax_interp.pipeline.geometry import latent_shape
+from jax_interp.pipeline.prompts import DEFAULT_NEGATIVE_PROMPT
+from jax_interp.pipeline.settings import InterpolationSettings
+from jax_interp.pipeline.text import TextEncoder
+from jax_interp.runtime.checkpoint import find_component
+from jax_interp.types import Latents, Precision
+
+logger = logging.getLogger("jax_interp")
+
+ItemT = TypeVar("ItemT")
+
+PairProgress = Callable[[int, int, int], None]
+"""Called with (number of the batch's first pair, network calls done, network calls in all)."""
+
+
+@dataclass(frozen=True)
+class InterpolatedPair:
+    """One pair's result."""
+
+    index: int
+    frames: UInt8[np.ndarray, "F Y X 3"]
+    """All frames of the pair, from its first to its last."""
+    latents: Float[np.ndarray, "T H W C"]
+
+
+@dataclass(frozen=True)
+class Interpolation:
+    """The result of `Interpolator.interpolate`."""
+
+    frames: UInt8[np.ndarray, "F Y X 3"]
+    """All pairs joined; the frame that two pairs share appears once, as the earlier pair's last one."""
+    latents: Float[np.ndarray, "pairs T H W C"]
+    """The sampler's output before decoding."""
+
+
+class Interpolator:
+    """Generates the frames between given frames (Cosmos-Predict1 WorldInterpolator).
+
+    ```python
+    interpolator = Interpolator.from_pretrained("converted")
+    result = interpolator.interpolate(frames)      # uint8 [F, Y, X, 3]
+    imageio.mimwrite("slow.mp4", result.frames, fps=24)
+    ```
+
+    Networks are loaded when first used and stay until `free`. `timings` sums the seconds that each stage took.
+    """
+
+    def __init__(self, denoiser: Denoiser, codec: Codec, text_encoder: TextEncoder | None):
+        self.denoiser = denoiser
+        self.codec = codec
+        self.text_encoder = text_encoder
+        self.timings: dict[str, float] = {}
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        folder: str | Path,
+        *,
+        dtype: Precision = "bfloat16",
+        rotary_precision: Precision | None = None,
+        text_encoder_dtype: Precision = "float32",
+        diffusion_transformer_dir: str | None = None,
+        tokenizer_dir: str | None = None,
+        text_encoder_dir: str | None = None,
+        embedding_cache: str | Path | None = None,
+    ) -> "Interpolator":
+        """Open a folder that `jax-interp convert` made; no parameters are read yet.
+
+        `dtype` is what the transformer and the tokenizer compute in; the text encoder runs in float32 unless told
+        otherwise, as upstream does. `rotary_precision` defaults to `dtype`, which reproduces upstream. The `*_dir`
+        names choose among several converted networks of one kind. Without a converted text encoder, `text` has to be
+        given as embeddings. `embedding_cache` is a folder that keeps encoded prompts (None: they are not kept).
+
+        Raises:
+            CheckpointError: the folder or one of its networks is missing, unconverted or incomplete.
+            UsageError: `dtype` is neither "bfloat16" nor "float32".
+        """
+        for name, value in (("dtype", dtype), ("text_encoder_dtype", text_encoder_dtype)):
+            if value not in ("bfloat16", "float32"):
+                raise UsageError(f"{name} is {value!r}; expected 'bfloat16' or 'float32'")
+        root = Path(folder)
+        denoiser = Denoiser(
+            find_component(root, "diffusion_transformer", diffusion_transformer_dir), dtype, rotary_precision
+        )
+        codec = Codec(find_component(root, "tokenizer", tokenizer_dir), dtype)
+        text_encoder = TextEncoder.open(root, text_encoder_dir, dtype=text_encoder_dtype, cache=embedding_cache)
+        return cls(denoiser, codec, text_encoder)
+
+    def interpolate(
+        self,
+        frames: UInt8[np.ndarray, "F Y X 3"],
+        prompt: str = "",
+        negative_prompt: str | None = None,
+        guidance: float = -1.0,
+        seed: int = 11,
+        num_steps: int = 35,
+        num_frame_pairs: int | None = None,
+        frame_stride: int = 1,
+        frame_index_start: int = 0,
+        fps: float = 24,
+        height: int = 704,
+        width: int = 1280,
+        *,
+        num_video_frames: int = 10,
+        condition_noise: ConditionNoise = "fixed",
+        pairs_per_batch: int = 1,
+    ) -> Interpolation:
+        """Interpolate between `frames` (uint8 RGB) taken `frame_stride` apart, at `height`×`width`.
+
+        Pair k lies between frames `frame_index_start + k·frame_stride` and the one `frame_stride` later; P pairs give
+        9P + 1 frames. Frames are resized, without keeping their aspect ratio, as upstream does.
+
+        `guidance` combines the two predictions as `cond + guidance·(cond - uncond)`: at -1, upstream's effective value
+        and the default, only the negative prompt counts and `prompt` cannot change the result; at 0 only `prompt`
+        counts. `negative_prompt=None` is upstream's default text, `""` the all-zero embedding. `fps` is the rate that
+        the network is told. `condition_noise` is described at `diffusion.condition.ConditionNoise`.
+
+        Raises:
+            UsageError: an argument cannot work; the message says what could.
+        """
+        frames = _check_frames(frames)
+        settings = InterpolationSettings(
+            prompt=prompt,
+            negative_prompt=negative_prompt,
+            sampling=SampleSettings(guidance, seed, num_steps, fps, condition_noise),
+            num_frame_pairs=num_frame_pairs,
+            frame_stride=frame_stride,
+            frame_index_start=frame_index_start,
+            height=height,
+            width=width,
+            num_video_frames=num_video_frames,
+            pairs_per_batch=pairs_per_batch,
+        )
+        count = num_pairs(len(frames), frame_stride, frame_index_start, num_frame_pairs)
+        pairs = list(self.stream(iterate_pairs(frames, frame_stride, frame_index_start, count), settings))
+        joined = np.concatenate(list(join_pairs(pair.frames for pair in pairs)))
+        return Interpolation(joined, np.stack([pair.latents for pair in pairs]))
+
+    def stream(
+        self,
+        pairs: Iterable[tuple[int, np.ndarray, np.ndarray]],
+        settings: InterpolationSettings,
+        progress: PairProgress | None = None,
+        offload: Collection[str] = (),
+    ) -> Iterator[InterpolatedPair]:
+        """Interpolate pair after pair of `(number, first frame, last frame)`, holding one batch at a time.
+
+        Networks named in `offload` ("diffusion_transformer", "tokenizer", "text_encoder") are freed whenever their
+        stage is over and loaded again for the next batch.
+        """
+        self.check_size(settings.height, settings.width, settings.num_video_frames)
+        text, negative = self._encode_prompts(settings)
+        if "text_encoder" in offload and self.text_encoder is not None:
+            self.text_encoder.free()
+        for batch in _batches(pairs, settings.pairs_per_batch):
+            numbers = [number for number, _, _ in batch]
+            with self._timed("encode"):
+                condition = jnp.stack(
+                    [
+                        self.codec.encode_pair(
+                            first, last, settings.height, settings.width, settings.num_video_frames
+                        )
+                        for _, first, last in batch
+                    ]
+                )
+                jax.block_until_ready(condition)
+            self._offload(self.codec, "tokenizer", offload)
+            with self._timed("denoise"):
+                latents = self.denoiser.sample(
+                    condition,
+                    text,
+                    negative,
+                    settings.sampling,
+                    first_pair=numbers[0],
+                    progress=None if progress is None else lambda done, total, n=numbers[0]: progress(n, done, total),
+                )
+            self._offload(self.denoiser, "diffusion_transformer", offload)
+            for number, pair_latents in zip(numbers, latents, strict=True):
+                with self._timed("decode"):
+                    frames = np.asarray(self.codec.decode(pair_latents))
+                yield InterpolatedPair(number, frames, np.asarray(pair_latents))
+            self._offload(self.codec, "tokenizer", offload)
+
+    def encode_text(self, texts: str | Sequence[str]) -> Float[np.ndarray, "n S D"]:
+        """T5 embeddings of `texts`, float32, padded with zeros to 512 tokens."""
+        if self.text_encoder is None:
+            raise CheckpointError(
+                "there is no converted text encoder; run `jax-interp convert --components text_encoder`, or pass"
+                " embeddings"
+            )
+        return self.text_encoder.encode([texts] if isinstance(texts, str) else texts)
+
+    def encode_pair(
+        self,
+        first: UInt8[np.ndarray, "Y X 3"],
+        last: UInt8[np.ndarray, "Y X 3"],
+        height: int = 704,
+        width: int = 1280,
+        num_video_frames: int = 10,
+    ) -> Float[Array, "T H W C"]:
+        """Condition latents of the pair (`first`, `last`), resized to `height`×`width`; float32."""
+        self.check_size(height, width, num_video_frames)
+        first, last = _check_frames(np.stack([first, last]))
+        return self.codec.encode_pair(first, last, height, width, num_video_frames)
+
+    def sample(
+        self,
+        condition_latents: Latents,
+        text: Float[Array, "n S D"] | None,
+        negative_text: Float[Array, "n S D"] | None,
+        guidance: float = -1.0,
+        seed: int = 11,
+        num_steps: int = 35,
+        fps: float = 24,
+        condition_noise: ConditionNoise = "fixed",
+    ) -> Float[Array, "pairs T H W C"]:
+        """Sample the latents of a batch of pairs, float32; first and last frames come back unchanged.
+
+        `text` and `negative_text` have one row for all pairs or one a pair; None is the all-zero embedding. Every pair
+        starts from the same noise, as upstream's pairs do.
+        """
+        settings = InterpolationSettings(sampling=SampleSettings(guidance, seed, num_steps, fps, condition_noise))
+        return self.denoiser.sample(jnp.asarray(condition_latents), text, negative_text, settings.sampling)
+
+    def decode(self, latents: Float[Array, "*pairs T H W C"]) -> UInt8[np.ndarray, "*pairs F Y X 3"]:
+        """Frames of sampled latents; one pair or a batch of pairs."""
+        latents = jnp.asarray(latents)
+        if latents.ndim == 5:
+            return np.stack([self.decode(pair) for pair in latents])
+        return np.asarray(self.codec.decode(latents))
+
+    def denoise_net(
+        self,
+        x: Latents,
+        c_noise: Float[Array, " B"],
+        text: Float[Array, "B S D"],
+        mask: Float[Array, "B T H W 1"],
+        fps: float | Float[Array, " B"] = 24,
+        *,
+        padding_mask: Float[Array, "B T H W 1"] | None = None,
+    ) -> Latents:
+        """One evaluation of the bare transformer in its dtype.
+
+        `x` are latents already scaled by c_in, `c_noise` is ln(sigma)/4, `mask` is 1 on conditioned frames; a mask
+        may lack its last axis. `fps` is one rate for the batch (of several, the first counts, as upstream).
+        """
+        x = jnp.asarray(x)
+        shape = (*x.shape[:4], 1)
+        mask = jnp.asarray(mask).reshape(shape)
+        padding = jnp.zeros(shape, mask.dtype) if padding_mask is None else jnp.asarray(padding_mask).reshape(shape)
+        rate = float(np.asarray(fps).reshape(-1)[0])
+        return self.denoiser.net(x, jnp.asarray(c_noise), jnp.asarray(text), mask, padding, rate)
+
+    def check_size(self, height: int, width: int, num_video_frames: int = 10) -> tuple[int, int, int, int]:
+        """(T, H, W, C) of a pair's latents; raises `UsageError` for sizes that these networks cannot take."""
+        return latent_shape(
+            self.denoiser.config, self.codec.config, height=height, width=width, num_video_frames=num_video_frames
+        )
+
+    def free(self) -> None:
+        """Give back the memory of all networks; the next use loads them again."""
+        for stage in (self.denoiser, self.codec, self.text_encoder):
+            if stage is not None:
+                stage.free()
+
+    def _encode_prompts(self, settings: InterpolationSettings) -> tuple[Array | None, Array | None]:
+        """Embeddings of (prompt, negative prompt), each only if the guidance reads it."""
+        needed = branches(settings.sampling.guidance)
+        if settings.prompt and Branch.CONDITIONAL not in needed:
+            logger.warning(
+                "the prompt cannot change the result: at guidance -1 only the negative prompt counts."
+                " Pass --guidance 0 to follow the prompt alone, or a positive value to push away from the negative one"
+            )
+        negative = DEFAULT_NEGATIVE_PROMPT if settings.negative_prompt is None else settings.negative_prompt
+        texts: dict[Branch, str] = {}
+        if Branch.CONDITIONAL in needed:
+            texts[Branch.CONDITIONAL] = settings.prompt
+        # parity: without a negative prompt upstream's unconditional branch reads zeros, not an encoded empty text.
+        if Branch.UNCONDITIONAL in needed and negative:
+            texts[Branch.UNCONDITIONAL] = negative
+        with self._timed("text"):
+            rows = dict(zip(texts, self.encode_text(list(texts.values())), strict=True)) if texts else {}
+        as_batch = {branch: jnp.asarray(row)[None] for branch, row in rows.items()}
+        return as_batch.get(Branch.CONDITIONAL), as_batch.get(Branch.UNCONDITIONAL)
+
+    def _offload(self, stage: Any, name: str, offload: Collection[str]) -> None:
+        if name in offload:
+            stage.free()
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.timings[stage] = self.timings.get(stage, 0.0) + time.perf_counter() - started
+
+
+def _check_frames(frames: np.ndarray) -> np.ndarray:
+    frames = np.asarray(frames)
+    if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
+        raise UsageError(f"frames are {frames.dtype} {frames.shape}; expected uint8 [frames, height, width, 3]")
+    return frames
+
+
+def _batches(items: Iterable[ItemT], size: int) -> Iterator[list[ItemT]]:
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch

@@ -1,0 +1,44 @@
+"""What a run is asked to do, as one frozen value that is checked before anything is loaded."""
+
+import math
+from dataclasses import dataclass, field
+
+from jax_interp.diffusion.schedule import sigmas
+from jax_interp.errors import UsageError
+from jax_interp.pipeline.denoiser import SampleSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class InterpolationSettings:
+    """Everything about a run but its input, its networks and where the result goes."""
+
+    prompt: str = ""
+    negative_prompt: str | None = None
+    """None is upstream's default text, "" the all-zero embedding."""
+    sampling: SampleSettings = field(default_factory=SampleSettings)
+    num_frame_pairs: int | None = None
+    """None takes all pairs of the clip."""
+    frame_stride: int = 1
+    frame_index_start: int = 0
+    height: int = 704
+    width: int = 1280
+    num_video_frames: int = 10
+    pairs_per_batch: int = 1
+
+    def __post_init__(self) -> None:
+        """Raise `UsageError` for values that can never work; sizes are checked against the networks later."""
+        sigmas(self.sampling.num_steps)
+        faults = []
+        if not (math.isfinite(self.sampling.fps) and self.sampling.fps > 0):
+            faults.append(f"--fps is {self.sampling.fps}; expected a positive number")
+        if not math.isfinite(self.sampling.guidance):
+            faults.append(f"--guidance is {self.sampling.guidance}; expected a finite number")
+        if not 0 <= self.sampling.seed < 2**32:
+            faults.append(f"--seed is {self.sampling.seed}; expected a whole number from 0 to {2**32 - 1}")
+        noise = self.sampling.condition_noise
+        if not callable(noise) and noise not in ("fixed", "random"):
+            faults.append(f"--condition-noise is {noise!r}; expected fixed or random")
+        if self.pairs_per_batch < 1:
+            faults.append(f"--pairs-per-batch is {self.pairs_per_batch}; expected 1 or more")
+        if faults:
+            raise UsageError("; ".join(faults))
