@@ -49,15 +49,15 @@ def select_state_dict(
 ) -> dict[str, StoredTensor]:
     """The weights of a post-trained checkpoint `{"model": {...}, "ema": {...}}`, under plain state-dict names.
 
-    A file counts as post-trained if all its tensors lie below `model`, `ema` or a trainer's own state. Separators are
-    "-" below `ema` and become ".". A plain state dict is returned unchanged, whichever is asked for: it has one set
-    of weights only.
+    A file counts as post-trained if it has tensors below `ema`, or all of them lie below `model` and a trainer's own
+    state. Separators are "-" below `ema` and become ".". A plain state dict is returned unchanged, whichever is asked
+    for: it has one set of weights only.
 
     Raises:
         CheckpointError: the file is post-trained but lacks `which`; the message names what it holds.
     """
     levels = {key.partition(".")[0] for key in tensors}
-    if not levels & {"model", "ema"} or levels - {"model", "ema", *_TRAINER_STATE}:
+    if "ema" not in levels and ("model" not in levels or levels - {"model", *_TRAINER_STATE}):
         return tensors
     chosen = {key.partition(".")[2]: tensor for key, tensor in tensors.items() if key.partition(".")[0] == which}
     if not chosen:
@@ -123,7 +123,7 @@ def _open_index(path: Path) -> dict[str, StoredTensor]:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError) as error:
         raise CheckpointError(f"{path}: not an index of checkpoint files (no weight_map); download it again") from error
     for name in sorted(set(names.values())):
-        if Path(name).name != name or "\\" in name or name.endswith(INDEX_SUFFIX):
+        if Path(name).name != name or "\\" in name or Path(name).suffix not in SUFFIXES:
             raise CheckpointError(f"{path}: names {name!r}; its files must lie in the same folder under plain names")
     shards = {name: open_archive(path.parent / name) for name in sorted(set(names.values()))}
     missing = [f"{key} in {name}" for key, name in names.items() if key not in shards[name]]

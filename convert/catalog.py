@@ -1,22 +1,25 @@
 """What the hub publishes and where each file lies in a checkpoint folder. Data only: adding a network is adding a line."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
+
+from jax_interp.errors import UsageError
 
 
 @dataclass(frozen=True)
 class Repository:
-    """The files of one hub repository that this version reads; all of them are needed.
-
-    `size` and `type` are set for diffusion transformers, of which the user picks; everything else is always fetched.
-    """
+    """The files of one hub repository that this version reads; all of them are needed."""
 
     repo_id: str
     folder: str
     """Where the files go, relative to the checkpoint folder (upstream's own layout)."""
     component: str
     files: tuple[str, ...]
+    gated: bool
+    """The hub hands the files only to accounts that have accepted the terms."""
     size: str | None = None
     type: str | None = None
+    """Which of several transformers this is; None for networks that every transformer needs."""
     revision: str = "main"
     """Branch, tag or commit that is fetched when neither the user nor an earlier download names one."""
 
@@ -25,22 +28,28 @@ class Repository:
         """The page where the terms are read and accepted."""
         return f"https://huggingface.co/{self.repo_id}"
 
+    def path(self, name: str) -> str:
+        """Of one of its files, relative to the checkpoint folder."""
+        return f"{self.folder}/{name}"
 
-def _dit(size: str, type: str) -> Repository:
+
+def _transformer(size: str, type: str) -> Repository:
     name = f"Cosmos-Predict1-{size}-{type}"
-    return Repository(f"nvidia/{name}", name, "dit", ("model.pt",), size, type)
+    return Repository(f"nvidia/{name}", name, "diffusion_transformer", ("model.pt",), True, size, type)
 
 
-TOKENIZER_FILES = ("encoder.jit", "decoder.jit", "mean_std.pt", "image_mean_std.pt")
-# The repository also holds `tf_model.h5`, the same 45 GB once more, and has no safetensors.
-T5_FILES = ("config.json", "pytorch_model.bin", "spiece.model", "tokenizer.json")
+# `autoencoder.jit` beside these two holds both once more.
+_TOKENIZER_FILES = ("encoder.jit", "decoder.jit", "mean_std.pt", "image_mean_std.pt")
+# The repository has no safetensors; its `tf_model.h5` is the same 45 GB once more.
+_T5_FILES = ("config.json", "pytorch_model.bin", "spiece.model", "tokenizer.json")
+_TOKENIZER = "Cosmos-Tokenize1-CV8x8x8-720p"
 
 REPOSITORIES: tuple[Repository, ...] = (
-    _dit("7B", "WorldInterpolator"),
-    _dit("7B", "Video2World"),
-    _dit("14B", "Video2World"),
-    Repository("nvidia/Cosmos-Tokenize1-CV8x8x8-720p", "Cosmos-Tokenize1-CV8x8x8-720p", "tokenizer", TOKENIZER_FILES),
-    Repository("google-t5/t5-11b", "google-t5/t5-11b", "t5", T5_FILES),
+    _transformer("7B", "WorldInterpolator"),
+    _transformer("7B", "Video2World"),
+    _transformer("14B", "Video2World"),
+    Repository(f"nvidia/{_TOKENIZER}", _TOKENIZER, "tokenizer", _TOKENIZER_FILES, gated=True),
+    Repository("google-t5/t5-11b", "google-t5/t5-11b", "text_encoder", _T5_FILES, gated=False),
 )
 
 PUBLISHED_MD5: dict[str, str] = {
@@ -52,3 +61,31 @@ PUBLISHED_MD5: dict[str, str] = {
     "google-t5/t5-11b/pytorch_model.bin": "f890878d8a162e0045a25196e27089a3",
 }
 """MD5 of the published files, by path relative to the checkpoint folder."""
+
+
+def select(
+    sizes: Collection[str],
+    types: Collection[str],
+    components: Collection[str] = (),
+    repositories: tuple[Repository, ...] = REPOSITORIES,
+) -> tuple[Repository, ...]:
+    """The transformers of any of `sizes` and any of `types`, and what every transformer needs; of `components`, if named.
+
+    Raises:
+        UsageError: a component is unknown, or a size or type is in no published combination; lists what exists.
+    """
+    known = list(dict.fromkeys(repository.component for repository in repositories))
+    unknown = [name for name in components if name not in known]
+    if unknown:
+        raise UsageError(f"--components: unknown {', '.join(unknown)}; there are {', '.join(known)}")
+    transformers = [r for r in repositories if r.size and r.size in sizes and r.type in types]
+    unmatched = [f"--model-sizes {size}" for size in sizes if size not in {r.size for r in transformers}]
+    unmatched += [f"--model-types {type}" for type in types if type not in {r.type for r in transformers}]
+    if unmatched:
+        published = ", ".join(f"{r.size} {r.type}" for r in repositories if r.size)
+        raise UsageError(f"nothing is published for {' and '.join(unmatched)} as asked; there are {published}")
+    return tuple(
+        repository
+        for repository in repositories
+        if (repository in transformers or not repository.size) and (not components or repository.component in components)
+    )

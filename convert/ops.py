@@ -26,9 +26,9 @@ spatial_conv = Op(
 """3D convolution over height and width alone: [out, in, 1, h, w] <-> [h, w, in, out]."""
 
 temporal_conv = Op(
-    "temporal_conv", lambda x: x.squeeze(4).transpose(2, 3, 1, 0), lambda x: x.transpose(3, 2, 0, 1)[..., None]
+    "temporal_conv", lambda x: x.squeeze((3, 4)).transpose(2, 1, 0), lambda x: x.transpose(2, 1, 0)[..., None, None]
 )
-"""3D convolution over time alone: [out, in, t, 1, 1] <-> [t, 1, in, out]."""
+"""3D convolution over time alone: [out, in, t, 1, 1] <-> [t, in, out]."""
 
 pointwise_conv = Op("pointwise_conv", lambda x: x.squeeze((2, 3, 4)).T, lambda x: x.T[:, :, None, None, None])
 """1×1×1 convolution: [out, in, 1, 1, 1] <-> [in, out]."""

@@ -4,8 +4,8 @@ import math
 import mmap
 import os
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
@@ -15,7 +15,7 @@ MAX_DIMENSIONS = 64
 """numpy's limit, and PyTorch's."""
 
 MAX_EXPANDED_BYTES = 1 << 30
-"""A view that repeats values of its storage (`Tensor.expand`) may be larger than the storage, but no larger than this."""
+"""A view that repeats values of its storage (`Tensor.expand`) may be larger than it, but no larger than this."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class FileStamp:
         status = path.stat()
         return cls(path, status.st_size, status.st_mtime_ns)
 
-    def open(self) -> BinaryIO:
+    def open(self) -> BufferedReader:
         """Open the file for reading.
 
         Raises:
@@ -81,24 +81,22 @@ class StoredTensor:
         Raises:
             CheckpointError: the file is gone, was changed, or ends early.
         """
-        with self.stamp.open() as file:
-            if self.nbytes == 0:
-                return np.empty(self.shape, self.dtype)
-            return self._read_contiguous(file) if self.strides is None else self._read_strided(file)
+        try:
+            with self.stamp.open() as file:
+                if self.nbytes == 0:
+                    return np.empty(self.shape, self.dtype)
+                return self._read_contiguous(file) if self.strides is None else self._read_strided(file)
+        except OSError as error:
+            raise CheckpointError(f"{self.source}: cannot be read ({error.strerror})") from error
 
-    def _read_contiguous(self, file: BinaryIO) -> np.ndarray:
+    def _read_contiguous(self, file: BufferedReader) -> np.ndarray:
         array = np.empty(self.shape, self.dtype)
-        target = memoryview(array.reshape(-1).view(np.uint8))
         file.seek(self.offset)
-        done = 0
-        while done < self.nbytes:
-            count = file.readinto(target[done:])  # type: ignore[attr-defined]
-            if not count:
-                raise CheckpointError(f"{self.source}: the file ends inside this tensor; download it again")
-            done += count
+        if file.readinto(array.reshape(-1).view(np.uint8).data) != self.nbytes:
+            raise CheckpointError(f"{self.source}: the file ends inside this tensor; download it again")
         return array
 
-    def _read_strided(self, file: BinaryIO) -> np.ndarray:
+    def _read_strided(self, file: BufferedReader) -> np.ndarray:
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as pages:
             view = np.ndarray(self.shape, self.dtype, pages, self.offset, self.strides)
             array = np.array(view, order="C")
@@ -120,8 +118,10 @@ def check_layout(tensor: StoredTensor, start: int, size: int) -> None:
         return
     reach = tensor.nbytes
     if tensor.strides is not None:
-        if len(tensor.strides) != len(tensor.shape) or any(stride < 0 for stride in tensor.strides):
-            raise CheckpointError(f"{tensor.source}: impossible strides for shape {tensor.shape}")
+        if any(stride < 0 for stride in tensor.strides):
+            raise CheckpointError(
+                f"{tensor.source}: negative strides, which PyTorch does not have; the file is damaged"
+            )
         steps = zip(tensor.shape, tensor.strides, strict=True)
         reach = sum((length - 1) * stride for length, stride in steps) + tensor.dtype.itemsize
     if tensor.offset < start or tensor.offset + reach > start + size:

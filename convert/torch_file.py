@@ -12,13 +12,15 @@ from typing import Any
 
 import numpy as np
 
+from convert.pickle_globals import ModuleRecord, Opaque, Storage, TensorView
 from convert.stored_tensor import FileStamp, StoredTensor, check_layout
-from convert.unpickle import ModuleRecord, Opaque, Storage, TensorView, unpickle
+from convert.unpickle import unpickle
 from jax_interp.errors import CheckpointError
 
-MAX_PICKLE_BYTES = 1 << 28
+MAX_PICKLE_BYTES = 1 << 24
 MAX_DEPTH = 100
-MAX_VALUES = 1_000_000
+MAX_NAME = 4096
+MAX_VALUES = 200_000
 """Limits on what a pickle may describe; the largest real state dicts hold a few thousand values, three levels deep."""
 
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
@@ -38,7 +40,7 @@ def open_torch_archive(path: Path) -> dict[str, StoredTensor]:
     archive = _Archive(path)
     if archive.text("byteorder", "little") != "little":
         raise CheckpointError(f"{path}: was written on a big-endian machine; save it again on a little-endian one")
-    views = _Names(path.name)
+    views = _Names(str(path))
     views.collect(unpickle(archive.read("data.pkl", MAX_PICKLE_BYTES), str(path)), "")
     if not views.found:
         raise CheckpointError(
@@ -92,11 +94,13 @@ class _Archive:
                 f"{where} is compressed or encrypted, which PyTorch never does; the archive was packed again:"
                 " unpack it and use the original file, or save it once more with torch.save"
             )
+        if not 0 <= entry.header_offset <= self.stamp.size - _LOCAL_HEADER.size:
+            raise CheckpointError(f"{where} does not lie in the file; download it again")
         with self.stamp.open() as file:
             file.seek(entry.header_offset)
             header = file.read(_LOCAL_HEADER.size)
         # The name and padding in front of the values have their own lengths here, so the directory does not tell.
-        magic, name_length, extra_length = _LOCAL_HEADER.unpack(header.ljust(_LOCAL_HEADER.size, b"\0"))
+        magic, name_length, extra_length = _LOCAL_HEADER.unpack(header)
         start = entry.header_offset + _LOCAL_HEADER.size + name_length + extra_length
         if magic != b"PK\x03\x04" or start + entry.file_size > self.stamp.size:
             raise CheckpointError(f"{where} does not lie where the directory says; download it again")
@@ -122,7 +126,8 @@ class _Archive:
         start, size = self.place(f"data/{view.storage.key}")
         _check_storage(view.storage, size, source)
         width = view.dtype.itemsize
-        strides = None if _is_contiguous(view) else tuple(stride * width for stride in view.strides)
+        steps = zip(view.shape, view.strides, strict=True)
+        strides = None if _is_contiguous(view) else tuple(0 if n == 1 else step * width for n, step in steps)
         tensor = StoredTensor(view.shape, view.dtype, source, self.stamp, start + view.offset * width, strides)
         check_layout(tensor, start, size)
         return tensor
@@ -132,16 +137,14 @@ def _check_storage(storage: Storage, size: int, source: str) -> None:
     width = 1 if storage.dtype is None else storage.dtype.itemsize
     if storage.numel != size // width:
         raise CheckpointError(
-            f"{source}: its storage {storage.key} should have {storage.numel} values of {width} bytes but its record has"
-            f" {size} bytes; the archive is damaged: download it again"
+            f"{source}: its storage {storage.key} should have {storage.numel} values of {width} bytes but its record"
+            f" has {size} bytes; the archive is damaged: download it again"
         )
 
 
 def _is_contiguous(view: TensorView) -> bool:
     """Row-major without gaps; the stride of an axis of length 1 means nothing."""
     expected = 1
-    if len(view.shape) != len(view.strides):
-        return False
     for length, stride in zip(reversed(view.shape), reversed(view.strides), strict=True):
         if length != 1 and stride != expected:
             return False
@@ -161,8 +164,11 @@ class _Names:
     def collect(self, value: Any, key: str) -> None:
         """Add the tensors in `value`, which has the name `key`, to `found`."""
         self.visited += 1
-        if self.visited > MAX_VALUES:
-            raise CheckpointError(f"{self.file}: describes more than {MAX_VALUES} values; that is no state dict")
+        if self.visited > MAX_VALUES or len(key) > MAX_NAME:
+            raise CheckpointError(
+                f"{self.file}: describes more than {MAX_VALUES} values, or one whose name has more than {MAX_NAME}"
+                " letters; that is no state dict"
+            )
         if isinstance(value, TensorView):
             self._add(value, key or "0")
         elif isinstance(value, ModuleRecord):

@@ -9,144 +9,25 @@ nothing but `ModuleRecord`.
 import pickletools
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
-import ml_dtypes
-import numpy as np
-
+from convert.pickle_globals import (
+    ALLOWED,
+    CALLS,
+    CONSTANTS,
+    MODULE_PREFIX,
+    STORAGE_DTYPES,
+    DamagedPickle,
+    Global,
+    ModuleRecord,
+    Opaque,
+    Storage,
+)
 from jax_interp.errors import CheckpointError
-
-
-@dataclass(frozen=True)
-class Storage:
-    """A persistent id: `numel` values of `dtype`, or bytes if `dtype` is None, in the record `data/<key>`."""
-
-    dtype: np.dtype | None
-    key: str
-    numel: int
-
-
-@dataclass(frozen=True)
-class TensorView:
-    """A tensor as the pickle describes it; offset and strides count elements. Nothing is checked against the file."""
-
-    storage: Storage
-    dtype: np.dtype
-    offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-
-
-@dataclass(eq=False)
-class ModuleRecord:
-    """An object of a TorchScript class: its name and attributes, without any behaviour."""
-
-    name: str
-    attributes: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Opaque:
-    """Something that was accepted and thrown away, such as the bytes of an `io.BytesIO`."""
-
-    kind: str
-
-
-@dataclass(frozen=True)
-class Global:
-    """An allowed name, before it is called."""
-
-    name: str
-
-
-class _Damaged(Exception):
-    """The pickle is not one that PyTorch writes for a state dict."""
 
 
 class _RefusedGlobal(Exception):
     """The pickle names something that is in no table."""
-
-
-_MODULE_PREFIX = "__torch__."
-
-_DTYPES = {
-    "float64": np.float64, "double": np.float64, "float32": np.float32, "float": np.float32, "float16": np.float16,
-    "half": np.float16, "bfloat16": ml_dtypes.bfloat16, "int64": np.int64, "long": np.int64, "int32": np.int32,
-    "int": np.int32, "int16": np.int16, "short": np.int16, "int8": np.int8, "uint8": np.uint8, "uint16": np.uint16,
-    "uint32": np.uint32, "uint64": np.uint64, "bool": np.bool_, "complex64": np.complex64, "complex128": np.complex128,
-    "float8_e4m3fn": ml_dtypes.float8_e4m3fn, "float8_e5m2": ml_dtypes.float8_e5m2,
-    "float8_e4m3fnuz": ml_dtypes.float8_e4m3fnuz, "float8_e5m2fnuz": ml_dtypes.float8_e5m2fnuz,
-    "float8_e8m0fnu": ml_dtypes.float8_e8m0fnu,
-}  # fmt: skip
-
-_STORAGES = {
-    "Double": np.float64, "Float": np.float32, "Half": np.float16, "BFloat16": ml_dtypes.bfloat16, "Long": np.int64,
-    "Int": np.int32, "Short": np.int16, "Char": np.int8, "Byte": np.uint8, "Bool": np.bool_,
-    "ComplexFloat": np.complex64, "ComplexDouble": np.complex128,
-}  # fmt: skip
-
-_STORAGE_DTYPES: dict[str, np.dtype | None] = {
-    "torch.storage.UntypedStorage": None,
-    **{f"torch.{name}Storage": np.dtype(kind) for name, kind in _STORAGES.items()},
-}
-
-_CONSTANTS: dict[str, Any] = {f"torch.{name}": np.dtype(kind) for name, kind in _DTYPES.items()}
-
-
-def _rebuild_tensor(args: tuple[Any, ...]) -> TensorView:
-    """`torch._utils._rebuild_tensor_v2`: (storage, offset, shape, strides, requires_grad, hooks[, metadata])."""
-    storage, offset, shape, strides, _, _, *metadata = args
-    return _view(storage, storage.dtype, offset, shape, strides, metadata)
-
-
-def _rebuild_tensor_of_dtype(args: tuple[Any, ...]) -> TensorView:
-    """`torch._utils._rebuild_tensor_v3`: as v2 on an untyped storage, with the dtype after the hooks."""
-    storage, offset, shape, strides, _, _, dtype, *metadata = args
-    return _view(storage, dtype, offset, shape, strides, metadata)
-
-
-def _view(storage: Any, dtype: Any, offset: Any, shape: Any, strides: Any, metadata: list[Any]) -> TensorView:
-    if metadata and metadata != [{}] and metadata != [None]:
-        raise _Damaged("a tensor is a lazily conjugated or negated view; save it with resolve_conj().resolve_neg()")
-    numbers = [offset, *shape, *strides]
-    if not isinstance(storage, Storage) or not isinstance(dtype, np.dtype) or any(type(n) is not int for n in numbers):
-        raise _Damaged("a tensor is described in an unknown way")
-    return TensorView(storage, dtype, offset, tuple(shape), tuple(strides))
-
-
-def _empty_dict(args: tuple[Any, ...]) -> dict[Any, Any]:
-    if args:
-        raise _Damaged("an OrderedDict is given its items at once")
-    return {}
-
-
-def _first(args: tuple[Any, ...]) -> Any:
-    """The first argument: of wrappers that add gradients, hooks or types, which mean nothing here."""
-    return args[0]
-
-
-_CALLS: dict[str, Callable[[tuple[Any, ...]], Any]] = {
-    "collections.OrderedDict": _empty_dict,
-    "torch._utils._rebuild_tensor_v2": _rebuild_tensor,
-    "torch._utils._rebuild_tensor_v3": _rebuild_tensor_of_dtype,
-    "torch._utils._rebuild_parameter": _first,
-    "torch._utils._rebuild_parameter_with_state": _first,
-    "torch.Size": lambda args: tuple(args[0]),
-    "torch.device": lambda args: "torch.device",
-    "torch.jit._pickle.build_boollist": _first,
-    "torch.jit._pickle.build_doublelist": _first,
-    "torch.jit._pickle.build_intlist": _first,
-    "torch.jit._pickle.build_tensorlist": _first,
-    "torch.jit._pickle.restore_type_tag": _first,
-    "_codecs.encode": lambda args: Opaque("bytes"),  # how pickle protocol 2 spells bytes
-    "__builtin__.bytes": lambda args: Opaque("bytes"),
-    "builtins.complex": lambda args: Opaque("complex"),
-    "_io.BytesIO": lambda args: Opaque("io.BytesIO"),
-}
-"""What REDUCE and NEWOBJ may call. None of them calls anything that came from the file."""
-
-ALLOWED = "storages and dtypes of torch, __torch__.*, " + ", ".join(sorted(_CALLS))
 
 
 class _Machine:
@@ -163,21 +44,21 @@ class _Machine:
         elif name in _OPERATIONS:
             _OPERATIONS[name](self, arg)
         else:
-            raise _Damaged(f"opcode {name} is not one that PyTorch writes")
+            raise DamagedPickle(f"opcode {name} is not one that PyTorch writes")
+
+    def peek(self) -> Any:
+        """The topmost value since the last mark."""
+        if len(self.stack) <= (self.marks[-1] if self.marks else 0):
+            raise DamagedPickle("a value is missing")
+        return self.stack[-1]
 
     def pop(self) -> Any:
-        if len(self.stack) <= (self.marks[-1] if self.marks else 0):
-            raise _Damaged("a value is missing")
+        self.peek()
         return self.stack.pop()
-
-    def top(self, kind: type) -> Any:
-        if len(self.stack) <= (self.marks[-1] if self.marks else 0) or type(self.stack[-1]) is not kind:
-            raise _Damaged(f"no {kind.__name__} where one was expected")
-        return self.stack[-1]
 
     def since_mark(self) -> list[Any]:
         if not self.marks:
-            raise _Damaged("a mark is missing")
+            raise DamagedPickle("a mark is missing")
         mark = self.marks.pop()
         values = self.stack[mark:]
         del self.stack[mark:]
@@ -190,53 +71,55 @@ class _Machine:
         self.push(tuple(reversed([self.pop() for _ in range(length)])))
 
     def push_global(self, module: Any, name: Any) -> None:
+        if type(module) is not str or type(name) is not str:
+            raise DamagedPickle("a global has no name")
         full = f"{module}.{name}"
-        if full in _CONSTANTS:
-            self.push(_CONSTANTS[full])
-        elif full in _CALLS or full in _STORAGE_DTYPES or full.startswith(_MODULE_PREFIX):
+        if full in CONSTANTS:
+            self.push(CONSTANTS[full])
+        elif full in CALLS or full in STORAGE_DTYPES or full.startswith(MODULE_PREFIX):
             self.push(Global(full))
         else:
-            raise _RefusedGlobal(full)
+            raise _RefusedGlobal(repr(full[:200]))
 
     def set_items(self, pairs: list[Any]) -> None:
-        target = self.top(dict)
-        if len(pairs) % 2:
-            raise _Damaged("a dict has a key without a value")
+        target = self.peek()
+        if type(target) is not dict or len(pairs) % 2:
+            raise DamagedPickle("items that are no pairs, or for something that is no dict")
         for key, value in zip(pairs[::2], pairs[1::2], strict=True):
             if type(key) not in (str, int):
-                raise _Damaged(f"a dict has a key of type {type(key).__name__}, expected text or a whole number")
+                raise DamagedPickle(f"a dict has a key of type {type(key).__name__}, expected text or a whole number")
             target[key] = value
 
     def call(self) -> None:
         """REDUCE and NEWOBJ: both put a callable and its arguments on the stack."""
         args, function = self.pop(), self.pop()
-        if not isinstance(function, Global) or type(args) is not tuple:
-            raise _Damaged("something that is not a function is called")
-        if function.name.startswith(_MODULE_PREFIX):
+        if not isinstance(function, Global):
+            raise DamagedPickle("something that is not a function is called")
+        if function.name.startswith(MODULE_PREFIX):  # an enum's value comes without a tuple around it
             self.push(ModuleRecord(function.name))
-        elif function.name in _CALLS:
-            self.push(_CALLS[function.name](args))
+        elif function.name in CALLS and type(args) is tuple:
+            self.push(CALLS[function.name](args))
         else:
-            raise _Damaged(f"{function.name} is called")
+            raise DamagedPickle(f"{function.name} is called in an unknown way")
 
     def build(self) -> None:
         """BUILD: attributes of a TorchScript object; the state of anything else is dropped (`_metadata` of a dict)."""
         state = self.pop()
-        if not self.stack or not isinstance(self.stack[-1], ModuleRecord | Opaque | dict):
-            raise _Damaged("state is given to something that has none")
-        target = self.stack[-1]
+        target = self.peek()
+        if not isinstance(target, ModuleRecord | Opaque | dict):
+            raise DamagedPickle("state is given to something that has none")
         if not isinstance(target, ModuleRecord):
             return
         if type(state) is not dict or any(type(key) is not str for key in state):
-            raise _Damaged(f"{target.name} packs its state in its own way; save the module's state_dict() instead")
+            raise DamagedPickle(f"{target.name} packs its state in its own way; save the module's state_dict() instead")
         target.attributes = state
 
     def load_persistent(self) -> None:
         match self.pop():
-            case ("storage", Global(name), str(key), _, int(numel)) if name in _STORAGE_DTYPES:
-                self.push(Storage(_STORAGE_DTYPES[name], key, numel))
+            case ("storage", Global(name), str(key), _, int(numel)) if name in STORAGE_DTYPES:
+                self.push(Storage(STORAGE_DTYPES[name], key, numel))
             case _:
-                raise _Damaged("a storage is described in an unknown way")
+                raise DamagedPickle("a storage is described in an unknown way")
 
     def stack_global(self) -> None:
         name, module = self.pop(), self.pop()
@@ -244,28 +127,19 @@ class _Machine:
 
 
 def _store(machine: _Machine, index: int | None) -> None:
-    if not machine.stack:
-        raise _Damaged("nothing to remember")
-    machine.memo[len(machine.memo) if index is None else index] = machine.stack[-1]
+    machine.memo[len(machine.memo) if index is None else index] = machine.peek()
 
 
 def _extend(machine: _Machine, values: list[Any]) -> None:
-    machine.top(list).extend(values)
+    target = machine.peek()
+    if type(target) is not list:
+        raise DamagedPickle("values are added to something that is no list")
+    target.extend(values)
 
 
-_LITERALS = frozenset(
-    [
-        "BININT",
-        "BININT1",
-        "BININT2",
-        "LONG1",
-        "BINFLOAT",
-        "BINUNICODE",
-        "SHORT_BINUNICODE",
-        "BINBYTES",
-        "SHORT_BINBYTES",
-    ]
-)
+_LITERALS = (
+    "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE", "BINBYTES", "SHORT_BINBYTES",
+)  # fmt: skip
 
 _OPERATIONS: dict[str, Callable[[_Machine, Any], None]] = {
     "PROTO": lambda machine, arg: None,
@@ -312,13 +186,13 @@ def unpickle(data: bytes, source: str) -> Any:
             if opcode.name == "STOP":
                 return machine.pop()
             machine.step(opcode.name, arg)
-        raise _Damaged("it has no end")
+        raise DamagedPickle("it has no end")
     except _RefusedGlobal as refused:
         raise CheckpointError(
-            f"{source}: its pickle names {refused}, which is refused: a checkpoint may hold tensors and plain containers"
-            f" only (allowed: {ALLOWED}). If this is a whole model or a training state, save its state_dict() instead"
+            f"{source}: its pickle names {refused}, which is refused: a checkpoint may hold tensors and plain"
+            f" containers only (allowed: {ALLOWED}). If this is a whole model, save its state_dict() instead"
         ) from None
-    except (_Damaged, LookupError, TypeError, ValueError, AttributeError, OverflowError, struct.error) as error:
+    except (DamagedPickle, LookupError, TypeError, ValueError, AttributeError, OverflowError, struct.error) as error:
         raise CheckpointError(
             f"{source}: its pickle is not a state dict as PyTorch writes it ({error}); download it again"
         ) from error

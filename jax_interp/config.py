@@ -94,7 +94,7 @@ def from_json(kind: type[ConfigT], values: dict[str, Any], source: str) -> Confi
     unknown, missing = sorted(values.keys() - fields), sorted(fields - values.keys())
     if unknown or missing:
         raise CheckpointError(
-            f"{source}: not a {kind.__name__} of this version (unknown: {unknown or 'none'}, missing: {missing or 'none'});"
-            " convert the checkpoint again"
+            f"{source}: not a {kind.__name__} of this version (unknown: {unknown or 'none'}, missing:"
+            f" {missing or 'none'}); convert the checkpoint again"
         )
     return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})

@@ -9,7 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 import torch
-from demo_assets import files, scene, text, tokenizer, training, transformer
+from demo_assets import evaluation, files, scene, text, tokenizer, training, transformer
 
 SIZE = (128, 192)
 """Height and width of the clip, and of the pictures the networks are trained on."""
@@ -51,6 +51,11 @@ def main() -> None:
 
     dit = training.train_dit(transformer.Sizes(), encoder, statistics, t5_folder, options.dit_steps, SIZE, options.seed)
     files.write_dit(checkpoints / files.DIT_FOLDER / "model.pt", dit)
+    report = evaluation.report(
+        encoder, decoder, dit, statistics, training.negative_prompt(t5_folder), SIZE, options.seed
+    )
+    for name, value in report.items():
+        print(f"{name}: {value:.2f} dB")
     height, width = SIZE
     files.write_module(folder / "encoder.jit", encoder, torch.zeros(1, 3, 9, height, width))
     files.write_module(folder / "decoder.jit", decoder, torch.zeros(1, 16, 2, height // 8, width // 8))

@@ -25,3 +25,29 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def user_cache(tmp_path_factory):
+    """Caches of the tests stay out of the user's home."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def converted(tmp_path_factory):
+    """The golden checkpoints, converted by the command line with no flag but the folders."""
+    from tests import golden
+    from tests.commands import jax_interp
+
+    folder = tmp_path_factory.mktemp("golden") / "converted"
+    outcome = jax_interp("convert", "--checkpoint-dir", golden.CHECKPOINTS, "--output-dir", folder)
+    assert outcome.code == 0, outcome.output
+    return folder
+
+
+@pytest.fixture(scope="session")
+def interpolators(converted):
+    """One `Interpolator` for each precision, on the golden checkpoints."""
+    from jax_interp import Interpolator
+
+    return {dtype: Interpolator.from_pretrained(converted, dtype=dtype) for dtype in ("float32", "bfloat16")}

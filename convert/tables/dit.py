@@ -39,7 +39,7 @@ RULES = (
 )
 
 IGNORED = (
-    Ignored("*_extra_state", "bookkeeping of Transformer Engine"),
+    Ignored("*_extra_state*", "bookkeeping of Transformer Engine"),
     Ignored("logvar.*", "loss weighting of training"),
     Ignored("net.pos_embedder.seq", "0, 1, 2, ...: rotary positions are computed"),
     Ignored("net.accum_*", "counters of training"),

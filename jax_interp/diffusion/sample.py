@@ -64,13 +64,17 @@ Step: TypeAlias = Callable[[Latents, Latents, CallInputs], tuple[Latents, Latent
 """(state, previous x0, inputs) -> (next state, x0)"""
 
 
-def step(denoise_state: Callable[[Latents, CallInputs], Latents], x: Latents, previous_x0: Latents, inputs: CallInputs):
-    """One network evaluation and one solver step: the next state and this call's x0."""
-    x0 = denoise_state(x, inputs)
+def step(
+    predict: Callable[[Latents, CallInputs], Latents], x: Latents, previous_x0: Latents, inputs: CallInputs
+) -> tuple[Latents, Latents]:
+    """One prediction (see `denoise`) and one solver step: the next state and this call's x0."""
+    x0 = predict(x, inputs)
     return advance(x, x0, previous_x0, inputs.coefficients), x0
 
 
-def sample(run_step: Step, noise: Latents, sigmas: Float[np.ndarray, " steps_plus_1"], calls: Iterable[CallInputs]):
+def sample(
+    run_step: Step, noise: Latents, sigmas: Float[np.ndarray, " steps_plus_1"], calls: Iterable[CallInputs]
+) -> Latents:
     """Integrate from `noise`·sigma_0 to the last level and return the x0 predicted there, float32.
 
     `run_step` is `step`, usually compiled; `calls` has one entry a noise level and may be a generator, which is then

@@ -12,11 +12,11 @@ from jaxtyping import Array, Float
 
 
 class StepCoefficients(NamedTuple):
-    """`x ← state·x + current·x0_i + previous·x0_{i-1}`; float32 numpy scalars, computed in float64."""
+    """`x ← state·x + current·x0_i + previous·x0_{i-1}`; float32, computed in float64."""
 
-    state: np.ndarray
-    current: np.ndarray
-    previous: np.ndarray
+    state: np.floating
+    current: np.floating
+    previous: np.floating
 
 
 def step_coefficients(sigmas: Float[np.ndarray, " steps_plus_1"]) -> list[StepCoefficients]:

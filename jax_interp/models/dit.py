@@ -180,7 +180,7 @@ class DiT(nnx.Module):
         channels = jnp.concatenate([x.astype(dtype), mask.astype(dtype), padding_mask.astype(dtype)], axis=-1)
         tokens = self.patch_embedding(patchify(channels, self.config.patch_size))
         waves = sinusoid(c_noise, self.config.width).astype(dtype)
-        # parity: upstream's embedding is the sinusoid itself; the two linears only make the vector added to every AdaLN.
+        # parity: upstream's embedding is the sinusoid itself; the linears only make the vector added to every AdaLN.
         adaln_lora = self.time_out(_silu(self.time_in(waves)))
         embedding = _silu(self.time_norm(waves))
         return tokens, BlockInputs(embedding, adaln_lora, self.positions(grid), angles, text.astype(dtype))

@@ -28,7 +28,7 @@ def attention(
 
     `scale` defaults to 1/√K. With `causal`, query i sees keys 0..i. No score matrix of full size is ever held.
     """
-    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    scale = float(q.shape[-1] ** -0.5) if scale is None else scale
     if q.dtype in (jnp.bfloat16, jnp.float16) and q.shape[-1] <= CUDNN_MAX_HEAD_WIDTH and cudnn_available():
         return jax.nn.dot_product_attention(q, k, v, scale=scale, is_causal=causal, implementation="cudnn")
     return blocked_attention(q, k, v, scale=scale, causal=causal)

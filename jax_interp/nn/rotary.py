@@ -1,10 +1,12 @@
 """Rotary position angles over a (time, height, width) grid and their application to queries and keys."""
 
+from typing import Any
+
+import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 from jaxtyping import Array, Float
 
-import jax.numpy as jnp
 from jax_interp.types import Precision
 
 BASE = 10000.0
@@ -31,7 +33,7 @@ def rotary_angles(
     """
     # parity: upstream casts the module that builds this table to bfloat16, buffers included, so its bf16 network
     # was run (and is compared) with angles up to 0.15 rad off.
-    dtype = ml_dtypes.bfloat16 if precision == "bfloat16" else np.float32
+    dtype: Any = ml_dtypes.bfloat16 if precision == "bfloat16" else np.float32
     positions = [np.arange(size).astype(dtype) for size in grid]
     positions[0] = positions[0] / np.asarray(fps, dtype) * np.asarray(BASE_FPS, dtype)
     tables = [
@@ -45,7 +47,7 @@ def rotary_angles(
     return np.concatenate(per_axis, axis=-1).reshape(-1, head_width // 2)
 
 
-def _frequencies(width: int, ratio: float, dtype: type) -> np.ndarray:
+def _frequencies(width: int, ratio: float, dtype: Any) -> np.ndarray:
     base = np.asarray(BASE * ratio ** (width / (width - 2)), dtype)
     exponents = (np.arange(0, width, 2, dtype=np.float32) / np.float32(width)).astype(dtype)
     return np.asarray(1, dtype) / np.power(base, exponents).astype(dtype)

@@ -20,11 +20,12 @@ from jax_interp.errors import CheckpointError, UsageError
 from jax_interp.media.pairs import iterate_pairs, join_pairs, num_pairs
 from jax_interp.pipeline.codec import Codec
 from jax_interp.pipeline.denoiser import Denoiser, SampleSettings
+from jax_interp.pipeline.embeddings import EmbeddingCache, load_embeddings
 from jax_interp.pipeline.geometry import latent_shape
 from jax_interp.pipeline.prompts import DEFAULT_NEGATIVE_PROMPT
 from jax_interp.pipeline.settings import InterpolationSettings
 from jax_interp.pipeline.text import TextEncoder
-from jax_interp.runtime.checkpoint import find_component
+from jax_interp.runtime.checkpoint import find_component, has_component
 from jax_interp.types import Latents, Precision
 
 logger = logging.getLogger("jax_interp")
@@ -84,14 +85,16 @@ class Interpolator:
         diffusion_transformer_dir: str | None = None,
         tokenizer_dir: str | None = None,
         text_encoder_dir: str | None = None,
-        embedding_cache: str | Path | None = None,
+        text_embeddings: str | Path | None = None,
+        embedding_cache: str | Path | bool = True,
     ) -> "Interpolator":
         """Open a folder that `jax-interp convert` made; no parameters are read yet.
 
         `dtype` is what the transformer and the tokenizer compute in; the text encoder runs in float32 unless told
         otherwise, as upstream does. `rotary_precision` defaults to `dtype`, which reproduces upstream. The `*_dir`
-        names choose among several converted networks of one kind. Without a converted text encoder, `text` has to be
-        given as embeddings. `embedding_cache` is a folder that keeps encoded prompts (None: they are not kept).
+        names choose among several converted networks of one kind. `text_embeddings` is a file of
+        `pipeline.embeddings.save_embeddings`, whose texts need no text encoder. `embedding_cache` is the folder that
+        keeps encoded prompts, True the default one in the user's cache folder, False none.
 
         Raises:
             CheckpointError: the folder or one of its networks is missing, unconverted or incomplete.
@@ -105,8 +108,13 @@ class Interpolator:
             find_component(root, "diffusion_transformer", diffusion_transformer_dir), dtype, rotary_precision
         )
         codec = Codec(find_component(root, "tokenizer", tokenizer_dir), dtype)
-        text_encoder = TextEncoder.open(root, text_encoder_dir, dtype=text_encoder_dtype, cache=embedding_cache)
-        return cls(denoiser, codec, text_encoder)
+        given = load_embeddings(text_embeddings) if text_embeddings is not None else None
+        wanted = text_encoder_dir is not None or has_component(root, "text_encoder")
+        found = find_component(root, "text_encoder", text_encoder_dir) if wanted else None
+        if found is None and given is None:
+            return cls(denoiser, codec, None)
+        cache = EmbeddingCache(None if embedding_cache is True else Path(embedding_cache)) if embedding_cache else None
+        return cls(denoiser, codec, TextEncoder(found, text_encoder_dtype, cache=cache, given=given))
 
     def interpolate(
         self,
@@ -179,9 +187,7 @@ class Interpolator:
             with self._timed("encode"):
                 condition = jnp.stack(
                     [
-                        self.codec.encode_pair(
-                            first, last, settings.height, settings.width, settings.num_video_frames
-                        )
+                        self.codec.encode_pair(first, last, settings.height, settings.width, settings.num_video_frames)
                         for _, first, last in batch
                     ]
                 )

@@ -33,12 +33,14 @@ class NetworkStage(Generic[ModuleT]):
     @property
     def params(self) -> Params:
         """The parameters on the device; loads them if they are not there."""
-        if self._params is None:
-            started = time.perf_counter()
-            self._params = load_params(self.found, self.network.abstract, self.dtype)
-            jax.block_until_ready(self._params)
-            logger.info("loaded %s in %.1f s", self.found.component, time.perf_counter() - started)
-        return self._params
+        if self._params is not None:
+            return self._params
+        started = time.perf_counter()
+        params = load_params(self.found, self.network.abstract, self.dtype)
+        jax.block_until_ready(params)
+        logger.info("loaded %s in %.1f s", self.found.component, time.perf_counter() - started)
+        self._params = params
+        return params
 
     def free(self) -> None:
         """Give the parameters' memory back; the next use loads them again."""

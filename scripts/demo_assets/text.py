@@ -60,7 +60,7 @@ def _pieces(seed: int) -> list[tuple[str, float]]:
     rng = np.random.default_rng(seed)
     corpus = [*SENTENCES * 4, *(random_scene(rng, 1.5).caption() for _ in range(200))]
     words = Counter(f"▁{word}" for sentence in corpus for word in sentence.split())
-    counts = Counter({char: 1 for char in ["▁", *map(chr, range(33, 127))]})
+    counts = Counter(dict.fromkeys(["▁", *map(chr, range(33, 127))], 1))
     for word, count in words.items():
         for start in range(len(word)):
             for end in range(start + 1, len(word) + 1):

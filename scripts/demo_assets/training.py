@@ -1,35 +1,65 @@
-"""Trains the demo's tokenizer and diffusion transformer on rendered clips: CPU, float32, deterministic for a seed."""
+"""Trains the demo's tokenizer and diffusion transformer on rendered clips: CPU, float32, repeatable for a seed."""
 
+import json
+import math
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from demo_assets import text, tokenizer, transformer
-from demo_assets.scene import STEPS_A_PAIR, random_scene
+from demo_assets.scene import STEPS_A_PAIR, Scene, random_scene
 
 CLIP_FRAMES = 9
 """Frames the tokenizer takes at once: one, and eight more that become the second latent frame."""
+CROP = (64, 96)
 SIGMA_DATA = 0.5
+CAPTION_ROWS = 96
+TOKENIZER_SCENES, DIT_SCENES = 400, 1500
+PROMPT_SOURCE = Path(__file__).parents[2] / "tests/data/golden/manifest.json"
+
 Statistics = tuple[Tensor, Tensor, Tensor, Tensor]
 """Mean and deviation `[C, 2]` of a clip's latents, then `[C]` of a picture's."""
 
 
-def to_video(frames: np.ndarray) -> Tensor:
-    """uint8 `[F, Y, X, 3]` -> float32 `[3, F, Y, X]` in [-1, 1)."""
-    return torch.from_numpy(frames).movedim(-1, 0).float() / 128 - 1
-
-
-def render_clips(count: int, size: tuple[int, int], seed: int) -> Tensor:
-    """Random scenes over one keyframe interval, both keyframes included: uint8 `[n, 10, Y, X, 3]`."""
-    height, width = size
-    times = np.linspace(0, 1, STEPS_A_PAIR + 1)
+def random_scenes(count: int, size: tuple[int, int], seed: int) -> list[Scene]:
     rng = np.random.default_rng(seed)
-    return torch.from_numpy(np.stack([random_scene(rng, width / height).clip(times, height, width) for _ in range(count)]))
+    return [random_scene(rng, size[1] / size[0]) for _ in range(count)]
+
+
+def render(scene: Scene, size: tuple[int, int]) -> Tensor:
+    """One keyframe interval with both keyframes: uint8 `[3, 10, Y, X]`."""
+    return torch.from_numpy(scene.clip(np.linspace(0, 1, STEPS_A_PAIR + 1), *size)).movedim(-1, 0)
+
+
+def to_video(frames: Tensor) -> Tensor:
+    """uint8 to float32 in [-1, 1)."""
+    return frames.float() / 128 - 1
+
+
+def fit(network: nn.Module, steps: int, learning_rate: float, loss: Callable[[int], Tensor]) -> None:
+    """AdamW with warm-up and cosine decay; leaves the running average of the weights in `network`."""
+    average = torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998))
+    optimiser = torch.optim.AdamW(network.parameters(), learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
+    start, recent = time.monotonic(), 0.0
+    for step in range(steps):
+        pace = min(1.0, (step + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate * pace
+        value = loss(step)
+        optimiser.zero_grad()
+        value.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimiser.step()
+        average.update_parameters(network)
+        recent = value.item() if step == 0 else 0.98 * recent + 0.02 * value.item()
+        if step % 100 == 0:
+            print(f"step {step}/{steps} loss {recent:.4f} {time.monotonic() - start:.0f} s", flush=True)
+    if steps:
+        network.load_state_dict(average.module.state_dict())
 
 
 def train_tokenizer(
@@ -38,14 +68,116 @@ def train_tokenizer(
     """Encoder and decoder that reproduce rendered clips and single pictures."""
     torch.manual_seed(seed)
     encoder, decoder = tokenizer.EncoderFile(sizes), tokenizer.DecoderFile(sizes)
-    both = nn.ModuleList([encoder, decoder])
-    clips = render_clips(TOKENIZER_CLIPS, size, seed + 1) if steps else torch.empty(0)
-    for step in optimise(both, steps, learning_rate=3e-3):
+    clips = [render(scene, size) for scene in random_scenes(TOKENIZER_SCENES if steps else 0, size, seed + 1)]
+
+    def loss(step: int) -> Tensor:
         frames = 1 if step % 4 == 3 else CLIP_FRAMES
-        x = augment(clips, batch=4, frames=frames, crop=CROP)
+        x = torch.stack([random_crop(clips[i], frames) for i in torch.randint(len(clips), (4,)).tolist()])
         z = encoder(x)
-        # Noise keeps neighbouring latents alike, which the diffusion model needs; the penalty keeps their scale near 1.
-        y = decoder(z + 0.1 * torch.randn_like(z))
-        error = y - x
-        report(step.backward(error.abs().mean() + 2 * (error**2).mean() + 1e-3 * (z**2).mean()), "tokenizer")
+        # Noise keeps neighbouring latents alike, which the diffusion model needs; the penalty holds their scale near 1.
+        error = decoder(z + 0.05 * torch.randn_like(z)) - x
+        return error.abs().mean() + 2 * (error**2).mean() + 1e-3 * (z**2).mean()
+
+    fit(nn.ModuleList([encoder, decoder]), steps, 3e-3, loss)
     return encoder, decoder
+
+
+def random_crop(clip: Tensor, frames: int) -> Tensor:
+    """A crop of uint8 `[3, F, Y, X]`, mirrored, played backwards and recoloured at random; float32 in [-1, 1)."""
+    first, top, left = (
+        int(torch.randint(have - want + 1, ())) for have, want in zip(clip.shape[1:], (frames, *CROP), strict=True)
+    )
+    clip = clip[torch.randperm(3), first : first + frames, top : top + CROP[0], left : left + CROP[1]]
+    turned = [axis for axis in (1, 2, 3) if torch.rand(()) < 0.5]
+    return to_video(clip.flip(turned))
+
+
+@torch.no_grad()
+def latent_statistics(encoder: nn.Module, size: tuple[int, int], seed: int) -> Statistics:
+    scenes = random_scenes(48, size, seed + 2)
+    z = torch.cat([encoder(to_video(render(scene, size))[None, :, :CLIP_FRAMES]) for scene in scenes])
+    mean, std = z.mean(dim=(0, 3, 4)), z.std(dim=(0, 3, 4))
+    # The encoder is causal, so a picture's latent is a clip's first one.
+    return mean, std, mean[:, 0].clone(), std[:, 0].clone()
+
+
+@torch.no_grad()
+def encode_interval(encoder: nn.Module, statistics: Statistics, video: Tensor) -> Tensor:
+    """Ten frames `[3, 10, Y, X]` to the three latent frames `[16, 3, H, W]` the transformer works on."""
+    mean, std, image_mean, image_std = (x[..., None, None] for x in statistics)
+    clip = (encoder(video[None, :, :CLIP_FRAMES])[0] - mean) / std
+    picture = (encoder(video[None, :, CLIP_FRAMES:])[0] - image_mean[:, None]) / image_std[:, None]
+    return torch.cat([clip, picture], dim=1) * SIGMA_DATA
+
+
+def train_dit(
+    sizes: transformer.Sizes,
+    encoder: nn.Module,
+    statistics: Statistics,
+    t5_folder: Path,
+    steps: int,
+    size: tuple[int, int],
+    seed: int,
+) -> transformer.DiT:
+    """A transformer that fills in the middle latent frame between two clean ones."""
+    torch.manual_seed(seed + 3)
+    network = transformer.DiT(sizes)
+    initialise(network)
+    if not steps:
+        return network
+    scenes = random_scenes(DIT_SCENES, size, seed + 4)
+    latents = torch.stack([encode_interval(encoder, statistics, to_video(augmented(render(s, size)))) for s in scenes])
+    captions = text.encode(t5_folder, [scene.caption() for scene in scenes])[:, :CAPTION_ROWS].clone()
+    negative = negative_prompt(t5_folder)
+
+    def loss(_: int) -> Tensor:
+        chosen = torch.randint(len(latents), (8,))
+        prompts = torch.zeros(8, text.MAX_TOKENS, sizes.text_width)
+        prompts[:3, :CAPTION_ROWS] = captions[chosen[:3]]
+        prompts[3:7] = negative
+        return denoising_loss(network, latents[chosen], prompts)
+
+    fit(network, steps, 2e-3, loss)
+    return network
+
+
+def negative_prompt(t5_folder: Path) -> Tensor:
+    """Embedding `[512, D]` of the published default, which is the text of every run at the default guidance."""
+    return text.encode(t5_folder, [json.loads(PROMPT_SOURCE.read_text())["negative_prompt"]])[0]
+
+
+def initialise(network: transformer.DiT) -> None:
+    """Small residual branches at the start: the last matrix of every modulation is zero, so is the output."""
+    for name, parameter in network.named_parameters():
+        if "adaLN_modulation.2" in name or name.endswith("linear_2.weight") or name.startswith("final_layer.linear"):
+            nn.init.normal_(parameter, std=0.02)
+        elif "pos_emb" in name:
+            nn.init.normal_(parameter, std=0.5)
+
+
+def augmented(clip: Tensor) -> Tensor:
+    return clip[torch.randperm(3)].flip([axis for axis in (1, 2, 3) if torch.rand(()) < 0.5])
+
+
+def denoising_loss(network: transformer.DiT, z: Tensor, prompts: Tensor) -> Tensor:
+    """Squared error of the preconditioned prediction of latent frame 1; frames 0 and 2 are given (nearly) clean."""
+    batch = len(z)
+    log_sigma = torch.where(torch.rand(batch) < 0.2, torch.rand(batch) * 10.6 - 6.2, torch.randn(batch) * 1.4 + 0.3)
+    given_sigma = torch.where(torch.rand(batch) < 0.25, torch.exp(torch.randn(batch) * 2 - 3), torch.tensor(0.001))
+    noisy = z + log_sigma.exp()[:, None, None, None, None] * torch.randn_like(z)
+    given = z + given_sigma[:, None, None, None, None] * torch.randn_like(z)
+    x0 = denoise(network, noisy, given, log_sigma.exp(), given_sigma, prompts)
+    sigma = log_sigma.exp()[:, None, None, None]
+    weight = (sigma**2 + SIGMA_DATA**2) / (sigma * SIGMA_DATA) ** 2
+    return (weight * (x0[:, :, 1] - z[:, :, 1]) ** 2).mean()
+
+
+def denoise(
+    network: transformer.DiT, noisy: Tensor, given: Tensor, sigma: Tensor, given_sigma: Tensor, prompts: Tensor
+) -> Tensor:
+    """Predicted clean latents from `noisy` at `sigma [B]`; frames 0 and 2 come from `given` at `given_sigma [B]`."""
+    total, given_total = ((s**2 + SIGMA_DATA**2)[:, None, None, None, None] for s in (sigma, given_sigma))
+    mask = torch.tensor([1.0, 0.0, 1.0]).reshape(1, 1, 3, 1, 1).expand_as(noisy[:, :1])
+    x = noisy / total.sqrt() * (1 - mask) + given / given_total.sqrt() * mask
+    out = network(x, sigma.log() / 4, prompts, mask, torch.full((len(x),), 24.0), torch.zeros_like(mask))
+    return noisy * SIGMA_DATA**2 / total + out * sigma[:, None, None, None, None] * SIGMA_DATA / total.sqrt()

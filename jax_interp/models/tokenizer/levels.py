@@ -11,7 +11,7 @@ class Downsample(nnx.Module):
     """Half the height and width, then half the frames (1 + 2n -> 1 + n): strided convolution plus average each time."""
 
     def __init__(self, width: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
-        self.spatial = SpatialConv(width, width, stride=2, padding=(0, 1), dtype=dtype, rngs=rngs)
+        self.spatial = SpatialConv(width, width, stride=2, dtype=dtype, rngs=rngs)
         self.temporal = TemporalConv(width, width, stride=2, dtype=dtype, rngs=rngs)
         self.mix = Linear(width, width, dtype=dtype, rngs=rngs)
 

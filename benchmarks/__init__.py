@@ -1,0 +1,1 @@
+"""Measurements beside PyTorch peers; each script prints JSON lines, kept in results/."""

@@ -1,0 +1,33 @@
+"""What a measurement was made with: commit, versions and device, for the head of every JSON line."""
+
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+_PACKAGES = ("jax", "jaxlib", "flax", "orbax-checkpoint", "torch", "diffusers", "transformers")
+
+
+def environment() -> dict[str, Any]:
+    """Commit (with a mark if files differ from it), package versions, device."""
+    import jax
+
+    device = jax.devices()[0]
+    return {
+        "commit": _git("rev-parse", "--short", "HEAD") + ("+changes" if _git("status", "--porcelain") else ""),
+        "versions": {name: found for name in _PACKAGES if (found := _version(name))},
+        "device": {"platform": device.platform, "kind": device.device_kind, "count": jax.device_count()},
+    }
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", *arguments]
+    done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    return done.stdout.strip() if done.returncode == 0 else "unknown"
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

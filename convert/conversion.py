@@ -1,0 +1,209 @@
+"""Upstream's checkpoint folder to a converted one: what to do is settled and checked first, then written."""
+
+import logging
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from convert.checkpoint_files import OpenedCheckpoint, Weights, locate, open_checkpoint
+from convert.components import COMPONENTS, EXTRA_FOLDER, Component, named
+from convert.folders import check_space, clear_leftovers, only_writer, replacing
+from convert.manifest import SourceRecord, write_description
+from convert.matching import Leaf, check_tensors
+from convert.progress import Progress, no_progress
+from convert.provenance import Md5Policy, check_published, record_sources
+from convert.streams import stream
+from jax_interp.errors import CheckpointError, UsageError
+from jax_interp.nn.params import unflatten
+from jax_interp.runtime.checkpoint import CONFIG_FILE, MANIFEST_FILE, PARAMS_FOLDER, open_component, save_params
+from jax_interp.types import Precision
+
+logger = logging.getLogger("jax_interp")
+
+_OWN_NAMES = {CONFIG_FILE, MANIFEST_FILE, PARAMS_FOLDER, EXTRA_FOLDER}
+_DESCRIPTION_BYTES = 1 << 24
+"""What the files besides the weights may take."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConversionRequest:
+    """What to convert, and how."""
+
+    checkpoint_dir: Path
+    output_dir: Path
+    components: tuple[str, ...] = ()
+    """Names in `convert.components.COMPONENTS`; empty for all that `checkpoint_dir` holds."""
+    folders: Mapping[str, str] = field(default_factory=dict)
+    """Folder of a component relative to `checkpoint_dir`, where it is not upstream's."""
+    dtype: Precision | None = None
+    """What floating tensors become; None leaves each as it is."""
+    weights: Weights | None = None
+    """Which set of a post-trained file; None is "model"."""
+    md5: Md5Policy = "warn"
+    overwrite: bool = False
+    """Replace converted networks that are there already."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What two conversions of the same files must agree in to be the same."""
+        return {"dtype": self.dtype, "weights": self.weights or "model"}
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One network: opened, understood and found to be complete; nothing of it read yet."""
+
+    component: Component
+    name: str
+    """Its folder, relative to the checkpoint folder and to the output folder."""
+    target: Path
+    opened: OpenedCheckpoint
+    config: Any
+    leaves: tuple[Leaf, ...]
+    existing: Mapping[str, Any]
+    """Manifest of what is converted already, empty if there is nothing."""
+
+
+def convert_checkpoints(request: ConversionRequest, progress: Progress = no_progress) -> list[Path]:
+    """Convert every requested network and return their folders; those that are done already are left alone.
+
+    Each appears under its name only when it is complete. All checks of all networks come before the first write.
+
+    Raises:
+        UsageError: a component or folder name cannot be.
+        CheckpointError: files are missing, damaged or not of the network, differ from what is converted already, or
+            the disk is or would be full.
+    """
+    chosen = _choose(request)
+    with only_writer(request.output_dir):
+        for _, name in chosen:
+            if clear_leftovers(request.output_dir / name):
+                logger.info("%s: removed what an interrupted conversion had left", name)
+        jobs = [_prepare(request, component, name) for component, name in chosen]
+        todo = _settle(request, jobs, progress)
+        check_space(request.output_dir, sum(_bytes_needed(request, job) for job, _ in todo))
+        for job, sources in todo:
+            _write(request, job, sources, progress)
+    return [job.target for job in jobs]
+
+
+def _choose(request: ConversionRequest) -> list[tuple[Component, str]]:
+    """The requested components and their folders; without a request, those that are there."""
+    if not request.checkpoint_dir.is_dir():
+        raise CheckpointError(f"{request.checkpoint_dir}: no such folder; name one with --checkpoint-dir")
+    explicit = {*request.components, *(request.folders if not request.components else ())}
+    named(tuple(explicit))
+    chosen, looked_for = [], []
+    for component in named(request.components):
+        name = _checked_name(component, request.folders.get(component.name, component.folder))
+        folder = request.checkpoint_dir / name
+        if component.name in explicit or locate(component, folder):
+            chosen.append((component, name))
+        looked_for.append(f"{name}/{' or '.join(component.sources[0].names[:2])}")
+    if not chosen:
+        flags = ", ".join(component.flag for component in COMPONENTS.values())
+        raise CheckpointError(
+            f"{request.checkpoint_dir}: nothing to convert; looked for {'; '.join(looked_for)}. Other folders are named"
+            f" with {flags}"
+        )
+    return chosen
+
+
+def _checked_name(component: Component, name: str) -> str:
+    path = Path(name)
+    if path.is_absolute() or ".." in path.parts or not path.parts:
+        raise UsageError(f"{component.flag}: {name!r} must be a folder inside --checkpoint-dir, relative to it")
+    return path.as_posix()
+
+
+def _prepare(request: ConversionRequest, component: Component, name: str) -> _Job:
+    """Open a network's files, tell its architecture, and check every key and shape."""
+    target = request.output_dir / name
+    existing = _existing(request, target, request.checkpoint_dir / name)
+    opened = open_checkpoint(component, request.checkpoint_dir / name, request.weights)
+    config = component.infer(opened.shapes, opened.folder)
+    leaves = component.plan(config)
+    check_tensors(leaves, component.ignored, opened.tensors).check(opened.described())
+    return _Job(component, name, target, opened, config, leaves, existing)
+
+
+def _existing(request: ConversionRequest, target: Path, source: Path) -> Mapping[str, Any]:
+    if not target.exists():
+        return {}
+    strangers = sorted({path.name for path in target.iterdir()} - _OWN_NAMES) if target.is_dir() else [target.name]
+    if strangers or target.resolve() == source.resolve():
+        raise CheckpointError(
+            f"{target}: is there already and not a converted network (it has {', '.join(strangers[:5])}); choose another"
+            " --output-dir"
+        )
+    return {} if request.overwrite else open_component(target).manifest
+
+
+def _settle(
+    request: ConversionRequest, jobs: list[_Job], progress: Progress
+) -> list[tuple[_Job, tuple[SourceRecord, ...]]]:
+    """The jobs that are left to do, with the checksums of their files."""
+    todo, faults = [], []
+    for job in jobs:
+        sources = record_sources(
+            job.opened.folder, job.name, job.opened.files, job.existing, request.md5, progress
+        )
+        check_published(job.name, sources, request.md5)
+        differences = _differences(job.existing, sources, request.settings)
+        if not job.existing:
+            todo.append((job, sources))
+        elif differences:
+            faults.append(f"{job.target}: converted already, but {'; '.join(differences)}")
+        else:
+            logger.info("%s: converted already", job.target)
+    if faults:
+        raise CheckpointError("\n".join([*faults, "Pass --overwrite to convert again, or choose another --output-dir"]))
+    return todo
+
+
+def _differences(
+    existing: Mapping[str, Any], sources: tuple[SourceRecord, ...], settings: Mapping[str, Any]
+) -> list[str]:
+    """In what an earlier conversion differs from the one that is asked for."""
+    if not existing:
+        return []
+    before = {entry["name"]: entry["sha256"] for entry in existing["sources"]}
+    now = {record.name: record.sha256 for record in sources}
+    old = existing.get("settings", {})
+    faults = [f"{name} has changed since" for name in before.keys() & now.keys() if before[name] != now[name]]
+    faults += [f"from {', '.join(sorted(before))}"] if before.keys() != now.keys() else []
+    return faults + [f"with {key} {old.get(key)}" for key, value in settings.items() if old.get(key) != value]
+
+
+def _extra_files(job: _Job) -> list[Path]:
+    names = (*job.component.required_files, *job.component.optional_files)
+    return [path for name in names if (path := job.opened.folder / name).is_file()]
+
+
+def _bytes_needed(request: ConversionRequest, job: _Job) -> int:
+    arrays = sum(stream(leaf, job.opened.tensors, request.dtype, int).nbytes for leaf in job.leaves)
+    return arrays + sum(path.stat().st_size for path in _extra_files(job)) + _DESCRIPTION_BYTES
+
+
+def _write(
+    request: ConversionRequest, job: _Job, sources: tuple[SourceRecord, ...], progress: Progress
+) -> None:
+    total = sum(job.opened.tensors[key].nbytes for leaf in job.leaves for key in leaf.keys)
+    with progress(f"converting {job.name}", total) as advance, replacing(job.target) as folder:
+        streams = {leaf.path: stream(leaf, job.opened.tensors, request.dtype, advance) for leaf in job.leaves}
+        save_params(folder / PARAMS_FOLDER, unflatten(streams))
+        for path in _extra_files(job):
+            (folder / EXTRA_FOLDER).mkdir(exist_ok=True)
+            shutil.copyfile(path, folder / EXTRA_FOLDER / path.name)
+        write_description(
+            folder,
+            component=job.component.name,
+            config=job.config,
+            settings=request.settings,
+            sources=sources,
+            leaves=job.leaves,
+            streams=streams,
+        )
+    logger.info("%s: converted, %.2f GB", job.target, sum(s.nbytes for s in streams.values()) / 1e9)

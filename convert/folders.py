@@ -1,0 +1,113 @@
+"""Folders that appear whole or not at all: written under another name, renamed at the end."""
+
+import errno
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from jax_interp.errors import CheckpointError
+from jax_interp.runtime.checkpoint import partial_folder
+
+
+@contextmanager
+def only_writer(folder: Path) -> Iterator[None]:
+    """Hold `folder`, made if need be, against other conversions; if it is empty at the end it goes again.
+
+    Raises:
+        CheckpointError: it cannot be made, or another conversion is writing to it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise CheckpointError(f"{folder}: cannot be written to ({error.strerror}); choose another folder") from error
+    try:
+        _lock(handle, folder)
+        yield
+    finally:
+        os.close(handle)
+        _remove_if_empty(folder)
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """A folder to write to that becomes `target` when the block ends well and vanishes when it does not.
+
+    Raises:
+        CheckpointError: the disk is full.
+    """
+    work = partial_folder(target)
+    work.mkdir(parents=True)
+    try:
+        yield work
+        _swap(work, target)
+    except (OSError, ValueError) as error:
+        if _is_disk_full(error):
+            raise CheckpointError(
+                f"{target}: the disk is full; nothing of it was kept. Free some space, or choose another folder"
+            ) from error
+        raise
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+        _remove_if_empty(target.parent)
+
+
+def clear_leftovers(target: Path) -> bool:
+    """Remove what an interrupted run left of `target`, and tell whether there was anything."""
+    work, replaced = partial_folder(target), _replaced_folder(target)
+    found = work.exists() or replaced.exists()
+    if replaced.exists() and not target.exists():
+        replaced.rename(target)
+    for leftover in (work, replaced):
+        shutil.rmtree(leftover, ignore_errors=True)
+    return found
+
+
+def check_space(folder: Path, needed: int) -> None:
+    """Raise `CheckpointError` unless `needed` bytes are free where `folder` is or will be."""
+    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    if free < needed:
+        raise CheckpointError(
+            f"{folder}: {needed / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free; free some space, choose"
+            " another folder, or convert fewer networks at a time"
+        )
+
+
+def _lock(handle: int, folder: Path) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise CheckpointError(f"{folder}: another jax-interp is writing to it; wait until it is done") from error
+    except OSError as error:
+        # Some network file systems have no locks; there the user has to take care.
+        if error.errno not in (errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK, errno.EBADF):
+            raise
+
+
+def _swap(work: Path, target: Path) -> None:
+    if not target.exists():
+        work.rename(target)
+        return
+    replaced = _replaced_folder(target)
+    target.rename(replaced)
+    work.rename(target)
+    shutil.rmtree(replaced)
+
+
+def _replaced_folder(target: Path) -> Path:
+    return target.with_name(f".{target.name}.replaced")
+
+
+def _remove_if_empty(folder: Path) -> None:
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def _is_disk_full(error: OSError | ValueError) -> bool:
+    # TensorStore reports it as a ValueError with the system's text.
+    number = getattr(error, "errno", None)
+    return number in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error)

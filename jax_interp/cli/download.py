@@ -1,0 +1,98 @@
+"""`jax-interp download`: fetch the published checkpoints."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from convert.download import Plan
+    from convert.hub import Hub
+
+STATES = {
+    "missing": "to fetch",
+    "partial": "to fetch, the rest",
+    "unverified": "there, to be checked",
+    "different": "to be replaced",
+    "complete": "there",
+}
+
+
+def download(
+    model_sizes: Annotated[list[str] | None, typer.Option(help="Transformer sizes: 7B, 14B.  [default: 7B]")] = None,
+    model_types: Annotated[
+        list[str] | None,
+        typer.Option(help="Transformers: WorldInterpolator, Video2World.  [default: WorldInterpolator]"),
+    ] = None,
+    checkpoint_dir: Annotated[Path, typer.Option(help="Where the files go, in upstream's layout.")] = Path("checkpoints"),
+    components: Annotated[
+        list[str] | None,
+        typer.Option(help="Only these: diffusion_transformer, tokenizer, text_encoder.  [default: all]"),
+    ] = None,
+    revision: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Branch, tag or commit, as REVISION or REPOSITORY=REVISION.  [default: that of the last download into "
+            "the folder, else main]"
+        ),
+    ] = None,
+    check_md5: Annotated[bool, typer.Option(help="Compare with the known release's MD5.")] = True,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show files and sizes, fetch nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Fetch the published checkpoints from the Hugging Face hub; an interrupted download goes on when run again."""
+    from convert.catalog import select
+    from convert.download import gigabytes, make_plan, parse_revisions
+    from convert.hub import Hub
+
+    repositories = select(model_sizes or ["7B"], model_types or ["WorldInterpolator"], components or ())
+    hub = Hub()
+    plan = make_plan(hub, checkpoint_dir, repositories, parse_revisions(revision or (), repositories))
+    _show(plan)
+    if dry_run:
+        return
+    plan.check_space()
+    wanted = plan.to_fetch and not yes and sys.stdin.isatty()
+    if wanted and not typer.confirm(f"Fetch {gigabytes(plan.to_fetch)}?", default=True):
+        raise typer.Exit(1)
+    _run(hub, plan, check_md5)
+
+
+def _show(plan: "Plan") -> None:
+    from rich.table import Table
+
+    from convert.download import gigabytes
+    from jax_interp.cli.console import stderr
+
+    table = Table("file", "size", "commit", "state")
+    table.columns[1].justify = "right"
+    for file in plan.files:
+        terms = "; terms must be accepted" if file.snapshot.repository.gated and file.to_fetch else ""
+        table.add_row(file.key, gigabytes(file.remote.size), file.snapshot.commit[:12], STATES[file.state] + terms)
+    stderr.print(table)
+    stderr.print(
+        f"{gigabytes(plan.total)} in all, {gigabytes(plan.to_fetch)} to fetch, {gigabytes(plan.free)} free in {plan.folder}"
+    )
+
+
+def _run(hub: "Hub", plan: "Plan", check_md5: bool) -> None:
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    from convert.download import PlannedFile, download
+    from jax_interp.cli.console import stderr
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    try:
+        with Progress(*columns, TimeRemainingColumn(), console=stderr, transient=True) as progress:
+            task = progress.add_task("", total=plan.to_fetch)
+
+            def arrived(file: PlannedFile, count: int) -> None:
+                doing = "" if count else "checking "
+                progress.update(task, advance=count, description=doing + file.key)
+
+            download(hub, plan, arrived, check_md5)
+    except KeyboardInterrupt:
+        stderr.print("Interrupted. What has arrived is kept; the same command goes on from there.")
+        raise typer.Exit(130) from None
+    stderr.print(f"{plan.folder} is complete. Next: jax-interp convert --checkpoint-dir {plan.folder}")

@@ -1,0 +1,245 @@
+"""`jax-interp generate`: flags to settings to jobs."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from jax_interp.errors import JaxInterpError, UsageError
+
+_INPUT, _TEXT, _SAMPLING, _OUTPUT, _NETWORKS, _UPSTREAM = (
+    "Input", "Text", "Sampling", "Output", "Networks", "For upstream's command lines",
+)  # fmt: skip
+
+Precision = Literal["bfloat16", "float32"]
+
+
+def generate(
+    input: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--input",
+            "--input-image-or-video-path",
+            help="A video, a folder of pictures, or two or more pictures.",
+            rich_help_panel=_INPUT,
+        ),
+    ] = None,
+    batch_input_path: Annotated[
+        Path | None,
+        typer.Option(
+            help='JSON lines, one clip each: {"visual_input": ..., "prompt": ..., "name": ...}.', rich_help_panel=_INPUT
+        ),
+    ] = None,
+    num_frame_pairs: Annotated[
+        int | None, typer.Option(help="Pairs to interpolate; all by default.", rich_help_panel=_INPUT)
+    ] = None,
+    frame_stride: Annotated[
+        int, typer.Option(help="Input frames from one end of a pair to the other.", rich_help_panel=_INPUT)
+    ] = 1,
+    frame_index_start: Annotated[int, typer.Option(help="First frame of the first pair.", rich_help_panel=_INPUT)] = 0,
+    prompt: Annotated[
+        str,
+        typer.Option(help="What the video shows. Counts only with --guidance other than -1.", rich_help_panel=_TEXT),
+    ] = "",
+    negative_prompt: Annotated[
+        str | None,
+        typer.Option(help='What it should not; by default upstream\'s text, "" for none.', rich_help_panel=_TEXT),
+    ] = None,
+    text_embeddings: Annotated[
+        Path | None,
+        typer.Option(help="File of precomputed embeddings; replaces the text encoder.", rich_help_panel=_TEXT),
+    ] = None,
+    embedding_cache: Annotated[
+        bool, typer.Option(help="Keep encoded prompts in the user's cache folder.", rich_help_panel=_TEXT)
+    ] = True,
+    guidance: Annotated[
+        float,
+        typer.Option(
+            help="x0 = cond + g (cond - uncond). -1, upstream's effective value: only the negative prompt counts."
+            " 0: only the prompt counts.",
+            rich_help_panel=_SAMPLING,
+        ),
+    ] = -1.0,
+    seed: Annotated[int, typer.Option(help="Seed of the initial noise.", rich_help_panel=_SAMPLING)] = 11,
+    num_steps: Annotated[int, typer.Option(help="Solver steps.", rich_help_panel=_SAMPLING)] = 35,
+    condition_noise: Annotated[
+        Literal["fixed", "random"],
+        typer.Option(
+            help="Noise on the known frames: fixed is deterministic, random is what upstream shipped (here seeded).",
+            rich_help_panel=_SAMPLING,
+        ),
+    ] = "fixed",
+    height: Annotated[int, typer.Option(help="Output height, a multiple of 16.", rich_help_panel=_SAMPLING)] = 704,
+    width: Annotated[int, typer.Option(help="Output width, a multiple of 16.", rich_help_panel=_SAMPLING)] = 1280,
+    fps: Annotated[
+        float, typer.Option(help="Rate of the output, which the network is told too.", rich_help_panel=_SAMPLING)
+    ] = 24.0,
+    num_video_frames: Annotated[
+        int, typer.Option(help="Frames of one pair, both ends included: 8n + 2.", rich_help_panel=_SAMPLING)
+    ] = 10,
+    pairs_per_batch: Annotated[
+        int, typer.Option(help="Pairs that share one pass over the network.", rich_help_panel=_SAMPLING)
+    ] = 1,
+    dtype: Annotated[
+        Precision, typer.Option(help="What transformer and tokenizer compute in.", rich_help_panel=_SAMPLING)
+    ] = "bfloat16",
+    rotary_precision: Annotated[
+        Precision | None,
+        typer.Option(help="Accuracy of the rotary tables; by default --dtype, as upstream.", rich_help_panel=_SAMPLING),
+    ] = None,
+    text_encoder_dtype: Annotated[
+        Precision, typer.Option(help="What the text encoder computes in.", rich_help_panel=_SAMPLING)
+    ] = "float32",
+    video_save_folder: Annotated[Path, typer.Option(help="Folder of the results.", rich_help_panel=_OUTPUT)] = Path(
+        "outputs"
+    ),
+    video_save_name: Annotated[
+        str,
+        typer.Option(help="NAME.mp4, NAME.json (the run record) and NAME.txt (the prompt).", rich_help_panel=_OUTPUT),
+    ] = "output",
+    save_frames: Annotated[
+        Path | None, typer.Option(help="Folder for the video's frames as PNG, lossless.", rich_help_panel=_OUTPUT)
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Let --save-frames replace a folder.", rich_help_panel=_OUTPUT)
+    ] = False,
+    checkpoint_dir: Annotated[
+        Path, typer.Option(help="Folder that `jax-interp convert` made.", rich_help_panel=_NETWORKS)
+    ] = Path("converted"),
+    diffusion_transformer_dir: Annotated[
+        str | None, typer.Option(help="Which transformer, if several are converted.", rich_help_panel=_NETWORKS)
+    ] = None,
+    tokenizer_dir: Annotated[
+        str | None, typer.Option(help="Which tokenizer, if several are converted.", rich_help_panel=_NETWORKS)
+    ] = None,
+    offload_diffusion_transformer: Annotated[
+        bool, typer.Option("--offload-diffusion-transformer", help="Free it after sampling.", rich_help_panel=_NETWORKS)
+    ] = False,
+    offload_tokenizer: Annotated[
+        bool, typer.Option("--offload-tokenizer", help="Free it while sampling.", rich_help_panel=_NETWORKS)
+    ] = False,
+    offload_text_encoder_model: Annotated[
+        bool, typer.Option("--offload-text-encoder-model", help="Free it after the prompts.", rich_help_panel=_NETWORKS)
+    ] = False,
+    offload_prompt_upsampler: Annotated[
+        bool, typer.Option("--offload-prompt-upsampler", help="No effect yet.", rich_help_panel=_UPSTREAM)
+    ] = False,
+    offload_guardrail_models: Annotated[
+        bool, typer.Option("--offload-guardrail-models", help="No effect yet.", rich_help_panel=_UPSTREAM)
+    ] = False,
+    disable_prompt_upsampler: Annotated[
+        bool, typer.Option("--disable-prompt-upsampler", help="There is none yet.", rich_help_panel=_UPSTREAM)
+    ] = False,
+    disable_guardrail: Annotated[
+        bool, typer.Option("--disable-guardrail", help="There is none yet.", rich_help_panel=_UPSTREAM)
+    ] = False,
+    prompt_upsampler_dir: Annotated[
+        str | None, typer.Option(help="There is none yet.", rich_help_panel=_UPSTREAM)
+    ] = None,
+    num_input_frames: Annotated[int, typer.Option(help="Only 1.", rich_help_panel=_UPSTREAM)] = 1,
+    num_gpus: Annotated[int, typer.Option(help="Only 1 yet.", rich_help_panel=_UPSTREAM)] = 1,
+    benchmark: Annotated[
+        bool, typer.Option("--benchmark", help="Print the seconds of every stage.", rich_help_panel=_UPSTREAM)
+    ] = False,
+) -> None:
+    """Interpolate between the frames of a clip, or between pictures."""
+    from jax_interp.cli.console import show_log
+
+    show_log()
+    if (input is None) == (batch_input_path is None):
+        raise UsageError("give either --input (a video, a folder, or pictures) or --batch-input-path (JSON lines)")
+    for flag, value in (("--num-input-frames", num_input_frames), ("--num-gpus", num_gpus)):
+        if value != 1:
+            raise UsageError(f"{flag} {value}: this version only takes 1")
+
+    from jax_interp.diffusion.condition import ConditionNoise
+    from jax_interp.pipeline.batch import plain_name, read_batch
+    from jax_interp.pipeline.denoiser import SampleSettings
+    from jax_interp.pipeline.job import Job
+    from jax_interp.pipeline.settings import InterpolationSettings
+
+    noise: ConditionNoise = condition_noise
+    offload = {
+        "diffusion_transformer": offload_diffusion_transformer,
+        "tokenizer": offload_tokenizer,
+        "text_encoder": offload_text_encoder_model,
+    }
+    template = Job(
+        inputs=tuple(input or ()),
+        video=video_save_folder / f"{plain_name(video_save_name, '--video-save-name')}.mp4",
+        frames_folder=save_frames,
+        overwrite=overwrite,
+        offload=frozenset(name for name, wanted in offload.items() if wanted),
+        settings=InterpolationSettings(
+            prompt=prompt,
+            negative_prompt=negative_prompt,
+            sampling=SampleSettings(guidance, seed, num_steps, fps, noise),
+            num_frame_pairs=num_frame_pairs,
+            frame_stride=frame_stride,
+            frame_index_start=frame_index_start,
+            height=height,
+            width=width,
+            num_video_frames=num_video_frames,
+            pairs_per_batch=pairs_per_batch,
+        ),
+    )
+    jobs = [template] if batch_input_path is None else read_batch(batch_input_path, template)
+    _say_what_is_absent(prompt, disable_prompt_upsampler, disable_guardrail)
+
+    from jax_interp.pipeline.interpolator import Interpolator
+
+    interpolator = Interpolator.from_pretrained(
+        checkpoint_dir,
+        dtype=dtype,
+        rotary_precision=rotary_precision,
+        text_encoder_dtype=text_encoder_dtype,
+        diffusion_transformer_dir=diffusion_transformer_dir,
+        tokenizer_dir=tokenizer_dir,
+        text_embeddings=text_embeddings,
+        embedding_cache=embedding_cache,
+    )
+    _run(interpolator, jobs, benchmark)
+
+
+def _say_what_is_absent(prompt: str, no_upsampler: bool, no_guardrail: bool) -> None:
+    """No run may look guarded or upsampled when it is not."""
+    import logging
+
+    logger = logging.getLogger("jax_interp")
+    logger.warning(
+        "guardrail: absent. This version checks neither prompts nor frames%s",
+        "" if no_guardrail else "; the run record says so. The model's licence asks for a guardrail of your own",
+    )
+    if not prompt and not no_upsampler:
+        logger.warning("prompt upsampler: absent. Without --prompt the prompt is the empty text")
+
+
+def _run(interpolator, jobs, benchmark: bool) -> None:
+    """Run every job; with several, one that fails does not stop the others."""
+    from jax_interp.cli.console import progress_bar, stderr
+    from jax_interp.pipeline.job import is_finished, run_job
+
+    failed = []
+    for job in jobs:
+        if len(jobs) > 1 and is_finished(interpolator, job):
+            stderr.print(f"{job.video}: already there, made with these settings")
+            continue
+        try:
+            with progress_bar() as bar:
+                task = bar.add_task(job.video.name, total=None)
+
+                def show(pair: int, pairs: int, call: int, calls: int, bar=bar, task=task) -> None:
+                    bar.update(task, total=pairs * calls, completed=pair * calls + call)
+
+                record = run_job(interpolator, job, show)
+        except JaxInterpError as error:
+            if len(jobs) == 1:
+                raise
+            stderr.print(f"{job.video}: {error}")
+            failed.append(job.video.name)
+            continue
+        print(f"{job.video}: {record['frames']} frames from {record['pairs']} pair(s)")
+        if benchmark:
+            print("  " + ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in record["seconds"].items()))
+    if failed:
+        raise JaxInterpError(f"{len(failed)} of {len(jobs)} clips failed: {', '.join(failed)}")

@@ -1,0 +1,93 @@
+"""The command `jax-interp`: wiring of its subcommands, spellings, and how errors end a run."""
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from jax_interp._version import __version__
+from jax_interp.cli.convert import convert
+from jax_interp.cli.doctor import doctor
+from jax_interp.cli.download import download
+from jax_interp.cli.export import export
+from jax_interp.cli.generate import generate
+from jax_interp.cli.inspect import inspect
+from jax_interp.errors import JaxInterpError
+
+
+class Command(TyperCommand):
+    """A command whose list options take several values at once: `--input a.png b.png`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        lists = {name for param in self.params if getattr(param, "multiple", False) for name in param.opts}
+        return super().parse_args(ctx, _repeat_list_options(args, lists))
+
+
+class Group(TyperGroup):
+    """Subcommands in the order in which a user meets them."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(self.commands)
+
+
+def _repeat_list_options(args: list[str], lists: set[str]) -> list[str]:
+    """`--input a b` as `--input a --input b`, for the options in `lists`."""
+    result: list[str] = []
+    current: str | None = None
+    fresh = False
+    for i, arg in enumerate(args):
+        if arg == "--":
+            return result + args[i:]
+        if arg.startswith("--") or (arg.startswith("-") and len(arg) == 2):
+            name = arg.replace("_", "-")
+            current, fresh = (arg, True) if name in lists else (None, False)
+            result.append(arg)
+        elif current is not None and not fresh:
+            result += [current, arg]
+        else:
+            fresh = False
+            result.append(arg)
+    return result
+
+
+# Upstream spells its options with underscores; both spellings work everywhere.
+_SETTINGS = {"token_normalize_func": lambda token: token.replace("_", "-"), "help_option_names": ["--help", "-h"]}
+
+app = typer.Typer(
+    cls=Group,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings=_SETTINGS,
+    help="Generate the frames between frames: Cosmos-Predict1 WorldInterpolator in JAX.",
+)
+for function in (download, convert, generate, inspect, export, doctor):
+    app.command(cls=Command, context_settings=_SETTINGS)(function)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"jax-interp {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Generate the frames between frames: Cosmos-Predict1 WorldInterpolator in JAX."""
+
+
+def main() -> None:
+    """Run the command line; a `JaxInterpError` is printed without a traceback and sets the exit code."""
+    try:
+        app()
+    except JaxInterpError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,43 @@
+"""What all writers have in common: the check of incoming frames and the message when a file cannot be written."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from jax_interp.errors import MediaError
+from jax_interp.media.source import Clip
+
+
+def check_frames(frames: Clip, height: int, width: int) -> Clip:
+    """The frames in host memory; raises `ValueError` unless they are uint8 [F, height, width, 3]."""
+    frames = np.ascontiguousarray(frames)
+    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[1:] != (height, width, 3):
+        raise ValueError(f"expected uint8 frames [F, {height}, {width}, 3], got {frames.dtype} {list(frames.shape)}")
+    return frames
+
+
+@contextmanager
+def reported(path: Path) -> Iterator[None]:
+    """Turn a failing disk (or PyAV's own error types) into a `MediaError` that names `path` and the free space."""
+    try:
+        yield
+    except Exception as error:
+        if not _is_io_error(error):
+            raise
+        folder = next(parent for parent in path.absolute().parents if parent.exists())
+        reason = getattr(error, "strerror", None) or str(error)
+        raise MediaError(
+            f"{path}: cannot be written ({reason}); {shutil.disk_usage(folder).free / 1e9:.2f} GB are free in {folder}:"
+            " make room there, or choose another place"
+        ) from error
+
+
+def _is_io_error(error: Exception) -> bool:
+    if isinstance(error, OSError):
+        return True
+    import av.error
+
+    return isinstance(error, av.error.FFmpegError)

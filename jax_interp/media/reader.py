@@ -1,0 +1,45 @@
+"""The door for input: one video, one folder of frames, or pictures, told apart and checked before anything runs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from jax_interp.errors import MediaError, UsageError
+from jax_interp.media.picture_reader import PICTURE_SUFFIXES, list_pictures, open_pictures
+from jax_interp.media.source import FrameSource
+from jax_interp.media.video_reader import open_video
+
+
+def open_frames(inputs: Sequence[Path]) -> FrameSource:
+    """Open a clip: one video file, one folder of pictures (in natural order of their names), or two or more pictures.
+
+    The sizes of all pictures, and a video's length and first frame, are checked here; the frames are read by iterating.
+
+    Raises:
+        UsageError: no input, or a mix of videos, folders and pictures.
+        MediaError: a file is missing, unreadable or damaged, sizes differ, or there are fewer than two frames.
+    """
+    paths = [Path(path) for path in inputs]
+    if not paths:
+        raise UsageError("--input: give one video, one folder of frames, or two or more pictures")
+    missing = [str(path) for path in paths if not path.exists()]
+    if missing:
+        raise MediaError(f"{', '.join(missing)}: no such file or folder")
+    if len(paths) == 1:
+        return _open_one(paths[0])
+    others = [str(path) for path in paths if path.is_dir() or path.suffix.lower() not in PICTURE_SUFFIXES]
+    if others:
+        raise UsageError(
+            f"--input: of several inputs each must be a picture ({', '.join(PICTURE_SUFFIXES)}), which is not so for"
+            f" {', '.join(others)}; give one video, one folder of frames, or two or more pictures"
+        )
+    return open_pictures(paths, {"kind": "pictures", "path": ", ".join(map(str, paths))})
+
+
+def _open_one(path: Path) -> FrameSource:
+    if path.is_dir():
+        return open_pictures(list_pictures(path), {"kind": "folder", "path": str(path)})
+    if path.suffix.lower() in PICTURE_SUFFIXES:
+        raise MediaError(
+            f"{path}: one picture; interpolation needs at least two frames: give a second picture, a folder or a video"
+        )
+    return open_video(path)

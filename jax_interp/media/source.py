@@ -1,0 +1,36 @@
+"""What a clip is to the rest of the program: known size and length, and frames that come one by one."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Picture: TypeAlias = NDArray[np.uint8]
+"""One RGB frame, uint8 [Y, X, 3]."""
+
+Clip: TypeAlias = NDArray[np.uint8]
+"""RGB frames, uint8 [F, Y, X, 3]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameSource:
+    """A clip that is read anew, front to back, by every `iter()`; no frame is kept.
+
+    Iterating yields uint8 [Y, X, 3] RGB, all of one size, and raises `MediaError` naming the file and the frame
+    where the input turns out damaged or shorter than `num_frames`.
+    """
+
+    num_frames: int
+    height: int
+    width: int
+    fps: Fraction | None
+    """Frames a second; None for pictures."""
+    description: Mapping[str, str | int]
+    """What was read, for the run record: JSON values only."""
+    read: Callable[[], Iterator[Picture]]
+
+    def __iter__(self) -> Iterator[Picture]:
+        return self.read()

@@ -1,0 +1,239 @@
+"""Video files as frames, through PyAV: packets counted without decoding, then decoded once in display order."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jax_interp.errors import MediaError
+from jax_interp.media.color import RGB, ColorConverter
+from jax_interp.media.source import FrameSource, Picture
+
+_CONTAINERS = (
+    "mov,matroska,avi,gif,apng,mpegts,mpeg,mpegvideo,flv,ogg,asf,h264,hevc,m4v,ivf,obu,yuv4mpegpipe,dv,mxf,nut"
+)
+"""Container formats (libavformat's names) that hold a clip in one file. The rest is left out on purpose: playlists that
+name other files or hosts, text rendered as pictures, single pictures, devices."""
+
+_HIDDEN_FRAME_CODECS = ("vp8",)
+"""Codecs whose packets may hold a frame that is never shown, so that packets say nothing about frames."""
+
+_HEADER_DURATIONS = ("mov", "matroska")
+"""Containers that state their duration, rather than have it guessed from the bit rate."""
+
+
+@dataclass(frozen=True)
+class _Packets:
+    """What a pass over all packets tells about the video stream. Times in seconds."""
+
+    shown: int
+    """Packets that are not discarded (an edit list may discard some)."""
+    complete: bool
+    """Every packet can be decoded on its own or after its predecessors: decoding gives `shown` frames."""
+    first: Fraction | None
+    """Presentation time of the first frame."""
+    last: Fraction | None
+    """Presentation time of the last frame."""
+    end: Fraction | None
+    """Where the data of all streams ends."""
+    broken: int | None
+    """Index of the first packet of which a part is missing."""
+
+
+def open_video(path: Path) -> FrameSource:
+    """Open a video file; every coded frame counts once, whatever its time stamp.
+
+    `num_frames` is the number of packets that a pass over the file finds, without decoding. It is counted by decoding
+    where packets are no safe guide: the container's own count differs (edit lists, damage), the stream does not start
+    with a key frame, or the codec hides frames. `fps` is the container's rate if the time stamps bear it out, else the
+    mean rate of the time stamps. Rotation and mirroring in the metadata are applied; alpha is ignored; colours are
+    converted by the stream's tags (BT.601 where there are none, as FFmpeg does) and rounded to 8 bits.
+
+    Raises:
+        MediaError: unreadable, no video stream, truncated, damaged, or fewer than two frames.
+    """
+    with _opened(path) as (container, stream):
+        try:
+            packets = _scan_packets(container, stream)
+        except _decoding_errors() as error:
+            raise MediaError(f"{path}: the file is damaged ({error}); replace it or copy its sound part") from error
+        _check_complete(path, container, packets)
+        trusted = packets.complete and stream.frames in (0, packets.shown)
+        fps = _frame_rate(stream, packets)
+        codec, pixel_format = stream.codec_context.name, stream.codec_context.pix_fmt
+        trusted = trusted and codec not in _HIDDEN_FRAME_CODECS
+    num_frames = packets.shown if trusted else sum(1 for _ in _decode(path))
+    first = next(_read(path, None), None)
+    if first is None or num_frames < 2:
+        raise MediaError(f"{path}: holds {min(num_frames, 1)} frame; interpolation needs at least two")
+    height, width, _ = first.shape
+    return FrameSource(
+        num_frames=num_frames,
+        height=height,
+        width=width,
+        fps=fps,
+        description={
+            "kind": "video",
+            "path": str(path),
+            "frames": num_frames,
+            "height": height,
+            "width": width,
+            "fps": str(fps) if fps else "unknown",
+            "codec": codec,
+            "pixel_format": pixel_format or "unknown",
+        },
+        read=lambda: _read(path, num_frames),
+    )
+
+
+def _decoding_errors() -> tuple[type[Exception], ...]:
+    import av.error
+
+    return av.error.FFmpegError, OSError
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
+    """The container and its best video stream; closed afterwards."""
+    import av
+
+    # The file: prefix keeps a name like "http:x" or "concat:x" from being read as an address.
+    address, limits = f"file:{path}", {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"}
+    try:
+        # Not `options`: PyAV 14 crashes when these are handed to the streams of a container without a header.
+        container = av.open(address, container_options=limits)
+    except _decoding_errors() as error:
+        reason = (
+            error.strerror if isinstance(error, OSError) and error.strerror else "not a known video format, or damaged"
+        )
+        raise MediaError(
+            f"{path}: cannot be read as a video ({reason}); expected mp4, mkv, mov, webm, avi or gif"
+        ) from error
+    with container:
+        stream = container.streams.best("video")
+        if stream is None or stream.codec_context is None:
+            raise MediaError(f"{path}: holds no video stream that can be decoded")
+        yield container, stream
+
+
+def _scan_packets(container: Any, stream: Any) -> _Packets:
+    """Read every packet once. All streams are read, because sound may outlast the picture."""
+    shown, complete = 0, True
+    first = last = end = first_key = broken = None
+    for packet in container.demux():
+        if not packet.size:
+            continue
+        time = None if packet.pts is None else packet.pts * packet.time_base
+        if time is not None:
+            stop = time + (packet.duration or 0) * packet.time_base
+            end = stop if end is None else max(end, stop)
+        if packet.stream.index != stream.index or packet.is_discard:
+            continue
+        if not shown:
+            first_key, complete = time, packet.is_keyframe
+        if packet.is_corrupt and broken is None:
+            broken = shown
+        shown += 1
+        if time is not None:
+            first, last = (time, time) if first is None or last is None else (min(first, time), max(last, time))
+    # Frames shown before the first key frame lean on data that was cut away; a decoder may drop them.
+    complete = complete and first == first_key
+    return _Packets(shown, complete, first, last, end, broken)
+
+
+def _check_complete(path: Path, container: Any, packets: _Packets) -> None:
+    """Raise `MediaError` if the header promises more than the file holds."""
+    if container.format.name.split(",")[0] not in _HEADER_DURATIONS:
+        return
+    missing = Fraction(0)
+    if container.duration and packets.first is not None and packets.end is not None:
+        missing = Fraction(container.duration, 1_000_000) - (packets.end - packets.first)
+    # A last frame without a duration of its own, or a header rounded up, is no damage.
+    if packets.broken is not None or missing > Fraction(1, 4) + Fraction(container.duration or 0, 100_000_000):
+        index = packets.shown if packets.broken is None else packets.broken
+        raise MediaError(
+            f"{path}: cut off or damaged at frame {index} ({float(max(missing, 0)):.2f} s are missing at the end);"
+            " get the whole file, or copy the part that is left to a new one"
+        )
+
+
+def _frame_rate(stream: Any, packets: _Packets) -> Fraction | None:
+    """The stated rate that keeps step with the time stamps (within half a frame or 1 %), else the mean rate."""
+    stated = [rate for rate in (stream.average_rate, stream.guessed_rate) if rate]
+    if packets.first is None or packets.last is None or packets.last == packets.first:
+        # Without time stamps the average is a default, the guess comes from the stream itself.
+        return stated[-1] if stated else None
+    span, steps = packets.last - packets.first, packets.shown - 1
+    for rate in stated:
+        if abs(rate * span - steps) <= max(Fraction(1, 2), Fraction(steps, 100)):
+            return rate
+    return (steps / span).limit_denominator(1001)
+
+
+def _decode(path: Path) -> Iterator[Any]:
+    """Decoded frames in display order, one at a time; a damaged one raises `MediaError` with its index."""
+    index = 0
+    with _opened(path) as (container, stream):
+        stream.thread_type = "AUTO"
+        frames = container.decode(stream)
+        while True:
+            try:
+                frame = next(frames, None)
+            except _decoding_errors() as error:
+                raise _damaged(path, index, getattr(error, "strerror", None) or str(error)) from error
+            if frame is None:
+                return
+            if frame.is_corrupt:
+                raise _damaged(path, index, "parts of the picture are missing")
+            yield frame
+            index += 1
+
+
+def _read(path: Path, num_frames: int | None) -> Iterator[Picture]:
+    """Upright RGB frames; `num_frames` of them if that is given, all of the first one's size."""
+    converter = ColorConverter(RGB)
+    size: tuple[int, int] | None = None
+    turn: Callable[[Picture], Picture] | None = None
+    index = -1
+    for index, frame in enumerate(_decode(path)):
+        if size is None or turn is None:
+            size, turn = (frame.width, frame.height), _orientation(frame)
+        if size != (frame.width, frame.height):
+            raise MediaError(
+                f"{path}: frame {index} is {frame.width}x{frame.height}, the first one {size[0]}x{size[1]};"
+                " a clip must have one size, so cut it there"
+            )
+        if num_frames is not None and index >= num_frames:
+            return
+        yield turn(converter.convert(frame).to_ndarray())
+    if num_frames is not None and index + 1 < num_frames:
+        raise _damaged(path, index + 1, f"the data ends there, {num_frames} frames were counted")
+
+
+def _orientation(frame: Any) -> Callable[[Picture], Picture]:
+    """How to set a frame upright, from the display matrix beside it (multiples of 90 degrees and mirror images)."""
+    from av.sidedata.sidedata import Type
+
+    side_data = frame.side_data.get(Type.DISPLAYMATRIX)
+    if side_data is None:
+        return lambda picture: picture
+    a, b, _, c, d = np.frombuffer(bytes(side_data), np.int32)[:5].tolist()
+    # A pixel (x, y) is shown at (a x + c y, b x + d y).
+    swapped = abs(b) > abs(a)
+    flip_x, flip_y = (c < 0, b < 0) if swapped else (a < 0, d < 0)
+
+    def turn(picture: Picture) -> Picture:
+        upright = picture.transpose(1, 0, 2) if swapped else picture
+        return np.ascontiguousarray(upright[:: -1 if flip_y else 1, :: -1 if flip_x else 1])
+
+    return turn
+
+
+def _damaged(path: Path, index: int, reason: str) -> MediaError:
+    return MediaError(
+        f"{path}: damaged at frame {index} ({reason}); cut the clip before that frame, or let a repair tool rewrite it"
+    )

@@ -1,0 +1,86 @@
+"""The run record: everything that decided a result, and what making it took, as JSON beside the video."""
+
+import dataclasses
+import hashlib
+import json
+import platform
+import resource
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jax_interp._version import __version__
+from jax_interp.pipeline.interpolator import Interpolator
+from jax_interp.pipeline.prompts import DEFAULT_NEGATIVE_PROMPT
+from jax_interp.pipeline.settings import InterpolationSettings
+from jax_interp.pipeline.text import PromptNetwork
+
+
+def effective_settings(interpolator: Interpolator, settings: InterpolationSettings) -> dict[str, Any]:
+    """Every setting that can change a frame, defaults filled in."""
+    values = dataclasses.asdict(dataclasses.replace(settings, sampling=_named(settings)))
+    values |= values.pop("sampling")
+    if settings.negative_prompt is None:
+        values["negative_prompt"] = DEFAULT_NEGATIVE_PROMPT
+    values["dtype"] = interpolator.denoiser.precision
+    values["rotary_precision"] = interpolator.denoiser.rotary_precision
+    network = _text_network(interpolator)
+    values["text_encoder_dtype"] = network.precision if network else None
+    return values
+
+
+def fingerprint(interpolator: Interpolator, settings: InterpolationSettings, inputs: tuple[Path, ...]) -> str:
+    """Identifies a result before it is made: settings, input files and networks."""
+    files = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in inputs]
+    identity = [__version__, effective_settings(interpolator, settings), files, _networks(interpolator)]
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+def run_record(interpolator: Interpolator, settings: InterpolationSettings, **facts: Any) -> dict[str, Any]:
+    """The record of a finished run; `facts` are the job's own (input, output, frames, seconds)."""
+    device = jax.devices()[0]
+    memory = device.memory_stats() or {}
+    return {
+        "jax_interp": __version__,
+        "settings": effective_settings(interpolator, settings),
+        "guardrail": "absent",
+        "prompt_upsampler": "absent",
+        **facts,
+        "networks": _networks(interpolator),
+        "seconds": {stage: round(seconds, 3) for stage, seconds in interpolator.timings.items()},
+        "peak_memory_bytes": {
+            "device": memory.get("peak_bytes_in_use"),
+            "host": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        },
+        "versions": {"python": platform.python_version()}
+        | {name: version(name) for name in ("jax", "jaxlib", "flax", "orbax-checkpoint", "numpy", "av")},
+        "device": {"platform": device.platform, "kind": device.device_kind, "count": jax.device_count()},
+    }
+
+
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    """Write `values` to `path`, whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n")
+    partial.replace(path)
+
+
+def _named(settings: InterpolationSettings) -> Any:
+    noise = settings.sampling.condition_noise
+    return (
+        dataclasses.replace(settings.sampling, condition_noise="given by the caller")
+        if callable(noise)
+        else settings.sampling
+    )
+
+
+def _networks(interpolator: Interpolator) -> dict[str, Any]:
+    stages = (interpolator.denoiser, interpolator.codec, _text_network(interpolator))
+    founds = [stage.found for stage in stages if stage is not None]
+    return {found.component: {"folder": found.path.name, "sha256": found.source_sha256} for found in founds}
+
+
+def _text_network(interpolator: Interpolator) -> PromptNetwork | None:
+    return interpolator.text_encoder.network if interpolator.text_encoder else None

@@ -1,0 +1,216 @@
+"""The text stage: prompts in, embeddings out, through T5 only for texts whose embedding is nowhere yet."""
+
+import hashlib
+import logging
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from jax_interp.errors import CheckpointError, JaxInterpError, UsageError
+from jax_interp.models.t5 import T5Encoder
+from jax_interp.pipeline.embeddings import PROMPT_TOKENS, Embedding, EmbeddingCache
+from jax_interp.pipeline.stage import NetworkStage
+from jax_interp.runtime.checkpoint import ConvertedComponent
+from jax_interp.types import Params, Precision
+
+logger = logging.getLogger("jax_interp")
+
+REVISION = "1"
+"""Changes with every release whose embeddings differ for the same text and weights: old cache entries are then unused."""
+
+PAD_ID = 0
+
+
+class PromptNetwork(NetworkStage[T5Encoder]):
+    """The T5 encoder with its tokenizer, one prompt at a time.
+
+    Prompts are never batched: the same program runs for each, so a prompt's bits do not depend on its neighbours, and
+    memory does not grow with their number.
+    """
+
+    def __init__(self, found: ConvertedComponent, precision: Precision):
+        super().__init__(found, T5Encoder, precision)
+        self._run = jax.jit(self._forward)
+
+    @property
+    def tokenizer_path(self) -> Path:
+        """The one tokenizer file that is read."""
+        return self.found.path / "tokenizer" / "tokenizer.json"
+
+    @cached_property
+    def identity(self) -> str:
+        """Hash of all that an embedding depends on beside its text."""
+        digest = hashlib.sha256()
+        weights = self.found.manifest.source_sha256
+        tokenizer = _read_tokenizer(self.tokenizer_path)
+        for part in (REVISION.encode(), weights.encode(), self.found.dtype.encode(), self.precision.encode(), tokenizer):
+            digest.update(hashlib.sha256(part).digest())
+        return digest.hexdigest()
+
+    def tokenize(self, text: str) -> tuple[Int[np.ndarray, " S"], int]:
+        """Ids of `text` with the end token, at most `PROMPT_TOKENS`, and how many there were before the cut."""
+        ids = self._tokenizer(text)["input_ids"]
+        num_tokens = len(ids)
+        if num_tokens > PROMPT_TOKENS:
+            ids = self._tokenizer(text, truncation=True, max_length=PROMPT_TOKENS)["input_ids"]
+        return np.asarray(ids, np.int32), num_tokens
+
+    def encode(self, text: str) -> Embedding:
+        """Run T5 on one text.
+
+        Raises:
+            CheckpointError: weights or tokenizer are missing, damaged or do not belong together.
+        """
+        ids, num_tokens = self.tokenize(text)
+        padded = np.pad(ids, (0, PROMPT_TOKENS - len(ids)), constant_values=PAD_ID)
+        mask = np.arange(PROMPT_TOKENS) < len(ids)
+        with self.numerics():
+            rows = np.asarray(self._run(self.params, padded[None], mask[None].astype(np.int32)))[0, : len(ids)]
+        if not np.isfinite(rows).all():
+            raise JaxInterpError(
+                f"{self.found.path}: the text encoder gave values that are not numbers; check the checkpoint with"
+                " `jax-interp inspect`"
+            )
+        return Embedding(rows, num_tokens)
+
+    def _forward(self, params: Params, ids: Int[Array, "B S"], mask: Int[Array, "B S"]) -> Float[Array, "B S D"]:
+        return self.network.bind(params)(ids, mask).astype(jnp.float32)
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        return load_tokenizer(self.tokenizer_path, self.config.vocab_size)
+
+
+class TextEncoder:
+    """Prompts to what the diffusion transformer reads.
+
+    A text is looked up in `given` (see `load_embeddings`), then in `cache`; only if it is in neither are T5's weights
+    loaded. `found` may be None if `given` holds every text that will be asked for.
+
+    Raises:
+        UsageError: neither a network nor embeddings are there, or their widths differ.
+    """
+
+    def __init__(
+        self,
+        found: ConvertedComponent | None,
+        precision: Precision = "float32",
+        *,
+        cache: EmbeddingCache | None = None,
+        given: Mapping[str, Float[np.ndarray, "S D"]] | None = None,
+    ):
+        self.network = PromptNetwork(found, precision) if found is not None else None
+        self._cache = cache
+        self._given = {text: Embedding(rows, len(rows)) for text, rows in (given or {}).items()}
+        self._warned: set[str] = set()
+        widths = {embedding.rows.shape[1] for embedding in self._given.values()}
+        widths |= {self.network.config.width} if self.network else set()
+        if not widths:
+            raise UsageError("no text encoder: convert one, or give a file of embeddings that holds the prompts")
+        if len(widths) > 1:
+            raise UsageError(f"the given embeddings do not fit this text encoder: widths {sorted(widths)}")
+        self.width: int = widths.pop()
+
+    def encode(self, texts: Sequence[str]) -> Float[np.ndarray, "n P D"]:
+        """Embeddings of `texts` in float32, [n, 512, D]; rows behind the end of a prompt are exactly zero.
+
+        A prompt of more than 512 tokens is cut there, with a warning.
+
+        Raises:
+            UsageError: `texts` is not a list of strings, or names a text that is not given and cannot be encoded.
+            CheckpointError: weights or tokenizer are missing, damaged or do not belong together.
+        """
+        _check_texts(texts)
+        if self.network is None and (missing := [text for text in texts if text not in self._given]):
+            raise UsageError(
+                f"no embedding was given for {missing} and there is no text encoder to make one: add it to the file of"
+                " embeddings, or convert a text encoder"
+            )
+        embeddings = {text: self._embedding(text) for text in dict.fromkeys(texts)}
+        for text, embedding in embeddings.items():
+            self._warn_if_cut(text, embedding)
+        out = np.empty((len(texts), PROMPT_TOKENS, self.width), np.float32)
+        for row, text in zip(out, texts, strict=True):
+            row[:] = embeddings[text].padded()
+        return out
+
+    def free(self) -> None:
+        """Give the memory of T5's weights back, if they were ever loaded."""
+        if self.network is not None:
+            self.network.free()
+
+    def _embedding(self, text: str) -> Embedding:
+        if text in self._given or self.network is None:
+            return self._given[text]
+        if self._cache is None:
+            return self.network.encode(text)
+        embedding = self._cache.get(self.network.identity, text)
+        if embedding is None:
+            embedding = self.network.encode(text)
+            self._cache.put(self.network.identity, text, embedding)
+        return embedding
+
+    def _warn_if_cut(self, text: str, embedding: Embedding) -> None:
+        if embedding.num_tokens > PROMPT_TOKENS and text not in self._warned:
+            self._warned.add(text)
+            logger.warning(
+                "the prompt that starts with %r has %d tokens; only the first %d are used",
+                text[:40],
+                embedding.num_tokens,
+                PROMPT_TOKENS,
+            )
+
+
+def load_tokenizer(path: Path, vocab_size: int) -> Any:
+    """The fast tokenizer in `path`, a `tokenizer.json`; nothing else is read and nothing is fetched.
+
+    Raises:
+        CheckpointError: the file is missing or damaged, or has ids that a network of `vocab_size` ids lacks.
+    """
+    _read_tokenizer(path)
+    # transformers advises at import to install PyTorch, which nothing here needs.
+    advice = logging.getLogger("transformers")
+    was_disabled, advice.disabled = advice.disabled, True
+    try:
+        from transformers import PreTrainedTokenizerFast
+
+        tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(path))
+    except ImportError:
+        raise
+    except Exception as error:  # the tokenizers library raises bare Exception for a file it cannot parse
+        raise CheckpointError(f"{path}: damaged tokenizer ({error}); convert the text encoder again") from error
+    finally:
+        advice.disabled = was_disabled
+    largest = max(tokenizer.get_vocab().values(), default=-1)
+    if not 0 <= largest < vocab_size:
+        raise CheckpointError(
+            f"{path}: has token ids up to {largest}, the network only {vocab_size} embeddings; this is not its tokenizer:"
+            " convert the text encoder again with the tokenizer.json that belongs to it"
+        )
+    return tokenizer
+
+
+def _read_tokenizer(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(
+            f"{path}: the tokenizer cannot be read ({error.strerror}); put tokenizer.json beside the weights of the text"
+            " encoder and convert it again"
+        ) from error
+
+
+def _check_texts(texts: Sequence[str]) -> None:
+    if isinstance(texts, str) or not isinstance(texts, Sequence) or not all(isinstance(text, str) for text in texts):
+        raise UsageError(f"texts: expected a list of strings, got {texts!r:.80}")
+    for text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise UsageError(f"prompt {text[:40]!r}: not valid Unicode ({error.reason}); save it as UTF-8") from error

@@ -1,0 +1,274 @@
+"""Converted networks on disk: find one, check that it is whole, load its parameters where they belong.
+
+A converted folder has one folder for each network, under upstream's name:
+`converted/Cosmos-Predict1-7B-WorldInterpolator/{config.json, manifest.json, params/}`.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jax_interp.config import DiTConfig, T5Config, TokenizerConfig, from_json
+from jax_interp.errors import CheckpointError
+from jax_interp.nn.params import check_complete, flatten, unflatten
+from jax_interp.runtime.param_files import ArrayStream, read_params, write_params
+from jax_interp.types import Params
+
+__all__ = [
+    "ArrayStream",
+    "ConvertedComponent",
+    "faulty_files",
+    "find_component",
+    "has_component",
+    "load_params",
+    "open_component",
+    "save_params",
+    "scan",
+]
+
+FORMAT_VERSION = 1
+CONFIG_FILE, MANIFEST_FILE, PARAMS_FOLDER = "config.json", "manifest.json", "params"
+
+DEFAULT_FOLDERS = {
+    "diffusion_transformer": "Cosmos-Predict1-7B-WorldInterpolator",
+    "tokenizer": "Cosmos-Tokenize1-CV8x8x8-720p",
+    "text_encoder": "google-t5/t5-11b",
+}
+"""Upstream's folder of each network, in checkpoint folders and in converted ones."""
+
+_CONFIGS: dict[str, type] = {
+    "diffusion_transformer": DiTConfig,
+    "tokenizer": TokenizerConfig,
+    "text_encoder": T5Config,
+}
+
+_UNCONVERTED = (".pt", ".pth", ".bin", ".jit", ".safetensors")
+
+save_params = write_params
+
+
+@dataclass(frozen=True)
+class ConvertedComponent:
+    """A converted network: what it is and where its parameters lie, none of them read."""
+
+    path: Path
+    component: str
+    config: Any
+    """The network's configuration: `DiTConfig`, `TokenizerConfig` or `T5Config`."""
+    dtype: str
+    """The dtype that most of the stored bytes have."""
+    manifest: dict[str, Any]
+    """Where it came from ("sources"), its arrays ("params") and the sizes of its files ("files")."""
+
+    @property
+    def source_sha256(self) -> dict[str, str]:
+        """SHA-256 of every file that it was converted from, by name."""
+        return {source["name"]: source["sha256"] for source in self.manifest["sources"]}
+
+
+def partial_folder(target: Path) -> Path:
+    """Where `target` is written before it gets its name."""
+    return target.with_name(f".{target.name}.converting")
+
+
+def find_component(root: Path | str, component: str, name: str | None = None) -> ConvertedComponent:
+    """The converted network `component` below `root`.
+
+    `name` is its folder relative to `root`. Without one it is the only one there, or among several the one under
+    upstream's default name.
+
+    Raises:
+        CheckpointError: it is absent, incomplete, damaged, of a newer format, or not converted yet, or there are several
+            to choose from; the message says what to run or which flag to pass.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise CheckpointError(f"{root}: no such folder; {_how_to_convert(component, root)}")
+    if name is not None:
+        if not (root / name / CONFIG_FILE).is_file():
+            raise CheckpointError(_why_absent(root, component, root / name))
+        return _of_kind(open_component(root / name), component)
+    folders = [folder for folder in scan(root) if _component_of(folder) == component]
+    if not folders:
+        raise CheckpointError(_why_absent(root, component, None))
+    default = root / DEFAULT_FOLDERS[component]
+    if len(folders) > 1 and default not in folders:
+        names = ", ".join(str(folder.relative_to(root)) for folder in folders)
+        raise CheckpointError(f"{root}: has several networks for {component}; choose one with {_flag(component)}: {names}")
+    return open_component(default if len(folders) > 1 else folders[0])
+
+
+def has_component(root: Path | str, component: str) -> bool:
+    """Whether `root` holds a converted `component`, whole or not."""
+    return any(_component_of(folder) == component for folder in scan(Path(root)))
+
+
+def scan(root: Path) -> list[Path]:
+    """The folders at `root` and up to two levels below that hold a converted network, whole or not."""
+    return [folder for folder in _folders(root) if _component_of(folder) is not None]
+
+
+def open_component(path: Path, *, allow_incomplete: bool = False) -> ConvertedComponent:
+    """Read what a converted folder says about itself, and check that all its files are there.
+
+    Raises:
+        CheckpointError: its config or manifest is missing, damaged or of a newer format, or files are missing or cut
+            short (all are named).
+    """
+    again = "convert it again with `jax-interp convert --overwrite`"
+    if not (path / CONFIG_FILE).is_file():
+        raise CheckpointError(f"{path}: incomplete, it lacks {CONFIG_FILE}; {again}")
+    values = _read_json(path / CONFIG_FILE)
+    version, component = values.get("format_version"), values.get("component")
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path}: of format {version}, this program reads up to {FORMAT_VERSION}; upgrade jax-interp, or {again}"
+        )
+    if version != FORMAT_VERSION or component not in _CONFIGS or not isinstance(values.get("config"), dict):
+        raise CheckpointError(f"{path / CONFIG_FILE}: damaged or not written by jax-interp; {again}")
+    if not (path / MANIFEST_FILE).is_file():
+        raise CheckpointError(f"{path}: incomplete, it lacks {MANIFEST_FILE}; {again}")
+    manifest = _read_json(path / MANIFEST_FILE)
+    lacks = [key for key in ("sources", "params", "files") if not manifest.get(key)]
+    if lacks:
+        raise CheckpointError(f"{path / MANIFEST_FILE}: damaged, it lacks {', '.join(lacks)}; {again}")
+    config = from_json(_CONFIGS[component], values["config"], str(path / CONFIG_FILE))
+    found = ConvertedComponent(path, component, config, str(values.get("dtype")), manifest)
+    if not allow_incomplete and (faults := faulty_files(found)):
+        raise CheckpointError(f"{path}: incomplete, {'; '.join(faults)}; {again}")
+    return found
+
+
+def faulty_files(found: ConvertedComponent) -> list[str]:
+    """Every file of the manifest that is missing or not as long as it was written."""
+    faults = []
+    for name, size in found.manifest["files"].items():
+        path = found.path / name
+        if not path.is_file():
+            faults.append(f"{name} is missing")
+        elif path.stat().st_size != size:
+            faults.append(f"{name} has {path.stat().st_size} bytes, expected {size}")
+    return faults
+
+
+def load_params(found: ConvertedComponent, abstract: Params, dtype: Any = None) -> Params:
+    """The parameters of `found` as `jax.Array`s, shaped like `abstract`.
+
+    `abstract` is a nested dict of `jax.ShapeDtypeStruct`; where one has a sharding the array is read straight into it
+    (host memory included), else it goes to the default device. `dtype` is what floating arrays become; without it each
+    keeps the dtype that it is stored in. The dtypes of `abstract` are not looked at.
+
+    Raises:
+        CheckpointError: paths or shapes differ from `abstract` (all are named), or the files are damaged.
+    """
+    stored = {path: _stored(found, path, entry) for path, entry in found.manifest["params"].items()}
+    try:
+        check_complete(unflatten(stored), abstract)
+    except ValueError as error:
+        raise CheckpointError(
+            f"{found.path}: does not fit this version's network; convert it again with `jax-interp convert --overwrite`"
+            f" ({error})"
+        ) from error
+    default = jnp.zeros(()).sharding
+    target = {
+        path: jax.ShapeDtypeStruct(
+            leaf.shape, _cast(stored[path].dtype, dtype), sharding=getattr(leaf, "sharding", None) or default
+        )
+        for path, leaf in flatten(abstract)
+    }
+    try:
+        params = read_params(found.path / PARAMS_FOLDER, unflatten(target))
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"{found.path / PARAMS_FOLDER}: cannot be read; if memory and disk are in order, convert it again with"
+            f" `jax-interp convert --overwrite` ({error})"
+        ) from error
+    check_complete(params, abstract)
+    return params
+
+
+def _stored(found: ConvertedComponent, path: str, entry: Any) -> jax.ShapeDtypeStruct:
+    try:
+        return jax.ShapeDtypeStruct(tuple(entry["shape"]), jnp.dtype(entry["dtype"]))
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"{found.path / MANIFEST_FILE}: damaged at {path}; convert again") from error
+
+
+def _cast(stored: Any, wanted: Any) -> Any:
+    return jnp.dtype(wanted) if wanted is not None and jnp.issubdtype(stored, jnp.floating) else stored
+
+
+def _folders(root: Path) -> Iterator[Path]:
+    yield root
+    for pattern in ("*", "*/*"):
+        yield from sorted(path for path in root.glob(pattern) if path.is_dir() and not path.name.startswith("."))
+
+
+def _component_of(folder: Path) -> str | None:
+    """What `config.json` says it is; None if there is none, or if it is another program's."""
+    config = folder / CONFIG_FILE
+    if not config.is_file():
+        return None
+    try:
+        return _read_json(config).get("component")
+    except CheckpointError:
+        if (folder / MANIFEST_FILE).exists():
+            raise
+        return None
+
+
+def _of_kind(found: ConvertedComponent, component: str) -> ConvertedComponent:
+    if found.component != component:
+        raise CheckpointError(f"{found.path}: is a {found.component}, expected a {component}; check {_flag(component)}")
+    return found
+
+
+def _why_absent(root: Path, component: str, folder: Path | None) -> str:
+    """Why `component` is not in `root` (or not in `folder` of it), and what to do about it."""
+    where = folder or root
+    places = [folder] if folder is not None else list(_folders(root))
+    for place in places:
+        if (place / MANIFEST_FILE).exists() or (place / PARAMS_FOLDER).is_dir():
+            if not (place / CONFIG_FILE).is_file():
+                return f"{place}: incomplete, it lacks {CONFIG_FILE}; {_how_to_convert(component, root, '--overwrite')}"
+        elif weights := _weights_in(place):
+            return (
+                f"{where}: not converted, {weights} is a PyTorch file; run `jax-interp convert --checkpoint-dir"
+                f" {root} --output-dir converted` and pass the folder converted"
+            )
+    if any(partial_folder(place).exists() for place in [*places, root / DEFAULT_FOLDERS[component]]):
+        return f"{where}: a conversion to it was interrupted; {_how_to_convert(component, root)}"
+    others = ", ".join(str(path.relative_to(root)) for path in scan(root))
+    return f"{where}: has no {component} (it has {others or 'nothing converted'}); {_how_to_convert(component, root)}"
+
+
+def _weights_in(folder: Path) -> Path | None:
+    if not folder.is_dir():
+        return None
+    return next((path for path in sorted(folder.iterdir()) if path.suffix in _UNCONVERTED and path.is_file()), None)
+
+
+def _how_to_convert(component: str, root: Path, *flags: str) -> str:
+    command = ["jax-interp convert --checkpoint-dir checkpoints --output-dir", str(root), "--components", component]
+    return f"run `{' '.join([*command, *flags])}`"
+
+
+def _flag(component: str) -> str:
+    return f"--{component.replace('_', '-')}-dir"
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(
+            f"{path}: damaged ({error}); convert again with `jax-interp convert --overwrite`"
+        ) from error
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{path}: damaged, it is not a JSON object; convert again")
+    return values

@@ -1,0 +1,153 @@
+"""Parameters as an Orbax checkpoint on disk: written piece by piece, read straight into sharded arrays.
+
+Orbax's own writer holds every array whole and up to three times; `ArrayStream` is written in pieces of `CHUNK_BYTES`
+instead, so that memory does not depend on the size of the network.
+"""
+
+import logging
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import tensorstore as ts
+
+from jax_interp.nn.params import flatten, unflatten
+from jax_interp.types import Params
+
+CHUNK_BYTES = 1 << 24
+"""Least size of a file: one layer of a stack if that is larger, as many as fit in otherwise."""
+
+MIN_RESTORE_GB = 4
+"""What may be in flight between disk and devices, if no single array needs more."""
+
+
+@dataclass(frozen=True)
+class ArrayStream:
+    """An array that is never whole in memory.
+
+    `pieces(rows)` yields it cut along its first axis into runs of `rows` (the last one may be shorter); an array
+    without axes is one piece.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    pieces: Callable[[int], Iterator[np.ndarray]]
+
+    @classmethod
+    def of(cls, array: np.ndarray | jax.Array) -> "ArrayStream":
+        """The stream of an array that is in memory already."""
+        values = np.asarray(array)
+        return cls(values.shape, values.dtype, lambda rows: split_rows(values, rows))
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the whole array."""
+        return self.size * self.dtype.itemsize
+
+    @property
+    def chunk_shape(self) -> tuple[int, ...]:
+        """What one file holds: whole layers, so that a single one can be read by itself."""
+        if not self.shape:
+            return ()
+        row = max(1, math.prod(self.shape[1:]) * self.dtype.itemsize)
+        rows = min(max(1, CHUNK_BYTES // row), self.shape[0])
+        return tuple(max(1, length) for length in (rows, *self.shape[1:]))
+
+
+def split_rows(values: np.ndarray, rows: int) -> Iterator[np.ndarray]:
+    """`values` in runs of `rows` along its first axis; a scalar whole."""
+    if not values.shape:
+        yield values
+        return
+    for start in range(0, len(values), rows):
+        yield values[start : start + rows]
+
+
+def write_params(path: Path, params: Params) -> None:
+    """Write a nested dict of arrays and `ArrayStream`s as one Orbax checkpoint at `path`, which must not exist.
+
+    Appears under its name only when complete. Uncompressed: bfloat16 weights hardly shrink.
+    """
+    streams = {name: leaf if isinstance(leaf, ArrayStream) else ArrayStream.of(leaf) for name, leaf in flatten(params)}
+    registry = ocp.type_handlers.create_type_handler_registry(
+        (ArrayStream, _StreamHandler()), (jax.Array, ocp.type_handlers.ArrayHandler())
+    )
+    handler = ocp.PyTreeCheckpointHandler(use_ocdbt=False, use_zarr3=True, type_handler_registry=registry)
+    with _quiet(), ocp.Checkpointer(handler) as checkpointer:
+        checkpointer.save(path.absolute(), args=ocp.args.PyTreeSave(unflatten(streams)))
+
+
+def read_params(path: Path, target: Params) -> Params:
+    """Read a checkpoint of `write_params` into `jax.Array`s of the dtypes and shardings of `target`.
+
+    `target` is a nested dict of `jax.ShapeDtypeStruct` with shardings, of exactly the stored paths and shapes. How the
+    parameters were laid out when they were written does not matter. Host memory beyond the arrays is bounded.
+    """
+    arguments = jax.tree.map(
+        lambda leaf: ocp.ArrayRestoreArgs(
+            restore_type=jax.Array, sharding=leaf.sharding, global_shape=leaf.shape, dtype=leaf.dtype
+        ),
+        target,
+    )
+    largest = max((math.prod(leaf.shape) * 4 for _, leaf in flatten(target)), default=0)
+    handler = ocp.PyTreeCheckpointHandler(
+        use_ocdbt=False, use_zarr3=True, restore_concurrent_gb=max(MIN_RESTORE_GB, largest // 10**9 + 1)
+    )
+    with _quiet(), ocp.Checkpointer(handler) as checkpointer:
+        return checkpointer.restore(
+            path.absolute(), args=ocp.args.PyTreeRestore(item=target, restore_args=arguments)
+        )
+
+
+class _StreamHandler(ocp.type_handlers.NumpyHandler):
+    """How Orbax writes an `ArrayStream`: as the plain zarr array that its own handlers read."""
+
+    async def serialize(self, values: Any, infos: Any, args: Any = None) -> list[Any]:
+        del args  # dtypes and chunks are the stream's own
+        for stream, info in zip(values, infos, strict=True):
+            await info.await_path_creation()
+            store = await ts.open(_zarr_spec(stream, Path(info.parent_dir) / info.name), create=True, open=True)
+            start = 0
+            for piece in stream.pieces(stream.chunk_shape[0] if stream.shape else 1):
+                where = store[start : start + len(piece)] if stream.shape else store
+                # A reference to the source would keep pieces in memory long after they are on disk.
+                await where.write(piece, can_reference_source_data_indefinitely=False)
+                start += len(piece) if stream.shape else 1
+        return []
+
+
+def _zarr_spec(stream: ArrayStream, path: Path) -> Mapping[str, Any]:
+    grid = {"name": "regular", "configuration": {"chunk_shape": stream.chunk_shape}}
+    return {
+        "driver": "zarr3",
+        "kvstore": {"driver": "file", "path": f"{path}/"},
+        "metadata": {
+            "shape": stream.shape,
+            "data_type": stream.dtype.name,
+            "chunk_grid": grid,
+            "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}],
+        },
+    }
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Orbax's warnings about its other format off the terminal; errors still come as exceptions."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,43 @@
+"""Angle tables against upstream's of the real size, and the rotation by hand."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jax_interp.config import DIT_7B
+from jax_interp.nn.rotary import apply_rotary, rotary_angles, split_head_width
+from tests import golden
+from tests.tolerances import ELEMENTWISE_F32
+
+
+def tables(fps, precision):
+    """Angles of the 7B network at 704x1280 along each axis."""
+    ratio = DIT_7B.rotary_ratio
+    angles = rotary_angles((3, 44, 80), DIT_7B.head_width, fps=fps, ratio=ratio, precision=precision)
+    grid = angles.reshape(3, 44, 80, 64)
+    return {f"fps{fps}.t": grid[:, 0, 0, :22], "h": grid[0, :, 0, 22:43], "w": grid[0, 0, :, 43:]}
+
+
+@pytest.mark.parametrize("fps", [12, 24, 30])
+def test_bfloat16_tables_equal_upstreams(fps):
+    upstream = golden.load("L1_rope_7b")
+    for axis, table in tables(fps, "bfloat16").items():
+        np.testing.assert_array_equal(table, upstream[f"bfloat16.{axis}"])
+
+
+@pytest.mark.parametrize("fps", [12, 24, 30])
+def test_float32_tables_equal_upstreams(fps):
+    upstream = golden.load("L1_rope_7b")
+    for axis, table in tables(fps, "float32").items():
+        assert golden.relative_l2(table, upstream[f"float32.{axis}"]) < ELEMENTWISE_F32
+
+
+def test_split_of_the_real_head():
+    assert split_head_width(128) == (44, 42, 42)
+
+
+def test_rotation_pairs_component_i_with_i_plus_half():
+    x = jnp.asarray([[[[1.0, 0.0, 0.0, 2.0]]]])
+    angles = jnp.asarray([[np.pi / 2, np.pi]], jnp.float32)
+    # (1, 0) turned by 90 degrees is (0, 1); (0, 2) turned by 180 degrees is (0, -2)
+    np.testing.assert_allclose(apply_rotary(x, angles)[0, 0, 0], [0, 0, 1, -2], atol=1e-6)

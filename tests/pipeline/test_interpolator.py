@@ -1,0 +1,174 @@
+"""The pipeline against upstream's: condition latents, decoded frames, whole clips."""
+
+import numpy as np
+import pytest
+
+from jax_interp.errors import UsageError
+from tests import golden
+from tests.pipeline.test_denoiser import shipped_noise
+from tests.tolerances import BF16_RATIO, FRAMES_BF16_PSNR, FRAMES_WITHIN_ONE, NETWORK_F32
+
+SIZE = {"height": 64, "width": 96}
+PROMPT = golden.manifest()["golden"]["L7_t5.npz"]["prompts"][0]
+
+
+def clip():
+    return golden.load("inputs_clip")["frames"]
+
+
+def within_one(ours, theirs):
+    assert ours.shape == theirs.shape
+    return (np.abs(ours.astype(int) - theirs.astype(int)) <= 1).mean()
+
+
+@pytest.mark.parametrize(("first", "stride"), [(0, 1), (1, 1), (0, 2), (1, 2)])
+def test_condition_latents_float32(interpolators, first, stride):
+    frames = clip()
+    ours = interpolators["float32"].encode_pair(frames[first], frames[first + stride], **SIZE)
+    upstream = golden.channels_last(golden.load("L4_condition")[f"float32.pair_i{first}_s{stride}"])[0]
+    # both sides end in one rounding to bfloat16, where a neighbouring value is 2^-8 away
+    assert (np.asarray(ours) == upstream).mean() > 0.99
+    assert golden.relative_l2(ours, upstream) < 2**-10
+
+
+@pytest.mark.parametrize(("first", "stride"), [(0, 1), (1, 1), (0, 2), (1, 2)])
+def test_condition_latents_bfloat16(interpolators, first, stride):
+    frames = clip()
+    ours = interpolators["bfloat16"].encode_pair(frames[first], frames[first + stride], **SIZE)
+    arrays = golden.load("L4_condition")
+    oracle, upstream = (golden.channels_last(arrays[f"{dtype}.pair_i{first}_s{stride}"])[0] for dtype in ("float32", "bfloat16"))
+    assert golden.relative_l2(ours, oracle) < BF16_RATIO * golden.relative_l2(upstream, oracle)
+
+
+def test_another_last_frame_changes_only_the_last_latent_frame(interpolators):
+    frames = clip()
+    one, other = (interpolators["float32"].encode_pair(frames[0], frames[k], **SIZE) for k in (1, 2))
+    assert np.array_equal(one[:2], other[:2])
+    assert not np.array_equal(one[2], other[2])
+
+
+@pytest.mark.parametrize("name", ["shipped_g-1_n6", "fixed_g3_n6"])
+def test_decoded_frames_float32(interpolators, name):
+    run = golden.load(f"L5_float32_{name}")
+    frames = interpolators["float32"].decode(golden.channels_last(run["sample"])[0])
+    assert within_one(frames, run["video"]) >= FRAMES_WITHIN_ONE
+
+
+def test_decoded_frames_bfloat16(interpolators):
+    run = golden.load("L5_bfloat16_shipped_g-1_n6")
+    frames = interpolators["bfloat16"].decode(golden.channels_last(run["sample"])[0])
+    assert golden.psnr(frames, run["video"]) >= FRAMES_BF16_PSNR
+
+
+WHOLE_CLIPS = {
+    "L6_clip0": {"num_frame_pairs": 2, "num_steps": 6},
+    "L6_clip1": {"num_frame_pairs": 1, "frame_stride": 2, "guidance": 3.0, "num_steps": 4},
+    "L6_clip2": {"num_steps": 2},
+}
+
+
+def interpolate(interpolator, name, **changes):
+    frames = clip()
+    if name == "L6_clip2":
+        # upstream counts one pair too many and interpolates the last frame to itself; ours has to be told
+        frames = np.concatenate([frames, frames[-1:]])
+    arguments = {"prompt": PROMPT, "condition_noise": shipped_noise(), **SIZE, **WHOLE_CLIPS[name], **changes}
+    return interpolator.interpolate(frames, **arguments)
+
+
+@pytest.mark.parametrize("name", WHOLE_CLIPS)
+def test_whole_clips_float32(interpolators, name):
+    upstream = golden.load(f"{name}_float32")
+    result = interpolate(interpolators["float32"], name)
+    if name == "L6_clip2":
+        assert len(result.frames) == 37
+        assert within_one(result.frames[-9:], upstream["video_last_9"]) >= FRAMES_WITHIN_ONE
+    else:
+        assert within_one(result.frames, upstream["video"]) >= FRAMES_WITHIN_ONE
+
+
+def test_a_whole_clip_bfloat16(interpolators):
+    upstream, oracle = (golden.load(f"L6_clip0_{dtype}")["video"] for dtype in ("bfloat16", "float32"))
+    frames = interpolate(interpolators["bfloat16"], "L6_clip0").frames
+    assert golden.psnr(frames, upstream) >= FRAMES_BF16_PSNR
+    ours, theirs = (np.linalg.norm(x.astype(float) - oracle) for x in (frames, upstream))
+    assert ours <= BF16_RATIO * theirs
+
+
+def test_another_clip_would_be_noticed(interpolators):
+    result = interpolate(interpolators["float32"], "L6_clip1", frame_stride=1)
+    assert within_one(result.frames, golden.load("L6_clip1_float32")["video"]) < FRAMES_WITHIN_ONE
+
+
+def test_result_shapes_and_joining(interpolators):
+    result = interpolators["float32"].interpolate(clip(), num_steps=1, **SIZE)
+    assert result.frames.shape == (28, 64, 96, 3)
+    assert result.frames.dtype == np.uint8
+    assert result.latents.shape == (3, 3, 8, 12, 16)
+    pairs = interpolators["float32"].decode(result.latents)
+    assert np.array_equal(result.frames[:10], pairs[0])
+    assert np.array_equal(result.frames[10:19], pairs[1, 1:])
+
+
+def test_batches_of_pairs_give_the_same_clip(interpolators):
+    one, two = (
+        interpolators["float32"].interpolate(clip(), num_steps=2, pairs_per_batch=size, **SIZE) for size in (1, 2)
+    )
+    assert golden.relative_l2(two.latents, one.latents) < NETWORK_F32
+    assert within_one(two.frames, one.frames) == 1
+
+
+def test_start_and_stride_choose_the_frames(interpolators):
+    frames = clip()
+    later = interpolators["float32"].interpolate(frames, num_steps=1, frame_index_start=1, frame_stride=2, **SIZE)
+    cut = interpolators["float32"].interpolate(frames[[1, 3]], num_steps=1, **SIZE)
+    assert np.array_equal(later.frames, cut.frames)
+
+
+def test_longer_pairs(interpolators):
+    result = interpolators["float32"].interpolate(clip()[:2], num_steps=1, num_video_frames=18, **SIZE)
+    assert result.frames.shape[0] == 18
+    assert result.latents.shape[1] == 4
+
+
+def test_an_empty_negative_prompt_is_the_zero_embedding(interpolators):
+    interpolator = interpolators["float32"]
+    result = interpolator.interpolate(clip()[:2], negative_prompt="", num_steps=1, **SIZE)
+    condition = interpolator.encode_pair(clip()[0], clip()[1], **SIZE)[None]
+    assert np.array_equal(result.latents, interpolator.sample(condition, None, None, num_steps=1))
+
+
+def test_a_prompt_that_cannot_matter_is_said_to(interpolators, caplog):
+    interpolators["float32"].interpolate(clip()[:2], prompt="rain", num_steps=1, **SIZE)
+    assert "the prompt cannot change the result" in caplog.text
+    caplog.clear()
+    interpolators["float32"].interpolate(clip()[:2], prompt="rain", guidance=0, num_steps=1, **SIZE)
+    assert "cannot change" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"frame_stride": 4}, "--frame-stride 4"),
+        ({"frame_index_start": 3}, "--frame-index-start 3"),
+        ({"num_frame_pairs": 4}, "--num-frame-pairs 4"),
+        ({"height": 63}, "--height 63"),
+        ({"num_video_frames": 9}, "--num-video-frames 9"),
+    ],
+)
+def test_bad_arguments(interpolators, change, message):
+    with pytest.raises(UsageError, match=message):
+        interpolators["float32"].interpolate(clip(), **{**SIZE, **change})
+
+
+@pytest.mark.parametrize("frames", [np.zeros((2, 8, 8, 3), np.float32), np.zeros((8, 8, 3), np.uint8)])
+def test_frames_of_another_kind(interpolators, frames):
+    with pytest.raises(UsageError, match="expected uint8 \\[frames, height, width, 3\\]"):
+        interpolators["float32"].interpolate(frames)
+
+
+def test_freed_networks_load_again(interpolators):
+    interpolator = interpolators["float32"]
+    before = interpolator.interpolate(clip()[:2], num_steps=1, **SIZE).frames
+    interpolator.free()
+    assert np.array_equal(interpolator.interpolate(clip()[:2], num_steps=1, **SIZE).frames, before)

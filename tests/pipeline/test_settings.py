@@ -1,0 +1,34 @@
+"""Settings that can never work are refused when they are made."""
+
+import pytest
+
+from jax_interp.errors import UsageError
+from jax_interp.pipeline.denoiser import SampleSettings
+from jax_interp.pipeline.settings import InterpolationSettings
+
+
+def test_defaults_are_upstreams_effective_values():
+    settings = InterpolationSettings()
+    assert (settings.sampling.guidance, settings.sampling.seed, settings.sampling.num_steps) == (-1, 11, 35)
+    assert (settings.height, settings.width, settings.num_video_frames) == (704, 1280, 10)
+
+
+@pytest.mark.parametrize(
+    ("sampling", "message"),
+    [
+        ({"num_steps": 0}, "--num-steps is 0"),
+        ({"fps": 0}, "--fps is 0"),
+        ({"fps": float("nan")}, "--fps is nan"),
+        ({"guidance": float("inf")}, "--guidance is inf"),
+        ({"seed": -1}, "--seed is -1"),
+        ({"condition_noise": "loud"}, "--condition-noise is 'loud'"),
+    ],
+)
+def test_bad_sampling(sampling, message):
+    with pytest.raises(UsageError, match=message):
+        InterpolationSettings(sampling=SampleSettings(**sampling))
+
+
+def test_all_faults_at_once():
+    with pytest.raises(UsageError, match=r"--fps is -1.*--pairs-per-batch is 0"):
+        InterpolationSettings(sampling=SampleSettings(fps=-1), pairs_per_batch=0)
