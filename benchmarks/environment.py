@@ -1,5 +1,6 @@
 """What a measurement was made with: commit, versions and device, for the head of every JSON line."""
 
+import os
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -9,15 +10,19 @@ _PACKAGES = ("jax", "jaxlib", "flax", "orbax-checkpoint", "torch", "diffusers", 
 
 
 def environment() -> dict[str, Any]:
-    """Commit (with a mark if files differ from it), package versions, device."""
+    """Commit (`JAX_INTERP_COMMIT` where there is no repository), package versions, device."""
     import jax
 
     device = jax.devices()[0]
     return {
-        "commit": _git("rev-parse", "--short", "HEAD") + ("+changes" if _git("status", "--porcelain") else ""),
+        "commit": os.environ.get("JAX_INTERP_COMMIT") or _commit(),
         "versions": {name: found for name in _PACKAGES if (found := _version(name))},
         "device": {"platform": device.platform, "kind": device.device_kind, "count": jax.device_count()},
     }
+
+
+def _commit() -> str:
+    return _git("rev-parse", "--short", "HEAD") + ("+changes" if _git("status", "--porcelain") else "")
 
 
 def _git(*arguments: str) -> str:

@@ -39,7 +39,7 @@ def make(work: Path) -> None:
     root = work / "checkpoints"
     for component in COMPONENTS.values():
         (root / component.folder).mkdir(parents=True, exist_ok=True)
-    with torch.device("cuda"):
+    with torch.device(_device()):
         torch.set_default_dtype(torch.bfloat16)
         peer = dit_peer.build(DIT_7B)
     dit_peer.randomize(peer, seed=0)
@@ -54,8 +54,7 @@ def make(work: Path) -> None:
         torch.save((torch.zeros_like(mean), torch.ones_like(mean)), folder / f"{name}.pt")
     folder = root / COMPONENTS["text_encoder"].folder
     torch.save(_random_tensors("text_encoder", T5_11B), folder / "pytorch_model.bin")
-    for file in ("tokenizer.json", "config.json"):
-        shutil.copy(GOLDEN_T5 / file, folder / file)
+    shutil.copy(GOLDEN_T5 / "tokenizer.json", folder)
 
 
 def torch_forward(work: Path) -> None:
@@ -67,15 +66,15 @@ def torch_forward(work: Path) -> None:
     torch.backends.cuda.matmul.allow_tf32 = False
     inputs = _forward_inputs()
     path = work / "checkpoints/Cosmos-Predict1-7B-WorldInterpolator/model.pt"
-    state = torch.load(path, map_location="cuda", weights_only=True, mmap=True)
+    state = torch.load(path, map_location=_device(), weights_only=True, mmap=True)
     outputs = {}
     for dtype in (torch.float32, torch.bfloat16):
         with torch.device("meta"):
             peer = dit_peer.build(DIT_7B)
-        named = {name: state[dit_peer.upstream_name(name)].to("cuda", dtype) for name in peer.state_dict()}
+        named = {name: state[dit_peer.upstream_name(name)].to(_device(), dtype) for name in peer.state_dict()}
         peer.load_state_dict(named, assign=True)
         peer.eval()
-        tensors = {name: torch.from_numpy(value).cuda() for name, value in inputs.items()}
+        tensors = {name: torch.from_numpy(value).to(_device()) for name, value in inputs.items()}
         out = dit_peer.forward(peer, **tensors, fps=FPS)
         outputs[str(dtype).removeprefix("torch.")] = out.cpu().numpy()
         del peer, named, out
@@ -191,7 +190,7 @@ def _random_tensors(component: str, config) -> dict:
         shape = leaf.op.inverse(np.broadcast_to(np.zeros((), np.uint8), leaf.part_shape)).shape
         fan_in = int(np.prod(shape[1:])) or 1
         for key in leaf.keys:
-            value = torch.randn(shape, device="cuda", dtype=torch.bfloat16) * fan_in**-0.5
+            value = torch.randn(shape, device=_device(), dtype=torch.bfloat16) * fan_in**-0.5
             if key.endswith("bias"):
                 value = torch.zeros_like(value)
             elif "norm" in key and len(shape) == 1:
@@ -200,6 +199,12 @@ def _random_tensors(component: str, config) -> dict:
                 value = torch.full_like(value, 0.5**0.5)
             tensors[key] = value.cpu()
     return tensors
+
+
+def _device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _starting(tensors: dict, *prefixes: str) -> dict:

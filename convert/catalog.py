@@ -1,4 +1,4 @@
-"""What the hub publishes and where each file lies in a checkpoint folder. Data only: adding a network is adding a line."""
+"""What the hub publishes and where each file lies in a checkpoint folder: a network is a line of the table."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -69,7 +69,7 @@ def select(
     components: Collection[str] = (),
     repositories: tuple[Repository, ...] = REPOSITORIES,
 ) -> tuple[Repository, ...]:
-    """The transformers of any of `sizes` and any of `types`, and what every transformer needs; of `components`, if named.
+    """The transformers of any of `sizes` and any of `types`, and what each needs; only `components`, if any are named.
 
     Raises:
         UsageError: a component is unknown, or a size or type is in no published combination; lists what exists.
@@ -87,5 +87,6 @@ def select(
     return tuple(
         repository
         for repository in repositories
-        if (repository in transformers or not repository.size) and (not components or repository.component in components)
+        if (repository in transformers or not repository.size)
+        and (not components or repository.component in components)
     )

@@ -77,16 +77,20 @@ def open_checkpoint(component: Component, folder: Path, weights: Weights | None)
         files[path] = None
         stored = open_archive(path)
         files.update(dict.fromkeys(tensor.stamp.path for tensor in stored.values()))
-        for key, tensor in _choose(stored, weights, path).items():
+        for key, tensor in _choose(source, stored, weights, path).items():
             if source.prefix + key in tensors:
                 raise CheckpointError(f"{path}: {key} also lies in another file of {folder}; remove one of them")
             tensors[source.prefix + key] = tensor
     return OpenedCheckpoint(folder, tensors, tuple(files))
 
 
-def _choose(stored: dict[str, StoredTensor], weights: Weights | None, path: Path) -> dict[str, StoredTensor]:
+def _choose(
+    source: Source, stored: dict[str, StoredTensor], weights: Weights | None, path: Path
+) -> dict[str, StoredTensor]:
+    if not source.post_trained:
+        return stored
     chosen = select_state_dict(stored, weights or "model")
-    if weights == "ema" and chosen is stored and path.name.startswith("model."):
+    if weights is not None and chosen is stored:
         raise CheckpointError(f"{path}: holds one set of weights, not model and ema; leave --weights out")
     return chosen
 

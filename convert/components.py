@@ -1,4 +1,4 @@
-"""The networks that can be converted: files, weight table and architecture of each. A new one is one more entry here."""
+"""The networks that can be converted: files, weight table and architecture of each. A new one is one more entry."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
-from jax_interp.runtime.checkpoint import DEFAULT_FOLDERS
 
 from convert.infer import Shapes, infer_dit, infer_t5, infer_tokenizer
 from convert.matching import Leaf, plan
@@ -17,6 +16,7 @@ from jax_interp.models.dit import DiT
 from jax_interp.models.t5 import T5Encoder
 from jax_interp.models.tokenizer import Tokenizer
 from jax_interp.nn.params import Network
+from jax_interp.runtime.checkpoint import DEFAULT_FOLDERS
 from jax_interp.types import Params
 
 
@@ -32,6 +32,8 @@ class Source:
     """What is put before the file's keys, so that keys of several files cannot be confused."""
     keys: tuple[str, ...] = ("",)
     """Beginnings of the (prefixed) keys that `export` writes to this file."""
+    post_trained: bool = False
+    """Whether post-training writes it with two sets of weights, of which one is chosen."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ DIFFUSION_TRANSFORMER = Component(
     name="diffusion_transformer",
     network=DiT,
     infer=infer_dit,
-    sources=(Source(names=("model.pt", "model.safetensors"), exported="model.safetensors"),),
+    sources=(Source(names=("model.pt", "model.safetensors"), exported="model.safetensors", post_trained=True),),
     rules=dit.RULES,
     ignored=dit.IGNORED,
 )

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rich.filesize import decimal
+
 from convert.checkpoint_files import OpenedCheckpoint, Weights, locate, open_checkpoint
 from convert.components import COMPONENTS, EXTRA_FOLDER, Component, named
-from convert.folders import check_space, clear_leftovers, only_writer, replacing
+from convert.folders import check_space, clear_leftovers, only_writer, refuse_strangers, replacing
 from convert.manifest import SourceRecord, write_description
 from convert.matching import Leaf, check_tensors
 from convert.progress import Progress, no_progress
@@ -121,7 +123,7 @@ def _checked_name(component: Component, name: str) -> str:
 def _prepare(request: ConversionRequest, component: Component, name: str) -> _Job:
     """Open a network's files, tell its architecture, and check every key and shape."""
     target = request.output_dir / name
-    existing = _existing(request, target, request.checkpoint_dir / name)
+    existing = _existing(request, target)
     opened = open_checkpoint(component, request.checkpoint_dir / name, request.weights)
     config = component.infer(opened.shapes, opened.folder)
     leaves = component.plan(config)
@@ -129,15 +131,10 @@ def _prepare(request: ConversionRequest, component: Component, name: str) -> _Jo
     return _Job(component, name, target, opened, config, leaves, existing)
 
 
-def _existing(request: ConversionRequest, target: Path, source: Path) -> Mapping[str, Any]:
+def _existing(request: ConversionRequest, target: Path) -> Mapping[str, Any]:
     if not target.exists():
         return {}
-    strangers = sorted({path.name for path in target.iterdir()} - _OWN_NAMES) if target.is_dir() else [target.name]
-    if strangers or target.resolve() == source.resolve():
-        raise CheckpointError(
-            f"{target}: is there already and not a converted network (it has {', '.join(strangers[:5])}); choose another"
-            " --output-dir"
-        )
+    refuse_strangers(target, _OWN_NAMES)
     return {} if request.overwrite else open_component(target).manifest
 
 
@@ -147,11 +144,10 @@ def _settle(
     """The jobs that are left to do, with the checksums of their files."""
     todo, faults = [], []
     for job in jobs:
-        sources = record_sources(
-            job.opened.folder, job.name, job.opened.files, job.existing, request.md5, progress
-        )
-        check_published(job.name, sources, request.md5)
+        sources = record_sources(job.opened.folder, job.name, job.opened.files, job.existing, request.md5, progress)
         differences = _differences(job.existing, sources, request.settings)
+        if request.md5 == "require" or not job.existing:
+            check_published(job.name, sources, request.md5)
         if not job.existing:
             todo.append((job, sources))
         elif differences:
@@ -187,9 +183,7 @@ def _bytes_needed(request: ConversionRequest, job: _Job) -> int:
     return arrays + sum(path.stat().st_size for path in _extra_files(job)) + _DESCRIPTION_BYTES
 
 
-def _write(
-    request: ConversionRequest, job: _Job, sources: tuple[SourceRecord, ...], progress: Progress
-) -> None:
+def _write(request: ConversionRequest, job: _Job, sources: tuple[SourceRecord, ...], progress: Progress) -> None:
     total = sum(job.opened.tensors[key].nbytes for leaf in job.leaves for key in leaf.keys)
     with progress(f"converting {job.name}", total) as advance, replacing(job.target) as folder:
         streams = {leaf.path: stream(leaf, job.opened.tensors, request.dtype, advance) for leaf in job.leaves}
@@ -206,4 +200,4 @@ def _write(
             leaves=job.leaves,
             streams=streams,
         )
-    logger.info("%s: converted, %.2f GB", job.target, sum(s.nbytes for s in streams.values()) / 1e9)
+    logger.info("%s: converted, %s", job.target, decimal(sum(array.nbytes for array in streams.values())))

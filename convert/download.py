@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -67,13 +66,16 @@ class Plan:
         """Raise `DownloadError` if the disk cannot take what is to be fetched."""
         if self.to_fetch > self.free:
             raise DownloadError(
-                f"{self.folder} needs {gigabytes(self.to_fetch)} more, but its disk has {gigabytes(self.free)} free; make "
-                "room, name another --checkpoint-dir, or fetch less with --components"
+                f"{self.folder} needs {readable(self.to_fetch)} more, but its disk has {readable(self.free)} free; "
+                "make room, name another --checkpoint-dir, or fetch less with --components"
             )
 
 
-def gigabytes(size: int) -> str:
-    return f"{size / 1e9:.2f} GB"
+def readable(size: int) -> str:
+    """Bytes in the unit that people use for them."""
+    if size >= 10**9:
+        return f"{size / 1e9:.1f} GB"
+    return f"{size / 1e6:.1f} MB" if size >= 10**6 else f"{size / 1e3:.1f} kB"
 
 
 def parse_revisions(values: Iterable[str], repositories: Iterable[Repository]) -> dict[str, str]:
@@ -110,8 +112,8 @@ def make_plan(hub: Hub, folder: Path, repositories: Iterable[Repository], revisi
 def download(hub: Hub, plan: Plan, arrived: Callable[[PlannedFile, int], None], check_md5: bool = True) -> None:
     """Fetch what is missing and verify everything; interrupted at any point, the next call goes on from there.
 
-    `arrived` hears of every file's new bytes, and of 0 bytes when its checksums are about to be computed. A file gets its
-    name only once they are right.
+    `arrived` hears of every file's new bytes, and of 0 bytes when its checksums are about to be computed. A file gets
+    its name only once they are right.
 
     Raises:
         DownloadError: access is refused, the disk is too small, the hub is out of reach or a file is damaged.
@@ -129,7 +131,7 @@ def download(hub: Hub, plan: Plan, arrived: Callable[[PlannedFile, int], None], 
             hub.fetch(file.snapshot, file.remote, file.part, lambda count, file=file: arrived(file, count))
         arrived(file, 0)
         _verify(source, file, check_md5)
-        os.replace(source, file.target)
+        source.replace(file.target)
         for stale in file.target.parent.glob(f"{file.target.name}.*.part"):
             stale.unlink()
         _remember(plan.folder, file)
@@ -146,7 +148,9 @@ def read_record(folder: Path) -> dict[str, Any]:
             return record
     except (ValueError, KeyError, TypeError):
         pass
-    raise DownloadError(f"{path} is not a record of this version; delete it, then the files are checked again, not fetched")
+    raise DownloadError(
+        f"{path} is not a record of this version; delete it, then the files are checked again, not fetched"
+    )
 
 
 def _pin(folder: Path, snapshot: Snapshot) -> None:
@@ -175,7 +179,7 @@ def _write_record(folder: Path, record: dict[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / f"{RECORD_FILE}.part"
     partial.write_text(json.dumps(record, indent=2) + "\n")
-    os.replace(partial, folder / RECORD_FILE)
+    partial.replace(folder / RECORD_FILE)
 
 
 def _look(folder: Path, snapshot: Snapshot, remote: RemoteFile, recorded: dict[str, Any]) -> PlannedFile:
@@ -212,18 +216,22 @@ def _verify(path: Path, file: PlannedFile, check_md5: bool) -> None:
         "MD5": md5,
     }
     found = _checksums(path, {name for name, value in wanted.items() if value})
-    wrong = [f"{name} {found[name]}, expected {value}" for name, value in wanted.items() if value and found[name] != value]
+    wrong = [
+        f"{name} {found[name]}, expected {value}" for name, value in wanted.items() if value and found[name] != value
+    ]
     if not wrong:
         return
     corrupt = file.target.with_name(f"{file.target.name}.corrupt")
-    os.replace(path, corrupt)
+    path.replace(corrupt)
     remedy = "run this command again to fetch it anew"
     if len(wrong) == 1 and wrong[0].startswith("MD5") and file.state != "unverified":
         remedy = (
             f"it is what the hub has at {file.snapshot.commit[:12]}, but not the known release; fetch that with "
             f"--revision {file.snapshot.repository.repo_id}=REVISION, or accept this one with --no-check-md5"
         )
-    raise DownloadError(f"{file.target} is damaged or another file: {'; '.join(wrong)}. Kept as {corrupt.name}; {remedy}")
+    raise DownloadError(
+        f"{file.target} is damaged or another file: {'; '.join(wrong)}. Kept as {corrupt.name}; {remedy}"
+    )
 
 
 def _checksums(path: Path, names: set[str]) -> dict[str, str]:

@@ -4,9 +4,11 @@ import errno
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from rich.filesize import decimal
 
 from jax_interp.errors import CheckpointError
 from jax_interp.runtime.checkpoint import partial_folder
@@ -26,10 +28,12 @@ def only_writer(folder: Path) -> Iterator[None]:
         raise CheckpointError(f"{folder}: cannot be written to ({error.strerror}); choose another folder") from error
     try:
         _lock(handle, folder)
-        yield
+        try:
+            yield
+        finally:
+            _remove_if_empty(folder)
     finally:
         os.close(handle)
-        _remove_if_empty(folder)
 
 
 @contextmanager
@@ -37,11 +41,11 @@ def replacing(target: Path) -> Iterator[Path]:
     """A folder to write to that becomes `target` when the block ends well and vanishes when it does not.
 
     Raises:
-        CheckpointError: the disk is full.
+        CheckpointError: the disk is full, or the folder cannot be written to.
     """
     work = partial_folder(target)
-    work.mkdir(parents=True)
     try:
+        work.mkdir(parents=True)
         yield work
         _swap(work, target)
     except (OSError, ValueError) as error:
@@ -49,6 +53,8 @@ def replacing(target: Path) -> Iterator[Path]:
             raise CheckpointError(
                 f"{target}: the disk is full; nothing of it was kept. Free some space, or choose another folder"
             ) from error
+        if isinstance(error, OSError):
+            raise CheckpointError(f"{target}: cannot be written ({error}); nothing of it was kept") from error
         raise
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -66,14 +72,25 @@ def clear_leftovers(target: Path) -> bool:
     return found
 
 
+def refuse_strangers(target: Path, own_names: Collection[str]) -> None:
+    """Raise `CheckpointError` if `target` has anything in it but `own_names`: replacing it would destroy that."""
+    strangers = sorted({path.name for path in target.iterdir()} - {*own_names}) if target.is_dir() else [target.name]
+    if strangers:
+        more = ", ..." if len(strangers) > 3 else ""
+        raise CheckpointError(
+            f"{target}: is there already and holds what this program did not write there"
+            f" ({', '.join(strangers[:3])}{more}); choose another --output-dir"
+        )
+
+
 def check_space(folder: Path, needed: int) -> None:
     """Raise `CheckpointError` unless `needed` bytes are free where `folder` is or will be."""
     existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     free = shutil.disk_usage(existing).free
     if free < needed:
         raise CheckpointError(
-            f"{folder}: {needed / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free; free some space, choose"
-            " another folder, or convert fewer networks at a time"
+            f"{folder}: {decimal(needed)} are needed and {decimal(free)} are free; free some space, choose another"
+            " folder, or take fewer networks at a time with --components"
         )
 
 
@@ -103,7 +120,7 @@ def _replaced_folder(target: Path) -> Path:
 
 
 def _remove_if_empty(folder: Path) -> None:
-    if folder.is_dir() and not any(folder.iterdir()):
+    with suppress(OSError):
         folder.rmdir()
 
 

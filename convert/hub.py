@@ -27,7 +27,6 @@ from jax_interp.errors import DownloadError
 # The HTTP library below huggingface_hub has changed its name once; this is its base class for every failed request.
 TransportError: type[Exception] = HfHubHTTPError.__bases__[0]
 
-CHUNK = 1 << 20
 TOKENS_PAGE = "https://huggingface.co/settings/tokens"
 
 
@@ -121,7 +120,8 @@ class Hub:
             if response.status_code != 206 and have:
                 output.truncate(0)
                 arrived(-have)
-            for chunk in response.iter_raw(CHUNK):
+            # No chunk size: chunks gathered up to one would be lost with the connection.
+            for chunk in response.iter_raw():
                 output.write(chunk)
                 arrived(len(chunk))
             output.flush()
@@ -149,8 +149,8 @@ class Hub:
             raise DownloadError(f"{subject}: {self._refusal(error, repository, revision, name)}") from error
         except (TransportError, TimeoutError, ConnectionError, socket.gaierror) as error:
             raise DownloadError(
-                f"{subject}: cannot reach {self.endpoint or constants.ENDPOINT} ({error or type(error).__name__}); check "
-                "the network, the name server and HTTPS_PROXY. What has arrived is kept: the same command goes on"
+                f"{subject}: cannot reach {self.endpoint or constants.ENDPOINT} ({error or type(error).__name__}); "
+                "check the network, the name server and HTTPS_PROXY. What has arrived is kept: the same command goes on"
             ) from error
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -177,8 +177,8 @@ class Hub:
             )
         if status == 403:
             return (
-                "the token may not read this repository (403); a fine-grained token needs the permission to read public "
-                f"gated repositories, see {TOKENS_PAGE}"
+                "the token may not read this repository (403); a fine-grained token needs the permission to read "
+                f"public gated repositories, see {TOKENS_PAGE}"
             )
         if isinstance(error, RevisionNotFoundError):
             return f"there is no revision {revision} (404); see {repository.url}/commits/main and pass --revision"
@@ -187,7 +187,9 @@ class Hub:
         if isinstance(error, RepositoryNotFoundError) or status == 404:
             return f"there is no such repository at {self.endpoint or constants.ENDPOINT} (404); check HF_ENDPOINT"
         if status == 429:
-            return "too many requests (429); wait a few minutes, then run this command again: it goes on where it stopped"
+            return (
+                "too many requests (429); wait a few minutes, then run this command again: it goes on where it stopped"
+            )
         if status >= 500:
             return f"the hub is in trouble ({status}); run this command again later: it goes on where it stopped"
         return f"the hub answers {status}: {error.server_message or error}"

@@ -135,7 +135,9 @@ def _check_t5_settings(config: T5Config, path: Path) -> None:
         "feed_forward_proj": "relu",
         "layer_norm_epsilon": 1e-6,
     }
-    faults = [f"{key} is {given[key]!r}, expected {want!r}" for key, want in expected.items() if given.get(key, want) != want]
+    faults = [
+        f"{key} is {given[key]!r}, expected {want!r}" for key, want in expected.items() if given.get(key, want) != want
+    ]
     if faults:
         raise CheckpointError(f"{path}: contradicts the weights beside it or is of another model: {'; '.join(faults)}")
 
@@ -186,7 +188,7 @@ class _Sizes:
         """Raise `CheckpointError` for everything that was not found."""
         if self._faults:
             raise CheckpointError(
-                f"{self._folder}: the sizes of the network cannot be told from the checkpoint: {'; '.join(self._faults)}"
+                f"{self._folder}: the checkpoint does not tell the sizes of the network: {'; '.join(self._faults)}"
             )
 
 

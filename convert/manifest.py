@@ -63,7 +63,7 @@ def write_description(
         "settings": dict(settings),
         "sources": [vars(record) for record in sources],
         "params": params,
-        "files": {name: size for name, size in _files(folder)},
+        "files": dict(_files(folder)),
     }
     description = {
         "component": component,

@@ -1,4 +1,4 @@
-"""Weight tables applied: every checkpoint key to its place in the parameter tree, or one message with all that is wrong."""
+"""Weight tables applied: every checkpoint key to its place in the parameter tree, or one message with every fault."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -12,9 +12,7 @@ from jax_interp.runtime.param_files import ArrayStream, split_rows
 from jax_interp.types import Precision
 
 
-def stream(
-    leaf: Leaf, tensors: Mapping[str, StoredTensor], dtype: Precision | None, advance: Advance
-) -> ArrayStream:
+def stream(leaf: Leaf, tensors: Mapping[str, StoredTensor], dtype: Precision | None, advance: Advance) -> ArrayStream:
     """The array that `leaf` describes. `advance` is told the bytes that have been read.
 
     `dtype` is what floating tensors become; without it they keep theirs, but for float64, which becomes float32.

@@ -1,6 +1,6 @@
 """Make the checkpoint folder and the clip of `make demo`. Maintainers run it once; it needs PyTorch.
 
-    python scripts/make_demo_assets.py --output jax_interp/demo
+python scripts/make_demo_assets.py --output jax_interp/demo
 """
 
 import argparse

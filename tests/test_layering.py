@@ -54,7 +54,7 @@ def rooms_of(names: set[str]) -> set[str]:
     return found | {"convert" for parts in ours if parts[0] == "convert"}
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", list(modules()), ids=lambda path: str(path.relative_to(ROOT)))
 def test_imports_point_down(path):
     names = imported(path)
     assert not {name.split(".")[0] for name in names} & FORBIDDEN

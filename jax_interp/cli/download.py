@@ -25,7 +25,9 @@ def download(
         list[str] | None,
         typer.Option(help="Transformers: WorldInterpolator, Video2World.  [default: WorldInterpolator]"),
     ] = None,
-    checkpoint_dir: Annotated[Path, typer.Option(help="Where the files go, in upstream's layout.")] = Path("checkpoints"),
+    checkpoint_dir: Annotated[Path, typer.Option(help="Where the files go, in upstream's layout.")] = Path(
+        "checkpoints"
+    ),
     components: Annotated[
         list[str] | None,
         typer.Option(help="Only these: diffusion_transformer, tokenizer, text_encoder.  [default: all]"),
@@ -43,7 +45,7 @@ def download(
 ) -> None:
     """Fetch the published checkpoints from the Hugging Face hub; an interrupted download goes on when run again."""
     from convert.catalog import select
-    from convert.download import gigabytes, make_plan, parse_revisions
+    from convert.download import make_plan, parse_revisions, readable
     from convert.hub import Hub
 
     repositories = select(model_sizes or ["7B"], model_types or ["WorldInterpolator"], components or ())
@@ -54,7 +56,7 @@ def download(
         return
     plan.check_space()
     wanted = plan.to_fetch and not yes and sys.stdin.isatty()
-    if wanted and not typer.confirm(f"Fetch {gigabytes(plan.to_fetch)}?", default=True):
+    if wanted and not typer.confirm(f"Fetch {readable(plan.to_fetch)}?", default=True):
         raise typer.Exit(1)
     _run(hub, plan, check_md5)
 
@@ -62,17 +64,18 @@ def download(
 def _show(plan: "Plan") -> None:
     from rich.table import Table
 
-    from convert.download import gigabytes
+    from convert.download import readable
     from jax_interp.cli.console import stderr
 
     table = Table("file", "size", "commit", "state")
-    table.columns[1].justify = "right"
+    table.columns[0].overflow, table.columns[1].justify = "fold", "right"
     for file in plan.files:
         terms = "; terms must be accepted" if file.snapshot.repository.gated and file.to_fetch else ""
-        table.add_row(file.key, gigabytes(file.remote.size), file.snapshot.commit[:12], STATES[file.state] + terms)
+        table.add_row(file.key, readable(file.remote.size), file.snapshot.commit[:12], STATES[file.state] + terms)
     stderr.print(table)
     stderr.print(
-        f"{gigabytes(plan.total)} in all, {gigabytes(plan.to_fetch)} to fetch, {gigabytes(plan.free)} free in {plan.folder}"
+        f"{readable(plan.total)} in all, {readable(plan.to_fetch)} to fetch; "
+        f"{readable(plan.free)} free in {plan.folder}"
     )
 
 

@@ -27,7 +27,7 @@ def reported(path: Path) -> Iterator[None]:
     except Exception as error:
         if not _is_io_error(error):
             raise
-        folder = next(parent for parent in path.absolute().parents if parent.exists())
+        folder = next(parent for parent in path.absolute().parents if parent.is_dir())
         reason = getattr(error, "strerror", None) or str(error)
         raise MediaError(
             f"{path}: cannot be written ({reason}); {shutil.disk_usage(folder).free / 1e9:.2f} GB are free in {folder}:"

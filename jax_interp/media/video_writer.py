@@ -27,7 +27,7 @@ class Codec:
 
 
 CODECS = {
-    "h264": Codec("libx264", ("yuv420p", "yuv422p", "yuv444p"), 16, (".mp4", ".mkv", ".mov")),
+    "h264": Codec("libx264", ("yuv420p", "yuv422p", "yuv444p"), 14, (".mp4", ".mkv", ".mov")),
     "libx264rgb": Codec("libx264rgb", ("rgb24",), 0, (".mp4", ".mkv", ".mov")),
     "ffv1": Codec("ffv1", ("bgr0",), None, (".mkv",)),
 }
@@ -96,6 +96,8 @@ class VideoWriter:
             options = {} if muxer == "matroska" else {"movflags": "+faststart"}
             self._container = av.open(f"file:{self._partial}", "w", format=muxer, container_options=options)
             self._stream = self._add_stream()
+            # Otherwise the file appears with the first packet, and a folder without write permission shows that late.
+            self._container.start_encoding()
         return self
 
     def write(self, frames: Clip) -> None:
@@ -148,13 +150,14 @@ class VideoWriter:
             raise
 
     def _discard(self) -> None:
-        """Remove the file and close it, in this order: closing a nameless mp4 skips moving its index to the front."""
+        """Close without caring for what becomes of the file, and remove it."""
         import av.error
 
-        self._partial.unlink(missing_ok=True)
         if self._container is not None:
             with suppress(av.error.FFmpegError, OSError):
                 self._container.close()
+        with suppress(OSError):
+            self._partial.unlink()
 
 
 def exact_rate(fps: Fraction | float) -> Fraction:

@@ -1,6 +1,7 @@
 """The text stage: prompts in, embeddings out, through T5 only for texts whose embedding is nowhere yet."""
 
 import hashlib
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -47,7 +48,7 @@ class PromptNetwork(NetworkStage[T5Encoder]):
     def identity(self) -> str:
         """Hash of all that an embedding depends on beside its text."""
         digest = hashlib.sha256()
-        weights = self.found.manifest.source_sha256
+        weights = json.dumps(sorted(self.found.source_sha256.values()))
         tokenizer = _read_tokenizer(self.tokenizer_path)
         for part in (REVISION.encode(), weights.encode(), self.found.dtype.encode(), self.precision.encode(), tokenizer):
             digest.update(hashlib.sha256(part).digest())

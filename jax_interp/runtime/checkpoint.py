@@ -83,8 +83,8 @@ def find_component(root: Path | str, component: str, name: str | None = None) ->
     upstream's default name.
 
     Raises:
-        CheckpointError: it is absent, incomplete, damaged, of a newer format, or not converted yet, or there are several
-            to choose from; the message says what to run or which flag to pass.
+        CheckpointError: it is absent, incomplete, damaged, of a newer format, or not converted yet, or there are
+            several to choose from; the message says what to run or which flag to pass.
     """
     root = Path(root)
     if not root.is_dir():
@@ -99,7 +99,7 @@ def find_component(root: Path | str, component: str, name: str | None = None) ->
     default = root / DEFAULT_FOLDERS[component]
     if len(folders) > 1 and default not in folders:
         names = ", ".join(str(folder.relative_to(root)) for folder in folders)
-        raise CheckpointError(f"{root}: has several networks for {component}; choose one with {_flag(component)}: {names}")
+        raise CheckpointError(f"{root}: has several {component}s; choose one with {_flag(component)}: {names}")
     return open_component(default if len(folders) > 1 else folders[0])
 
 

@@ -105,9 +105,17 @@ def read_params(path: Path, target: Params) -> Params:
         use_ocdbt=False, use_zarr3=True, restore_concurrent_gb=max(MIN_RESTORE_GB, largest // 10**9 + 1)
     )
     with _quiet(), ocp.Checkpointer(handler) as checkpointer:
-        return checkpointer.restore(
-            path.absolute(), args=ocp.args.PyTreeRestore(item=target, restore_args=arguments)
-        )
+        return checkpointer.restore(path.absolute(), args=ocp.args.PyTreeRestore(item=target, restore_args=arguments))
+
+
+def open_array(path: Path, name: str) -> ts.TensorStore:
+    """One array of a checkpoint of `write_params`, `name` being its path in the tree; read what is indexed and no more.
+
+    Raises:
+        ValueError: it is not there, or the part that is read is missing on disk.
+    """
+    kvstore = {"driver": "file", "path": f"{path.absolute() / name.replace('/', '.')}/"}
+    return ts.open({"driver": "zarr3", "kvstore": kvstore, "fill_missing_data_reads": False}).result()
 
 
 class _StreamHandler(ocp.type_handlers.NumpyHandler):

@@ -1,1 +1,1 @@
-"""How the demo checkpoint and clip are made: networks in PyTorch, procedural clips, training. Run by maintainers only."""
+"""How the demo checkpoint and clip are made: networks in PyTorch, procedural clips, training. For maintainers."""

@@ -24,7 +24,9 @@ def write_dit(path: Path, network: DiT) -> None:
     state["net.pos_embedder.seq"] = torch.arange(longest).bfloat16()
     normed = [name.removesuffix(".weight") for name in state if name.endswith((".1.weight", "affline_norm.weight"))]
     normed = [name for name in normed if ".to_" in name or name.endswith("affline_norm")]
-    operators = [name.removesuffix(".to_out.0.weight") + ".attn_op" for name in state if name.endswith(".to_out.0.weight")]
+    operators = [
+        name.removesuffix(".to_out.0.weight") + ".attn_op" for name in state if name.endswith(".to_out.0.weight")
+    ]
     state |= {f"{name}._extra_state": torch.empty(0, dtype=torch.uint8) for name in [*normed, *operators]}
     unused = torch.zeros(width)
     state |= {"logvar.0.freqs": unused.bfloat16(), "logvar.0.phases": unused.bfloat16()}

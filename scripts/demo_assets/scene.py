@@ -1,4 +1,4 @@
-"""Shaded shapes gliding over a soft background, rendered with numpy: clips whose in-between frames are known exactly."""
+"""Shaded shapes gliding over a soft background, in numpy: clips whose in-between frames are known exactly."""
 
 from dataclasses import dataclass
 

@@ -39,7 +39,7 @@ class Sizes:
 
 
 def build_tokenizer(seed: int) -> Tokenizer:
-    """Unigram pieces of the project's own sentences with T5's specials: pad 0, end 1, unknown 2, extra ids at the end."""
+    """Unigram pieces of the project's own sentences with T5's specials: pad 0, end 1, unknown 2, extra ids last."""
     specials = ["<pad>", "</s>", "<unk>"]
     pieces = [(name, 0.0) for name in specials] + _pieces(seed)
     extra = [f"<extra_id_{i}>" for i in reversed(range(100))]
@@ -77,7 +77,9 @@ def _with_rules(tokenizer: Tokenizer) -> Tokenizer:
         [normalizers.Nmt(), normalizers.NFKC(), normalizers.Replace(Regex(" {2,}"), " ")]
     )
     marks: dict[str, Any] = {"replacement": "▁", "prepend_scheme": "always"}
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(**marks)])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(**marks)]
+    )
     tokenizer.decoder = decoders.Metaspace(**marks)
     return tokenizer
 
@@ -94,7 +96,6 @@ def write_t5(folder: Path, tokenizer: Tokenizer, sizes: Sizes, seed: int) -> Non
         d_ff=sizes.mlp_width,
         num_heads=sizes.num_heads,
         num_layers=sizes.num_layers,
-        decoder_start_token_id=0,
     )
     torch.manual_seed(seed)
     model = T5EncoderModel(config)
@@ -105,8 +106,8 @@ def write_t5(folder: Path, tokenizer: Tokenizer, sizes: Sizes, seed: int) -> Non
     kept = ("d_model", "d_kv", "d_ff", "num_heads", "num_layers", "vocab_size", "relative_attention_num_buckets")
     values = {name: getattr(config, name) for name in kept}
     values |= {
-        "architectures": ["T5ForConditionalGeneration"], "model_type": "t5", "is_encoder_decoder": True, "n_positions": 512,
-        "layer_norm_epsilon": 1e-6, "dropout_rate": 0.1, "initializer_factor": 1.0,
+        "architectures": ["T5ForConditionalGeneration"], "model_type": "t5", "is_encoder_decoder": True,
+        "n_positions": 512, "layer_norm_epsilon": 1e-6, "dropout_rate": 0.1, "initializer_factor": 1.0,
         "decoder_start_token_id": 0, "pad_token_id": 0, "eos_token_id": 1,
     }  # fmt: skip
     (folder / "config.json").write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
@@ -130,5 +131,7 @@ def encode(folder: Path, prompts: list[str]) -> Tensor:
     ids, mask = (torch.tensor([getattr(e, name) for e in encodings]) for name in ("ids", "attention_mask"))
     model = T5EncoderModel.from_pretrained(folder).float().eval()
     with torch.no_grad():
-        rows = [model(input_ids=i[None], attention_mask=m[None])[0][0] * m[:, None] for i, m in zip(ids, mask, strict=True)]
+        rows = [
+            model(input_ids=i[None], attention_mask=m[None])[0][0] * m[:, None] for i, m in zip(ids, mask, strict=True)
+        ]
     return torch.stack(rows)

@@ -4,6 +4,7 @@ Layout `[B, C, T, H, W]`. `tests/scripts` holds it against the outputs of the pu
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +22,9 @@ class Sizes:
 class CausalConv(nn.Module):
     """A convolution that sees no later frame: the first frame is repeated in front, zeros go around each frame."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: tuple[int, int, int], stride=(1, 1, 1), pad_space: bool = True):
+    def __init__(
+        self, inputs: int, outputs: int, kernel: tuple[int, int, int], stride=(1, 1, 1), pad_space: bool = True
+    ):
         super().__init__()
         self.conv3d = nn.Conv3d(inputs, outputs, kernel, stride)
         self.before = kernel[0] - stride[0] if kernel[0] > 1 else 0
@@ -85,7 +88,11 @@ class Attention(nn.Module):
         tokens = t if self.over_time else h * w
         q, k, v = (f(y).permute(axes).reshape(-1, tokens, c) for f in (self.q, self.k, self.v))
         y = F.scaled_dot_product_attention(q, k, v, is_causal=self.over_time)
-        y = y.reshape(b, h, w, t, c).permute(0, 4, 3, 1, 2) if self.over_time else y.reshape(b, t, h, w, c).movedim(-1, 1)
+        y = (
+            y.reshape(b, h, w, t, c).permute(0, 4, 3, 1, 2)
+            if self.over_time
+            else y.reshape(b, t, h, w, c).movedim(-1, 1)
+        )
         return x + self.proj_out(y)
 
 
@@ -175,7 +182,7 @@ class Encoder(nn.Module):
         self.patcher3d = Haar(forward_only=True)
         self.conv_in = factorised(3 * 64, widths[0])
         self.down = nn.ModuleList()
-        for level, (inputs, outputs) in enumerate(zip(widths, widths[1:], strict=False)):
+        for level, (inputs, outputs) in enumerate(pairwise(widths)):
             blocks = [ResBlock(inputs if i == 0 else outputs, outputs) for i in range(sizes.num_res_blocks)]
             parts: dict[str, nn.Module] = {"block": nn.ModuleList(blocks)}
             if level == 0:

@@ -42,7 +42,9 @@ def to_video(frames: Tensor) -> Tensor:
 
 def fit(network: nn.Module, steps: int, learning_rate: float, loss: Callable[[int], Tensor]) -> None:
     """AdamW with warm-up and cosine decay; leaves the running average of the weights in `network`."""
-    average = torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998))
+    average = torch.optim.swa_utils.AveragedModel(
+        network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998)
+    )
     optimiser = torch.optim.AdamW(network.parameters(), learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
     start, recent = time.monotonic(), 0.0
     for step in range(steps):

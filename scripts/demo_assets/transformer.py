@@ -32,7 +32,9 @@ def linear(inputs: int, outputs: int) -> nn.Linear:
 
 
 def modulation(sizes: Sizes, parts: int) -> nn.Sequential:
-    return nn.Sequential(nn.SiLU(), linear(sizes.width, sizes.adaln_rank), linear(sizes.adaln_rank, parts * sizes.width))
+    return nn.Sequential(
+        nn.SiLU(), linear(sizes.width, sizes.adaln_rank), linear(sizes.adaln_rank, parts * sizes.width)
+    )
 
 
 def layer_norm(x: Tensor) -> Tensor:
@@ -141,7 +143,7 @@ class DiT(nn.Module):
         self.final_layer = FinalLayer(sizes)
 
     def forward(self, x: Tensor, c_noise: Tensor, text: Tensor, mask: Tensor, fps: Tensor, padding: Tensor) -> Tensor:
-        """Latents `x [B, 16, T, H, W]`, `mask` and `padding [B, 1, T, H, W]` to the network's output, shaped like `x`."""
+        """Latents `x [B, 16, T, H, W]`, `mask` and `padding [B, 1, T, H, W]` to an output shaped like `x`."""
         x = torch.cat([x, mask, padding], dim=1)
         b, c, t, h, w = x.shape
         h, w = h // 2, w // 2

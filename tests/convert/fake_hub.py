@@ -47,7 +47,11 @@ class FakeHub:
     endpoint: str = ""
 
     def transfers(self) -> list[tuple[str, str | None]]:
-        return [(path.rsplit("/", 1)[-1], span) for method, path, span in self.requests if (method, path[:5]) == ("GET", "/cdn/")]
+        return [
+            (path.rsplit("/", 1)[-1], span)
+            for method, path, span in self.requests
+            if (method, path[:5]) == ("GET", "/cdn/")
+        ]
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -85,7 +89,9 @@ class _Handler(BaseHTTPRequestHandler):
         return self._send(200, json.dumps(body).encode(), {"Content-Type": "application/json"})
 
     def _resolve(self, repo_id: str, revision: str, name: str) -> None:
-        repository = self.hub.repositories[repo_id]
+        repository = self.hub.repositories.get(repo_id)
+        if repository is None:
+            return self._send(404, error="RepoNotFound")
         token = (self.headers["Authorization"] or "").removeprefix("Bearer ")
         if token not in ("", MEMBER, STRANGER):
             return self._send(401, message="Invalid credentials in Authorization header")
@@ -95,7 +101,9 @@ class _Handler(BaseHTTPRequestHandler):
             return self._send(404, error="EntryNotFound")
         # Another host name, so that a client which sends its token along is caught.
         port = self.server.server_address[1]
-        return self._send(302, headers={"Location": f"http://localhost:{port}/cdn/{repo_id}/{name}", "X-Repo-Commit": revision})
+        return self._send(
+            302, headers={"Location": f"http://localhost:{port}/cdn/{repo_id}/{name}", "X-Repo-Commit": revision}
+        )
 
     def _send_bytes(self, path: str) -> None:
         if self.headers["Authorization"]:
@@ -110,7 +118,9 @@ class _Handler(BaseHTTPRequestHandler):
         stop = self.hub.breaks.pop(0) if self.hub.breaks else None
         return self._send(206 if span else 200, data[start:], headers, stop)
 
-    def _send(self, status: int, body: bytes = b"", headers: dict | None = None, stop: int | None = None, **errors: str) -> None:
+    def _send(
+        self, status: int, body: bytes = b"", headers: dict | None = None, stop: int | None = None, **errors: str
+    ) -> None:
         self.send_response(status)
         for name, value in (headers or {}).items():
             self.send_header(name, value)

@@ -31,7 +31,11 @@ def test_several_sizes_and_types_take_every_published_combination():
 
 @pytest.mark.parametrize(
     ("sizes", "types", "named"),
-    [(["14B"], ["WorldInterpolator"], "14B"), (["7B", "14B"], ["WorldInterpolator"], "14B"), (["7B"], ["Text2World"], "Text2World")],
+    [
+        (["14B"], ["WorldInterpolator"], "14B"),
+        (["7B", "14B"], ["WorldInterpolator"], "14B"),
+        (["7B"], ["Text2World"], "Text2World"),
+    ],
 )
 def test_unpublished_combination_lists_what_exists(sizes, types, named):
     with pytest.raises(UsageError) as caught:

@@ -1,10 +1,10 @@
 import huggingface_hub.constants
 import pytest
-from tests.convert.fake_hub import MEMBER, STRANGER, FakeHub, FakeRepository, serve
 
 from convert.catalog import Repository
 from convert.hub import Hub
 from jax_interp.errors import DownloadError
+from tests.convert.fake_hub import MEMBER, STRANGER, FakeHub, FakeRepository, serve
 
 OPEN = Repository("someone/open", "open", "text_encoder", ("small.json", "big.bin"), gated=False)
 GATED = Repository("someone/gated", "gated", "tokenizer", ("big.bin",), gated=True)
@@ -19,7 +19,9 @@ def online(monkeypatch):
 @pytest.fixture
 def fake():
     repositories = {
-        "someone/open": FakeRepository({"small.json": b"{}\n", "big.bin": BIG, "extra": b"x"}, big=frozenset({"big.bin"})),
+        "someone/open": FakeRepository(
+            {"small.json": b"{}\n", "big.bin": BIG, "extra": b"x"}, big=frozenset({"big.bin"})
+        ),
         "someone/gated": FakeRepository({"big.bin": BIG}, gated=True, big=frozenset({"big.bin"})),
     }
     with serve(FakeHub(repositories)) as hub:
@@ -103,7 +105,10 @@ def test_second_download_of_the_same_file_is_refused(fake, tmp_path):
 
 
 def test_messages_tell_no_token_bad_token_and_unaccepted_terms_apart(fake):
-    messages = {token: failure(client(fake, token).check_access, client(fake).snapshot(GATED, "main")) for token in (None, "hf_x", STRANGER)}
+    messages = {
+        token: failure(client(fake, token).check_access, client(fake).snapshot(GATED, "main"))
+        for token in (None, "hf_x", STRANGER)
+    }
     assert "no token was sent (401)" in messages[None]
     assert "https://huggingface.co/someone/gated" in messages[None]
     assert "hf auth login" in messages[None]
@@ -125,7 +130,10 @@ def test_messages_for_what_is_not_there(fake):
     assert "has no gone.bin" in failure(hub.snapshot, lacking, "main")
 
 
-@pytest.mark.parametrize(("status", "expected"), [(500, "in trouble (500)"), (429, "too many requests"), (403, "may not read"), (410, "answers 410")])
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [(500, "in trouble (500)"), (429, "too many requests"), (403, "may not read"), (410, "answers 410")],
+)
 def test_messages_for_other_answers(fake, status, expected):
     fake.status = status
     assert expected in failure(client(fake).snapshot, OPEN, "main")

@@ -88,6 +88,11 @@ def damage(path: Path, share: float, size: int = 200) -> None:
     path.write_bytes(data)
 
 
+def names(folder: Path) -> list[str]:
+    """What lies in a folder, sorted."""
+    return sorted(path.name for path in folder.iterdir())
+
+
 def truncate(path: Path, share: float) -> None:
     """Keep the first `share` of the file."""
     data = path.read_bytes()

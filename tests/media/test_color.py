@@ -1,4 +1,5 @@
 from fractions import Fraction
+from itertools import pairwise
 
 import av
 import numpy as np
@@ -8,7 +9,16 @@ from jax_interp.media.color import RGB, ColorConverter, Target
 from tests.golden import psnr
 from tests.media import clips
 
-SATURATED = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (0, 255, 255), (255, 0, 255), (220, 170, 140), (0, 0, 0), (255, 255, 255)]
+SATURATED = [
+    (255, 0, 0),
+    (0, 255, 0),
+    (0, 0, 255),
+    (0, 255, 255),
+    (255, 0, 255),
+    (220, 170, 140),
+    (0, 0, 0),
+    (255, 255, 255),
+]
 MATRIX_CODES = {"bt709": 1, "smpte170m": 6, "bt2020": 9}
 
 
@@ -38,7 +48,7 @@ def test_the_matrix_and_range_of_each_frame_are_obeyed(matrix, limited):
     scale = f"out_color_matrix={matrix}:out_range={'tv' if limited else 'pc'}:flags=accurate_rnd"
     source = graph.add_buffer(width=frame.shape[1], height=16, format="rgb24", time_base=Fraction(1, 24))
     nodes = [source, graph.add("scale", scale), graph.add("format", "yuv444p"), graph.add("buffersink")]
-    for upstream, downstream in zip(nodes, nodes[1:], strict=False):
+    for upstream, downstream in pairwise(nodes):
         upstream.link_to(downstream)
     graph.configure()
     graph.push(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24"))

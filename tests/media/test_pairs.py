@@ -88,11 +88,15 @@ def test_two_frames_are_held_at_most():
 def test_arrays_work_too():
     frames = np.arange(5 * 2 * 2 * 3, dtype=np.uint8).reshape(5, 2, 2, 3)
     pairs = list(iterate_pairs(frames, 2, 0, 2))
-    assert all(np.array_equal(first, frames[2 * k]) and np.array_equal(last, frames[2 * k + 2]) for k, first, last in pairs)
+    assert all(
+        np.array_equal(first, frames[2 * k]) and np.array_equal(last, frames[2 * k + 2]) for k, first, last in pairs
+    )
     assert len(pairs) == 2
 
 
-@pytest.mark.parametrize(("length", "missing"), [(3, "frame 4, the last of pair 1"), (0, "frame 0, the first of pair 0")])
+@pytest.mark.parametrize(
+    ("length", "missing"), [(3, "frame 4, the last of pair 1"), (0, "frame 0, the first of pair 0")]
+)
 def test_a_short_stream_names_the_missing_frame(length, missing):
     with pytest.raises(MediaError, match=f"ended before {missing}"):
         list(iterate_pairs(range(length), 2, 0, 3))

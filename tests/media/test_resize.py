@@ -3,14 +3,11 @@ import numpy as np
 import pytest
 
 from jax_interp.media.resize import normalize_and_resize, to_uint8
-from tests import golden
-
-RARELY = 1e-4
-"""Share of bfloat16 values that may be a neighbour of upstream's: float32 sums in another order, next to a tie."""
+from tests import golden, tolerances
 
 
 def ordinals(x) -> np.ndarray:
-    """bfloat16 values as integers that count representable numbers, so that a difference is in units in the last place."""
+    """bfloat16 values as integers that count representable numbers, so that differences are in last places."""
     bits = np.asarray(x).view(np.int16).astype(np.int32)
     return np.where(bits < 0, -(bits & 0x7FFF), bits)
 
@@ -26,7 +23,7 @@ def test_resized_frames_equal_upstream():
     assert ours.dtype == jnp.bfloat16
     assert ours.shape == theirs.shape
     steps = np.abs(ordinals(ours) - ordinals(theirs))
-    assert (steps > 0).mean() <= RARELY
+    assert (steps > 0).mean() <= tolerances.RESIZE_BF16_OFF_GOLDEN
     near_zero = np.abs(theirs.astype(np.float32)) < 1e-3  # where steps are finer than float32's own error
     assert steps[~near_zero].max() <= 1
     other_frame = np.abs(ordinals(ours[1:]) - ordinals(theirs[:-1]))
@@ -67,7 +64,9 @@ def test_hand_computed_cubic():
     assert doubled[0] == pytest.approx(-1, abs=2**-8)
 
 
-@pytest.mark.parametrize("frames", [np.zeros((8, 8, 3), np.float32), np.zeros((2, 8, 8, 4), np.uint8), np.zeros((8, 3), np.uint8)])
+@pytest.mark.parametrize(
+    "frames", [np.zeros((8, 8, 3), np.float32), np.zeros((2, 8, 8, 4), np.uint8), np.zeros((8, 3), np.uint8)]
+)
 def test_other_arrays_are_refused(frames):
     with pytest.raises(ValueError, match="expected uint8 frames"):
         normalize_and_resize(frames, 16, 16)

@@ -23,7 +23,13 @@ def call_inputs(case):
     padding = arrays["padding_mask"][:, 0]
     rows, columns = (np.arange(size) * full // size for size, full in zip(x.shape[2:4], padding.shape[1:], strict=True))
     nearest = padding[:, rows][:, :, columns][:, None, :, :, None]
-    inputs = {"x": x, "c_noise": arrays["timesteps"], "text": arrays["crossattn_emb"], "mask": mask, "fps": arrays["fps"]}
+    inputs = {
+        "x": x,
+        "c_noise": arrays["timesteps"],
+        "text": arrays["crossattn_emb"],
+        "mask": mask,
+        "fps": arrays["fps"],
+    }
     return inputs | {"padding_mask": np.broadcast_to(nearest, mask.shape)}, arrays
 
 
@@ -51,7 +57,12 @@ def perturbed(params, path):
 
 @pytest.mark.parametrize(
     "path",
-    ["blocks/self_attention/query_norm/scale", "blocks/cross_attention/value/kernel", "final_linear/kernel", "positions/h"],
+    [
+        "blocks/self_attention/query_norm/scale",
+        "blocks/cross_attention/value/kernel",
+        "final_linear/kernel",
+        "positions/h",
+    ],
 )
 def test_one_changed_weight_is_noticed(interpolators, path):
     inputs, expected = call_inputs(0)

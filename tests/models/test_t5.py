@@ -1,3 +1,5 @@
+"""The T5 encoder against upstream's embeddings, and its parts by hand."""
+
 import math
 from functools import cache
 
@@ -9,7 +11,9 @@ from flax import nnx
 
 from jax_interp.config import T5Config
 from jax_interp.models.t5 import T5Encoder, relative_buckets
-from jax_interp.nn.params import Network, flatten
+from jax_interp.nn.params import Network, flatten, unflatten
+from jax_interp.runtime.checkpoint import find_component, load_params
+from tests import golden
 from tests.golden import relative_l2
 from tests.tolerances import BLOCK_F32, NETWORK_F32
 
@@ -31,6 +35,40 @@ def forward(network):
 
 def run(network, params, ids, mask):
     return np.asarray(forward(network)(params, ids, mask))
+
+
+@pytest.fixture(scope="module")
+def upstreams(converted):
+    """(network, float32 parameters) of the golden checkpoint, through the real conversion."""
+    found = find_component(converted, "text_encoder")
+    network = Network(lambda rngs: T5Encoder(found.config, dtype=jnp.float32, rngs=rngs))
+    return network, load_params(found, network.abstract, jnp.float32)
+
+
+def golden_prompt(index):
+    """(ids, mask) padded to 512, and upstream's rows of the prompt."""
+    arrays = golden.load("L7_t5")
+    ids = arrays[f"ids_{index}"]
+    padded = np.zeros((1, 512), np.int32)
+    padded[0, : len(ids)] = ids
+    return padded, (np.arange(512) < len(ids))[None].astype(np.int32), arrays[f"emb_{index}"]
+
+
+@pytest.mark.parametrize("index", range(7))
+def test_embeddings_equal_upstreams(upstreams, index):
+    ids, mask, expected = golden_prompt(index)
+    assert relative_l2(run(*upstreams, ids, mask)[0, : len(expected)], expected) < NETWORK_F32
+
+
+@pytest.mark.parametrize(
+    "path", ["relative_bias", "blocks/attention/key/kernel", "blocks/mlp_norm/scale", "blocks/mlp/down/kernel"]
+)
+def test_one_changed_weight_is_noticed(upstreams, path):
+    network, params = upstreams
+    leaves = dict(flatten(params))
+    leaves[path] = leaves[path].at[(0,) * leaves[path].ndim].add(0.05)
+    ids, mask, expected = golden_prompt(5)
+    assert relative_l2(run(network, unflatten(leaves), ids, mask)[0, : len(expected)], expected) > NETWORK_F32
 
 
 def prompts(rng, *lengths, size=20):

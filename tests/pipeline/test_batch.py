@@ -25,7 +25,12 @@ def batch(tmp_path, *lines):
 
 def test_one_output_a_line(tmp_path, template):
     clip = str(tmp_path / "clip.mp4")
-    lines = [{"visual_input": clip, "prompt": "a"}, "", {"visual_input": [clip, clip]}, {"visual_input": clip, "name": "x"}]
+    lines = [
+        {"visual_input": clip, "prompt": "a"},
+        "",
+        {"visual_input": [clip, clip]},
+        {"visual_input": clip, "name": "x"},
+    ]
     jobs = read_batch(batch(tmp_path, *lines), template)
     assert [job.video.name for job in jobs] == ["film_0000.mp4", "film_0002.mp4", "x.mp4"]
     assert [job.settings.prompt for job in jobs] == ["a", "default", "default"]

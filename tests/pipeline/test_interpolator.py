@@ -36,7 +36,9 @@ def test_condition_latents_bfloat16(interpolators, first, stride):
     frames = clip()
     ours = interpolators["bfloat16"].encode_pair(frames[first], frames[first + stride], **SIZE)
     arrays = golden.load("L4_condition")
-    oracle, upstream = (golden.channels_last(arrays[f"{dtype}.pair_i{first}_s{stride}"])[0] for dtype in ("float32", "bfloat16"))
+    oracle, upstream = (
+        golden.channels_last(arrays[f"{dtype}.pair_i{first}_s{stride}"])[0] for dtype in ("float32", "bfloat16")
+    )
     assert golden.relative_l2(ours, oracle) < BF16_RATIO * golden.relative_l2(upstream, oracle)
 
 

@@ -1,0 +1,123 @@
+"""A converted folder back to upstream's layout: safetensors under upstream's key names, for converting or PyTorch."""
+
+import logging
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from convert.components import COMPONENTS, EXTRA_FOLDER, Component, Source, named
+from convert.folders import check_space, clear_leftovers, only_writer, refuse_strangers, replacing
+from convert.matching import Leaf
+from convert.progress import Advance, Progress, no_progress
+from convert.safetensors_writer import Entry, write_safetensors
+from jax_interp.errors import CheckpointError
+from jax_interp.nn.params import flatten
+from jax_interp.runtime.checkpoint import PARAMS_FOLDER, ConvertedComponent, open_component, scan
+from jax_interp.runtime.param_files import open_array
+
+logger = logging.getLogger("jax_interp")
+
+
+def export_checkpoints(
+    converted_dir: Path,
+    output_dir: Path,
+    components: tuple[str, ...] = (),
+    *,
+    overwrite: bool = False,
+    progress: Progress = no_progress,
+) -> list[Path]:
+    """Write every converted network below `converted_dir` (of the kinds `components`, or all) and return the folders.
+
+    Dtypes stay as they are. Converting the result gives the same parameters and configuration, bit for bit.
+
+    Raises:
+        UsageError: a component does not exist.
+        CheckpointError: there is nothing to export, a network is incomplete or damaged, its target is there already, or
+            the disk is or would be full.
+    """
+    chosen = _choose(converted_dir, components)
+    targets = {found.path: output_dir / found.path.relative_to(converted_dir) for found in chosen}
+    with only_writer(output_dir):
+        for target in targets.values():
+            clear_leftovers(target)
+        for found in chosen:
+            if targets[found.path].exists():
+                refuse_strangers(targets[found.path], _own_names(found))
+        taken = [str(target) for target in targets.values() if target.exists()]
+        if taken and not overwrite:
+            raise CheckpointError(
+                f"{', '.join(taken)}: there already; pass --overwrite to replace, or choose another --output-dir"
+            )
+        check_space(output_dir, sum(sum(found.manifest["files"].values()) for found in chosen))
+        for found in chosen:
+            _write(found, targets[found.path], progress)
+    return list(targets.values())
+
+
+def _choose(converted_dir: Path, components: tuple[str, ...]) -> list[ConvertedComponent]:
+    names = [component.name for component in named(components)]
+    found = [open_component(folder) for folder in scan(converted_dir)]
+    chosen = [network for network in found if network.component in names]
+    missing = [name for name in components if name not in {network.component for network in chosen}]
+    if missing or not chosen:
+        raise CheckpointError(
+            f"{converted_dir}: has no converted {', '.join(missing) or 'network'}; `jax-interp convert` makes one"
+        )
+    return chosen
+
+
+def _write(found: ConvertedComponent, target: Path, progress: Progress) -> None:
+    component = COMPONENTS[found.component]
+    leaves = component.plan(found.config)
+    _check_arrays(found, component)
+    total = sum(found.manifest["files"].values())
+    with progress(f"exporting {target.name}", total) as advance, replacing(target) as folder:
+        entries = [entry for leaf in leaves for entry in _entries(found, leaf, advance)]
+        for source in component.sources:
+            write_safetensors(folder / source.exported, list(_of_source(entries, source)))
+        extras = found.path / EXTRA_FOLDER
+        for path in sorted(extras.iterdir()) if extras.is_dir() else ():
+            shutil.copyfile(path, folder / path.name)
+    logger.info("%s: exported", target)
+
+
+def _check_arrays(found: ConvertedComponent, component: Component) -> None:
+    stored = {path: tuple(entry["shape"]) for path, entry in found.manifest["params"].items()}
+    wanted = {path: tuple(leaf.shape) for path, leaf in flatten(component.abstract(found.config))}
+    if stored != wanted:
+        differing = sorted(path for path in stored.keys() | wanted.keys() if stored.get(path) != wanted.get(path))
+        raise CheckpointError(
+            f"{found.path}: does not fit this version's network ({', '.join(differing)}); convert it again with"
+            " `jax-interp convert --overwrite`"
+        )
+
+
+def _entries(found: ConvertedComponent, leaf: Leaf, advance: Advance) -> Iterator[Entry]:
+    """The tensors that `leaf` came from."""
+    array = open_array(found.path / PARAMS_FOLDER, leaf.path)
+    dtype = array.dtype.numpy_dtype
+    shape = leaf.op.inverse(np.broadcast_to(np.zeros((), dtype), leaf.part_shape)).shape
+
+    def make(index: int | None) -> np.ndarray:
+        values = np.asarray(array.read().result() if index is None else array[index].read().result())
+        advance(values.nbytes)
+        return leaf.op.inverse(values)
+
+    for index, key in enumerate(leaf.keys):
+        yield Entry(key, shape, dtype, partial(make, index if leaf.stacked else None))
+
+
+def _of_source(entries: Sequence[Entry], source: Source) -> Iterator[Entry]:
+    """The tensors that go to the file of `source`, under their names in it."""
+    for entry in entries:
+        if entry.key.startswith(source.keys):
+            yield replace(entry, key=entry.key.removeprefix(source.prefix))
+
+
+def _own_names(found: ConvertedComponent) -> set[str]:
+    component = COMPONENTS[found.component]
+    return {source.exported for source in component.sources} | {*component.required_files, *component.optional_files}

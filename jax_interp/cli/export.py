@@ -1,0 +1,33 @@
+"""`jax-interp export`: converted networks back to upstream's key names."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def export(
+    converted_dir: Annotated[Path, typer.Option(help="Folder that `jax-interp convert` made.")] = Path("converted"),
+    output_dir: Annotated[Path, typer.Option(help="Where the safetensors go, in upstream's layout.")] = Path(
+        "exported"
+    ),
+    components: Annotated[
+        list[str] | None,
+        typer.Option(help="Only these: diffusion_transformer, tokenizer, text_encoder.  [default: all that are there]"),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier export wrote.")] = False,
+) -> None:
+    """Write converted networks as safetensors in upstream's layout; converting those gives the same networks again."""
+    from jax_interp.cli.console import show_log
+    from jax_interp.cli.host_only import use_no_accelerator
+
+    use_no_accelerator()
+    show_log()
+    from convert.export import export_checkpoints
+    from jax_interp.cli.byte_progress import byte_progress
+
+    paths = export_checkpoints(
+        converted_dir, output_dir, tuple(components or ()), overwrite=overwrite, progress=byte_progress
+    )
+    for path in paths:
+        print(path)

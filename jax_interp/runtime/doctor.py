@@ -1,0 +1,256 @@
+"""What this machine can do, as small checks, each of which says what to install or do; none can fail the others."""
+
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+from jax_interp.runtime.hardware import cuda_of_driver, host_memory, nvidia_gpus
+
+Status = Literal["ok", "warning", "missing"]
+
+CUDA13_DRIVER, CUDA12_DRIVER = 580, 525
+"""First NVIDIA driver series that runs programs built for CUDA 13, and for CUDA 12."""
+GB = 10**9
+DOWNLOAD_BYTES, CONVERTED_BYTES = 60 * GB, 34 * GB
+"""The default download, and the networks converted from it."""
+CONVERSION_BYTES = 8 * GB
+"""Host memory in which the 7B transformer converts."""
+TRANSFORMER_BYTES = 15 * GB
+"""The 7B transformer in bfloat16."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding. `missing`: something required is not there. `warning`: it works, but not well or not everywhere."""
+
+    name: str
+    status: Status
+    value: str
+    advice: str = ""
+
+
+def examine() -> list[Check]:
+    """Run every check, in the order of `CHECKS`."""
+    return [_guarded(name, check) for name, check in CHECKS.items()]
+
+
+def _guarded(name: str, check: Callable[[str], Check]) -> Check:
+    try:
+        return check(name)
+    except Exception as error:  # a broken installation is what this is for: report it, go on
+        return Check(name, "warning", f"the check itself failed: {type(error).__name__}: {_first_line(error)}")
+
+
+def check_python(name: str) -> Check:
+    # An older one cannot have installed this package.
+    return Check(name, "ok", f"{platform.python_version()}, {sys.executable}")
+
+
+def check_packages(name: str) -> Check:
+    needed = ("jax", "jaxlib", "flax", "orbax-checkpoint", "transformers", "huggingface_hub", "av")
+    versions = {package: _version(package) for package in needed}
+    absent = [package for package, version in versions.items() if version is None]
+    value = ", ".join(f"{package} {version or 'absent'}" for package, version in versions.items())
+    if absent:
+        return Check(name, "missing", value, f"pip install {' '.join(absent)}")
+    return Check(name, "ok", value)
+
+
+def check_driver(name: str) -> Check:
+    gpus = nvidia_gpus()
+    if not gpus:
+        return Check(name, "ok", "no NVIDIA GPU found; JAX uses what is listed under devices")
+    major = int(gpus[0].driver.split(".")[0])
+    cuda = cuda_of_driver()
+    value = f"{gpus[0].driver}{f', for CUDA up to {cuda}' if cuda else ''}"
+    if major < CUDA12_DRIVER:
+        return Check(name, "warning", value, f"install NVIDIA driver {CUDA12_DRIVER} or newer to use the GPU")
+    return Check(name, "ok", value)
+
+
+def check_devices(name: str) -> Check:
+    import jax
+
+    devices = jax.devices()
+    value = f"{len(devices)} × {devices[0].device_kind} ({devices[0].platform})"
+    if devices[0].platform == "cpu" and nvidia_gpus():
+        return Check(name, "warning", value, _why_not_gpu(int(nvidia_gpus()[0].driver.split(".")[0])))
+    return Check(name, "ok", value)
+
+
+def _why_not_gpu(driver: int) -> str:
+    """What keeps JAX off a GPU that is there."""
+    selected = os.environ.get("JAX_PLATFORMS", "")
+    if selected and not {"cuda", "gpu"} & set(selected.split(",")):
+        return f"JAX_PLATFORMS={selected} keeps JAX off the GPU; unset it"
+    installed = _cuda_plugins()
+    extra = "cuda13" if driver >= CUDA13_DRIVER else "cuda12"
+    if not installed:
+        return f'pip install "jax-interp[{extra}]"'
+    plugin, version = next(iter(installed.items()))
+    if version != _version("jaxlib"):
+        return (
+            f'{plugin} {version} does not fit jaxlib {_version("jaxlib")}; pip install --upgrade "jax-interp[{extra}]"'
+        )
+    if plugin == "jax-cuda13-plugin" and driver < CUDA13_DRIVER:
+        return f'the driver is too old for {plugin}; install driver {CUDA13_DRIVER} or pip install "jax-interp[cuda12]"'
+    return f"{plugin} {version} is installed but does not start; run python -c 'import jax; jax.devices(\"cuda\")'"
+
+
+def check_attention(name: str) -> Check:
+    import jax
+    import jax.numpy as jnp
+
+    if jax.default_backend() != "gpu":
+        return Check(name, "ok", "XLA (cuDNN's kernel needs an NVIDIA GPU)")
+    x = jnp.ones((1, 64, 2, 64), jnp.bfloat16)
+    try:
+        y = jax.block_until_ready(jax.nn.dot_product_attention(x, x, x, implementation="cudnn"))
+    except Exception as error:  # whatever the library raises, generation falls back to XLA
+        advice = "generation falls back to XLA's attention, which is slower; update the driver and the CUDA extra"
+        return Check(name, "warning", f"cuDNN does not run: {_first_line(error)}", advice)
+    if not bool(jnp.allclose(y.astype(jnp.float32), 1.0, atol=1e-2)):
+        return Check(name, "warning", "cuDNN gives wrong numbers", "update the driver and the CUDA extra")
+    return Check(name, "ok", "cuDNN")
+
+
+def check_gpu_memory(name: str) -> Check:
+    gpus = nvidia_gpus()
+    if not gpus:
+        return Check(name, "ok", "no NVIDIA GPU")
+    value = "; ".join(f"{gpu.name}: {_gb(gpu.free)} free of {_gb(gpu.memory)}" for gpu in gpus)
+    if max(gpu.free for gpu in gpus) < TRANSFORMER_BYTES:
+        advice = (
+            f"the 7B transformer takes {_gb(TRANSFORMER_BYTES)} in bfloat16; end other programs or use a larger GPU"
+        )
+        return Check(name, "warning", value, advice)
+    return Check(name, "ok", value)
+
+
+def check_host_memory(name: str) -> Check:
+    free, total = host_memory()
+    value = f"{_gb(free)} free of {_gb(total)}"
+    if free < CONVERSION_BYTES:
+        return Check(name, "warning", value, f"converting the 7B transformer takes {_gb(CONVERSION_BYTES)}")
+    return Check(name, "ok", value)
+
+
+def check_shared_memory(name: str) -> Check:
+    """NCCL exchanges data between the GPUs of one host through it."""
+    place = Path("/dev/shm")
+    if len(nvidia_gpus()) < 2 or not place.exists():
+        return Check(name, "ok", "not needed (fewer than two GPUs)")
+    size = shutil.disk_usage(place).total
+    if size < GB:
+        return Check(name, "warning", _gb(size), "start the container with --shm-size=1g or --ipc=host")
+    return Check(name, "ok", _gb(size))
+
+
+def check_disk(name: str) -> Check:
+    free = shutil.disk_usage(Path.cwd()).free
+    value = f"{_gb(free)} free in {Path.cwd()}"
+    needed = DOWNLOAD_BYTES + CONVERTED_BYTES
+    if free < needed:
+        advice = (
+            f"the 7B download takes {_gb(DOWNLOAD_BYTES)}, converted {_gb(CONVERTED_BYTES)} more; use a larger disk"
+        )
+        return Check(name, "warning", value, advice)
+    return Check(name, "ok", value)
+
+
+def check_cache_folder(name: str) -> Check:
+    root = os.environ.get("XDG_CACHE_HOME")
+    return _writable(name, (Path(root) if root else Path.home() / ".cache") / "jax-interp", "XDG_CACHE_HOME")
+
+
+def check_compilation_cache(name: str) -> Check:
+    import jax
+
+    folder = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
+    if not folder:
+        advice = "set JAX_COMPILATION_CACHE_DIR to a folder: later runs then start without compiling again"
+        return Check(name, "warning", "off", advice)
+    return _writable(name, Path(folder), "JAX_COMPILATION_CACHE_DIR")
+
+
+def check_hub_token(name: str) -> Check:
+    from huggingface_hub import get_token
+
+    if get_token():
+        return Check(name, "ok", "present")
+    return Check(name, "warning", "absent", "NVIDIA's checkpoints need one: run `hf auth login` or set HF_TOKEN")
+
+
+def check_video_codecs(name: str) -> Check:
+    import av
+    from av.codec import Codec
+
+    absent = []
+    for codec, mode in (("libx264", "w"), ("png", "w"), ("h264", "r"), ("hevc", "r"), ("av1", "r"), ("vp9", "r")):
+        try:
+            Codec(codec, mode)  # type: ignore[arg-type]
+        except ValueError:
+            absent.append((codec, mode))
+    value = f"PyAV {av.__version__}" + (
+        f" without {', '.join(codec for codec, _ in absent)}" if absent else ", all there"
+    )
+    if any(mode == "w" for _, mode in absent):
+        return Check(name, "missing", value, "pip install --force-reinstall av (its wheels bring the codecs)")
+    return Check(name, "warning" if absent else "ok", value, "such videos cannot be read" if absent else "")
+
+
+CHECKS: dict[str, Callable[[str], Check]] = {
+    "Python": check_python,
+    "packages": check_packages,
+    # Before JAX starts and takes its share of the GPU.
+    "GPU memory": check_gpu_memory,
+    "NVIDIA driver": check_driver,
+    "devices": check_devices,
+    "attention": check_attention,
+    "host memory": check_host_memory,
+    "shared memory": check_shared_memory,
+    "disk": check_disk,
+    "cache folder": check_cache_folder,
+    "compilation cache": check_compilation_cache,
+    "hub token": check_hub_token,
+    "video codecs": check_video_codecs,
+}
+
+
+def _writable(name: str, folder: Path, variable: str) -> Check:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        return Check(
+            name, "warning", f"{folder} cannot be written ({error.strerror})", f"set {variable} to another folder"
+        )
+    return Check(name, "ok", f"{folder}, {_gb(shutil.disk_usage(folder).free)} free")
+
+
+def _cuda_plugins() -> dict[str, str]:
+    names = ("jax-cuda13-plugin", "jax-cuda12-plugin")
+    return {name: version for name in names if (version := _version(name))}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _gb(size: int) -> str:
+    return f"{size / GB:.0f} GB"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0][:200]

@@ -1,0 +1,55 @@
+"""What is in this machine, asked without starting JAX."""
+
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """An NVIDIA GPU as its driver describes it; bytes."""
+
+    name: str
+    driver: str
+    memory: int
+    free: int
+
+
+@cache
+def nvidia_gpus() -> tuple[Gpu, ...]:
+    """The GPUs that NVIDIA's driver knows; none without a driver."""
+    fields = "name,driver_version,memory.total,memory.free"
+    rows = _nvidia_smi(f"--query-gpu={fields}", "--format=csv,noheader,nounits").strip().splitlines()
+    gpus = []
+    for row in rows:
+        name, driver, memory, free = (part.strip() for part in row.split(","))
+        gpus.append(Gpu(name, driver, int(memory) * 2**20, int(free) * 2**20))
+    return tuple(gpus)
+
+
+def cuda_of_driver() -> str | None:
+    """The newest CUDA version that the driver says it runs."""
+    found = re.search(r"CUDA Version:\s*([\d.]+)", _nvidia_smi())
+    return found[1] if found else None
+
+
+def _nvidia_smi(*options: str) -> str:
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return ""
+    done = subprocess.run([program, *options], capture_output=True, text=True, timeout=20, check=False)
+    return done.stdout if done.returncode == 0 else ""
+
+
+def host_memory() -> tuple[int, int]:
+    """Free and total bytes, of this container if it has a limit."""
+    pages = dict(re.findall(r"^(\w+):\s+(\d+) kB$", Path("/proc/meminfo").read_text(), re.MULTILINE))
+    free, total = int(pages["MemAvailable"]) * 1024, int(pages["MemTotal"]) * 1024
+    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+    if limit.exists() and limit.read_text().strip().isdigit():
+        allowed = int(limit.read_text())
+        return min(free, allowed - int(used.read_text())), min(total, allowed)
+    return free, total

@@ -1,0 +1,92 @@
+import json
+
+import huggingface_hub.constants
+import pytest
+from typer.testing import CliRunner
+
+from convert import catalog
+from jax_interp.cli.main import app
+from jax_interp.errors import DownloadError, UsageError
+from tests.convert.fake_hub import FakeHub, FakeRepository, serve
+
+FILES = {
+    name: name.encode() * 100 for name in ("model.pt", "encoder.jit", "decoder.jit", "mean_std.pt", "image_mean_std.pt")
+}
+FILES |= {name: name.encode() for name in ("config.json", "pytorch_model.bin", "spiece.model", "tokenizer.json")}
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    """The hub with all repositories of the catalog, in small."""
+    repositories = {
+        repository.repo_id: FakeRepository(
+            {name: FILES[name] for name in repository.files}, big=frozenset({"model.pt"})
+        )
+        for repository in catalog.REPOSITORIES
+    }
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    with serve(FakeHub(repositories)) as hub:
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub.endpoint)
+        monkeypatch.setattr(
+            huggingface_hub.constants,
+            "HUGGINGFACE_CO_URL_TEMPLATE",
+            hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}",
+        )
+        monkeypatch.setattr("convert.hub.get_token", lambda: None)
+        yield hub
+
+
+def invoke(*args):
+    return CliRunner().invoke(app, ["download", *map(str, args)])
+
+
+def test_dry_run_shows_files_and_sizes_and_fetches_nothing(fake, tmp_path):
+    result = invoke("--checkpoint_dir", tmp_path / "new", "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert "image_mean_std.pt" in result.output
+    assert "in all" in result.output
+    assert not (tmp_path / "new").exists()
+
+
+def test_upstreams_command_line(fake, tmp_path):
+    result = invoke(
+        "--model_sizes", "7B", "14B", "--model_types", "WorldInterpolator", "Video2World",
+        "--checkpoint_dir", tmp_path, "--no-check-md5",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    for folder in ("7B-WorldInterpolator", "7B-Video2World", "14B-Video2World"):
+        assert (tmp_path / f"Cosmos-Predict1-{folder}/model.pt").read_bytes() == FILES["model.pt"]
+    assert (tmp_path / "google-t5/t5-11b/tokenizer.json").exists()
+    record = json.loads((tmp_path / "download.json").read_text())
+    assert len(record["repositories"]) == 5
+
+
+def test_components_choose_what_is_fetched(fake, tmp_path):
+    result = invoke("--checkpoint-dir", tmp_path, "--components", "tokenizer", "--no-check-md5")
+    assert result.exit_code == 0, result.output
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["Cosmos-Tokenize1-CV8x8x8-720p", "download.json"]
+
+
+def test_combination_that_is_not_published(fake, tmp_path):
+    result = invoke("--model-sizes", "14B", "--checkpoint-dir", tmp_path)
+    assert isinstance(result.exception, UsageError)
+    assert "14B Video2World" in str(result.exception)
+    assert not fake.requests
+
+
+def test_wrong_md5_ends_the_run(fake, tmp_path):
+    result = invoke("--checkpoint-dir", tmp_path)
+    assert isinstance(result.exception, DownloadError)
+    assert "model.pt" in str(result.exception)
+    assert "MD5" in str(result.exception)
+
+
+def test_interruption_says_how_to_go_on(fake, tmp_path, monkeypatch):
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("convert.download.download", interrupt)
+    result = invoke("--checkpoint-dir", tmp_path)
+    assert result.exit_code == 130
+    assert "goes on from there" in result.output

@@ -1,0 +1,174 @@
+"""`jax-interp generate` as a user runs it."""
+
+import json
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+
+from jax_interp.errors import CheckpointError, MediaError, UsageError
+from jax_interp.media.reader import open_frames
+from tests import golden
+from tests.commands import jax_interp
+
+SIZE = ("--height", 64, "--width", 96, "--num-steps", 1, "--dtype", "float32")
+
+
+@pytest.fixture
+def generate(converted, tmp_path):
+    def run(*arguments):
+        folders = ("--checkpoint-dir", converted, "--video-save-folder", tmp_path / "out")
+        return jax_interp("generate", *folders, *SIZE, *arguments)
+
+    return run
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Three pictures from the golden clip, as PNG files in a folder of their own."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for index, frame in enumerate(golden.load("inputs_clip")["frames"][:3]):
+        iio.imwrite(folder / f"{index}.png", frame)
+    return folder
+
+
+def record(tmp_path, name="output"):
+    return json.loads((tmp_path / "out" / f"{name}.json").read_text())
+
+
+def outputs(tmp_path):
+    folder = tmp_path / "out"
+    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+
+def test_upstreams_command_line(generate, tmp_path):
+    """The command of upstream's documentation, spelled with underscores; only the checkpoint folder differs."""
+    outcome = generate(
+        "--diffusion_transformer_dir", "Cosmos-Predict1-7B-WorldInterpolator",
+        "--input_image_or_video_path", golden.CLIP,
+        "--num_input_frames", 1, "--offload_prompt_upsampler", "--video_save_name", "out", "--num_video_frames", 10,
+        "--num_frame_pairs", 2,
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.output
+    assert "19 frames from 2 pair(s)" in outcome.output
+    assert outputs(tmp_path) == ["out.json", "out.mp4", "out.txt"]
+    assert open_frames([tmp_path / "out" / "out.mp4"]).num_frames == 19
+
+
+def test_what_is_absent_is_said(generate, tmp_path):
+    outcome = generate("--input", golden.CLIP, "--num-frame-pairs", 1)
+    assert "guardrail: absent" in outcome.output
+    assert "prompt upsampler: absent" in outcome.output
+    assert record(tmp_path)["guardrail"] == "absent"
+
+
+def test_two_pictures(generate, pictures, tmp_path):
+    outcome = generate("--input", pictures / "0.png", pictures / "2.png", "--save-frames", tmp_path / "frames")
+    assert outcome.code == 0, outcome.output
+    assert record(tmp_path)["frames"] == 10
+    assert len(list((tmp_path / "frames").glob("*.png"))) == 10
+
+
+def test_a_folder_of_pictures(generate, pictures, tmp_path):
+    assert generate("--input", pictures).code == 0
+    assert record(tmp_path)["frames"] == 19
+
+
+def test_every_flag_arrives_in_the_record(generate, tmp_path):
+    outcome = generate(
+        "--input", golden.CLIP, "--prompt", "rain", "--negative_prompt", "fog", "--guidance", 1.5, "--seed", 3,
+        "--frame_stride", 2, "--frame_index_start", 1, "--condition-noise", "random", "--rotary-precision", "bfloat16",
+        "--fps", 30, "--pairs-per-batch", 2, "--text-encoder-dtype", "bfloat16",
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.output
+    settings = record(tmp_path)["settings"]
+    expected = {
+        "prompt": "rain", "negative_prompt": "fog", "guidance": 1.5, "seed": 3, "num_steps": 1, "frame_stride": 2,
+        "frame_index_start": 1, "condition_noise": "random", "rotary_precision": "bfloat16", "dtype": "float32",
+        "fps": 30, "pairs_per_batch": 2, "height": 64, "width": 96, "text_encoder_dtype": "bfloat16",
+    }  # fmt: skip
+    assert {name: settings[name] for name in expected} == expected
+    assert open_frames([tmp_path / "out" / "output.mp4"]).fps == 30
+
+
+def test_a_prompt_that_cannot_matter(generate):
+    outcome = generate("--input", golden.CLIP, "--num-frame-pairs", 1, "--prompt", "rain")
+    assert "the prompt cannot change the result" in outcome.output
+    assert "--guidance 0" in outcome.output
+
+
+def batch_file(tmp_path, *lines):
+    path = tmp_path / "batch.jsonl"
+    path.write_text("\n".join(json.dumps(line) for line in lines))
+    return path
+
+
+def test_a_batch_has_one_output_a_line_and_goes_on_where_it_stopped(generate, pictures, tmp_path):
+    both = [str(pictures / "0.png"), str(pictures / "1.png")]
+    lines = batch_file(tmp_path, {"visual_input": both, "prompt": "a"}, {"visual_input": both, "name": "second"})
+    arguments = ("--batch_input_path", lines, "--video_save_name", "film")
+    assert generate(*arguments).code == 0
+    assert [name for name in outputs(tmp_path) if name.endswith(".mp4")] == ["film_0000.mp4", "second.mp4"]
+    again = generate(*arguments)
+    assert again.output.count("already there") == 2
+
+
+def test_a_batch_goes_on_after_a_clip_that_fails(generate, pictures, tmp_path):
+    (tmp_path / "broken.mp4").write_bytes(b"not a video")
+    both = [str(pictures / "0.png"), str(pictures / "1.png")]
+    lines = batch_file(tmp_path, {"visual_input": str(tmp_path / "broken.mp4")}, {"visual_input": both})
+    outcome = generate("--batch-input-path", lines)
+    assert outcome.code == 1
+    assert "1 of 2 clips failed: output_0000.mp4" in outcome.output
+    assert "output_0001.mp4" in outputs(tmp_path)
+
+
+def test_offloading_and_benchmark(generate):
+    flags = ("--offload_diffusion_transformer", "--offload_tokenizer", "--offload_text_encoder_model", "--benchmark")
+    outcome = generate("--input", golden.CLIP, "--num-frame-pairs", 2, *flags)
+    assert outcome.code == 0, outcome.output
+    assert "denoise" in outcome.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ((), UsageError, "give either --input"),
+        (("--input", golden.CLIP, "--num-video-frames", 9), UsageError, "--num-video-frames 9: allowed are 10, 18"),
+        (("--input", golden.CLIP, "--height", 63), UsageError, "--height 63: expected a multiple of 16"),
+        (("--input", golden.CLIP, "--width", 4096), UsageError, "--width 4096: expected a multiple of 16"),
+        (("--input", golden.CLIP, "--frame-stride", 4), UsageError, "--frame-stride 4"),
+        (("--input", golden.CLIP, "--num-gpus", 2), UsageError, "--num-gpus 2: this version only takes 1"),
+        (("--input", golden.CLIP, "--num-input-frames", 9), UsageError, "--num-input-frames 9"),
+        (("--input", golden.CLIP, "--video-save-name", "../up"), UsageError, "--video-save-name '../up'"),
+        (("--input", golden.CLIP, "--seed", -1), UsageError, "--seed is -1"),
+        (("--input", "missing.mp4"), MediaError, "missing.mp4"),
+        (("--input", golden.CLIP, "--text-embeddings", "none.safetensors"), CheckpointError, "none.safetensors"),
+    ],
+)
+def test_bad_input(generate, tmp_path, arguments, error, message):
+    outcome = generate(*arguments)
+    assert outcome.code == error.exit_code
+    assert message in outcome.output
+    assert "Traceback" not in outcome.output
+    assert outputs(tmp_path) == []
+
+
+def test_unreadable_video_and_single_frame(generate, tmp_path):
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(golden.CLIP.read_bytes()[:5000])
+    single = tmp_path / "single.png"
+    iio.imwrite(single, np.zeros((64, 96, 3), np.uint8))
+    for path in (broken, single):
+        outcome = generate("--input", path)
+        assert outcome.code in (MediaError.exit_code, UsageError.exit_code)
+        assert path.name in outcome.output or "frame" in outcome.output
+        assert outputs(tmp_path) == []
+
+
+def test_an_unconverted_folder(tmp_path):
+    outcome = jax_interp("generate", "--input", golden.CLIP, "--checkpoint-dir", golden.CHECKPOINTS, *SIZE)
+    assert outcome.code == CheckpointError.exit_code
+    assert "not converted" in outcome.output
+    assert "jax-interp convert" in outcome.output

@@ -1,0 +1,60 @@
+"""Spellings, speed of the trivial answers, and how errors end a run."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from jax_interp import __version__
+from jax_interp.cli.main import _repeat_list_options
+from tests.commands import jax_interp
+
+HEAVY = ("jax", "flax", "orbax", "transformers", "imageio", "av", "numpy")
+
+
+@pytest.mark.parametrize("arguments", [("--version",), ("--help",), ("generate", "--help"), ("convert", "--help")])
+def test_trivial_answers_import_nothing_heavy(arguments):
+    code = (
+        "import sys; sys.argv = ['jax-interp', *sys.argv[1:]]\n"
+        "from jax_interp.cli.main import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        f"print('HEAVY', [name for name in {HEAVY} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("HEAVY []\n"), done.stdout[-200:]
+
+
+@pytest.mark.parametrize("argument", ["--version", "--help"])
+def test_trivial_answers_take_half_a_second(argument):
+    def seconds():
+        started = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "jax_interp", argument], capture_output=True, check=True)
+        return time.perf_counter() - started
+
+    # the best of a few, since other processes share the machine
+    assert min(seconds() for _ in range(5)) < 0.5
+
+
+def test_version():
+    assert jax_interp("--version").output == f"jax-interp {__version__}"
+
+
+def test_every_command_is_listed():
+    output = jax_interp("--help").output
+    for command in ("download", "convert", "generate", "inspect", "export", "doctor"):
+        assert command in output
+
+
+def test_an_unknown_flag():
+    outcome = jax_interp("generate", "--no-such-flag")
+    assert outcome.code == 2
+    assert "no-such-flag" in outcome.output
+
+
+def test_list_options_take_several_values():
+    lists = {"--input", "--components"}
+    args = ["--input", "a", "b", "--seed", "3", "--components", "x", "--input_", "--", "--input", "c"]
+    assert _repeat_list_options(args, lists) == [
+        "--input", "a", "--input", "b", "--seed", "3", "--components", "x", "--input_", "--", "--input", "c",
+    ]  # fmt: skip

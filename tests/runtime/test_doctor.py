@@ -1,0 +1,186 @@
+import json
+
+import huggingface_hub
+import jax
+import pytest
+from typer.testing import CliRunner
+
+from jax_interp.cli.main import app
+from jax_interp.runtime import doctor
+from jax_interp.runtime.doctor import CHECKS, Check, examine
+from jax_interp.runtime.hardware import Gpu
+
+H100 = Gpu("NVIDIA H100", "570.86.15", 85 * 10**9, 84 * 10**9)
+
+
+@pytest.fixture(autouse=True)
+def machine(monkeypatch):
+    """A machine without a GPU, whatever the tests run on; `machine(...)` gives it some."""
+
+    def equip(*gpus, cuda="12.8"):
+        monkeypatch.setattr(doctor, "nvidia_gpus", lambda: gpus)
+        monkeypatch.setattr(doctor, "cuda_of_driver", lambda: cuda)
+
+    equip()
+    return equip
+
+
+@pytest.fixture
+def packages(monkeypatch):
+    """Chooses which packages are installed, and in which version."""
+
+    def install(**versions):
+        known = {name.replace("_", "-"): version for name, version in versions.items()}
+        monkeypatch.setattr(doctor, "_version", lambda name: known.get(name.replace("_", "-")))
+
+    return install
+
+
+def run(name):
+    return CHECKS[name](name)
+
+
+def test_every_check_answers_here():
+    checks = examine()
+    assert [check.name for check in checks] == list(CHECKS)
+    assert not [check for check in checks if check.status == "missing" or "check itself failed" in check.value]
+    values = {check.name: check.value for check in checks}
+    assert f"jax {jax.__version__}" in values["packages"]
+    assert "cpu" in values["devices"]
+
+
+def test_a_check_that_raises_does_not_stop_the_others(monkeypatch):
+    def broken(name):
+        raise RuntimeError("no such thing\nsecond line")
+
+    monkeypatch.setitem(CHECKS, "devices", broken)
+    checks = {check.name: check for check in examine()}
+    assert checks["devices"].status == "warning"
+    assert checks["devices"].value.endswith("RuntimeError: no such thing")
+    assert checks["video codecs"].status == "ok"
+
+
+def test_absent_package_is_missing(packages):
+    packages(jax="0.10.2", jaxlib="0.10.2", flax="0.12.8", transformers="5.0", huggingface_hub="1.0", av="14.0")
+    check = run("packages")
+    assert check.status == "missing"
+    assert check.advice == "pip install orbax-checkpoint"
+
+
+def test_old_driver(machine):
+    machine(Gpu("NVIDIA T4", "470.1", 16 * 10**9, 16 * 10**9), cuda="11.4")
+    check = run("NVIDIA driver")
+    assert (check.status, check.value) == ("warning", "470.1, for CUDA up to 11.4")
+    assert "525" in check.advice
+
+
+@pytest.mark.parametrize(
+    ("driver", "installed", "advice"),
+    [
+        ("570.86", {}, 'pip install "jax-interp[cuda12]"'),
+        ("580.65", {}, 'pip install "jax-interp[cuda13]"'),
+        ("570.86", {"jax_cuda12_plugin": "0.9.0"}, "does not fit jaxlib 0.10.2"),
+        ("570.86", {"jax_cuda13_plugin": "0.10.2"}, "the driver is too old"),
+        ("570.86", {"jax_cuda12_plugin": "0.10.2"}, "does not start"),
+    ],
+)
+def test_gpu_that_jax_does_not_use(machine, packages, monkeypatch, driver, installed, advice):
+    monkeypatch.delenv("JAX_PLATFORMS")
+    machine(Gpu("NVIDIA H100", driver, 85 * 10**9, 84 * 10**9))
+    packages(jaxlib="0.10.2", **installed)
+    check = run("devices")
+    assert check.status == "warning"
+    assert advice in check.advice
+
+
+def test_gpu_that_the_environment_hides(machine, monkeypatch):
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    machine(H100)
+    assert "JAX_PLATFORMS=cpu" in run("devices").advice
+
+
+def test_gpu_memory(machine):
+    machine(H100)
+    assert run("GPU memory") == Check("GPU memory", "ok", "NVIDIA H100: 84 GB free of 85 GB")
+    machine(Gpu("NVIDIA L4", "570.86", 24 * 10**9, 2 * 10**9))
+    assert "15 GB" in run("GPU memory").advice
+
+
+def test_shared_memory_matters_for_several_gpus(machine, monkeypatch):
+    usage = doctor.shutil.disk_usage("/")._replace(total=64 * 2**20, free=64 * 2**20)
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: usage)
+    assert run("shared memory").status == "ok"
+    machine(H100, H100)
+    assert "--shm-size" in run("shared memory").advice
+
+
+def test_cudnn_that_fails_names_the_fallback(monkeypatch):
+    def fail(*args, **kwargs):
+        raise RuntimeError("CUDNN_STATUS_NOT_SUPPORTED\nlong story")
+
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(jax.nn, "dot_product_attention", fail)
+    check = run("attention")
+    assert check.value == "cuDNN does not run: CUDNN_STATUS_NOT_SUPPORTED"
+    assert "XLA" in check.advice
+
+
+@pytest.mark.gpu
+def test_cudnn_runs():
+    assert run("attention").value == "cuDNN"
+
+
+def test_token_is_found_but_never_shown(monkeypatch):
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: "hf_secret")
+    assert run("hub token") == Check("hub token", "ok", "present")
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: None)
+    assert "HF_TOKEN" in run("hub token").advice
+
+
+def test_little_memory_and_disk(monkeypatch):
+    monkeypatch.setattr(doctor, "host_memory", lambda: (2 * 10**9, 16 * 10**9))
+    usage = doctor.shutil.disk_usage("/")._replace(free=10**9)
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: usage)
+    assert run("host memory").value == "2 GB free of 16 GB"
+    assert "8 GB" in run("host memory").advice
+    assert "60 GB" in run("disk").advice
+
+
+def test_cache_folders(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert run("cache folder").status == "ok"
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    check = run("cache folder")
+    assert check.status == "warning"
+    assert "set XDG_CACHE_HOME" in check.advice
+
+
+def test_missing_encoder(monkeypatch):
+    import av.codec
+
+    def only_readers(name, mode):
+        if mode == "w":
+            raise ValueError(name)
+
+    monkeypatch.setattr(av.codec, "Codec", only_readers)
+    check = run("video codecs")
+    assert check.status == "missing"
+    assert "libx264" in check.value
+
+
+def test_command_prints_json_and_fails_only_for_what_is_required(monkeypatch):
+    found = [Check("one", "ok", "fine"), Check("two", "warning", "so so", "do [this]")]
+    monkeypatch.setattr(doctor, "examine", lambda: found)
+    result = CliRunner().invoke(app, ["doctor", "--json"])
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["checks"][1] == {
+        "name": "two",
+        "status": "warning",
+        "value": "so so",
+        "advice": "do [this]",
+    }
+    found.append(Check("three", "missing", "nothing"))
+    result = CliRunner().invoke(app, ["doctor"])
+    assert result.exit_code == 1
+    assert "[this]" in result.output

@@ -1,0 +1,90 @@
+"""The committed demo checkpoint and clip: small, readable, in the published layout."""
+
+import json
+import re
+from importlib.resources import files
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from demo_assets.scene import DEMO_FRAMES, DEMO_SCENE
+from transformers import PreTrainedTokenizerFast
+
+from tests.golden import manifest, psnr
+
+DEMO = Path(str(files("jax_interp"))) / "demo"
+CHECKPOINTS = DEMO / "checkpoints"
+TOKENIZER = CHECKPOINTS / "Cosmos-Tokenize1-CV8x8x8-720p"
+T5 = CHECKPOINTS / "google-t5/t5-11b"
+
+
+def key_patterns(state):
+    """Names with block numbers taken out, and each one's dtype."""
+    return {(re.sub(r"block\d+", "block*", name), str(dtype).removeprefix("torch.")) for name, dtype in state.items()}
+
+
+def published(name):
+    return key_patterns({key: value.split()[0] for key, value in manifest()["state_dicts"][name].items()})
+
+
+def test_total_size_is_small():
+    assert sum(path.stat().st_size for path in DEMO.rglob("*") if path.is_file()) < 5_000_000
+
+
+def test_transformer_has_the_published_keys():
+    state = torch.load(CHECKPOINTS / "Cosmos-Predict1-7B-WorldInterpolator/model.pt", weights_only=True)
+    assert key_patterns({name: tensor.dtype for name, tensor in state.items()}) == published("model.pt")
+    assert all(torch.isfinite(tensor).all() for tensor in state.values())
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.load` is")
+@pytest.mark.parametrize("name", ["encoder.jit", "decoder.jit"])
+def test_tokenizer_has_the_published_keys(name):
+    state = torch.jit.load(TOKENIZER / name).state_dict()
+    assert {key: str(tensor.dtype).removeprefix("torch.") for key, tensor in state.items()} == {
+        key: value.split()[0] for key, value in manifest()["state_dicts"][name].items()
+    }
+
+
+@pytest.mark.parametrize("name", ["encoder.jit", "decoder.jit"])
+def test_torchscript_names_no_file_of_the_machine_that_made_it(name):
+    data = (TOKENIZER / name).read_bytes()
+    assert b"debug_pkl" not in data
+    assert b"/make_demo_assets.py" not in data
+
+
+def test_statistics():
+    mean, std = torch.load(TOKENIZER / "mean_std.pt", weights_only=True)
+    assert mean.shape == std.shape == (16, 16)
+    image_mean, image_std = torch.load(TOKENIZER / "image_mean_std.pt", weights_only=True)
+    assert image_mean.shape == image_std.shape == (16,)
+    assert (std > 0).all()
+    assert torch.equal(mean[:, 0], image_mean)
+
+
+def test_text_encoder_and_its_vocabulary():
+    config = json.loads((T5 / "config.json").read_text())
+    state = torch.load(T5 / "pytorch_model.bin", weights_only=True)
+    assert state["shared.weight"].shape == (config["vocab_size"], config["d_model"])
+    assert state["shared.weight"].dtype == torch.float32
+    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(T5 / "tokenizer.json"))
+    assert len(tokenizer) == config["vocab_size"]
+    assert tokenizer.convert_ids_to_tokens([0, 1, 2]) == ["<pad>", "</s>", "<unk>"]
+    ids = tokenizer(manifest()["negative_prompt"]).input_ids
+    assert ids[-1] == 1
+    assert 2 not in ids
+    assert len(ids) < 512
+
+
+def test_clip_shows_the_scene():
+    with av.open(str(DEMO / "clip.mp4")) as container:
+        stream = container.streams.video[0]
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
+        assert stream.average_rate == 24
+    height, width = frames[0].shape[:2]
+    assert (len(frames), height, width) == (DEMO_FRAMES, 128, 192)
+    scene = DEMO_SCENE.clip(np.arange(DEMO_FRAMES), height, width)
+    assert psnr(np.stack(frames), scene) > 30
+    assert psnr(frames[0], scene[1]) < 28
