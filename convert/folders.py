@@ -16,11 +16,12 @@ from jax_interp.runtime.checkpoint import partial_folder
 
 @contextmanager
 def only_writer(folder: Path) -> Iterator[None]:
-    """Hold `folder`, made if need be, against other conversions; if it is empty at the end it goes again.
+    """Hold `folder` against other conversions. It is made if need be, and goes again if it stays empty.
 
     Raises:
         CheckpointError: it cannot be made, or another conversion is writing to it.
     """
+    is_new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -31,7 +32,8 @@ def only_writer(folder: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            _remove_if_empty(folder)
+            if is_new:
+                _remove_if_empty(folder)
     finally:
         os.close(handle)
 
@@ -44,6 +46,7 @@ def replacing(target: Path) -> Iterator[Path]:
         CheckpointError: the disk is full, or the folder cannot be written to.
     """
     work = partial_folder(target)
+    parent_is_new = not target.parent.exists()
     try:
         work.mkdir(parents=True)
         yield work
@@ -58,7 +61,8 @@ def replacing(target: Path) -> Iterator[Path]:
         raise
     finally:
         shutil.rmtree(work, ignore_errors=True)
-        _remove_if_empty(target.parent)
+        if parent_is_new:
+            _remove_if_empty(target.parent)
 
 
 def clear_leftovers(target: Path) -> bool:

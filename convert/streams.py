@@ -31,6 +31,7 @@ def stream(leaf: Leaf, tensors: Mapping[str, StoredTensor], dtype: Precision | N
             for layer, key in zip(buffer, keys, strict=True):
                 layer[...] = part(key)
             yield buffer
+            del buffer, layer  # before the next one is made
 
     if leaf.stacked:
         return ArrayStream(leaf.shape, target, layers)

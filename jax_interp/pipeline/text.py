@@ -23,7 +23,7 @@ from jax_interp.types import Params, Precision
 logger = logging.getLogger("jax_interp")
 
 REVISION = "1"
-"""Changes with every release whose embeddings differ for the same text and weights: old cache entries are then unused."""
+"""Changes with every release whose embeddings differ for the same text and weights, so that older ones go unused."""
 
 PAD_ID = 0
 
@@ -50,7 +50,13 @@ class PromptNetwork(NetworkStage[T5Encoder]):
         digest = hashlib.sha256()
         weights = json.dumps(sorted(self.found.source_sha256.values()))
         tokenizer = _read_tokenizer(self.tokenizer_path)
-        for part in (REVISION.encode(), weights.encode(), self.found.dtype.encode(), self.precision.encode(), tokenizer):
+        for part in (
+            REVISION.encode(),
+            weights.encode(),
+            self.found.dtype.encode(),
+            self.precision.encode(),
+            tokenizer,
+        ):
             digest.update(hashlib.sha256(part).digest())
         return digest.hexdigest()
 
@@ -191,8 +197,8 @@ def load_tokenizer(path: Path, vocab_size: int) -> Any:
     largest = max(tokenizer.get_vocab().values(), default=-1)
     if not 0 <= largest < vocab_size:
         raise CheckpointError(
-            f"{path}: has token ids up to {largest}, the network only {vocab_size} embeddings; this is not its tokenizer:"
-            " convert the text encoder again with the tokenizer.json that belongs to it"
+            f"{path}: has token ids up to {largest}, the network only {vocab_size} embeddings; convert the text encoder"
+            " again with the tokenizer.json that belongs to it"
         )
     return tokenizer
 
@@ -202,8 +208,8 @@ def _read_tokenizer(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise CheckpointError(
-            f"{path}: the tokenizer cannot be read ({error.strerror}); put tokenizer.json beside the weights of the text"
-            " encoder and convert it again"
+            f"{path}: the tokenizer cannot be read ({error.strerror}); put tokenizer.json beside the weights of the"
+            " text encoder and convert it again"
         ) from error
 
 

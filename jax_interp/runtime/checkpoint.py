@@ -183,7 +183,7 @@ def load_params(found: ConvertedComponent, abstract: Params, dtype: Any = None) 
     }
     try:
         params = read_params(found.path / PARAMS_FOLDER, unflatten(target))
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # Orbax raises a bare Exception for an array that it cannot read
         raise CheckpointError(
             f"{found.path / PARAMS_FOLDER}: cannot be read; if memory and disk are in order, convert it again with"
             f" `jax-interp convert --overwrite` ({error})"

@@ -132,6 +132,7 @@ class _StreamHandler(ocp.type_handlers.NumpyHandler):
                 # A reference to the source would keep pieces in memory long after they are on disk.
                 await where.write(piece, can_reference_source_data_indefinitely=False)
                 start += len(piece) if stream.shape else 1
+                del piece  # before the next one is made
         return []
 
 
@@ -140,6 +141,8 @@ def _zarr_spec(stream: ArrayStream, path: Path) -> Mapping[str, Any]:
     return {
         "driver": "zarr3",
         "kvstore": {"driver": "file", "path": f"{path}/"},
+        # A chunk of zeros has a file too: a missing file then always means damage, and reads refuse it.
+        "store_data_equal_to_fill_value": True,
         "metadata": {
             "shape": stream.shape,
             "data_type": stream.dtype.name,

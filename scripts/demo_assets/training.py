@@ -1,10 +1,12 @@
 """Trains the demo's tokenizer and diffusion transformer on rendered clips: CPU, float32, repeatable for a seed."""
 
+import copy
 import json
 import math
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -56,12 +58,14 @@ def fit(network: nn.Module, steps: int, learning_rate: float, loss: Callable[[in
         value.backward()
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimiser.step()
-        average.update_parameters(network)
+        with torch.no_grad():
+            for kept, new in zip(average.parameters(), network.parameters(), strict=True):
+                kept.lerp_(new, max(0.004, 5 / (step + 5)))
         recent = value.item() if step == 0 else 0.98 * recent + 0.02 * value.item()
         if step % 100 == 0:
             print(f"step {step}/{steps} loss {recent:.4f} {time.monotonic() - start:.0f} s", flush=True)
     if steps:
-        network.load_state_dict(average.module.state_dict())
+        network.load_state_dict(average.state_dict())
 
 
 def train_tokenizer(
@@ -70,26 +74,44 @@ def train_tokenizer(
     """Encoder and decoder that reproduce rendered clips and single pictures."""
     torch.manual_seed(seed)
     encoder, decoder = tokenizer.EncoderFile(sizes), tokenizer.DecoderFile(sizes)
+    initialise_tokenizer(encoder, decoder)
     clips = [render(scene, size) for scene in random_scenes(TOKENIZER_SCENES if steps else 0, size, seed + 1)]
 
     def loss(step: int) -> Tensor:
         frames = 1 if step % 4 == 3 else CLIP_FRAMES
         x = torch.stack([random_crop(clips[i], frames) for i in torch.randint(len(clips), (4,)).tolist()])
         z = encoder(x)
-        # Noise keeps neighbouring latents alike, which the diffusion model needs; the penalty holds their scale near 1.
-        error = decoder(z + 0.05 * torch.randn_like(z)) - x
-        return error.abs().mean() + 2 * (error**2).mean() + 1e-3 * (z**2).mean()
+        # Noise, relative to the latents' own scale, keeps neighbouring latents alike: the transformer needs that.
+        noise = 0.05 * z.detach().std(dim=(0, 2, 3, 4), keepdim=True) * torch.randn_like(z)
+        error = decoder(z + noise) - x
+        return error.abs().mean() + 2 * (error**2).mean()
 
-    fit(nn.ModuleList([encoder, decoder]), steps, 3e-3, loss)
+    fit(nn.ModuleList([encoder, decoder]), steps, 2e-3, loss)
     return encoder, decoder
 
 
+def initialise_tokenizer(encoder: tokenizer.EncoderFile, decoder: tokenizer.DecoderFile) -> None:
+    """Convolutions that keep the signal's scale, branches that add nothing: otherwise the pictures stay grey."""
+    parts = nn.ModuleList([encoder, decoder])
+    for module in parts.modules():
+        if isinstance(module, nn.Conv3d):
+            nn.init.normal_(module.weight, std=module.weight[0].numel() ** -0.5)
+            nn.init.zeros_(cast(Tensor, module.bias))
+    for module in parts.modules():
+        if isinstance(module, tokenizer.ResBlock):
+            nn.init.zeros_(module.conv2[1].conv3d.weight)
+        elif isinstance(module, tokenizer.Attention):
+            nn.init.zeros_(module.proj_out.conv3d.weight)
+    with torch.no_grad():
+        decoder.decoder.conv_out[1].conv3d.weight *= 0.1
+
+
 def random_crop(clip: Tensor, frames: int) -> Tensor:
-    """A crop of uint8 `[3, F, Y, X]`, mirrored, played backwards and recoloured at random; float32 in [-1, 1)."""
+    """A crop of uint8 `[3, F, Y, X]`, mirrored and played backwards at random; float32 in [-1, 1)."""
     first, top, left = (
         int(torch.randint(have - want + 1, ())) for have, want in zip(clip.shape[1:], (frames, *CROP), strict=True)
     )
-    clip = clip[torch.randperm(3), first : first + frames, top : top + CROP[0], left : left + CROP[1]]
+    clip = clip[:, first : first + frames, top : top + CROP[0], left : left + CROP[1]]
     turned = [axis for axis in (1, 2, 3) if torch.rand(()) < 0.5]
     return to_video(clip.flip(turned))
 
@@ -158,7 +180,7 @@ def initialise(network: transformer.DiT) -> None:
 
 
 def augmented(clip: Tensor) -> Tensor:
-    return clip[torch.randperm(3)].flip([axis for axis in (1, 2, 3) if torch.rand(()) < 0.5])
+    return clip.flip([axis for axis in (1, 2, 3) if torch.rand(()) < 0.5])
 
 
 def denoising_loss(network: transformer.DiT, z: Tensor, prompts: Tensor) -> Tensor:

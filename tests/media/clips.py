@@ -2,6 +2,7 @@
 
 import struct
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -44,8 +45,7 @@ def encode(
         if times_ms:
             stream.time_base = stream.codec_context.time_base = Fraction(1, 1000)
         for index, frame in enumerate(frames):
-            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
-            picture = picture.reformat(format=pixel_format)
+            picture = convert(frame, pixel_format)
             if times_ms:
                 picture.pts, picture.time_base = times_ms[index], Fraction(1, 1000)
             container.mux(stream.encode(picture))
@@ -54,6 +54,21 @@ def encode(
             for packet in silence(sound, audio_seconds):
                 container.mux(packet)
     return path
+
+
+def convert(frame: np.ndarray, pixel_format: str, scale: str = "flags=accurate_rnd") -> av.VideoFrame:
+    """An RGB frame in another pixel format. (`VideoFrame.reformat` to 10 bits leaves stray values now and then.)"""
+    graph = av.filter.Graph()
+    height, width, _ = frame.shape
+    source = graph.add_buffer(width=width, height=height, format="rgb24", time_base=Fraction(1, 24))
+    nodes = [source, graph.add("scale", scale), graph.add("format", pixel_format), graph.add("buffersink")]
+    for upstream, downstream in pairwise(nodes):
+        upstream.link_to(downstream)
+    graph.configure()
+    graph.push(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24"))
+    picture = graph.pull()
+    picture.pts = None
+    return picture
 
 
 def silence(stream, seconds: int):

@@ -129,9 +129,7 @@ def test_one_layer_by_hand(rng):
     mixed = np.zeros((4, 2, 3))
     for head in range(2):
         for i in range(4):
-            scores = [
-                q[i, head] @ k[j, head] + p["relative_bias"][16 * (j > i) + abs(j - i), head] for j in range(3)
-            ]
+            scores = [q[i, head] @ k[j, head] + p["relative_bias"][16 * (j > i) + abs(j - i), head] for j in range(3)]
             weights = np.exp(scores) / np.exp(scores).sum()
             mixed[i, head] = sum(weights[j] * v[j, head] for j in range(3))
     x = x + mixed.reshape(4, 6) @ block["attention"]["out"]["kernel"]

@@ -138,7 +138,18 @@ def test_every_offset_is_in_the_peers_bucket(num_buckets, max_distance):
 
 @pytest.mark.parametrize(
     "text",
-    ["", " ", "a  b\n\tc", "<pad>", "</s></s>", "<extra_id_7>x", "Ǆ ﬁ ½ １２", "東京 🎬", "e\u0301 vs \u00e9", "a\u00a0b\u200bc"],
+    [
+        "",
+        " ",
+        "a  b\n\tc",
+        "<pad>",
+        "</s></s>",
+        "<extra_id_7>x",
+        "Ǆ ﬁ ½ １２",
+        "東京 🎬",
+        "e\u0301 vs \u00e9",
+        "a\u00a0b\u200bc",
+    ],
 )
 def test_ids_equal_those_of_the_peers_tokenizer(text):
     peer = transformers.T5TokenizerFast.from_pretrained(TOKENIZER.parent, local_files_only=True)
