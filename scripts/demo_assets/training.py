@@ -44,9 +44,7 @@ def to_video(frames: Tensor) -> Tensor:
 
 def fit(network: nn.Module, steps: int, learning_rate: float, loss: Callable[[int], Tensor]) -> None:
     """AdamW with warm-up and cosine decay; leaves the running average of the weights in `network`."""
-    average = torch.optim.swa_utils.AveragedModel(
-        network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998)
-    )
+    average = copy.deepcopy(network)
     optimiser = torch.optim.AdamW(network.parameters(), learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
     start, recent = time.monotonic(), 0.0
     for step in range(steps):
@@ -102,6 +100,9 @@ def initialise_tokenizer(encoder: tokenizer.EncoderFile, decoder: tokenizer.Deco
             nn.init.zeros_(module.conv2[1].conv3d.weight)
         elif isinstance(module, tokenizer.Attention):
             nn.init.zeros_(module.proj_out.conv3d.weight)
+    # A fixed pattern under the signal: the last norm would otherwise take away how bright a frame is.
+    for entry in (encoder.encoder.conv_in, decoder.decoder.conv_in):
+        nn.init.normal_(entry[1].conv3d.bias)
     with torch.no_grad():
         decoder.decoder.conv_out[1].conv3d.weight *= 0.1
 

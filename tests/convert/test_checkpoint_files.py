@@ -41,14 +41,16 @@ def test_every_missing_file_is_named_with_its_spellings(tmp_path):
     folder = copy_golden(tmp_path, checkpoints.TOKENIZER) / checkpoints.TOKENIZER
     (folder / "decoder.safetensors").unlink()
     (folder / "mean_std.pt").unlink()
-    with pytest.raises(CheckpointError, match=r"lacks decoder.jit or decoder.safetensors; mean_std.pt or.*--tokenizer-dir"):
+    with pytest.raises(
+        CheckpointError, match=r"lacks decoder.jit or decoder.safetensors; mean_std.pt or.*--tokenizer-dir"
+    ):
         open_checkpoint(TOKENIZER, folder, None)
 
 
 def test_files_beside_the_weights_are_needed_too(tmp_path):
     folder = copy_golden(tmp_path, checkpoints.T5) / checkpoints.T5
     (folder / "tokenizer.json").unlink()
-    with pytest.raises(CheckpointError, match="text_encoder lacks tokenizer.json"):
+    with pytest.raises(CheckpointError, match=r"text_encoder lacks tokenizer.json"):
         open_checkpoint(TEXT_ENCODER, folder, None)
 
 

@@ -1,8 +1,11 @@
 import json
 import shutil
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from convert.conversion import ConversionRequest, convert_checkpoints
 from convert.export import export_checkpoints
@@ -10,13 +13,6 @@ from jax_interp.errors import CheckpointError, UsageError
 from jax_interp.runtime.checkpoint import find_component
 from tests import golden
 from tests.convert.checkpoints import DIT, T5, TOKENIZER, dit_tensors, everything_below
-
-
-@pytest.fixture(scope="module")
-def converted(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("converted")
-    convert_checkpoints(ConversionRequest(checkpoint_dir=golden.CHECKPOINTS, output_dir=folder, md5="skip"))
-    return folder
 
 
 def arrays_and_config(folder):
@@ -47,9 +43,6 @@ def test_one_changed_bit_is_seen(converted, tmp_path):
 
 
 def test_the_files_are_upstreams(converted, tmp_path):
-    torch = pytest.importorskip("torch")
-    from safetensors.torch import load_file
-
     export_checkpoints(converted, tmp_path)
     assert {path.name for path in (tmp_path / T5).iterdir()} == {
         "model.safetensors",
@@ -115,7 +108,7 @@ def test_a_network_of_another_version_is_not_exported(converted, tmp_path):
     manifest = json.loads(path.read_text())
     manifest["params"]["gone/kernel"] = manifest["params"].pop("time_norm/scale")
     path.write_text(json.dumps(manifest))
-    with pytest.raises(CheckpointError, match="does not fit this version's network .gone/kernel, time_norm/scale"):
+    with pytest.raises(CheckpointError, match=r"does not fit this version's network .gone/kernel, time_norm/scale"):
         export_checkpoints(other, tmp_path / "exported", ("diffusion_transformer",))
     assert not (tmp_path / "exported").exists()
 
@@ -132,8 +125,6 @@ def test_a_failure_while_writing_leaves_nothing(converted, tmp_path, monkeypatch
 
 
 def test_progress_counts_every_byte(converted, tmp_path):
-    from contextlib import contextmanager
-
     jobs = []
 
     @contextmanager

@@ -8,6 +8,12 @@ from convert.folders import check_space, clear_leftovers, only_writer, refuse_st
 from jax_interp.errors import CheckpointError
 
 
+def fail_while_writing(target, error):
+    with replacing(target) as work:
+        (work / "a").write_text("half")
+        raise error
+
+
 def test_a_folder_appears_only_when_it_is_done(tmp_path):
     target = tmp_path / "google-t5" / "t5-11b"
     with replacing(target) as work:
@@ -21,9 +27,8 @@ def test_a_failure_leaves_what_was_there(tmp_path):
     target = tmp_path / "x"
     with replacing(target) as work:
         (work / "a").write_text("old")
-    with pytest.raises(KeyboardInterrupt), replacing(target) as work:
-        (work / "a").write_text("new")
-        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        fail_while_writing(target, KeyboardInterrupt())
     assert (target / "a").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
     with replacing(target) as work:
@@ -47,9 +52,8 @@ def test_a_failure_leaves_no_empty_folder(tmp_path):
     ],
 )
 def test_a_full_disk_is_named_and_cleared_up(tmp_path, error):
-    with pytest.raises(CheckpointError, match="x: the disk is full; nothing"), replacing(tmp_path / "x") as work:
-        (work / "half").write_text("half")
-        raise error
+    with pytest.raises(CheckpointError, match="x: the disk is full; nothing"):
+        fail_while_writing(tmp_path / "x", error)
     assert list(tmp_path.iterdir()) == []
 
 

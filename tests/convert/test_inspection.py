@@ -3,28 +3,20 @@ from contextlib import nullcontext
 
 import pytest
 
-from convert.conversion import ConversionRequest, convert_checkpoints
 from convert.inspection import inspect_path
 from jax_interp.errors import CheckpointError
 from tests import golden
 from tests.convert.checkpoints import DIT, T5, TOKENIZER, write_dit
-
-NAMES = ("diffusion_transformer", "text_encoder")
 
 
 def count(label, total):
     return nullcontext(lambda done: None)
 
 
-@pytest.fixture(scope="module")
-def converted(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("converted")
-    convert_checkpoints(ConversionRequest(checkpoint_dir=golden.CHECKPOINTS, output_dir=folder, components=NAMES))
-    return folder
-
-
 def test_an_upstream_folder():
-    found = {finding.path.relative_to(golden.CHECKPOINTS).as_posix(): finding for finding in inspect_path(golden.CHECKPOINTS)}
+    found = {
+        finding.path.relative_to(golden.CHECKPOINTS).as_posix(): finding for finding in inspect_path(golden.CHECKPOINTS)
+    }
     assert found.keys() == {DIT, TOKENIZER, T5}
     dit = found[DIT]
     assert (dit.kind, dit.faults, dit.parameters) == ("diffusion_transformer, not converted", (), 906752)
@@ -45,14 +37,14 @@ def test_a_converted_folder_is_the_same_network(converted):
     )
     assert "sha256" in after.origin[0]
     assert "not the published one" in after.origin[0]
-    assert {finding.path.name for finding in inspect_path(converted)} == {DIT, "t5-11b"}
+    assert {finding.path.name for finding in inspect_path(converted)} == {DIT, TOKENIZER, "t5-11b"}
 
 
 def test_what_is_wrong_is_shown(converted, tmp_path):
     half = shutil.copytree(converted, tmp_path / "half")
     (half / DIT / "params" / "time_norm.scale" / "zarr.json").unlink()
     (half / T5 / "manifest.json").unlink()
-    dit, t5 = inspect_path(half)
+    dit, _, t5 = inspect_path(half)
     assert dit.faults == ("params/time_norm.scale/zarr.json is missing",)
     assert "lacks manifest.json" in t5.faults[0]
     source = write_dit(tmp_path / "checkpoints", {"net.affline_norm.weight": None})

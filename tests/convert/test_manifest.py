@@ -22,9 +22,7 @@ def test_what_is_written_is_what_is_opened(tmp_path):
     (tmp_path / "params").mkdir()
     (tmp_path / "params" / "data").write_bytes(b"12345")
     source = SourceRecord("model.pt", 10, 20, "ab", "cd", "unknown")
-    leaves = plan(
-        (Rule("l.{i}.w", "stack", transpose), Rule("w", "one")), {"stack": struct(3, 4, 5), "one": struct(9)}
-    )
+    leaves = plan((Rule("l.{i}.w", "stack", transpose), Rule("w", "one")), {"stack": struct(3, 4, 5), "one": struct(9)})
     write_description(
         tmp_path,
         component="text_encoder",

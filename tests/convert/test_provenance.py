@@ -22,6 +22,14 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture
+def log(caplog, monkeypatch):
+    """The package's log lines, also if an earlier test has run a command, which sends them to the terminal."""
+    monkeypatch.setattr(logging.getLogger("jax_interp"), "propagate", True)
+    caplog.set_level(logging.INFO, "jax_interp")
+    return caplog
+
+
 def record(folder, *names, earlier=None, policy="warn"):
     return record_sources(folder, NAME, [folder / name for name in names], earlier or {}, policy, no_progress)
 
@@ -53,23 +61,21 @@ def test_an_md5_that_was_not_made_is_made_when_it_is_wanted(folder):
     assert record(folder, "bad.pt", earlier=earlier, policy="require")[0].published_md5 == "differs"
 
 
-def test_a_file_that_differs_is_a_warning_or_an_error(folder, caplog):
+def test_a_file_that_differs_is_a_warning_or_an_error(folder, log):
     records = record(folder, "good.pt", "bad.pt", "own.pt")
-    with caplog.at_level(logging.WARNING, "jax_interp"):
-        check_published(NAME, records, "skip")
-        assert caplog.text == ""
-        check_published(NAME, records, "warn")
-    assert "bad.pt is not the published file" in caplog.text
-    assert "good.pt" not in caplog.text
+    check_published(NAME, records, "skip")
+    assert log.text == ""
+    check_published(NAME, records, "warn")
+    assert "bad.pt is not the published file" in log.text
+    assert "good.pt" not in log.text
     with pytest.raises(CheckpointError, match=f"bad.pt has md5 {HELLO_MD5}, expected {'0' * 32}.*--check-md5"):
         check_published(NAME, records, "require")
 
 
-def test_files_that_nobody_published_are_said_to_be_unchecked(folder, caplog):
-    with caplog.at_level(logging.WARNING, "jax_interp"):
-        check_published(NAME, record(folder, "good.pt", "own.pt"), "require")
-    assert "no MD5 is published for own.pt: not checked" in caplog.text
-    with pytest.raises(CheckpointError, match="no MD5 is published for own.pt"):
+def test_files_that_nobody_published_are_said_to_be_unchecked(folder, log):
+    check_published(NAME, record(folder, "good.pt", "own.pt"), "require")
+    assert "no MD5 is published for own.pt: not checked" in log.text
+    with pytest.raises(CheckpointError, match=r"no MD5 is published for own.pt"):
         check_published(NAME, record(folder, "own.pt"), "require")
 
 

@@ -46,6 +46,7 @@ def encode(
             stream.time_base = stream.codec_context.time_base = Fraction(1, 1000)
         for index, frame in enumerate(frames):
             picture = convert(frame, pixel_format)
+            picture.pts, picture.time_base = index, 1 / Fraction(rate)
             if times_ms:
                 picture.pts, picture.time_base = times_ms[index], Fraction(1, 1000)
             container.mux(stream.encode(picture))
@@ -66,9 +67,7 @@ def convert(frame: np.ndarray, pixel_format: str, scale: str = "flags=accurate_r
         upstream.link_to(downstream)
     graph.configure()
     graph.push(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24"))
-    picture = graph.pull()
-    picture.pts = None
-    return picture
+    return graph.pull()
 
 
 def silence(stream, seconds: int):

@@ -1,5 +1,4 @@
 import json
-import logging
 import shutil
 
 import jax
@@ -8,7 +7,6 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from convert.conversion import ConversionRequest, convert_checkpoints
 from jax_interp.config import DiTConfig, TokenizerConfig
 from jax_interp.errors import CheckpointError
 from jax_interp.nn.params import flatten, unflatten
@@ -19,20 +17,10 @@ from tests.convert.checkpoints import DIT, T5, TOKENIZER
 OTHER = "Cosmos-Predict1-7B-Video2World"
 
 
-@pytest.fixture(scope="module")
-def golden_converted(tmp_path_factory):
-    """Transformer and T5 of the golden data, converted."""
-    folder = tmp_path_factory.mktemp("converted")
-    logging.getLogger("jax_interp").setLevel(logging.ERROR)
-    names = ("diffusion_transformer", "text_encoder")
-    convert_checkpoints(ConversionRequest(checkpoint_dir=golden.CHECKPOINTS, output_dir=folder, components=names))
-    logging.getLogger("jax_interp").setLevel(logging.NOTSET)
-    return folder
-
-
 @pytest.fixture
-def converted(golden_converted, tmp_path):
-    return shutil.copytree(golden_converted, tmp_path / "converted")
+def converted(converted, tmp_path):
+    """The golden networks, converted, to be spoilt."""
+    return shutil.copytree(converted, tmp_path / "converted")
 
 
 def rewrite(path, change):
@@ -150,9 +138,11 @@ def test_an_absent_folder_and_an_unconverted_one_say_what_to_run(tmp_path):
     with pytest.raises(CheckpointError, match="absent: no such folder; run `jax-interp convert"):
         find_component(tmp_path / "absent", "tokenizer")
     for name in (None, DIT):
-        with pytest.raises(CheckpointError, match="not converted.*PyTorch file; run `jax-interp convert --checkpoint-dir"):
+        with pytest.raises(
+            CheckpointError, match=r"not converted.*PyTorch file; run `jax-interp convert --checkpoint-dir"
+        ):
             find_component(golden.CHECKPOINTS, "diffusion_transformer", name)
-    with pytest.raises(CheckpointError, match="model.pt is a PyTorch file"):
+    with pytest.raises(CheckpointError, match=r"model.pt is a PyTorch file"):
         find_component(golden.CHECKPOINTS / DIT, "diffusion_transformer")
 
 
