@@ -28,10 +28,10 @@ def stream(leaf: Leaf, tensors: Mapping[str, StoredTensor], dtype: Precision | N
         for start in range(0, len(leaf.keys), rows):
             keys = leaf.keys[start : start + rows]
             buffer = np.empty((len(keys), *leaf.part_shape), target)
-            for layer, key in zip(buffer, keys, strict=True):
-                layer[...] = part(key)
+            for row, key in enumerate(keys):
+                buffer[row] = part(key)
             yield buffer
-            del buffer, layer  # before the next one is made
+            del buffer  # before the next one is made
 
     if leaf.stacked:
         return ArrayStream(leaf.shape, target, layers)

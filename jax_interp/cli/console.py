@@ -15,7 +15,6 @@ def show_log(level: int = logging.INFO) -> None:
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger = logging.getLogger("jax_interp")
     logger.handlers = [handler]
-    logger.propagate = False
     logger.setLevel(level)
 
 

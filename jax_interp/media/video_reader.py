@@ -60,7 +60,7 @@ def open_video(path: Path) -> FrameSource:
         try:
             packets = _scan_packets(container, stream)
         except _decoding_errors() as error:
-            raise MediaError(f"{path}: the file is damaged ({error}); replace it or copy its sound part") from error
+            raise MediaError(f"{path}: the file is damaged ({error}); get it anew") from error
         _check_complete(path, container, packets)
         trusted = packets.complete and stream.frames in (0, packets.shown)
         fps = _frame_rate(stream, packets)
@@ -69,7 +69,7 @@ def open_video(path: Path) -> FrameSource:
     num_frames = packets.shown if trusted else sum(1 for _ in _decode(path))
     first = next(_read(path, None), None)
     if first is None or num_frames < 2:
-        raise MediaError(f"{path}: holds {min(num_frames, 1)} frame; interpolation needs at least two")
+        raise MediaError(f"{path}: holds {min(num_frames, 1)} frame(s); interpolation needs at least two")
     height, width, _ = first.shape
     return FrameSource(
         num_frames=num_frames,

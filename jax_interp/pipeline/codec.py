@@ -2,7 +2,6 @@
 
 from functools import partial
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
@@ -20,8 +19,8 @@ class Codec(NetworkStage[Tokenizer]):
 
     def __init__(self, found: ConvertedComponent, precision: Precision):
         super().__init__(found, Tokenizer, precision)
-        self._encode = jax.jit(self._encode_pair, static_argnames="num_video_frames")
-        self._decode = jax.jit(self._decode_pair)
+        self._encode = self.jit(self._encode_pair, static_argnames="num_video_frames")
+        self._decode = self.jit(self._decode_pair)
 
     def encode_pair(
         self,
@@ -47,13 +46,12 @@ class Codec(NetworkStage[Tokenizer]):
 
     def _encode_pair(self, params: Params, first: Array, last: Array, *, num_video_frames: int) -> Array:
         tokenizer = self.network.bind(params)
-        first, last = (frame.reshape(1, 1, *frame.shape[-3:]).astype(self.dtype) for frame in (first, last))
-        unknown = jnp.zeros((1, num_video_frames - 2, *first.shape[2:]), self.dtype)
+        # parity: frames stay bfloat16 around a float32 tokenizer too, and latents are normalised in their dtype.
+        first, last = (frame.reshape(1, 1, *frame.shape[-3:]) for frame in (first, last))
+        unknown = jnp.zeros((1, num_video_frames - 2, *first.shape[2:]), first.dtype)
         clip = tokenizer.encode_normalized(jnp.concatenate([first, unknown], axis=1))
         picture = tokenizer.encode_normalized(last)
-        # parity: upstream casts condition latents to bfloat16 whatever the tokenizer's dtype.
-        latents = to_model_scale(jnp.concatenate([clip, picture], axis=1)[0])
-        return latents.astype(jnp.bfloat16).astype(jnp.float32)
+        return to_model_scale(jnp.concatenate([clip, picture], axis=1)[0]).astype(jnp.float32)
 
     def _decode_pair(self, params: Params, latents: Latents) -> Array:
         tokenizer = self.network.bind(params)

@@ -41,8 +41,8 @@ class Denoiser(NetworkStage[DiT]):
     def __init__(self, found: ConvertedComponent, precision: Precision, rotary_precision: Precision | None = None):
         super().__init__(found, DiT, precision)
         self.rotary_precision: Precision = rotary_precision or precision
-        self._net = jax.jit(self._forward)
-        self._step = jax.jit(self._sampler_step)
+        self._net = self.jit(self._forward)
+        self._step = self.jit(self._sampler_step)
 
     def net(
         self,

@@ -8,7 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
@@ -37,7 +36,7 @@ class PromptNetwork(NetworkStage[T5Encoder]):
 
     def __init__(self, found: ConvertedComponent, precision: Precision):
         super().__init__(found, T5Encoder, precision)
-        self._run = jax.jit(self._forward)
+        self._run = self.jit(self._forward)
 
     @property
     def tokenizer_path(self) -> Path:

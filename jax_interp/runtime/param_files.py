@@ -23,7 +23,7 @@ from jax_interp.types import Params
 CHUNK_BYTES = 1 << 24
 """Least size of a file: one layer of a stack if that is larger, as many as fit in otherwise."""
 
-MIN_RESTORE_GB = 4
+MIN_RESTORE_GB = 2
 """What may be in flight between disk and devices, if no single array needs more."""
 
 
@@ -100,9 +100,10 @@ def read_params(path: Path, target: Params) -> Params:
         ),
         target,
     )
+    # Orbax counts whole chunks of what is stored, which may be float32, and refuses an array above the limit.
     largest = max((math.prod(leaf.shape) * 4 for _, leaf in flatten(target)), default=0)
     handler = ocp.PyTreeCheckpointHandler(
-        use_ocdbt=False, use_zarr3=True, restore_concurrent_gb=max(MIN_RESTORE_GB, largest // 10**9 + 1)
+        use_ocdbt=False, use_zarr3=True, restore_concurrent_gb=max(MIN_RESTORE_GB, largest // 10**9 + 2)
     )
     with _quiet(), ocp.Checkpointer(handler) as checkpointer:
         return checkpointer.restore(path.absolute(), args=ocp.args.PyTreeRestore(item=target, restore_args=arguments))

@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,8 +21,12 @@ CLIP_FRAMES = 9
 CROP = (64, 96)
 SIGMA_DATA = 0.5
 CAPTION_ROWS = 96
-TOKENIZER_SCENES, DIT_SCENES = 400, 1500
+TOKENIZER_SCENES, DIT_SCENES = 400, 1200
 PROMPT_SOURCE = Path(__file__).parents[2] / "tests/data/golden/manifest.json"
+
+RANDOM = re.compile(r".*\.(conv1\.[01]|conv2\.0)\.conv3d\.weight")
+SILENT = re.compile(r".*\.(conv2\.1|proj_out|(down|up)sample\.conv[12])\.conv3d\.weight")
+"""Convolutions of the tokenizer's branches: those that start random, and those that start at zero."""
 
 Statistics = tuple[Tensor, Tensor, Tensor, Tensor]
 """Mean and deviation `[C, 2]` of a clip's latents, then `[C]` of a picture's."""
@@ -84,27 +89,41 @@ def train_tokenizer(
         error = decoder(z + noise) - x
         return error.abs().mean() + 2 * (error**2).mean()
 
-    fit(nn.ModuleList([encoder, decoder]), steps, 2e-3, loss)
+    fit(nn.ModuleList([encoder, decoder]), steps, 7e-4, loss)
     return encoder, decoder
 
 
 def initialise_tokenizer(encoder: tokenizer.EncoderFile, decoder: tokenizer.DecoderFile) -> None:
-    """Convolutions that keep the signal's scale, branches that add nothing: otherwise the pictures stay grey."""
-    parts = nn.ModuleList([encoder, decoder])
+    """Start as a linear autoencoder of low frequencies, with branches that add nothing.
+
+    From PyTorch's own initial values the networks spend thousands of steps on grey pictures.
+    """
+    parts = nn.ModuleDict({"e": encoder, "d": decoder})
     for module in parts.modules():
         if isinstance(module, nn.Conv3d):
-            nn.init.normal_(module.weight, std=module.weight[0].numel() ** -0.5)
-            nn.init.zeros_(cast(Tensor, module.bias))
-    for module in parts.modules():
-        if isinstance(module, tokenizer.ResBlock):
-            nn.init.zeros_(module.conv2[1].conv3d.weight)
-        elif isinstance(module, tokenizer.Attention):
-            nn.init.zeros_(module.proj_out.conv3d.weight)
+            pass_through(module)
+    for name, weight in parts.named_parameters():
+        if RANDOM.fullmatch(name):
+            nn.init.normal_(weight, std=weight[0].numel() ** -0.5)
+        elif SILENT.fullmatch(name):
+            nn.init.zeros_(weight)
+    first = parts.get_parameter("e.encoder.conv_in.0.conv3d.weight")
+    nn.init.zeros_(first)
+    # Averages of the three colours and their first differences along width, height and time.
+    for channel, band in enumerate([band + colour for band in (0, 24, 48, 96) for colour in range(3)]):
+        first.data[channel, band, 0, 1, 1] = 2.0 if band < 3 else 4.0
     # A fixed pattern under the signal: the last norm would otherwise take away how bright a frame is.
-    for entry in (encoder.encoder.conv_in, decoder.decoder.conv_in):
-        nn.init.normal_(entry[1].conv3d.bias)
-    with torch.no_grad():
-        decoder.decoder.conv_out[1].conv3d.weight *= 0.1
+    nn.init.normal_(parts.get_parameter("e.encoder.conv_in.1.conv3d.bias"))
+    nn.init.normal_(parts.get_parameter("d.decoder.conv_in.1.conv3d.bias"))
+    parts.get_parameter("d.decoder.conv_out.1.conv3d.weight").data *= 0.1
+
+
+def pass_through(conv: nn.Conv3d) -> None:
+    """Only the tap at the output's own place is not zero; it mixes channels without losing any (orthogonal)."""
+    nn.init.zeros_(conv.weight)
+    nn.init.zeros_(cast(Tensor, conv.bias))
+    rows, columns = conv.weight.shape[3] // 2, conv.weight.shape[4] // 2
+    nn.init.orthogonal_(conv.weight.data[:, :, -1, rows, columns])
 
 
 def random_crop(clip: Tensor, frames: int) -> Tensor:

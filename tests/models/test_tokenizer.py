@@ -90,9 +90,18 @@ def test_one_wrong_weight_is_noticed(name, path):
 def test_shapes_there_and_back(frames):
     net, pixels = network("bfloat16"), jax.ShapeDtypeStruct((2, frames, 16, 40, 3), jnp.bfloat16)
     latents = jax.eval_shape(lambda params, x: net.bind(params).encode(x), net.abstract, pixels)
-    assert (latents.shape, latents.dtype) == ((2, (frames - 1) // 8 + 1, 2, 5, 16), jnp.bfloat16)
+    assert (latents.shape, latents.dtype) == ((2, (frames - 1) // 8 + 1, 2, 5, 16), jnp.float32)
     decoded = jax.eval_shape(lambda params, z: net.bind(params).decode(z), net.abstract, latents)
-    assert (decoded.shape, decoded.dtype) == (pixels.shape, jnp.bfloat16)
+    assert (decoded.shape, decoded.dtype) == (pixels.shape, jnp.float32)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_normalized_latents_and_pixels_keep_the_dtype(precision, dtype):
+    net, pixels = network(precision), jax.ShapeDtypeStruct((1, 9, 8, 8, 3), dtype)
+    latents = jax.eval_shape(lambda params, x: net.bind(params).encode_normalized(x), net.abstract, pixels)
+    decoded = jax.eval_shape(lambda params, z: net.bind(params).decode_normalized(z), net.abstract, latents)
+    assert latents.dtype == decoded.dtype == dtype
 
 
 def test_published_size():
@@ -124,12 +133,10 @@ def test_a_picture_is_the_first_frame_of_a_clip():
 def test_statistics_of_clips_go_by_frame_and_of_pictures_by_channel():
     stats = network("float32").bind(golden_params("float32")).stats
     leaves = dict(flatten(golden_params("float32")))
-    mean, std = stats.of(2, jnp.float32)
-    np.testing.assert_array_equal(mean, leaves["stats/video_mean"][:, :2].T)
-    np.testing.assert_array_equal(std, leaves["stats/video_std"][:, :2].T)
-    mean, std = stats.of(1, jnp.float32)
-    np.testing.assert_array_equal(mean[0], leaves["stats/image_mean"])
-    np.testing.assert_array_equal(std[0], leaves["stats/image_std"])
+    for found, name in zip(stats.of(2), ("mean", "std"), strict=True):
+        np.testing.assert_array_equal(found[:, 0, 0], leaves[f"stats/video_{name}"][:, :2].T)
+    for found, name in zip(stats.of(1), ("mean", "std"), strict=True):
+        np.testing.assert_array_equal(found[0, 0, 0], leaves[f"stats/image_{name}"])
 
 
 def test_normalized_latents_by_hand():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jax_interp.models.tokenizer.attention import SelfAttention, attend_along_time, attend_within_frames
-from jax_interp.models.tokenizer.layers import FrameNorm, Linear, ResidualBlock, SpatialConv, TemporalConv, swish
+from jax_interp.models.tokenizer.layers import FrameNorm, Linear, ResidualBlock, SpatialConv, TemporalConv
 from jax_interp.models.tokenizer.levels import Downsample, Upsample
 from jax_interp.nn.params import Network, flatten, unflatten
 from tests.golden import relative_l2
@@ -83,21 +83,26 @@ def test_temporal_convolution_repeats_the_first_frame_in_front(stride, given, ex
 
 
 @pytest.mark.parametrize(("make", "taps"), [(Linear, 1), (SpatialConv, 9), (TemporalConv, 3)])
-def test_bias_is_added_before_the_only_rounding(make, taps):
+def test_bfloat16_products_are_summed_in_float32(make, taps):
     kernel = np.zeros((taps, 2))
-    kernel[taps // 2] = 1
-    layer = Layer(make, 2, 1, dtype=jnp.bfloat16, given={"kernel": kernel, "bias": 1})
-    x = jnp.asarray([256.0, 1.0], jnp.bfloat16).reshape(1, 1, 1, 1, 2)
-    if make is TemporalConv:
-        x = jnp.concatenate([x * 0, x, x * 0], axis=1)
-    # 256 + 1 + 1: bfloat16 has no 257, so rounding the product first would give 256 + 1, and that 256 again
-    out = layer(x)
-    assert out.dtype == jnp.bfloat16
-    assert float(out.reshape(-1)[-1]) == 258
+    kernel[-1] = 1 / 256, 1
+    layer = Layer(make, 2, 1, dtype=jnp.bfloat16, given={"kernel": kernel, "bias": 0.5})
+    pixels = np.zeros((1, 1, 2, 2, 2))
+    pixels[0, 0, -1, -1] = 1, 256
+    out = layer(jnp.asarray(pixels, jnp.bfloat16))
+    # bfloat16 would make 256 or 257 of it
+    assert out.dtype == np.float32
+    assert float(out.max()) == 256.5 + 1 / 256
 
 
-def test_swish_by_hand():
-    np.testing.assert_allclose(swish(jnp.asarray([0.0, 1.0, -1.0])), [0, 0.7310586, -0.2689414], rtol=ELEMENTWISE_F32)
+def test_only_linears_and_spatial_convolutions_round_their_input():
+    x = np.full((1, 1, 1, 1, 1), 1 + 1 / 512, np.float32)  # 1 in bfloat16
+    results = {}
+    for make, taps in ((Linear, 1), (SpatialConv, 9), (TemporalConv, 3)):
+        kernel = np.zeros(taps)
+        kernel[taps // 2] = 1
+        results[make] = float(Layer(make, 1, 1, dtype=jnp.bfloat16, given={"kernel": kernel, "bias": 0})(x).squeeze())
+    assert results == {Linear: 1, SpatialConv: 1, TemporalConv: 1 + 1 / 512}
 
 
 @pytest.mark.parametrize("outputs", [4, 6])
@@ -155,16 +160,17 @@ def test_upsampling_repeats_neighbours():
 
 
 @pytest.mark.parametrize(
-    ("make", "options"),
+    ("make", "sizes"),
     [
-        (FrameNorm, ()),
-        (Downsample, ()),
-        (Upsample, ()),
-        (SelfAttention, (attend_within_frames,)),
-        (SelfAttention, (attend_along_time,)),
+        (ResidualBlock, (4, 4)),
+        (ResidualBlock, (4, 6)),
+        (SelfAttention, (4, attend_within_frames)),
+        (SelfAttention, (4, attend_along_time)),
+        (Downsample, (4,)),
+        (Upsample, (4,)),
     ],
 )
-def test_every_layer_stays_in_bfloat16(make, options):
-    network = Network(lambda rngs: make(4, *options, dtype=jnp.bfloat16, rngs=rngs))
+def test_blocks_hand_on_the_dtype_they_get(make, sizes):
+    network = Network(lambda rngs: make(*sizes, dtype=jnp.bfloat16, rngs=rngs))
     x = jax.ShapeDtypeStruct((1, 3, 4, 4, 4), jnp.bfloat16)
     assert jax.eval_shape(lambda params, x: network.bind(params)(x), network.abstract, x).dtype == jnp.bfloat16

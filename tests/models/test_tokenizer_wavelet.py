@@ -74,7 +74,7 @@ def test_the_first_frame_alone_decides_the_first_patch(rng):
     np.testing.assert_allclose(patcher(x)[:, :1], patcher(x[:, :1]), rtol=ELEMENTWISE_F32, atol=ELEMENTWISE_F32)
 
 
-def test_stays_in_bfloat16():
+def test_computes_in_float32():
     x = jax.ShapeDtypeStruct((1, 1, 8, 8, 3), jnp.bfloat16)
     patches = jax.eval_shape(Patcher(4, dtype=jnp.bfloat16), x)
-    assert patches.dtype == jax.eval_shape(Unpatcher(4, dtype=jnp.bfloat16), patches).dtype == jnp.bfloat16
+    assert patches.dtype == jax.eval_shape(Unpatcher(4, dtype=jnp.bfloat16), patches).dtype == jnp.float32

@@ -21,6 +21,7 @@ def params(rng):
         "steps": np.arange(4, dtype=np.int32),
         "scalar": np.float32(2.5),
         "empty": np.zeros((0, 3), np.float32),
+        "zeros": np.zeros((3, 2), np.float32),
     }
 
 

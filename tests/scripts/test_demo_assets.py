@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 from demo_assets.scene import DEMO_FRAMES, DEMO_SCENE
+from demo_assets.text import build_tokenizer
+from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from tests.golden import manifest, psnr
@@ -76,6 +78,13 @@ def test_text_encoder_and_its_vocabulary():
     assert ids[-1] == 1
     assert 2 not in ids
     assert len(ids) < 512
+
+
+def test_vocabulary_is_made_the_same_way_again():
+    made, kept = build_tokenizer(0), Tokenizer.from_file(str(T5 / "tokenizer.json"))
+    assert made.get_vocab() == kept.get_vocab()
+    text = "A red ball and two boxes move over green ground."
+    assert made.encode(text).ids == kept.encode(text).ids
 
 
 def test_clip_shows_the_scene():

@@ -21,11 +21,10 @@ def attend_within_frames(q: Features, k: Features, v: Features) -> Features:
 def attend_along_time(q: Features, k: Features, v: Features) -> Features:
     """Every pixel sees itself in this frame and the earlier ones."""
     # A handful of frames: every score fits, and moving time next to the channels for `attention` would cost more.
-    scores = jnp.einsum("bqyxc,bkyxc->byxqk", q, k, preferred_element_type=jnp.float32) * q.shape[-1] ** -0.5
+    scores = jnp.einsum("bqyxc,bkyxc->byxqk", q, k) * q.shape[-1] ** -0.5
     earlier = jnp.tri(q.shape[1], dtype=bool)
     weights = jax.nn.softmax(jnp.where(earlier, scores, -jnp.inf), axis=-1)
-    out = jnp.einsum("byxqk,bkyxc->bqyxc", weights, v.astype(jnp.float32))
-    return out.astype(q.dtype)
+    return jnp.einsum("byxqk,bkyxc->bqyxc", weights, v)
 
 
 class SelfAttention(nnx.Module):
@@ -46,7 +45,8 @@ class SelfAttention(nnx.Module):
 
     def __call__(self, x: Features) -> Features:
         h = self.norm(x)
-        return x + self.out(self.attend(self.query(h), self.key(h), self.value(h)))
+        h = self.out(self.attend(self.query(h), self.key(h), self.value(h)))
+        return (x.astype(jnp.float32) + h).astype(x.dtype)
 
 
 class Middle(nnx.Module):

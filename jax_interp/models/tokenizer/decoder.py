@@ -1,5 +1,6 @@
 """Latents to pixels."""
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
@@ -7,7 +8,7 @@ from jaxtyping import Array, Float
 from jax_interp.config import TokenizerConfig
 from jax_interp.models.tokenizer.attention import Middle
 from jax_interp.models.tokenizer.encoder import PIXEL_CHANNELS
-from jax_interp.models.tokenizer.layers import FactorizedConv, FrameNorm, Linear, swish
+from jax_interp.models.tokenizer.layers import FactorizedConv, FrameNorm, Linear
 from jax_interp.models.tokenizer.levels import Level, Upsample
 from jax_interp.models.tokenizer.wavelet import Unpatcher
 from jax_interp.types import Latents
@@ -19,6 +20,7 @@ class Decoder(nnx.Module):
     def __init__(self, config: TokenizerConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         keywords = {"dtype": dtype, "rngs": rngs}
         widths = [config.channels * multiplier for multiplier in config.channel_multipliers]
+        self.dtype = dtype
         self.num_levels = len(widths)
         self.from_latent = Linear(config.latent_channels, config.latent_channels, **keywords)
         self.conv_in = FactorizedConv(config.latent_channels, widths[-1], **keywords)
@@ -32,7 +34,7 @@ class Decoder(nnx.Module):
         self.unpatcher = Unpatcher(config.patch_size, dtype=dtype)
 
     def __call__(self, z: Latents) -> Float[Array, "B F Y X 3"]:
-        h = self.mid(self.conv_in(self.from_latent(z)))
+        h = self.mid(self.conv_in(self.from_latent(z)).astype(self.dtype))
         for i in reversed(range(self.num_levels)):
             h = getattr(self, f"up_{i}")(h)
-        return self.unpatcher(self.conv_out(swish(self.norm_out(h))))
+        return self.unpatcher(self.conv_out(jax.nn.silu(self.norm_out(h))))

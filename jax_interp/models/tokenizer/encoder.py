@@ -1,12 +1,13 @@
 """Pixels to latents."""
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
 from jax_interp.config import TokenizerConfig
 from jax_interp.models.tokenizer.attention import Middle
-from jax_interp.models.tokenizer.layers import FactorizedConv, FrameNorm, Linear, swish
+from jax_interp.models.tokenizer.layers import FactorizedConv, FrameNorm, Linear
 from jax_interp.models.tokenizer.levels import Downsample, Level
 from jax_interp.models.tokenizer.wavelet import Patcher
 from jax_interp.types import Latents
@@ -20,6 +21,7 @@ class Encoder(nnx.Module):
     def __init__(self, config: TokenizerConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         keywords = {"dtype": dtype, "rngs": rngs}
         widths = [config.channels * multiplier for multiplier in (1, *config.channel_multipliers)]
+        self.dtype = dtype
         self.num_levels = len(config.channel_multipliers)
         self.patcher = Patcher(config.patch_size, dtype=dtype)
         self.conv_in = FactorizedConv(PIXEL_CHANNELS * config.patch_size**3, widths[0], **keywords)
@@ -33,8 +35,8 @@ class Encoder(nnx.Module):
         self.to_latent = Linear(config.latent_channels, config.latent_channels, **keywords)
 
     def __call__(self, x: Float[Array, "B F Y X 3"]) -> Latents:
-        h = self.conv_in(self.patcher(x))
+        h = self.conv_in(self.patcher(x)).astype(self.dtype)
         for i in range(self.num_levels):
             h = getattr(self, f"down_{i}")(h)
-        h = self.conv_out(swish(self.norm_out(self.mid(h))))
+        h = self.conv_out(jax.nn.silu(self.norm_out(self.mid(h))))
         return self.to_latent(h)

@@ -2,7 +2,6 @@
 
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array
 
 from jax_interp.models.tokenizer.layers import Features, Linear, ResidualBlock, SpatialConv, TemporalConv
 
@@ -16,12 +15,12 @@ class Downsample(nnx.Module):
         self.mix = Linear(width, width, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: Features) -> Features:
-        batch, frames, rows, columns, width = x.shape
-        pool = _mean(x.reshape(batch, frames, rows // 2, 2, columns // 2, 2, width), (3, 5))
-        x = self.spatial(x) + pool
+        dtype, (batch, frames, rows, columns, width) = x.dtype, x.shape
+        cells = x.astype(jnp.float32).reshape(batch, frames, rows // 2, 2, columns // 2, 2, width)
+        x = self.spatial(x) + cells.mean((3, 5))
         x = jnp.concatenate([x[:, :1], x], axis=1)
-        pool = _mean(x.reshape(batch, (frames + 1) // 2, 2, *x.shape[2:]), 2)
-        return self.mix(self.temporal(x) + pool)
+        x = self.temporal(x) + x.reshape(batch, (frames + 1) // 2, 2, *x.shape[2:]).mean(2)
+        return self.mix(x).astype(dtype)
 
 
 class Upsample(nnx.Module):
@@ -33,10 +32,11 @@ class Upsample(nnx.Module):
         self.mix = Linear(width, width, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: Features) -> Features:
+        dtype = x.dtype
         x = jnp.repeat(x, 2, axis=1)[:, 1:]
-        x = self.temporal(x) + x
+        x = self.temporal(x) + x.astype(jnp.float32)
         x = jnp.repeat(jnp.repeat(x, 2, axis=2), 2, axis=3)
-        return self.mix(self.spatial(x) + x)
+        return self.mix(self.spatial(x) + x).astype(dtype)
 
 
 class Level(nnx.Module):
@@ -63,7 +63,3 @@ class Level(nnx.Module):
         for i in range(self.num_blocks):
             x = getattr(self, f"block_{i}")(x)
         return self.resample(x) if self.resamples else x
-
-
-def _mean(x: Array, axes: int | tuple[int, ...]) -> Array:
-    return x.astype(jnp.float32).mean(axes).astype(x.dtype)

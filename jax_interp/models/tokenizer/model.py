@@ -27,19 +27,23 @@ class Statistics(nnx.Module):
         self.image_mean = Statistic(jnp.zeros(table[:1], dtype))
         self.image_std = Statistic(jnp.ones(table[:1], dtype))
 
-    def of(self, frames: int, dtype: jnp.dtype) -> tuple[Float[Array, "T C"], Float[Array, "T C"]]:
-        """Mean and deviation of `frames` latent frames, as `dtype`: of a picture if there is one, else of a clip."""
+    def of(self, frames: int) -> tuple[Float[Array, "T 1 1 C"], Float[Array, "T 1 1 C"]]:
+        """Mean and deviation, float32, of `frames` latent frames: of a picture if there is one, else of a clip."""
         if frames == 1:
-            return self.image_mean[...][None].astype(dtype), self.image_std[...][None].astype(dtype)
-        chunk = self.video_mean.shape[1]
-        if frames > chunk:
-            raise UsageError(f"a clip of {frames} latent frames has no statistics; this tokenizer has them for {chunk}")
-        mean, std = (table[...][:, :frames].T.astype(dtype) for table in (self.video_mean, self.video_std))
+            rows = (self.image_mean[...][None], self.image_std[...][None])
+        else:
+            chunk = self.video_mean[...].shape[1]
+            if frames > chunk:
+                raise UsageError(
+                    f"a clip of {frames} latent frames has no statistics; this tokenizer has them for {chunk}"
+                )
+            rows = (self.video_mean[...][:, :frames].T, self.video_std[...][:, :frames].T)
+        mean, std = (row[:, None, None].astype(jnp.float32) for row in rows)
         return mean, std
 
 
 class Tokenizer(nnx.Module):
-    """Causal autoencoder of videos and pictures (Cosmos-Tokenize1 CV8x8x8), in the dtype of its parameters.
+    """Causal autoencoder of videos and pictures (Cosmos-Tokenize1 CV8x8x8); multiplies in the dtype of its parameters.
 
     Pixels are RGB in about [-1, 1]. A clip of 1 + 8n frames has 1 + n latent frames, at an eighth of its height and
     width; a picture is a clip of one frame.
@@ -47,23 +51,22 @@ class Tokenizer(nnx.Module):
 
     def __init__(self, config: TokenizerConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.config = config
-        self.dtype = dtype
         self.encoder = Encoder(config, dtype=dtype, rngs=rngs)
         self.decoder = Decoder(config, dtype=dtype, rngs=rngs)
         self.stats = Statistics(config, dtype=dtype)
 
     def encode(self, x: Pixels) -> Latents:
-        """Raw latents, as the encoder makes them, in the network's dtype.
+        """Raw latents, as the encoder makes them, in float32.
 
         Raises:
             UsageError: the number of frames, the height or the width does not fit the compression.
         """
         check_pixels(x.shape, self.config.compression)
-        return self.encoder(x.astype(self.dtype))
+        return self.encoder(x)
 
     def decode(self, z: Latents) -> Pixels:
-        """Pixels of raw latents, in the network's dtype; not clipped to [-1, 1]."""
-        return self.decoder(z.astype(self.dtype))
+        """Pixels of raw latents, in float32; not clipped to [-1, 1]."""
+        return self.decoder(z)
 
     def encode_normalized(self, x: Pixels) -> Latents:
         """Latents of zero mean and unit deviation over the training data, in the dtype of `x`.
@@ -71,15 +74,15 @@ class Tokenizer(nnx.Module):
         One frame is whitened as a picture, more as a clip. Raises what `encode` raises, and `UsageError` for a clip
         longer than the statistics.
         """
-        z = self.encode(x).astype(x.dtype)
-        mean, std = self.stats.of(z.shape[1], x.dtype)
-        return (z - mean[:, None, None]) / std[:, None, None]
+        z = self.encode(x)
+        # parity: upstream whitens in the dtype of the pixels, which are bfloat16 around a float32 network too.
+        z, mean, std = (value.astype(x.dtype) for value in (z, *self.stats.of(z.shape[1])))
+        return (z - mean) / std
 
     def decode_normalized(self, z: Latents) -> Pixels:
         """Inverse of `encode_normalized`, in the dtype of `z`."""
-        # parity: undone in the dtype of the latents (float32 from the sampler) even when the network is bfloat16.
-        mean, std = self.stats.of(z.shape[1], z.dtype)
-        return self.decode(z * std[:, None, None] + mean[:, None, None]).astype(z.dtype)
+        mean, std = self.stats.of(z.shape[1])
+        return self.decode(z.astype(jnp.float32) * std + mean).astype(z.dtype)
 
 
 def check_pixels(shape: tuple[int, ...], compression: int) -> None:
