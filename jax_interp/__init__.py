@@ -11,6 +11,7 @@ from jax_interp._version import __version__
 if TYPE_CHECKING:
     from jax_interp.config import CV8X8X8_720P, DIT_7B, DIT_14B, T5_11B, DiTConfig, T5Config, TokenizerConfig
     from jax_interp.errors import JaxInterpError
+    from jax_interp.pipeline.embeddings import load_embeddings, save_embeddings
     from jax_interp.pipeline.interpolator import InterpolatedPair, Interpolation, Interpolator
     from jax_interp.pipeline.prompts import DEFAULT_NEGATIVE_PROMPT
     from jax_interp.pipeline.settings import InterpolationSettings
@@ -21,6 +22,8 @@ _HOME = {
     "InterpolatedPair": "jax_interp.pipeline.interpolator",
     "InterpolationSettings": "jax_interp.pipeline.settings",
     "DEFAULT_NEGATIVE_PROMPT": "jax_interp.pipeline.prompts",
+    "load_embeddings": "jax_interp.pipeline.embeddings",
+    "save_embeddings": "jax_interp.pipeline.embeddings",
     "JaxInterpError": "jax_interp.errors",
     "DiTConfig": "jax_interp.config",
     "TokenizerConfig": "jax_interp.config",
@@ -46,6 +49,8 @@ __all__ = [
     "T5Config",
     "TokenizerConfig",
     "__version__",
+    "load_embeddings",
+    "save_embeddings",
 ]
 
 

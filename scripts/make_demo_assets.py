@@ -36,21 +36,27 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--tokenizer-steps", type=int, default=1400)
     parser.add_argument("--dit-steps", type=int, default=1500, help="0 for both steps: random weights")
+    parser.add_argument("--device", default="cpu", help="cuda trains in minutes, but not the same weights every time")
+    parser.add_argument("--batches", type=int, default=1, help="multiplies the batch of every step")
     options = parser.parse_args()
+    effort = training.Effort(options.device, options.batches)
     # The order of sums, and so the result, depends on the number of threads.
-    torch.set_num_threads(1)
+    if options.device == "cpu":
+        torch.set_num_threads(1)
     checkpoints: Path = options.output / "checkpoints"
 
     write_clip(options.output / "clip.mp4")
     t5_folder = checkpoints / files.T5_FOLDER
     text.write_t5(t5_folder, text.build_tokenizer(options.seed), text.Sizes(), options.seed)
 
-    encoder, decoder = training.train_tokenizer(tokenizer.Sizes(), options.tokenizer_steps, SIZE, options.seed)
+    encoder, decoder = training.train_tokenizer(tokenizer.Sizes(), options.tokenizer_steps, SIZE, options.seed, effort)
     statistics = training.latent_statistics(encoder, SIZE, options.seed)
     folder = checkpoints / files.TOKENIZER_FOLDER
     files.write_statistics(folder, *statistics)
 
-    dit = training.train_dit(transformer.Sizes(), encoder, statistics, t5_folder, options.dit_steps, SIZE, options.seed)
+    dit = training.train_dit(
+        transformer.Sizes(), encoder, statistics, t5_folder, options.dit_steps, SIZE, options.seed, effort
+    )
     files.write_dit(checkpoints / files.DIT_FOLDER / "model.pt", dit)
     report = evaluation.report(
         encoder, decoder, dit, statistics, training.negative_prompt(t5_folder), SIZE, options.seed

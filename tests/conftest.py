@@ -1,5 +1,6 @@
 """One CPU process that looks like eight devices, strict dtypes, and the golden data if it lies beside the checkout."""
 
+import logging
 import os
 
 os.environ["JAX_PLATFORMS"] = os.environ.get("JAX_INTERP_TEST_PLATFORM", "cpu")
@@ -25,6 +26,14 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
+
+
+@pytest.fixture(autouse=True)
+def package_logger():
+    """Commands give the package's logger a console; the next test starts without it."""
+    yield
+    logger = logging.getLogger("jax_interp")
+    logger.handlers, logger.propagate, logger.level = [], True, logging.NOTSET
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -15,6 +15,7 @@ def show_log(level: int = logging.INFO) -> None:
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger = logging.getLogger("jax_interp")
     logger.handlers = [handler]
+    logger.propagate = False  # JAX's libraries give the root logger a handler, which would print every line again
     logger.setLevel(level)
 
 

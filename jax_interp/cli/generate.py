@@ -112,6 +112,9 @@ def generate(
     tokenizer_dir: Annotated[
         str | None, typer.Option(help="Which tokenizer, if several are converted.", rich_help_panel=_NETWORKS)
     ] = None,
+    text_encoder_dir: Annotated[
+        str | None, typer.Option(help="Which text encoder, if several are converted.", rich_help_panel=_NETWORKS)
+    ] = None,
     offload_diffusion_transformer: Annotated[
         bool, typer.Option("--offload-diffusion-transformer", help="Free it after sampling.", rich_help_panel=_NETWORKS)
     ] = False,
@@ -195,6 +198,7 @@ def generate(
         text_encoder_dtype=text_encoder_dtype,
         diffusion_transformer_dir=diffusion_transformer_dir,
         tokenizer_dir=tokenizer_dir,
+        text_encoder_dir=text_encoder_dir,
         text_embeddings=text_embeddings,
         embedding_cache=embedding_cache,
     )
@@ -232,6 +236,9 @@ def _run(interpolator, jobs, benchmark: bool) -> None:
                     bar.update(task, total=pairs * calls, completed=pair * calls + call)
 
                 record = run_job(interpolator, job, show)
+        except KeyboardInterrupt:
+            stderr.print("interrupted; the same command goes on with the first unfinished pair")
+            raise typer.Exit(130) from None
         except JaxInterpError as error:
             if len(jobs) == 1:
                 raise

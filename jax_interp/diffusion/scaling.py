@@ -19,7 +19,7 @@ class Scaling(NamedTuple):
     c_noise: np.ndarray
 
 
-def scaling(sigma: float | np.ndarray, precision: Precision) -> Scaling:
+def scaling(sigma: float | np.floating | np.ndarray, precision: Precision) -> Scaling:
     """The four factors at noise level `sigma`, rounded to `precision` after every operation."""
     # parity: upstream casts sigma to the network's dtype first and stays in it.
     dtype = numpy_dtype(precision)

@@ -7,20 +7,7 @@ from typing import TypeVar
 from jax_interp.errors import MediaError, UsageError
 from jax_interp.media.source import Clip
 
-FRAMES_PER_PAIR = 10
-"""Frames generated for a pair: the first frame, eight new ones, and the last frame."""
-
 FrameT = TypeVar("FrameT")
-
-
-def check_num_video_frames(num_video_frames: int) -> None:
-    """Raise `UsageError` unless the network can generate this many frames a pair."""
-    if num_video_frames != FRAMES_PER_PAIR:
-        raise UsageError(
-            f"--num-video-frames {num_video_frames}: the interpolator makes {FRAMES_PER_PAIR} frames a pair (its"
-            f" {FRAMES_PER_PAIR - 2} new ones and both ends), so the only allowed value is {FRAMES_PER_PAIR};"
-            " for a longer video interpolate more pairs (--num-frame-pairs)"
-        )
 
 
 def num_pairs(num_frames: int, stride: int, start: int, requested: int | None = None) -> int:

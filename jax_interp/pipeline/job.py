@@ -59,6 +59,7 @@ def run_job(interpolator: Interpolator, job: Job, progress: JobProgress | None =
         UsageError, MediaError, CheckpointError: before anything is loaded wherever that is possible.
     """
     started = time.perf_counter()
+    interpolator.timings.clear()
     settings = job.settings
     source = open_frames(job.inputs)
     count = num_pairs(source.num_frames, settings.frame_stride, settings.frame_index_start, settings.num_frame_pairs)

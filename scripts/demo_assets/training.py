@@ -1,4 +1,4 @@
-"""Trains the demo's tokenizer and diffusion transformer on rendered clips: CPU, float32, repeatable for a seed."""
+"""Trains the demo's tokenizer and diffusion transformer on rendered clips, in float32."""
 
 import copy
 import json
@@ -6,6 +6,7 @@ import math
 import re
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -27,6 +28,15 @@ PROMPT_SOURCE = Path(__file__).parents[2] / "tests/data/golden/manifest.json"
 RANDOM = re.compile(r".*\.(conv1\.[01]|conv2\.0)\.conv3d\.weight")
 SILENT = re.compile(r".*\.(conv2\.1|proj_out|(down|up)sample\.conv[12])\.conv3d\.weight")
 """Convolutions of the tokenizer's branches: those that start random, and those that start at zero."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """Where to train, and how many batches of the size for a CPU make one step."""
+
+    device: str = "cpu"
+    batches: int = 1
+
 
 Statistics = tuple[Tensor, Tensor, Tensor, Tensor]
 """Mean and deviation `[C, 2]` of a clip's latents, then `[C]` of a picture's."""
@@ -72,17 +82,24 @@ def fit(network: nn.Module, steps: int, learning_rate: float, loss: Callable[[in
 
 
 def train_tokenizer(
-    sizes: tokenizer.Sizes, steps: int, size: tuple[int, int], seed: int
+    sizes: tokenizer.Sizes, steps: int, size: tuple[int, int], seed: int, effort: Effort
 ) -> tuple[tokenizer.EncoderFile, tokenizer.DecoderFile]:
     """Encoder and decoder that reproduce rendered clips and single pictures."""
     torch.manual_seed(seed)
     encoder, decoder = tokenizer.EncoderFile(sizes), tokenizer.DecoderFile(sizes)
     initialise_tokenizer(encoder, decoder)
-    clips = [render(scene, size) for scene in random_scenes(TOKENIZER_SCENES if steps else 0, size, seed + 1)]
+    encoder.to(effort.device)
+    decoder.to(effort.device)
+    clips = [
+        render(scene, size).to(effort.device)
+        for scene in random_scenes(TOKENIZER_SCENES if steps else 0, size, seed + 1)
+    ]
 
     def loss(step: int) -> Tensor:
         frames = 1 if step % 4 == 3 else CLIP_FRAMES
-        x = torch.stack([random_crop(clips[i], frames) for i in torch.randint(len(clips), (4,)).tolist()])
+        x = torch.stack(
+            [random_crop(clips[i], frames) for i in torch.randint(len(clips), (4 * effort.batches,)).tolist()]
+        )
         z = encoder(x)
         # Noise, relative to the latents' own scale, keeps neighbouring latents alike: the transformer needs that.
         noise = 0.05 * z.detach().std(dim=(0, 2, 3, 4), keepdim=True) * torch.randn_like(z)
@@ -90,7 +107,7 @@ def train_tokenizer(
         return error.abs().mean() + 2 * (error**2).mean()
 
     fit(nn.ModuleList([encoder, decoder]), steps, 7e-4, loss)
-    return encoder, decoder
+    return encoder.cpu(), decoder.cpu()
 
 
 def initialise_tokenizer(encoder: tokenizer.EncoderFile, decoder: tokenizer.DecoderFile) -> None:
@@ -162,6 +179,7 @@ def train_dit(
     steps: int,
     size: tuple[int, int],
     seed: int,
+    effort: Effort,
 ) -> transformer.DiT:
     """A transformer that fills in the middle latent frame between two clean ones."""
     torch.manual_seed(seed + 3)
@@ -170,19 +188,26 @@ def train_dit(
     if not steps:
         return network
     scenes = random_scenes(DIT_SCENES, size, seed + 4)
-    latents = torch.stack([encode_interval(encoder, statistics, to_video(augmented(render(s, size)))) for s in scenes])
+    encoder.to(effort.device)
+    tables = cast(Statistics, tuple(table.to(effort.device) for table in statistics))
+    clips = (to_video(augmented(render(scene, size))).to(effort.device) for scene in scenes)
+    latents = torch.stack([encode_interval(encoder, tables, clip) for clip in clips])
+    encoder.cpu()
+    network.to(effort.device)
     captions = text.encode(t5_folder, [scene.caption() for scene in scenes])[:, :CAPTION_ROWS].clone()
     negative = negative_prompt(t5_folder)
+    batch = 8 * effort.batches
 
     def loss(_: int) -> Tensor:
-        chosen = torch.randint(len(latents), (8,))
-        prompts = torch.zeros(8, text.MAX_TOKENS, sizes.text_width)
-        prompts[:3, :CAPTION_ROWS] = captions[chosen[:3]]
-        prompts[3:7] = negative
-        return denoising_loss(network, latents[chosen], prompts)
+        chosen = torch.randint(len(latents), (batch,))
+        prompts = torch.zeros(batch, text.MAX_TOKENS, sizes.text_width)
+        prompts[0::8, :CAPTION_ROWS], prompts[1::8, :CAPTION_ROWS] = captions[chosen[0::8]], captions[chosen[1::8]]
+        for share in (2, 3, 4, 5, 6):
+            prompts[share::8] = negative
+        return denoising_loss(network, latents[chosen.to(effort.device)], prompts.to(effort.device))
 
     fit(network, steps, 2e-3, loss)
-    return network
+    return network.cpu()
 
 
 def negative_prompt(t5_folder: Path) -> Tensor:
@@ -208,6 +233,7 @@ def denoising_loss(network: transformer.DiT, z: Tensor, prompts: Tensor) -> Tens
     batch = len(z)
     log_sigma = torch.where(torch.rand(batch) < 0.2, torch.rand(batch) * 10.6 - 6.2, torch.randn(batch) * 1.4 + 0.3)
     given_sigma = torch.where(torch.rand(batch) < 0.25, torch.exp(torch.randn(batch) * 2 - 3), torch.tensor(0.001))
+    log_sigma, given_sigma = log_sigma.to(z.device), given_sigma.to(z.device)
     noisy = z + log_sigma.exp()[:, None, None, None, None] * torch.randn_like(z)
     given = z + given_sigma[:, None, None, None, None] * torch.randn_like(z)
     x0 = denoise(network, noisy, given, log_sigma.exp(), given_sigma, prompts)
@@ -221,7 +247,9 @@ def denoise(
 ) -> Tensor:
     """Predicted clean latents from `noisy` at `sigma [B]`; frames 0 and 2 come from `given` at `given_sigma [B]`."""
     total, given_total = ((s**2 + SIGMA_DATA**2)[:, None, None, None, None] for s in (sigma, given_sigma))
-    mask = torch.tensor([1.0, 0.0, 1.0]).reshape(1, 1, 3, 1, 1).expand_as(noisy[:, :1])
+    mask = torch.tensor([1.0, 0.0, 1.0], device=noisy.device).reshape(1, 1, 3, 1, 1).expand_as(noisy[:, :1])
     x = noisy / total.sqrt() * (1 - mask) + given / given_total.sqrt() * mask
-    out = network(x, sigma.log() / 4, prompts, mask, torch.full((len(x),), 24.0), torch.zeros_like(mask))
+    out = network(
+        x, sigma.log() / 4, prompts, mask, torch.full((len(x),), 24.0, device=x.device), torch.zeros_like(mask)
+    )
     return noisy * SIGMA_DATA**2 / total + out * sigma[:, None, None, None, None] * SIGMA_DATA / total.sqrt()

@@ -150,7 +150,7 @@ class DiT(nn.Module):
         x = x.reshape(b, c, t, h, 2, w, 2).permute(0, 2, 3, 5, 1, 4, 6).reshape(b, t * h * w, 4 * c)
         x = self.x_embedder["proj"](x)
         half = self.sizes.width // 2
-        wave = c_noise[:, None] * torch.exp(-math.log(10000) * torch.arange(half) / half)
+        wave = c_noise[:, None] * torch.exp(-math.log(10000) * torch.arange(half, device=c_noise.device) / half)
         wave = torch.cat([wave.cos(), wave.sin()], dim=-1)
         emb, lora = self.affline_norm(wave), self.t_embedder(wave)
         where, angles = self.positions(t, h, w), self.angles(t, h, w, fps)
@@ -169,10 +169,10 @@ class DiT(nn.Module):
         head = self.sizes.head_width
         side = head // 6 * 2
         widths = (head - 2 * side, side, side)
-        places = (torch.arange(t) * 24 / fps[0], torch.arange(h), torch.arange(w))
+        places = (torch.arange(t) * 24 / float(fps[0]), torch.arange(h), torch.arange(w))
         tables = []
         for width, ratio, place, axis in zip(widths, (2.0, 1.0, 1.0), places, range(3), strict=True):
             base = 10000 * ratio ** (width / (width - 2))
             angle = torch.outer(place.float(), base ** -(torch.arange(0, width, 2) / width))
             tables.append(angle.reshape([-1 if i == axis else 1 for i in range(3)] + [width // 2]).expand(t, h, w, -1))
-        return torch.cat(tables * 2, dim=-1).flatten(0, 2)
+        return torch.cat(tables * 2, dim=-1).flatten(0, 2).to(fps.device)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jax_interp.errors import MediaError, UsageError
-from jax_interp.media.pairs import FRAMES_PER_PAIR, check_num_video_frames, iterate_pairs, join_pairs, num_pairs
+from jax_interp.media.pairs import iterate_pairs, join_pairs, num_pairs
 
 
 @pytest.mark.parametrize(
@@ -34,17 +34,6 @@ def test_number_of_pairs(num_frames, stride, start, pairs):
 def test_impossible_pairs_are_refused(arguments, message):
     with pytest.raises(UsageError, match=message):
         num_pairs(*arguments)
-
-
-@pytest.mark.parametrize("value", [-1, 0, 9, 17, 73, 121])
-def test_only_ten_frames_a_pair(value):
-    with pytest.raises(UsageError, match=rf"--num-video-frames {value}: .* only allowed value is 10"):
-        check_num_video_frames(value)
-
-
-def test_ten_frames_a_pair_pass():
-    assert check_num_video_frames(FRAMES_PER_PAIR) is None
-    assert FRAMES_PER_PAIR == 10
 
 
 @pytest.mark.parametrize(

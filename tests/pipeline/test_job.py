@@ -68,6 +68,12 @@ def test_the_record_tells_all(interpolator, make_job):
     assert job.prompt_file.read_text() == "rain\n"
 
 
+def test_the_seconds_are_the_jobs_own(interpolator, make_job, tmp_path):
+    run_job(interpolator, make_job())
+    again = run_job(interpolator, make_job(video=tmp_path / "out" / "again.mp4"))
+    assert sum(again["seconds"].values()) <= again["total_seconds"]
+
+
 class Stop(Exception):
     """What interrupts a run in these tests."""
 
