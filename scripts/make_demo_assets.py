@@ -58,14 +58,14 @@ def main() -> None:
         transformer.Sizes(), encoder, statistics, t5_folder, options.dit_steps, SIZE, options.seed, effort
     )
     files.write_dit(checkpoints / files.DIT_FOLDER / "model.pt", dit)
+    height, width = SIZE
+    files.write_module(folder / "encoder.jit", encoder, torch.zeros(1, 3, 9, height, width))
+    files.write_module(folder / "decoder.jit", decoder, torch.zeros(1, 16, 2, height // 8, width // 8))
     report = evaluation.report(
         encoder, decoder, dit, statistics, training.negative_prompt(t5_folder), SIZE, options.seed
     )
     for name, value in report.items():
         print(f"{name}: {value:.2f} dB")
-    height, width = SIZE
-    files.write_module(folder / "encoder.jit", encoder, torch.zeros(1, 3, 9, height, width))
-    files.write_module(folder / "decoder.jit", decoder, torch.zeros(1, 16, 2, height // 8, width // 8))
     print(sum(path.stat().st_size for path in options.output.rglob("*") if path.is_file()), "bytes in", options.output)
 
 
