@@ -65,8 +65,8 @@ class Interpolator:
     imageio.mimwrite("slow.mp4", result.frames, fps=24)
     ```
 
-    Networks are loaded when first used and stay until `free`. `timings` sums the seconds that each stage took, loading and
-    compiling included.
+    Networks are loaded when first used and stay until `free`. `timings` sums the seconds that each stage took,
+    loading and compiling included.
     """
 
     def __init__(self, denoiser: Denoiser, codec: Codec, text_encoder: TextEncoder | None):
