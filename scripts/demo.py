@@ -40,7 +40,7 @@ def contact_sheet(frames: Path, sheet: Path, count: int) -> None:
 if __name__ == "__main__":
     run("convert", "--checkpoint-dir", ASSETS / "checkpoints", "--output-dir", OUTPUT / "converted", "--no-check-md5")
     run(
-        "generate", "--input", ASSETS / "clip.mp4", "--frame-stride", "4",
+        "generate", "--input", ASSETS / "clip.mp4", "--num-frame-pairs", "4",
         "--height", str(HEIGHT), "--width", str(WIDTH),
         "--checkpoint-dir", OUTPUT / "converted", "--video-save-folder", OUTPUT, "--video-save-name", "interpolated",
         "--save-frames", OUTPUT / "frames", "--overwrite", "--disable-prompt-upsampler",

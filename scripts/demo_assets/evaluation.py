@@ -4,9 +4,8 @@ import math
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-
 from demo_assets import training, transformer
+from torch import Tensor, nn
 
 
 def psnr(ours: Tensor, truth: Tensor) -> float:

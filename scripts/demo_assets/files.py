@@ -1,12 +1,12 @@
 """Writes trained networks as the published checkpoint files: names, dtypes and containers."""
 
+import copy
 import tempfile
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
-
 from demo_assets.transformer import DiT
+from torch import Tensor, nn
 
 DIT_FOLDER = "Cosmos-Predict1-7B-WorldInterpolator"
 TOKENIZER_FOLDER = "Cosmos-Tokenize1-CV8x8x8-720p"
@@ -38,7 +38,7 @@ def write_module(path: Path, module: nn.Module, example: Tensor) -> None:
     """A bfloat16 TorchScript archive without the debug records, which name files of the machine that traced it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # The wavelets are stored rounded; integers keep their dtype.
-    traced = torch.jit.trace(module.bfloat16().eval(), example.bfloat16(), check_trace=False)
+    traced = torch.jit.trace(copy.deepcopy(module).bfloat16().eval(), example.bfloat16(), check_trace=False)
     with tempfile.TemporaryDirectory() as folder:
         whole = Path(folder) / path.name
         torch.jit.save(traced, str(whole))

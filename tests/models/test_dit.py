@@ -1,13 +1,16 @@
 """The transformer against upstream's forwards and inner activations, and its layout by hand."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
-from jax_interp.models.dit import patch_grid, patchify, unpatchify
-from jax_interp.nn.params import flatten, unflatten
+from jax_interp.config import DIT_7B, DIT_14B
+from jax_interp.models.dit import DiT, patch_grid, patchify, unpatchify
+from jax_interp.nn.params import Network, flatten, unflatten
 from jax_interp.nn.rotary import rotary_angles
 from tests import golden
 from tests.tolerances import BF16_RATIO, NETWORK_F32
@@ -129,3 +132,14 @@ def test_float32_rotary_tables_in_a_bfloat16_network(converted, interpolators):
     assert not jnp.array_equal(exact, default)
     oracle, upstream = (golden.channels_last(expected[f"out_{dtype}"]) for dtype in ("float32", "bfloat16"))
     assert golden.relative_l2(exact, oracle) < BF16_RATIO * golden.relative_l2(upstream, oracle)
+
+
+def count(tree):
+    return sum(math.prod(leaf.shape) for _, leaf in flatten(tree))
+
+
+@pytest.mark.parametrize(("config", "parameters", "a_block"), [(DIT_7B, 7.24e9, 2.56e8), (DIT_14B, 14.27e9, 3.932e8)])
+def test_published_sizes(config, parameters, a_block):
+    tree = Network(lambda rngs: DiT(config, dtype=jnp.bfloat16, rngs=rngs)).abstract
+    assert count(tree) == pytest.approx(parameters, rel=0.01)
+    assert count(tree["blocks"]) / config.num_blocks == pytest.approx(a_block, rel=0.01)
