@@ -133,6 +133,7 @@ def named(names: tuple[str, ...]) -> tuple[Component, ...]:
     Raises:
         UsageError: there is none of that name; lists those there are.
     """
+    names = tuple(name.replace("-", "_") for name in names)
     unknown = [name for name in names if name not in COMPONENTS]
     if unknown:
         raise UsageError(f"--components: unknown {', '.join(unknown)}; there are {', '.join(COMPONENTS)}")

@@ -9,6 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 import torch
+
 from demo_assets import evaluation, files, scene, text, tokenizer, training, transformer
 
 SIZE = (128, 192)

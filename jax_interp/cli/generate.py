@@ -237,9 +237,9 @@ def _run(interpolator, jobs, benchmark: bool) -> None:
 
                 record = run_job(interpolator, job, show)
         except KeyboardInterrupt:
-            stderr.print("interrupted; the same command goes on with the first unfinished pair")
+            stderr.print("interrupted; the same command goes on with the first pair that was not finished")
             raise typer.Exit(130) from None
-        except JaxInterpError as error:
+        except (JaxInterpError, OSError) as error:
             if len(jobs) == 1:
                 raise
             stderr.print(f"{job.video}: {error}")

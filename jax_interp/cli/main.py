@@ -88,6 +88,10 @@ def main() -> None:
     except JaxInterpError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except OSError as error:
+        # the system's own words name the file; a traceback would not help who can mend it
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(JaxInterpError.exit_code)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)

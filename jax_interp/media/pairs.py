@@ -28,6 +28,8 @@ def num_pairs(num_frames: int, stride: int, start: int, requested: int | None = 
         faults.append(f"--num-frame-pairs {requested}: must be at least 1")
     if faults:
         raise UsageError("; ".join(faults))
+    if num_frames < 2:
+        raise UsageError(f"the input has {num_frames} frame(s); a pair needs two, its first and its last")
     last = num_frames - 1
     if start >= last:
         raise UsageError(

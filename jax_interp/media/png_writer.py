@@ -95,7 +95,7 @@ class PngWriter:
         if not any(self._folder.iterdir()):
             return None
         if not self._overwrite:
-            return f"{self._folder}: is not empty; name a new folder, or allow overwriting"
+            return f"{self._folder}: is not empty; name a new folder, or allow to replace its frames (--overwrite)"
         if not _holds_only_frames(self._folder):
             return f"{self._folder}: holds more than frames (00000.png, …), so it is not replaced; name a new folder"
         return None

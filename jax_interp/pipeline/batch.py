@@ -15,7 +15,7 @@ def read_batch(path: Path, template: Job) -> list[Job]:
     """One job a line of `path`: `{"visual_input": "clip.mp4" or ["a.png", "b.png"], "prompt": "...", "name": "..."}`.
 
     `prompt` and `name` are optional: a line's output is called after its `name`, else after the template's video and
-    the line's number from 0. Everything else comes from `template`.
+    the line's number from 0. Paths are relative to the current folder. Everything else comes from `template`.
 
     Raises:
         UsageError: lists every line that cannot work and why.
@@ -43,10 +43,13 @@ def read_batch(path: Path, template: Job) -> list[Job]:
 
 def _job(line: Any, number: int, template: Job) -> Job:
     if not isinstance(line, dict) or "visual_input" not in line or line.keys() - _KEYS:
-        raise ValueError(f"expected an object with visual_input and optionally {sorted(_KEYS - {'visual_input'})}")
+        unknown = (
+            f"; {', '.join(sorted(line.keys() - _KEYS)) or 'nothing'} is unknown" if isinstance(line, dict) else ""
+        )
+        raise ValueError(f"expected an object with visual_input, and optionally prompt and name{unknown}")
     inputs = [line["visual_input"]] if isinstance(line["visual_input"], str) else line["visual_input"]
     prompt = line.get("prompt", template.settings.prompt)
-    if not isinstance(inputs, list) or not all(isinstance(item, str) for item in inputs):
+    if not isinstance(inputs, list) or not inputs or not all(isinstance(item, str) for item in inputs):
         raise ValueError("visual_input is neither a path nor a list of paths")
     if not isinstance(prompt, str):
         raise ValueError("prompt is not a text")

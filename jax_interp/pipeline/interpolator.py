@@ -62,7 +62,7 @@ class Interpolator:
     ```python
     interpolator = Interpolator.from_pretrained("converted")
     result = interpolator.interpolate(frames)      # uint8 [F, Y, X, 3]
-    imageio.mimwrite("slow.mp4", result.frames, fps=24)
+    imageio.v3.imwrite("slow.mp4", result.frames, fps=24, codec="libx264")
     ```
 
     Networks are loaded when first used and stay until `free`. `timings` sums the seconds that each stage took,
@@ -214,8 +214,9 @@ class Interpolator:
         """T5 embeddings of `texts`, float32, padded with zeros to 512 tokens."""
         if self.text_encoder is None:
             raise CheckpointError(
-                "there is no converted text encoder; run `jax-interp convert --components text_encoder`, or pass"
-                " embeddings"
+                f"{self.codec.found.path.parent}: has no converted text encoder; convert one (`jax-interp convert"
+                " --components text_encoder` with the folders of the first time), or give embeddings"
+                " (`text_embeddings=`, --text-embeddings)"
             )
         return self.text_encoder.encode([texts] if isinstance(texts, str) else texts)
 
@@ -234,7 +235,7 @@ class Interpolator:
 
     def sample(
         self,
-        condition_latents: Latents,
+        condition_latents: Float[Array, "*pairs T H W C"],
         text: Float[Array, "n S D"] | None,
         negative_text: Float[Array, "n S D"] | None,
         guidance: float = -1.0,
@@ -242,14 +243,17 @@ class Interpolator:
         num_steps: int = 35,
         fps: float = 24,
         condition_noise: ConditionNoise = "fixed",
-    ) -> Float[Array, "pairs T H W C"]:
-        """Sample the latents of a batch of pairs, float32; first and last frames come back unchanged.
+    ) -> Float[Array, "*pairs T H W C"]:
+        """Sample the latents of one pair or a batch of pairs, float32; first and last frames come back unchanged.
 
         `text` and `negative_text` have one row for all pairs or one a pair; None is the all-zero embedding. Every pair
         starts from the same noise, as upstream's pairs do.
         """
         settings = InterpolationSettings(sampling=SampleSettings(guidance, seed, num_steps, fps, condition_noise))
-        return self.denoiser.sample(jnp.asarray(condition_latents), text, negative_text, settings.sampling)
+        latents = jnp.asarray(condition_latents)
+        if latents.ndim == 4:
+            return self.sample(latents[None], text, negative_text, guidance, seed, num_steps, fps, condition_noise)[0]
+        return self.denoiser.sample(latents, text, negative_text, settings.sampling)
 
     def decode(self, latents: Float[Array, "*pairs T H W C"]) -> UInt8[np.ndarray, "*pairs F Y X 3"]:
         """Frames of sampled latents; one pair or a batch of pairs."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from jax_interp.errors import MediaError
 from jax_interp.media.pairs import iterate_pairs, join_pairs, num_pairs
 from jax_interp.media.reader import open_frames
 from jax_interp.media.writer import PngWriter, VideoWriter
@@ -64,7 +65,9 @@ def run_job(interpolator: Interpolator, job: Job, progress: JobProgress | None =
     source = open_frames(job.inputs)
     count = num_pairs(source.num_frames, settings.frame_stride, settings.frame_index_start, settings.num_frame_pairs)
     interpolator.check_size(settings.height, settings.width, settings.num_video_frames)
-    job.video.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(job.video.parent)
+    if job.video.exists():
+        logger.info("%s is there already and will be replaced", job.video)
     identity = fingerprint(interpolator, settings, job.inputs)
     written = 0
     with ExitStack() as stack:
@@ -73,7 +76,7 @@ def run_job(interpolator: Interpolator, job: Job, progress: JobProgress | None =
         ]
         if job.frames_folder is not None:
             writers.append(stack.enter_context(PngWriter(job.frames_folder, overwrite=job.overwrite)))
-        store = PairStore(job.video.with_name(f".{job.video.stem}.unfinished"), identity)
+        store = PairStore(job.video, identity)
         finished = _finished_pairs(interpolator, job, iter(source), count, store, progress)
         for frames in join_pairs(finished):
             for writer in writers:
@@ -121,9 +124,19 @@ def _finished_pairs(
 
 
 def is_finished(interpolator: Interpolator, job: Job) -> bool:
-    """Whether this very job has run to its end before: same settings, input and networks, and its video is there."""
+    """Whether this very job has run to its end before: same settings, input and networks, and its results are there."""
     try:
         record = json.loads(job.record.read_text())
     except (OSError, ValueError):
         return False
-    return job.video.exists() and record.get("fingerprint") == fingerprint(interpolator, job.settings, job.inputs)
+    made = job.video.exists() and (job.frames_folder is None or job.frames_folder.exists())
+    return made and record.get("fingerprint") == fingerprint(interpolator, job.settings, job.inputs)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MediaError(
+            f"{folder}: cannot be made a folder ({error.strerror}); choose another with --video-save-folder"
+        ) from error

@@ -1,28 +1,20 @@
 """Finished pairs of an unfinished run on disk, so that an interrupted run goes on where it stopped."""
 
-import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 
-_IDENTITY = "run.json"
-
 
 class PairStore:
-    """A folder of finished pairs that belong to one run, told apart by `fingerprint`.
+    """A hidden folder beside the result, named after it and the run's fingerprint; it appears with the first pair.
 
-    A folder left by a different run (other settings, input or networks) is emptied when opened.
+    A run with other settings, input or networks has a folder of its own and leaves this one alone.
     """
 
-    def __init__(self, folder: Path, fingerprint: str):
-        self.folder = folder
-        identity = folder / _IDENTITY
-        if folder.exists() and not _matches(identity, fingerprint):
-            shutil.rmtree(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        identity.write_text(json.dumps({"fingerprint": fingerprint}))
+    def __init__(self, result: Path, fingerprint: str):
+        self.folder = result.with_name(f".{result.stem}.{fingerprint[:12]}.unfinished")
 
     def finished(self) -> int:
         """How many pairs, counted from the first without a gap, are stored."""
@@ -38,6 +30,7 @@ class PairStore:
 
     def save(self, index: int, frames: UInt8[np.ndarray, "F Y X 3"]) -> None:
         """Keep the frames of pair `index`; a pair is either stored whole or not at all."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         partial = self.folder / "partial.npz"
         np.savez_compressed(partial, frames=frames)
         partial.replace(self._path(index))
@@ -48,10 +41,3 @@ class PairStore:
 
     def _path(self, index: int) -> Path:
         return self.folder / f"{index:06d}.npz"
-
-
-def _matches(identity: Path, fingerprint: str) -> bool:
-    try:
-        return json.loads(identity.read_text()).get("fingerprint") == fingerprint
-    except (OSError, ValueError, AttributeError):
-        return False

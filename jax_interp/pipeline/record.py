@@ -28,12 +28,13 @@ def effective_settings(interpolator: Interpolator, settings: InterpolationSettin
     values["rotary_precision"] = interpolator.denoiser.rotary_precision
     network = _text_network(interpolator)
     values["text_encoder_dtype"] = network.precision if network else None
+    values["text_embeddings_sha256"] = interpolator.text_encoder.given_sha256 if interpolator.text_encoder else None
     return values
 
 
 def fingerprint(interpolator: Interpolator, settings: InterpolationSettings, inputs: tuple[Path, ...]) -> str:
     """Identifies a result before it is made: settings, input files and networks."""
-    files = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in inputs]
+    files = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in _input_files(inputs)]
     identity = [__version__, effective_settings(interpolator, settings), files, _networks(interpolator)]
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
@@ -80,6 +81,12 @@ def _networks(interpolator: Interpolator) -> dict[str, Any]:
     stages = (interpolator.denoiser, interpolator.codec, _text_network(interpolator))
     founds = [stage.found for stage in stages if stage is not None]
     return {found.component: {"folder": found.path.name, "sha256": found.source_sha256} for found in founds}
+
+
+def _input_files(inputs: tuple[Path, ...]) -> list[Path]:
+    """The inputs, with every file of those that are folders."""
+    resolved = [path.resolve() for path in inputs]
+    return [file for path in resolved for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
 
 
 def _text_network(interpolator: Interpolator) -> PromptNetwork | None:

@@ -146,6 +146,16 @@ class TextEncoder:
             row[:] = embeddings[text].padded()
         return out
 
+    @property
+    def given_sha256(self) -> str | None:
+        """Hash of the embeddings that were given; None if there are none."""
+        if not self._given:
+            return None
+        digest = hashlib.sha256()
+        for text, embedding in sorted(self._given.items()):
+            digest.update(hashlib.sha256(text.encode()).digest() + hashlib.sha256(embedding.rows.tobytes()).digest())
+        return digest.hexdigest()
+
     def free(self) -> None:
         """Give the memory of T5's weights back, if they were ever loaded."""
         if self.network is not None:

@@ -88,7 +88,10 @@ def find_component(root: Path | str, component: str, name: str | None = None) ->
     """
     root = Path(root)
     if not root.is_dir():
-        raise CheckpointError(f"{root}: no such folder; {_how_to_convert(component, root)}")
+        raise CheckpointError(
+            f"{root}: no such folder; make it with `jax-interp convert --checkpoint-dir CHECKPOINTS"
+            f" --output-dir {root}`, CHECKPOINTS being the folder of the download"
+        )
     if name is not None:
         if not (root / name / CONFIG_FILE).is_file():
             raise CheckpointError(_why_absent(root, component, root / name))
@@ -120,7 +123,7 @@ def open_component(path: Path, *, allow_incomplete: bool = False) -> ConvertedCo
         CheckpointError: its config or manifest is missing, damaged or of a newer format, or files are missing or cut
             short (all are named).
     """
-    again = "convert it again with `jax-interp convert --overwrite`"
+    again = "convert it again: the command of the first time, with --overwrite"
     if not (path / CONFIG_FILE).is_file():
         raise CheckpointError(f"{path}: incomplete, it lacks {CONFIG_FILE}; {again}")
     values = _read_json(path / CONFIG_FILE)
@@ -140,7 +143,8 @@ def open_component(path: Path, *, allow_incomplete: bool = False) -> ConvertedCo
     config = from_json(_CONFIGS[component], values["config"], str(path / CONFIG_FILE))
     found = ConvertedComponent(path, component, config, str(values.get("dtype")), manifest)
     if not allow_incomplete and (faults := faulty_files(found)):
-        raise CheckpointError(f"{path}: incomplete, {'; '.join(faults)}; {again}")
+        shown = "; ".join(faults[:5]) + (f"; and {len(faults) - 5} more" if len(faults) > 5 else "")
+        raise CheckpointError(f"{path}: incomplete, {shown}; {again}")
     return found
 
 
@@ -171,8 +175,8 @@ def load_params(found: ConvertedComponent, abstract: Params, dtype: Any = None) 
         check_complete(unflatten(stored), abstract)
     except ValueError as error:
         raise CheckpointError(
-            f"{found.path}: does not fit this version's network; convert it again with `jax-interp convert --overwrite`"
-            f" ({error})"
+            f"{found.path}: does not fit this version's network; convert it again: the command of the first time,"
+            f" with --overwrite ({error})"
         ) from error
     default = jnp.zeros(()).sharding
     target = {
@@ -185,8 +189,8 @@ def load_params(found: ConvertedComponent, abstract: Params, dtype: Any = None) 
         params = read_params(found.path / PARAMS_FOLDER, unflatten(target))
     except Exception as error:  # Orbax raises a bare Exception for an array that it cannot read
         raise CheckpointError(
-            f"{found.path / PARAMS_FOLDER}: cannot be read; if memory and disk are in order, convert it again with"
-            f" `jax-interp convert --overwrite` ({error})"
+            f"{found.path / PARAMS_FOLDER}: cannot be read; if memory and disk are in order, convert it again: the"
+            f" command of the first time, with --overwrite ({error})"
         ) from error
     check_complete(params, abstract)
     return params
@@ -254,7 +258,7 @@ def _weights_in(folder: Path) -> Path | None:
 
 
 def _how_to_convert(component: str, root: Path, *flags: str) -> str:
-    command = ["jax-interp convert --checkpoint-dir checkpoints --output-dir", str(root), "--components", component]
+    command = ["jax-interp convert --checkpoint-dir CHECKPOINTS --output-dir", str(root), "--components", component]
     return f"run `{' '.join([*command, *flags])}`"
 
 
@@ -267,7 +271,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         values = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(
-            f"{path}: damaged ({error}); convert again with `jax-interp convert --overwrite`"
+            f"{path}: damaged ({error}); convert again: the command of the first time, with --overwrite"
         ) from error
     if not isinstance(values, dict):
         raise CheckpointError(f"{path}: damaged, it is not a JSON object; convert again")

@@ -4,8 +4,9 @@ import math
 
 import numpy as np
 import torch
-from demo_assets import training, transformer
 from torch import Tensor, nn
+
+from demo_assets import training, transformer
 
 
 def psnr(ours: Tensor, truth: Tensor) -> float:

@@ -5,8 +5,9 @@ import tempfile
 from pathlib import Path
 
 import torch
-from demo_assets.transformer import DiT
 from torch import Tensor, nn
+
+from demo_assets.transformer import DiT
 
 DIT_FOLDER = "Cosmos-Predict1-7B-WorldInterpolator"
 TOKENIZER_FOLDER = "Cosmos-Tokenize1-CV8x8x8-720p"

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from demo_assets.scene import random_scene
 from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors
 from tokenizers.models import Unigram
 from torch import Tensor
+
+from demo_assets.scene import random_scene
 
 SENTENCES = (
     "Two frames of a film are given and the pictures between them are drawn.",

@@ -12,9 +12,10 @@ from typing import cast
 
 import numpy as np
 import torch
+from torch import Tensor, nn
+
 from demo_assets import text, tokenizer, transformer
 from demo_assets.scene import STEPS_A_PAIR, Scene, random_scene
-from torch import Tensor, nn
 
 CLIP_FRAMES = 9
 """Frames the tokenizer takes at once: one, and eight more that become the second latent frame."""

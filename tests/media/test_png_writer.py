@@ -45,7 +45,7 @@ def test_an_empty_folder_is_taken(tmp_path):
 
 def test_a_folder_with_content_is_refused_at_the_door(tmp_path):
     write(tmp_path / "frames", clips.ramp(3))
-    with pytest.raises(UsageError, match="frames: is not empty; name a new folder, or allow overwriting"):
+    with pytest.raises(UsageError, match="frames: is not empty; name a new folder, or allow to replace"):
         PngWriter(tmp_path / "frames")
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="file: is a file; name a folder"):

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import imageio.v3 as iio
 import numpy as np
 import pytest
 
@@ -100,7 +101,9 @@ def test_an_interrupted_run_goes_on_where_it_stopped(interpolator, make_job, tmp
         assert stopping_after(interpolator, 2, patched) == []
         with pytest.raises(Stop):
             run_job(interpolator, job)
-    assert files(tmp_path / "out") == [".film.unfinished"]
+    (left,) = files(tmp_path / "out")
+    assert left.startswith(".film.")
+    assert left.endswith(".unfinished")
     assert not (tmp_path / "frames").exists()
     with monkeypatch.context() as patched:
         made = stopping_after(interpolator, 10, patched)
@@ -123,6 +126,29 @@ def test_other_settings_do_not_use_what_is_left(interpolator, make_job, monkeypa
     assert made == [0, 1, 2]
 
 
+def test_a_changed_picture_of_an_input_folder_is_another_job(interpolator, make_job, tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for index, frame in enumerate(golden.load("inputs_clip")["frames"][:2]):
+        iio.imwrite(folder / f"{index}.png", frame)
+    job = make_job(inputs=(folder,))
+    run_job(interpolator, job)
+    assert is_finished(interpolator, job)
+    iio.imwrite(folder / "1.png", golden.load("inputs_clip")["frames"][2])
+    assert not is_finished(interpolator, job)
+
+
+def test_frames_that_were_not_asked_for_before(interpolator, make_job, tmp_path):
+    run_job(interpolator, make_job())
+    assert not is_finished(interpolator, make_job(frames_folder=tmp_path / "frames"))
+
+
+def test_a_folder_that_cannot_be_made(interpolator, make_job, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(MediaError, match="file: cannot be made a folder"):
+        run_job(interpolator, make_job(video=tmp_path / "file" / "film.mp4"))
+
+
 def test_is_finished(interpolator, make_job):
     job = make_job()
     assert not is_finished(interpolator, job)
@@ -139,7 +165,7 @@ def test_a_full_disk_leaves_nothing_under_the_final_names(interpolator, make_job
     monkeypatch.setattr(job_module.VideoWriter, "write", full)
     with pytest.raises(MediaError, match="No space left"):
         run_job(interpolator, make_job(frames_folder=tmp_path / "frames"))
-    assert not [name for name in files(tmp_path / "out") if not name.startswith(".film.unfinished")]
+    assert not [name for name in files(tmp_path / "out") if not name.endswith(".unfinished")]
     assert not (tmp_path / "frames").exists()
 
 

@@ -12,33 +12,41 @@ def frames(rng):
 
 
 def test_pairs_come_back_exactly(tmp_path, frames):
-    PairStore(tmp_path / "run", "a").save(0, frames)
-    again = PairStore(tmp_path / "run", "a")
+    PairStore(tmp_path / "run.mp4", "a").save(0, frames)
+    again = PairStore(tmp_path / "run.mp4", "a")
     assert again.finished() == 1
     assert np.array_equal(again.load(0), frames)
 
 
 def test_only_pairs_without_a_gap_count(tmp_path, frames):
-    store = PairStore(tmp_path / "run", "a")
+    store = PairStore(tmp_path / "run.mp4", "a")
     for index in (0, 1, 3):
         store.save(index, frames)
     assert store.finished() == 2
 
 
-def test_another_run_starts_anew(tmp_path, frames):
-    PairStore(tmp_path / "run", "a").save(0, frames)
-    assert PairStore(tmp_path / "run", "b").finished() == 0
+def test_another_run_neither_sees_nor_deletes_it(tmp_path, frames):
+    PairStore(tmp_path / "run.mp4", "a").save(0, frames)
+    other = PairStore(tmp_path / "run.mp4", "b")
+    assert other.finished() == 0
+    other.remove()
+    assert PairStore(tmp_path / "run.mp4", "a").finished() == 1
+
+
+def test_nothing_is_made_before_the_first_pair(tmp_path):
+    PairStore(tmp_path / "run.mp4", "a")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_pair_cut_off_while_written_is_not_counted(tmp_path, frames):
-    store = PairStore(tmp_path / "run", "a")
+    store = PairStore(tmp_path / "run.mp4", "a")
     store.save(0, frames)
-    (tmp_path / "run" / "partial.npz").write_bytes(b"cut off")
-    assert PairStore(tmp_path / "run", "a").finished() == 1
+    (store.folder / "partial.npz").write_bytes(b"cut off")
+    assert PairStore(tmp_path / "run.mp4", "a").finished() == 1
 
 
 def test_remove(tmp_path, frames):
-    store = PairStore(tmp_path / "run", "a")
+    store = PairStore(tmp_path / "run.mp4", "a")
     store.save(0, frames)
     store.remove()
-    assert not (tmp_path / "run").exists()
+    assert list(tmp_path.iterdir()) == []

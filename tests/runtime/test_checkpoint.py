@@ -135,7 +135,7 @@ def test_what_is_not_whole_is_refused(converted, damage, text, name):
 
 
 def test_an_absent_folder_and_an_unconverted_one_say_what_to_run(tmp_path):
-    with pytest.raises(CheckpointError, match="absent: no such folder; run `jax-interp convert"):
+    with pytest.raises(CheckpointError, match="absent: no such folder; make it with `jax-interp convert"):
         find_component(tmp_path / "absent", "tokenizer")
     for name in (None, DIT):
         with pytest.raises(

@@ -9,11 +9,11 @@ import av
 import numpy as np
 import pytest
 import torch
-from demo_assets.scene import DEMO_FRAMES, DEMO_SCENE
-from demo_assets.text import build_tokenizer
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
+from demo_assets.scene import DEMO_FRAMES, DEMO_SCENE
+from demo_assets.text import build_tokenizer
 from tests.golden import manifest, psnr
 
 DEMO = Path(str(files("jax_interp"))) / "demo"

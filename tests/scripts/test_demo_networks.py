@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from demo_assets import tokenizer, transformer
 from safetensors.torch import load_file
 
+from demo_assets import tokenizer, transformer
 from tests.golden import CHECKPOINTS, load, relative_l2
 from tests.tolerances import NETWORK_F32
 
