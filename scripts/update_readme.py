@@ -27,12 +27,16 @@ def tables() -> str:
         ("its error against float32, diffusers' own = 1", f"{error['ratio']:.2f}", ""),
         ("peak device memory of the forward", f"{forward['peak_device_bytes'] / GIB:.1f} GiB", "transformer"),
         (
-            "one pair, everything from a cold start, T5 in float32",
+            "one pair from a cold start, `--offload-text-encoder-model`",
             f"{pair['wall_seconds']:.0f} s",
             ", ".join(f"{stage} {seconds[stage]:.0f} s" for stage in ("text", "encode", "denoise", "decode"))
             + "; loading and compiling included",
         ),
-        ("its peak device memory", f"{pair['peak_memory_bytes']['device'] / GIB:.1f} GiB", "set by T5 in float32"),
+        (
+            "its peak device memory",
+            f"{pair['peak_memory_bytes']['device'] / GIB:.1f} GiB",
+            "set by T5 in float32, which that option frees after the prompts",
+        ),
         (
             f"`convert` of {convert['converted_bytes'] / 1e9:.0f} GB of checkpoints",
             f"{convert['wall_seconds']:.0f} s",

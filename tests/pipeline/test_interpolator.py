@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from jax_interp.errors import UsageError
+from jax_interp.pipeline.prompts import DEFAULT_NEGATIVE_PROMPT
 from tests import golden
 from tests.pipeline.test_denoiser import shipped_noise
 from tests.tolerances import BF16_RATIO, FRAMES_BF16_PSNR, FRAMES_WITHIN_ONE, LATENTS_EQUAL, NETWORK_F32
@@ -176,3 +177,16 @@ def test_freed_networks_load_again(interpolators):
     before = interpolator.interpolate(clip()[:2], num_steps=1, **SIZE).frames
     interpolator.free()
     assert np.array_equal(interpolator.interpolate(clip()[:2], num_steps=1, **SIZE).frames, before)
+
+
+def test_stages_compose_for_one_pair_and_for_a_batch(interpolators):
+    interpolator = interpolators["float32"]
+    first, last = clip()[:2]
+    condition = interpolator.encode_pair(first, last, **SIZE)
+    negative = interpolator.encode_text([DEFAULT_NEGATIVE_PROMPT])
+    one = interpolator.sample(condition, None, negative, num_steps=1)
+    batch = interpolator.sample(condition[None], None, negative, num_steps=1)
+    assert one.shape == condition.shape
+    assert np.array_equal(one, batch[0])
+    whole = interpolator.interpolate(clip()[:2], num_steps=1, **SIZE)
+    assert np.array_equal(interpolator.decode(one), whole.frames)
