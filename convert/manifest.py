@@ -1,7 +1,6 @@
 """What a converted folder says about itself: `config.json` for the program, `manifest.json` for where it came from."""
 
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,11 +78,6 @@ def main_dtype(streams: Mapping[str, ArrayStream]) -> str:
     """The dtype that most bytes have."""
     dtypes = {stream.dtype.name for stream in streams.values()}
     return max(sorted(dtypes), key=lambda name: sum(s.nbytes for s in streams.values() if s.dtype.name == name))
-
-
-def parameter_count(params: Mapping[str, Mapping[str, Any]]) -> int:
-    """How many numbers the "params" of a manifest describe."""
-    return sum(math.prod(entry["shape"]) for entry in params.values())
 
 
 def _files(folder: Path) -> Iterator[tuple[str, int]]:

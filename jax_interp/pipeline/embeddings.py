@@ -7,7 +7,6 @@ import hashlib
 import json
 import logging
 import os
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from jax_interp.errors import CheckpointError, JaxInterpError, UsageError
+from jax_interp.pipeline.whole_file import write_whole
 
 logger = logging.getLogger("jax_interp")
 
@@ -74,7 +74,7 @@ class EmbeddingCache:
         metadata = {"tokens": str(embedding.num_tokens), "sha256": _checksum(embedding)}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            _write_whole(path, save({"rows": embedding.rows}, metadata))
+            write_whole(path, save({"rows": embedding.rows}, metadata))
         except OSError as error:
             logger.warning("%s: cannot be written (%s); this text will be encoded again next time", path, error)
 
@@ -106,7 +106,7 @@ def save_embeddings(path: str | Path, embeddings: Mapping[str, Float[np.ndarray,
     tensors = {f"{index:06d}": _without_padding(rows) for index, rows in enumerate(arrays.values())}
     metadata = {"format": FILE_FORMAT, "texts": json.dumps(list(arrays))}
     try:
-        _write_whole(path, save(tensors, metadata))
+        write_whole(path, save(tensors, metadata))
     except OSError as error:
         raise JaxInterpError(f"{path}: cannot be written ({error}); give a path in a folder that exists") from error
 
@@ -153,13 +153,3 @@ def _without_padding(rows: np.ndarray) -> np.ndarray:
 def _checksum(embedding: Embedding) -> str:
     rows = np.ascontiguousarray(embedding.rows)
     return hashlib.sha256(f"{embedding.num_tokens} {rows.dtype} {rows.shape} ".encode() + rows.tobytes()).hexdigest()
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    """Write under a temporary name beside `path`, then rename: readers see all of it or nothing."""
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.part")
-    try:
-        partial.write_bytes(content)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -4,7 +4,6 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import dropwhile
 from pathlib import Path
@@ -12,14 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from jax_interp.errors import MediaError
+from jax_interp.media.output import reported
 from jax_interp.media.pairs import iterate_pairs, join_pairs, num_pairs
 from jax_interp.media.reader import open_frames
-from jax_interp.media.writer import PngWriter, VideoWriter
+from jax_interp.media.writer import FrameWriter, PngWriter, TeeWriter, VideoWriter
 from jax_interp.pipeline.interpolator import Interpolator
 from jax_interp.pipeline.pair_store import PairStore
-from jax_interp.pipeline.record import fingerprint, run_record, write_json
+from jax_interp.pipeline.record import fingerprint, run_record
 from jax_interp.pipeline.settings import InterpolationSettings
+from jax_interp.pipeline.whole_file import write_whole
 
 logger = logging.getLogger("jax_interp")
 
@@ -65,24 +65,15 @@ def run_job(interpolator: Interpolator, job: Job, progress: JobProgress | None =
     source = open_frames(job.inputs)
     count = num_pairs(source.num_frames, settings.frame_stride, settings.frame_index_start, settings.num_frame_pairs)
     interpolator.check_size(settings.height, settings.width, settings.num_video_frames)
-    _make_folder(job.video.parent)
+    with reported(job.video):
+        job.video.parent.mkdir(parents=True, exist_ok=True)
     if job.video.exists():
         logger.info("%s is there already and will be replaced", job.video)
     identity = fingerprint(interpolator, settings, job.inputs)
-    written = 0
-    with ExitStack() as stack:
-        writers: list[VideoWriter | PngWriter] = [
-            stack.enter_context(VideoWriter(job.video, settings.sampling.fps, settings.height, settings.width))
-        ]
-        if job.frames_folder is not None:
-            writers.append(stack.enter_context(PngWriter(job.frames_folder, overwrite=job.overwrite)))
-        store = PairStore(job.video, identity)
-        finished = _finished_pairs(interpolator, job, iter(source), count, store, progress)
-        for frames in join_pairs(finished):
-            for writer in writers:
-                writer.write(frames)
-            written += len(frames)
-    job.prompt_file.write_text(settings.prompt + "\n")
+    store = PairStore(job.video, identity)
+    with TeeWriter(*_writers(job)) as writer:
+        for frames in join_pairs(_finished_pairs(interpolator, job, iter(source), count, store, progress)):
+            writer.write(frames)
     record = run_record(
         interpolator,
         settings,
@@ -90,12 +81,22 @@ def run_job(interpolator: Interpolator, job: Job, progress: JobProgress | None =
         input={"files": [str(path) for path in job.inputs], **source.description},
         output={"video": str(job.video), "frames_folder": str(job.frames_folder) if job.frames_folder else None},
         pairs=count,
-        frames=written,
+        frames=writer.num_frames,
         total_seconds=round(time.perf_counter() - started, 3),
     )
-    write_json(job.record, record)
+    with reported(job.record):
+        write_whole(job.prompt_file, f"{settings.prompt}\n".encode())
+        write_whole(job.record, (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode())
     store.remove()
     return record
+
+
+def _writers(job: Job) -> Iterator[FrameWriter]:
+    """The video's writer and, if the frames are wanted, theirs; nothing is opened yet."""
+    settings = job.settings
+    yield VideoWriter(job.video, settings.sampling.fps, settings.height, settings.width)
+    if job.frames_folder is not None:
+        yield PngWriter(job.frames_folder, overwrite=job.overwrite)
 
 
 def _finished_pairs(
@@ -131,12 +132,3 @@ def is_finished(interpolator: Interpolator, job: Job) -> bool:
         return False
     made = job.video.exists() and (job.frames_folder is None or job.frames_folder.exists())
     return made and record.get("fingerprint") == fingerprint(interpolator, job.settings, job.inputs)
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise MediaError(
-            f"{folder}: cannot be made a folder ({error.strerror}); choose another with --video-save-folder"
-        ) from error

@@ -61,13 +61,6 @@ def run_record(interpolator: Interpolator, settings: InterpolationSettings, **fa
     }
 
 
-def write_json(path: Path, values: dict[str, Any]) -> None:
-    """Write `values` to `path`, whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n")
-    partial.replace(path)
-
-
 def _named(settings: InterpolationSettings) -> Any:
     noise = settings.sampling.condition_noise
     return (

@@ -3,7 +3,7 @@ import json
 import ml_dtypes
 import numpy as np
 
-from convert.manifest import SourceRecord, main_dtype, parameter_count, write_description
+from convert.manifest import SourceRecord, main_dtype, write_description
 from convert.matching import plan
 from convert.ops import transpose
 from convert.rules import Rule
@@ -40,7 +40,6 @@ def test_what_is_written_is_what_is_opened(tmp_path):
         "stack": {"shape": [3, 4, 5], "dtype": "bfloat16", "source": "l.{i}.w", "op": "transpose"},
         "one": {"shape": [9], "dtype": "float32", "source": "w", "op": "keep"},
     }
-    assert parameter_count(found.manifest["params"]) == 69
     assert json.loads((tmp_path / "config.json").read_text()).keys() == {
         "component",
         "format_version",

@@ -1,0 +1,14 @@
+"""Small files that readers see whole or not at all."""
+
+import uuid
+from pathlib import Path
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write under a temporary name beside `path`, then rename."""
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.part")
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
