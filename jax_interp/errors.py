@@ -25,6 +25,12 @@ class MediaError(JaxInterpError):
     exit_code = 4
 
 
+class OutOfMemory(JaxInterpError):
+    """A GPU's or the host's memory does not hold what a run needs."""
+
+    exit_code = 6
+
+
 class DownloadError(JaxInterpError):
     """A file cannot be fetched from the hub."""
 

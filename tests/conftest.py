@@ -7,6 +7,8 @@ os.environ["JAX_PLATFORMS"] = os.environ.get("JAX_INTERP_TEST_PLATFORM", "cpu")
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+# `generate` keeps what it compiles; a test should not depend on what an earlier one has kept.
+os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")
 
 import jax
 import numpy as np

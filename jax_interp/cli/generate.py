@@ -7,8 +7,8 @@ import typer
 
 from jax_interp.errors import JaxInterpError, UsageError
 
-_INPUT, _TEXT, _SAMPLING, _OUTPUT, _NETWORKS, _UPSTREAM = (
-    "Input", "Text", "Sampling", "Output", "Networks", "For upstream's command lines",
+_INPUT, _TEXT, _SAMPLING, _OUTPUT, _NETWORKS, _MEMORY, _UPSTREAM = (
+    "Input", "Text", "Sampling", "Output", "Networks", "Memory", "For upstream's command lines",
 )  # fmt: skip
 
 Precision = Literal["bfloat16", "float32"]
@@ -77,9 +77,6 @@ def generate(
     num_video_frames: Annotated[
         int, typer.Option(help="Frames of one pair, both ends included: 8n + 2.", rich_help_panel=_SAMPLING)
     ] = 10,
-    pairs_per_batch: Annotated[
-        int, typer.Option(help="Pairs that share one pass over the network.", rich_help_panel=_SAMPLING)
-    ] = 1,
     dtype: Annotated[
         Precision, typer.Option(help="What transformer and tokenizer compute in.", rich_help_panel=_SAMPLING)
     ] = "bfloat16",
@@ -115,14 +112,40 @@ def generate(
     text_encoder_dir: Annotated[
         str | None, typer.Option(help="Which text encoder, if several are converted.", rich_help_panel=_NETWORKS)
     ] = None,
+    memory_budget: Annotated[
+        str,
+        typer.Option(
+            help="GPU memory to use, as 8GB or 6GiB; auto: what is free. Chooses where every network lives, unless an"
+            " option below says so. `jax-interp memory` shows the plans.",
+            rich_help_panel=_MEMORY,
+        ),
+    ] = "auto",
+    placement: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="NETWORK=resident, =offloaded (in host memory outside of its stage) or =streamed (block by block"
+            " through the GPU), for diffusion_transformer, tokenizer or text_encoder.",
+            rich_help_panel=_MEMORY,
+        ),
+    ] = None,
+    resident_blocks: Annotated[
+        str,
+        typer.Option(
+            help="Stream the transformer and keep this many of its blocks on the GPU; auto: as --memory-budget says.",
+            rich_help_panel=_MEMORY,
+        ),
+    ] = "auto",
+    pairs_per_batch: Annotated[
+        str, typer.Option(help="Pairs that share a pass over the weights; auto: from memory.", rich_help_panel=_MEMORY)
+    ] = "auto",
     offload_diffusion_transformer: Annotated[
-        bool, typer.Option("--offload-diffusion-transformer", help="Free it after sampling.", rich_help_panel=_NETWORKS)
+        bool, typer.Option("--offload-diffusion-transformer", help="Offload it.", rich_help_panel=_MEMORY)
     ] = False,
     offload_tokenizer: Annotated[
-        bool, typer.Option("--offload-tokenizer", help="Free it while sampling.", rich_help_panel=_NETWORKS)
+        bool, typer.Option("--offload-tokenizer", help="Offload it.", rich_help_panel=_MEMORY)
     ] = False,
     offload_text_encoder_model: Annotated[
-        bool, typer.Option("--offload-text-encoder-model", help="Free it after the prompts.", rich_help_panel=_NETWORKS)
+        bool, typer.Option("--offload-text-encoder-model", help="Free it after the prompts.", rich_help_panel=_MEMORY)
     ] = False,
     offload_prompt_upsampler: Annotated[
         bool, typer.Option("--offload-prompt-upsampler", help="No effect yet.", rich_help_panel=_UPSTREAM)
@@ -147,8 +170,22 @@ def generate(
 ) -> None:
     """Interpolate between the frames of a clip, or between pictures."""
     from jax_interp.cli.console import show_log
+    from jax_interp.cli.memory_flags import MemoryFlags
 
     show_log()
+    flags = MemoryFlags.parse(
+        memory_budget,
+        placement or [],
+        resident_blocks,
+        pairs_per_batch,
+        offloaded={
+            "prompt_upsampler": offload_prompt_upsampler,
+            "guardrail_models": offload_guardrail_models,
+            "text_encoder": offload_text_encoder_model,
+            "tokenizer": offload_tokenizer,
+            "diffusion_transformer": offload_diffusion_transformer,
+        },
+    )
     if (input is None) == (batch_input_path is None):
         raise UsageError("give either --input (a video, a folder, or pictures) or --batch-input-path (JSON lines)")
     for flag, value in (("--num-input-frames", num_input_frames), ("--num-gpus", num_gpus)):
@@ -162,17 +199,11 @@ def generate(
     from jax_interp.pipeline.settings import InterpolationSettings
 
     noise: ConditionNoise = condition_noise
-    offload = {
-        "diffusion_transformer": offload_diffusion_transformer,
-        "tokenizer": offload_tokenizer,
-        "text_encoder": offload_text_encoder_model,
-    }
     template = Job(
         inputs=tuple(input or ()),
         video=video_save_folder / f"{plain_name(video_save_name, '--video-save-name')}.mp4",
         frames_folder=save_frames,
         overwrite=overwrite,
-        offload=frozenset(name for name, wanted in offload.items() if wanted),
         settings=InterpolationSettings(
             prompt=prompt,
             negative_prompt=negative_prompt,
@@ -183,13 +214,17 @@ def generate(
             height=height,
             width=width,
             num_video_frames=num_video_frames,
-            pairs_per_batch=pairs_per_batch,
+            pairs_per_batch=flags.pairs_per_batch or 1,
         ),
     )
     jobs = [template] if batch_input_path is None else read_batch(batch_input_path, template)
     _say_what_is_absent(prompt, disable_prompt_upsampler, disable_guardrail)
+    flags.limit_process()
 
     from jax_interp.pipeline.interpolator import Interpolator
+    from jax_interp.runtime.compile_cache import enable_compile_cache
+
+    enable_compile_cache()
 
     interpolator = Interpolator.from_pretrained(
         checkpoint_dir,
@@ -202,7 +237,15 @@ def generate(
         text_embeddings=text_embeddings,
         embedding_cache=embedding_cache,
     )
-    _run(interpolator, jobs, benchmark)
+    pairs = flags.place(interpolator, template.settings)
+    _run(interpolator, [_sharing(job, pairs) for job in jobs], benchmark)
+
+
+def _sharing(job, pairs: int):
+    """`job` with `pairs` in a pass."""
+    from dataclasses import replace
+
+    return replace(job, settings=replace(job.settings, pairs_per_batch=pairs))
 
 
 def _say_what_is_absent(prompt: str, no_upsampler: bool, no_guardrail: bool) -> None:

@@ -34,6 +34,51 @@ def call_inputs(sigma: float, coefficients: StepCoefficients, augmentations: Any
     return CallInputs(scaling(sigma32, precision), scaling(sigma32, "float32").c_in, coefficients, augmentations)
 
 
+class NetworkCall(NamedTuple):
+    """One evaluation of the network for all branches of all pairs: branch by branch, pairs within."""
+
+    scaled: Latents
+    """What the network reads, in its dtype."""
+    c_noise: Float[Array, " B"]
+    states: Latents
+    """The noisy states behind `scaled`."""
+
+
+def prepare(condition: Latents, indicator: Float[Array, "T 1 1 1"], x: Latents, inputs: CallInputs) -> NetworkCall:
+    """What the network is asked about the float32 state `x`.
+
+    `condition` are the clean latents of the frames where `indicator` is 1, in the network's dtype.
+    """
+    dtype = condition.dtype
+    known = indicator.astype(bool)
+    states = jnp.concatenate(
+        [
+            jnp.where(known, noisy_condition(condition, augmentation, jnp.asarray(inputs.state_c_in)), x).astype(dtype)
+            for augmentation in inputs.augmentations
+        ]
+    )
+    c_in, c_noise = (jnp.asarray(factor).astype(dtype) for factor in (inputs.scaling.c_in, inputs.scaling.c_noise))
+    return NetworkCall(c_in * states, jnp.broadcast_to(c_noise, states.shape[:1]), states)
+
+
+def conclude(
+    output: Latents,
+    states: Latents,
+    condition: Latents,
+    indicator: Float[Array, "T 1 1 1"],
+    guidance: Array,
+    inputs: CallInputs,
+) -> Latents:
+    """The guided prediction x0 of clean latents from the network's `output` for a `NetworkCall`, float32."""
+    dtype = condition.dtype
+    c_skip, c_out = (jnp.asarray(factor).astype(dtype) for factor in (inputs.scaling.c_skip, inputs.scaling.c_out))
+    predictions = c_skip * states + c_out * output
+    known = indicator.astype(bool)
+    branches = jnp.split(predictions, len(inputs.augmentations))
+    clean = [jnp.where(known, condition, prediction) for prediction in branches]
+    return combine(clean, guidance).astype(jnp.float32)
+
+
 def denoise(
     net: Net,
     condition: Latents,
@@ -42,22 +87,9 @@ def denoise(
     x: Latents,
     inputs: CallInputs,
 ) -> Latents:
-    """The guided prediction x0 of clean latents from the float32 state `x`, float32.
-
-    `condition` are the clean latents of the frames where `indicator` is 1, in the network's dtype. `net` gets all
-    branches of all pairs as one batch: branch by branch, pairs within.
-    """
-    dtype = condition.dtype
-    c_skip, c_out, c_in, c_noise = (jnp.asarray(factor).astype(dtype) for factor in inputs.scaling)
-    known = indicator.astype(bool)
-    states = [
-        jnp.where(known, noisy_condition(condition, augmentation, jnp.asarray(inputs.state_c_in)), x).astype(dtype)
-        for augmentation in inputs.augmentations
-    ]
-    stacked = jnp.concatenate(states)
-    predictions = c_skip * stacked + c_out * net(c_in * stacked, jnp.broadcast_to(c_noise, stacked.shape[:1]))
-    clean = [jnp.where(known, condition, prediction) for prediction in jnp.split(predictions, len(states))]
-    return combine(clean, guidance).astype(jnp.float32)
+    """The guided prediction x0 of clean latents from the float32 state `x`: `prepare`, the network, `conclude`."""
+    call = prepare(condition, indicator, x, inputs)
+    return conclude(net(call.scaled, call.c_noise), call.states, condition, indicator, guidance, inputs)
 
 
 Step: TypeAlias = Callable[[Latents, Latents, CallInputs], tuple[Latents, Latents]]

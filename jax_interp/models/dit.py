@@ -3,7 +3,6 @@
 Computes in the dtype of its parameters; norms, softmax, rotary and GELU are float32 inside and round once.
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -13,16 +12,14 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from jax_interp.config import DiTConfig
+from jax_interp.nn.activations import gelu
 from jax_interp.nn.attention import attention
 from jax_interp.nn.embeddings import AxisPositions, sinusoid
 from jax_interp.nn.norms import RMSNorm, layer_norm
-from jax_interp.nn.rotary import apply_rotary
+from jax_interp.nn.rotary import apply_rotary, rotation
 from jax_interp.types import Latents, Text, Tokens
 
-
-def identity(x: Any) -> Any:
-    """The default of `fetch` and `constrain`: everything already is where it should be."""
-    return x
+ALL = slice(None)
 
 
 class BlockInputs(NamedTuple):
@@ -32,7 +29,8 @@ class BlockInputs(NamedTuple):
     """Noise-level embedding, already through its activation."""
     adaln_lora: Float[Array, "B three_D"]
     positions: Float[Array, "L D"]
-    angles: Float[Array, "L half_K"]
+    turn: Float[Array, "2 L half_K"]
+    """`nn.rotary.rotation` of the tokens' angles."""
     text: Text
 
 
@@ -58,7 +56,10 @@ class Modulation(nnx.Module):
 
 
 class Attention(nnx.Module):
-    """Multi-head attention with RMS-normalised queries and keys; keys and values come from `context`."""
+    """Multi-head attention with RMS-normalised queries and keys; keys and values come from `context`.
+
+    With `turn` both are turned by their positions, those of `x` being the `rows` of the context's.
+    """
 
     def __init__(self, config: DiTConfig, context_width: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         linear = partial(Linear, dtype=dtype, rngs=rngs)
@@ -71,14 +72,16 @@ class Attention(nnx.Module):
         self.query_norm = RMSNorm(config.head_width, dtype=dtype, rngs=rngs)
         self.key_norm = RMSNorm(config.head_width, dtype=dtype, rngs=rngs)
 
-    def __call__(self, x: Tokens, context: Text, angles: Float[Array, "L half_K"] | None = None) -> Tokens:
+    def __call__(
+        self, x: Tokens, context: Text, turn: Float[Array, "2 L half_K"] | None = None, rows: slice = ALL
+    ) -> Tokens:
         q, k, v = (
             projected.reshape(*projected.shape[:-1], -1, self.head_width)
             for projected in (self.query(x), self.key(context), self.value(context))
         )
         q, k = self.query_norm(q), self.key_norm(k)
-        if angles is not None:
-            q, k = apply_rotary(q, angles), apply_rotary(k, angles)
+        if turn is not None:
+            q, k = apply_rotary(q, turn[:, rows]), apply_rotary(k, turn)
         return self.out(attention(q, k, v).reshape(*x.shape[:-1], -1))
 
 
@@ -90,8 +93,7 @@ class MLP(nnx.Module):
         self.down = Linear(config.mlp_width, config.width, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: Tokens) -> Tokens:
-        hidden = self.up(x)
-        return self.down(jax.nn.gelu(hidden.astype(jnp.float32), approximate=False).astype(hidden.dtype))
+        return self.down(gelu(self.up(x)))
 
 
 class Block(nnx.Module):
@@ -105,11 +107,12 @@ class Block(nnx.Module):
         self.mlp = MLP(config, dtype=dtype, rngs=rngs)
         self.mlp_modulation = Modulation(config, 3, dtype=dtype, rngs=rngs)
 
-    def __call__(self, x: Tokens, inputs: BlockInputs) -> Tokens:
+    def __call__(self, x: Tokens, inputs: BlockInputs, rows: slice = ALL) -> Tokens:
+        """The residual stream after the block; with `rows` only of those tokens, which still attend to all."""
         x = x + inputs.positions
         shift, scale, gate = self.self_modulation(inputs)
         h = _modulate(x, shift, scale)
-        x = x + gate * self.self_attention(h, h, inputs.angles)
+        x = x[:, rows] + gate * self.self_attention(h[:, rows], h, inputs.turn, rows)
         shift, scale, gate = self.cross_modulation(inputs)
         x = x + gate * self.cross_attention(_modulate(x, shift, scale), inputs.text)
         shift, scale, gate = self.mlp_modulation(inputs)
@@ -119,8 +122,8 @@ class Block(nnx.Module):
 class DiT(nnx.Module):
     """Predicts the preconditioned network output for noisy latents.
 
-    A forward is `embed`, every block of the stack in turn, `project`; a runtime that streams the blocks through a
-    device calls these itself.
+    A forward is `embed`, every block of the stack in turn, `project`; a runtime that places the blocks one by one calls
+    these itself.
     """
 
     def __init__(self, config: DiTConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
@@ -145,24 +148,20 @@ class DiT(nnx.Module):
         mask: Float[Array, "B T H W 1"],
         padding_mask: Float[Array, "B T H W 1"],
         angles: Float[Array, "L half_K"],
-        *,
-        fetch: Callable[[Any], Any] = identity,
-        constrain: Callable[[Tokens], Tokens] = identity,
     ) -> Latents:
         """The network F of Karras et al. (2022) for scaled latents `x` (`c_in` times the noisy state).
 
         `c_noise` is ln(sigma)/4. `mask` is 1 on conditioned latent frames, `padding_mask` 1 on padded cells.
-        `angles` come from `nn.rotary.rotary_angles` for the patch grid. `fetch` receives the parameters of one block
-        before it runs; `constrain` receives the residual stream after each block.
+        `angles` come from `nn.rotary.rotary_angles` for the patch grid.
         """
         tokens, inputs = self.embed(x, c_noise, text, mask, padding_mask, angles)
         structure, stacked = nnx.split(self.blocks)
 
         def run_block(tokens: Tokens, block_params: Any) -> tuple[Tokens, None]:
-            block: Block = nnx.merge(structure, fetch(block_params))
-            return constrain(block(tokens, inputs)), None
+            block: Block = nnx.merge(structure, block_params)
+            return block(tokens, inputs), None
 
-        tokens, _ = jax.lax.scan(run_block, constrain(tokens), stacked)
+        tokens, _ = jax.lax.scan(run_block, tokens, stacked)
         return self.project(tokens, inputs, x.shape)
 
     def embed(
@@ -183,7 +182,7 @@ class DiT(nnx.Module):
         # parity: upstream's embedding is the sinusoid itself; the linears only make the vector added to every AdaLN.
         adaln_lora = self.time_out(_silu(self.time_in(waves)))
         embedding = _silu(self.time_norm(waves))
-        return tokens, BlockInputs(embedding, adaln_lora, self.positions(grid), angles, text.astype(dtype))
+        return tokens, BlockInputs(embedding, adaln_lora, self.positions(grid), rotation(angles), text.astype(dtype))
 
     def project(self, tokens: Tokens, inputs: BlockInputs, shape: tuple[int, ...]) -> Latents:
         """The residual stream back to latents of `shape` ([B, T, H, W, C])."""

@@ -3,7 +3,6 @@
 Computes in the dtype of its parameters; norms, scores and softmax are float32 inside and round once.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -68,8 +67,8 @@ class T5Block(nnx.Module):
 class T5Encoder(nnx.Module):
     """Token ids to one vector a token.
 
-    A forward is `embed`, every block of the stack in turn, `finish`; a runtime that streams the blocks through a
-    device calls these itself.
+    A forward is `embed`, every block of the stack in turn, `finish`; a runtime that places the blocks one by one
+    calls these itself.
     """
 
     def __init__(self, config: T5Config, *, dtype: jnp.dtype, rngs: nnx.Rngs):
@@ -83,19 +82,16 @@ class T5Encoder(nnx.Module):
         self.blocks = make_block(rngs.split(config.num_layers))
         self.final_norm = RMSNorm(config.width, dtype=dtype, rngs=rngs)
 
-    def __call__(
-        self, ids: Int[Array, "B S"], mask: Int[Array, "B S"], *, fetch: Callable[[Any], Any] = lambda params: params
-    ) -> Text:
+    def __call__(self, ids: Int[Array, "B S"], mask: Int[Array, "B S"]) -> Text:
         """Encode `ids`, of which those where `mask` is 0 are padding that no token attends to.
 
         Rows of padding come out as finite leftovers. Ids beyond the vocabulary are the caller's to refuse.
-        `fetch` receives the parameters of one block before it runs.
         """
         x, bias = self.embed(ids, mask)
         structure, stacked = nnx.split(self.blocks)
 
         def run_block(x: Text, block_params: Any) -> tuple[Text, None]:
-            block: T5Block = nnx.merge(structure, fetch(block_params))
+            block: T5Block = nnx.merge(structure, block_params)
             return block(x, bias), None
 
         x, _ = jax.lax.scan(run_block, x, stacked)

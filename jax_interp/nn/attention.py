@@ -1,4 +1,4 @@
-"""Scaled dot-product attention: cuDNN's fused kernel on NVIDIA GPUs, a memory-bounded XLA path everywhere else."""
+"""Scaled dot-product attention: our kernel on Hopper GPUs, cuDNN's on others, a memory-bounded XLA path elsewhere."""
 
 import logging
 from functools import cache
@@ -11,6 +11,9 @@ logger = logging.getLogger("jax_interp")
 
 CUDNN_MAX_HEAD_WIDTH = 256
 """Widest head of cuDNN's fused attention on Hopper."""
+
+FLASH_MIN_KEYS = 1024
+"""With fewer keys cuDNN's kernel is as fast or faster than ours."""
 
 SCORE_BYTES = 256 * 2**20
 """Upper bound of the float32 scores that the XLA path holds at once."""
@@ -29,9 +32,45 @@ def attention(
     `scale` defaults to 1/√K. With `causal`, query i sees keys 0..i. No score matrix of full size is ever held.
     """
     scale = float(q.shape[-1] ** -0.5) if scale is None else scale
+    if not causal and fits_flash(q, k) and flash_available():
+        from jax_interp.nn.flash_attention import flash_attention
+
+        return flash_attention(q, k, v, scale=scale)
     if q.dtype in (jnp.bfloat16, jnp.float16) and q.shape[-1] <= CUDNN_MAX_HEAD_WIDTH and cudnn_available():
         return jax.nn.dot_product_attention(q, k, v, scale=scale, is_causal=causal, implementation="cudnn")
     return blocked_attention(q, k, v, scale=scale, causal=causal)
+
+
+def fits_flash(q: Array, k: Array) -> bool:
+    """Whether our kernel takes these shapes and dtypes, and is the faster one."""
+    lengths = q.shape[1], k.shape[1]
+    return (
+        q.dtype == jnp.bfloat16
+        and q.shape[-1] == 128
+        and lengths[1] >= FLASH_MIN_KEYS
+        and not any(length % 8 for length in lengths)
+    )
+
+
+@cache
+def flash_available() -> bool:
+    """Whether our kernel runs here, found out by running it once on a small input."""
+    device = jax.devices()[0]
+    if device.platform != "gpu" or getattr(device, "compute_capability", None) != "9.0":
+        return False
+    try:
+        from jax_interp.nn.flash_attention import flash_attention
+
+        with jax.ensure_compile_time_eval():
+            x = jnp.ones((1, 200, 1, 128), jnp.bfloat16)
+            out = jax.jit(flash_attention, static_argnames="scale")(x, x, x, scale=1.0)
+            right = bool(jnp.allclose(out.astype(jnp.float32), 1.0, atol=1e-2))
+    except Exception as error:  # Pallas' GPU interface is young: whatever a version of it raises, cuDNN still serves
+        logger.warning("the attention kernel for Hopper does not run here (%s); using cuDNN's", error)
+        return False
+    if not right:
+        logger.warning("the attention kernel for Hopper gives wrong numbers here; using cuDNN's")
+    return right
 
 
 @cache
@@ -39,9 +78,9 @@ def cudnn_available() -> bool:
     """Whether cuDNN's attention runs here, found out by running it once on a tiny input."""
     if jax.default_backend() != "gpu":
         return False
-    x = jnp.ones((1, 64, 1, 64), jnp.bfloat16)
     try:
         with jax.ensure_compile_time_eval():
+            x = jnp.ones((1, 64, 1, 64), jnp.bfloat16)
             jax.block_until_ready(jax.nn.dot_product_attention(x, x, x, implementation="cudnn"))
     except Exception as error:  # whatever the driver or library raises, the XLA path still serves
         logger.warning("cuDNN attention does not run here (%s); using the slower XLA path", error)

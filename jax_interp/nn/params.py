@@ -37,6 +37,31 @@ class Network(Generic[ModuleT]):
         return nnx.merge(self._graphdef, params)
 
 
+class StackedNetwork(Network[ModuleT]):
+    """A network with a stack of equal blocks under `blocks`, whose blocks and rest (`outer`) can live apart.
+
+    A forward is then the caller's loop: the module's own start and end from `bind_outer`, and `bind_block` in between.
+    """
+
+    def __init__(self, build: Callable[[nnx.Rngs], ModuleT]):
+        super().__init__(build)
+        stacked = self.abstract["blocks"]
+        self.outer_abstract: Params = {name: leaf for name, leaf in self.abstract.items() if name != "blocks"}
+        self.block_abstract: Params = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), stacked)
+        self.num_blocks: int = jax.tree.leaves(stacked)[0].shape[0]
+        self._block_graphdef, _ = nnx.split(self.bind(self.abstract).blocks)  # type: ignore[attr-defined]
+
+    def bind_outer(self, params: Params) -> ModuleT:
+        """The module with `params` in it and nothing in its blocks, which must not be used."""
+        check_complete(params, self.outer_abstract)
+        return nnx.merge(self._graphdef, {**params, "blocks": self.abstract["blocks"]})
+
+    def bind_block(self, params: Params) -> Any:
+        """One block with `params` in it."""
+        check_complete(params, self.block_abstract)
+        return nnx.merge(self._block_graphdef, params)
+
+
 def flatten(tree: Params, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Walk a nested dict in order as ("path/of/leaf", leaf)."""
     for name, value in tree.items():

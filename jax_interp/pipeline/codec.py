@@ -9,12 +9,12 @@ from jaxtyping import Array, Float, UInt8
 from jax_interp.diffusion.sample import from_model_scale, to_model_scale
 from jax_interp.media.resize import normalize_and_resize, to_uint8
 from jax_interp.models.tokenizer import Tokenizer
-from jax_interp.pipeline.stage import NetworkStage
+from jax_interp.pipeline.stage import WholeStage
 from jax_interp.runtime.checkpoint import ConvertedComponent
 from jax_interp.types import Latents, Params, Precision
 
 
-class Codec(NetworkStage[Tokenizer]):
+class Codec(WholeStage[Tokenizer]):
     """The video tokenizer between uint8 frames and the latents that diffusion works on."""
 
     def __init__(self, found: ConvertedComponent, precision: Precision):

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,14 +12,15 @@ from jaxtyping import Array, Float
 
 from jax_interp.diffusion.condition import ConditionNoise, augmenter, frame_indicator, initial_noise
 from jax_interp.diffusion.guidance import Branch, branches
-from jax_interp.diffusion.sample import CallInputs, call_coefficients, call_inputs, denoise, sample, step
+from jax_interp.diffusion.sample import CallInputs, call_coefficients, call_inputs, conclude, prepare, sample
 from jax_interp.diffusion.schedule import sigmas
+from jax_interp.diffusion.solver import advance
 from jax_interp.errors import JaxInterpError, UsageError
-from jax_interp.models.dit import DiT, patch_grid
+from jax_interp.models.dit import BlockInputs, DiT, patch_grid
 from jax_interp.nn.rotary import rotary_angles
-from jax_interp.pipeline.stage import NetworkStage
+from jax_interp.pipeline.stage import StackedStage
 from jax_interp.runtime.checkpoint import ConvertedComponent
-from jax_interp.types import Latents, Params, Precision, Text
+from jax_interp.types import Latents, Params, Precision, Text, Tokens
 
 Progress = Callable[[int, int], None]
 """Called with (calls done, calls in all) as a sampling run goes on."""
@@ -35,14 +37,27 @@ class SampleSettings:
     condition_noise: ConditionNoise = "fixed"
 
 
-class Denoiser(NetworkStage[DiT]):
+class Run(NamedTuple):
+    """What all calls of one sampling run read."""
+
+    condition: Latents
+    text: Text
+    guidance: Float[Array, ""]
+    angles: Float[Array, "L half_K"]
+
+
+class Denoiser(StackedStage[DiT]):
     """The diffusion transformer with its sampler."""
 
     def __init__(self, found: ConvertedComponent, precision: Precision, rotary_precision: Precision | None = None):
         super().__init__(found, DiT, precision)
         self.rotary_precision: Precision = rotary_precision or precision
-        self._net = self.jit(self._forward)
-        self._step = self.jit(self._sampler_step)
+        self._embed = self.jit(self._embed_latents)
+        self._block = self.jit(self._run_block, donate_argnames="tokens")
+        self._last_block = self.jit(self._run_last_block, static_argnames="num_frames")
+        self._project = self.jit(self._project_tokens, static_argnames="shape")
+        self._start = self.jit(self._start_call)
+        self._finish = self.jit(self._finish_call)
 
     def net(
         self,
@@ -54,9 +69,11 @@ class Denoiser(NetworkStage[DiT]):
         fps: float,
     ) -> Latents:
         """One evaluation of the bare network, in its dtype."""
-        angles = self._angles(x.shape, fps)
         with self.numerics():
-            return self._net(self.params, x, c_noise, text, mask, padding_mask, angles)
+            angles = self._angles(x.shape, fps)
+            tokens, shared = self._embed(self.outer, x, c_noise, text, mask, padding_mask, angles)
+            tokens = self.blocks.run(lambda _, params, tokens: self._block(params, tokens, shared), tokens)
+            return self._project(self.outer, tokens, shared, shape=x.shape)
 
     def sample(
         self,
@@ -94,17 +111,15 @@ class Denoiser(NetworkStage[DiT]):
             for call, (sigma, coefficients) in enumerate(zip(levels, call_coefficients(levels), strict=True))
         )
         rows = {Branch.CONDITIONAL: text, Branch.UNCONDITIONAL: negative_text}
-        run_step = partial(
-            self._step,
-            self.params,
+        run = Run(
             _as_batch(condition).astype(self.dtype),
             jnp.concatenate([self._text_rows(rows[branch], num_pairs) for branch in needed]),
             jnp.asarray(settings.guidance, jnp.float32),
-            self._angles(condition.shape, settings.fps),
+            jnp.asarray(self._angles(condition.shape, settings.fps)),
         )
         with self.numerics():
             start = jnp.broadcast_to(noise, condition.shape)
-            latents = sample(_reporting(run_step, len(levels), progress), start, levels, calls)
+            latents = sample(_reporting(partial(self._step, run), len(levels), progress), start, levels, calls)
         if not bool(jnp.isfinite(latents).all()):
             raise JaxInterpError(
                 f"{self.found.path}: sampling gave values that are not numbers; check the checkpoint with"
@@ -112,28 +127,66 @@ class Denoiser(NetworkStage[DiT]):
             )
         return latents
 
-    def _forward(self, params: Params, *args: Array) -> Latents:
-        return self.network.bind(params)(*args)
+    def _step(self, run: Run, x: Latents, previous_x0: Latents, inputs: CallInputs) -> tuple[Latents, Latents]:
+        tokens, shared, states = self._start(self.outer, run, x, inputs)
+        last, num_frames = self.network.num_blocks - 1, x.shape[1]
 
-    def _sampler_step(
+        def apply(index: int, params: Params, tokens: Tokens) -> tuple[Tokens, Array]:
+            if index == last:
+                return self._last_block(params, tokens, shared, num_frames=num_frames)
+            return self._block(params, tokens, shared)
+
+        tokens = self.blocks.run(apply, tokens)
+        return self._finish(self.outer, run, tokens, shared, states, x, previous_x0, inputs)
+
+    # Traced by `jit`, each with the parameters it needs.
+
+    def _embed_latents(self, outer: Params, *arguments: Array) -> tuple[Tokens, BlockInputs]:
+        return self.network.bind_outer(outer).embed(*arguments)
+
+    def _run_block(self, params: Params, tokens: Tokens, shared: BlockInputs) -> tuple[Tokens, Array]:
+        tokens = self.network.bind_block(params)(tokens, shared)
+        return tokens, tokens[0, 0, 0]
+
+    def _run_last_block(
+        self, params: Params, tokens: Tokens, shared: BlockInputs, num_frames: int
+    ) -> tuple[Tokens, Array]:
+        """The last block for the frames between the known ones: what the network says of those is not used."""
+        frame = tokens.shape[1] // num_frames
+        tokens = self.network.bind_block(params)(tokens, shared, slice(frame, (num_frames - 1) * frame))
+        return tokens, tokens[0, 0, 0]
+
+    def _project_tokens(self, outer: Params, tokens: Tokens, shared: BlockInputs, shape: tuple[int, ...]) -> Latents:
+        return self.network.bind_outer(outer).project(tokens, shared, shape)
+
+    def _start_call(
+        self, outer: Params, run: Run, x: Latents, inputs: CallInputs
+    ) -> tuple[Tokens, BlockInputs, Latents]:
+        indicator = jnp.asarray(frame_indicator(x.shape[1]))
+        call = prepare(run.condition, indicator, x, inputs)
+        mask = jnp.broadcast_to(indicator, (run.text.shape[0], *x.shape[1:4], 1))
+        tokens, shared = self._embed_latents(
+            outer, call.scaled, call.c_noise, run.text, mask, jnp.zeros_like(mask), run.angles
+        )
+        return tokens, shared, call.states
+
+    def _finish_call(
         self,
-        params: Params,
-        condition: Latents,
-        text: Text,
-        guidance: Array,
-        angles: Array,
+        outer: Params,
+        run: Run,
+        tokens: Tokens,
+        shared: BlockInputs,
+        states: Latents,
         x: Latents,
         previous_x0: Latents,
         inputs: CallInputs,
     ) -> tuple[Latents, Latents]:
-        net = self.network.bind(params)
+        rows, num_frames, *cells = states.shape
+        between = self._project_tokens(outer, tokens, shared, (rows, num_frames - 2, *cells))
+        output = jnp.pad(between, ((0, 0), (1, 1), (0, 0), (0, 0), (0, 0)))
         indicator = jnp.asarray(frame_indicator(x.shape[1]))
-        mask = jnp.broadcast_to(indicator, (text.shape[0], *x.shape[1:4], 1))
-
-        def evaluate(scaled: Latents, c_noise: Array) -> Latents:
-            return net(scaled, c_noise, text, mask, jnp.zeros_like(mask), angles)
-
-        return step(partial(denoise, evaluate, condition, indicator, guidance), x, previous_x0, inputs)
+        x0 = conclude(output, states, run.condition, indicator, run.guidance, inputs)
+        return advance(x, x0, previous_x0, inputs.coefficients), x0
 
     def _text_rows(self, text: Text | None, num_pairs: int) -> Text:
         width = self.config.text_width

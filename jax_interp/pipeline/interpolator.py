@@ -2,12 +2,12 @@
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -16,16 +16,21 @@ from jaxtyping import Array, Float, UInt8
 
 from jax_interp.diffusion.condition import ConditionNoise
 from jax_interp.diffusion.guidance import Branch, branches
-from jax_interp.errors import CheckpointError, UsageError
+from jax_interp.errors import CheckpointError, OutOfMemory, UsageError
 from jax_interp.media.pairs import iterate_pairs, join_pairs, num_pairs
 from jax_interp.pipeline.codec import Codec
 from jax_interp.pipeline.denoiser import Denoiser, SampleSettings
 from jax_interp.pipeline.embeddings import EmbeddingCache, load_embeddings
 from jax_interp.pipeline.geometry import latent_shape
+from jax_interp.pipeline.plan import Planner, Workload, describe, gib, gib_or_more
 from jax_interp.pipeline.prompts import DEFAULT_NEGATIVE_PROMPT
 from jax_interp.pipeline.settings import InterpolationSettings
+from jax_interp.pipeline.stage import NetworkStage
 from jax_interp.pipeline.text import TextEncoder
 from jax_interp.runtime.checkpoint import find_component, has_component
+from jax_interp.runtime.hardware import host_memory
+from jax_interp.runtime.host import out_of_memory
+from jax_interp.runtime.placement import NETWORKS, Placement
 from jax_interp.types import Latents, Precision
 
 logger = logging.getLogger("jax_interp")
@@ -172,20 +177,13 @@ class Interpolator:
         pairs: Iterable[tuple[int, np.ndarray, np.ndarray]],
         settings: InterpolationSettings,
         progress: PairProgress | None = None,
-        offload: Collection[str] = (),
     ) -> Iterator[InterpolatedPair]:
-        """Interpolate pair after pair of `(number, first frame, last frame)`, holding one batch at a time.
-
-        Networks named in `offload` ("diffusion_transformer", "tokenizer", "text_encoder") are freed whenever their
-        stage is over and loaded again for the next batch.
-        """
+        """Interpolate pair after pair of `(number, first frame, last frame)`, holding one batch at a time."""
         self.check_size(settings.height, settings.width, settings.num_video_frames)
         text, negative = self._encode_prompts(settings)
-        if "text_encoder" in offload and self.text_encoder is not None:
-            self.text_encoder.free()
         for batch in _batches(pairs, settings.pairs_per_batch):
             numbers = [number for number, _, _ in batch]
-            with self._timed("encode"):
+            with self._timed("encode", settings):
                 condition = jnp.stack(
                     [
                         self.codec.encode_pair(first, last, settings.height, settings.width, settings.num_video_frames)
@@ -193,8 +191,8 @@ class Interpolator:
                     ]
                 )
                 jax.block_until_ready(condition)
-            self._offload(self.codec, "tokenizer", offload)
-            with self._timed("denoise"):
+            self.codec.rest()
+            with self._timed("denoise", settings):
                 latents = self.denoiser.sample(
                     condition,
                     text,
@@ -203,12 +201,12 @@ class Interpolator:
                     first_pair=numbers[0],
                     progress=None if progress is None else lambda done, total, n=numbers[0]: progress(n, done, total),
                 )
-            self._offload(self.denoiser, "diffusion_transformer", offload)
+            self.denoiser.rest()
             for number, pair_latents in zip(numbers, latents, strict=True):
-                with self._timed("decode"):
+                with self._timed("decode", settings):
                     frames = np.asarray(self.codec.decode(pair_latents))
                 yield InterpolatedPair(number, frames, np.asarray(pair_latents))
-            self._offload(self.codec, "tokenizer", offload)
+            self.codec.rest()
 
     def encode_text(self, texts: str | Sequence[str]) -> Float[np.ndarray, "n S D"]:
         """T5 embeddings of `texts`, float32, padded with zeros to 512 tokens."""
@@ -290,11 +288,46 @@ class Interpolator:
             self.denoiser.config, self.codec.config, height=height, width=width, num_video_frames=num_video_frames
         )
 
+    def planner(self, settings: InterpolationSettings) -> Planner:
+        """Predicts what runs with `settings` take, and finds placements that fit into a budget."""
+        configs = {name: stage.config for name, stage in self._stages.items()}
+        precisions = {name: stage.precision for name, stage in self._stages.items()}
+        return Planner(configs, precisions, Workload.of(settings))
+
+    def place(self, placements: Mapping[str, Placement]) -> None:
+        """Use `placements` from now on; networks that are not named keep theirs.
+
+        Names are those of `runtime.placement.NETWORKS`. A network whose placement changes is loaded again.
+
+        Raises:
+            UsageError: a name is unknown.
+            OutOfMemory: the host has too little memory for the parameters that would wait there.
+        """
+        unknown = placements.keys() - set(NETWORKS)
+        if unknown:
+            raise UsageError(f"no network is called {', '.join(sorted(unknown))}; there are {', '.join(NETWORKS)}")
+        full = {name: placements.get(name, stage.placement) for name, stage in self._stages.items()}
+        needed = self.planner(InterpolationSettings()).plan(full).host
+        free, _ = host_memory()
+        if needed > free:
+            raise OutOfMemory(
+                f"{gib(needed)} of parameters would wait in host memory, of which {gib(free)} are free: offload or"
+                " stream fewer networks (a larger --memory-budget), or free host memory"
+            )
+        for name, stage in self._stages.items():
+            stage.place(full[name])
+
+    @property
+    def _stages(self) -> dict[str, NetworkStage]:
+        """The networks that are there, by the names that placements use, in the order of their use."""
+        network = self.text_encoder.network if self.text_encoder is not None else None
+        stages = {"text_encoder": network, "tokenizer": self.codec, "diffusion_transformer": self.denoiser}
+        return {name: stage for name, stage in stages.items() if stage is not None}
+
     def free(self) -> None:
         """Give back the memory of all networks; the next use loads them again."""
-        for stage in (self.denoiser, self.codec, self.text_encoder):
-            if stage is not None:
-                stage.free()
+        for stage in self._stages.values():
+            stage.free()
 
     def _encode_prompts(self, settings: InterpolationSettings) -> tuple[Array | None, Array | None]:
         """Embeddings of (prompt, negative prompt), each only if the guidance reads it."""
@@ -311,22 +344,42 @@ class Interpolator:
         # parity: without a negative prompt upstream's unconditional branch reads zeros, not an encoded empty text.
         if Branch.UNCONDITIONAL in needed and negative:
             texts[Branch.UNCONDITIONAL] = negative
-        with self._timed("text"):
+        with self._timed("text", settings):
             rows = dict(zip(texts, self.encode_text(list(texts.values())), strict=True)) if texts else {}
+        if self.text_encoder is not None:
+            self.text_encoder.rest()
         as_batch = {branch: jnp.asarray(row)[None] for branch, row in rows.items()}
         return as_batch.get(Branch.CONDITIONAL), as_batch.get(Branch.UNCONDITIONAL)
 
-    def _offload(self, stage: Any, name: str, offload: Collection[str]) -> None:
-        if name in offload:
-            stage.free()
-
     @contextmanager
-    def _timed(self, stage: str) -> Iterator[None]:
+    def _timed(self, stage: str, settings: InterpolationSettings) -> Iterator[None]:
+        """Count the seconds of `stage`, and say what would fit if memory runs out in it."""
         started = time.perf_counter()
         try:
             yield
+        except (MemoryError, jax.errors.JaxRuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            self.free()
+            raise OutOfMemory(self._advice(stage, settings)) from error
         finally:
             self.timings[stage] = self.timings.get(stage, 0.0) + time.perf_counter() - started
+
+    def _advice(self, stage: str, settings: InterpolationSettings) -> str:
+        planner = self.planner(settings)
+        current = planner.plan({name: stage.placement for name, stage in self._stages.items()})
+        said = (
+            f"out of memory in the stage {stage!r} at {settings.height}×{settings.width}, with {describe(current)}; the"
+            f" plan counted on {gib(current.process_peak)} of GPU memory and {gib(current.host)} of host memory."
+        )
+        smallest = planner.smallest()
+        if smallest.process_peak >= current.process_peak:
+            return f"{said} No plan takes less: give it a larger GPU, or a smaller --height and --width"
+        return (
+            f"{said} The smallest plan takes {gib(smallest.process_peak)} and {gib(smallest.host)}"
+            f" ({describe(smallest)}): run again with --memory-budget and what the GPU has free, at least"
+            f" {gib_or_more(smallest.process_peak)}"
+        )
 
 
 def _check_frames(frames: np.ndarray) -> np.ndarray:

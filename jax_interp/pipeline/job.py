@@ -39,7 +39,6 @@ class Job:
     """Where the video's frames also go, as PNG."""
     overwrite: bool = False
     """Whether `frames_folder` may replace an existing folder."""
-    offload: frozenset[str] = frozenset()
 
     @property
     def record(self) -> Path:
@@ -71,9 +70,11 @@ def run_job(interpolator: Interpolator, job: Job, progress: JobProgress | None =
         logger.info("%s is there already and will be replaced", job.video)
     identity = fingerprint(interpolator, settings, job.inputs)
     store = PairStore(job.video, identity)
-    with TeeWriter(*_writers(job)) as writer:
+    with TeeWriter(*_writers(job, store)) as writer:
         for frames in join_pairs(_finished_pairs(interpolator, job, iter(source), count, store, progress)):
             writer.write(frames)
+        if job.frames_folder is not None:
+            store.claim(job.frames_folder)
     record = run_record(
         interpolator,
         settings,
@@ -91,12 +92,12 @@ def run_job(interpolator: Interpolator, job: Job, progress: JobProgress | None =
     return record
 
 
-def _writers(job: Job) -> Iterator[FrameWriter]:
+def _writers(job: Job, store: PairStore) -> Iterator[FrameWriter]:
     """The video's writer and, if the frames are wanted, theirs; nothing is opened yet."""
     settings = job.settings
     yield VideoWriter(job.video, settings.sampling.fps, settings.height, settings.width)
     if job.frames_folder is not None:
-        yield PngWriter(job.frames_folder, overwrite=job.overwrite)
+        yield PngWriter(job.frames_folder, overwrite=job.overwrite or store.claims(job.frames_folder))
 
 
 def _finished_pairs(
@@ -119,7 +120,7 @@ def _finished_pairs(
     pairs = iterate_pairs(frames, settings.frame_stride, settings.frame_index_start, count)
     missing = dropwhile(lambda pair: pair[0] < done, pairs)
     report = None if progress is None else lambda pair, call, calls: progress(pair, count, call, calls)
-    for pair in interpolator.stream(missing, settings, report, job.offload):
+    for pair in interpolator.stream(missing, settings, report):
         store.save(pair.index, pair.frames)
         yield pair.frames
 

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
+from jax_interp.pipeline.whole_file import write_whole
+
 
 class PairStore:
     """A hidden folder beside the result, named after it and the run's fingerprint; it appears with the first pair.
@@ -35,9 +37,22 @@ class PairStore:
         np.savez_compressed(partial, frames=frames)
         partial.replace(self._path(index))
 
+    def claim(self, frames_folder: Path) -> None:
+        """Note that this run's frames are complete and about to appear as `frames_folder`."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_whole(self._claim, str(frames_folder.resolve()).encode())
+
+    def claims(self, frames_folder: Path) -> bool:
+        """Whether what is found as `frames_folder` is this run's own, which ended before all its results were there."""
+        return self._claim.exists() and self._claim.read_text() == str(frames_folder.resolve())
+
     def remove(self) -> None:
         """Delete the folder: the run is finished."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    @property
+    def _claim(self) -> Path:
+        return self.folder / "frames_folder.txt"
 
     def _path(self, index: int) -> Path:
         return self.folder / f"{index:06d}.npz"

@@ -35,7 +35,10 @@ def effective_settings(interpolator: Interpolator, settings: InterpolationSettin
 def fingerprint(interpolator: Interpolator, settings: InterpolationSettings, inputs: tuple[Path, ...]) -> str:
     """Identifies a result before it is made: settings, input files and networks."""
     files = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in _input_files(inputs)]
-    identity = [__version__, effective_settings(interpolator, settings), files, _networks(interpolator)]
+    effective = effective_settings(interpolator, settings)
+    # How many pairs share a pass follows from free memory, and changes a result no more than its last bits.
+    del effective["pairs_per_batch"]
+    identity = [__version__, effective, files, _networks(interpolator)]
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 

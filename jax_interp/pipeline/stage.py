@@ -1,7 +1,8 @@
-"""A network with its parameters, loaded when first used and freed when asked."""
+"""A network with its parameters: read when first used, placed as asked, off the device when its stage is over."""
 
 import logging
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
@@ -10,8 +11,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jax_interp.nn.params import Network
-from jax_interp.runtime.checkpoint import ConvertedComponent, load_params
+from jax_interp.nn.params import Network, StackedNetwork
+from jax_interp.runtime.block_stream import BlockStream
+from jax_interp.runtime.checkpoint import ConvertedComponent, StackedParams, load_params
+from jax_interp.runtime.host import PINNED, pins, to_device, to_host
+from jax_interp.runtime.placement import RESIDENT, Placement, spread
 from jax_interp.types import Params, Precision
 
 logger = logging.getLogger("jax_interp")
@@ -19,32 +23,33 @@ logger = logging.getLogger("jax_interp")
 ModuleT = TypeVar("ModuleT", bound=nnx.Module)
 
 
-class NetworkStage(Generic[ModuleT]):
-    """One network of the pipeline: its structure, its compute dtype and, between `load` and `free`, its parameters."""
+class NetworkStage(ABC, Generic[ModuleT]):
+    """One network of the pipeline: its structure, its compute dtype, its placement and, while used, its parameters.
+
+    `rest` ends a stage: what is not resident leaves the device. `free` forgets the parameters altogether.
+    """
 
     def __init__(self, found: ConvertedComponent, build: Callable[..., ModuleT], precision: Precision):
         self.found = found
         self.config: Any = found.config
         self.precision: Precision = precision
         self.dtype = jnp.dtype(precision)
-        self.network = Network(lambda rngs: build(found.config, dtype=self.dtype, rngs=rngs))
-        self._params: Params | None = None
+        self.network = self._structure(lambda rngs: build(found.config, dtype=self.dtype, rngs=rngs))
+        self.placement: Placement = RESIDENT
 
-    @property
-    def params(self) -> Params:
-        """The parameters on the device; loads them if they are not there."""
-        if self._params is not None:
-            return self._params
-        started = time.perf_counter()
-        params = load_params(self.found, self.network.abstract, self.dtype)
-        jax.block_until_ready(params)
-        logger.info("loaded %s in %.1f s", self.found.component, time.perf_counter() - started)
-        self._params = params
-        return params
+    def place(self, placement: Placement) -> None:
+        """Use `placement` from the next stage on."""
+        if placement != self.placement:
+            self.free()
+            self.placement = placement
 
+    @abstractmethod
+    def rest(self) -> None:
+        """End the stage: parameters that do not stay on the device leave it."""
+
+    @abstractmethod
     def free(self) -> None:
-        """Give the parameters' memory back; the next use loads them again."""
-        self._params = None
+        """Give the parameters' memory back, on device and host; the next use reads them again."""
 
     @staticmethod
     def jit(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
@@ -59,3 +64,113 @@ class NetworkStage(Generic[ModuleT]):
         """Full float32 products in a float32 run: GPUs would otherwise round the operands to tf32."""
         with jax.default_matmul_precision("highest" if self.precision == "float32" else "default"):
             yield
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        logger.info("loaded %s in %.1f s", self.found.component, time.perf_counter() - started)
+
+    def _structure(self, build: Callable[[nnx.Rngs], ModuleT]) -> Network[ModuleT]:
+        return Network(build)
+
+
+class WholeStage(NetworkStage[ModuleT]):
+    """A network that is moved in one piece; streaming it means offloading it."""
+
+    def __init__(self, found: ConvertedComponent, build: Callable[..., ModuleT], precision: Precision):
+        super().__init__(found, build, precision)
+        self._on_device: Params | None = None
+        self._on_host: Params | None = None
+
+    @property
+    def params(self) -> Params:
+        """The parameters on the device; brings them there if need be."""
+        if self._on_device is None:
+            if self.placement.stays:
+                self._on_device = self._read(None)
+            else:
+                if self._on_host is None:
+                    self._on_host = self._read(PINNED)
+                self._on_device = to_device(self._on_host, jax.devices()[0])
+        return self._on_device
+
+    def rest(self) -> None:
+        if not self.placement.stays:
+            self._on_device = None
+
+    def free(self) -> None:
+        self._on_device = self._on_host = None
+
+    def _read(self, memory: str | None) -> Params:
+        device = jax.devices()[0]
+        kind = memory if memory is not None and pins(device) else device.default_memory().kind
+        sharding = jax.sharding.SingleDeviceSharding(device, memory_kind=kind)
+        target = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), self.network.abstract
+        )
+        with self._reading():
+            return jax.block_until_ready(load_params(self.found, target, self.dtype))
+
+
+class StackedStage(NetworkStage[ModuleT]):
+    """A network whose forward is a start, its stack of blocks in turn, and an end, each compiled by itself.
+
+    `keep_on_host` says whether parameters that are not resident wait in host memory for the next stage; without it
+    they are read from disk in every stage, which suits a network that a run needs once.
+    """
+
+    network: StackedNetwork[ModuleT]
+
+    def __init__(
+        self,
+        found: ConvertedComponent,
+        build: Callable[..., ModuleT],
+        precision: Precision,
+        *,
+        keep_on_host: bool = True,
+    ):
+        super().__init__(found, build, precision)
+        self._keep_on_host = keep_on_host
+        self._stored = StackedParams(found, self.network.abstract, self.dtype)
+        self._outer: Params | None = None
+        self._stream: BlockStream | None = None
+        self._on_host: list[Params] | None = None
+
+    @property
+    def outer(self) -> Params:
+        """Everything but the blocks, on the device."""
+        if self._outer is None:
+            self._outer = to_device(self._stored.outer(), jax.devices()[0])
+        return self._outer
+
+    @property
+    def blocks(self) -> BlockStream:
+        """The blocks, placed; reads them if need be."""
+        if self._stream is None:
+            source, count = self._source(), self.network.num_blocks
+            stay = spread(self.placement.blocks_on_device(count), count)
+            self._stream = BlockStream(source, count, jax.devices()[0], resident=stay, repeats=self._keep_on_host)
+        return self._stream
+
+    def rest(self) -> None:
+        if not self.placement.stays:
+            self._outer = None
+            if self._stream is not None:
+                self._stream.close()
+                self._stream = None
+
+    def free(self) -> None:
+        self._outer = self._stream = self._on_host = None
+
+    def _source(self) -> Callable[[int], Params]:
+        if self.placement.stays or not self._keep_on_host:
+            return self._stored.block
+        if self._on_host is None:
+            device = jax.devices()[0]
+            with self._reading():
+                self._on_host = [to_host(self._stored.block(i), device) for i in range(self.network.num_blocks)]
+        return self._on_host.__getitem__
+
+    def _structure(self, build: Callable[[nnx.Rngs], ModuleT]) -> Network[ModuleT]:
+        return StackedNetwork(build)

@@ -13,11 +13,11 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jax_interp.errors import CheckpointError, JaxInterpError, UsageError
-from jax_interp.models.t5 import T5Encoder
+from jax_interp.models.t5 import Bias, T5Encoder
 from jax_interp.pipeline.embeddings import PROMPT_TOKENS, Embedding, EmbeddingCache
-from jax_interp.pipeline.stage import NetworkStage
+from jax_interp.pipeline.stage import StackedStage
 from jax_interp.runtime.checkpoint import ConvertedComponent
-from jax_interp.types import Params, Precision
+from jax_interp.types import Params, Precision, Text
 
 logger = logging.getLogger("jax_interp")
 
@@ -27,7 +27,7 @@ REVISION = "1"
 PAD_ID = 0
 
 
-class PromptNetwork(NetworkStage[T5Encoder]):
+class PromptNetwork(StackedStage[T5Encoder]):
     """The T5 encoder with its tokenizer, one prompt at a time.
 
     Prompts are never batched: the same program runs for each, so a prompt's bits do not depend on its neighbours, and
@@ -35,8 +35,11 @@ class PromptNetwork(NetworkStage[T5Encoder]):
     """
 
     def __init__(self, found: ConvertedComponent, precision: Precision):
-        super().__init__(found, T5Encoder, precision)
-        self._run = self.jit(self._forward)
+        # A run encodes its prompts once, so weights that leave the device need not wait in host memory.
+        super().__init__(found, T5Encoder, precision, keep_on_host=False)
+        self._embed = self.jit(lambda outer, *tokens: self.network.bind_outer(outer).embed(*tokens))
+        self._block = self.jit(self._run_block, donate_argnames="x")
+        self._finish = self.jit(lambda outer, x: self.network.bind_outer(outer).finish(x).astype(jnp.float32))
 
     @property
     def tokenizer_path(self) -> Path:
@@ -77,7 +80,9 @@ class PromptNetwork(NetworkStage[T5Encoder]):
         padded = np.pad(ids, (0, PROMPT_TOKENS - len(ids)), constant_values=PAD_ID)
         mask = np.arange(PROMPT_TOKENS) < len(ids)
         with self.numerics():
-            rows = np.asarray(self._run(self.params, padded[None], mask[None].astype(np.int32)))[0, : len(ids)]
+            x, bias = self._embed(self.outer, padded[None], mask[None].astype(np.int32))
+            x = self.blocks.run(lambda _, params, x: self._block(params, x, bias), x)
+            rows = np.asarray(self._finish(self.outer, x))[0, : len(ids)]
         if not np.isfinite(rows).all():
             raise JaxInterpError(
                 f"{self.found.path}: the text encoder gave values that are not numbers; check the checkpoint with"
@@ -85,8 +90,9 @@ class PromptNetwork(NetworkStage[T5Encoder]):
             )
         return Embedding(rows, num_tokens)
 
-    def _forward(self, params: Params, ids: Int[Array, "B S"], mask: Int[Array, "B S"]) -> Float[Array, "B S D"]:
-        return self.network.bind(params)(ids, mask).astype(jnp.float32)
+    def _run_block(self, params: Params, x: Text, bias: Bias) -> tuple[Text, Array]:
+        x = self.network.bind_block(params)(x, bias)
+        return x, x[0, 0, 0]
 
     @cached_property
     def _tokenizer(self) -> Any:
@@ -155,6 +161,11 @@ class TextEncoder:
         for text, embedding in sorted(self._given.items()):
             digest.update(hashlib.sha256(text.encode()).digest() + hashlib.sha256(embedding.rows.tobytes()).digest())
         return digest.hexdigest()
+
+    def rest(self) -> None:
+        """End the text stage: T5's weights leave the device unless they are placed there for good."""
+        if self.network is not None:
+            self.network.rest()
 
     def free(self) -> None:
         """Give the memory of T5's weights back, if they were ever loaded."""

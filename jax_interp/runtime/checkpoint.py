@@ -6,6 +6,7 @@ A converted folder has one folder for each network, under upstream's name:
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,14 @@ import jax.numpy as jnp
 from jax_interp.config import DiTConfig, T5Config, TokenizerConfig, from_json
 from jax_interp.errors import CheckpointError
 from jax_interp.nn.params import check_complete, flatten, unflatten
-from jax_interp.runtime.param_files import ArrayStream, read_params, write_params
+from jax_interp.runtime.host import out_of_memory
+from jax_interp.runtime.param_files import ArrayStream, read_arrays, read_params, write_params
 from jax_interp.types import Params
 
 __all__ = [
     "ArrayStream",
     "ConvertedComponent",
+    "StackedParams",
     "faulty_files",
     "find_component",
     "has_component",
@@ -33,6 +36,8 @@ __all__ = [
 
 FORMAT_VERSION = 1
 CONFIG_FILE, MANIFEST_FILE, PARAMS_FOLDER = "config.json", "manifest.json", "params"
+BLOCKS = "blocks/"
+"""How the paths of stacked arrays begin."""
 
 DEFAULT_FOLDERS = {
     "diffusion_transformer": "Cosmos-Predict1-7B-WorldInterpolator",
@@ -170,6 +175,44 @@ def load_params(found: ConvertedComponent, abstract: Params, dtype: Any = None) 
     Raises:
         CheckpointError: paths or shapes differ from `abstract` (all are named), or the files are damaged.
     """
+    dtypes = _checked_dtypes(found, abstract, dtype)
+    default = jnp.zeros(()).sharding
+    target = {
+        path: jax.ShapeDtypeStruct(leaf.shape, dtypes[path], sharding=getattr(leaf, "sharding", None) or default)
+        for path, leaf in flatten(abstract)
+    }
+    with _damage_reported(found):
+        params = read_params(found.path / PARAMS_FOLDER, unflatten(target))
+    check_complete(params, abstract)
+    return params
+
+
+class StackedParams:
+    """The parameters of a network with a stack under `blocks`, read from disk block by block, as numpy arrays."""
+
+    def __init__(self, found: ConvertedComponent, abstract: Params, dtype: Any = None):
+        """Check `found` against `abstract`, as `load_params` does; nothing is read."""
+        self._found = found
+        dtypes = _checked_dtypes(found, abstract, dtype)
+        self._outer = {path: dtype for path, dtype in dtypes.items() if not path.startswith(BLOCKS)}
+        self._blocks = {path: dtype for path, dtype in dtypes.items() if path.startswith(BLOCKS)}
+
+    def outer(self) -> Params:
+        """Everything but the blocks."""
+        return unflatten(self._read(self._outer, None))
+
+    def block(self, index: int) -> Params:
+        """Block `index` of the stack."""
+        arrays = self._read(self._blocks, index)
+        return unflatten({path.removeprefix(BLOCKS): array for path, array in arrays.items()})
+
+    def _read(self, wanted: dict[str, Any], row: int | None) -> dict[str, Any]:
+        with _damage_reported(self._found):
+            return read_arrays(self._found.path / PARAMS_FOLDER, wanted, row)
+
+
+def _checked_dtypes(found: ConvertedComponent, abstract: Params, dtype: Any) -> dict[str, Any]:
+    """What every stored array becomes; raises `CheckpointError` if they do not fit `abstract`."""
     stored = {path: _stored(found, path, entry) for path, entry in found.manifest["params"].items()}
     try:
         check_complete(unflatten(stored), abstract)
@@ -178,22 +221,20 @@ def load_params(found: ConvertedComponent, abstract: Params, dtype: Any = None) 
             f"{found.path}: does not fit this version's network; convert it again: the command of the first time,"
             f" with --overwrite ({error})"
         ) from error
-    default = jnp.zeros(()).sharding
-    target = {
-        path: jax.ShapeDtypeStruct(
-            leaf.shape, _cast(stored[path].dtype, dtype), sharding=getattr(leaf, "sharding", None) or default
-        )
-        for path, leaf in flatten(abstract)
-    }
+    return {path: _cast(leaf.dtype, dtype) for path, leaf in stored.items()}
+
+
+@contextmanager
+def _damage_reported(found: ConvertedComponent) -> Iterator[None]:
     try:
-        params = read_params(found.path / PARAMS_FOLDER, unflatten(target))
+        yield
     except Exception as error:  # Orbax raises a bare Exception for an array that it cannot read
+        if out_of_memory(error):
+            raise
         raise CheckpointError(
             f"{found.path / PARAMS_FOLDER}: cannot be read; if memory and disk are in order, convert it again: the"
             f" command of the first time, with --overwrite ({error})"
         ) from error
-    check_complete(params, abstract)
-    return params
 
 
 def _stored(found: ConvertedComponent, path: str, entry: Any) -> jax.ShapeDtypeStruct:

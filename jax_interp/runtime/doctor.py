@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
+from jax_interp.runtime.compile_cache import compiled_folder, prepare_folder, user_cache_folder
 from jax_interp.runtime.hardware import cuda_of_driver, host_memory, nvidia_gpus
 
 Status = Literal["ok", "warning", "missing"]
@@ -166,18 +167,25 @@ def check_disk(name: str) -> Check:
 
 
 def check_cache_folder(name: str) -> Check:
-    root = os.environ.get("XDG_CACHE_HOME")
-    return _writable(name, (Path(root) if root else Path.home() / ".cache") / "jax-interp", "XDG_CACHE_HOME")
+    return _writable(name, user_cache_folder(), "XDG_CACHE_HOME")
 
 
 def check_compilation_cache(name: str) -> Check:
     import jax
 
-    folder = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
-    if not folder:
-        advice = "set JAX_COMPILATION_CACHE_DIR to a folder: later runs then start without compiling again"
-        return Check(name, "warning", "off", advice)
-    return _writable(name, Path(folder), "JAX_COMPILATION_CACHE_DIR")
+    if not jax.config.jax_enable_compilation_cache:  # type: ignore[attr-defined]
+        return Check(name, "ok", "switched off by JAX_ENABLE_COMPILATION_CACHE")
+    chosen = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
+    if chosen and "://" in chosen:
+        return Check(name, "ok", chosen)
+    folder = Path(chosen) if chosen else compiled_folder()
+    try:
+        prepare_folder(folder)
+    except OSError as error:
+        advice = "every start compiles anew; set JAX_COMPILATION_CACHE_DIR to a folder of your own"
+        return Check(name, "warning", f"{folder} cannot be used ({error.strerror})", advice)
+    used = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    return Check(name, "ok", f"{folder}, {used / 10**6:.1f} MB used")
 
 
 def check_hub_token(name: str) -> Check:

@@ -119,6 +119,19 @@ def open_array(path: Path, name: str) -> ts.TensorStore:
     return ts.open({"driver": "zarr3", "kvstore": kvstore, "fill_missing_data_reads": False}).result()
 
 
+def read_arrays(path: Path, wanted: Mapping[str, np.dtype], row: int | None = None) -> dict[str, np.ndarray]:
+    """Arrays of a checkpoint of `write_params` by name, in the dtypes of `wanted`; of stacks only `row` if it is given.
+
+    All are read at the same time, straight into the arrays that are returned.
+
+    Raises:
+        ValueError: one of them, or a part of it, is missing on disk.
+    """
+    stores = {name: ts.cast(open_array(path, name), dtype) for name, dtype in wanted.items()}
+    reads = {name: (store if row is None else store[row]).read() for name, store in stores.items()}
+    return {name: np.asarray(read.result()) for name, read in reads.items()}
+
+
 class _StreamHandler(ocp.type_handlers.NumpyHandler):
     """How Orbax writes an `ArrayStream`: as the plain zarr array that its own handlers read."""
 

@@ -6,8 +6,10 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 
+from jax_interp import Interpolator
 from jax_interp.errors import CheckpointError, MediaError, UsageError
 from jax_interp.media.reader import open_frames
+from jax_interp.runtime.placement import Placement
 from tests import golden
 from tests.commands import jax_interp
 
@@ -129,6 +131,22 @@ def test_offloading_and_benchmark(generate):
     outcome = generate("--input", golden.CLIP, "--num-frame-pairs", 2, *flags)
     assert outcome.code == 0, outcome.output
     assert "denoise" in outcome.output
+
+
+def test_a_streamed_transformer_gives_the_frames_of_a_resident_one(generate, tmp_path, monkeypatch):
+    placed = []
+    place = Interpolator.place
+    monkeypatch.setattr(Interpolator, "place", lambda self, given: (placed.append(dict(given)), place(self, given))[1])
+    common = ("--input", golden.CLIP, "--num-frame-pairs", 2, "--pairs-per-batch", 2)
+    kinds = {"streamed": ("--placement", "diffusion_transformer=streamed"), "resident": ()}
+    for kind, arguments in kinds.items():
+        assert generate(*common, *arguments, "--save-frames", tmp_path / kind).code == 0
+        assert record(tmp_path)["settings"]["pairs_per_batch"] == 2
+    assert placed == [{"diffusion_transformer": Placement("streamed")}, {}]
+    names = [f"{index:05d}.png" for index in range(19)]
+    pictures = {kind: [(tmp_path / kind / name).read_bytes() for name in names] for kind in kinds}
+    assert pictures["streamed"] == pictures["resident"]
+    assert len(set(pictures["resident"])) == 19
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from jax_interp.config import DIT_7B, DIT_14B
 from jax_interp.models.dit import DiT, patch_grid, patchify, unpatchify
 from jax_interp.nn.params import Network, flatten, unflatten
 from jax_interp.nn.rotary import rotary_angles
+from jax_interp.runtime.checkpoint import load_params
 from tests import golden
 from tests.tolerances import BF16_RATIO, NETWORK_F32
 
@@ -52,6 +53,11 @@ def test_bfloat16_forward_is_as_accurate_as_upstreams(interpolators, case):
     assert golden.relative_l2(out, oracle) < BF16_RATIO * golden.relative_l2(upstream, oracle)
 
 
+def params_of(denoiser):
+    """The whole tree, blocks stacked."""
+    return load_params(denoiser.found, denoiser.network.abstract, denoiser.dtype)
+
+
 def perturbed(params, path):
     leaves = dict(flatten(params))
     leaves[path] = leaves[path].at[(0,) * leaves[path].ndim].add(0.05)
@@ -72,8 +78,10 @@ def test_one_changed_weight_is_noticed(interpolators, path):
     denoiser = interpolators["float32"].denoiser
     angles = rotary_angles((3, 4, 6), 32, fps=24, ratio=(2.0, 1.0, 1.0), precision="float32")
     arguments = [jnp.asarray(inputs[name]) for name in ("x", "c_noise", "text", "mask", "padding_mask")]
-    out = jax.jit(lambda params: denoiser.network.bind(params)(*arguments, angles))(perturbed(denoiser.params, path))
-    assert golden.relative_l2(out, golden.channels_last(expected["out_float32"])) > NETWORK_F32
+    forward = jax.jit(lambda params: denoiser.network.bind(params)(*arguments, angles))
+    upstream, params = golden.channels_last(expected["out_float32"]), params_of(denoiser)
+    assert golden.relative_l2(forward(params), upstream) < NETWORK_F32
+    assert golden.relative_l2(forward(perturbed(params, path)), upstream) > NETWORK_F32
 
 
 @pytest.fixture(scope="module")
@@ -96,8 +104,8 @@ def inner_activations(interpolators):
         }
 
     arguments = [jnp.asarray(inputs[name]) for name in ("x", "c_noise", "text", "mask", "padding_mask")]
-    lowered = jax.jit(run).lower(denoiser.params, *arguments)
-    return lowered.compile({"xla_allow_excess_precision": False})(denoiser.params, *arguments)
+    params = params_of(denoiser)
+    return jax.jit(run, compiler_options={"xla_allow_excess_precision": False})(params, *arguments)
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,11 @@
-"""The XLA path against float64 by hand, in blocks of every size."""
+"""The XLA path against float64 by hand, in blocks of every size; which path is taken where."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jax_interp.nn.attention import attention, blocked_attention
+from jax_interp.nn.attention import FLASH_MIN_KEYS, attention, blocked_attention, fits_flash, flash_available
 from tests.golden import relative_l2
 from tests.tolerances import BLOCK_F32
 
@@ -55,3 +56,101 @@ def test_a_wrong_scale_is_noticed(qkv):
 def test_cudnn_agrees_with_xla(rng):
     q, k, v = (jnp.asarray(rng.standard_normal((1, 512, 4, 128)), jnp.bfloat16) for _ in range(3))
     assert relative_l2(attention(q, k, v), blocked_attention(q, k, v, scale=128**-0.5)) < 2**-7
+
+
+def heads(num_tokens, dtype=jnp.bfloat16, width=128):
+    return jax.ShapeDtypeStruct((1, num_tokens, 2, width), dtype)
+
+
+@pytest.mark.parametrize(
+    ("q", "k", "fits"),
+    [
+        (heads(10560), heads(10560), True),
+        (heads(8), heads(FLASH_MIN_KEYS), True),
+        (heads(10560), heads(FLASH_MIN_KEYS - 8), False),
+        (heads(10560), heads(512), False),
+        (heads(1027), heads(2048), False),
+        (heads(2048), heads(2047), False),
+        (heads(2048, jnp.float32), heads(2048, jnp.float32), False),
+        (heads(2048, jnp.float16), heads(2048, jnp.float16), False),
+        (heads(2048, width=64), heads(2048, width=64), False),
+        (heads(2048, width=256), heads(2048, width=256), False),
+    ],
+)
+def test_what_our_kernel_takes(q, k, fits):
+    assert fits_flash(q, k) is fits
+
+
+def refuse(*args, **kwargs):
+    raise AssertionError("a kernel for GPUs was asked for")
+
+
+def test_on_a_cpu_no_kernel_is_asked_for(rng, monkeypatch, caplog):
+    monkeypatch.setattr("jax_interp.nn.flash_attention.flash_attention", refuse)
+    monkeypatch.setattr(jax.nn, "dot_product_attention", refuse)
+    flash_available.cache_clear()
+    q, k, v = (jnp.asarray(rng.standard_normal((1, n, 1, 128)), jnp.bfloat16) for n in (8, 1024, 1024))
+    assert fits_flash(q, k)
+    out = attention(q, k, v)
+    assert flash_available() is False
+    assert np.array_equal(out, blocked_attention(q, k, v, scale=128**-0.5))
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(("causal", "num_keys", "ours"), [(False, 1024, 1), (True, 1024, 0), (False, 512, 0)])
+def test_our_kernel_serves_where_it_runs(rng, monkeypatch, causal, num_keys, ours):
+    seen = []
+
+    def kernel(q, k, v, *, scale):
+        seen.append(scale)
+        return q
+
+    monkeypatch.setattr("jax_interp.nn.flash_attention.flash_attention", kernel)
+    monkeypatch.setattr("jax_interp.nn.attention.flash_available", lambda: True)
+    q, k = (jnp.asarray(rng.standard_normal((1, n, 1, 128)), jnp.bfloat16) for n in (8, num_keys))
+    out = attention(q, k, k, scale=0.3, causal=causal)
+    assert seen == [0.3] * ours
+    assert np.array_equal(out, q) is bool(ours)
+
+
+class Hopper:
+    platform, compute_capability = "gpu", "9.0"
+
+
+@pytest.fixture
+def hopper(monkeypatch):
+    monkeypatch.setattr(jax, "devices", lambda: [Hopper()])
+    flash_available.cache_clear()
+    yield Hopper
+    flash_available.cache_clear()
+
+
+def fail(q, k, v, *, scale):
+    raise RuntimeError("no such instruction")
+
+
+def wrong(q, k, v, *, scale):
+    return 2 * q
+
+
+@pytest.mark.parametrize(("kernel", "said"), [(fail, "no such instruction"), (wrong, "wrong numbers")])
+def test_a_kernel_that_does_not_work_is_given_up_with_a_warning(hopper, monkeypatch, caplog, kernel, said):
+    monkeypatch.setattr("jax_interp.nn.flash_attention.flash_attention", kernel)
+    assert flash_available() is False
+    assert flash_available() is False
+    assert [said in record.message and "using cuDNN's" in record.message for record in caplog.records] == [True]
+
+
+def test_a_kernel_that_works_is_tried_once_also_inside_a_trace(hopper, monkeypatch, caplog):
+    monkeypatch.setattr("jax_interp.nn.flash_attention.flash_attention", lambda q, k, v, *, scale: q)
+    assert jax.jit(lambda x: x if flash_available() else -x)(1.0) == 1.0
+    monkeypatch.setattr("jax_interp.nn.flash_attention.flash_attention", refuse)
+    assert flash_available() is True
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("capability", ["8.0", "10.0", None])
+def test_other_gpus_are_not_tried(hopper, monkeypatch, capability):
+    monkeypatch.setattr(hopper, "compute_capability", capability)
+    monkeypatch.setattr("jax_interp.nn.flash_attention.flash_attention", refuse)
+    assert flash_available() is False

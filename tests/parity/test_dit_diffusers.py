@@ -10,9 +10,9 @@ import torch
 from benchmarks import dit_peer
 from convert.conversion import ConversionRequest, convert_checkpoints
 from jax_interp.config import DiTConfig
-from jax_interp.nn.params import flatten, unflatten
 from jax_interp.pipeline.denoiser import Denoiser
 from jax_interp.runtime.checkpoint import find_component
+from tests.changed_weights import change_weight, nudge
 from tests.golden import relative_l2
 from tests.tolerances import BF16_RATIO, PEER_F32
 
@@ -63,9 +63,7 @@ def inputs(config, batch, grid, num_tokens):
 def ours(folder, precision, arrays, fps, change=None):
     denoiser = Denoiser(find_component(folder, "diffusion_transformer"), precision, rotary_precision="float32")
     if change is not None:
-        leaves = dict(flatten(denoiser.params))
-        leaves[change] = leaves[change].at[(0,) * leaves[change].ndim].add(0.1)
-        denoiser._params = unflatten(leaves)
+        change_weight(denoiser, change, lambda array: nudge(array, 0.1))
     return np.asarray(denoiser.net(*map(jnp.asarray, arrays.values()), fps), np.float32)
 
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from jax_interp.errors import JaxInterpError, UsageError
-from jax_interp.nn.params import flatten, unflatten
 from jax_interp.pipeline.denoiser import SampleSettings
 from tests import golden
+from tests.changed_weights import change_weight
 from tests.tolerances import BF16_RATIO, SAMPLE_BF16, SAMPLE_F32
 
 RUNS = [
@@ -136,8 +136,6 @@ def test_values_that_are_not_numbers_end_the_run(converted):
     from jax_interp import Interpolator
 
     interpolator = Interpolator.from_pretrained(converted, dtype="float32")
-    leaves = dict(flatten(interpolator.denoiser.params))
-    leaves["final_linear/kernel"] *= jnp.nan
-    interpolator.denoiser._params = unflatten(leaves)
+    change_weight(interpolator.denoiser, "final_linear/kernel", lambda kernel: kernel * np.float32(np.nan))
     with pytest.raises(JaxInterpError, match="not numbers"):
         run(interpolator, "fixed_g-1_n6", -1.0, num_steps=1)

@@ -115,6 +115,44 @@ def test_an_interrupted_run_goes_on_where_it_stopped(interpolator, make_job, tmp
     assert np.array_equal(resumed, whole.frames)
 
 
+def run_up_to_the_record(interpolator, job, monkeypatch):
+    """As if killed when video and frames have their names and the record is about to be written."""
+
+    def stop(*arguments, **facts):
+        raise Stop
+
+    with monkeypatch.context() as patched:
+        patched.setattr(job_module, "run_record", stop)
+        with pytest.raises(Stop):
+            run_job(interpolator, job)
+
+
+def test_a_run_killed_between_its_frames_and_its_record_can_finish(interpolator, make_job, tmp_path, monkeypatch):
+    job = make_job(frames_folder=tmp_path / "frames")
+    run_up_to_the_record(interpolator, job, monkeypatch)
+    assert not job.record.exists()
+    before = {path.name: path.read_bytes() for path in (tmp_path / "frames").iterdir()}
+    made = stopping_after(interpolator, 10, monkeypatch)
+    run_job(interpolator, job)
+    assert made == []
+    assert files(tmp_path / "out") == ["film.json", "film.mp4", "film.txt"]
+    assert {path.name: path.read_bytes() for path in (tmp_path / "frames").iterdir()} == before
+    with pytest.raises(UsageError, match=r"frames: is not empty; .*--overwrite"):
+        run_job(interpolator, job)
+
+
+def test_frames_of_somebody_else_are_not_replaced_by_a_run_that_goes_on(interpolator, make_job, tmp_path, monkeypatch):
+    (tmp_path / "others").mkdir()
+    (tmp_path / "others" / "00000.png").touch()
+    run_up_to_the_record(interpolator, make_job(), monkeypatch)
+    with pytest.raises(UsageError, match="others: is not empty"):
+        run_job(interpolator, make_job(frames_folder=tmp_path / "others"))
+    run_up_to_the_record(interpolator, make_job(frames_folder=tmp_path / "frames"), monkeypatch)
+    with pytest.raises(UsageError, match="others: is not empty"):
+        run_job(interpolator, make_job(frames_folder=tmp_path / "others"))
+    assert files(tmp_path / "others") == ["00000.png"]
+
+
 def test_other_settings_do_not_use_what_is_left(interpolator, make_job, monkeypatch):
     with monkeypatch.context() as patched:
         stopping_after(interpolator, 2, patched)

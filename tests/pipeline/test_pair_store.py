@@ -1,5 +1,7 @@
 """What an interrupted run leaves and a later one finds."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -50,3 +52,16 @@ def test_remove(tmp_path, frames):
     store.save(0, frames)
     store.remove()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_frames_of_a_run_are_known_by_its_claim(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    store = PairStore(tmp_path / "run.mp4", "a")
+    assert not store.claims(tmp_path / "frames")
+    store.claim(tmp_path / "frames")
+    again = PairStore(tmp_path / "run.mp4", "a")
+    assert again.claims(Path("frames"))
+    assert not again.claims(tmp_path / "other")
+    assert not PairStore(tmp_path / "run.mp4", "b").claims(tmp_path / "frames")
+    again.remove()
+    assert not again.claims(tmp_path / "frames")

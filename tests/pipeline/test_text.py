@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from jax_interp.errors import CheckpointError, JaxInterpError, UsageError
-from jax_interp.pipeline import stage
 from jax_interp.pipeline.embeddings import EmbeddingCache, load_embeddings, save_embeddings
 from jax_interp.pipeline.prompts import DEFAULT_NEGATIVE_PROMPT
 from jax_interp.pipeline.text import PromptNetwork, TextEncoder, load_tokenizer
-from jax_interp.runtime.checkpoint import find_component
+from jax_interp.runtime.checkpoint import StackedParams, find_component
 from tests import golden
+from tests.changed_weights import change_weight
 from tests.tolerances import NETWORK_F32
 
 PROMPTS = golden.manifest()["golden"]["L7_t5.npz"]["prompts"]
@@ -41,8 +41,8 @@ def embeddings(encoder):
 def loads(monkeypatch):
     """Grows by one whenever a network's parameters are loaded."""
     seen = []
-    load = stage.load_params
-    monkeypatch.setattr(stage, "load_params", lambda found, *args: seen.append(found.path) or load(found, *args))
+    load = StackedParams.outer
+    monkeypatch.setattr(StackedParams, "outer", lambda stored: seen.append(stored) or load(stored))
     return seen
 
 
@@ -222,10 +222,10 @@ def test_tokenizer_of_a_larger_network(found):
         load_tokenizer(found.path / "tokenizer" / "tokenizer.json", 300)
 
 
-def test_values_that_are_not_numbers_are_not_kept(found, tmp_path, monkeypatch):
+def test_values_that_are_not_numbers_are_not_kept(found, tmp_path):
     cache = EmbeddingCache(tmp_path)
     encoder = TextEncoder(found, cache=cache)
-    monkeypatch.setattr(encoder.network, "_run", lambda params, ids, mask: np.full((1, 512, 64), np.nan, np.float32))
+    change_weight(encoder.network, "final_norm/scale", lambda scale: scale * np.float32(np.nan))
     with pytest.raises(JaxInterpError, match="not numbers"):
         encoder.encode(["rain"])
     assert not list(tmp_path.iterdir())

@@ -156,6 +156,50 @@ def test_cache_folders(monkeypatch, tmp_path):
     assert "set XDG_CACHE_HOME" in check.advice
 
 
+@pytest.fixture
+def compilation_cache(monkeypatch, tmp_path):
+    """JAX's cache as in a fresh process; called with a folder, as if the user had chosen that."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    names = ("jax_compilation_cache_dir", "jax_enable_compilation_cache")
+    before = [getattr(jax.config, name) for name in names]
+
+    def choose(folder, enabled=True):
+        for name, value in zip(names, (folder, enabled), strict=True):
+            jax.config.update(name, value)
+
+    choose(None)
+    yield choose
+    choose(*before)
+
+
+def test_compilation_cache_is_on_by_default(compilation_cache, tmp_path):
+    folder = tmp_path / "jax-interp" / "compiled"
+    assert run("compilation cache") == Check("compilation cache", "ok", f"{folder}, 0.0 MB used")
+    (folder / "kernels").mkdir()
+    (folder / "kernels" / "entry").write_bytes(bytes(2_500_000))
+    assert run("compilation cache").value == f"{folder}, 2.5 MB used"
+
+
+def test_compilation_cache_in_the_users_folder(compilation_cache, tmp_path):
+    compilation_cache(str(tmp_path / "own"))
+    assert run("compilation cache").value == f"{tmp_path / 'own'}, 0.0 MB used"
+    compilation_cache("gs://bucket/own")
+    assert run("compilation cache") == Check("compilation cache", "ok", "gs://bucket/own")
+    compilation_cache(None, enabled=False)
+    check = run("compilation cache")
+    assert (check.status, check.value) == ("ok", "switched off by JAX_ENABLE_COMPILATION_CACHE")
+    assert not (tmp_path / "jax-interp").exists()
+
+
+def test_compilation_cache_that_cannot_be_used(compilation_cache, monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    check = run("compilation cache")
+    assert check.status == "warning"
+    assert check.value.startswith(f"{tmp_path / 'file' / 'jax-interp' / 'compiled'} cannot be used")
+    assert "set JAX_COMPILATION_CACHE_DIR" in check.advice
+
+
 def test_missing_encoder(monkeypatch):
     import av.codec
 

@@ -1,0 +1,93 @@
+"""One evaluation of the diffusion transformer, ours and diffusers' in the same process.
+
+```
+python -m benchmarks.bench_dit_step WORK --peer diffusers        # resident, beside eager and torch.compile
+python -m benchmarks.bench_dit_step WORK --pairs 2
+```
+
+Ours is timed before and after the peer: the GPU of a long run is warmer and slower than that of a short one.
+"""
+
+import gc
+from typing import Any
+
+import jax
+import numpy as np
+
+from benchmarks.measure import FPS, allocator_peak, emit, forward_inputs, parser, seconds, warm_ms
+from jax_interp import Interpolator
+from jax_interp.nn.attention import fits_flash, flash_available
+
+
+def main() -> None:
+    arguments = parser(__doc__)
+    arguments.add_argument("--pairs", type=int, default=1)
+    arguments.add_argument("--repeats", type=int, default=12)
+    arguments.add_argument("--peer", choices=["diffusers"])
+    options = arguments.parse_args()
+    interpolator = Interpolator.from_pretrained(options.work / options.model, embedding_cache=False)
+    denoiser = interpolator.denoiser
+    inputs = forward_inputs(denoiser.config, options.pairs, options.height, options.width)
+
+    def run() -> np.ndarray:
+        return np.asarray(jax.block_until_ready(denoiser.net(**inputs, fps=FPS)))
+
+    load = seconds(lambda: jax.block_until_ready((denoiser.outer, denoiser.blocks)))
+    first = seconds(run)
+    ours = [warm_ms(run, options.repeats)]
+    peak = allocator_peak()
+    peers = {}
+    if options.peer:
+        peers = torch_peer(denoiser.config, inputs, options.repeats)
+        ours.append(warm_ms(run, options.repeats))
+    tokens = 3 * options.height * options.width // 16**2
+    q = jax.ShapeDtypeStruct((1, tokens, denoiser.config.num_heads, denoiser.config.head_width), denoiser.dtype)
+    emit(
+        "dit_step",
+        config={"model": options.model, "tokens": tokens, "pairs": options.pairs, "dtype": "bfloat16"},
+        weights="random",
+        attention="own kernel" if flash_available() and fits_flash(q, q) else "other",
+        load_seconds=load,
+        first_call_seconds=first,
+        forward_ms=ours[0],
+        forward_ms_after_peer=ours[-1] if options.peer else None,
+        allocator_peak_bytes=peak,
+        peers=peers,
+    )
+
+
+def torch_peer(config: Any, inputs: dict[str, np.ndarray], repeats: int) -> dict[str, Any]:
+    """Milliseconds of diffusers' transformer with random weights, eager and compiled."""
+    import torch
+
+    from benchmarks import dit_peer
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.set_grad_enabled(False)
+    torch.set_default_dtype(torch.bfloat16)
+    with torch.device(device):
+        peer = dit_peer.build(config).eval()
+    torch.set_default_dtype(torch.float32)
+    dit_peer.randomize(peer, seed=0)
+    tensors = {name: torch.from_numpy(value).to(device) for name, value in inputs.items()}
+
+    def run(model: Any) -> None:
+        dit_peer.forward(model, **tensors, fps=FPS).cpu()
+
+    eager = warm_ms(lambda: run(peer), repeats)
+    compiled = torch.compile(peer)
+    compiling = seconds(lambda: run(compiled))
+    result = {
+        "diffusers_eager_ms": eager,
+        "diffusers_compiled_ms": warm_ms(lambda: run(compiled), repeats),
+        "diffusers_compile_seconds": compiling,
+    }
+    del peer, compiled, tensors
+    gc.collect()
+    if device == "cuda":
+        torch.cuda.empty_cache()
+    return result
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""What every benchmark does: time warm repeats, watch memory from outside, print one JSON line."""
+
+import argparse
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.environment import environment
+
+HEIGHT, WIDTH, FPS = 704, 1280, 24.0
+
+
+def emit(benchmark: str, **fields: Any) -> None:
+    """Print one JSON line: what was measured, with what, on what."""
+    print(json.dumps({"benchmark": benchmark, **environment(), **fields}), flush=True)
+
+
+def warm_ms(run: Callable[[], Any], repeats: int, warmup: int = 2) -> dict[str, float]:
+    """Median and minimum milliseconds of `run`, which returns when its work is done."""
+    for _ in range(warmup):
+        run()
+    return summary([seconds(run) for _ in range(repeats)])
+
+
+def seconds(run: Callable[[], Any]) -> float:
+    """Seconds that one `run` takes."""
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
+
+
+def summary(times: Sequence[float]) -> dict[str, float]:
+    """Median and minimum of `times` in milliseconds, and how many there were."""
+    return {"median": 1e3 * float(np.median(times)), "min": 1e3 * min(times), "repeats": len(times)}
+
+
+def allocator_peak() -> int | None:
+    """Most bytes that JAX's arrays and temporaries held on the device since the process started."""
+    import jax
+
+    return (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
+
+
+class GpuWatch:
+    """The most memory that the GPU's driver (NVML) saw in use while it ran, less what was in use before.
+
+    Only means something if nothing else runs on the GPU. None without NVML.
+    """
+
+    def __init__(self, interval: float = 0.02):
+        self._interval = interval
+        self._stop = threading.Event()
+        self.peak: int | None = None
+
+    def __enter__(self) -> "GpuWatch":
+        try:
+            import pynvml
+
+            pynvml.nvmlInit()
+            handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+        except Exception:  # no driver, no GPU, no package: memory is then not watched, and the result says null
+            return self
+        self._used = lambda: int(pynvml.nvmlDeviceGetMemoryInfo(handle).used)
+        self._before, self.peak = self._used(), 0
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        if self.peak is not None:
+            self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(self._interval):
+            self.peak = max(self.peak or 0, self._used() - self._before)
+
+
+def in_fresh_process(module: str, *arguments: str, limit: float = 300) -> bool:
+    """Run `python -m module arguments`; what it prints on stdout is printed here too. False if it failed."""
+    command = [sys.executable, "-m", module, *arguments]
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=limit, check=False)
+    except subprocess.TimeoutExpired:
+        print(f"{' '.join(arguments)}: took more than {limit} s", file=sys.stderr)
+        return False
+    print(done.stdout, end="", flush=True)
+    return done.returncode == 0
+
+
+def parser(doc: str | None) -> argparse.ArgumentParser:
+    """Arguments that all benchmarks have: the folder of `benchmarks.random_networks`, and which network in it."""
+    result = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    result.add_argument("work", type=Path, help="folder that benchmarks.random_networks wrote")
+    result.add_argument("--model", default="dit-7b", help="which transformer's folder in it")
+    result.add_argument("--height", type=int, default=HEIGHT)
+    result.add_argument("--width", type=int, default=WIDTH)
+    return result
+
+
+def forward_inputs(config: Any, rows: int, height: int, width: int) -> dict[str, np.ndarray]:
+    """Random arguments of one evaluation of the transformer for `rows` pairs, float32 holding bfloat16 values."""
+    import ml_dtypes
+
+    generator = np.random.default_rng(0)
+    shape = (rows, 3, height // 8, width // 8, config.latent_channels)
+    mask = np.zeros((*shape[:4], 1), np.float32)
+    mask[:, [0, -1]] = 1
+    values = {
+        "x": generator.standard_normal(shape),
+        "c_noise": np.full(rows, 0.25),
+        "text": generator.standard_normal((rows, 512, config.text_width)),
+        "mask": mask,
+        "padding_mask": np.zeros_like(mask),
+    }
+    return {name: np.asarray(value).astype(ml_dtypes.bfloat16).astype(np.float32) for name, value in values.items()}

@@ -1,0 +1,106 @@
+"""Converted networks of the real sizes with random weights, written without a PyTorch checkpoint before them.
+
+```
+python -m benchmarks.random_networks WORK dit-7b tokenizer t5-11b      # also dit-14b
+```
+
+WORK/NAME then is a folder for `jax-interp generate --checkpoint-dir`, one for each transformer. Random weights tell how
+long things take and what memory they need; they say nothing about how a video looks.
+"""
+
+import math
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from convert.components import COMPONENTS
+from convert.conversion import EXTRA_FOLDER
+from convert.manifest import write_description
+from jax_interp.config import CV8X8X8_720P, DIT_7B, DIT_14B, T5_11B
+from jax_interp.nn.params import unflatten
+from jax_interp.runtime.checkpoint import PARAMS_FOLDER, save_params
+from jax_interp.runtime.param_files import ArrayStream
+
+NETWORKS: dict[str, tuple[str, Any]] = {
+    "dit-7b": ("diffusion_transformer", DIT_7B),
+    "dit-14b": ("diffusion_transformer", DIT_14B),
+    "tokenizer": ("tokenizer", CV8X8X8_720P),
+    "t5-11b": ("text_encoder", T5_11B),
+}
+T5_TOKENIZER = Path(__file__).parents[1] / "tests/data/golden/checkpoints/google-t5/t5-11b/tokenizer.json"
+NORMAL = np.random.default_rng(0).standard_normal(1 << 22, dtype=np.float32)
+"""Every weight is one of these, scaled; drawing 14 billion would take minutes."""
+
+
+def write_network(root: Path, name: str) -> Path:
+    """Write network `name` of `NETWORKS` below `root` as `jax-interp convert` would; returns its folder."""
+    kind, config = NETWORKS[name]
+    component = COMPONENTS[kind]
+    leaves = component.plan(config)
+    streams = {leaf.path: random_stream(leaf.path, leaf.shape) for leaf in leaves}
+    folder = root / component.folder
+    folder.mkdir(parents=True)
+    save_params(folder / PARAMS_FOLDER, unflatten(streams))
+    if kind == "text_encoder":
+        (folder / EXTRA_FOLDER).mkdir()
+        shutil.copyfile(T5_TOKENIZER, folder / EXTRA_FOLDER / T5_TOKENIZER.name)
+    write_description(
+        folder,
+        component=kind,
+        config=config,
+        settings={},
+        sources=[_Random(f"random-{name}")],  # type: ignore[list-item]
+        leaves=leaves,
+        streams=streams,
+    )
+    return folder
+
+
+class _Random:
+    """Stands where the record of a source file would."""
+
+    def __init__(self, name: str):
+        self.name, self.sha256 = name, name
+
+
+def random_stream(path: str, shape: tuple[int, ...]) -> ArrayStream:
+    """bfloat16 weights that keep activations near unit scale: normal over the root of the fan-in, norms 1, biases 0."""
+    layer = shape[1:] if path.startswith("blocks/") else shape
+    if path.endswith("bias") or "mean" in path:
+        values = np.zeros(1 << 16, np.float32)
+    elif len(layer) < 2 or "std" in path:
+        values = np.ones(1 << 16, np.float32)
+    else:
+        values = NORMAL * np.float32(math.prod(layer[:-1]) ** -0.5)
+    source = values.astype(ml_dtypes.bfloat16)
+
+    def pieces(rows: int) -> Iterator[np.ndarray]:
+        offset = len(path)
+        for start in range(0, shape[0] if shape else 1, rows):
+            part = (min(rows, shape[0] - start), *shape[1:]) if shape else ()
+            size = math.prod(part)
+            repeats = -(-(size + offset) // len(source))
+            yield np.tile(source, repeats)[offset : offset + size].reshape(part)
+            offset = (offset + 7919) % (1 << 15)
+
+    return ArrayStream(shape, source.dtype, pieces)
+
+
+def main(work: Path, names: list[str]) -> None:
+    """Write the networks called `names`; those that are not transformers are linked into every transformer's folder."""
+    for dit in [name for name in names if name.startswith("dit")]:
+        write_network(work / dit, dit)
+    for name in [name for name in names if not name.startswith("dit")]:
+        folder = write_network(work / "shared", name).relative_to(work / "shared")
+        for dit in work.glob("dit-*"):
+            (dit / folder).parent.mkdir(parents=True, exist_ok=True)
+            (dit / folder).symlink_to(work / "shared" / folder)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2:])

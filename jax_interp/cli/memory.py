@@ -1,0 +1,149 @@
+"""`jax-interp memory`: what a run would take, before anything is loaded."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from jax_interp.errors import UsageError
+
+if TYPE_CHECKING:
+    from jax_interp.pipeline.plan import Plan, Planner
+
+Precision = Literal["bfloat16", "float32"]
+
+
+def memory(
+    checkpoint_dir: Annotated[
+        Path | None, typer.Option(help="Folder that `jax-interp convert` made.", show_default="converted")
+    ] = None,
+    diffusion_transformer_dir: Annotated[
+        str | None, typer.Option(help="Which transformer, if several are converted.")
+    ] = None,
+    tokenizer_dir: Annotated[str | None, typer.Option(help="Which tokenizer, if several are converted.")] = None,
+    text_encoder_dir: Annotated[str | None, typer.Option(help="Which text encoder, if several are converted.")] = None,
+    model: Annotated[
+        Literal["7B", "14B"] | None, typer.Option(help="The released networks of this size, without any checkpoint.")
+    ] = None,
+    height: Annotated[int, typer.Option(help="Output height, a multiple of 16.")] = 704,
+    width: Annotated[int, typer.Option(help="Output width, a multiple of 16.")] = 1280,
+    num_video_frames: Annotated[int, typer.Option(help="Frames of one pair, both ends included: 8n + 2.")] = 10,
+    guidance: Annotated[float, typer.Option(help="At -1 and 0 the network runs once a step, else twice.")] = -1.0,
+    dtype: Annotated[Precision, typer.Option(help="What transformer and tokenizer compute in.")] = "bfloat16",
+    text_encoder_dtype: Annotated[Precision, typer.Option(help="What the text encoder computes in.")] = "float32",
+    pairs_per_batch: Annotated[str, typer.Option(help="Pairs that share one pass over the weights.")] = "auto",
+    memory_budget: Annotated[
+        str, typer.Option(help="GPU memory to choose a plan for, as 8GB or 6GiB; auto: what is free.")
+    ] = "auto",
+) -> None:
+    """Say what a run would take, and what `generate` would choose. Loads nothing and needs no GPU."""
+    from jax_interp.cli.host_only import use_no_accelerator
+    from jax_interp.cli.memory_flags import AUTO, MemoryFlags
+
+    flags = MemoryFlags.parse(memory_budget, [], AUTO, pairs_per_batch, offloaded={})
+    available = flags.available()  # asked first: without an accelerator there is nothing free
+    use_no_accelerator()
+
+    from jax_interp.pipeline.denoiser import SampleSettings
+    from jax_interp.pipeline.geometry import latent_shape
+    from jax_interp.pipeline.plan import Planner, Workload
+    from jax_interp.pipeline.settings import InterpolationSettings
+
+    settings = InterpolationSettings(
+        sampling=SampleSettings(guidance),
+        height=height,
+        width=width,
+        num_video_frames=num_video_frames,
+        pairs_per_batch=flags.pairs_per_batch or 1,
+    )
+    folders = {
+        "text_encoder": text_encoder_dir,
+        "tokenizer": tokenizer_dir,
+        "diffusion_transformer": diffusion_transformer_dir,
+    }
+    configs, origin = _networks(checkpoint_dir, model, folders)
+    latent_shape(
+        configs["diffusion_transformer"],
+        configs["tokenizer"],
+        height=height,
+        width=width,
+        num_video_frames=num_video_frames,
+    )
+    precisions: dict[str, Precision] = {
+        name: text_encoder_dtype if name == "text_encoder" else dtype for name in configs
+    }
+    planner = Planner(configs, precisions, Workload.of(settings))
+    print(f"{origin}, {height}×{width}, {num_video_frames} frames a pair; all numbers in GiB")
+    _show_networks(planner)
+    _show_strategies(planner, flags.pairs_per_batch)
+    if available is None:
+        print("no GPU found: --memory-budget 8GB shows the plan for one of that size")
+    else:
+        _show_choice(flags.choose(planner, available), available)
+
+
+def _networks(folder: Path | None, model: str | None, names: dict[str, str | None]) -> tuple[dict[str, Any], str]:
+    """Configuration of every network, and where it is from."""
+    from jax_interp.config import CV8X8X8_720P, DIT_7B, DIT_14B, T5_11B
+    from jax_interp.runtime.checkpoint import find_component, has_component
+
+    chosen = [name for name in names.values() if name is not None]
+    if model is not None and (folder is not None or chosen):
+        raise UsageError(f"--model {model} is for the released networks; leave it out to look at a converted folder")
+    default = Path("converted")
+    if model is None and (folder is not None or chosen or default.exists()):
+        root = folder or default
+        # a run whose embeddings are given needs no text encoder
+        wanted = [n for n in names if n != "text_encoder" or names[n] is not None or has_component(root, n)]
+        configs = {name: find_component(root, name, names[name]).config for name in wanted}
+        return configs, str(root) if "text_encoder" in configs else f"{root}, without a text encoder"
+    transformer = {"7B": DIT_7B, "14B": DIT_14B}[model or "7B"]
+    origin = f"the released {model} networks" if model else f"no folder {default} here: the released 7B networks"
+    return {"text_encoder": T5_11B, "tokenizer": CV8X8X8_720P, "diffusion_transformer": transformer}, origin
+
+
+def _show_networks(planner: "Planner") -> None:
+    rows = []
+    for name, found in planner.footprints().items():
+        blocks = f"{found.num_blocks} × {_gib(found.block)}" if found.num_blocks else "-"
+        rows.append((name, planner.precisions[name], _gib(found.params), blocks, _gib(found.activations)))
+    _show_table(("network", "dtype", "parameters", "in blocks", "activations"), rows)
+
+
+def _show_strategies(planner: "Planner", pairs_per_batch: int | None) -> None:
+    rows = [
+        (name, _gib(plan.peak), plan.largest_stage, _gib(plan.process_peak), _gib(plan.host))
+        for name, plan in planner.strategies(pairs_per_batch).items()
+    ]
+    _show_table(("strategy", "peak", "in the stage of", "GPU in all", "host"), rows)
+    from jax_interp.pipeline.plan import PROCESS
+    from jax_interp.runtime.hardware import host_memory
+
+    print(f"GPU in all: the peak and {_gib(PROCESS)} that the process itself takes (CUDA's context, kernels, handles)")
+    print(f"host: parameters that wait in host memory, of which {_gib(host_memory()[0])} are free here")
+
+
+def _show_choice(plan: "Plan", available: int) -> None:
+    from jax_interp.pipeline.plan import describe, gib
+    from jax_interp.runtime.hardware import host_memory
+
+    excess = "" if plan.host <= host_memory()[0] else ", which is more than is free here"
+    print(f"in {gib(available)} of GPU memory: {describe(plan)}")
+    print(f"takes {gib(plan.process_peak)} of it, and {gib(plan.host)} of host memory{excess}")
+
+
+def _show_table(names: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table()
+    for name in names:
+        numbers = name not in ("network", "dtype", "strategy", "in the stage of")
+        table.add_column(name, justify="right" if numbers else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.2f}"

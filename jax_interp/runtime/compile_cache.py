@@ -1,0 +1,91 @@
+"""Compiled programs kept in the user's cache folder, so that a second start does not compile again."""
+
+import errno
+import logging
+import os
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+
+logger = logging.getLogger("jax_interp")
+
+MAX_BYTES = 4 * 10**9
+"""Beyond this JAX removes what was not used for longest."""
+
+_ENTRY, _STAMP = "-cache", "-atime"
+"""How JAX's names of an entry and of its time of last use end; the latter is written last."""
+
+
+def user_cache_folder() -> Path:
+    """`jax-interp` in the user's cache folder (`$XDG_CACHE_HOME`, else `~/.cache`)."""
+    root = os.environ.get("XDG_CACHE_HOME")
+    return (Path(root) if root else Path.home() / ".cache") / "jax-interp"
+
+
+def compiled_folder() -> Path:
+    """Where compiled programs go unless the user chose a folder."""
+    return user_cache_folder() / "compiled"
+
+
+def enable_compile_cache() -> None:
+    """Let JAX keep what it compiles in `compiled_folder()` from now on, and take from there what is known.
+
+    Changes nothing if a folder is set already (JAX_COMPILATION_CACHE_DIR) or the cache is switched off
+    (JAX_ENABLE_COMPILATION_CACHE=false); the cache's other settings are the user's too where the environment has them.
+    A folder that cannot be used costs a warning, never the run.
+    """
+    import jax
+
+    if jax.config.jax_compilation_cache_dir or not jax.config.jax_enable_compilation_cache:  # type: ignore[attr-defined]
+        return
+    for name, value in _settings().items():
+        if name.upper() not in os.environ:
+            jax.config.update(name, value)
+    try:
+        folder = compiled_folder()
+        prepare_folder(folder)
+        if jax.config.jax_compilation_cache_max_size != -1:  # type: ignore[attr-defined]
+            _remove_unfinished(folder)
+    except (OSError, RuntimeError) as error:  # RuntimeError: a user without a home
+        logger.warning(
+            "compiled programs cannot be kept (%s): every start compiles anew. Set JAX_COMPILATION_CACHE_DIR to a"
+            " folder of your own",
+            error,
+        )
+        return
+    # A damaged entry is no reason to stop: it is compressed, what was cut off fails to decompress, and JAX then warns
+    # and compiles (jax_raise_persistent_cache_errors is off by default).
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+
+
+def prepare_folder(folder: Path) -> None:
+    """Make the folder, for the user alone; raises `OSError` if it cannot be written or is everybody's."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with tempfile.TemporaryFile(dir=folder):
+        pass
+    if folder.stat().st_mode & 0o002:
+        raise PermissionError(errno.EACCES, "everybody may write there, and what lies there is run", str(folder))
+
+
+def _settings() -> dict[str, float | int]:
+    """JAX's cache settings for this program.
+
+    `jax_persistent_cache_enable_xla_caches` stays as it is: kernels' autotuning is kept. With "all", XLA would split
+    every program into a module a kernel and link them with nvlink, which the CUDA wheels do not bring.
+    """
+    # The default leaves out what compiles in less than a second; together that takes as long as the large programs.
+    settings = {"jax_persistent_cache_min_compile_time_secs": 0.0, "jax_persistent_cache_min_entry_size_bytes": -1}
+    if find_spec("filelock"):  # comes with huggingface_hub; JAX raises if there is a limit and no filelock
+        settings["jax_compilation_cache_max_size"] = MAX_BYTES
+    return settings
+
+
+def _remove_unfinished(folder: Path) -> None:
+    """Remove the entries that a kill or a full disk cut off.
+
+    JAX would never replace them, and JAX 0.10 writes nothing more where an entry has no time stamp. Should another
+    process be about to finish one of them, that one is compiled once more some day.
+    """
+    for entry in folder.glob(f"*{_ENTRY}"):
+        if not entry.with_name(entry.name.removesuffix(_ENTRY) + _STAMP).exists():
+            entry.unlink(missing_ok=True)

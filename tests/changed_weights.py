@@ -1,0 +1,45 @@
+"""Stages whose weights are not those on disk."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from jax_interp.nn.params import flatten, unflatten
+from jax_interp.pipeline.stage import StackedStage
+from jax_interp.runtime.checkpoint import BLOCKS
+from jax_interp.types import Params
+
+Change = Callable[[np.ndarray], np.ndarray]
+
+
+def change_weight(stage: StackedStage, path: str, change: Change) -> None:
+    """From now on `stage` has `change(array)` in place of its parameter `path`; of a stack only block 0 changes."""
+    stage.free()
+    stage._stored = _Changed(stage._stored, path, change)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def nudge(array: np.ndarray, amount: float) -> np.ndarray:
+    """`array` with `amount` added to its first value."""
+    changed = array.copy()
+    changed.flat[0] += amount
+    return changed
+
+
+class _Changed:
+    def __init__(self, stored, path: str, change: Change):
+        self._stored, self._path, self._change = stored, path, change
+
+    def outer(self) -> Params:
+        params = self._stored.outer()
+        return params if self._path.startswith(BLOCKS) else self._changed(params, self._path)
+
+    def block(self, index: int) -> Params:
+        params = self._stored.block(index)
+        if index > 0 or not self._path.startswith(BLOCKS):
+            return params
+        return self._changed(params, self._path.removeprefix(BLOCKS))
+
+    def _changed(self, params: Params, name: str) -> Params:
+        leaves = dict(flatten(params))
+        leaves[name] = self._change(leaves[name])
+        return unflatten(leaves)

@@ -1,0 +1,189 @@
+"""`jax-interp memory`: plans for any resolution, from a converted folder or from the released sizes."""
+
+import re
+import shutil
+
+import pytest
+
+from jax_interp.cli import memory_flags
+from jax_interp.errors import CheckpointError, OutOfMemory, UsageError
+from jax_interp.pipeline import stage
+from jax_interp.runtime.checkpoint import open_component
+from jax_interp.runtime.hardware import Gpu
+from tests import golden
+from tests.commands import jax_interp
+from tests.convert.checkpoints import DIT, T5
+
+GIB = 2**30
+GOLDEN_SIZE = ("--height", 64, "--width", 96)
+STRATEGIES = ["nothing offloaded", "+ text_encoder", "+ tokenizer", "+ diffusion_transformer"]
+
+
+@pytest.fixture(autouse=True)
+def bare_machine(tmp_path, monkeypatch):
+    """No GPU, whatever the tests run on, and no networks in the folder that the command runs in."""
+    monkeypatch.setattr(memory_flags, "nvidia_gpus", lambda: ())
+    monkeypatch.chdir(tmp_path)
+
+
+def memory(*arguments):
+    outcome = jax_interp("memory", *arguments)
+    assert outcome.code == 0, outcome.output
+    return outcome.output
+
+
+def row(output, name):
+    """The cells of a table's row behind its name."""
+    found = re.search(rf"│ {re.escape(name)} │ (.*?) │(?! [\d.a-z_×-])", output)
+    assert found, output
+    return [cell.strip() for cell in found[1].split("│")]
+
+
+def test_the_released_networks():
+    output = memory("--model", "7B", "--memory-budget", "8GB")
+    assert output.startswith("the released 7B networks, 704×1280, 10 frames a pair; all numbers in GiB")
+    assert row(output, "text_encoder")[:3] == ["float32", "18.12", "24 × 0.75"]
+    assert row(output, "tokenizer")[:3] == ["bfloat16", "0.20", "-"]
+    assert row(output, "diffusion_transformer")[:3] == ["bfloat16", "13.48", "28 × 0.48"]
+    larger = memory("--model", "14B", "--memory-budget", "8GB")
+    assert row(larger, "diffusion_transformer")[:3] == ["bfloat16", "26.57", "36 × 0.73"]
+
+
+def test_every_strategy_has_its_peak_and_its_host_memory():
+    output = memory("--model", "7B")
+    rows = {name: row(output, name) for name in [*STRATEGIES, "all streamed, 1 a pass", "all streamed, 2 a pass"]}
+    peaks = [float(cells[0]) for cells in rows.values()]
+    assert peaks[:4] == sorted(peaks[:4], reverse=True)
+    assert max(peaks[4:]) < 4 < min(peaks[:4])
+    for cells in rows.values():
+        assert float(cells[2]) == pytest.approx(float(cells[0]) + 1.125, abs=0.011)
+    assert [float(cells[3]) for cells in rows.values()] == [0, 0, 0.2, 13.68, 13.68, 13.68]
+    assert "GPU in all: the peak and 1.12 that the process itself takes" in output
+
+
+def test_the_budget_chooses_a_plan():
+    small, large = (memory("--model", "7B", "--memory-budget", budget) for budget in ("8GB", "40GiB"))
+    assert "in 7.5 GiB of GPU memory: text_encoder streamed, tokenizer offloaded, diffusion_transformer str" in small
+    assert re.search(r"\d+ blocks resident; 2 pairs a pass takes \d\.\d GiB of it, and 13\.7 GiB of host memory", small)
+    assert "in 40.0 GiB of GPU memory: text_encoder resident, tokenizer resident" in large
+    single = memory("--model", "7B", "--memory-budget", "8GB", "--pairs-per-batch", 1)
+    assert "pairs a pass takes" not in single
+    assert "all streamed, 2 a pass" not in single
+
+
+def test_resolution_guidance_and_dtypes_count():
+    def transformer(*arguments):
+        return float(row(memory("--model", "7B", *arguments), "diffusion_transformer")[3])
+
+    usual = transformer()
+    assert transformer("--height", 352) < 0.7 * usual
+    assert transformer("--num-video-frames", 18) > usual
+    assert transformer("--guidance", 1) > 1.5 * usual
+    assert transformer("--guidance", 0) == usual
+    output = memory("--model", "7B", "--dtype", "float32", "--text-encoder-dtype", "bfloat16")
+    assert row(output, "diffusion_transformer")[:2] == ["float32", "26.96"]
+    assert row(output, "text_encoder")[:2] == ["bfloat16", "9.06"]
+
+
+def test_without_a_gpu_and_without_a_budget():
+    output = memory("--model", "7B")
+    assert "no GPU found: --memory-budget 8GB shows the plan" in output
+    assert "GiB of GPU memory:" not in output
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    def equip(free):
+        monkeypatch.setattr(memory_flags, "nvidia_gpus", lambda: (Gpu("H100", "570", 80 * GIB, free),))
+        monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+    return equip
+
+
+def test_what_is_free_on_the_gpu(gpu):
+    gpu(free=20 * GIB)
+    output = memory("--model", "7B")
+    assert "in 19.4 GiB of GPU memory: text_encoder streamed, tokenizer resident, diffusion_transformer res" in output
+
+
+def test_too_little_is_said_below_the_tables(gpu):
+    gpu(free=1 * GIB)
+    free = jax_interp("memory", "--model", "7B")
+    given = jax_interp("memory", "--model", "7B", "--memory-budget", "1GiB")
+    assert (free.code, given.code) == (OutOfMemory.exit_code, UsageError.exit_code)
+    for outcome in (free, given):
+        assert "all streamed, 1 a pass" in outcome.output
+        assert "of GPU memory are too little: the smallest plan at 704×1280 takes" in outcome.output
+
+
+def test_more_host_memory_than_there_is(monkeypatch):
+    monkeypatch.setattr("jax_interp.runtime.hardware.host_memory", lambda: (4 * GIB, 8 * GIB))
+    output = memory("--model", "7B", "--memory-budget", "8GB")
+    assert "of which 4.00 are free here" in output
+    assert "13.7 GiB of host memory, which is more than is free here" in output
+
+
+def test_a_converted_folder(converted, monkeypatch):
+    def never(*arguments, **options):
+        raise AssertionError("parameters were read")
+
+    for reader in ("load_params", "StackedParams"):
+        monkeypatch.setattr(stage, reader, never)
+    output = memory("--checkpoint-dir", converted, *GOLDEN_SIZE, "--dtype", "float32")
+    assert output.startswith(f"{converted}, 64×96")
+    config = open_component(converted / DIT).config
+    assert row(output, "diffusion_transformer")[2] == f"{config.num_blocks} × 0.00"
+
+
+def test_the_default_folder_comes_before_the_released_sizes(converted, tmp_path):
+    assert memory().startswith("no folder converted here: the released 7B networks, 704×1280")
+    shutil.copytree(converted, tmp_path / "converted")
+    assert memory(*GOLDEN_SIZE).startswith("converted, 64×96")
+    assert memory("--model", "7B").startswith("the released 7B networks")
+
+
+def test_a_folder_without_a_text_encoder(converted, tmp_path):
+    shutil.copytree(converted, tmp_path / "partly")
+    shutil.rmtree(tmp_path / "partly" / T5)
+    output = memory("--checkpoint-dir", "partly", *GOLDEN_SIZE)
+    assert output.startswith("partly, without a text encoder, 64×96")
+    assert "+ text_encoder" not in output
+    assert "+ tokenizer" in output
+
+
+def test_which_of_several_transformers(converted, tmp_path):
+    folder = shutil.copytree(converted, tmp_path / "several")
+    (folder / DIT).rename(folder / "one")
+    shutil.copytree(folder / "one", folder / "two")
+    outcome = jax_interp("memory", "--checkpoint-dir", folder, *GOLDEN_SIZE)
+    assert outcome.code == CheckpointError.exit_code
+    assert "choose one with --diffusion-transformer-dir: one, two" in outcome.output
+    assert row(
+        memory("--checkpoint-dir", folder, "--diffusion-transformer-dir", "two", *GOLDEN_SIZE), "diffusion_transformer"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (("--height", 700), UsageError, "--height 700: expected a multiple of 16 from 16 to 1920 (nearest: 704)"),
+        (("--width", 4096), UsageError, "--width 4096: expected a multiple of 16"),
+        (("--num-video-frames", 9), UsageError, "--num-video-frames 9: allowed are 10, 18"),
+        (("--guidance", "nan"), UsageError, "--guidance is nan"),
+        (("--memory-budget", "much"), UsageError, "--memory-budget much: expected"),
+        (("--pairs-per-batch", 0), UsageError, "--pairs-per-batch 0: expected"),
+        (("--model", "8B"), UsageError, "'8B' is not one of '7B', '14B'"),
+        (("--model", "7B", "--checkpoint-dir", "here"), UsageError, "--model 7B is for the released networks"),
+        (("--model", "7B", "--tokenizer-dir", "here"), UsageError, "--model 7B is for the released networks"),
+        (("--checkpoint-dir", "nowhere"), CheckpointError, "nowhere: no such folder"),
+        (("--tokenizer-dir", "x"), CheckpointError, "converted: no such folder"),
+        (("--checkpoint-dir", golden.CHECKPOINTS), CheckpointError, "not converted"),
+    ],
+)
+def test_bad_input(arguments, error, message):
+    outcome = jax_interp("memory", *arguments)
+    assert outcome.code == error.exit_code
+    assert message in outcome.output
+    assert "┃" not in outcome.output
+    assert "Traceback" not in outcome.output

@@ -1,0 +1,44 @@
+"""A long run holds no more after its twentieth pair than after its third."""
+
+import jax
+import pytest
+
+from jax_interp.pipeline.denoiser import SampleSettings
+from jax_interp.pipeline.settings import InterpolationSettings
+from jax_interp.runtime.placement import Placement
+from tests import golden
+
+PAIRS = 20
+SETTINGS = InterpolationSettings(sampling=SampleSettings(num_steps=1), height=64, width=96)
+
+
+@pytest.fixture(params=["resident", "streamed"])
+def interpolator(request, interpolators):
+    placed = interpolators["float32"]
+    names = ("text_encoder", "tokenizer", "diffusion_transformer")
+    placed.place(dict.fromkeys(names, Placement(request.param)))
+    yield placed
+    placed.place(dict.fromkeys(names, Placement()))
+
+
+def live_bytes_after_each_pair(interpolator, keep):
+    """Bytes of all arrays of this process as each pair comes out; `keep` is given every pair."""
+    first, last = golden.load("inputs_clip")["frames"][:2]
+    sizes = []
+    for pair in interpolator.stream(((number, first, last) for number in range(PAIRS)), SETTINGS):
+        keep(pair)
+        sizes.append(sum(array.nbytes for array in jax.live_arrays()))
+    return sizes
+
+
+def test_nothing_is_left_behind_by_a_pair(interpolator):
+    sizes = live_bytes_after_each_pair(interpolator, lambda pair: None)
+    assert len(sizes) == PAIRS
+    assert sizes[2] == sizes[-1]
+    assert set(sizes[2:]) == {sizes[2]}
+
+
+def test_what_is_left_behind_would_be_noticed(interpolators):
+    kept = []
+    sizes = live_bytes_after_each_pair(interpolators["float32"], lambda pair: kept.append(jax.numpy.array(pair.latents)))
+    assert sizes[-1] - sizes[2] == (PAIRS - 3) * kept[0].nbytes

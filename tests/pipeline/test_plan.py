@@ -1,0 +1,256 @@
+"""Predicted memory: parameters to the byte, placements in order of size, and plans that keep within a budget."""
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from jax_interp.cli.memory_flags import parse_bytes
+from jax_interp.config import CV8X8X8_720P, DIT_7B, DIT_14B, T5_11B
+from jax_interp.errors import UsageError
+from jax_interp.pipeline.denoiser import SampleSettings
+from jax_interp.pipeline.plan import GIB, PROCESS, Planner, Workload, describe, footprint, gib, gib_or_more
+from jax_interp.pipeline.settings import InterpolationSettings
+from jax_interp.runtime.placement import Placement
+
+BUDGETS = [round(gibibytes * GIB) for gibibytes in (4.5, 5, 5.5, 6, 7, 8, 10, 12, 16, 20, 24, 28, 32, 40, 48, 80)]
+KINDS = ("resident", "offloaded", "streamed")
+
+
+def planner(transformer=DIT_7B, **workload):
+    return Planner(
+        {"text_encoder": T5_11B, "tokenizer": CV8X8X8_720P, "diffusion_transformer": transformer},
+        {"text_encoder": "float32", "tokenizer": "bfloat16", "diffusion_transformer": "bfloat16"},
+        Workload(**workload),
+    )
+
+
+def parameters(config, precision="bfloat16"):
+    return footprint(config, precision, Workload())
+
+
+@pytest.mark.parametrize(("config", "width", "num_blocks"), [(DIT_7B, 4096, 28), (DIT_14B, 5120, 36)])
+def test_bytes_of_the_transformer(config, width, num_blocks):
+    """Counted by hand, from the matrices that SPEC-sized checkpoints hold."""
+    attention, cross = 4 * width**2, 2 * width**2 + 2 * width * 1024
+    block = attention + cross + 2 * width * 4 * width + 3 * 4 * width * 256 + 4 * 128
+    time = width**2 + width * 3 * width + width
+    positions, patches, modulation = (128 + 120 + 120) * width, (72 + 64) * width, 3 * width * 256
+    outer = time + positions + patches + modulation
+    found = parameters(config)
+    assert (found.block, found.num_blocks) == (2 * block, num_blocks)
+    assert found.outer == 2 * outer
+    assert found.params == 2 * (outer + num_blocks * block)
+    assert parameters(config, "float32").params == 2 * found.params
+
+
+def test_bytes_of_the_text_encoder():
+    block = 4 * 1024 * 128 * 128 + 2 * 1024 * 65536 + 2 * 1024
+    found = parameters(T5_11B, "float32")
+    assert (found.block, found.num_blocks) == (4 * block, 24)
+    assert found.outer == 4 * (32128 * 1024 + 32 * 128 + 1024)
+    assert not found.kept_on_host
+
+
+def test_bytes_of_the_tokenizer():
+    assert parameters(CV8X8X8_720P).params == 2 * 105_654_244
+
+
+def test_activations_follow_the_workload():
+    def activations(**workload):
+        return {name: found.activations for name, found in planner(**workload).footprints().items()}
+
+    usual = activations()
+    for changes in ({"pairs_per_batch": 2}, {"branches": 2}):
+        assert activations(**changes)["diffusion_transformer"] > 1.5 * usual["diffusion_transformer"]
+        assert activations(**changes)["tokenizer"] == usual["tokenizer"]  # takes pair after pair
+    assert activations(pairs_per_batch=2) == activations(branches=2)
+    quarter = activations(height=352, width=640)
+    longer = activations(num_video_frames=18)
+    for name in ("tokenizer", "diffusion_transformer"):
+        assert quarter[name] < 0.5 * usual[name] < 0.5 * longer[name]
+    assert quarter["text_encoder"] == longer["text_encoder"] == usual["text_encoder"]
+
+
+def test_a_workload_of_settings():
+    def branches(guidance):
+        return Workload.of(InterpolationSettings(sampling=SampleSettings(guidance))).branches
+
+    assert [branches(guidance) for guidance in (-1, 0, 3)] == [1, 1, 2]
+    settings = InterpolationSettings(height=64, width=96, num_video_frames=18, pairs_per_batch=2)
+    assert Workload.of(settings) == Workload(64, 96, 18, 2, 1)
+    assert Workload.of(InterpolationSettings()) == Workload()
+
+
+@pytest.mark.parametrize("transformer", [DIT_7B, DIT_14B])
+def test_less_stays_on_the_device_from_kind_to_kind(transformer):
+    found = planner(transformer)
+    peaks = [found.plan(dict.fromkeys(found.configs, Placement(kind))).peak for kind in KINDS]
+    assert peaks[0] >= peaks[1] > peaks[2]
+    for name, prints in found.footprints().items():
+        in_stage = [prints.in_stage(Placement(kind)) for kind in KINDS]
+        at_rest = [prints.at_rest(Placement(kind)) for kind in KINDS]
+        assert in_stage[0] == in_stage[1] >= in_stage[2], name
+        assert (in_stage[1] > in_stage[2]) == (prints.num_blocks > 2), name
+        assert at_rest == [prints.params, 0, 0]
+
+
+def test_resident_blocks_of_a_streamed_network():
+    found = planner().footprints()["diffusion_transformer"]
+    in_stage = [found.in_stage(Placement("streamed", blocks)) for blocks in range(30)]
+    steps = [later - earlier for earlier, later in zip(in_stage, in_stage[1:], strict=False)]
+    assert steps[:26] == [found.block] * 26
+    assert steps[26:] == [0] * 3  # the last two are on the device anyway, and there are no more
+    assert in_stage[-1] == found.in_stage(Placement())
+
+
+def test_a_stage_has_its_own_network_and_those_that_stay():
+    found = planner()
+    prints = found.footprints()
+    plan = found.plan({"text_encoder": Placement("offloaded"), "diffusion_transformer": Placement("streamed", 3)})
+    transformer = prints["diffusion_transformer"]
+    assert plan.stages == {
+        "text_encoder": prints["text_encoder"].params + prints["text_encoder"].activations + prints["tokenizer"].params,
+        "tokenizer": prints["tokenizer"].params + prints["tokenizer"].activations,
+        "diffusion_transformer": transformer.outer
+        + 5 * transformer.block
+        + transformer.activations
+        + prints["tokenizer"].params,
+    }
+    assert plan.peak == plan.stages["text_encoder"]
+    assert plan.largest_stage == "text_encoder"
+    assert plan.process_peak == plan.peak + PROCESS
+
+
+def test_host_memory():
+    found = planner()
+    prints = found.footprints()
+    waiting = {name: prints[name].params for name in ("tokenizer", "diffusion_transformer")}
+    assert found.plan({}).host == 0
+    assert found.plan({"tokenizer": Placement("offloaded")}).host == waiting["tokenizer"]
+    # resident blocks wait there too: they leave the device with their stage
+    assert found.plan({"diffusion_transformer": Placement("streamed", 4)}).host == waiting["diffusion_transformer"]
+    # the text encoder is read from disk in its stage, the only one of a run
+    assert found.plan(dict.fromkeys(found.configs, Placement("streamed"))).host == sum(waiting.values())
+
+
+@pytest.mark.parametrize("transformer", [DIT_7B, DIT_14B])
+@pytest.mark.parametrize("workload", [{}, {"branches": 2}, {"height": 352, "width": 640}])
+@pytest.mark.parametrize("num_pairs", [1, 2])
+def test_plans_keep_within_the_budget_and_use_it(transformer, workload, num_pairs):
+    found = planner(transformer, **workload)
+    smallest = found.smallest().process_peak
+    ranks = []
+    for budget in (budget for budget in BUDGETS if budget >= smallest):
+        plan = found.within(budget, num_pairs=num_pairs)
+        assert plan.process_peak <= budget
+        assert plan == found.plan(plan.placements, plan.workload.pairs_per_batch)
+        assert plan.workload == replace(found.workload, pairs_per_batch=plan.workload.pairs_per_batch)
+        ranks.append(rank(plan))
+    assert len(ranks) > 5
+    assert ranks == sorted(ranks)
+    assert ranks[0] < ranks[-1]
+
+
+def rank(plan):
+    """How fast a plan is: the larger the faster."""
+    speed = {kind: -place for place, kind in enumerate(KINDS)}
+    kinds = tuple(
+        speed[plan.placements[name].kind] for name in ("diffusion_transformer", "tokenizer", "text_encoder")
+    )
+    return *kinds, plan.workload.pairs_per_batch, plan.placements["diffusion_transformer"].resident_blocks
+
+
+def test_a_little_less_than_a_plan_takes_gives_a_slower_one():
+    found = planner()
+    plan = found.within(12 * GIB)
+    assert rank(found.within(plan.process_peak)) == rank(plan)
+    assert rank(found.within(plan.process_peak - 1)) < rank(plan)
+
+
+def test_resident_blocks_grow_with_the_budget_until_the_whole_network_fits():
+    found = planner()
+    plans = [found.within(gibibytes * GIB, pairs_per_batch=1) for gibibytes in range(4, 15)]
+    assert {plan.placements["diffusion_transformer"].kind for plan in plans} == {"streamed"}
+    blocks = [plan.placements["diffusion_transformer"].resident_blocks for plan in plans]
+    assert blocks == sorted(set(blocks))
+    block = found.footprints()["diffusion_transformer"].block
+    for plan, budget in zip(plans, range(4, 15), strict=True):
+        assert plan.stages["diffusion_transformer"] + PROCESS + block > budget * GIB
+
+
+def test_pairs_share_a_pass_only_where_weights_are_streamed():
+    found = planner()
+    assert found.within(80 * GIB, num_pairs=9).workload.pairs_per_batch == 1
+    streamed = found.within(8 * GIB, num_pairs=9)
+    assert (streamed.placements["diffusion_transformer"].kind, streamed.workload.pairs_per_batch) == ("streamed", 2)
+    assert found.within(8 * GIB, num_pairs=1).workload.pairs_per_batch == 1
+    assert found.within(80 * GIB, num_pairs=9, pairs_per_batch=3).workload.pairs_per_batch == 3
+
+
+def test_fixed_placements_are_kept():
+    found = planner()
+    for budget in (8 * GIB, 80 * GIB):
+        fixed = {"diffusion_transformer": Placement("streamed", 2), "tokenizer": Placement("offloaded")}
+        plan = found.within(budget, fixed)
+        assert {name: plan.placements[name] for name in fixed} == fixed
+        assert plan.process_peak <= budget
+    assert found.within(80 * GIB, fixed).placements["text_encoder"] == Placement()
+    assert found.within(8 * GIB, fixed).placements["text_encoder"] == Placement("streamed")
+
+
+def test_too_little_is_refused_with_the_smallest_plan():
+    found = planner()
+    smallest = found.smallest()
+    with pytest.raises(UsageError) as refused:
+        found.within(2 * GIB)
+    message = str(refused.value)
+    assert message.startswith("2.0 GiB of GPU memory are too little: the smallest plan at 704×1280 takes")
+    assert describe(smallest) in message
+    named = re.search(r"takes ([\d.]+ GiB)", message)
+    assert named
+    assert found.within(parse_bytes(named[1])).process_peak <= parse_bytes(named[1])
+    assert found.within(smallest.process_peak) == smallest
+    with pytest.raises(UsageError):
+        found.within(smallest.process_peak - 1)
+
+
+def test_too_little_for_what_the_caller_insists_on():
+    with pytest.raises(UsageError, match="diffusion_transformer resident"):
+        planner().within(8 * GIB, {"diffusion_transformer": Placement()})
+
+
+def test_without_a_text_encoder():
+    whole = planner()
+    configs = {name: config for name, config in whole.configs.items() if name != "text_encoder"}
+    plan = replace(whole, configs=configs).within(24 * GIB)
+    assert set(plan.stages) == set(plan.placements) == set(configs)
+    assert {placement.kind for placement in plan.placements.values()} == {"resident"}
+
+
+def test_strategies_follow_upstreams_order():
+    found = planner()
+    plans = found.strategies()
+    assert list(plans) == [
+        "nothing offloaded",
+        "+ text_encoder",
+        "+ tokenizer",
+        "+ diffusion_transformer",
+        "all streamed, 1 a pass",
+        "all streamed, 2 a pass",
+    ]
+    offloaded = [sum(p.kind == "offloaded" for p in plan.placements.values()) for plan in plans.values()]
+    assert offloaded == [0, 1, 2, 3, 0, 0]
+    peaks = [plan.peak for plan in plans.values()]
+    assert peaks[0] >= peaks[1] >= peaks[2] > peaks[3] > peaks[5] > peaks[4]
+    assert [plan.workload.pairs_per_batch for plan in plans.values()] == [1, 1, 1, 1, 1, 2]
+    assert [plan.workload.pairs_per_batch for plan in found.strategies(3).values()] == [3] * 5
+
+
+def test_amounts_for_people():
+    assert gib(6 * GIB) == gib_or_more(6 * GIB) == "6.0 GiB"
+    assert (gib(6 * GIB + 1), gib_or_more(6 * GIB + 1)) == ("6.0 GiB", "6.1 GiB")
+    plan = planner().plan({"tokenizer": Placement("offloaded"), "diffusion_transformer": Placement("streamed", 5)}, 2)
+    assert describe(plan) == (
+        "text_encoder resident, tokenizer offloaded, diffusion_transformer streamed, 5 blocks resident; 2 pairs a pass"
+    )
