@@ -37,7 +37,7 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "+ transformer offloaded": {"placements": dict.fromkeys(SMALL, OFFLOADED)},
     "streamed": {"placements": SMALL},
     "streamed, two pairs a pass": {"placements": SMALL, "pairs": 2},
-    "--memory-budget 6GiB": {"budget": 6 * 2**30},
+    "budget of 6 GiB": {"budget": 6 * 2**30},
 }
 STEPS = 9
 
