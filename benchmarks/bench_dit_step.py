@@ -24,6 +24,7 @@ def main() -> None:
     arguments.add_argument("--pairs", type=int, default=1)
     arguments.add_argument("--repeats", type=int, default=12)
     arguments.add_argument("--peer", choices=["diffusers"])
+    arguments.add_argument("--eager-only", action="store_true", help="leave torch.compile out: it takes 100 s")
     options = arguments.parse_args()
     interpolator = Interpolator.from_pretrained(options.work / options.model, embedding_cache=False)
     denoiser = interpolator.denoiser
@@ -38,7 +39,7 @@ def main() -> None:
     peak = allocator_peak()
     peers = {}
     if options.peer:
-        peers = torch_peer(denoiser.config, inputs, options.repeats)
+        peers = torch_peer(denoiser.config, inputs, options.repeats, compiled=not options.eager_only)
         ours.append(warm_ms(run, options.repeats))
     tokens = 3 * options.height * options.width // 16**2
     q = jax.ShapeDtypeStruct((1, tokens, denoiser.config.num_heads, denoiser.config.head_width), denoiser.dtype)
@@ -56,7 +57,7 @@ def main() -> None:
     )
 
 
-def torch_peer(config: Any, inputs: dict[str, np.ndarray], repeats: int) -> dict[str, Any]:
+def torch_peer(config: Any, inputs: dict[str, np.ndarray], repeats: int, *, compiled: bool) -> dict[str, Any]:
     """Milliseconds of diffusers' transformer with random weights, eager and compiled."""
     import torch
 
@@ -74,15 +75,13 @@ def torch_peer(config: Any, inputs: dict[str, np.ndarray], repeats: int) -> dict
     def run(model: Any) -> None:
         dit_peer.forward(model, **tensors, fps=FPS).cpu()
 
-    eager = warm_ms(lambda: run(peer), repeats)
-    compiled = torch.compile(peer)
-    compiling = seconds(lambda: run(compiled))
-    result = {
-        "diffusers_eager_ms": eager,
-        "diffusers_compiled_ms": warm_ms(lambda: run(compiled), repeats),
-        "diffusers_compile_seconds": compiling,
-    }
-    del peer, compiled, tensors
+    result: dict[str, Any] = {"diffusers_eager_ms": warm_ms(lambda: run(peer), repeats)}
+    if compiled:
+        program = torch.compile(peer)
+        result["diffusers_compile_seconds"] = seconds(lambda: run(program))
+        result["diffusers_compiled_ms"] = warm_ms(lambda: run(program), repeats)
+        del program
+    del peer, tensors
     gc.collect()
     if device == "cuda":
         torch.cuda.empty_cache()

@@ -114,7 +114,9 @@ def _run(interpolator: Interpolator, settings: InterpolationSettings, pairs: int
             network.rest()
         return result
 
-    text = stage("text", lambda: interpolator.encode_text("a street in the rain"), interpolator.text_encoder)
+    text = None
+    if interpolator.text_encoder is not None:
+        text = stage("text", lambda: interpolator.encode_text("a street in the rain"), interpolator.text_encoder)
     frames = np.random.default_rng(0).integers(0, 256, (2, settings.height, settings.width, 3), np.uint8)
     one = stage(
         "encode", lambda: interpolator.encode_pair(*frames, settings.height, settings.width), interpolator.codec
@@ -124,8 +126,8 @@ def _run(interpolator: Interpolator, settings: InterpolationSettings, pairs: int
         "denoise",
         lambda: interpolator.denoiser.sample(
             jnp.stack([one] * pairs),
-            jnp.asarray(text),
-            jnp.asarray(text),
+            text,
+            text,
             SampleSettings(num_steps=STEPS),
             progress=lambda *_: times.append(time.perf_counter()),
         ),

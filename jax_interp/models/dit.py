@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from jax_interp.config import DiTConfig
 from jax_interp.nn.activations import gelu
 from jax_interp.nn.attention import attention
-from jax_interp.nn.embeddings import AxisPositions, sinusoid
+from jax_interp.nn.embeddings import AxisPositions, GridPositions, sinusoid
 from jax_interp.nn.norms import RMSNorm, layer_norm
 from jax_interp.nn.rotary import apply_rotary, rotation
 from jax_interp.types import Latents, Text, Tokens
@@ -28,7 +28,7 @@ class BlockInputs(NamedTuple):
     embedding: Float[Array, "B D"]
     """Noise-level embedding, already through its activation."""
     adaln_lora: Float[Array, "B three_D"]
-    positions: Float[Array, "L D"]
+    positions: GridPositions
     turn: Float[Array, "2 L half_K"]
     """`nn.rotary.rotation` of the tokens' angles."""
     text: Text
@@ -97,7 +97,12 @@ class MLP(nnx.Module):
 
 
 class Block(nnx.Module):
-    """Self-attention, cross-attention to the text, MLP; each modulated before and gated after."""
+    """Self-attention, cross-attention to the text, MLP; each modulated before and gated after.
+
+    `attend`, then `transform`; each needs the parameters of its entry of `PARTS` alone.
+    """
+
+    PARTS = (("self_attention", "self_modulation", "cross_attention", "cross_modulation"), ("mlp", "mlp_modulation"))
 
     def __init__(self, config: DiTConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.self_attention = Attention(config, config.width, dtype=dtype, rngs=rngs)
@@ -107,14 +112,20 @@ class Block(nnx.Module):
         self.mlp = MLP(config, dtype=dtype, rngs=rngs)
         self.mlp_modulation = Modulation(config, 3, dtype=dtype, rngs=rngs)
 
-    def __call__(self, x: Tokens, inputs: BlockInputs, rows: slice = ALL) -> Tokens:
-        """The residual stream after the block; with `rows` only of those tokens, which still attend to all."""
-        x = x + inputs.positions
+    def __call__(self, x: Tokens, inputs: BlockInputs) -> Tokens:
+        return self.transform(self.attend(x, inputs), inputs)
+
+    def attend(self, x: Tokens, inputs: BlockInputs, rows: slice = ALL) -> Tokens:
+        """Both attentions; with `rows` the result is that of those tokens alone, which still attend to all."""
+        x = x + inputs.positions.expand()
         shift, scale, gate = self.self_modulation(inputs)
         h = _modulate(x, shift, scale)
         x = x[:, rows] + gate * self.self_attention(h[:, rows], h, inputs.turn, rows)
         shift, scale, gate = self.cross_modulation(inputs)
-        x = x + gate * self.cross_attention(_modulate(x, shift, scale), inputs.text)
+        return x + gate * self.cross_attention(_modulate(x, shift, scale), inputs.text)
+
+    def transform(self, x: Tokens, inputs: BlockInputs) -> Tokens:
+        """The MLP."""
         shift, scale, gate = self.mlp_modulation(inputs)
         return x + gate * self.mlp(_modulate(x, shift, scale))
 

@@ -51,7 +51,11 @@ class T5MLP(nnx.Module):
 
 
 class T5Block(nnx.Module):
-    """Attention, then MLP; each reads the normalised residual stream and adds to it."""
+    """`attend`, then `transform`; each reads the normalised residual stream and adds to it, and needs the parameters
+    of its entry of `PARTS` alone.
+    """
+
+    PARTS = (("attention_norm", "attention"), ("mlp_norm", "mlp"))
 
     def __init__(self, config: T5Config, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.attention_norm = RMSNorm(config.width, dtype=dtype, rngs=rngs)
@@ -60,7 +64,14 @@ class T5Block(nnx.Module):
         self.mlp = T5MLP(config, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: Text, bias: Bias) -> Text:
-        x = x + self.attention(self.attention_norm(x), bias)
+        return self.transform(self.attend(x, bias))
+
+    def attend(self, x: Text, bias: Bias) -> Text:
+        """Self-attention."""
+        return x + self.attention(self.attention_norm(x), bias)
+
+    def transform(self, x: Text) -> Text:
+        """The MLP."""
         return x + self.mlp(self.mlp_norm(x))
 
 

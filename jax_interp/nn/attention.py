@@ -1,6 +1,7 @@
 """Scaled dot-product attention: our kernel on Hopper GPUs, cuDNN's on others, a memory-bounded XLA path elsewhere."""
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
 import jax
@@ -59,18 +60,25 @@ def flash_available() -> bool:
     if device.platform != "gpu" or getattr(device, "compute_capability", None) != "9.0":
         return False
     try:
-        from jax_interp.nn.flash_attention import flash_attention
-
-        with jax.ensure_compile_time_eval():
-            x = jnp.ones((1, 200, 1, 128), jnp.bfloat16)
-            out = jax.jit(flash_attention, static_argnames="scale")(x, x, x, scale=1.0)
-            right = bool(jnp.allclose(out.astype(jnp.float32), 1.0, atol=1e-2))
+        # A thread of its own: this is usually asked while a function is traced, which the kernel must not be part of.
+        with ThreadPoolExecutor(1) as thread:
+            right = thread.submit(_flash_is_right).result()
     except Exception as error:  # Pallas' GPU interface is young: whatever a version of it raises, cuDNN still serves
         logger.warning("the attention kernel for Hopper does not run here (%s); using cuDNN's", error)
         return False
     if not right:
         logger.warning("the attention kernel for Hopper gives wrong numbers here; using cuDNN's")
     return right
+
+
+def _flash_is_right() -> bool:
+    """Compare the kernel with the XLA path, on lengths that fill no block."""
+    from jax_interp.nn.flash_attention import flash_attention
+
+    q, k, v = jax.random.normal(jax.random.key(0), (3, 1, 200, 2, 128), jnp.bfloat16)
+    ours = jax.jit(flash_attention, static_argnames="scale")(q, k, v, scale=0.1).astype(jnp.float32)
+    error = ours - blocked_attention(q, k, v, scale=0.1).astype(jnp.float32)
+    return bool(jnp.linalg.norm(error) < 2**-6 * jnp.linalg.norm(ours))
 
 
 @cache

@@ -1,6 +1,7 @@
 """Sinusoidal embedding of the noise level and learned positions over a grid."""
 
 import math
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from flax import nnx
@@ -16,6 +17,20 @@ def sinusoid(values: Float[Array, " B"], width: int) -> Float[Array, "B D"]:
     return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
 
 
+class GridPositions(NamedTuple):
+    """Positions of a (T, H, W) grid of patches by axis; a thousandth of the bytes of all its vectors."""
+
+    t: Float[Array, "T 1 1 D"]
+    h: Float[Array, "H 1 D"]
+    w: Float[Array, "W D"]
+    rms: Float[Array, "T H W 1"]
+    """Root mean square of every cell's sum, which it is divided by."""
+
+    def expand(self) -> Float[Array, "L D"]:
+        """The vector of every cell, row-major."""
+        return ((self.t + self.h + self.w) / self.rms).reshape(-1, self.w.shape[-1])
+
+
 class AxisPositions(nnx.Module):
     """A learned vector for every index of each axis; a cell's position is the sum of its three, at unit RMS."""
 
@@ -23,10 +38,10 @@ class AxisPositions(nnx.Module):
         init = nnx.initializers.normal(0.02)
         self.t, self.h, self.w = (nnx.Param(init(rngs.params(), (size, width), dtype)) for size in grid)
 
-    def __call__(self, grid: tuple[int, int, int]) -> Float[Array, "L D"]:
-        """Positions of a (T, H, W) grid of patches, row-major."""
+    def __call__(self, grid: tuple[int, int, int]) -> GridPositions:
+        """Positions of a (T, H, W) grid of patches."""
         t, h, w = (table[...][:size] for table, size in zip((self.t, self.h, self.w), grid, strict=True))
-        summed = t[:, None, None] + h[None, :, None] + w[None, None, :]
-        positions = summed.reshape(-1, summed.shape[-1])
-        rms = jnp.sqrt(jnp.square(positions.astype(jnp.float32)).mean(-1, keepdims=True))
-        return positions / (1e-6 + rms).astype(positions.dtype)
+        t, h = t[:, None, None], h[:, None]
+        summed = (t + h + w).astype(jnp.float32)
+        rms = jnp.sqrt(jnp.square(summed).mean(-1, keepdims=True))
+        return GridPositions(t, h, w, (1e-6 + rms).astype(w.dtype))

@@ -40,7 +40,8 @@ class Network(Generic[ModuleT]):
 class StackedNetwork(Network[ModuleT]):
     """A network with a stack of equal blocks under `blocks`, whose blocks and rest (`outer`) can live apart.
 
-    A forward is then the caller's loop: the module's own start and end from `bind_outer`, and `bind_block` in between.
+    A forward is then the caller's loop: the module's own start and end from `bind_outer`, and every part of every block
+    from `bind_part` in between. The block's class names the parameters of its parts in `PARTS`.
     """
 
     def __init__(self, build: Callable[[nnx.Rngs], ModuleT]):
@@ -49,17 +50,19 @@ class StackedNetwork(Network[ModuleT]):
         self.outer_abstract: Params = {name: leaf for name, leaf in self.abstract.items() if name != "blocks"}
         self.block_abstract: Params = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), stacked)
         self.num_blocks: int = jax.tree.leaves(stacked)[0].shape[0]
-        self._block_graphdef, _ = nnx.split(self.bind(self.abstract).blocks)  # type: ignore[attr-defined]
+        blocks: Any = self.bind(self.abstract).blocks  # type: ignore[attr-defined]
+        self.parts: tuple[tuple[str, ...], ...] = blocks.PARTS
+        self._block_graphdef, _ = nnx.split(blocks)
 
     def bind_outer(self, params: Params) -> ModuleT:
         """The module with `params` in it and nothing in its blocks, which must not be used."""
         check_complete(params, self.outer_abstract)
         return nnx.merge(self._graphdef, {**params, "blocks": self.abstract["blocks"]})
 
-    def bind_block(self, params: Params) -> Any:
-        """One block with `params` in it."""
-        check_complete(params, self.block_abstract)
-        return nnx.merge(self._block_graphdef, params)
+    def bind_part(self, part: int, params: Params) -> Any:
+        """A block with `params`, those of one of its parts, in it; the others must not be used."""
+        check_complete(params, {name: self.block_abstract[name] for name in self.parts[part]})
+        return nnx.merge(self._block_graphdef, {**self.block_abstract, **params})
 
 
 def flatten(tree: Params, prefix: str = "") -> Iterator[tuple[str, Any]]:

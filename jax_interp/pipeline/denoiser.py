@@ -53,8 +53,9 @@ class Denoiser(StackedStage[DiT]):
         super().__init__(found, DiT, precision)
         self.rotary_precision: Precision = rotary_precision or precision
         self._embed = self.jit(self._embed_latents)
-        self._block = self.jit(self._run_block, donate_argnames="tokens")
-        self._last_block = self.jit(self._run_last_block, static_argnames="num_frames")
+        self._attend = self.jit(self._attend_all, donate_argnames="tokens")
+        self._attend_between = self.jit(self._attend_for_frames_between, static_argnames="num_frames")
+        self._transform = self.jit(self._transform_tokens, donate_argnames="tokens")
         self._project = self.jit(self._project_tokens, static_argnames="shape")
         self._start = self.jit(self._start_call)
         self._finish = self.jit(self._finish_call)
@@ -72,7 +73,7 @@ class Denoiser(StackedStage[DiT]):
         with self.numerics():
             angles = self._angles(x.shape, fps)
             tokens, shared = self._embed(self.outer, x, c_noise, text, mask, padding_mask, angles)
-            tokens = self.blocks.run(lambda _, params, tokens: self._block(params, tokens, shared), tokens)
+            tokens = self._run_blocks(tokens, shared)
             return self._project(self.outer, tokens, shared, shape=x.shape)
 
     def sample(
@@ -129,32 +130,42 @@ class Denoiser(StackedStage[DiT]):
 
     def _step(self, run: Run, x: Latents, previous_x0: Latents, inputs: CallInputs) -> tuple[Latents, Latents]:
         tokens, shared, states = self._start(self.outer, run, x, inputs)
-        last, num_frames = self.network.num_blocks - 1, x.shape[1]
-
-        def apply(index: int, params: Params, tokens: Tokens) -> tuple[Tokens, Array]:
-            if index == last:
-                return self._last_block(params, tokens, shared, num_frames=num_frames)
-            return self._block(params, tokens, shared)
-
-        tokens = self.blocks.run(apply, tokens)
+        tokens = self._run_blocks(tokens, shared, frames_between=x.shape[1])
         return self._finish(self.outer, run, tokens, shared, states, x, previous_x0, inputs)
+
+    def _run_blocks(self, tokens: Tokens, shared: BlockInputs, frames_between: int | None = None) -> Tokens:
+        """Every block; given the number of frames, the last one only for those between the first and the last frame.
+
+        What the network says of the known frames is not used, so the last block need not say it.
+        """
+        last = self.network.num_blocks - 1
+
+        def apply(block: int, part: int, params: Params, tokens: Tokens) -> tuple[Tokens, Array]:
+            if part == 1:
+                return self._transform(params, tokens, shared)
+            if frames_between is not None and block == last:
+                return self._attend_between(params, tokens, shared, num_frames=frames_between)
+            return self._attend(params, tokens, shared)
+
+        return self.blocks.run(apply, tokens)
 
     # Traced by `jit`, each with the parameters it needs.
 
     def _embed_latents(self, outer: Params, *arguments: Array) -> tuple[Tokens, BlockInputs]:
         return self.network.bind_outer(outer).embed(*arguments)
 
-    def _run_block(self, params: Params, tokens: Tokens, shared: BlockInputs) -> tuple[Tokens, Array]:
-        tokens = self.network.bind_block(params)(tokens, shared)
-        return tokens, tokens[0, 0, 0]
+    def _attend_all(self, params: Params, tokens: Tokens, shared: BlockInputs) -> tuple[Tokens, Array]:
+        return _with_mark(self.network.bind_part(0, params).attend(tokens, shared))
 
-    def _run_last_block(
+    def _attend_for_frames_between(
         self, params: Params, tokens: Tokens, shared: BlockInputs, num_frames: int
     ) -> tuple[Tokens, Array]:
-        """The last block for the frames between the known ones: what the network says of those is not used."""
         frame = tokens.shape[1] // num_frames
-        tokens = self.network.bind_block(params)(tokens, shared, slice(frame, (num_frames - 1) * frame))
-        return tokens, tokens[0, 0, 0]
+        between = slice(frame, (num_frames - 1) * frame)
+        return _with_mark(self.network.bind_part(0, params).attend(tokens, shared, between))
+
+    def _transform_tokens(self, params: Params, tokens: Tokens, shared: BlockInputs) -> tuple[Tokens, Array]:
+        return _with_mark(self.network.bind_part(1, params).transform(tokens, shared))
 
     def _project_tokens(self, outer: Params, tokens: Tokens, shared: BlockInputs, shape: tuple[int, ...]) -> Latents:
         return self.network.bind_outer(outer).project(tokens, shared, shape)
@@ -208,6 +219,11 @@ class Denoiser(StackedStage[DiT]):
             ratio=config.rotary_ratio,
             precision=self.rotary_precision,
         )
+
+
+def _with_mark(tokens: Tokens) -> tuple[Tokens, Array]:
+    """`tokens`, whose buffer the next part takes over, and something small that can be waited for."""
+    return tokens, tokens[0, 0, 0]
 
 
 def _as_batch(x: Array) -> Array:

@@ -291,7 +291,7 @@ class Interpolator:
     def planner(self, settings: InterpolationSettings) -> Planner:
         """Predicts what runs with `settings` take, and finds placements that fit into a budget."""
         configs = {name: stage.config for name, stage in self._stages.items()}
-        precisions = {name: stage.precision for name, stage in self._stages.items()}
+        precisions: dict[str, Precision] = {name: stage.precision for name, stage in self._stages.items()}
         return Planner(configs, precisions, Workload.of(settings))
 
     def place(self, placements: Mapping[str, Placement]) -> None:

@@ -26,8 +26,6 @@ from jax_interp.runtime.placement import NETWORKS, RESIDENT, Placement
 from jax_interp.types import Precision
 
 GIB = 2**30
-STREAMED_AT_A_TIME = 2
-"""Streamed blocks on the device: see `runtime.block_stream`."""
 WORKSPACE = GIB // 8
 """Libraries' workspaces and what the allocator rounds up."""
 PROCESS = 9 * GIB // 8
@@ -70,6 +68,8 @@ class Footprint:
     outer: int
     """Parameters outside of the stack of blocks."""
     block: int
+    passing: int
+    """Most that streamed blocks have on the device at a time: three consecutive parts (`runtime.block_stream`)."""
     num_blocks: int
     activations: int
     """Largest need of its stage beside parameters."""
@@ -83,8 +83,8 @@ class Footprint:
     def in_stage(self, placement: Placement) -> int:
         """Bytes on the device at the peak of its stage."""
         stay = placement.blocks_on_device(self.num_blocks)
-        passing = min(STREAMED_AT_A_TIME, self.num_blocks - stay)
-        return self.outer + (stay + passing) * self.block + self.activations
+        passing = min(self.passing, (self.num_blocks - stay) * self.block)
+        return self.outer + stay * self.block + passing + self.activations
 
     def at_rest(self, placement: Placement) -> int:
         """Bytes on the device while other stages run."""
@@ -133,20 +133,21 @@ def _parameters(config: Any, precision: Precision) -> Footprint:
     dtype = jnp.dtype(precision)
     if isinstance(config, TokenizerConfig):
         whole = Network(lambda rngs: Tokenizer(config, dtype=dtype, rngs=rngs))
-        return Footprint(nbytes(whole.abstract), 0, 0, 0)
+        return Footprint(nbytes(whole.abstract), 0, 0, 0, 0)
     build: Any = DiT if isinstance(config, DiTConfig) else T5Encoder
     network = StackedNetwork(lambda rngs: build(config, dtype=dtype, rngs=rngs))
     outer, block = nbytes(network.outer_abstract), nbytes(network.block_abstract)
-    return Footprint(outer, block, network.num_blocks, 0, kept_on_host=build is DiT)
+    largest = max(nbytes([network.block_abstract[name] for name in part]) for part in network.parts)
+    return Footprint(outer, block, block + largest, network.num_blocks, 0, kept_on_host=build is DiT)
 
 
 def _dit_activations(config: DiTConfig, size: int, workload: Workload) -> int:
-    """The residual stream, its normalised copy and the MLP's two hidden ones for each row; positions once."""
+    """The residual stream, its normalised copy and the MLP's two hidden ones for each row."""
     cell = LATENT_CELL * config.patch_size
     frames = (workload.num_video_frames - 2) // LATENT_CELL + 2
     tokens = frames * (workload.height // cell) * (workload.width // cell)
     rows = workload.pairs_per_batch * workload.branches
-    return tokens * size * (rows * (2 * config.width + 2 * config.mlp_width) + config.width)
+    return tokens * size * rows * (2 * config.width + 2 * config.mlp_width)
 
 
 def _tokenizer_activations(config: TokenizerConfig, size: int, workload: Workload) -> int:
@@ -242,7 +243,7 @@ class Planner:
             return plan
         found = self.footprints(plan.workload)[name]
         room = (budget - PROCESS - plan.stages[name]) // found.block
-        blocks = max(0, min(room, found.num_blocks - STREAMED_AT_A_TIME))
+        blocks = max(0, min(room, found.num_blocks - 2))
         placements = {**plan.placements, name: Placement("streamed", blocks)}
         return self.plan(placements, plan.workload.pairs_per_batch)
 

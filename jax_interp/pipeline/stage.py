@@ -135,7 +135,7 @@ class StackedStage(NetworkStage[ModuleT]):
         self._stored = StackedParams(found, self.network.abstract, self.dtype)
         self._outer: Params | None = None
         self._stream: BlockStream | None = None
-        self._on_host: list[Params] | None = None
+        self._on_host: dict[tuple[int, int], Params] | None = None
 
     @property
     def outer(self) -> Params:
@@ -148,9 +148,11 @@ class StackedStage(NetworkStage[ModuleT]):
     def blocks(self) -> BlockStream:
         """The blocks, placed; reads them if need be."""
         if self._stream is None:
-            source, count = self._source(), self.network.num_blocks
+            source, count, parts = self._source(), self.network.num_blocks, len(self.network.parts)
             stay = spread(self.placement.blocks_on_device(count), count)
-            self._stream = BlockStream(source, count, jax.devices()[0], resident=stay, repeats=self._keep_on_host)
+            self._stream = BlockStream(
+                source, count, parts, jax.devices()[0], resident=stay, repeats=self._keep_on_host
+            )
         return self._stream
 
     def rest(self) -> None:
@@ -163,14 +165,22 @@ class StackedStage(NetworkStage[ModuleT]):
     def free(self) -> None:
         self._outer = self._stream = self._on_host = None
 
-    def _source(self) -> Callable[[int], Params]:
+    def _source(self) -> Callable[[int, int], Params]:
         if self.placement.stays or not self._keep_on_host:
-            return self._stored.block
+            return self._read_part
         if self._on_host is None:
-            device = jax.devices()[0]
+            device, parts = jax.devices()[0], range(len(self.network.parts))
             with self._reading():
-                self._on_host = [to_host(self._stored.block(i), device) for i in range(self.network.num_blocks)]
-        return self._on_host.__getitem__
+                self._on_host = {
+                    (block, part): to_host(self._read_part(block, part), device)
+                    for block in range(self.network.num_blocks)
+                    for part in parts
+                }
+        on_host = self._on_host
+        return lambda block, part: on_host[block, part]
+
+    def _read_part(self, block: int, part: int) -> Params:
+        return self._stored.part(block, self.network.parts[part])
 
     def _structure(self, build: Callable[[nnx.Rngs], ModuleT]) -> Network[ModuleT]:
         return StackedNetwork(build)

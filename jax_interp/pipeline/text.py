@@ -38,7 +38,8 @@ class PromptNetwork(StackedStage[T5Encoder]):
         # A run encodes its prompts once, so weights that leave the device need not wait in host memory.
         super().__init__(found, T5Encoder, precision, keep_on_host=False)
         self._embed = self.jit(lambda outer, *tokens: self.network.bind_outer(outer).embed(*tokens))
-        self._block = self.jit(self._run_block, donate_argnames="x")
+        self._attend = self.jit(self._attend_part, donate_argnames="x")
+        self._transform = self.jit(self._transform_part, donate_argnames="x")
         self._finish = self.jit(lambda outer, x: self.network.bind_outer(outer).finish(x).astype(jnp.float32))
 
     @property
@@ -81,7 +82,9 @@ class PromptNetwork(StackedStage[T5Encoder]):
         mask = np.arange(PROMPT_TOKENS) < len(ids)
         with self.numerics():
             x, bias = self._embed(self.outer, padded[None], mask[None].astype(np.int32))
-            x = self.blocks.run(lambda _, params, x: self._block(params, x, bias), x)
+            x = self.blocks.run(
+                lambda _, part, params, x: self._transform(params, x) if part else self._attend(params, x, bias), x
+            )
             rows = np.asarray(self._finish(self.outer, x))[0, : len(ids)]
         if not np.isfinite(rows).all():
             raise JaxInterpError(
@@ -90,8 +93,12 @@ class PromptNetwork(StackedStage[T5Encoder]):
             )
         return Embedding(rows, num_tokens)
 
-    def _run_block(self, params: Params, x: Text, bias: Bias) -> tuple[Text, Array]:
-        x = self.network.bind_block(params)(x, bias)
+    def _attend_part(self, params: Params, x: Text, bias: Bias) -> tuple[Text, Array]:
+        x = self.network.bind_part(0, params).attend(x, bias)
+        return x, x[0, 0, 0]
+
+    def _transform_part(self, params: Params, x: Text) -> tuple[Text, Array]:
+        x = self.network.bind_part(1, params).transform(x)
         return x, x[0, 0, 0]
 
     @cached_property

@@ -5,7 +5,7 @@ A converted folder has one folder for each network, under upstream's name:
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -188,7 +188,7 @@ def load_params(found: ConvertedComponent, abstract: Params, dtype: Any = None) 
 
 
 class StackedParams:
-    """The parameters of a network with a stack under `blocks`, read from disk block by block, as numpy arrays."""
+    """The parameters of a network with a stack under `blocks`, read from disk piece by piece, as numpy arrays."""
 
     def __init__(self, found: ConvertedComponent, abstract: Params, dtype: Any = None):
         """Check `found` against `abstract`, as `load_params` does; nothing is read."""
@@ -201,9 +201,10 @@ class StackedParams:
         """Everything but the blocks."""
         return unflatten(self._read(self._outer, None))
 
-    def block(self, index: int) -> Params:
-        """Block `index` of the stack."""
-        arrays = self._read(self._blocks, index)
+    def part(self, index: int, names: Collection[str]) -> Params:
+        """What block `index` of the stack has under `names`."""
+        wanted = {path: dtype for path, dtype in self._blocks.items() if path.split("/")[1] in names}
+        arrays = self._read(wanted, index)
         return unflatten({path.removeprefix(BLOCKS): array for path, array in arrays.items()})
 
     def _read(self, wanted: dict[str, Any], row: int | None) -> dict[str, Any]:
