@@ -1,54 +1,134 @@
-"""Write the tables of README.md from benchmarks/results/, so that every number there is a line of a result file."""
+"""Write the tables of README.md from benchmarks/results/, so that every number there is a line of a result file.
+
+A row appears when there is a result for it.
+"""
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks/results"
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 GIB = 2**30
+Line = dict[str, Any]
+Row = tuple[str, ...]
+
+UPSTREAM_GB = {
+    "resident": ("59.9", "73.3"),
+    "+ text encoder offloaded": ("41.3", "54.8"),
+    "+ tokenizer offloaded": ("41.1", "54.5"),
+    "+ transformer offloaded": ("27.3", "39.0"),
+}
+"""What upstream states for 7B and 14B, with prompt upsampler and guardrails offloaded: neither is in these runs."""
 
 
-def results() -> dict[str, dict[str, Any]]:
-    """The newest line of every benchmark."""
-    lines = (ROOT / "benchmarks/results/full_size.jsonl").read_text().splitlines()
-    return {line["benchmark"]: line for line in map(json.loads, lines)}
+def results(name: str) -> list[Line]:
+    """The lines of one result file, oldest first; none if it does not exist."""
+    path = RESULTS / f"{name}.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def newest(name: str, benchmark: str, **config: Any) -> Line | None:
+    """The newest line of `benchmark` in file `name` whose configuration has these values."""
+    found = [
+        line
+        for line in results(name)
+        if line["benchmark"] == benchmark and all(line["config"].get(key) == value for key, value in config.items())
+    ]
+    return found[-1] if found else None
 
 
 def tables() -> str:
     """The Markdown between the marks."""
-    found = results()
-    forward, pair, convert = (found[name] for name in ("dit_forward_7b", "pair_7b", "convert_full_size"))
-    seconds = pair["seconds"]
-    error = forward["error_against_float32"]
-    rows = [
-        ("one 7B forward, 10,560 tokens, warm", f"{forward['forward_ms']['median']:.0f} ms", "transformer"),
-        ("its error against float32, diffusers' own = 1", f"{error['ratio']:.2f}", ""),
-        ("peak device memory of the forward", f"{forward['peak_device_bytes'] / GIB:.1f} GiB", "transformer"),
-        (
-            "one pair from a cold start, `--offload-text-encoder-model`",
-            f"{pair['wall_seconds']:.0f} s",
-            ", ".join(f"{stage} {seconds[stage]:.0f} s" for stage in ("text", "encode", "denoise", "decode"))
-            + "; loading and compiling included",
+    step = results("dit_step")[-1]
+    versions = ", ".join(f"{name} {found}" for name, found in step["versions"].items())
+    parts = [
+        _table(("warm, median", "jax-interp", "diffusers eager", "torch.compile"), [*step_rows(), *stage_rows()]),
+        _table(
+            ("strategy", "peak", "process", "predicted", "evaluation, a pair", "host", "upstream states"),
+            list(memory_rows()),
         ),
-        (
-            "its peak device memory",
-            f"{pair['peak_memory_bytes']['device'] / GIB:.1f} GiB",
-            "set by T5 in float32, which that option frees after the prompts",
-        ),
-        (
-            f"`convert` of {convert['converted_bytes'] / 1e9:.0f} GB of checkpoints",
-            f"{convert['wall_seconds']:.0f} s",
-            f"peak host memory {convert['peak_host_bytes'] / GIB:.1f} GiB",
-        ),
+        _table(("once", ""), list(once_rows())),
     ]
-    versions = ", ".join(f"{name} {found}" for name, found in forward["versions"].items())
-    body = "\n".join(f"| {what} | {value} | {note} |" for what, value, note in rows)
-    return (
-        f"{forward['device']['kind']}, 704×1280, bfloat16, random weights of the real sizes ({versions}):\n\n"
-        f"| what | measured | |\n|---|---|---|\n{body}\n"
-    )
+    head = f"{step['device']['kind']}, 704×1280, bfloat16, random weights of the real sizes ({versions}).\n\n"
+    return head + "\n".join(parts)
+
+
+def step_rows() -> Iterator[Row]:
+    """An evaluation of the transformer; a row for every kernel of attention that was measured."""
+    newest_by_attention = {line["attention"]: line for line in results("dit_step") if line["config"]["pairs"] == 1}
+    for attention, line in newest_by_attention.items():
+        after = line["forward_ms_after_peer"] or line["forward_ms"]
+        ours = max(line["forward_ms"]["median"], after["median"])
+        peers = [line["peers"].get(f"diffusers_{name}_ms") for name in ("eager", "compiled")]
+        cells = [f"{peer['median']:.0f} ms ({ours / peer['median']:.2f})" if peer else "" for peer in peers]
+        name = {"own kernel": "our attention kernel", "other": "cuDNN's attention"}[attention]
+        yield f"an evaluation of the 7B transformer, {name}", f"{ours:.0f} ms", *cells
+
+
+def stage_rows() -> Iterator[Row]:
+    """The tokenizer and a whole pair, beside diffusers where it was run."""
+    pair, other = newest("pair", "pair", model="dit-7b"), newest("pair", "pair_upstreams_way", model="dit-7b")
+    for name in ("encode", "decode"):
+        if line := newest("tokenizer", f"tokenizer_{name}"):
+            peer = f"{1e3 * other['stage_seconds'][name]:.0f} ms" if other else ""
+            yield f"{name} a pair", f"{line['ms']['median']:.0f} ms", peer, ""
+    if pair:
+        whole = pair["pair_ms"]["median"] / 1e3
+        ratio = f"({whole / other['total']:.2f}; two branches, as upstream runs it)" if other else ""
+        peer = f"{other['total']:.1f} s {ratio}" if other else ""
+        yield "a whole pair", f"{whole:.1f} s", peer, ""
+    if forward := newest("full_size", "dit_forward_7b"):
+        yield "error of an evaluation against float32", f"{forward['error_against_float32']['ratio']:.2f}", "1", ""
+
+
+def memory_rows() -> Iterator[Row]:
+    """Peaks and speed of every strategy."""
+    lines = {(line["config"]["model"], line["config"]["strategy"], line["compile_cache"]): line for line in memory()}
+    for (model, strategy, cache), line in lines.items():
+        if cache == "cold" and (model, strategy, "warm") in lines:
+            continue
+        size = model.removeprefix("dit-").upper()
+        stated = UPSTREAM_GB.get(strategy, ("", ""))[("7B", "14B").index(size)]
+        yield (
+            f"{size}, {strategy}{', first start' if cache == 'cold' else ''}",
+            _gib(line["allocator_peak_bytes"]),
+            _gib(line["process_peak_bytes"]),
+            _gib(line["predicted_peak_bytes"]),
+            f"{line['call_ms']['median'] / line['config']['pairs']:.0f} ms",
+            _gib(line["host_bytes"]),
+            f"{stated} GB" if stated else "",
+        )
+
+
+def memory() -> list[Line]:
+    """Every run of `bench_memory`."""
+    return [line for line in results("memory") if line["benchmark"] == "memory"]
+
+
+def once_rows() -> Iterator[Row]:
+    """Starts and conversion."""
+    for caches in ("cold", "warm"):
+        if line := newest("startup", "startup", caches=caches):
+            seconds = f"{line['first_step_seconds']:.0f} s, of which compiling {line['compile_seconds']:.1f} s"
+            yield f"`generate` with {caches} caches, until the first step is done", seconds
+    if convert := newest("full_size", "convert_full_size"):
+        yield (
+            f"`convert` of {convert['converted_bytes'] / 1e9:.0f} GB of checkpoints",
+            f"{convert['wall_seconds']:.0f} s, peak host memory {_gib(convert['peak_host_bytes'])}",
+        )
+
+
+def _gib(size: int | None) -> str:
+    return f"{size / GIB:.1f} GiB" if size else ""
+
+
+def _table(heads: Row, rows: list[Row]) -> str:
+    lines = [heads, ("---",) * len(heads), *rows]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
 def updated(readme: str) -> str:

@@ -1,6 +1,6 @@
 """Stages whose weights are not those on disk."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import numpy as np
 
@@ -33,11 +33,11 @@ class _Changed:
         params = self._stored.outer()
         return params if self._path.startswith(BLOCKS) else self._changed(params, self._path)
 
-    def block(self, index: int) -> Params:
-        params = self._stored.block(index)
-        if index > 0 or not self._path.startswith(BLOCKS):
-            return params
-        return self._changed(params, self._path.removeprefix(BLOCKS))
+    def part(self, index: int, names: Collection[str]) -> Params:
+        params = self._stored.part(index, names)
+        name = self._path.removeprefix(BLOCKS)
+        changes = index == 0 and name != self._path and name.split("/")[0] in names
+        return self._changed(params, name) if changes else params
 
     def _changed(self, params: Params, name: str) -> Params:
         leaves = dict(flatten(params))

@@ -69,6 +69,10 @@ class MemoryFlags:
         gpu, available = _gpu(), self.available()
         if gpu is None or available is None:
             return
+        if available > gpu.free:
+            logger.warning(
+                "--memory-budget is %.1f GiB, but the GPU has only %.1f GiB free", available / 2**30, gpu.free / 2**30
+            )
         share = (available - PROCESS) / gpu.memory
         os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", f"{min(max(share, 0.01), 0.95):.4f}")
 

@@ -52,6 +52,8 @@ class StackedNetwork(Network[ModuleT]):
         self.num_blocks: int = jax.tree.leaves(stacked)[0].shape[0]
         blocks: Any = self.bind(self.abstract).blocks  # type: ignore[attr-defined]
         self.parts: tuple[tuple[str, ...], ...] = blocks.PARTS
+        self.order = [(block, part) for block in range(self.num_blocks) for part in range(len(self.parts))]
+        """Every part of every block as (block, part), in the order in which they run."""
         self._block_graphdef, _ = nnx.split(blocks)
 
     def bind_outer(self, params: Params) -> ModuleT:

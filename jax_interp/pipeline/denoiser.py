@@ -19,6 +19,7 @@ from jax_interp.errors import JaxInterpError, UsageError
 from jax_interp.models.dit import BlockInputs, DiT, patch_grid
 from jax_interp.nn.rotary import rotary_angles
 from jax_interp.pipeline.stage import StackedStage
+from jax_interp.runtime.block_stream import marked
 from jax_interp.runtime.checkpoint import ConvertedComponent
 from jax_interp.types import Latents, Params, Precision, Text, Tokens
 
@@ -155,17 +156,17 @@ class Denoiser(StackedStage[DiT]):
         return self.network.bind_outer(outer).embed(*arguments)
 
     def _attend_all(self, params: Params, tokens: Tokens, shared: BlockInputs) -> tuple[Tokens, Array]:
-        return _with_mark(self.network.bind_part(0, params).attend(tokens, shared))
+        return marked(self.network.bind_part(0, params).attend(tokens, shared))
 
     def _attend_for_frames_between(
         self, params: Params, tokens: Tokens, shared: BlockInputs, num_frames: int
     ) -> tuple[Tokens, Array]:
         frame = tokens.shape[1] // num_frames
         between = slice(frame, (num_frames - 1) * frame)
-        return _with_mark(self.network.bind_part(0, params).attend(tokens, shared, between))
+        return marked(self.network.bind_part(0, params).attend(tokens, shared, between))
 
     def _transform_tokens(self, params: Params, tokens: Tokens, shared: BlockInputs) -> tuple[Tokens, Array]:
-        return _with_mark(self.network.bind_part(1, params).transform(tokens, shared))
+        return marked(self.network.bind_part(1, params).transform(tokens, shared))
 
     def _project_tokens(self, outer: Params, tokens: Tokens, shared: BlockInputs, shape: tuple[int, ...]) -> Latents:
         return self.network.bind_outer(outer).project(tokens, shared, shape)
@@ -219,11 +220,6 @@ class Denoiser(StackedStage[DiT]):
             ratio=config.rotary_ratio,
             precision=self.rotary_precision,
         )
-
-
-def _with_mark(tokens: Tokens) -> tuple[Tokens, Array]:
-    """`tokens`, whose buffer the next part takes over, and something small that can be waited for."""
-    return tokens, tokens[0, 0, 0]
 
 
 def _as_batch(x: Array) -> Array:

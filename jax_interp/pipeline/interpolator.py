@@ -22,7 +22,7 @@ from jax_interp.pipeline.codec import Codec
 from jax_interp.pipeline.denoiser import Denoiser, SampleSettings
 from jax_interp.pipeline.embeddings import EmbeddingCache, load_embeddings
 from jax_interp.pipeline.geometry import latent_shape
-from jax_interp.pipeline.plan import Planner, Workload, describe, gib, gib_or_more
+from jax_interp.pipeline.plan import Planner, Workload, gib
 from jax_interp.pipeline.prompts import DEFAULT_NEGATIVE_PROMPT
 from jax_interp.pipeline.settings import InterpolationSettings
 from jax_interp.pipeline.stage import NetworkStage
@@ -306,8 +306,10 @@ class Interpolator:
         unknown = placements.keys() - set(NETWORKS)
         if unknown:
             raise UsageError(f"no network is called {', '.join(sorted(unknown))}; there are {', '.join(NETWORKS)}")
-        full = {name: placements.get(name, stage.placement) for name, stage in self._stages.items()}
-        needed = self.planner(InterpolationSettings()).plan(full).host
+        full = {name: placements.get(name, current) for name, current in self.placements.items()}
+        prints = self.planner(InterpolationSettings()).footprints()
+        changing = [name for name, stage in self._stages.items() if stage.placement != full[name]]
+        needed = sum(prints[name].on_host(full[name]) for name in changing)
         free, _ = host_memory()
         if needed > free:
             raise OutOfMemory(
@@ -316,6 +318,11 @@ class Interpolator:
             )
         for name, stage in self._stages.items():
             stage.place(full[name])
+
+    @property
+    def placements(self) -> dict[str, Placement]:
+        """Where every network lives; see `place`."""
+        return {name: stage.placement for name, stage in self._stages.items()}
 
     @property
     def _stages(self) -> dict[str, NetworkStage]:
@@ -361,25 +368,10 @@ class Interpolator:
             if not out_of_memory(error):
                 raise
             self.free()
-            raise OutOfMemory(self._advice(stage, settings)) from error
+            advice = self.planner(settings).advice(self.placements, on_host=isinstance(error, MemoryError))
+            raise OutOfMemory(f"out of memory in the stage {stage!r} {advice}") from error
         finally:
             self.timings[stage] = self.timings.get(stage, 0.0) + time.perf_counter() - started
-
-    def _advice(self, stage: str, settings: InterpolationSettings) -> str:
-        planner = self.planner(settings)
-        current = planner.plan({name: stage.placement for name, stage in self._stages.items()})
-        said = (
-            f"out of memory in the stage {stage!r} at {settings.height}×{settings.width}, with {describe(current)}; the"
-            f" plan counted on {gib(current.process_peak)} of GPU memory and {gib(current.host)} of host memory."
-        )
-        smallest = planner.smallest()
-        if smallest.process_peak >= current.process_peak:
-            return f"{said} No plan takes less: give it a larger GPU, or a smaller --height and --width"
-        return (
-            f"{said} The smallest plan takes {gib(smallest.process_peak)} and {gib(smallest.host)}"
-            f" ({describe(smallest)}): run again with --memory-budget and what the GPU has free, at least"
-            f" {gib_or_more(smallest.process_peak)}"
-        )
 
 
 def _check_frames(frames: np.ndarray) -> np.ndarray:

@@ -21,6 +21,7 @@ from jax_interp.models.tokenizer import Tokenizer
 from jax_interp.nn.params import Network, StackedNetwork
 from jax_interp.pipeline.embeddings import PROMPT_TOKENS
 from jax_interp.pipeline.settings import InterpolationSettings
+from jax_interp.runtime.block_stream import WAITING
 from jax_interp.runtime.host import nbytes
 from jax_interp.runtime.placement import NETWORKS, RESIDENT, Placement
 from jax_interp.types import Precision
@@ -69,7 +70,7 @@ class Footprint:
     """Parameters outside of the stack of blocks."""
     block: int
     passing: int
-    """Most that streamed blocks have on the device at a time: three consecutive parts (`runtime.block_stream`)."""
+    """Most that streamed blocks have on the device at a time: four consecutive parts (`runtime.block_stream`)."""
     num_blocks: int
     activations: int
     """Largest need of its stage beside parameters."""
@@ -137,8 +138,8 @@ def _parameters(config: Any, precision: Precision) -> Footprint:
     build: Any = DiT if isinstance(config, DiTConfig) else T5Encoder
     network = StackedNetwork(lambda rngs: build(config, dtype=dtype, rngs=rngs))
     outer, block = nbytes(network.outer_abstract), nbytes(network.block_abstract)
-    largest = max(nbytes([network.block_abstract[name] for name in part]) for part in network.parts)
-    return Footprint(outer, block, block + largest, network.num_blocks, 0, kept_on_host=build is DiT)
+    passing = (1 + WAITING) * block // len(network.parts)
+    return Footprint(outer, block, passing, network.num_blocks, 0, kept_on_host=build is DiT)
 
 
 def _dit_activations(config: DiTConfig, size: int, workload: Workload) -> int:
@@ -235,6 +236,27 @@ class Planner:
         """The plan with the lowest peak."""
         plans = [self.plan(placements, pairs_per_batch) for placements in _by_speed(self.configs, fixed or {})]
         return min(plans, key=lambda plan: plan.peak)
+
+    def advice(self, placements: Mapping[str, Placement], *, on_host: bool) -> str:
+        """What to tell a user whose memory ran out with `placements`, on the host or on the device."""
+        current, smallest = self.plan(placements), self.smallest()
+        said = (
+            f"at {self.workload.height}×{self.workload.width}, with {describe(current)}; the plan counted on"
+            f" {gib(current.process_peak)} of GPU memory and {gib(current.host)} of host memory."
+        )
+        if on_host:
+            resident = self.plan({})
+            return (
+                f"{said} It was the host's memory: free some, or keep the networks on the GPU, which takes"
+                f" {gib_or_more(resident.process_peak)} there (--memory-budget {gib_or_more(resident.process_peak)})"
+            )
+        if smallest.process_peak >= current.process_peak:
+            return f"{said} No plan takes less: give it a larger GPU, or a smaller --height and --width"
+        return (
+            f"{said} The smallest plan takes {gib(smallest.process_peak)} and {gib(smallest.host)}"
+            f" ({describe(smallest)}): run again with --memory-budget and what the GPU has free, at least"
+            f" {gib_or_more(smallest.process_peak)}"
+        )
 
     def _with_resident_blocks(self, plan: Plan, budget: int, fixed: Mapping[str, Placement]) -> Plan:
         """`plan` with as many blocks of a streamed transformer on the device as `budget` has room for."""

@@ -53,6 +53,7 @@ def run_record(interpolator: Interpolator, settings: InterpolationSettings, **fa
         "prompt_upsampler": "absent",
         **facts,
         "networks": _networks(interpolator),
+        "placements": {name: dataclasses.asdict(placed) for name, placed in interpolator.placements.items()},
         "seconds": {stage: round(seconds, 3) for stage, seconds in interpolator.timings.items()},
         "peak_memory_bytes": {
             "device": memory.get("peak_bytes_in_use"),

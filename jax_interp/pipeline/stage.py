@@ -4,7 +4,7 @@ import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, Generic, TypeVar
 
 import jax
@@ -16,6 +16,7 @@ from jax_interp.runtime.block_stream import BlockStream
 from jax_interp.runtime.checkpoint import ConvertedComponent, StackedParams, load_params
 from jax_interp.runtime.host import PINNED, pins, to_device, to_host
 from jax_interp.runtime.placement import RESIDENT, Placement, spread
+from jax_interp.runtime.read_ahead import ReadAhead
 from jax_interp.types import Params, Precision
 
 logger = logging.getLogger("jax_interp")
@@ -135,6 +136,7 @@ class StackedStage(NetworkStage[ModuleT]):
         self._stored = StackedParams(found, self.network.abstract, self.dtype)
         self._outer: Params | None = None
         self._stream: BlockStream | None = None
+        self._disk: ReadAhead[tuple[int, int], Params] | None = None
         self._on_host: dict[tuple[int, int], Params] | None = None
 
     @property
@@ -148,39 +150,49 @@ class StackedStage(NetworkStage[ModuleT]):
     def blocks(self) -> BlockStream:
         """The blocks, placed; reads them if need be."""
         if self._stream is None:
-            source, count, parts = self._source(), self.network.num_blocks, len(self.network.parts)
-            stay = spread(self.placement.blocks_on_device(count), count)
-            self._stream = BlockStream(
-                source, count, parts, jax.devices()[0], resident=stay, repeats=self._keep_on_host
-            )
+            stay = spread(self.placement.blocks_on_device(self.network.num_blocks), self.network.num_blocks)
+            with self._reading() if self.placement.stays else nullcontext():
+                self._stream = BlockStream(
+                    self._source(), self.network.order, jax.devices()[0], resident=stay, repeats=self._keep_on_host
+                )
+            if self.placement.stays and self._disk is not None:
+                self._disk.close()
         return self._stream
 
     def rest(self) -> None:
         if not self.placement.stays:
             self._outer = None
-            if self._stream is not None:
-                self._stream.close()
-                self._stream = None
+            self._close_stream()
 
     def free(self) -> None:
-        self._outer = self._stream = self._on_host = None
+        self._close_stream()
+        self._outer = self._on_host = None
 
-    def _source(self) -> Callable[[int, int], Params]:
+    def _source(self) -> Callable[[tuple[int, int]], Params]:
+        """Where the parts of the blocks come from in this stage: disk, or the copy in host memory."""
         if self.placement.stays or not self._keep_on_host:
-            return self._read_part
+            self._disk = ReadAhead(self._read_part, self.network.order)
+            return self._disk
         if self._on_host is None:
-            device, parts = jax.devices()[0], range(len(self.network.parts))
-            with self._reading():
-                self._on_host = {
-                    (block, part): to_host(self._read_part(block, part), device)
-                    for block in range(self.network.num_blocks)
-                    for part in parts
-                }
-        on_host = self._on_host
-        return lambda block, part: on_host[block, part]
+            device = jax.devices()[0]
+            reads = ReadAhead(lambda at: to_host(self._read_part(at), device), self.network.order)
+            try:
+                with self._reading():
+                    self._on_host = {at: reads(at) for at in self.network.order}
+            finally:
+                reads.close()
+        return self._on_host.__getitem__
 
-    def _read_part(self, block: int, part: int) -> Params:
+    def _read_part(self, at: tuple[int, int]) -> Params:
+        block, part = at
         return self._stored.part(block, self.network.parts[part])
+
+    def _close_stream(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+        if self._disk is not None:
+            self._disk.close()
+        self._stream = self._disk = None
 
     def _structure(self, build: Callable[[nnx.Rngs], ModuleT]) -> Network[ModuleT]:
         return StackedNetwork(build)

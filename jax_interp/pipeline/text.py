@@ -16,6 +16,7 @@ from jax_interp.errors import CheckpointError, JaxInterpError, UsageError
 from jax_interp.models.t5 import Bias, T5Encoder
 from jax_interp.pipeline.embeddings import PROMPT_TOKENS, Embedding, EmbeddingCache
 from jax_interp.pipeline.stage import StackedStage
+from jax_interp.runtime.block_stream import marked
 from jax_interp.runtime.checkpoint import ConvertedComponent
 from jax_interp.types import Params, Precision, Text
 
@@ -94,12 +95,10 @@ class PromptNetwork(StackedStage[T5Encoder]):
         return Embedding(rows, num_tokens)
 
     def _attend_part(self, params: Params, x: Text, bias: Bias) -> tuple[Text, Array]:
-        x = self.network.bind_part(0, params).attend(x, bias)
-        return x, x[0, 0, 0]
+        return marked(self.network.bind_part(0, params).attend(x, bias))
 
     def _transform_part(self, params: Params, x: Text) -> tuple[Text, Array]:
-        x = self.network.bind_part(1, params).transform(x)
-        return x, x[0, 0, 0]
+        return marked(self.network.bind_part(1, params).transform(x))
 
     @cached_property
     def _tokenizer(self) -> Any:

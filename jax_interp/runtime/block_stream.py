@@ -4,7 +4,7 @@ The same compiled parts run whatever the placement, so a streamed network gives 
 """
 
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -14,60 +14,76 @@ from jax_interp.types import Params
 
 StateT = TypeVar("StateT")
 
-Apply = Callable[[int, int, Params, StateT], tuple[StateT, Any]]
-"""(block, part, its parameters, state) -> (state after it, a small array that is ready when the part is done)"""
+Apply = Callable[[int, int, Params, StateT], tuple[StateT, jax.Array]]
+"""(block, part, its parameters, state) -> `marked` state after it"""
 
-WAITING = 2
+WAITING = 3
 """Streamed parts on their way or there, beside the one that computes. XLA starts a copy when all work that it was given
-before is done; with fewer, copies and arithmetic would take turns (7B on an H100: 553 ms instead of 328 ms)."""
+before is done, so each has to be asked for well ahead: with one block waiting, copies and arithmetic took turns (7B on
+an H100: 553 ms an evaluation), with two halves of one they nearly overlapped (343 ms)."""
+
+
+def marked(state: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """`state`, and something small that is ready when it is: the next part takes over the buffer of `state` itself."""
+    return state, state[(0,) * state.ndim]
 
 
 class BlockStream:
-    """The blocks of a network for one stage, each cut into `num_parts`.
+    """The blocks of a network for one stage, cut into parts that run in `order`, as (block, part).
 
-    `source(i, p)` gives the parameters of part p of block i in host memory. Blocks in `resident` are copied at once and
-    stay until `close`; of the others `WAITING` parts and the computing one are on the device at a time. `repeats` says
+    `source((block, part))` gives a part's parameters in host memory. Blocks in `resident` are copied at once and stay
+    until `close`; of the others `WAITING` parts and the computing one are on the device at a time. `repeats` says
     that another pass follows every pass, so that its first part is under way before the last one has ended.
     """
 
     def __init__(
         self,
-        source: Callable[[int, int], Params],
-        num_blocks: int,
-        num_parts: int,
+        source: Callable[[tuple[int, int]], Params],
+        order: Sequence[tuple[int, int]],
         device: jax.Device,
         *,
         resident: Collection[int] = (),
         repeats: bool = True,
     ):
         self._source, self._device, self._repeats = source, device, repeats
-        self._order = [(block, part) for block in range(num_blocks) for part in range(num_parts)]
-        self._streamed = [at for at in self._order if at[0] not in resident]
-        self._resident = {at: to_device(source(*at), device) for at in self._order if at[0] in resident}
+        self._order = order
+        self._streamed = [at for at in order if at[0] not in resident]
+        self._resident = {at: to_device(source(at), device) for at in order if at[0] in resident}
         self._waiting: deque[Params] = deque()
         self._next = 0
+        self._dones: deque[Any] = deque()
+        self._under_way = False
 
     def run(self, apply: Apply[StateT], state: StateT) -> StateT:
         """`apply` every part of every block in turn to `state`."""
-        if not self._repeats:
-            self._next = 0
-        dones: deque[Any] = deque()
+        if self._under_way:
+            self._forget_pass()  # cut short, it left parts waiting that do not come first
+        self._under_way = True
         for at in self._order:
             if self._streamed:
-                # The device has the last part to compute. Running further ahead would reserve memory for every copy.
-                while len(dones) > 1:
-                    jax.block_until_ready(dones.popleft())
+                # The device has the last part to compute, at first that of the pass before. Running further ahead would
+                # reserve memory for every copy.
+                while len(self._dones) > 1:
+                    jax.block_until_ready(self._dones.popleft())
                 self._fetch()
             params = self._resident[at] if at in self._resident else self._waiting.popleft()
             state, done = apply(*at, params, state)
             del params  # so that a later copy may take its memory
-            dones.append(done)
+            if self._streamed:
+                self._dones.append(done)
+        self._under_way = False
+        if not self._repeats:
+            self._next = 0
         return state
 
     def close(self) -> None:
         """Give the device's memory back."""
         self._resident.clear()
+        self._forget_pass()
+
+    def _forget_pass(self) -> None:
         self._waiting.clear()
+        self._dones.clear()
         self._next = 0
 
     def _fetch(self) -> None:
@@ -77,5 +93,5 @@ class BlockStream:
                 if not self._repeats:
                     return
                 self._next = 0
-            self._waiting.append(to_device(self._source(*self._streamed[self._next]), self._device))
+            self._waiting.append(to_device(self._source(self._streamed[self._next]), self._device))
             self._next += 1

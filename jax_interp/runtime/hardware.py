@@ -8,6 +8,10 @@ from functools import cache
 from pathlib import Path
 
 
+PATIENCE = 20
+"""Seconds that the driver has to answer."""
+
+
 @dataclass(frozen=True)
 class Gpu:
     """An NVIDIA GPU as its driver describes it; bytes."""
@@ -20,13 +24,14 @@ class Gpu:
 
 @cache
 def nvidia_gpus() -> tuple[Gpu, ...]:
-    """The GPUs that NVIDIA's driver knows; none without a driver."""
+    """The GPUs that NVIDIA's driver knows; none without a driver, or where it does not tell their memory."""
     fields = "name,driver_version,memory.total,memory.free"
     rows = _nvidia_smi(f"--query-gpu={fields}", "--format=csv,noheader,nounits").strip().splitlines()
     gpus = []
     for row in rows:
         name, driver, memory, free = (part.strip() for part in row.split(","))
-        gpus.append(Gpu(name, driver, int(memory) * 2**20, int(free) * 2**20))
+        if memory.isdecimal() and free.isdecimal():  # GPUs that share the host's memory say [N/A]
+            gpus.append(Gpu(name, driver, int(memory) * 2**20, int(free) * 2**20))
     return tuple(gpus)
 
 
@@ -40,7 +45,10 @@ def _nvidia_smi(*options: str) -> str:
     program = shutil.which("nvidia-smi")
     if program is None:
         return ""
-    done = subprocess.run([program, *options], capture_output=True, text=True, timeout=20, check=False)
+    try:
+        done = subprocess.run([program, *options], capture_output=True, text=True, timeout=PATIENCE, check=False)
+    except (OSError, subprocess.TimeoutExpired):  # a driver that hangs: JAX will say so better
+        return ""
     return done.stdout if done.returncode == 0 else ""
 
 

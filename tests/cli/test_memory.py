@@ -7,8 +7,7 @@ import pytest
 
 from jax_interp.cli import memory_flags
 from jax_interp.errors import CheckpointError, OutOfMemory, UsageError
-from jax_interp.pipeline import stage
-from jax_interp.runtime.checkpoint import open_component
+from jax_interp.runtime import checkpoint
 from jax_interp.runtime.hardware import Gpu
 from tests import golden
 from tests.commands import jax_interp
@@ -128,11 +127,11 @@ def test_a_converted_folder(converted, monkeypatch):
     def never(*arguments, **options):
         raise AssertionError("parameters were read")
 
-    for reader in ("load_params", "StackedParams"):
-        monkeypatch.setattr(stage, reader, never)
+    for reader in ("read_arrays", "read_params"):
+        monkeypatch.setattr(checkpoint, reader, never)
     output = memory("--checkpoint-dir", converted, *GOLDEN_SIZE, "--dtype", "float32")
     assert output.startswith(f"{converted}, 64×96")
-    config = open_component(converted / DIT).config
+    config = checkpoint.open_component(converted / DIT).config
     assert row(output, "diffusion_transformer")[2] == f"{config.num_blocks} × 0.00"
 
 

@@ -10,6 +10,7 @@ from jax_interp.errors import OutOfMemory, UsageError
 from jax_interp.pipeline.settings import InterpolationSettings
 from jax_interp.runtime.hardware import Gpu
 from jax_interp.runtime.placement import NETWORKS, Placement
+from jax_interp.types import Precision
 from tests import golden
 from tests.commands import jax_interp
 
@@ -90,13 +91,10 @@ def test_resident_blocks_fit_a_streamed_transformer_and_nothing_else():
     assert parse(["diffusion_transformer=streamed"], resident_blocks="0").placements == {
         "diffusion_transformer": STREAMED
     }
-    for wrong in (
-        {"placements": ["diffusion_transformer=resident"]},
-        {"placements": ["diffusion_transformer=offloaded"]},
-        {"offloaded": ["diffusion_transformer"]},
-    ):
+    elsewhere = ["diffusion_transformer=resident"], ["diffusion_transformer=offloaded"], []
+    for placements in elsewhere:
         with pytest.raises(UsageError, match="--resident-blocks is for a streamed diffusion_transformer"):
-            parse(resident_blocks="3", **wrong)
+            parse(placements, resident_blocks="3", offloaded=[] if placements else ["diffusion_transformer"])
 
 
 def test_saying_the_same_twice_is_no_contradiction():
@@ -213,7 +211,8 @@ class Placed:
         from jax_interp.pipeline.plan import Planner, Workload
 
         configs = {"tokenizer": CV8X8X8_720P, "diffusion_transformer": DIT_7B}
-        return Planner(configs, dict.fromkeys(configs, "bfloat16"), Workload.of(settings))
+        precisions: dict[str, Precision] = dict.fromkeys(configs, "bfloat16")
+        return Planner(configs, precisions, Workload.of(settings))
 
     def place(self, placements):
         self.placements = dict(placements)

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jax_interp.config import DIT_7B, DIT_14B
+from jax_interp.config import DIT_7B, DIT_14B, DiTConfig
 from jax_interp.models.dit import DiT, patch_grid, patchify, unpatchify
-from jax_interp.nn.params import Network, flatten, unflatten
+from jax_interp.nn.params import Network, StackedNetwork, flatten, unflatten
 from jax_interp.nn.rotary import rotary_angles
 from jax_interp.runtime.checkpoint import load_params
 from tests import golden
-from tests.tolerances import BF16_RATIO, NETWORK_F32
+from tests.tolerances import BF16_RATIO, BLOCK_F32, NETWORK_F32
 
 CASES = range(5)
 
@@ -98,7 +98,7 @@ def inner_activations(interpolators):
         first = nnx.merge(structure, jax.tree.map(lambda leaf: leaf[0], stacked))
         return {
             "x_embedder_BTHWD": tokens,
-            "extra_pos_emb_BTHWD": shared.positions,
+            "extra_pos_emb_BTHWD": shared.positions.expand(),
             "adaln_lora_B3D": shared.adaln_lora,
             "block0_THWBD": first(tokens, shared),
         }
@@ -140,6 +140,26 @@ def test_float32_rotary_tables_in_a_bfloat16_network(converted, interpolators):
     assert not jnp.array_equal(exact, default)
     oracle, upstream = (golden.channels_last(expected[f"out_{dtype}"]) for dtype in ("float32", "bfloat16"))
     assert golden.relative_l2(exact, oracle) < BF16_RATIO * golden.relative_l2(upstream, oracle)
+
+
+def test_attention_for_some_rows_is_those_rows_of_it():
+    config = DiTConfig(
+        width=24, num_heads=2, head_width=12, num_blocks=2, mlp_width=32, text_width=8, adaln_rank=4, grid=(3, 4, 4)
+    )
+    network = StackedNetwork(lambda rngs: DiT(config, dtype=jnp.float32, rngs=rngs))
+    params = network.random_params(3)
+    draw = np.random.default_rng(0)
+    x, text = (jnp.asarray(draw.standard_normal(shape), jnp.float32) for shape in ((2, 3, 4, 6, 16), (2, 5, 8)))
+    angles = rotary_angles((3, 2, 3), 12, fps=24, ratio=(2.0, 1.0, 1.0), precision="float32")
+    mask = jnp.zeros((*x.shape[:4], 1), jnp.float32)
+    ends = network.bind_outer({name: leaf for name, leaf in params.items() if name != "blocks"})
+    tokens, shared = ends.embed(x, jnp.ones(2), text, mask, mask, jnp.asarray(angles))
+    names = network.parts[0]
+    block = network.bind_part(0, {name: jax.tree.map(lambda leaf: leaf[1], params["blocks"][name]) for name in names})
+    whole = block.attend(tokens, shared)
+    between = block.attend(tokens, shared, slice(6, 12))
+    assert golden.relative_l2(between, whole[:, 6:12]) < BLOCK_F32
+    assert golden.relative_l2(between, whole[:, 0:6]) > BLOCK_F32
 
 
 def count(tree):

@@ -168,7 +168,9 @@ def test_block_by_block_is_the_forward(rng):
     for order in (range(CONFIG.num_layers), reversed(range(CONFIG.num_layers))):
         x, bias = ends.embed(jnp.asarray(ids), jnp.asarray(mask))
         for layer in order:
-            x = stack.bind_block(jax.tree.map(lambda leaf, i=layer: leaf[i], params["blocks"]))(x, bias)
+            block = jax.tree.map(lambda leaf, i=layer: leaf[i], params["blocks"])
+            attention, mlp = ({name: block[name] for name in names} for names in stack.parts)
+            x = stack.bind_part(1, mlp).transform(stack.bind_part(0, attention).attend(x, bias))
         outputs.append(ends.finish(x))
     assert relative_l2(outputs[0], whole) < NETWORK_F32
     assert relative_l2(outputs[1], whole) > NETWORK_F32

@@ -4,8 +4,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.core import Tracer
 
-from jax_interp.nn.attention import FLASH_MIN_KEYS, attention, blocked_attention, fits_flash, flash_available
+from jax_interp.nn.attention import (
+    FLASH_MIN_KEYS,
+    attention,
+    blocked_attention,
+    cudnn_available,
+    fits_flash,
+    flash_available,
+)
 from tests.golden import relative_l2
 from tests.tolerances import BLOCK_F32
 
@@ -130,7 +138,7 @@ def fail(q, k, v, *, scale):
 
 
 def wrong(q, k, v, *, scale):
-    return 2 * q
+    return 1.1 * blocked_attention(q, k, v, scale=scale)
 
 
 @pytest.mark.parametrize(("kernel", "said"), [(fail, "no such instruction"), (wrong, "wrong numbers")])
@@ -142,7 +150,7 @@ def test_a_kernel_that_does_not_work_is_given_up_with_a_warning(hopper, monkeypa
 
 
 def test_a_kernel_that_works_is_tried_once_also_inside_a_trace(hopper, monkeypatch, caplog):
-    monkeypatch.setattr("jax_interp.nn.flash_attention.flash_attention", lambda q, k, v, *, scale: q)
+    monkeypatch.setattr("jax_interp.nn.flash_attention.flash_attention", blocked_attention)
     assert jax.jit(lambda x: x if flash_available() else -x)(1.0) == 1.0
     monkeypatch.setattr("jax_interp.nn.flash_attention.flash_attention", refuse)
     assert flash_available() is True
@@ -154,3 +162,13 @@ def test_other_gpus_are_not_tried(hopper, monkeypatch, capability):
     monkeypatch.setattr(hopper, "compute_capability", capability)
     monkeypatch.setattr("jax_interp.nn.flash_attention.flash_attention", refuse)
     assert flash_available() is False
+
+
+def test_cudnn_is_tried_with_numbers_also_inside_a_trace(monkeypatch):
+    seen = []
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(jax.nn, "dot_product_attention", lambda q, k, v, **options: seen.append(q) or q)
+    cudnn_available.cache_clear()
+    assert jax.jit(lambda x: x if cudnn_available() else -x)(1.0) == 1.0
+    cudnn_available.cache_clear()
+    assert [isinstance(q, Tracer) for q in seen] == [False]

@@ -17,7 +17,9 @@ def test_sinusoid_is_cosines_then_sines():
 
 def test_a_position_is_the_sum_of_its_axes_at_unit_rms():
     positions = AxisPositions((4, 5, 6), 16, dtype=jnp.float32, rngs=nnx.Rngs(0))
-    out = positions((2, 3, 2))
+    by_axis = positions((2, 3, 2))
+    assert [axis.shape for axis in by_axis] == [(2, 1, 1, 16), (3, 1, 16), (2, 16), (2, 3, 2, 1)]
+    out = by_axis.expand()
     assert out.shape == (12, 16)
     summed = positions.t[...][1] + positions.h[...][2] + positions.w[...][0]
     expected = summed / jnp.sqrt(jnp.mean(summed**2))

@@ -57,15 +57,22 @@ def test_unflatten_inverts_flatten():
 
 
 class Row(nnx.Module):
-    def __init__(self, *, rngs):
-        self.layer = nnx.Linear(2, 2, use_bias=False, rngs=rngs)
+    PARTS = (("mix", "bias"), ("gain",))
 
-    def __call__(self, x):
-        return jnp.tanh(self.layer(x))
+    def __init__(self, *, rngs):
+        self.mix = nnx.Linear(2, 2, use_bias=False, rngs=rngs)
+        self.bias = nnx.Param(jnp.ones(2))
+        self.gain = nnx.Linear(2, 2, use_bias=False, rngs=rngs)
+
+    def attend(self, x):
+        return jnp.tanh(self.mix(x) + self.bias[...])
+
+    def transform(self, x):
+        return jnp.sin(self.gain(x))
 
 
 class Stack(nnx.Module):
-    """Start, three blocks, end."""
+    """Start, three blocks of two parts, end."""
 
     def __init__(self, *, rngs):
         self.start = nnx.Linear(3, 2, use_bias=False, rngs=rngs)
@@ -84,8 +91,9 @@ def stacked():
     return StackedNetwork(lambda rngs: Stack(rngs=rngs))
 
 
-def row(params, index):
-    return jax.tree.map(lambda leaf: leaf[index], params["blocks"])
+def piece(params, index, names):
+    """The parameters `names` of block `index`."""
+    return {name: jax.tree.map(lambda leaf: leaf[index], params["blocks"][name]) for name in names}
 
 
 def outer(params):
@@ -94,42 +102,67 @@ def outer(params):
 
 def test_a_stack_is_taken_apart(stacked):
     assert stacked.num_blocks == 3
-    assert {path: leaf.shape for path, leaf in flatten(stacked.block_abstract)} == {"layer/kernel": (2, 2)}
+    block = {path: leaf.shape for path, leaf in flatten(stacked.block_abstract)}
+    assert block == {"mix/kernel": (2, 2), "bias": (2,), "gain/kernel": (2, 2)}
+    assert stacked.parts == (("mix", "bias"), ("gain",))
     ends = {path: leaf.shape for path, leaf in flatten(stacked.outer_abstract)}
     assert ends == {"start/kernel": (3, 2), "end/kernel": (2, 1)}
-    assert dict(flatten(stacked.abstract))["blocks/layer/kernel"].shape == (3, 2, 2)
+    assert dict(flatten(stacked.abstract))["blocks/mix/kernel"].shape == (3, 2, 2)
 
 
 def test_blocks_and_ends_compute_apart(stacked):
     params = stacked.random_params(1)
     x = np.asarray([[0.5, -1.0, 2.0]], np.float32)
     expected = x @ np.asarray(params["start"]["kernel"])
-    for kernel in np.asarray(params["blocks"]["layer"]["kernel"]):
-        expected = np.tanh(expected @ kernel)
+    blocks = jax.tree.map(np.asarray, params["blocks"])
+    for mix, bias, gain in zip(blocks["mix"]["kernel"], blocks["bias"], blocks["gain"]["kernel"], strict=True):
+        expected = np.sin(np.tanh(expected @ mix + bias) @ gain)
     expected = expected @ np.asarray(params["end"]["kernel"])
 
     ends = outer(params)
-    run_block = jax.jit(lambda block, h: stacked.bind_block(block)(h))
+    traced = []
+
+    @jax.jit
+    def attend(part, h):
+        traced.append("attend")
+        return stacked.bind_part(0, part).attend(h)
+
+    @jax.jit
+    def transform(part, h):
+        traced.append("transform")
+        return stacked.bind_part(1, part).transform(h)
+
     h = jax.jit(lambda ends, x: stacked.bind_outer(ends).embed(x))(ends, x)
     for index in range(3):
-        h = run_block(row(params, index), h)
-    assert run_block._cache_size() == 1
+        first, second = (piece(params, index, names) for names in stacked.parts)
+        h = transform(second, attend(first, h))
+    assert traced == ["attend", "transform"]  # one program serves all blocks
     out = jax.jit(lambda ends, h: stacked.bind_outer(ends).finish(h))(ends, h)
     np.testing.assert_allclose(out, expected, rtol=1e-5)
-    assert not np.allclose(run_block(row(params, 0), h), run_block(row(params, 2), h))
+    other = (attend(piece(params, index, stacked.parts[0]), h) for index in (0, 2))
+    assert not np.allclose(*other)
 
 
 def test_blocks_are_refused_where_only_the_ends_belong(stacked):
     params = stacked.random_params()
-    with pytest.raises(ValueError, match="unknown blocks/layer/kernel"):
+    with pytest.raises(ValueError, match="unknown blocks/mix/kernel"):
         stacked.bind_outer(params)
     with pytest.raises(ValueError, match="missing end/kernel"):
         stacked.bind_outer({"start": params["start"]})
 
 
-def test_blocks_that_do_not_fit_are_refused(stacked):
+def test_parts_that_do_not_fit_are_refused(stacked):
     params = stacked.random_params()
-    with pytest.raises(ValueError, match=r"layer/kernel: shape \(3, 2, 2\), expected \(2, 2\)"):
-        stacked.bind_block(params["blocks"])
-    with pytest.raises(ValueError, match="missing layer/kernel"):
-        stacked.bind_block({})
+    with pytest.raises(ValueError, match=r"gain/kernel: shape \(3, 2, 2\), expected \(2, 2\)"):
+        stacked.bind_part(1, {"gain": params["blocks"]["gain"]})
+    with pytest.raises(ValueError, match="missing bias"):
+        stacked.bind_part(0, piece(params, 0, ("mix",)))
+    with pytest.raises(ValueError, match="unknown gain/kernel"):
+        stacked.bind_part(0, piece(params, 0, ("mix", "bias", "gain")))
+    with pytest.raises(ValueError, match=r"missing gain/kernel.*unknown bias"):
+        stacked.bind_part(1, piece(params, 0, ("mix", "bias")))
+
+
+def test_every_parameter_of_a_block_belongs_to_one_part(stacked):
+    names = [name for part in stacked.parts for name in part]
+    assert sorted(names) == sorted(stacked.block_abstract)

@@ -40,5 +40,9 @@ def test_nothing_is_left_behind_by_a_pair(interpolator):
 
 def test_what_is_left_behind_would_be_noticed(interpolators):
     kept = []
-    sizes = live_bytes_after_each_pair(interpolators["float32"], lambda pair: kept.append(jax.numpy.array(pair.latents)))
+
+    def keep(pair):
+        kept.append(jax.numpy.array(pair.latents))
+
+    sizes = live_bytes_after_each_pair(interpolators["float32"], keep)
     assert sizes[-1] - sizes[2] == (PAIRS - 3) * kept[0].nbytes

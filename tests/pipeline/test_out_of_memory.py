@@ -1,5 +1,7 @@
 """When memory runs out: which stage, what was planned, what would fit; and nothing stays loaded."""
 
+import gc
+
 import jax
 import pytest
 
@@ -7,9 +9,8 @@ from jax_interp import Interpolator
 from jax_interp.errors import OutOfMemory, UsageError
 from jax_interp.media.pairs import iterate_pairs
 from jax_interp.pipeline import interpolator as interpolator_module
-from jax_interp.pipeline import stage as stage_module
 from jax_interp.pipeline.denoiser import SampleSettings
-from jax_interp.pipeline.plan import PROCESS, describe, gib, gib_or_more
+from jax_interp.pipeline.plan import describe, gib, gib_or_more
 from jax_interp.pipeline.settings import InterpolationSettings
 from jax_interp.runtime import checkpoint
 from jax_interp.runtime.placement import Placement
@@ -62,12 +63,16 @@ def test_every_stage_ends_the_command_with_the_plan_that_would_fit(interpolator,
     current, smallest = planner.plan({}), planner.smallest()
     assert f"error: out of memory in the stage '{stage}' at 64×96, with {describe(current)}" in outcome.output
     assert f"{gib(current.process_peak)} of GPU memory and {gib(current.host)} of host memory" in outcome.output
+    assert "Traceback" not in outcome.output
+    if kind == "host":
+        # what takes the least of a GPU takes the most of the host
+        assert f"keep the networks on the GPU, which takes {gib_or_more(current.process_peak)} there" in outcome.output
+        assert "smallest plan" not in outcome.output
+        return
     assert f"The smallest plan takes {gib(smallest.process_peak)}" in outcome.output
     assert f"({describe(smallest)})" in outcome.output
-    assert f"run again with --memory-budget and what the GPU has free, at least {gib_or_more(smallest.process_peak)}" in (
-        outcome.output
-    )
-    assert "Traceback" not in outcome.output
+    least = gib_or_more(smallest.process_peak)
+    assert f"run again with --memory-budget and what the GPU has free, at least {least}" in outcome.output
 
 
 def test_the_networks_are_freed_and_load_again(interpolator, fail, monkeypatch):
@@ -76,14 +81,14 @@ def test_the_networks_are_freed_and_load_again(interpolator, fail, monkeypatch):
     parameters = sum(
         found.params for name, found in interpolator.planner(SETTINGS).footprints().items() if name != "text_encoder"
     )
-    with monkeypatch.context():
-        fail("decode", ERRORS["device"]())
-        with pytest.raises(OutOfMemory) as stopped:
-            run(interpolator)
-        assert isinstance(stopped.value.__cause__, jax.errors.JaxRuntimeError)
-        del stopped
-    assert live_bytes() <= loaded - parameters
+    fail("decode", ERRORS["device"]())
+    with pytest.raises(OutOfMemory) as stopped:
+        run(interpolator)
+    assert isinstance(stopped.value.__cause__, jax.errors.JaxRuntimeError)
     monkeypatch.undo()
+    del stopped
+    gc.collect()  # the error held what the functions that it came through had
+    assert live_bytes() <= loaded - parameters
     (after,) = run(interpolator)
     assert (after.frames == before.frames).all()
 
@@ -135,9 +140,8 @@ def unread(monkeypatch):
     def never(*arguments, **options):
         raise AssertionError("parameters were read")
 
-    monkeypatch.setattr(stage_module, "load_params", never)
-    for part in ("outer", "block"):
-        monkeypatch.setattr(checkpoint.StackedParams, part, never)
+    for reader in ("read_arrays", "read_params"):
+        monkeypatch.setattr(checkpoint, reader, never)
 
 
 def test_too_little_host_memory_is_refused_before_anything_is_loaded(converted, tmp_path, monkeypatch, unread):
@@ -163,7 +167,3 @@ def test_a_refused_placement_changes_nothing(converted, monkeypatch, unread):
     assert interpolator.denoiser.placement == Placement("streamed")
     with pytest.raises(UsageError, match="no network is called unet"):
         interpolator.place({"unet": Placement("streamed")})
-
-
-def test_the_plan_counts_the_process():
-    assert PROCESS > 2**30

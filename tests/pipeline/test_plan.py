@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -12,6 +13,7 @@ from jax_interp.pipeline.denoiser import SampleSettings
 from jax_interp.pipeline.plan import GIB, PROCESS, Planner, Workload, describe, footprint, gib, gib_or_more
 from jax_interp.pipeline.settings import InterpolationSettings
 from jax_interp.runtime.placement import Placement
+from jax_interp.types import Precision
 
 BUDGETS = [round(gibibytes * GIB) for gibibytes in (4.5, 5, 5.5, 6, 7, 8, 10, 12, 16, 20, 24, 28, 32, 40, 48, 80)]
 KINDS = ("resident", "offloaded", "streamed")
@@ -25,7 +27,7 @@ def planner(transformer=DIT_7B, **workload):
     )
 
 
-def parameters(config, precision="bfloat16"):
+def parameters(config, precision: Precision = "bfloat16"):
     return footprint(config, precision, Workload())
 
 
@@ -91,16 +93,17 @@ def test_less_stays_on_the_device_from_kind_to_kind(transformer):
         in_stage = [prints.in_stage(Placement(kind)) for kind in KINDS]
         at_rest = [prints.at_rest(Placement(kind)) for kind in KINDS]
         assert in_stage[0] == in_stage[1] >= in_stage[2], name
-        assert (in_stage[1] > in_stage[2]) == (prints.num_blocks > 2), name
+        assert (in_stage[1] > in_stage[2]) == (prints.num_blocks > 0), name
         assert at_rest == [prints.params, 0, 0]
 
 
 def test_resident_blocks_of_a_streamed_network():
     found = planner().footprints()["diffusion_transformer"]
     in_stage = [found.in_stage(Placement("streamed", blocks)) for blocks in range(30)]
-    steps = [later - earlier for earlier, later in zip(in_stage, in_stage[1:], strict=False)]
-    assert steps[:26] == [found.block] * 26
-    assert steps[26:] == [0] * 3  # the last two are on the device anyway, and there are no more
+    steps = [later - earlier for earlier, later in pairwise(in_stage)]
+    # less than two blocks pass through the device at a time, and behind the last one there are no more
+    assert steps == [found.block] * 26 + [2 * found.block - found.passing, 0, 0]
+    assert found.block < found.passing <= 2 * found.block
     assert in_stage[-1] == found.in_stage(Placement())
 
 
@@ -113,7 +116,8 @@ def test_a_stage_has_its_own_network_and_those_that_stay():
         "text_encoder": prints["text_encoder"].params + prints["text_encoder"].activations + prints["tokenizer"].params,
         "tokenizer": prints["tokenizer"].params + prints["tokenizer"].activations,
         "diffusion_transformer": transformer.outer
-        + 5 * transformer.block
+        + 3 * transformer.block
+        + transformer.passing
         + transformer.activations
         + prints["tokenizer"].params,
     }
@@ -155,9 +159,7 @@ def test_plans_keep_within_the_budget_and_use_it(transformer, workload, num_pair
 def rank(plan):
     """How fast a plan is: the larger the faster."""
     speed = {kind: -place for place, kind in enumerate(KINDS)}
-    kinds = tuple(
-        speed[plan.placements[name].kind] for name in ("diffusion_transformer", "tokenizer", "text_encoder")
-    )
+    kinds = tuple(speed[plan.placements[name].kind] for name in ("diffusion_transformer", "tokenizer", "text_encoder"))
     return *kinds, plan.workload.pairs_per_batch, plan.placements["diffusion_transformer"].resident_blocks
 
 
@@ -210,7 +212,8 @@ def test_too_little_is_refused_with_the_smallest_plan():
     named = re.search(r"takes ([\d.]+ GiB)", message)
     assert named
     assert found.within(parse_bytes(named[1])).process_peak <= parse_bytes(named[1])
-    assert found.within(smallest.process_peak) == smallest
+    # where another stage is the largest, a block more may stay for free
+    assert found.within(smallest.process_peak).process_peak == smallest.process_peak
     with pytest.raises(UsageError):
         found.within(smallest.process_peak - 1)
 

@@ -225,6 +225,7 @@ def test_tokenizer_of_a_larger_network(found):
 def test_values_that_are_not_numbers_are_not_kept(found, tmp_path):
     cache = EmbeddingCache(tmp_path)
     encoder = TextEncoder(found, cache=cache)
+    assert encoder.network is not None
     change_weight(encoder.network, "final_norm/scale", lambda scale: scale * np.float32(np.nan))
     with pytest.raises(JaxInterpError, match="not numbers"):
         encoder.encode(["rain"])

@@ -9,8 +9,16 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jax_interp.config import DiTConfig, TokenizerConfig
 from jax_interp.errors import CheckpointError
+from jax_interp.models.dit import Block
+from jax_interp.models.t5 import T5Block
 from jax_interp.nn.params import flatten, unflatten
-from jax_interp.runtime.checkpoint import ConvertedComponent, find_component, load_params, open_component
+from jax_interp.runtime.checkpoint import (
+    ConvertedComponent,
+    StackedParams,
+    find_component,
+    load_params,
+    open_component,
+)
 from tests import golden
 from tests.convert.checkpoints import DIT, T5, TOKENIZER
 
@@ -208,3 +216,71 @@ def test_a_manifest_may_be_read_of_what_is_not_whole(converted):
     assert found.component == "diffusion_transformer"
     assert TOKENIZER not in str(found.path)
     assert not isinstance(found.config, TokenizerConfig)
+
+
+PARTS = {"diffusion_transformer": Block.PARTS, "text_encoder": T5Block.PARTS}
+
+
+@pytest.mark.parametrize("dtype", [None, "float32"])
+@pytest.mark.parametrize("component", ["diffusion_transformer", "text_encoder"])
+def test_blocks_are_the_rows_of_the_stacks(converted, component, dtype):
+    found = find_component(converted, component)
+    abstract = abstract_of(found)
+    whole = dict(load_params(found, abstract, dtype))
+    stacked = StackedParams(found, abstract, dtype)
+    stacks = dict(flatten(whole.pop("blocks")))
+    count = len(next(iter(stacks.values())))
+    assert count > 1
+    for index in range(count):
+        parts = [dict(flatten(stacked.part(index, names))) for names in PARTS[component]]
+        block = parts[0] | parts[1]
+        assert block.keys() == stacks.keys()
+        assert len(parts[0]) + len(parts[1]) == len(block)
+        for path, array in block.items():
+            assert isinstance(array, np.ndarray)
+            assert array.dtype == stacks[path].dtype
+            np.testing.assert_array_equal(array, np.asarray(stacks[path][index]))
+    outer, expected = dict(flatten(stacked.outer())), dict(flatten(whole))
+    assert outer.keys() == expected.keys()
+    for path, array in outer.items():
+        assert array.dtype == expected[path].dtype
+        np.testing.assert_array_equal(array, np.asarray(expected[path]))
+
+
+def test_stacks_that_do_not_fit_are_refused_before_anything_is_read(converted):
+    found = find_component(converted, "diffusion_transformer")
+    abstract = abstract_of(found)
+    kernel = abstract["blocks"]["mlp"]["up"]["kernel"]
+    abstract["blocks"]["mlp"]["up"]["kernel"] = jax.ShapeDtypeStruct((9, *kernel.shape[1:]), kernel.dtype)
+    del abstract["time_norm"]
+    shutil.rmtree(found.path / "params")
+    with pytest.raises(CheckpointError, match="convert it again") as error:
+        StackedParams(found, abstract)
+    assert f"blocks/mlp/up/kernel: shape {kernel.shape}, expected (9, " in str(error.value)
+    assert "unknown time_norm/scale" in str(error.value)
+
+
+def test_a_part_that_cannot_be_read_names_the_folder(converted):
+    found = find_component(converted, "diffusion_transformer")
+    stacked = StackedParams(found, abstract_of(found))
+    attention, mlp = PARTS["diffusion_transformer"]
+    stacked.part(0, mlp)
+    remove_chunk(converted)
+    message = f"{DIT}/params: cannot be read.*convert it again.*blocks.mlp.up.kernel"
+    with pytest.raises(CheckpointError, match=f"(?s){message}"):
+        stacked.part(0, mlp)
+    assert "self_attention" in stacked.part(0, attention)
+    assert "time_norm" in stacked.outer()
+
+
+def test_memory_that_runs_out_while_reading_is_not_called_damage(converted, monkeypatch):
+    def fail(*args):
+        raise MemoryError
+
+    found = find_component(converted, "diffusion_transformer")
+    stacked = StackedParams(found, abstract_of(found))
+    monkeypatch.setattr("jax_interp.runtime.checkpoint.read_arrays", fail)
+    monkeypatch.setattr("jax_interp.runtime.checkpoint.read_params", fail)
+    for read in (stacked.outer, lambda: stacked.part(1, ["mlp"]), lambda: load_params(found, abstract_of(found))):
+        with pytest.raises(MemoryError):
+            read()

@@ -28,6 +28,17 @@ def test_gpus_are_those_of_the_driver(smi):
     assert (second.name, second.free) == ("NVIDIA L4", 100 * 2**20)
 
 
+def test_gpus_that_do_not_tell_their_memory_are_left_out(smi):
+    smi('printf "NVIDIA GB10, 580.95.05, [N/A], [N/A]\\nNVIDIA L4, 580.95.05, 23034, 100\\n"')
+    assert [gpu.name for gpu in nvidia_gpus()] == ["NVIDIA L4"]
+
+
+def test_a_driver_that_hangs_is_no_gpu(smi, monkeypatch):
+    smi("exec sleep 60")
+    monkeypatch.setattr(hardware, "PATIENCE", 0.1)
+    assert nvidia_gpus() == ()
+
+
 def test_cuda_version_is_read_off_the_banner(smi):
     smi("echo '| NVIDIA-SMI 570.86.15   Driver Version: 570.86.15   CUDA Version: 12.8  |'")
     assert cuda_of_driver() == "12.8"

@@ -10,7 +10,14 @@ from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from jax_interp.nn.params import flatten
 from jax_interp.runtime import param_files
-from jax_interp.runtime.param_files import ArrayStream, open_array, read_params, split_rows, write_params
+from jax_interp.runtime.param_files import (
+    ArrayStream,
+    open_array,
+    read_arrays,
+    read_params,
+    split_rows,
+    write_params,
+)
 
 
 @pytest.fixture
@@ -123,3 +130,54 @@ def test_a_fault_while_writing_comes_through_and_leaves_no_checkpoint(tmp_path):
 def test_rows_of_a_scalar_are_the_scalar():
     assert [piece.shape for piece in split_rows(np.float32(1), 3)] == [()]
     assert [len(piece) for piece in split_rows(np.zeros((7, 2)), 3)] == [3, 3, 1]
+
+
+def wanted(params):
+    return {path: np.asarray(array).dtype for path, array in flatten(params)}
+
+
+def test_arrays_are_read_by_name_as_numpy(tmp_path, params):
+    write_params(tmp_path / "params", params)
+    read = read_arrays(tmp_path / "params", wanted(params))
+    stored = dict(flatten(params))
+    assert list(read) == list(stored)
+    for path, array in stored.items():
+        assert isinstance(read[path], np.ndarray)
+        assert (read[path].dtype, read[path].shape) == (array.dtype, np.shape(array)), path
+        assert read[path].tobytes() == np.asarray(array).tobytes(), path
+    assert list(read_arrays(tmp_path / "params", {"table": np.dtype(np.float16)})) == ["table"]
+    assert read_arrays(tmp_path / "params", {}) == {}
+
+
+def test_one_row_of_stacks_is_read_in_any_dtype(tmp_path, params, monkeypatch):
+    monkeypatch.setattr(param_files, "CHUNK_BYTES", 1100)
+    write_params(tmp_path / "params", params)
+    names = {"blocks/kernel": np.dtype(ml_dtypes.bfloat16), "blocks/scale": np.dtype(np.float32)}
+    rows = [read_arrays(tmp_path / "params", names, row) for row in range(5)]
+    kernels, scales = ([row[name] for row in rows] for name in names)
+    assert {array.dtype for array in kernels} == {np.dtype(ml_dtypes.bfloat16)}
+    np.testing.assert_array_equal(kernels, params["blocks"]["kernel"].astype(ml_dtypes.bfloat16))
+    assert {(array.dtype, array.shape) for array in scales} == {(np.dtype(np.float32), (8,))}
+    assert not np.array_equal(kernels[0], kernels[1])
+    with pytest.raises((ValueError, IndexError), match="5"):
+        read_arrays(tmp_path / "params", names, 5)
+
+
+def test_of_a_stack_only_the_files_of_the_row_are_touched(tmp_path, params, monkeypatch):
+    monkeypatch.setattr(param_files, "CHUNK_BYTES", 512)
+    write_params(tmp_path / "params", params)
+    for path in (tmp_path / "params" / "blocks.kernel" / "c").glob("[0124]"):
+        (path / "0" / "0").unlink()
+    names = {"blocks/kernel": np.dtype(np.float32)}
+    read = read_arrays(tmp_path / "params", names, 3)["blocks/kernel"]
+    np.testing.assert_array_equal(read, params["blocks"]["kernel"][3])
+    with pytest.raises(ValueError, match="missing"):
+        read_arrays(tmp_path / "params", names, 2)
+    with pytest.raises(ValueError, match="missing"):
+        read_arrays(tmp_path / "params", names)
+
+
+def test_an_array_that_is_not_there(tmp_path, params):
+    write_params(tmp_path / "params", params)
+    with pytest.raises(ValueError, match=r"blocks\.absent"):
+        read_arrays(tmp_path / "params", {"blocks/absent": np.dtype(np.float32)})

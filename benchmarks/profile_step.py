@@ -1,0 +1,107 @@
+"""Where the time of an evaluation of the transformer goes: seconds a kernel, and what clock and power the GPU runs at.
+
+```
+python -m benchmarks.profile_step WORK
+```
+
+The kernels are traced twice: in a first evaluation after a pause, and in one after ten seconds of load. A GPU at its
+power limit lowers its clock, and every kernel of the second trace is slower for it.
+"""
+
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from benchmarks.measure import FPS, emit, forward_inputs, parser
+from jax_interp import Interpolator
+
+LOAD_SECONDS, PAUSE_SECONDS = 10, 5
+SHOWN = 16
+
+
+def main() -> None:
+    options = parser(__doc__).parse_args()
+    denoiser = Interpolator.from_pretrained(options.work / options.model, embedding_cache=False).denoiser
+    inputs = forward_inputs(denoiser.config, 1, options.height, options.width)
+
+    def start() -> jax.Array:
+        return denoiser.net(**inputs, fps=FPS)
+
+    def run() -> None:
+        jax.block_until_ready(start())
+
+    run()
+    time.sleep(PAUSE_SECONDS)
+    rested = kernels(run)
+    load = under_load(start)
+    emit(
+        "profile_step",
+        config={"model": options.model, "height": options.height, "width": options.width},
+        weights="random",
+        rested_ms=rested,
+        under_load_ms=kernels(run),
+        under_load=load,
+    )
+
+
+def kernels(run: Callable[[], None]) -> dict[str, Any]:
+    """Milliseconds of the longest kernels of one `run`, of all together, and from the first one's start to the end."""
+    sums: dict[str, float] = defaultdict(float)
+    starts, ends = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        with jax.profiler.trace(folder):
+            run()
+        for path in Path(folder).rglob("*.xplane.pb"):
+            for plane in jax.profiler.ProfileData.from_file(str(path)).planes:
+                for line in plane.lines if "GPU" in plane.name else ():
+                    for event in line.events if "Stream" in line.name else ():
+                        sums[event.name[:70]] += event.duration_ns / 1e6
+                        starts.append(event.start_ns)
+                        ends.append(event.start_ns + event.duration_ns)
+    longest = sorted(sums.items(), key=lambda entry: -entry[1])[:SHOWN]
+    span = (max(ends) - min(starts)) / 1e6 if starts else None
+    return {"span": span, "busy": sum(sums.values()), "kernels": dict(longest)}
+
+
+def under_load(start: Callable[[], Any]) -> dict[str, Any]:
+    """Clock, power and what limits them while the GPU works, as the driver says; median of the second half.
+
+    `start` gives the GPU an evaluation to work on and returns what to wait for.
+    """
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+    except Exception:  # no driver or no package: the result then says nothing about them
+        return {}
+    samples = []
+    until = time.perf_counter() + LOAD_SECONDS
+    while time.perf_counter() < until:
+        work = start()
+        time.sleep(0.1)
+        samples.append(clock_and_power(pynvml, handle))
+        jax.block_until_ready(work)
+    late = samples[len(samples) // 2 :]
+    return {name: sorted(sample[name] for sample in late)[len(late) // 2] for name in late[0]}
+
+
+def clock_and_power(nvml: Any, handle: Any) -> dict[str, Any]:
+    """What NVML says of the GPU right now."""
+    reasons = nvml.nvmlDeviceGetCurrentClocksEventReasons(handle)
+    return {
+        "sm_mhz": nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM),
+        "highest_sm_mhz": nvml.nvmlDeviceGetMaxClockInfo(handle, nvml.NVML_CLOCK_SM),
+        "watts": nvml.nvmlDeviceGetPowerUsage(handle) / 1e3,
+        "limit_watts": nvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1e3,
+        "held_back_by_power": bool(reasons & nvml.nvmlClocksEventReasonSwPowerCap),
+    }
+
+
+if __name__ == "__main__":
+    main()
