@@ -1,4 +1,4 @@
-"""The sampling loop as free functions over a `denoise` callable."""
+"""The sampling loop, and what surrounds the network in each of its calls, as free functions."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeAlias
@@ -10,11 +10,8 @@ from jaxtyping import Array, Float
 from jax_interp.diffusion.condition import Augmentation, noisy_condition
 from jax_interp.diffusion.guidance import combine
 from jax_interp.diffusion.scaling import SIGMA_DATA, Scaling, scaling
-from jax_interp.diffusion.solver import StepCoefficients, advance, step_coefficients
+from jax_interp.diffusion.solver import StepCoefficients, step_coefficients
 from jax_interp.types import Latents, Precision
-
-Net: TypeAlias = Callable[[Latents, Float[Array, " B"]], Latents]
-"""(scaled latents, c_noise) -> network output"""
 
 
 class CallInputs(NamedTuple):
@@ -79,29 +76,8 @@ def conclude(
     return combine(clean, guidance).astype(jnp.float32)
 
 
-def denoise(
-    net: Net,
-    condition: Latents,
-    indicator: Float[Array, "T 1 1 1"],
-    guidance: Array,
-    x: Latents,
-    inputs: CallInputs,
-) -> Latents:
-    """The guided prediction x0 of clean latents from the float32 state `x`: `prepare`, the network, `conclude`."""
-    call = prepare(condition, indicator, x, inputs)
-    return conclude(net(call.scaled, call.c_noise), call.states, condition, indicator, guidance, inputs)
-
-
 Step: TypeAlias = Callable[[Latents, Latents, CallInputs], tuple[Latents, Latents]]
 """(state, previous x0, inputs) -> (next state, x0)"""
-
-
-def step(
-    predict: Callable[[Latents, CallInputs], Latents], x: Latents, previous_x0: Latents, inputs: CallInputs
-) -> tuple[Latents, Latents]:
-    """One prediction (see `denoise`) and one solver step: the next state and this call's x0."""
-    x0 = predict(x, inputs)
-    return advance(x, x0, previous_x0, inputs.coefficients), x0
 
 
 def sample(
@@ -109,8 +85,8 @@ def sample(
 ) -> Latents:
     """Integrate from `noise`·sigma_0 to the last level and return the x0 predicted there, float32.
 
-    `run_step` is `step`, usually compiled; `calls` has one entry a noise level and may be a generator, which is then
-    the place to show progress or to stop.
+    `run_step` is `prepare`, the network, `conclude` and `solver.advance`. `calls` has one entry a noise level and may
+    be a generator, which is then the place to show progress or to stop.
     """
     x = noise * np.float32(sigmas[0])
     x0 = jnp.zeros_like(x)

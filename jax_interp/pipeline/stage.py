@@ -170,6 +170,7 @@ class StackedStage(NetworkStage[ModuleT]):
 
     def _source(self) -> Callable[[tuple[int, int]], Params]:
         """Where the parts of the blocks come from in this stage: disk, or the copy in host memory."""
+        self._close_stream()  # of an earlier try that failed
         if self.placement.stays or not self._keep_on_host:
             self._disk = ReadAhead(self._read_part, self.network.order)
             return self._disk

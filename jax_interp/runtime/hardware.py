@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-
 PATIENCE = 20
 """Seconds that the driver has to answer."""
 

@@ -2,6 +2,7 @@
 
 import logging
 from functools import cache
+from threading import Lock
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ from jax_interp.types import Params
 logger = logging.getLogger("jax_interp")
 
 PINNED = "pinned_host"
+_LOCK = Lock()
 
 
 def to_host(params: Params, device: jax.Device) -> Params:
@@ -47,8 +49,13 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error) or "out of memory" in str(error).lower()
 
 
-@cache
 def _say_pageable() -> None:
+    with _LOCK:  # parts are read and pinned in several threads
+        _warn_pageable()
+
+
+@cache
+def _warn_pageable() -> None:
     logger.warning(
         "pinned host memory ran out; the other parameters stay in ordinary memory, from which copies to the GPU are"
         " several times slower. Raise the limit (ulimit -l, XLA_PJRT_GPU_HOST_MEMORY_LIMIT_GB), or offload less"

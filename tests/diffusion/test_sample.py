@@ -8,9 +8,10 @@ import pytest
 
 from jax_interp.diffusion.condition import FIXED_SIGMA, augmenter, frame_indicator
 from jax_interp.diffusion.guidance import Branch
-from jax_interp.diffusion.sample import CallInputs, call_coefficients, call_inputs, denoise, sample, step
+from jax_interp.diffusion.sample import CallInputs, call_coefficients, call_inputs, conclude, prepare, sample
 from jax_interp.diffusion.scaling import scaling
 from jax_interp.diffusion.schedule import sigmas
+from jax_interp.diffusion.solver import advance
 from tests import golden
 from tests.tolerances import ELEMENTWISE_F32
 
@@ -27,9 +28,9 @@ def run(name: str, num_steps: int):
 
     def run_step(x, previous_x0, inputs: CallInputs):
         sigma = jnp.asarray(np.exp(4 * np.float64(inputs.scaling.c_noise)), jnp.float32)
-        following, x0 = step(lambda state, _: DENOISERS[name](state, sigma), x, previous_x0, inputs)
+        x0 = DENOISERS[name](x, sigma)
         trace.append((x, x0))
-        return following, x0
+        return advance(x, x0, previous_x0, inputs.coefficients), x0
 
     calls = (call_inputs(s, c, [], "float32") for s, c in zip(levels, call_coefficients(levels), strict=True))
     return sample(run_step, jnp.asarray(golden.load("L3_sampler")["noise"]), levels, calls), trace
@@ -69,14 +70,11 @@ def test_one_call_by_hand(rng):
     augment = augmenter("fixed", noise=noise[0], seed=0, pairs=range(1), num_calls=1, precision="float32")
     augmentations = [augment(0, branch) for branch in Branch]
     inputs = call_inputs(2.0, call_coefficients(sigmas(1))[0], augmentations, "float32")
-    seen = []
-
-    def net(scaled, c_noise):
-        seen.append(scaled)
-        return jnp.stack([jnp.full(shape[1:], 3.0), jnp.full(shape[1:], 1.0)])
-
-    out = denoise(net, z, indicator, jnp.asarray(2.0), x, inputs)
-    c_skip, c_out, c_in, _ = scaling(2.0, "float32")
+    call = prepare(z, indicator, x, inputs)
+    output = jnp.stack([jnp.full(shape[1:], 3.0), jnp.full(shape[1:], 1.0)])
+    out = conclude(output, call.states, z, indicator, jnp.asarray(2.0), inputs)
+    c_skip, c_out, c_in, c_noise = scaling(2.0, "float32")
+    assert call.c_noise.tolist() == [c_noise] * 2
     # the middle frame: cond + 2 (cond - uncond) = 3 cond - 2 uncond
     expected = c_skip * x[:, 1] + c_out * (3 * 3 - 2 * 1)
     assert golden.relative_l2(out[:, 1], expected) < ELEMENTWISE_F32
@@ -84,5 +82,5 @@ def test_one_call_by_hand(rng):
     assert jnp.array_equal(out[:, 2], z[:, 2])
     # what the network saw of a condition frame: c_in(sigma) cancels, c_in(s) remains
     known = (z[:, 0] + FIXED_SIGMA * noise[:, 0]) * scaling(FIXED_SIGMA, "float32").c_in
-    assert golden.relative_l2(seen[0][:1, 0], known) < ELEMENTWISE_F32
-    assert golden.relative_l2(seen[0][:1, 1], c_in * x[:, 1]) < ELEMENTWISE_F32
+    assert golden.relative_l2(call.scaled[:1, 0], known) < ELEMENTWISE_F32
+    assert golden.relative_l2(call.scaled[:1, 1], c_in * x[:, 1]) < ELEMENTWISE_F32

@@ -25,9 +25,9 @@ def device():
 @pytest.fixture
 def warned():
     """The warning has not been given yet."""
-    host._say_pageable.cache_clear()
+    host._warn_pageable.cache_clear()
     yield
-    host._say_pageable.cache_clear()
+    host._warn_pageable.cache_clear()
 
 
 def assert_same(ours, params):
