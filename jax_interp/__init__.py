@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     from jax_interp.pipeline.interpolator import InterpolatedPair, Interpolation, Interpolator
     from jax_interp.pipeline.prompts import DEFAULT_NEGATIVE_PROMPT
     from jax_interp.pipeline.settings import InterpolationSettings
+    from jax_interp.runtime.placement import Placement
 
 _HOME = {
     "Interpolator": "jax_interp.pipeline.interpolator",
     "Interpolation": "jax_interp.pipeline.interpolator",
     "InterpolatedPair": "jax_interp.pipeline.interpolator",
     "InterpolationSettings": "jax_interp.pipeline.settings",
+    "Placement": "jax_interp.runtime.placement",
     "DEFAULT_NEGATIVE_PROMPT": "jax_interp.pipeline.prompts",
     "load_embeddings": "jax_interp.pipeline.embeddings",
     "save_embeddings": "jax_interp.pipeline.embeddings",
@@ -46,6 +48,7 @@ __all__ = [
     "InterpolationSettings",
     "Interpolator",
     "JaxInterpError",
+    "Placement",
     "T5Config",
     "TokenizerConfig",
     "__version__",

@@ -22,7 +22,7 @@ ALLOWED = {
     "cli": FOUNDATION | {"nn", "models", "diffusion", "media", "runtime", "convert", "pipeline"},
     "demo": set(),
     "__main__": {"cli"},
-    "__init__": {"_version", "config", "errors", "pipeline"},
+    "__init__": {"_version", "config", "errors", "pipeline", "runtime"},
 }
 FORBIDDEN = {"torch", "torchvision", "diffusers"}
 
