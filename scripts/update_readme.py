@@ -82,7 +82,12 @@ def stage_rows() -> Iterator[Row]:
         peer = f"{other['total']:.1f} s {ratio}" if other else ""
         yield "a whole pair", f"{whole:.1f} s", peer, ""
     if forward := newest("full_size", "dit_forward_7b"):
-        yield "its error against float32 with cuDNN's attention, diffusers' own = 1", f"{forward['error_against_float32']['ratio']:.2f}", "1", ""
+        yield (
+            "its error against float32 with cuDNN's attention, diffusers' own = 1",
+            f"{forward['error_against_float32']['ratio']:.2f}",
+            "1",
+            "",
+        )
 
 
 def memory_rows() -> Iterator[Row]:

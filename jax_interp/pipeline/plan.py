@@ -27,8 +27,8 @@ from jax_interp.runtime.placement import NETWORKS, RESIDENT, Placement
 from jax_interp.types import Precision
 
 GIB = 2**30
-WORKSPACE = GIB // 8
-"""Libraries' workspaces and what the allocator rounds up."""
+WORKSPACE = 9 * GIB // 16
+"""What every stage takes beside parameters and activations: where XLA tries out kernels, libraries' workspaces."""
 PROCESS = 9 * GIB // 8
 """What a process takes of a GPU beside its arrays: CUDA's context, kernels and library handles."""
 LATENT_CELL = 8
@@ -85,7 +85,7 @@ class Footprint:
         """Bytes on the device at the peak of its stage."""
         stay = placement.blocks_on_device(self.num_blocks)
         passing = min(self.passing, (self.num_blocks - stay) * self.block)
-        return self.outer + stay * self.block + passing + self.activations
+        return self.outer + stay * self.block + passing + self.activations + WORKSPACE
 
     def at_rest(self, placement: Placement) -> int:
         """Bytes on the device while other stages run."""
@@ -126,7 +126,7 @@ class Plan:
 def footprint(config: Any, precision: Precision, workload: Workload) -> Footprint:
     """The bytes of the network `config` in `precision`."""
     activations = _ACTIVATIONS[type(config)](config, jnp.dtype(precision).itemsize, workload)
-    return replace(_parameters(config, precision), activations=activations + WORKSPACE)
+    return replace(_parameters(config, precision), activations=activations)
 
 
 @cache
