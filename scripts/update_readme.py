@@ -25,6 +25,9 @@ UPSTREAM_GB = {
 """What upstream states for 7B and 14B, with prompt upsampler and guardrails offloaded: neither is in these runs."""
 
 
+ATTENTION = {"own kernel": "our attention kernel", "other": "cuDNN's attention", "cudnn": "cuDNN's attention"}
+
+
 def results(name: str) -> list[Line]:
     """The lines of one result file, oldest first; none if it does not exist."""
     path = RESULTS / f"{name}.jsonl"
@@ -65,8 +68,7 @@ def step_rows() -> Iterator[Row]:
         ours = max(line["forward_ms"]["median"], after["median"])
         peers = [line["peers"].get(f"diffusers_{name}_ms") for name in ("eager", "compiled")]
         cells = [f"{peer['median']:.0f} ms ({ours / peer['median']:.2f})" if peer else "" for peer in peers]
-        name = {"own kernel": "our attention kernel", "other": "cuDNN's attention"}[attention]
-        yield f"an evaluation of the 7B transformer, {name}", f"{ours:.0f} ms", *cells
+        yield f"an evaluation of the 7B transformer, {ATTENTION[attention]}", f"{ours:.0f} ms", *cells
 
 
 def stage_rows() -> Iterator[Row]:
@@ -81,13 +83,9 @@ def stage_rows() -> Iterator[Row]:
         ratio = f"({whole / other['total']:.2f}; two branches, as upstream runs it)" if other else ""
         peer = f"{other['total']:.1f} s {ratio}" if other else ""
         yield "a whole pair", f"{whole:.1f} s", peer, ""
-    if forward := newest("full_size", "dit_forward_7b"):
-        yield (
-            "its error against float32 with cuDNN's attention, diffusers' own = 1",
-            f"{forward['error_against_float32']['ratio']:.2f}",
-            "1",
-            "",
-        )
+    for line in results("parity_7b")[-1:]:
+        error = line["error_against_float32"]["ratio"]
+        yield f"its error against float32, {ATTENTION[line['attention']]}", f"{error:.2f}", "1", ""
 
 
 def memory_rows() -> Iterator[Row]:
@@ -120,7 +118,7 @@ def once_rows() -> Iterator[Row]:
         if line := newest("startup", "startup", caches=caches):
             seconds = f"{line['first_step_seconds']:.0f} s, of which compiling {line['compile_seconds']:.1f} s"
             yield f"`generate` with {caches} caches, until the first step is done", seconds
-    if convert := newest("full_size", "convert_full_size"):
+    if convert := newest("convert", "convert_full_size"):
         yield (
             f"`convert` of {convert['converted_bytes'] / 1e9:.0f} GB of checkpoints",
             f"{convert['wall_seconds']:.0f} s, peak host memory {_gib(convert['peak_host_bytes'])}",
