@@ -24,6 +24,7 @@ HEAD_WIDTH = 128
 COMPUTE_REGISTERS, FETCH_REGISTERS = 232, 40
 
 
+@partial(jax.jit, static_argnames="scale")
 def flash_attention(
     q: Float[Array, "B Lq N K"], k: Float[Array, "B Lk N K"], v: Float[Array, "B Lk N K"], *, scale: float
 ) -> Float[Array, "B Lq N K"]:

@@ -29,7 +29,7 @@ from jax_interp.pipeline.stage import NetworkStage
 from jax_interp.pipeline.text import TextEncoder
 from jax_interp.runtime.checkpoint import find_component, has_component
 from jax_interp.runtime.hardware import host_memory
-from jax_interp.runtime.host import out_of_memory
+from jax_interp.runtime.host import host_out_of_memory, out_of_memory
 from jax_interp.runtime.placement import NETWORKS, Placement
 from jax_interp.types import Latents, Precision
 
@@ -368,7 +368,7 @@ class Interpolator:
             if not out_of_memory(error):
                 raise
             self.free()
-            advice = self.planner(settings).advice(self.placements, on_host=isinstance(error, MemoryError))
+            advice = self.planner(settings).advice(self.placements, on_host=host_out_of_memory(error))
             raise OutOfMemory(f"out of memory in the stage {stage!r} {advice}") from error
         finally:
             self.timings[stage] = self.timings.get(stage, 0.0) + time.perf_counter() - started

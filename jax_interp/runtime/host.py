@@ -19,7 +19,7 @@ _LOCK = Lock()
 def to_host(params: Params, device: jax.Device) -> Params:
     """Keep `params` (numpy arrays) where `device` copies them from fastest: pinned memory, else as they are.
 
-    Pinned memory can run out long before memory does: containers limit it, and XLA takes 64 GB at most.
+    Pinned memory can run out long before memory does: XLA takes 64 GB of it unless told otherwise.
     """
     if not pins(device):
         return params
@@ -49,6 +49,11 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error) or "out of memory" in str(error).lower()
 
 
+def host_out_of_memory(error: BaseException) -> bool:
+    """Whether it was the host's memory, pinned or not."""
+    return isinstance(error, MemoryError) or "host memory" in str(error).lower()
+
+
 def _say_pageable() -> None:
     with _LOCK:  # parts are read and pinned in several threads
         _warn_pageable()
@@ -58,7 +63,7 @@ def _say_pageable() -> None:
 def _warn_pageable() -> None:
     logger.warning(
         "pinned host memory ran out; the other parameters stay in ordinary memory, from which copies to the GPU are"
-        " several times slower. Raise the limit (ulimit -l, XLA_PJRT_GPU_HOST_MEMORY_LIMIT_GB), or offload less"
+        " several times slower. Raise XLA_PJRT_GPU_HOST_MEMORY_LIMIT_GB (64 unless set), or offload less"
     )
 
 

@@ -76,7 +76,7 @@ def test_pinned_memory_that_runs_out_is_said_once(params, device, warned, monkey
         assert to_host(params, device) is params
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "pinned host memory ran out" in caplog.text
-    assert "ulimit -l" in caplog.text
+    assert "XLA_PJRT_GPU_HOST_MEMORY_LIMIT_GB" in caplog.text
 
 
 def test_other_errors_pass_through(params, device, warned, monkeypatch, caplog):
@@ -100,6 +100,13 @@ def test_other_errors_pass_through(params, device, warned, monkeypatch, caplog):
 )
 def test_errors_that_are_about_memory(error, is_memory):
     assert out_of_memory(error) is is_memory
+
+
+def test_host_memory_is_told_from_the_devices():
+    pool = "RESOURCE_EXHAUSTED: Out of host memory trying to allocate 512.00MiB"
+    assert host.host_out_of_memory(MemoryError())
+    assert host.host_out_of_memory(jax.errors.JaxRuntimeError(pool))
+    assert not host.host_out_of_memory(jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying"))
 
 
 def test_bytes_of_arrays_and_of_their_descriptions(params):
