@@ -238,7 +238,8 @@ def generate(
         embedding_cache=embedding_cache,
     )
     pairs = flags.place(interpolator, template.settings)
-    _run(interpolator, [_sharing(job, pairs) for job in jobs], benchmark)
+    jobs = [_sharing(job, pairs) for job in jobs]
+    _run(interpolator, jobs, benchmark, is_batch=batch_input_path is not None)
 
 
 def _sharing(job, pairs: int):
@@ -261,14 +262,14 @@ def _say_what_is_absent(prompt: str, no_upsampler: bool, no_guardrail: bool) -> 
         logger.warning("prompt upsampler: absent. Without --prompt the prompt is the empty text")
 
 
-def _run(interpolator, jobs, benchmark: bool) -> None:
-    """Run every job; with several, one that fails does not stop the others."""
+def _run(interpolator, jobs, benchmark: bool, *, is_batch: bool) -> None:
+    """Run every job; in a batch, those that are done are left out, and one that fails does not stop the others."""
     from jax_interp.cli.console import progress_bar, stderr
     from jax_interp.pipeline.job import is_finished, run_job
 
     failed = []
     for job in jobs:
-        if len(jobs) > 1 and is_finished(interpolator, job):
+        if is_batch and is_finished(interpolator, job):
             stderr.print(f"{job.video}: already there, made with these settings")
             continue
         try:
@@ -283,7 +284,7 @@ def _run(interpolator, jobs, benchmark: bool) -> None:
             stderr.print("interrupted; the same command goes on with the first pair that was not finished")
             raise typer.Exit(130) from None
         except (JaxInterpError, OSError) as error:
-            if len(jobs) == 1:
+            if not is_batch:
                 raise
             stderr.print(f"{job.video}: {error}")
             failed.append(job.video.name)

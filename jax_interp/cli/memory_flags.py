@@ -129,7 +129,7 @@ def parse_bytes(text: str) -> int:
         size = int(float(number) * units[stripped[len(number) :].strip()])
     except (ValueError, KeyError, OverflowError):
         size = 0
-    if size <= 0:
+    if size < 2**20:
         raise UsageError(f"--memory-budget {text}: expected an amount of memory like 8GB or 6GiB, or auto")
     return size
 

@@ -30,7 +30,7 @@ from jax_interp.pipeline.text import TextEncoder
 from jax_interp.runtime.checkpoint import find_component, has_component
 from jax_interp.runtime.hardware import host_memory
 from jax_interp.runtime.host import host_out_of_memory, out_of_memory
-from jax_interp.runtime.placement import NETWORKS, Placement
+from jax_interp.runtime.placement import NETWORKS, Kind, Placement
 from jax_interp.types import Latents, Precision
 
 logger = logging.getLogger("jax_interp")
@@ -294,10 +294,11 @@ class Interpolator:
         precisions: dict[str, Precision] = {name: stage.precision for name, stage in self._stages.items()}
         return Planner(configs, precisions, Workload.of(settings))
 
-    def place(self, placements: Mapping[str, Placement]) -> None:
+    def place(self, placements: Mapping[str, Placement | Kind]) -> None:
         """Use `placements` from now on; networks that are not named keep theirs.
 
-        Names are those of `runtime.placement.NETWORKS`. A network whose placement changes is loaded again.
+        Names are those of `runtime.placement.NETWORKS`; "streamed" is short for `Placement("streamed")`. Networks whose
+        placement changes are loaded again.
 
         Raises:
             UsageError: a name is unknown.
@@ -306,7 +307,8 @@ class Interpolator:
         unknown = placements.keys() - set(NETWORKS)
         if unknown:
             raise UsageError(f"no network is called {', '.join(sorted(unknown))}; there are {', '.join(NETWORKS)}")
-        full = {name: placements.get(name, current) for name, current in self.placements.items()}
+        wanted = {name: Placement(value) if isinstance(value, str) else value for name, value in placements.items()}
+        full = {name: wanted.get(name, current) for name, current in self.placements.items()}
         prints = self.planner(InterpolationSettings()).footprints()
         changing = [name for name, stage in self._stages.items() if stage.placement != full[name]]
         needed = sum(prints[name].on_host(full[name]) for name in changing)

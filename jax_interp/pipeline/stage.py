@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jax_interp.errors import UsageError
 from jax_interp.nn.params import Network, StackedNetwork
 from jax_interp.runtime.block_stream import BlockStream
 from jax_interp.runtime.checkpoint import ConvertedComponent, StackedParams, load_params
@@ -84,6 +85,9 @@ class WholeStage(NetworkStage[ModuleT]):
         self._on_device: Params | None = None
         self._on_host: Params | None = None
 
+    def place(self, placement: Placement) -> None:
+        super().place(Placement("offloaded") if placement.kind == "streamed" else placement)
+
     @property
     def params(self) -> Params:
         """The parameters on the device; brings them there if need be."""
@@ -138,6 +142,14 @@ class StackedStage(NetworkStage[ModuleT]):
         self._stream: BlockStream | None = None
         self._disk: ReadAhead[tuple[int, int], Params] | None = None
         self._on_host: dict[tuple[int, int], Params] | None = None
+
+    def place(self, placement: Placement) -> None:
+        if placement.resident_blocks > self.network.num_blocks:
+            raise UsageError(
+                f"resident_blocks (--resident-blocks) is {placement.resident_blocks}: this {self.found.component} has"
+                f" {self.network.num_blocks} blocks"
+            )
+        super().place(placement)
 
     @property
     def outer(self) -> Params:

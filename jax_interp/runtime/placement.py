@@ -27,7 +27,9 @@ class Placement:
         if self.kind not in get_args(Kind):
             raise UsageError(f"placement {self.kind!r}: expected one of {', '.join(get_args(Kind))}")
         if self.resident_blocks < 0:
-            raise UsageError(f"--resident-blocks {self.resident_blocks}: expected 0 or more")
+            raise UsageError(f"resident_blocks (--resident-blocks) is {self.resident_blocks}: expected 0 or more")
+        if self.resident_blocks and self.kind != "streamed":
+            raise UsageError(f"resident_blocks is {self.resident_blocks}: only for streamed networks, not {self.kind}")
 
     @property
     def stays(self) -> bool:

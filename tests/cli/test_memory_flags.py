@@ -141,7 +141,7 @@ def test_bad_values_name_the_flag_and_the_choices(tmp_path, arguments, named, ch
     ("text", "size"),
     [
         ("8GB", 8 * 10**9), ("8gb", 8 * 10**9), ("6GiB", 6 * GIB), ("5.5 GiB", 11 * GIB // 2), ("512MiB", 2**29),
-        ("512 mb", 512 * 10**6), ("1000000", 10**6), ("7b", 7), ("2KiB", 2048),
+        ("512 mb", 512 * 10**6), ("2000000", 2 * 10**6), ("2097152b", 2**21), ("2048KiB", 2**21),
     ],
 )  # fmt: skip
 def test_amounts(text, size):

@@ -167,3 +167,14 @@ def test_a_refused_placement_changes_nothing(converted, monkeypatch, unread):
     assert interpolator.denoiser.placement == Placement("streamed")
     with pytest.raises(UsageError, match="no network is called unet"):
         interpolator.place({"unet": Placement("streamed")})
+
+
+def test_a_placement_may_be_named_by_its_kind(interpolator):
+    before = interpolator.placements
+    try:
+        interpolator.place({"diffusion_transformer": "streamed"})
+        assert interpolator.placements == before | {"diffusion_transformer": Placement("streamed")}
+        with pytest.raises(UsageError, match="placement 'cached': expected one of resident, offloaded, streamed"):
+            interpolator.place({"tokenizer": "cached"})
+    finally:
+        interpolator.place(before)

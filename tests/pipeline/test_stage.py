@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jax_interp.errors import CheckpointError
+from jax_interp.errors import CheckpointError, UsageError
 from jax_interp.pipeline.codec import Codec
 from jax_interp.pipeline.denoiser import Denoiser, SampleSettings
 from jax_interp.pipeline.text import PromptNetwork
@@ -246,7 +246,7 @@ def test_where_the_text_encoder_is(stages, placement):
 @pytest.mark.parametrize("before", EVERYWHERE.values(), ids=EVERYWHERE)
 def test_another_placement_gives_all_memory_back(stages, before):
     device, host = on_device(), on_host()
-    other = RESIDENT if before == PARTLY else PARTLY
+    other = PARTLY if before == RESIDENT else RESIDENT
     for stage in stages.values():
         stage.place(before)
     sample(stages["diffusion_transformer"])
@@ -314,3 +314,16 @@ def test_weights_that_went_away_are_said(stages, monkeypatch, placement):
         stage.place(placement)
         with pytest.raises(CheckpointError, match="params: cannot be read"):
             WORK[name](stage)
+
+
+def test_a_network_without_blocks_is_offloaded_where_streaming_is_asked_for(stages):
+    stages["tokenizer"].place(STREAMED)
+    assert stages["tokenizer"].placement == OFFLOADED
+
+
+def test_more_resident_blocks_than_there_are_are_refused(stages):
+    denoiser = stages["diffusion_transformer"]
+    count = denoiser.network.num_blocks
+    denoiser.place(Placement("streamed", count))
+    with pytest.raises(UsageError, match=rf"is {count + 1}: this diffusion_transformer has {count} blocks"):
+        denoiser.place(Placement("streamed", count + 1))

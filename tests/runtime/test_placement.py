@@ -58,5 +58,11 @@ def test_a_kind_that_does_not_exist(kind):
 
 
 def test_fewer_blocks_than_none():
-    with pytest.raises(UsageError, match="--resident-blocks -1: expected 0 or more"):
+    with pytest.raises(UsageError, match=r"\(--resident-blocks\) is -1: expected 0 or more"):
         Placement("streamed", -1)
+
+
+@pytest.mark.parametrize("kind", ["resident", "offloaded"])
+def test_only_a_streamed_network_has_resident_blocks(kind):
+    with pytest.raises(UsageError, match=f"resident_blocks is 4: only for streamed networks, not {kind}"):
+        Placement(kind, 4)
