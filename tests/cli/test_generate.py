@@ -119,7 +119,8 @@ def test_a_batch_has_one_output_a_line_and_goes_on_where_it_stopped(generate, pi
 def test_a_batch_of_one_line_goes_on_too(generate, pictures, tmp_path):
     lines = batch_file(tmp_path, {"visual_input": [str(pictures / "0.png"), str(pictures / "1.png")], "name": "only"})
     assert generate("--batch-input-path", lines).code == 0
-    assert "only.mp4: already there" in generate("--batch-input-path", lines).output
+    again = generate("--batch-input-path", lines)
+    assert again.output.count("already there") == 1
 
 
 def test_a_batch_goes_on_after_a_clip_that_fails(generate, pictures, tmp_path):
