@@ -6,7 +6,6 @@ Both are safetensors files with the texts or checksums in their metadata; only t
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from safetensors.numpy import save
 
 from jax_interp.errors import CheckpointError, JaxInterpError, UsageError
 from jax_interp.pipeline.whole_file import write_whole
+from jax_interp.runtime.compile_cache import user_cache_folder
 
 logger = logging.getLogger("jax_interp")
 
@@ -85,8 +85,7 @@ class EmbeddingCache:
 
 def default_folder() -> Path:
     """`jax-interp/embeddings` in the user's cache folder (`$XDG_CACHE_HOME`, else `~/.cache`)."""
-    root = os.environ.get("XDG_CACHE_HOME")
-    return (Path(root) if root else Path.home() / ".cache") / "jax-interp" / "embeddings"
+    return user_cache_folder() / "embeddings"
 
 
 def save_embeddings(path: str | Path, embeddings: Mapping[str, Float[np.ndarray, "S D"]]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jax_interp.config import DiTConfig, T5Config, TokenizerConfig
+from jax_interp.config import CV8X8X8_720P, DiTConfig, T5Config, TokenizerConfig
 from jax_interp.diffusion.guidance import branches
 from jax_interp.errors import UsageError
 from jax_interp.models.dit import DiT
@@ -31,7 +31,7 @@ WORKSPACE = 9 * GIB // 16
 """What every stage takes beside parameters and activations: where XLA tries out kernels, libraries' workspaces."""
 PROCESS = 9 * GIB // 8
 """What a process takes of a GPU beside its arrays: CUDA's context, kernels and library handles."""
-LATENT_CELL = 8
+LATENT_CELL = CV8X8X8_720P.compression
 """Pixels, and frames, that a latent cell spans."""
 ENCODE_BYTES, DECODE_BYTES = 112, 140
 """Activations of the tokenizer for one pixel of one frame of the clip."""
