@@ -51,7 +51,7 @@ def tables() -> str:
     parts = [
         _table(("warm, median", "jax-interp", "diffusers eager", "torch.compile"), [*step_rows(), *stage_rows()]),
         _table(
-            ("strategy", "peak", "process", "one evaluation, per pair", "host", "upstream states"),
+            ("strategy", "peak", "planned", "process", "one evaluation, per pair", "host", "upstream states"),
             list(memory_rows()),
         ),
         _table(("once", ""), list(once_rows())),
@@ -61,14 +61,14 @@ def tables() -> str:
 
 
 def step_rows() -> Iterator[Row]:
-    """An evaluation of the transformer; a row for every kernel of attention that was measured."""
-    newest_by_attention = {line["attention"]: line for line in results("dit_step") if line["config"]["pairs"] == 1}
-    for attention, line in newest_by_attention.items():
+    """An evaluation of a transformer; a row for every kernel of attention that was measured."""
+    single = [line for line in results("dit_step") if line["config"]["pairs"] == 1]
+    for (model, attention), line in {(line["config"]["model"], line["attention"]): line for line in single}.items():
         after = line["forward_ms_after_peer"] or line["forward_ms"]
         ours = max(line["forward_ms"]["median"], after["median"])
         peers = [line["peers"].get(f"diffusers_{name}_ms") for name in ("eager", "compiled")]
         cells = [f"{peer['median']:.0f} ms ({ours / peer['median']:.2f})" if peer else "" for peer in peers]
-        yield f"an evaluation of the 7B transformer, {ATTENTION[attention]}", f"{ours:.0f} ms", *cells
+        yield f"an evaluation of the {_size(model)} transformer, {ATTENTION[attention]}", f"{ours:.0f} ms", *cells
 
 
 def stage_rows() -> Iterator[Row]:
@@ -88,20 +88,27 @@ def stage_rows() -> Iterator[Row]:
 def memory_rows() -> Iterator[Row]:
     """Peaks and speed of every strategy."""
     lines = {(line["config"]["model"], line["config"]["strategy"], line["compile_cache"]): line for line in memory()}
-    for (model, strategy, cache), line in lines.items():
+    for (model, strategy, cache), line in sorted(lines.items(), key=_place_in_table):
         if cache == "cold" and (model, strategy, "warm") in lines:
             continue
-        size = model.removeprefix("dit-").upper()
+        size = _size(model)
         stated = UPSTREAM_GB.get(strategy, ("", ""))[("7B", "14B").index(size)]
         yield (
             f"{size}, {strategy}{'' if 'text' in line['stages'] else ', no text stage'}"
             f"{', first start' if cache == 'cold' else ''}",
             _gib(line["allocator_peak_bytes"]),
+            _gib(line["predicted_peak_bytes"]),
             _gib(line["process_peak_bytes"]),
             f"{line['call_ms']['median'] / line['config']['pairs']:.0f} ms",
             _gib(line["host_bytes"]),
             f"{stated} GB" if stated else "",
         )
+
+
+def _place_in_table(entry: tuple[tuple[str, str, str], Line]) -> tuple[int, int]:
+    """7B before 14B; what the process takes much memory for first."""
+    (model, _, _), line = entry
+    return int(_size(model)[:-1]), -line["predicted_peak_bytes"]
 
 
 def memory() -> list[Line]:
@@ -123,6 +130,10 @@ def once_rows() -> Iterator[Row]:
             f"`convert` of {convert['converted_bytes'] / 1e9:.0f} GB of checkpoints, all in bfloat16",
             f"{convert['wall_seconds']:.0f} s, peak host memory {_gib(convert['peak_host_bytes'])}",
         )
+
+
+def _size(model: str) -> str:
+    return model.removeprefix("dit-").upper()
 
 
 def _gib(size: int | None) -> str:
