@@ -42,45 +42,56 @@ def summary(times: Sequence[float]) -> dict[str, float]:
 
 
 def allocator_peak() -> int | None:
-    """Most bytes that JAX's arrays and temporaries held on the device since the process started."""
+    """Most bytes that JAX's arrays and temporaries held on the first device since the process started."""
+    return allocator_peaks()[0]
+
+
+def allocator_peaks() -> list[int | None]:
+    """The same of every device."""
     import jax
 
-    return (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
+    return [(device.memory_stats() or {}).get("peak_bytes_in_use") for device in jax.local_devices()]
 
 
 class GpuWatch:
-    """The most memory that the GPU's driver (NVML) saw in use while it ran, less what was in use before.
+    """The most memory that the driver (NVML) saw in use on every GPU while it ran, less what was in use before.
 
-    Only means something if nothing else runs on the GPU. None without NVML.
+    Only means something if nothing else runs on them. Without NVML there are no `peaks`.
     """
 
     def __init__(self, interval: float = 0.02):
         self._interval = interval
         self._stop = threading.Event()
-        self.peak: int | None = None
+        self.peaks: list[int] = []
+
+    @property
+    def peak(self) -> int | None:
+        """That of the first GPU."""
+        return self.peaks[0] if self.peaks else None
 
     def __enter__(self) -> "GpuWatch":
         try:
             import pynvml
 
             pynvml.nvmlInit()
-            handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+            handles = [pynvml.nvmlDeviceGetHandleByIndex(gpu) for gpu in range(pynvml.nvmlDeviceGetCount())]
         except Exception:  # no driver, no GPU, no package: memory is then not watched, and the result says null
             return self
-        self._used = lambda: int(pynvml.nvmlDeviceGetMemoryInfo(handle).used)
-        self._before, self.peak = self._used(), 0
+        self._used = lambda: [int(pynvml.nvmlDeviceGetMemoryInfo(handle).used) for handle in handles]
+        self._before, self.peaks = self._used(), [0] * len(handles)
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        if self.peak is not None:
+        if self.peaks:
             self._thread.join()
 
     def _watch(self) -> None:
         while not self._stop.wait(self._interval):
-            self.peak = max(self.peak or 0, self._used() - self._before)
+            grown = (used - before for used, before in zip(self._used(), self._before, strict=True))
+            self.peaks = [max(pair) for pair in zip(self.peaks, grown, strict=True)]
 
 
 def in_fresh_process(module: str, *arguments: str, limit: float = 300) -> bool:

@@ -1,8 +1,9 @@
-"""Every benchmark of the README, one after the other, on one GPU; JSON lines go to RESULTS.
+"""Every benchmark of the README, one after the other, on one GPU, `scaling` on up to four; JSON lines go to RESULTS.
 
 ```
 python -m benchmarks.random_networks WORK dit-7b tokenizer t5-11b       # and dit-14b
 python -m benchmarks.run_all WORK RESULTS [--only dit_step memory] [--seconds 600]
+python -m benchmarks.run_all WORK RESULTS --only scaling                # on a host with four GPUs
 ```
 
 WORK wants 25 GB with the 7B networks and 54 GB with the 14B ones. Nothing new is begun after `--seconds`. A file of
@@ -34,8 +35,15 @@ BENCHMARKS: list[tuple[str, str, list[str]]] = [
     ("memory-14b", "bench_memory", ["--model", "dit-14b", "--only", "streamed", "--twice"]),
     ("memory-14b", "bench_memory", ["--model", "dit-14b", "--only", "streamed, two pairs a pass", "--twice"]),
     ("memory-14b", "bench_memory", ["--model", "dit-14b", "--only", "+ text encoder offloaded"]),
+    ("scaling", "bench_scaling", ["--only", "pair"]),
+    ("scaling", "bench_scaling", ["--only", "links"]),
+    ("scaling", "bench_scaling", ["--only", "agreement"]),
+    ("scaling", "bench_scaling", ["--only", "policies"]),
+    ("scaling", "bench_scaling", ["--only", "pairs"]),
 ]
 """(file of results, module, arguments), the most telling first."""
+SEVERAL_GPUS = "scaling"
+"""Only run when asked for by name."""
 
 
 def main() -> None:
@@ -59,7 +67,8 @@ def run(options: argparse.Namespace, cache: str) -> None:
     }
     started = time.perf_counter()
     for name, module, flags in BENCHMARKS:
-        if (options.only and name not in options.only) or time.perf_counter() - started > options.seconds:
+        wanted = name in options.only if options.only else name != SEVERAL_GPUS
+        if not wanted or time.perf_counter() - started > options.seconds:
             continue
         if "--model" in flags and not (options.work / "dit-14b").exists():
             continue

@@ -35,3 +35,9 @@ class DownloadError(JaxInterpError):
     """A file cannot be fetched from the hub."""
 
     exit_code = 5
+
+
+class ProcessFailure(JaxInterpError):
+    """Of the processes that work together, one failed, died, did not come or is not like the others."""
+
+    exit_code = 7

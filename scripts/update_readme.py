@@ -9,11 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from benchmarks.scaling_results import Line, Scaling, read
+
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks/results"
+SCALING_PLOT = "docs/scaling.png"
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 GIB = 2**30
-Line = dict[str, Any]
 Row = tuple[str, ...]
 
 UPSTREAM_GB = {
@@ -55,6 +57,7 @@ def tables() -> str:
             list(memory_rows()),
         ),
         _table(("once", ""), list(once_rows())),
+        *scaling_parts(read(RESULTS / "scaling.jsonl")),
     ]
     head = f"{step['device']['kind']}, 704×1280, bfloat16, random weights of the real sizes ({versions}).\n\n"
     return head + "\n".join(parts)
@@ -132,6 +135,55 @@ def once_rows() -> Iterator[Row]:
         )
 
 
+def scaling_parts(scaling: Scaling | None) -> Iterator[str]:
+    """Several GPUs of one host: speed, plot, memory and agreement; nothing before they were measured."""
+    if scaling is None or scaling.most == 1:
+        return
+    heads = ("GPUs", "an evaluation of one pair", "one whole pair", f"{scaling.num_pairs} pairs")
+    yield f"{scaling.device}, 7B, several in one host:\n\n" + _table(heads, list(scaling_rows(scaling)))
+    if (ROOT / SCALING_PLOT).exists():
+        yield f"![Speed-up over GPUs of one host]({SCALING_PLOT})\n"
+    heads = ("mesh, transformer", "peak of a GPU", "process on a GPU", "an evaluation, per pair")
+    yield _table(heads, list(policy_rows(scaling)))
+    yield "docs/scaling.md has the link speeds, and what follows for more GPUs and hosts.\n"
+    if scaling.agreement:
+        errors = scaling.agreement["errors"].items()
+        ratios = [f"{name} {error['ratio']:.2f}" for name, error in errors if name != "one GPU"]
+        yield f"Error of sampled latents against float32 over that of one GPU: {', '.join(ratios)}.\n"
+
+
+def scaling_rows(scaling: Scaling) -> Iterator[Row]:
+    """One pair and many by number of GPUs; in brackets how many times faster than one."""
+    for gpus in sorted({*scaling.evaluation, *scaling.pair, *scaling.pairs}):
+        times = (
+            (scaling.evaluation, "{:.0f} ms", 1.0),
+            (scaling.pair, "{:.2f} s", 1e3),
+            (scaling.pairs, "{:.1f} s", 1e3),
+        )
+        yield str(gpus), *(_faster(measured, gpus, form, unit) for measured, form, unit in times)
+
+
+def policy_rows(scaling: Scaling) -> Iterator[Row]:
+    """Every way to lay out the transformer over the GPUs."""
+    for line in scaling.policies:
+        config = line["config"]
+        yield (
+            f"{config['mesh']}, {config['placement']}",
+            *(
+                _gib(max(filter(None, line[peaks]), default=None))
+                for peaks in ("allocator_peak_bytes", "process_peak_bytes")
+            ),
+            f"{line['call_ms']['median'] / config['pairs']:.0f} ms",
+        )
+
+
+def _faster(measured: dict[int, float], gpus: int, form: str, unit: float) -> str:
+    if gpus not in measured:
+        return ""
+    beside = f" ({measured[1] / measured[gpus]:.2f}×)" if gpus > 1 and 1 in measured else ""
+    return form.format(measured[gpus] / unit) + beside
+
+
 def _size(model: str) -> str:
     return model.removeprefix("dit-").upper()
 
@@ -156,5 +208,5 @@ if __name__ == "__main__":
     path = ROOT / "README.md"
     text = updated(path.read_text())
     if "--check" in sys.argv and text != path.read_text():
-        sys.exit("README.md does not show benchmarks/results; run scripts/update_readme.py")
+        sys.exit("README.md does not show benchmarks/results; run python -m scripts.update_readme")
     path.write_text(text)

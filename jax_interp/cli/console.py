@@ -19,6 +19,12 @@ def show_log(level: int = logging.INFO) -> None:
     logger.setLevel(level)
 
 
+def be_quiet() -> None:
+    """Show errors only: of several processes the first one speaks."""
+    logging.getLogger("jax_interp").setLevel(logging.ERROR)
+    stderr.quiet = True
+
+
 def progress_bar() -> Progress:
     """A bar with counts, time spent and time left; vanishes when done."""
     return Progress(

@@ -5,10 +5,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from jax_interp.errors import JaxInterpError, UsageError
+from jax_interp.errors import JaxInterpError, ProcessFailure, UsageError
 
-_INPUT, _TEXT, _SAMPLING, _OUTPUT, _NETWORKS, _MEMORY, _UPSTREAM = (
-    "Input", "Text", "Sampling", "Output", "Networks", "Memory", "For upstream's command lines",
+_INPUT, _TEXT, _SAMPLING, _OUTPUT, _NETWORKS, _MEMORY, _DEVICES, _UPSTREAM = (
+    "Input", "Text", "Sampling", "Output", "Networks", "Memory", "Several GPUs", "For upstream's command lines",
 )  # fmt: skip
 
 Precision = Literal["bfloat16", "float32"]
@@ -124,7 +124,8 @@ def generate(
         list[str] | None,
         typer.Option(
             help="NETWORK=resident, =offloaded (in host memory outside of its stage) or =streamed (block by block"
-            " through the GPU), for diffusion_transformer, tokenizer or text_encoder.",
+            " through the GPU) or =sharded (divided among several GPUs), for diffusion_transformer, tokenizer or"
+            " text_encoder.",
             rich_help_panel=_MEMORY,
         ),
     ] = None,
@@ -138,6 +139,38 @@ def generate(
     pairs_per_batch: Annotated[
         str, typer.Option(help="Pairs that share a pass over the weights; auto: from memory.", rich_help_panel=_MEMORY)
     ] = "auto",
+    num_gpus: Annotated[
+        str, typer.Option(help="GPUs to use; auto: all that are visible.", rich_help_panel=_DEVICES)
+    ] = "auto",
+    mesh: Annotated[
+        str,
+        typer.Option(
+            help="How to use them, as data=2,sequence=2: data runs pairs and guidance branches side by side, sequence"
+            " splits the tokens of each, tensor its heads and weights. auto: the fastest for the pairs there are.",
+            rich_help_panel=_DEVICES,
+        ),
+    ] = "auto",
+    distributed: Annotated[
+        bool,
+        typer.Option(
+            "--distributed",
+            help="This is one of several processes that Slurm, Open MPI or Kubernetes started for one run.",
+            rich_help_panel=_DEVICES,
+        ),
+    ] = False,
+    coordinator: Annotated[
+        str | None,
+        typer.Option(
+            help="HOST:PORT of process 0, where nothing of these says who is who; the same in all processes.",
+            rich_help_panel=_DEVICES,
+        ),
+    ] = None,
+    process_id: Annotated[int | None, typer.Option(help="Number of this process.", rich_help_panel=_DEVICES)] = None,
+    num_processes: Annotated[int | None, typer.Option(help="How many there are.", rich_help_panel=_DEVICES)] = None,
+    process_timeout: Annotated[
+        float,
+        typer.Option(help="Seconds without a sign of life until a process counts as dead.", rich_help_panel=_DEVICES),
+    ] = 60,
     offload_diffusion_transformer: Annotated[
         bool, typer.Option("--offload-diffusion-transformer", help="Offload it.", rich_help_panel=_MEMORY)
     ] = False,
@@ -163,14 +196,15 @@ def generate(
         str | None, typer.Option(help="There is none yet.", rich_help_panel=_UPSTREAM)
     ] = None,
     num_input_frames: Annotated[int, typer.Option(help="Only 1.", rich_help_panel=_UPSTREAM)] = 1,
-    num_gpus: Annotated[int, typer.Option(help="Only 1 yet.", rich_help_panel=_UPSTREAM)] = 1,
     benchmark: Annotated[
         bool, typer.Option("--benchmark", help="Print the seconds of every stage.", rich_help_panel=_UPSTREAM)
     ] = False,
 ) -> None:
     """Interpolate between the frames of a clip, or between pictures."""
-    from jax_interp.cli.console import show_log
+    from jax_interp.cli.console import be_quiet, show_log
     from jax_interp.cli.memory_flags import MemoryFlags
+    from jax_interp.cli.mesh_flags import MeshFlags
+    from jax_interp.cli.process_flags import ProcessFlags
 
     show_log()
     flags = MemoryFlags.parse(
@@ -188,9 +222,10 @@ def generate(
     )
     if (input is None) == (batch_input_path is None):
         raise UsageError("give either --input (a video, a folder, or pictures) or --batch-input-path (JSON lines)")
-    for flag, value in (("--num-input-frames", num_input_frames), ("--num-gpus", num_gpus)):
-        if value != 1:
-            raise UsageError(f"{flag} {value}: this version only takes 1")
+    if num_input_frames != 1:
+        raise UsageError(f"--num-input-frames {num_input_frames}: the interpolator only takes 1")
+    mesh_flags = MeshFlags.parse(mesh, num_gpus)
+    process_flags = ProcessFlags.parse(distributed, coordinator, process_id, num_processes, process_timeout)
 
     from jax_interp.diffusion.condition import ConditionNoise
     from jax_interp.pipeline.batch import plain_name, read_batch
@@ -218,28 +253,53 @@ def generate(
         ),
     )
     jobs = [template] if batch_input_path is None else read_batch(batch_input_path, template)
-    _say_what_is_absent(prompt, disable_prompt_upsampler, disable_guardrail)
     flags.limit_process()
+    process_flags.start()
 
     from jax_interp.pipeline.interpolator import Interpolator
+    from jax_interp.runtime import processes
     from jax_interp.runtime.compile_cache import enable_compile_cache
 
     enable_compile_cache()
+    if not processes.is_first():
+        be_quiet()
+    _say_what_is_absent(prompt, disable_prompt_upsampler, disable_guardrail)
+    with processes.shared_fate():
+        _agree_on_machines()
+        interpolator = Interpolator.from_pretrained(
+            checkpoint_dir,
+            dtype=dtype,
+            rotary_precision=rotary_precision,
+            text_encoder_dtype=text_encoder_dtype,
+            diffusion_transformer_dir=diffusion_transformer_dir,
+            tokenizer_dir=tokenizer_dir,
+            text_encoder_dir=text_encoder_dir,
+            text_embeddings=text_embeddings,
+            embedding_cache=embedding_cache,
+            mesh=mesh_flags.choose(jobs),
+        )
+        _agree_on_work(interpolator, jobs)
+        pairs = flags.place(interpolator, template.settings)
+        _run(interpolator, [_sharing(job, pairs) for job in jobs], benchmark, is_batch=batch_input_path is not None)
 
-    interpolator = Interpolator.from_pretrained(
-        checkpoint_dir,
-        dtype=dtype,
-        rotary_precision=rotary_precision,
-        text_encoder_dtype=text_encoder_dtype,
-        diffusion_transformer_dir=diffusion_transformer_dir,
-        tokenizer_dir=tokenizer_dir,
-        text_encoder_dir=text_encoder_dir,
-        text_embeddings=text_embeddings,
-        embedding_cache=embedding_cache,
-    )
-    pairs = flags.place(interpolator, template.settings)
-    jobs = [_sharing(job, pairs) for job in jobs]
-    _run(interpolator, jobs, benchmark, is_batch=batch_input_path is not None)
+
+def _agree_on_machines() -> None:
+    """Several processes have to be of the same software, and to have the same devices: they run the same programs."""
+    import jax
+
+    from jax_interp.runtime import processes
+
+    devices = {"kind": jax.local_devices()[0].device_kind, "number": jax.local_device_count()}
+    processes.agree("the machines", {"version": processes.software(), "devices": devices})
+
+
+def _agree_on_work(interpolator, jobs) -> None:
+    """Several processes have to have the same networks and the same clips to do."""
+    from jax_interp.pipeline.record import effective_settings, networks
+    from jax_interp.runtime import processes
+
+    clips = {job.video.name: effective_settings(interpolator, job.settings) for job in jobs}
+    processes.agree("the work", {"network": networks(interpolator), "clip": clips})
 
 
 def _sharing(job, pairs: int):
@@ -265,12 +325,23 @@ def _say_what_is_absent(prompt: str, no_upsampler: bool, no_guardrail: bool) -> 
 def _run(interpolator, jobs, benchmark: bool, *, is_batch: bool) -> None:
     """Run every job; in a batch, those that are done are left out, and one that fails does not stop the others."""
     from jax_interp.cli.console import progress_bar, stderr
-    from jax_interp.pipeline.job import is_finished, run_job
+    from jax_interp.pipeline.job import is_finished, open_clip, run_job
+    from jax_interp.runtime import processes
 
     failed = []
     for job in jobs:
-        if is_batch and is_finished(interpolator, job):
-            stderr.print(f"{job.video}: already there, made with these settings")
+        try:
+            if is_batch and is_finished(interpolator, job):
+                stderr.print(f"{job.video}: already there, made with these settings")
+                continue
+            clip = open_clip(interpolator, job)
+        except ProcessFailure:
+            raise
+        except (JaxInterpError, OSError) as error:
+            if not is_batch:
+                raise
+            stderr.print(f"{job.video}: {error}")
+            failed.append(job.video.name)
             continue
         try:
             with progress_bar() as bar:
@@ -279,15 +350,18 @@ def _run(interpolator, jobs, benchmark: bool, *, is_batch: bool) -> None:
                 def show(pair: int, pairs: int, call: int, calls: int, bar=bar, task=task) -> None:
                     bar.update(task, total=pairs * calls, completed=pair * calls + call)
 
-                record = run_job(interpolator, job, show)
+                record = run_job(interpolator, job, show, clip)
         except KeyboardInterrupt:
             stderr.print("interrupted; the same command goes on with the first pair that was not finished")
             raise typer.Exit(130) from None
         except (JaxInterpError, OSError) as error:
-            if not is_batch:
+            # The other processes are in the middle of the clip, and can only be ended.
+            if not is_batch or processes.count() > 1:
                 raise
             stderr.print(f"{job.video}: {error}")
             failed.append(job.video.name)
+            continue
+        if record is None:
             continue
         print(f"{job.video}: {record['frames']} frames from {record['pairs']} pair(s)")
         if benchmark:

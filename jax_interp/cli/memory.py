@@ -32,6 +32,9 @@ def memory(
     dtype: Annotated[Precision, typer.Option(help="What transformer and tokenizer compute in.")] = "bfloat16",
     text_encoder_dtype: Annotated[Precision, typer.Option(help="What the text encoder computes in.")] = "float32",
     pairs_per_batch: Annotated[str, typer.Option(help="Pairs that share one pass over the weights.")] = "auto",
+    mesh: Annotated[
+        str, typer.Option(help="Devices that share the work, as data=2,sequence=2; memory is that of one of them.")
+    ] = "data=1",
     memory_budget: Annotated[
         str, typer.Option(help="GPU memory to choose a plan for, as 8GB or 6GiB; auto: what is free.")
     ] = "auto",
@@ -48,6 +51,7 @@ def memory(
     from jax_interp.pipeline.geometry import latent_shape
     from jax_interp.pipeline.plan import Planner, Workload
     from jax_interp.pipeline.settings import InterpolationSettings
+    from jax_interp.runtime.mesh import MeshShape
 
     settings = InterpolationSettings(
         sampling=SampleSettings(guidance),
@@ -72,8 +76,10 @@ def memory(
     precisions: dict[str, Precision] = {
         name: text_encoder_dtype if name == "text_encoder" else dtype for name in configs
     }
-    planner = Planner(configs, precisions, Workload.of(settings))
-    print(f"{origin}, {height}×{width}, {num_video_frames} frames a pair; all numbers in GiB")
+    shape = MeshShape.parse(mesh)
+    planner = Planner(configs, precisions, Workload.of(settings, shape))
+    on = "" if shape.size == 1 else f", on each of {shape.size} GPUs ({shape})"
+    print(f"{origin}, {height}×{width}, {num_video_frames} frames a pair; all numbers in GiB{on}")
     _show_networks(planner)
     _show_strategies(planner, flags.pairs_per_batch)
     if available is None:

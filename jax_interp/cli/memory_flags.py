@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from jax_interp.errors import OutOfMemory, UsageError
 from jax_interp.runtime.hardware import Gpu, nvidia_gpus
@@ -84,11 +84,13 @@ class MemoryFlags:
             OutOfMemory: what is free is.
         """
         from jax_interp.pipeline.plan import describe, gib
+        from jax_interp.runtime import processes
 
-        planner, available = interpolator.planner(settings), self.available()
-        if available is None:
+        planner, everyones = interpolator.planner(settings), processes.everyone("GPU memory", self.available())
+        if None in everyones:
             interpolator.place(self._placements_in(planner))
             return self.pairs_per_batch or 1
+        available = min(everyones)  # all processes follow the plan of the one with the least
         plan = self.choose(planner, available, settings.num_frame_pairs)
         interpolator.place(plan.placements)
         logger.info("%s: up to %s of GPU memory", describe(plan), gib(plan.process_peak))
@@ -135,19 +137,24 @@ def parse_bytes(text: str) -> int:
 
 
 def _gpu() -> Gpu | None:
-    """The GPU that JAX will use; None without one."""
+    """Of the GPUs that JAX sees the one with the least free memory; None without one."""
     gpus = nvidia_gpus()
     if not gpus or os.environ.get("JAX_PLATFORMS", "cuda").split(",")[0] not in ("cuda", "gpu", ""):
         return None
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
-    if visible in ("", "-1"):
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return min(gpus, key=lambda gpu: gpu.free)
+    named = [entry.strip() for entry in visible.split(",")]
+    if named[0] in ("", "-1"):
         return None
-    return gpus[int(visible)] if visible.isdecimal() and int(visible) < len(gpus) else gpus[0]
+    # A GPU may also be named by its identifier, of which the driver was not asked.
+    seen = [gpus[int(entry)] for entry in named if entry.isdecimal() and int(entry) < len(gpus)]
+    return min(seen or gpus, key=lambda gpu: gpu.free)
 
 
 def _kind(entry: str, kind: str) -> Kind:
     match kind:
-        case "resident" | "offloaded" | "streamed":
+        case "resident" | "sharded" | "offloaded" | "streamed":
             return kind
     raise UsageError(f"--placement {entry}: expected NETWORK=KIND with {_choices()}")
 
@@ -159,4 +166,4 @@ def _count(flag: str, text: str, *, least: int) -> int:
 
 
 def _choices() -> str:
-    return f"NETWORK one of {', '.join(NETWORKS)} and KIND one of resident, offloaded, streamed"
+    return f"NETWORK one of {', '.join(NETWORKS)} and KIND one of {', '.join(get_args(Kind))}"

@@ -1,6 +1,6 @@
 """How the known first and last latent frames enter the network: masked in, with a little noise of their own."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from statistics import NormalDist
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -55,7 +55,7 @@ def initial_noise(seed: int, shape: tuple[int, int, int, int]) -> Float[np.ndarr
 
 
 def augmenter(
-    source: ConditionNoise, *, noise: Array, seed: int, pairs: range, num_calls: int, precision: Precision
+    source: ConditionNoise, *, noise: Array, seed: int, pairs: Sequence[int], num_calls: int, precision: Precision
 ) -> Callable[[int, Branch], Augmentation]:
     """The augmentation of every network call of a batch, by sampler call (0 .. num_calls - 1) and branch.
 

@@ -3,6 +3,7 @@
 Computes in the dtype of its parameters; norms, softmax, rotary and GELU are float32 inside and round once.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,7 +15,8 @@ from jaxtyping import Array, Float
 from jax_interp.config import DiTConfig
 from jax_interp.nn.activations import gelu
 from jax_interp.nn.attention import attention
-from jax_interp.nn.embeddings import AxisPositions, GridPositions, sinusoid
+from jax_interp.nn.embeddings import AxisPositions, CellPositions, GridPositions, sinusoid
+from jax_interp.nn.exchange import NONE, Exchange
 from jax_interp.nn.norms import RMSNorm, layer_norm
 from jax_interp.nn.rotary import apply_rotary, rotation
 from jax_interp.types import Latents, Text, Tokens
@@ -28,7 +30,7 @@ class BlockInputs(NamedTuple):
     embedding: Float[Array, "B D"]
     """Noise-level embedding, already through its activation."""
     adaln_lora: Float[Array, "B three_D"]
-    positions: GridPositions
+    positions: GridPositions | CellPositions
     turn: Float[Array, "2 L half_K"]
     """`nn.rotary.rotation` of the tokens' angles."""
     text: Text
@@ -58,7 +60,8 @@ class Modulation(nnx.Module):
 class Attention(nnx.Module):
     """Multi-head attention with RMS-normalised queries and keys; keys and values come from `context`.
 
-    With `turn` both are turned by their positions, those of `x` being the `rows` of the context's.
+    With `turn` both are turned by their positions, those of `x` being the `rows` of the context's. `attend` is what
+    brings queries, keys and values together.
     """
 
     def __init__(self, config: DiTConfig, context_width: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
@@ -73,7 +76,13 @@ class Attention(nnx.Module):
         self.key_norm = RMSNorm(config.head_width, dtype=dtype, rngs=rngs)
 
     def __call__(
-        self, x: Tokens, context: Text, turn: Float[Array, "2 L half_K"] | None = None, rows: slice = ALL
+        self,
+        x: Tokens,
+        context: Text,
+        turn: Float[Array, "2 L half_K"] | None = None,
+        rows: slice = ALL,
+        *,
+        attend: Callable[[Array, Array, Array], Array] = attention,
     ) -> Tokens:
         q, k, v = (
             projected.reshape(*projected.shape[:-1], -1, self.head_width)
@@ -82,7 +91,7 @@ class Attention(nnx.Module):
         q, k = self.query_norm(q), self.key_norm(k)
         if turn is not None:
             q, k = apply_rotary(q, turn[:, rows]), apply_rotary(k, turn)
-        return self.out(attention(q, k, v).reshape(*x.shape[:-1], -1))
+        return self.out(attend(q, k, v).reshape(*x.shape[:-1], -1))
 
 
 class MLP(nnx.Module):
@@ -99,7 +108,8 @@ class MLP(nnx.Module):
 class Block(nnx.Module):
     """Self-attention, cross-attention to the text, MLP; each modulated before and gated after.
 
-    `attend`, then `transform`; each needs the parameters of its entry of `PARTS` alone.
+    `attend`, then `transform`; each needs the parameters of its entry of `PARTS` alone. With an `exchange` the tokens
+    are those of one device, and so may be the heads and hidden units that the parameters make.
     """
 
     PARTS = (("self_attention", "self_modulation", "cross_attention", "cross_modulation"), ("mlp", "mlp_modulation"))
@@ -115,19 +125,20 @@ class Block(nnx.Module):
     def __call__(self, x: Tokens, inputs: BlockInputs) -> Tokens:
         return self.transform(self.attend(x, inputs), inputs)
 
-    def attend(self, x: Tokens, inputs: BlockInputs, rows: slice = ALL) -> Tokens:
+    def attend(self, x: Tokens, inputs: BlockInputs, rows: slice = ALL, exchange: Exchange = NONE) -> Tokens:
         """Both attentions; with `rows` the result is that of those tokens alone, which still attend to all."""
         x = x + inputs.positions.expand()
         shift, scale, gate = self.self_modulation(inputs)
         h = _modulate(x, shift, scale)
-        x = x[:, rows] + gate * self.self_attention(h[:, rows], h, inputs.turn, rows)
+        attended = self.self_attention(h[:, rows], h, inputs.turn, rows, attend=exchange.attend)
+        x = x[:, rows] + gate * exchange.add(attended)
         shift, scale, gate = self.cross_modulation(inputs)
-        return x + gate * self.cross_attention(_modulate(x, shift, scale), inputs.text)
+        return x + gate * exchange.add(self.cross_attention(_modulate(x, shift, scale), inputs.text))
 
-    def transform(self, x: Tokens, inputs: BlockInputs) -> Tokens:
+    def transform(self, x: Tokens, inputs: BlockInputs, exchange: Exchange = NONE) -> Tokens:
         """The MLP."""
         shift, scale, gate = self.mlp_modulation(inputs)
-        return x + gate * self.mlp(_modulate(x, shift, scale))
+        return x + gate * exchange.add(self.mlp(_modulate(x, shift, scale)))
 
 
 class DiT(nnx.Module):
@@ -173,7 +184,8 @@ class DiT(nnx.Module):
             return block(tokens, inputs), None
 
         tokens, _ = jax.lax.scan(run_block, tokens, stacked)
-        return self.project(tokens, inputs, x.shape)
+        size = self.config.patch_size
+        return unpatchify(self.project(tokens, inputs), patch_grid(x.shape, size), size)
 
     def embed(
         self,
@@ -195,11 +207,10 @@ class DiT(nnx.Module):
         embedding = _silu(self.time_norm(waves))
         return tokens, BlockInputs(embedding, adaln_lora, self.positions(grid), rotation(angles), text.astype(dtype))
 
-    def project(self, tokens: Tokens, inputs: BlockInputs, shape: tuple[int, ...]) -> Latents:
-        """The residual stream back to latents of `shape` ([B, T, H, W, C])."""
+    def project(self, tokens: Tokens, inputs: BlockInputs) -> Float[Array, "B L P"]:
+        """The residual stream to what it says of every patch; `unpatchify` makes latents of it."""
         shift, scale = self.final_modulation(inputs)
-        patches = self.final_linear(_modulate(tokens, shift, scale))
-        return unpatchify(patches, patch_grid(shape, self.config.patch_size), self.config.patch_size)
+        return self.final_linear(_modulate(tokens, shift, scale))
 
 
 def patch_grid(shape: tuple[int, ...], patch_size: int) -> tuple[int, int, int]:
@@ -215,7 +226,7 @@ def patchify(x: Latents, size: int) -> Float[Array, "B L P"]:
 
 
 def unpatchify(x: Float[Array, "B L P"], grid: tuple[int, int, int], size: int) -> Latents:
-    """Tokens back to latents; features in the order (row, column, channel)."""
+    """What is said of every patch of `grid` back to latents; features in the order (row, column, channel)."""
     frames, rows, columns = grid
     x = x.reshape(x.shape[0], frames, rows, columns, size, size, -1)
     x = x.transpose(0, 1, 2, 4, 3, 5, 6)

@@ -31,6 +31,16 @@ class GridPositions(NamedTuple):
         return ((self.t + self.h + self.w) / self.rms).reshape(-1, self.w.shape[-1])
 
 
+class CellPositions(NamedTuple):
+    """Positions of some cells of the grid, one vector each."""
+
+    vectors: Float[Array, "*cells D"]
+
+    def expand(self) -> Float[Array, "L D"]:
+        """The vectors in a row."""
+        return self.vectors.reshape(-1, self.vectors.shape[-1])
+
+
 class AxisPositions(nnx.Module):
     """A learned vector for every index of each axis; a cell's position is the sum of its three, at unit RMS."""
 

@@ -61,9 +61,16 @@ class StackedNetwork(Network[ModuleT]):
         check_complete(params, self.outer_abstract)
         return nnx.merge(self._graphdef, {**params, "blocks": self.abstract["blocks"]})
 
-    def bind_part(self, part: int, params: Params) -> Any:
-        """A block with `params`, those of one of its parts, in it; the others must not be used."""
-        check_complete(params, {name: self.block_abstract[name] for name in self.parts[part]})
+    def part_abstract(self, part: int) -> Params:
+        """Abstract parameters of one of a block's parts."""
+        return {name: self.block_abstract[name] for name in self.parts[part]}
+
+    def bind_part(self, part: int, params: Params, abstract: Params | None = None) -> Any:
+        """A block with `params`, those of one of its parts, in it; the others must not be used.
+
+        `abstract` says what `params` are if it is not `part_abstract`: a device may hold a slice of them.
+        """
+        check_complete(params, self.part_abstract(part) if abstract is None else abstract)
         return nnx.merge(self._block_graphdef, {**self.block_abstract, **params})
 
 

@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float
 
 from jax_interp.diffusion.condition import ConditionNoise, augmenter, frame_indicator, initial_noise
@@ -16,12 +17,23 @@ from jax_interp.diffusion.sample import CallInputs, call_coefficients, call_inpu
 from jax_interp.diffusion.schedule import sigmas
 from jax_interp.diffusion.solver import advance
 from jax_interp.errors import JaxInterpError, UsageError
-from jax_interp.models.dit import BlockInputs, DiT, patch_grid
+from jax_interp.models.dit import ALL, Block, BlockInputs, DiT, patch_grid, unpatchify
+from jax_interp.nn.embeddings import CellPositions
 from jax_interp.nn.rotary import rotary_angles
 from jax_interp.pipeline.stage import StackedStage
-from jax_interp.runtime.block_stream import marked
 from jax_interp.runtime.checkpoint import ConvertedComponent
-from jax_interp.types import Latents, Params, Precision, Text, Tokens
+from jax_interp.runtime.exchange import exchange_between
+from jax_interp.runtime.mesh import WHOLE, DeviceMesh
+from jax_interp.types import Latents, Params, Precision, Text
+
+Cells = Float[Array, "B T cells D"]
+"""The residual stream by frame; a device of a mesh has some of the rows, and some of the cells of every frame."""
+
+CELLS = P("data", None, "sequence")
+SHARED: Any = BlockInputs(
+    *(P("data"), P("data"), CellPositions(P(None, "sequence")), P(None, None, "sequence"), P("data"))  # pyright: ignore
+)
+"""How what all blocks read lies on a mesh."""
 
 Progress = Callable[[int, int], None]
 """Called with (calls done, calls in all) as a sampling run goes on."""
@@ -50,14 +62,21 @@ class Run(NamedTuple):
 class Denoiser(StackedStage[DiT]):
     """The diffusion transformer with its sampler."""
 
-    def __init__(self, found: ConvertedComponent, precision: Precision, rotary_precision: Precision | None = None):
-        super().__init__(found, DiT, precision)
+    def __init__(
+        self,
+        found: ConvertedComponent,
+        precision: Precision,
+        rotary_precision: Precision | None = None,
+        devices: DeviceMesh | None = None,
+    ):
+        super().__init__(found, DiT, precision, devices)
         self.rotary_precision: Precision = rotary_precision or precision
         self._embed = self.jit(self._embed_latents)
-        self._attend = self.jit(self._attend_all, donate_argnames="tokens")
-        self._attend_between = self.jit(self._attend_for_frames_between, static_argnames="num_frames")
-        self._transform = self.jit(self._transform_tokens, donate_argnames="tokens")
-        self._project = self.jit(self._project_tokens, static_argnames="shape")
+        between = partial(self._attend_cells, between=True)
+        self._attend = self.compile_part(0, self._attend_cells, CELLS, SHARED, static_argnames="cells")
+        self._attend_between = self.compile_part(0, between, CELLS, SHARED, donate=False, static_argnames="cells")
+        self._transform = self.compile_part(1, self._transform_cells, CELLS, SHARED)
+        self._project = self.jit(self._project_cells, static_argnames="shape")
         self._start = self.jit(self._start_call)
         self._finish = self.jit(self._finish_call)
 
@@ -73,9 +92,11 @@ class Denoiser(StackedStage[DiT]):
         """One evaluation of the bare network, in its dtype."""
         with self.numerics():
             angles = self._angles(x.shape, fps)
-            tokens, shared = self._embed(self.outer, x, c_noise, text, mask, padding_mask, angles)
-            tokens = self._run_blocks(tokens, shared)
-            return self._project(self.outer, tokens, shared, shape=x.shape)
+            spare = -x.shape[0] % self.devices.shape.data
+            rows = [_repeat_last(array, spare) for array in (x, c_noise, text, mask, padding_mask)]
+            cells, shared = self._embed(self.outer, *self.devices.put((*rows, angles)))
+            cells = self._run_blocks(cells, shared, self._cells(x.shape))
+            return self._project(self.outer, cells, shared, shape=rows[0].shape)[: x.shape[0]]
 
     def sample(
         self,
@@ -99,12 +120,15 @@ class Denoiser(StackedStage[DiT]):
         needed = branches(settings.guidance)
         levels = sigmas(settings.num_steps)
         num_pairs, *shape = condition.shape
-        noise = jnp.asarray(initial_noise(settings.seed, (shape[0], shape[1], shape[2], shape[3])))
+        spare = -num_pairs % self.devices.shape.rows(len(needed))
+        # Devices that would have no pair take the last one again.
+        pairs = [*range(first_pair, first_pair + num_pairs), *[first_pair + num_pairs - 1] * spare]
+        noise = self.devices.put(initial_noise(settings.seed, (shape[0], shape[1], shape[2], shape[3])))
         augment = augmenter(
             settings.condition_noise,
             noise=noise,
             seed=settings.seed,
-            pairs=range(first_pair, first_pair + num_pairs),
+            pairs=pairs,
             num_calls=len(levels),
             precision=self.precision,
         )
@@ -113,15 +137,19 @@ class Denoiser(StackedStage[DiT]):
             for call, (sigma, coefficients) in enumerate(zip(levels, call_coefficients(levels), strict=True))
         )
         rows = {Branch.CONDITIONAL: text, Branch.UNCONDITIONAL: negative_text}
+        texts = [self._text_rows(rows[branch], num_pairs) for branch in needed]
+        guidance, angles = np.float32(settings.guidance), self._angles(condition.shape, settings.fps)
+        condition, texts, guidance, angles = self.devices.put((condition, texts, guidance, angles))
         run = Run(
-            _as_batch(condition).astype(self.dtype),
-            jnp.concatenate([self._text_rows(rows[branch], num_pairs) for branch in needed]),
-            jnp.asarray(settings.guidance, jnp.float32),
-            jnp.asarray(self._angles(condition.shape, settings.fps)),
+            _repeat_last(_as_batch(condition).astype(self.dtype), spare),
+            jnp.concatenate([_repeat_last(text, spare) for text in texts]),
+            guidance,
+            angles,
         )
         with self.numerics():
-            start = jnp.broadcast_to(noise, condition.shape)
-            latents = sample(_reporting(partial(self._step, run), len(levels), progress), start, levels, calls)
+            start = jnp.broadcast_to(noise, run.condition.shape)
+            step = partial(self._step, run, self._cells(condition.shape))
+            latents = sample(_reporting(step, len(levels), progress), start, levels, calls)[:num_pairs]
         if not bool(jnp.isfinite(latents).all()):
             raise JaxInterpError(
                 f"{self.found.path}: sampling gave values that are not numbers; check the checkpoint with"
@@ -129,87 +157,116 @@ class Denoiser(StackedStage[DiT]):
             )
         return latents
 
-    def _step(self, run: Run, x: Latents, previous_x0: Latents, inputs: CallInputs) -> tuple[Latents, Latents]:
-        tokens, shared, states = self._start(self.outer, run, x, inputs)
-        tokens = self._run_blocks(tokens, shared, frames_between=x.shape[1])
-        return self._finish(self.outer, run, tokens, shared, states, x, previous_x0, inputs)
+    def _step(
+        self, run: Run, num_cells: int, x: Latents, previous: Latents, inputs: CallInputs
+    ) -> tuple[Latents, Latents]:
+        cells, shared, states = self._start(self.outer, run, x, inputs)
+        cells = self._run_blocks(cells, shared, num_cells, only_between=True)
+        return self._finish(self.outer, run, cells, shared, states, x, previous, inputs)
 
-    def _run_blocks(self, tokens: Tokens, shared: BlockInputs, frames_between: int | None = None) -> Tokens:
-        """Every block; given the number of frames, the last one only for those between the first and the last frame.
+    def _run_blocks(self, cells: Cells, shared: BlockInputs, num_cells: int, *, only_between: bool = False) -> Cells:
+        """Every block; with `only_between` the last one only for the frames between the first and the last.
 
         What the network says of the known frames is not used, so the last block need not say it.
         """
         last = self.network.num_blocks - 1
 
-        def apply(block: int, part: int, params: Params, tokens: Tokens) -> tuple[Tokens, Array]:
+        def apply(block: int, part: int, params: Params, cells: Cells, ahead: Params | None) -> Any:
             if part == 1:
-                return self._transform(params, tokens, shared)
-            if frames_between is not None and block == last:
-                return self._attend_between(params, tokens, shared, num_frames=frames_between)
-            return self._attend(params, tokens, shared)
+                return self._transform(params, cells, shared, ahead)
+            attend = self._attend_between if only_between and block == last else self._attend
+            return attend(params, cells, shared, ahead, cells=num_cells)
 
-        return self.blocks.run(apply, tokens)
+        return self.run_blocks(apply, cells)
 
-    # Traced by `jit`, each with the parameters it needs.
+    # Traced by `jit`, on every device of a mesh by itself.
 
-    def _embed_latents(self, outer: Params, *arguments: Array) -> tuple[Tokens, BlockInputs]:
-        return self.network.bind_outer(outer).embed(*arguments)
+    def _attend_cells(self, block: Block, x: Cells, shared: BlockInputs, *, cells: int, between: bool = False) -> Cells:
+        rows, _, cells_here, width = x.shape
+        inputs = shared._replace(turn=shared.turn.reshape(2, -1, shared.turn.shape[-1]))
+        flat = x.reshape(rows, -1, width)
+        chosen = slice(cells_here, flat.shape[1] - cells_here) if between else ALL
+        exchange = exchange_between(self.devices, cells=cells, cells_here=cells_here)
+        return block.attend(flat, inputs, chosen, exchange).reshape(rows, -1, cells_here, width)
 
-    def _attend_all(self, params: Params, tokens: Tokens, shared: BlockInputs) -> tuple[Tokens, Array]:
-        return marked(self.network.bind_part(0, params).attend(tokens, shared))
+    def _transform_cells(self, block: Block, x: Cells, shared: BlockInputs) -> Cells:
+        flat = x.reshape(x.shape[0], -1, x.shape[-1])
+        return block.transform(flat, shared, exchange_between(self.devices)).reshape(x.shape)
 
-    def _attend_for_frames_between(
-        self, params: Params, tokens: Tokens, shared: BlockInputs, num_frames: int
-    ) -> tuple[Tokens, Array]:
-        frame = tokens.shape[1] // num_frames
-        between = slice(frame, (num_frames - 1) * frame)
-        return marked(self.network.bind_part(0, params).attend(tokens, shared, between))
+    # Traced by `jit`, for all devices.
 
-    def _transform_tokens(self, params: Params, tokens: Tokens, shared: BlockInputs) -> tuple[Tokens, Array]:
-        return marked(self.network.bind_part(1, params).transform(tokens, shared))
+    def _embed_latents(self, outer: Params, *arguments: Array) -> tuple[Cells, BlockInputs]:
+        tokens, shared = self.network.bind_outer(outer).embed(*arguments)
+        frames = arguments[0].shape[1]
+        cells = tokens.reshape(tokens.shape[0], frames, -1, tokens.shape[-1])
+        if self.devices.alone:
+            return cells, shared
+        vectors = shared.positions.expand().reshape(frames, -1, cells.shape[-1])
+        turn = shared.turn.reshape(2, frames, -1, shared.turn.shape[-1])
+        shared = shared._replace(positions=CellPositions(self._fill_up(vectors, 1)), turn=self._fill_up(turn, 2))
+        return self.constrain(self._fill_up(cells, 2), CELLS), self.constrain(shared, SHARED)
 
-    def _project_tokens(self, outer: Params, tokens: Tokens, shared: BlockInputs, shape: tuple[int, ...]) -> Latents:
-        return self.network.bind_outer(outer).project(tokens, shared, shape)
+    def _project_cells(self, outer: Params, cells: Cells, shared: BlockInputs, shape: tuple[int, ...]) -> Latents:
+        def each(outer: Params, cells: Cells, shared: BlockInputs) -> Array:
+            flat = cells.reshape(cells.shape[0], -1, cells.shape[-1])
+            patches = self.network.bind_outer(outer).project(flat, shared)
+            return patches.reshape(*cells.shape[:3], -1)
+
+        patches = self.on_each_device(each, (WHOLE, CELLS, SHARED), CELLS)(outer, cells, shared)
+        patches = self.constrain(patches, WHOLE)[:, :, : self._cells(shape)]
+        size = self.config.patch_size
+        return unpatchify(patches.reshape(shape[0], -1, patches.shape[-1]), patch_grid(shape, size), size)
 
     def _start_call(
         self, outer: Params, run: Run, x: Latents, inputs: CallInputs
-    ) -> tuple[Tokens, BlockInputs, Latents]:
+    ) -> tuple[Cells, BlockInputs, Latents]:
         indicator = jnp.asarray(frame_indicator(x.shape[1]))
         call = prepare(run.condition, indicator, x, inputs)
         mask = jnp.broadcast_to(indicator, (run.text.shape[0], *x.shape[1:4], 1))
-        tokens, shared = self._embed_latents(
+        cells, shared = self._embed_latents(
             outer, call.scaled, call.c_noise, run.text, mask, jnp.zeros_like(mask), run.angles
         )
-        return tokens, shared, call.states
+        return cells, shared, self.constrain(call.states, WHOLE)
 
     def _finish_call(
         self,
         outer: Params,
         run: Run,
-        tokens: Tokens,
+        cells: Cells,
         shared: BlockInputs,
         states: Latents,
         x: Latents,
         previous_x0: Latents,
         inputs: CallInputs,
     ) -> tuple[Latents, Latents]:
-        rows, num_frames, *cells = states.shape
-        between = self._project_tokens(outer, tokens, shared, (rows, num_frames - 2, *cells))
+        rows, num_frames, *rest = states.shape
+        between = self._project_cells(outer, cells, shared, (rows, num_frames - 2, *rest))
         output = jnp.pad(between, ((0, 0), (1, 1), (0, 0), (0, 0), (0, 0)))
         indicator = jnp.asarray(frame_indicator(x.shape[1]))
         x0 = conclude(output, states, run.condition, indicator, run.guidance, inputs)
-        return advance(x, x0, previous_x0, inputs.coefficients), x0
+        return self.constrain((advance(x, x0, previous_x0, inputs.coefficients), x0), WHOLE)
 
-    def _text_rows(self, text: Text | None, num_pairs: int) -> Text:
+    def _cells(self, shape: tuple[int, ...]) -> int:
+        """Cells of a frame of latents of `shape`."""
+        _, rows, columns = patch_grid(shape, self.config.patch_size)
+        return rows * columns
+
+    def _fill_up(self, x: Array, axis: int) -> Array:
+        """`x` with zeros behind `axis`, so that it divides among the devices."""
+        padding = [(0, 0)] * x.ndim
+        padding[axis] = (0, -x.shape[axis] % self.devices.shape.sequence)
+        return jnp.pad(x, padding)
+
+    def _text_rows(self, text: Text | None, num_pairs: int) -> np.ndarray:
         width = self.config.text_width
         if text is None:
-            return jnp.zeros((num_pairs, 512, width), self.dtype)
+            return np.zeros((num_pairs, 512, width), self.dtype)
         if text.ndim != 3 or text.shape[0] not in (1, num_pairs) or text.shape[2] != width:
             raise UsageError(
                 f"text embeddings have shape {tuple(text.shape)}; expected [1 or {num_pairs}, tokens, {width}] for"
                 f" {num_pairs} pair(s) and this network"
             )
-        return jnp.broadcast_to(_as_batch(text).astype(self.dtype), (num_pairs, *text.shape[1:]))
+        return np.broadcast_to(np.asarray(_as_batch(text).astype(self.dtype)), (num_pairs, *text.shape[1:]))
 
     def _angles(self, shape: tuple[int, ...], fps: float) -> Float[np.ndarray, "L half_K"]:
         config = self.config
@@ -220,6 +277,11 @@ class Denoiser(StackedStage[DiT]):
             ratio=config.rotary_ratio,
             precision=self.rotary_precision,
         )
+
+
+def _repeat_last(x: Array, count: int) -> Array:
+    """`x` with its last row `count` times more."""
+    return jnp.pad(x, [(0, count)] + [(0, 0)] * (x.ndim - 1), mode="edge") if count else x
 
 
 def _as_batch(x: Array) -> Array:

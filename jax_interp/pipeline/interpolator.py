@@ -30,6 +30,7 @@ from jax_interp.pipeline.text import TextEncoder
 from jax_interp.runtime.checkpoint import find_component, has_component
 from jax_interp.runtime.hardware import host_memory
 from jax_interp.runtime.host import host_out_of_memory, out_of_memory
+from jax_interp.runtime.mesh import ALONE, DeviceMesh, MeshShape
 from jax_interp.runtime.placement import NETWORKS, Kind, Placement
 from jax_interp.types import Latents, Precision
 
@@ -80,6 +81,11 @@ class Interpolator:
         self.text_encoder = text_encoder
         self.timings: dict[str, float] = {}
 
+    @property
+    def devices(self) -> DeviceMesh:
+        """What it runs on."""
+        return self.denoiser.devices
+
     @classmethod
     def from_pretrained(
         cls,
@@ -93,6 +99,7 @@ class Interpolator:
         text_encoder_dir: str | None = None,
         text_embeddings: str | Path | None = None,
         embedding_cache: str | Path | bool = True,
+        mesh: MeshShape | str = ALONE,
     ) -> "Interpolator":
         """Open a folder that `jax-interp convert` made; no parameters are read yet.
 
@@ -100,27 +107,29 @@ class Interpolator:
         otherwise, as upstream does. `rotary_precision` defaults to `dtype`, which reproduces upstream. The `*_dir`
         names choose among several converted networks of one kind. `text_embeddings` is a file of
         `pipeline.embeddings.save_embeddings`, whose texts need no text encoder. `embedding_cache` is the folder that
-        keeps encoded prompts, True the default one in the user's cache folder, False none.
+        keeps encoded prompts, True the default one in the user's cache folder, False none. `mesh` says over how many
+        devices to spread, as `MeshShape(sequence=4)` or "sequence=4"; see `runtime.mesh`.
 
         Raises:
             CheckpointError: the folder or one of its networks is missing, unconverted or incomplete.
-            UsageError: `dtype` is neither "bfloat16" nor "float32".
+            UsageError: `dtype` is neither "bfloat16" nor "float32", or `mesh` does not suit the networks or machine.
         """
         for name, value in (("dtype", dtype), ("text_encoder_dtype", text_encoder_dtype)):
             if value not in ("bfloat16", "float32"):
                 raise UsageError(f"{name} is {value!r}; expected 'bfloat16' or 'float32'")
         root = Path(folder)
+        devices = DeviceMesh(MeshShape.parse(mesh) if isinstance(mesh, str) else mesh)
         denoiser = Denoiser(
-            find_component(root, "diffusion_transformer", diffusion_transformer_dir), dtype, rotary_precision
+            find_component(root, "diffusion_transformer", diffusion_transformer_dir), dtype, rotary_precision, devices
         )
-        codec = Codec(find_component(root, "tokenizer", tokenizer_dir), dtype)
+        codec = Codec(find_component(root, "tokenizer", tokenizer_dir), dtype, devices)
         given = load_embeddings(text_embeddings) if text_embeddings is not None else None
         wanted = text_encoder_dir is not None or has_component(root, "text_encoder")
         found = find_component(root, "text_encoder", text_encoder_dir) if wanted else None
         if found is None and given is None:
             return cls(denoiser, codec, None)
         cache = EmbeddingCache(None if embedding_cache is True else Path(embedding_cache)) if embedding_cache else None
-        return cls(denoiser, codec, TextEncoder(found, text_encoder_dtype, cache=cache, given=given))
+        return cls(denoiser, codec, TextEncoder(found, text_encoder_dtype, devices, cache=cache, given=given))
 
     def interpolate(
         self,
@@ -181,16 +190,14 @@ class Interpolator:
         """Interpolate pair after pair of `(number, first frame, last frame)`, holding one batch at a time."""
         self.check_size(settings.height, settings.width, settings.num_video_frames)
         text, negative = self._encode_prompts(settings)
-        for batch in _batches(pairs, settings.pairs_per_batch):
+        rows = self.devices.shape.rows(len(branches(settings.sampling.guidance)))
+        for batch in _batches(pairs, settings.pairs_per_batch * rows):
             numbers = [number for number, _, _ in batch]
             with self._timed("encode", settings):
-                condition = jnp.stack(
-                    [
-                        self.codec.encode_pair(first, last, settings.height, settings.width, settings.num_video_frames)
-                        for _, first, last in batch
-                    ]
+                pairs_of_frames = [(first, last) for _, first, last in batch]
+                condition = jax.block_until_ready(
+                    self.codec.encode_pairs(pairs_of_frames, settings.height, settings.width, settings.num_video_frames)
                 )
-                jax.block_until_ready(condition)
             self.codec.rest()
             with self._timed("denoise", settings):
                 latents = self.denoiser.sample(
@@ -202,10 +209,11 @@ class Interpolator:
                     progress=None if progress is None else lambda done, total, n=numbers[0]: progress(n, done, total),
                 )
             self.denoiser.rest()
-            for number, pair_latents in zip(numbers, latents, strict=True):
+            decoded = self.codec.decode_pairs(latents)
+            for number, pair_latents in zip(numbers, np.asarray(latents), strict=True):
                 with self._timed("decode", settings):
-                    frames = np.asarray(self.codec.decode(pair_latents))
-                yield InterpolatedPair(number, frames, np.asarray(pair_latents))
+                    frames = next(decoded)
+                yield InterpolatedPair(number, frames, pair_latents)
             self.codec.rest()
 
     def encode_text(self, texts: str | Sequence[str]) -> Float[np.ndarray, "n S D"]:
@@ -258,7 +266,7 @@ class Interpolator:
         latents = jnp.asarray(latents)
         if latents.ndim == 5:
             return np.stack([self.decode(pair) for pair in latents])
-        return np.asarray(self.codec.decode(latents))
+        return self.codec.decode(latents)
 
     def denoise_net(
         self,
@@ -292,7 +300,7 @@ class Interpolator:
         """Predicts what runs with `settings` take, and finds placements that fit into a budget."""
         configs = {name: stage.config for name, stage in self._stages.items()}
         precisions: dict[str, Precision] = {name: stage.precision for name, stage in self._stages.items()}
-        return Planner(configs, precisions, Workload.of(settings))
+        return Planner(configs, precisions, Workload.of(settings, self.devices.shape, self.devices.share_axes))
 
     def place(self, placements: Mapping[str, Placement | Kind]) -> None:
         """Use `placements` from now on; networks that are not named keep theirs.

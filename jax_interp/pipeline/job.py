@@ -11,15 +11,18 @@ from typing import Any
 
 import numpy as np
 
+from jax_interp.errors import JaxInterpError
 from jax_interp.media.output import reported
 from jax_interp.media.pairs import iterate_pairs, join_pairs, num_pairs
 from jax_interp.media.reader import open_frames
+from jax_interp.media.source import FrameSource
 from jax_interp.media.writer import FrameWriter, PngWriter, TeeWriter, VideoWriter
-from jax_interp.pipeline.interpolator import Interpolator
+from jax_interp.pipeline.interpolator import InterpolatedPair, Interpolator
 from jax_interp.pipeline.pair_store import PairStore
 from jax_interp.pipeline.record import fingerprint, run_record
 from jax_interp.pipeline.settings import InterpolationSettings
 from jax_interp.pipeline.whole_file import write_whole
+from jax_interp.runtime import processes
 
 logger = logging.getLogger("jax_interp")
 
@@ -49,21 +52,61 @@ class Job:
         return self.video.with_suffix(".txt")
 
 
-def run_job(interpolator: Interpolator, job: Job, progress: JobProgress | None = None) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Clip:
+    """A job's input, opened, and how many pairs it has."""
+
+    source: FrameSource
+    num_pairs: int
+
+
+def open_clip(interpolator: Interpolator, job: Job) -> Clip:
+    """Open the input of `job` and check that the networks can take it; nothing is loaded.
+
+    Raises:
+        UsageError, MediaError: it cannot be done; of several processes each raises the same.
+        ProcessFailure: the processes do not find the same input.
+    """
+    clip = problem = None
+    asked = job.settings
+    try:
+        source = open_frames(job.inputs)
+        count = num_pairs(source.num_frames, asked.frame_stride, asked.frame_index_start, asked.num_frame_pairs)
+        interpolator.check_size(asked.height, asked.width, asked.num_video_frames)
+        clip = Clip(source, count)
+    except (JaxInterpError, OSError) as error:
+        problem = error
+    found = {"pairs": clip.num_pairs if clip else None, "problem": str(problem) if problem else None}
+    # No limit: process 0 may still be writing the clip before.
+    processes.agree(f"the input of {job.video.name}", found, timeout=None)
+    if clip is None:
+        raise problem or AssertionError
+    return clip
+
+
+def run_job(
+    interpolator: Interpolator, job: Job, progress: JobProgress | None = None, clip: Clip | None = None
+) -> dict[str, Any] | None:
     """Write the video, the prompt as text, the record and, if asked for, the frames; returns the record.
 
     Stops with nothing half-written under the final names. What is finished of an interrupted run is kept beside the
-    video and used when the same job runs again.
+    video and used when the same job runs again. `clip` is its `open_clip`, if that was called before. Of several
+    processes the first one writes, and the others return None.
 
     Raises:
         UsageError, MediaError, CheckpointError: before anything is loaded wherever that is possible.
     """
-    started = time.perf_counter()
     interpolator.timings.clear()
-    settings = job.settings
-    source = open_frames(job.inputs)
-    count = num_pairs(source.num_frames, settings.frame_stride, settings.frame_index_start, settings.num_frame_pairs)
-    interpolator.check_size(settings.height, settings.width, settings.num_video_frames)
+    clip = clip or open_clip(interpolator, job)
+    if processes.is_first():
+        return _write(interpolator, job, clip, progress)
+    for _ in _new_pairs(interpolator, job, clip, _agree_on_start(job), progress):
+        pass  # frames come to all processes, and the first one keeps them
+    return None
+
+
+def _write(interpolator: Interpolator, job: Job, clip: Clip, progress: JobProgress | None) -> dict[str, Any]:
+    started, settings = time.perf_counter(), job.settings
     with reported(job.video):
         job.video.parent.mkdir(parents=True, exist_ok=True)
     if job.video.exists():
@@ -71,7 +114,7 @@ def run_job(interpolator: Interpolator, job: Job, progress: JobProgress | None =
     identity = fingerprint(interpolator, settings, job.inputs)
     store = PairStore(job.video, identity)
     with TeeWriter(*_writers(job, store)) as writer:
-        for frames in join_pairs(_finished_pairs(interpolator, job, iter(source), count, store, progress)):
+        for frames in join_pairs(_all_pairs(interpolator, job, clip, store, progress)):
             writer.write(frames)
         if job.frames_folder is not None:
             store.claim(job.frames_folder)
@@ -79,9 +122,9 @@ def run_job(interpolator: Interpolator, job: Job, progress: JobProgress | None =
         interpolator,
         settings,
         fingerprint=identity,
-        input={"files": [str(path) for path in job.inputs], **source.description},
+        input={"files": [str(path) for path in job.inputs], **clip.source.description},
         output={"video": str(job.video), "frames_folder": str(job.frames_folder) if job.frames_folder else None},
-        pairs=count,
+        pairs=clip.num_pairs,
         frames=writer.num_frames,
         total_seconds=round(time.perf_counter() - started, 3),
     )
@@ -100,36 +143,52 @@ def _writers(job: Job, store: PairStore) -> Iterator[FrameWriter]:
         yield PngWriter(job.frames_folder, overwrite=job.overwrite or store.claims(job.frames_folder))
 
 
-def _finished_pairs(
-    interpolator: Interpolator,
-    job: Job,
-    frames: Iterator[np.ndarray],
-    count: int,
-    store: PairStore,
-    progress: JobProgress | None,
+def _all_pairs(
+    interpolator: Interpolator, job: Job, clip: Clip, store: PairStore, progress: JobProgress | None
 ) -> Iterator[np.ndarray]:
     """Frames of every pair in order: first those that an interrupted run left, then new ones."""
-    settings = job.settings
-    done = min(store.finished(), count)
+    done = _agree_on_start(job, min(store.finished(), clip.num_pairs))
     if done:
-        logger.info("going on after pair %d of %d", done, count)
+        logger.info("going on after pair %d of %d", done, clip.num_pairs)
     for index in range(done):
         yield store.load(index)
-    if done == count:
-        return
-    pairs = iterate_pairs(frames, settings.frame_stride, settings.frame_index_start, count)
-    missing = dropwhile(lambda pair: pair[0] < done, pairs)
-    report = None if progress is None else lambda pair, call, calls: progress(pair, count, call, calls)
-    for pair in interpolator.stream(missing, settings, report):
+    for pair in _new_pairs(interpolator, job, clip, done, progress):
         store.save(pair.index, pair.frames)
         yield pair.frames
 
 
+def _agree_on_start(job: Job, done: int | None = None) -> int:
+    """How many pairs are finished, which process 0 knows."""
+    return processes.decide(f"finished pairs of {job.video.name}", done, timeout=None)
+
+
+def _new_pairs(
+    interpolator: Interpolator, job: Job, clip: Clip, done: int, progress: JobProgress | None
+) -> Iterator[InterpolatedPair]:
+    """The pairs from number `done` on."""
+    if done == clip.num_pairs:
+        return
+    settings, count = job.settings, clip.num_pairs
+    pairs = iterate_pairs(iter(clip.source), settings.frame_stride, settings.frame_index_start, count)
+    missing = dropwhile(lambda pair: pair[0] < done, pairs)
+    report = None if progress is None else lambda pair, call, calls: progress(pair, count, call, calls)
+    yield from interpolator.stream(missing, settings, report)
+
+
 def is_finished(interpolator: Interpolator, job: Job) -> bool:
-    """Whether this very job has run to its end before: same settings, input and networks, and its results are there."""
+    """Whether this very job has run to its end before: same settings, input and networks, and its results are there.
+
+    Process 0 looks, for all.
+    """
+    found = processes.is_first() and _has_results(interpolator, job)
+    return processes.decide(f"whether {job.video.name} is there", found, timeout=None)
+
+
+def _has_results(interpolator: Interpolator, job: Job) -> bool:
     try:
         record = json.loads(job.record.read_text())
+        identity = fingerprint(interpolator, job.settings, job.inputs)
     except (OSError, ValueError):
         return False
     made = job.video.exists() and (job.frames_folder is None or job.frames_folder.exists())
-    return made and record.get("fingerprint") == fingerprint(interpolator, job.settings, job.inputs)
+    return made and record.get("fingerprint") == identity

@@ -23,7 +23,9 @@ from jax_interp.pipeline.embeddings import PROMPT_TOKENS
 from jax_interp.pipeline.settings import InterpolationSettings
 from jax_interp.runtime.block_stream import WAITING
 from jax_interp.runtime.host import nbytes
+from jax_interp.runtime.mesh import ALONE, AXES, MeshShape
 from jax_interp.runtime.placement import NETWORKS, RESIDENT, Placement
+from jax_interp.runtime.sharding import device_bytes
 from jax_interp.types import Precision
 
 GIB = 2**30
@@ -49,11 +51,19 @@ class Workload:
     pairs_per_batch: int = 1
     branches: int = 1
     """Evaluations of the network that the guidance needs in a step."""
+    mesh: MeshShape = ALONE
+    """Devices that share the work; all memory is counted for one of them."""
+    share_axes: tuple[str, ...] = AXES[:2]
+    """Along which weights can be divided (`runtime.mesh.DeviceMesh.share_axes`)."""
 
     @classmethod
-    def of(cls, settings: InterpolationSettings) -> "Workload":
+    def of(
+        cls, settings: InterpolationSettings, mesh: MeshShape = ALONE, share_axes: tuple[str, ...] = AXES[:2]
+    ) -> "Workload":
         """What a run with `settings` asks for."""
         return cls(
+            mesh=mesh,
+            share_axes=share_axes,
             height=settings.height,
             width=settings.width,
             num_video_frames=settings.num_video_frames,
@@ -61,39 +71,50 @@ class Workload:
             branches=len(branches(settings.sampling.guidance)),
         )
 
+    @property
+    def rows(self) -> int:
+        """Evaluations of the network that a device works on at a time."""
+        return self.pairs_per_batch * self.mesh.rows(self.branches) * self.branches // self.mesh.data
+
 
 @dataclass(frozen=True)
 class Footprint:
-    """The bytes of one network."""
+    """The bytes of one network, on one device unless it says otherwise."""
 
     outer: int
     """Parameters outside of the stack of blocks."""
     block: int
-    passing: int
-    """Most that streamed blocks have on the device at a time: four consecutive parts (`runtime.block_stream`)."""
+    share: int
+    """What it holds of a block that is divided among devices."""
+    num_parts: int
+    """Of a block; each moves by itself."""
     num_blocks: int
     activations: int
     """Largest need of its stage beside parameters."""
+    params: int
+    """All parameters, on however many devices."""
     kept_on_host: bool = True
-
-    @property
-    def params(self) -> int:
-        """All parameters."""
-        return self.outer + self.num_blocks * self.block
 
     def in_stage(self, placement: Placement) -> int:
         """Bytes on the device at the peak of its stage."""
         stay = placement.blocks_on_device(self.num_blocks)
-        passing = min(self.passing, (self.num_blocks - stay) * self.block)
-        return self.outer + stay * self.block + passing + self.activations + WORKSPACE
+        each = self._each(placement)
+        # `WAITING` parts are on their way beside the computing one (`runtime.block_stream`); of what is divided, the
+        # computing part and the one after it are there whole (`runtime.gather_ahead`).
+        passing = min((1 + WAITING) * each // max(self.num_parts, 1), (self.num_blocks - stay) * each)
+        together = 2 * self.block // max(self.num_parts, 1) if each < self.block else 0
+        return self.outer + stay * each + passing + together + self.activations + WORKSPACE
 
     def at_rest(self, placement: Placement) -> int:
         """Bytes on the device while other stages run."""
-        return self.params if placement.stays else 0
+        return self.outer + self.num_blocks * self._each(placement) if placement.stays else 0
 
     def on_host(self, placement: Placement) -> int:
         """Bytes that wait in host memory."""
         return 0 if placement.stays or not self.kept_on_host else self.params
+
+    def _each(self, placement: Placement) -> int:
+        return self.share if placement.shares else self.block
 
 
 @dataclass(frozen=True)
@@ -126,20 +147,30 @@ class Plan:
 def footprint(config: Any, precision: Precision, workload: Workload) -> Footprint:
     """The bytes of the network `config` in `precision`."""
     activations = _ACTIVATIONS[type(config)](config, jnp.dtype(precision).itemsize, workload)
-    return replace(_parameters(config, precision), activations=activations)
+    return replace(_parameters(config, precision, workload.mesh, workload.share_axes), activations=activations)
 
 
 @cache
-def _parameters(config: Any, precision: Precision) -> Footprint:
+def _parameters(config: Any, precision: Precision, mesh: MeshShape, share_axes: tuple[str, ...]) -> Footprint:
+    """The footprint without activations."""
     dtype = jnp.dtype(precision)
     if isinstance(config, TokenizerConfig):
-        whole = Network(lambda rngs: Tokenizer(config, dtype=dtype, rngs=rngs))
-        return Footprint(nbytes(whole.abstract), 0, 0, 0, 0)
+        whole = nbytes(Network(lambda rngs: Tokenizer(config, dtype=dtype, rngs=rngs)).abstract)
+        return Footprint(whole, block=0, share=0, num_parts=0, num_blocks=0, activations=0, params=whole)
     build: Any = DiT if isinstance(config, DiTConfig) else T5Encoder
     network = StackedNetwork(lambda rngs: build(config, dtype=dtype, rngs=rngs))
-    outer, block = nbytes(network.outer_abstract), nbytes(network.block_abstract)
-    passing = (1 + WAITING) * block // len(network.parts)
-    return Footprint(outer, block, passing, network.num_blocks, 0, kept_on_host=build is DiT)
+    outer = nbytes(network.outer_abstract)
+    block, share = device_bytes(network.block_abstract, mesh, share_axes)
+    return Footprint(
+        outer,
+        block,
+        share,
+        num_parts=len(network.parts),
+        num_blocks=network.num_blocks,
+        activations=0,
+        params=outer + network.num_blocks * nbytes(network.block_abstract),
+        kept_on_host=build is DiT,
+    )
 
 
 def _dit_activations(config: DiTConfig, size: int, workload: Workload) -> int:
@@ -147,8 +178,8 @@ def _dit_activations(config: DiTConfig, size: int, workload: Workload) -> int:
     cell = LATENT_CELL * config.patch_size
     frames = (workload.num_video_frames - 2) // LATENT_CELL + 2
     tokens = frames * (workload.height // cell) * (workload.width // cell)
-    rows = workload.pairs_per_batch * workload.branches
-    return tokens * size * rows * (2 * config.width + 2 * config.mlp_width)
+    hidden = config.mlp_width // workload.mesh.tensor
+    return -(-tokens // workload.mesh.sequence) * size * workload.rows * (2 * config.width + 2 * hidden)
 
 
 def _tokenizer_activations(config: TokenizerConfig, size: int, workload: Workload) -> int:
@@ -160,7 +191,8 @@ def _tokenizer_activations(config: TokenizerConfig, size: int, workload: Workloa
 def _t5_activations(config: T5Config, size: int, workload: Workload) -> int:
     """Float32 position bias, scores and weights; queries, keys, values and context; the hidden MLP twice."""
     scores = 3 * 4 * config.num_heads * PROMPT_TOKENS**2
-    return scores + size * PROMPT_TOKENS * (4 * config.num_heads * config.head_width + 2 * config.mlp_width)
+    hidden = size * PROMPT_TOKENS * (4 * config.num_heads * config.head_width + 2 * config.mlp_width)
+    return (scores + hidden) // workload.mesh.tensor
 
 
 _ACTIVATIONS = {DiTConfig: _dit_activations, TokenizerConfig: _tokenizer_activations, T5Config: _t5_activations}
@@ -204,7 +236,7 @@ class Planner:
         Raises:
             UsageError: nothing fits; says what the smallest plan takes.
         """
-        for placements in _by_speed(self.configs, fixed or {}):
+        for placements in self._by_speed(fixed or {}):
             for pairs in [pairs_per_batch] if pairs_per_batch else _pair_counts(placements, num_pairs):
                 plan = self.plan(placements, pairs)
                 if plan.process_peak <= budget:
@@ -229,6 +261,10 @@ class Planner:
         for name in sorted(self.configs, key=NETWORKS.index):
             placements[name] = Placement("offloaded")
             plans[f"+ {name}"] = self.plan(placements, pairs_per_batch or 1)
+        if self.workload.mesh.along(self.workload.share_axes) > 1:
+            plans["all sharded"] = self.plan(
+                {name: Placement("sharded") for name in self.configs}, pairs_per_batch or 1
+            )
         streamed = {name: Placement("streamed") for name in self.configs}
         for pairs in [pairs_per_batch] if pairs_per_batch else range(1, MOST_PAIRS + 1):
             plans[f"all streamed, {pairs} a pass"] = self.plan(streamed, pairs)
@@ -236,7 +272,7 @@ class Planner:
 
     def smallest(self, fixed: Mapping[str, Placement] | None = None, *, pairs_per_batch: int = 1) -> Plan:
         """The plan with the lowest peak."""
-        plans = [self.plan(placements, pairs_per_batch) for placements in _by_speed(self.configs, fixed or {})]
+        plans = [self.plan(placements, pairs_per_batch) for placements in self._by_speed(fixed or {})]
         return min(plans, key=lambda plan: plan.peak)
 
     def advice(self, placements: Mapping[str, Placement], *, on_host: bool) -> str:
@@ -260,30 +296,27 @@ class Planner:
             f" {gib_or_more(smallest.process_peak)}"
         )
 
+    def _by_speed(self, fixed: Mapping[str, Placement]) -> Iterator[dict[str, Placement]]:
+        """Placements from the fastest to the smallest: what a run uses least leaves the device first."""
+        dit = "diffusion_transformer"
+        rungs = [{}, {"text_encoder": "offloaded"}, {"text_encoder": "streamed"}]
+        rungs.append({**rungs[-1], "tokenizer": "offloaded"})
+        if self.workload.mesh.along(self.workload.share_axes) > 1:
+            rungs += [{"text_encoder": "streamed", dit: "sharded"}, {**rungs[-1], dit: "sharded"}]
+        rungs += [{**rungs[3], dit: "offloaded"}, {**rungs[3], dit: "streamed"}]
+        for rung in rungs:
+            yield {name: fixed.get(name, Placement(rung.get(name, "resident"))) for name in self.configs}
+
     def _with_resident_blocks(self, plan: Plan, budget: int, fixed: Mapping[str, Placement]) -> Plan:
         """`plan` with as many blocks of a streamed transformer on the device as `budget` has room for."""
         name = "diffusion_transformer"
         if plan.placements[name].kind != "streamed" or name in fixed:
             return plan
         found = self.footprints(plan.workload)[name]
-        room = (budget - PROCESS - plan.stages[name]) // found.block
+        room = (budget - PROCESS - plan.stages[name]) // found.share
         blocks = max(0, min(room, found.num_blocks - 2))
         placements = {**plan.placements, name: Placement("streamed", blocks)}
         return self.plan(placements, plan.workload.pairs_per_batch)
-
-
-def _by_speed(networks: Mapping[str, Any], fixed: Mapping[str, Placement]) -> Iterator[dict[str, Placement]]:
-    """Placements from the fastest to the smallest: what a run uses least leaves the device first."""
-    ladder = [
-        {},
-        {"text_encoder": "offloaded"},
-        {"text_encoder": "streamed"},
-        {"text_encoder": "streamed", "tokenizer": "offloaded"},
-        {"text_encoder": "streamed", "tokenizer": "offloaded", "diffusion_transformer": "offloaded"},
-        {"text_encoder": "streamed", "tokenizer": "offloaded", "diffusion_transformer": "streamed"},
-    ]
-    for rung in ladder:
-        yield {name: fixed.get(name, Placement(rung.get(name, "resident"))) for name in networks}
 
 
 def _pair_counts(placements: Mapping[str, Placement], num_pairs: int) -> list[int]:

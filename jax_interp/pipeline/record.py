@@ -38,7 +38,7 @@ def fingerprint(interpolator: Interpolator, settings: InterpolationSettings, inp
     effective = effective_settings(interpolator, settings)
     # How many pairs share a pass follows from free memory, and changes a result no more than its last bits.
     del effective["pairs_per_batch"]
-    identity = [__version__, effective, files, _networks(interpolator)]
+    identity = [__version__, effective, files, networks(interpolator)]
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
@@ -52,7 +52,7 @@ def run_record(interpolator: Interpolator, settings: InterpolationSettings, **fa
         "guardrail": "absent",
         "prompt_upsampler": "absent",
         **facts,
-        "networks": _networks(interpolator),
+        "networks": networks(interpolator),
         "placements": {name: dataclasses.asdict(placed) for name, placed in interpolator.placements.items()},
         "seconds": {stage: round(seconds, 3) for stage, seconds in interpolator.timings.items()},
         "peak_memory_bytes": {
@@ -61,7 +61,8 @@ def run_record(interpolator: Interpolator, settings: InterpolationSettings, **fa
         },
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in ("jax", "jaxlib", "flax", "orbax-checkpoint", "numpy", "av")},
-        "device": {"platform": device.platform, "kind": device.device_kind, "count": jax.device_count()},
+        "device": {"platform": device.platform, "kind": device.device_kind, "count": interpolator.devices.shape.size},
+        "mesh": dataclasses.asdict(interpolator.devices.shape),
     }
 
 
@@ -74,7 +75,8 @@ def _named(settings: InterpolationSettings) -> Any:
     )
 
 
-def _networks(interpolator: Interpolator) -> dict[str, Any]:
+def networks(interpolator: Interpolator) -> dict[str, Any]:
+    """Folder and checksums of every network."""
     stages = (interpolator.denoiser, interpolator.codec, _text_network(interpolator))
     founds = [stage.found for stage in stages if stage is not None]
     return {found.component: {"folder": found.path.name, "sha256": found.source_sha256} for found in founds}

@@ -5,19 +5,23 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.sharding import PartitionSpec as P
 
 from jax_interp.errors import UsageError
 from jax_interp.nn.params import Network, StackedNetwork
-from jax_interp.runtime.block_stream import BlockStream
+from jax_interp.runtime.block_stream import BlockStream, marked
 from jax_interp.runtime.checkpoint import ConvertedComponent, StackedParams, load_params
-from jax_interp.runtime.host import PINNED, pins, to_device, to_host
+from jax_interp.runtime.gather_ahead import GatherAhead
+from jax_interp.runtime.mesh import AXES, WHOLE, DeviceMesh, Specs, local_shapes
 from jax_interp.runtime.placement import RESIDENT, Placement, spread
 from jax_interp.runtime.read_ahead import ReadAhead
+from jax_interp.runtime.sharding import check_split, gather, share_specs, whole_specs
 from jax_interp.types import Params, Precision
 
 logger = logging.getLogger("jax_interp")
@@ -28,11 +32,19 @@ ModuleT = TypeVar("ModuleT", bound=nnx.Module)
 class NetworkStage(ABC, Generic[ModuleT]):
     """One network of the pipeline: its structure, its compute dtype, its placement and, while used, its parameters.
 
-    `rest` ends a stage: what is not resident leaves the device. `free` forgets the parameters altogether.
+    `rest` ends a stage: what is not resident leaves the device. `free` forgets the parameters altogether. It runs on
+    `devices`, without them on the first one that JAX has.
     """
 
-    def __init__(self, found: ConvertedComponent, build: Callable[..., ModuleT], precision: Precision):
+    def __init__(
+        self,
+        found: ConvertedComponent,
+        build: Callable[..., ModuleT],
+        precision: Precision,
+        devices: DeviceMesh | None = None,
+    ):
         self.found = found
+        self.devices = devices or DeviceMesh()
         self.config: Any = found.config
         self.precision: Precision = precision
         self.dtype = jnp.dtype(precision)
@@ -61,6 +73,22 @@ class NetworkStage(ABC, Generic[ModuleT]):
         """
         return jax.jit(function, compiler_options={"xla_allow_excess_precision": False}, **options)
 
+    def on_each_device(self, function: Callable[..., Any], arguments: Any, results: Any) -> Callable[..., Any]:
+        """`function` of what every device has of its arguments; as it is where there is one device.
+
+        `arguments` and `results` are the specs of what goes in and comes out.
+        """
+        if self.devices.alone:
+            return function
+        # What the results look like on each device is up to the collectives in `function`, which JAX cannot check.
+        return jax.shard_map(function, mesh=self.devices.mesh, in_specs=arguments, out_specs=results, check_vma=False)
+
+    def constrain(self, x: Any, specs: Specs) -> Any:
+        """`x` laid out as `specs` say, within a compiled function."""
+        if self.devices.alone:
+            return x
+        return jax.lax.with_sharding_constraint(x, self.devices.shardings(x, specs))
+
     @contextmanager
     def numerics(self) -> Iterator[None]:
         """Full float32 products in a float32 run: GPUs would otherwise round the operands to tf32."""
@@ -78,27 +106,33 @@ class NetworkStage(ABC, Generic[ModuleT]):
 
 
 class WholeStage(NetworkStage[ModuleT]):
-    """A network that is moved in one piece; streaming it means offloading it."""
+    """A network that is moved in one piece, the same on every device; streaming it means offloading it."""
 
-    def __init__(self, found: ConvertedComponent, build: Callable[..., ModuleT], precision: Precision):
-        super().__init__(found, build, precision)
+    def __init__(
+        self,
+        found: ConvertedComponent,
+        build: Callable[..., ModuleT],
+        precision: Precision,
+        devices: DeviceMesh | None = None,
+    ):
+        super().__init__(found, build, precision, devices)
         self._on_device: Params | None = None
         self._on_host: Params | None = None
 
     def place(self, placement: Placement) -> None:
-        super().place(Placement("offloaded") if placement.kind == "streamed" else placement)
+        instead = {"streamed": Placement("offloaded"), "sharded": RESIDENT}
+        super().place(instead.get(placement.kind, placement))
 
     @property
     def params(self) -> Params:
         """The parameters on the device; brings them there if need be."""
-        if self._on_device is None:
-            if self.placement.stays:
-                self._on_device = self._read(None)
-            else:
-                if self._on_host is None:
-                    self._on_host = self._read(PINNED)
-                self._on_device = to_device(self._on_host, jax.devices()[0])
-        return self._on_device
+        if self._on_device is not None:
+            return self._on_device
+        if not self.placement.stays and self._on_host is None:
+            self._on_host = self._read(host=True)
+        params = self._read(host=False) if self.placement.stays else self.devices.put(self._on_host)
+        self._on_device = params
+        return params
 
     def rest(self) -> None:
         if not self.placement.stays:
@@ -107,10 +141,8 @@ class WholeStage(NetworkStage[ModuleT]):
     def free(self) -> None:
         self._on_device = self._on_host = None
 
-    def _read(self, memory: str | None) -> Params:
-        device = jax.devices()[0]
-        kind = memory if memory is not None and pins(device) else device.default_memory().kind
-        sharding = jax.sharding.SingleDeviceSharding(device, memory_kind=kind)
+    def _read(self, *, host: bool) -> Params:
+        sharding = self.devices.sharding(WHOLE, host=host)
         target = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), self.network.abstract
         )
@@ -132,16 +164,30 @@ class StackedStage(NetworkStage[ModuleT]):
         found: ConvertedComponent,
         build: Callable[..., ModuleT],
         precision: Precision,
+        devices: DeviceMesh | None = None,
         *,
         keep_on_host: bool = True,
     ):
-        super().__init__(found, build, precision)
+        super().__init__(found, build, precision, devices)
+        check_split(found.component, self.devices.shape, self.split_counts())
         self._keep_on_host = keep_on_host
         self._stored = StackedParams(found, self.network.abstract, self.dtype)
+        parts = [self.network.part_abstract(part) for part in range(len(self.network.parts))]
+        self._whole = [whole_specs(part) for part in parts]
+        self._shares = [share_specs(part, self.devices) for part in parts]
+        self._local = [
+            local_shapes(part, self.devices.shardings(part, specs))
+            for part, specs in zip(parts, self._whole, strict=True)
+        ]
+        self._gather = [self.jit(partial(self._put_together, part)) for part in range(len(parts))]
         self._outer: Params | None = None
         self._stream: BlockStream | None = None
         self._disk: ReadAhead[tuple[int, int], Params] | None = None
         self._on_host: dict[tuple[int, int], Params] | None = None
+
+    def split_counts(self) -> dict[str, int]:
+        """What the `tensor` axis of a mesh splits, and into how many pieces it could be split."""
+        return {"attention heads": self.config.num_heads, "hidden units": self.config.mlp_width}
 
     def place(self, placement: Placement) -> None:
         if placement.resident_blocks > self.network.num_blocks:
@@ -154,9 +200,11 @@ class StackedStage(NetworkStage[ModuleT]):
     @property
     def outer(self) -> Params:
         """Everything but the blocks, on the device."""
-        if self._outer is None:
-            self._outer = to_device(self._stored.outer(), jax.devices()[0])
-        return self._outer
+        if self._outer is not None:
+            return self._outer
+        outer = self.devices.put(self._stored.outer())
+        self._outer = outer
+        return outer
 
     @property
     def blocks(self) -> BlockStream:
@@ -165,11 +213,61 @@ class StackedStage(NetworkStage[ModuleT]):
             stay = spread(self.placement.blocks_on_device(self.network.num_blocks), self.network.num_blocks)
             with self._reading() if self.placement.stays else nullcontext():
                 self._stream = BlockStream(
-                    self._source(), self.network.order, jax.devices()[0], resident=stay, repeats=self._keep_on_host
+                    self._source(), self.network.order, self._copy, resident=stay, repeats=self._keep_on_host
                 )
             if self.placement.stays and self._disk is not None:
                 self._disk.close()
         return self._stream
+
+    def compile_part(
+        self,
+        part: int,
+        function: Callable[..., Any],
+        state: Specs,
+        inputs: Specs,
+        *,
+        donate: bool = True,
+        **options: Any,
+    ) -> Callable[..., Any]:
+        """`function(block, state, inputs)` as a program for `run_blocks`.
+
+        It takes (parameters, state, inputs, successor's shares or None) and gives (state, a mark that it is there,
+        successor's parameters put together or None). `state` and `inputs` are specs; `donate` lets the new state take
+        the place of the old one; `options` are those of `jax.jit`.
+        Gathering in the same program lets its communication run beside the arithmetic.
+        """
+        following = (part + 1) % len(self.network.parts)
+
+        def run(params: Params, state: Any, inputs: Any, ahead: Params | None, **static: Any) -> Any:
+            block = self.network.bind_part(part, params, self._local[part])
+            together = None if ahead is None else gather(ahead, self._shares[following], self._whole[following])
+            return *marked(function(block, state, inputs, **static)), together
+
+        def program(params: Params, x: Any, shared: Any, ahead: Params | None = None, **static: Any) -> Any:
+            ahead_specs, together_specs = (
+                (None, None) if ahead is None else (self._shares[following], self._whole[following])
+            )
+            arguments = (self._whole[part], state, inputs, ahead_specs)
+            each = self.on_each_device(partial(run, **static), arguments, (state, P(AXES), together_specs))
+            return each(params, x, shared, ahead)
+
+        return self.jit(program, donate_argnames="x" if donate else (), **options)
+
+    def run_blocks(self, apply: Callable[..., Any], state: Any) -> Any:
+        """Every part of every block in turn: `apply(block, part, parameters, state, ahead)` runs its program."""
+        if not self._divided:
+            return self.blocks.run(lambda *arguments: apply(*arguments, None)[:2], state)
+        late = GatherAhead(lambda at, shares: self._gather[at[1]](shares), apply)
+        return late.finish(self.blocks.run(late, state))
+
+    def _put_together(self, part: int, shares: Params) -> tuple[Params, jax.Array]:
+        """The parameters of a part, and a mark that they are there."""
+
+        def each(shares: Params) -> tuple[Params, jax.Array]:
+            together = gather(shares, self._shares[part], self._whole[part])
+            return together, marked(jax.tree.leaves(together)[0])[1]
+
+        return self.on_each_device(each, (self._shares[part],), (self._whole[part], P(AXES)))(shares)
 
     def rest(self) -> None:
         if not self.placement.stays:
@@ -187,14 +285,30 @@ class StackedStage(NetworkStage[ModuleT]):
             self._disk = ReadAhead(self._read_part, self.network.order)
             return self._disk
         if self._on_host is None:
-            device = jax.devices()[0]
-            reads = ReadAhead(lambda at: to_host(self._read_part(at), device), self.network.order)
+            reads = ReadAhead(self._read_to_host, self.network.order)
             try:
                 with self._reading():
                     self._on_host = {at: reads(at) for at in self.network.order}
             finally:
                 reads.close()
         return self._on_host.__getitem__
+
+    @property
+    def _divided(self) -> bool:
+        """Whether every device brings its share of each block, to be put together with those of the others."""
+        return self.placement.shares and self.devices.num_shares > 1
+
+    def _waiting_specs(self, part: int) -> Params:
+        # Offloaded parts wait as shares too: the host has room for one copy, not for one a device.
+        return (self._whole if self.placement.kind == "resident" else self._shares)[part]
+
+    def _copy(self, at: tuple[int, int], params: Params) -> Params:
+        there = self.devices.put(params, self._waiting_specs(at[1]))
+        together = self.placement.kind == "offloaded" and self.devices.num_shares > 1
+        return self._gather[at[1]](there)[0] if together else there
+
+    def _read_to_host(self, at: tuple[int, int]) -> Params:
+        return self.devices.keep_on_host(self._read_part(at), self._waiting_specs(at[1]))
 
     def _read_part(self, at: tuple[int, int]) -> Params:
         block, part = at

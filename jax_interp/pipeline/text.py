@@ -10,14 +10,17 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int
 
 from jax_interp.errors import CheckpointError, JaxInterpError, UsageError
 from jax_interp.models.t5 import Bias, T5Encoder
 from jax_interp.pipeline.embeddings import PROMPT_TOKENS, Embedding, EmbeddingCache
 from jax_interp.pipeline.stage import StackedStage
-from jax_interp.runtime.block_stream import marked
+from jax_interp.runtime import processes
 from jax_interp.runtime.checkpoint import ConvertedComponent
+from jax_interp.runtime.exchange import exchange_between
+from jax_interp.runtime.mesh import WHOLE, DeviceMesh
 from jax_interp.types import Params, Precision, Text
 
 logger = logging.getLogger("jax_interp")
@@ -35,12 +38,16 @@ class PromptNetwork(StackedStage[T5Encoder]):
     memory does not grow with their number.
     """
 
-    def __init__(self, found: ConvertedComponent, precision: Precision):
+    def __init__(self, found: ConvertedComponent, precision: Precision, devices: DeviceMesh | None = None):
         # A run encodes its prompts once, so weights that leave the device need not wait in host memory.
-        super().__init__(found, T5Encoder, precision, keep_on_host=False)
-        self._embed = self.jit(lambda outer, *tokens: self.network.bind_outer(outer).embed(*tokens))
-        self._attend = self.jit(self._attend_part, donate_argnames="x")
-        self._transform = self.jit(self._transform_part, donate_argnames="x")
+        super().__init__(found, T5Encoder, precision, devices, keep_on_host=False)
+        exchange = exchange_between(self.devices)
+        self._embed = self.jit(self._embed_tokens)
+        # A prompt is short: every device has all of it, and with `tensor` some of the heads.
+        self._parts = (
+            self.compile_part(0, lambda block, x, bias: block.attend(x, bias, exchange), WHOLE, P(None, "tensor")),
+            self.compile_part(1, lambda block, x, _: block.transform(x, exchange), WHOLE, P(None, "tensor")),
+        )
         self._finish = self.jit(lambda outer, x: self.network.bind_outer(outer).finish(x).astype(jnp.float32))
 
     @property
@@ -83,9 +90,7 @@ class PromptNetwork(StackedStage[T5Encoder]):
         mask = np.arange(PROMPT_TOKENS) < len(ids)
         with self.numerics():
             x, bias = self._embed(self.outer, padded[None], mask[None].astype(np.int32))
-            x = self.blocks.run(
-                lambda _, part, params, x: self._transform(params, x) if part else self._attend(params, x, bias), x
-            )
+            x = self.run_blocks(lambda _, part, params, x, ahead: self._parts[part](params, x, bias, ahead), x)
             rows = np.asarray(self._finish(self.outer, x))[0, : len(ids)]
         if not np.isfinite(rows).all():
             raise JaxInterpError(
@@ -94,11 +99,9 @@ class PromptNetwork(StackedStage[T5Encoder]):
             )
         return Embedding(rows, num_tokens)
 
-    def _attend_part(self, params: Params, x: Text, bias: Bias) -> tuple[Text, Array]:
-        return marked(self.network.bind_part(0, params).attend(x, bias))
-
-    def _transform_part(self, params: Params, x: Text) -> tuple[Text, Array]:
-        return marked(self.network.bind_part(1, params).transform(x))
+    def _embed_tokens(self, outer: Params, ids: Array, mask: Array) -> tuple[Text, Bias]:
+        x, bias = self.network.bind_outer(outer).embed(ids, mask)
+        return self.constrain(x, WHOLE), self.constrain(bias, P(None, "tensor"))
 
     @cached_property
     def _tokenizer(self) -> Any:
@@ -119,11 +122,12 @@ class TextEncoder:
         self,
         found: ConvertedComponent | None,
         precision: Precision = "float32",
+        devices: DeviceMesh | None = None,
         *,
         cache: EmbeddingCache | None = None,
         given: Mapping[str, Float[np.ndarray, "S D"]] | None = None,
     ):
-        self.network = PromptNetwork(found, precision) if found is not None else None
+        self.network = PromptNetwork(found, precision, devices) if found is not None else None
         self._cache = cache
         self._given = {text: Embedding(rows, len(rows)) for text, rows in (given or {}).items()}
         self._warned: set[str] = set()
@@ -184,9 +188,11 @@ class TextEncoder:
         if self._cache is None:
             return self.network.encode(text)
         embedding = self._cache.get(self.network.identity, text)
-        if embedding is None:
+        # Of several processes all encode or none: each has a part in it.
+        if not all(processes.everyone("whether the prompt was encoded before", embedding is not None, timeout=None)):
             embedding = self.network.encode(text)
             self._cache.put(self.network.identity, text, embedding)
+        assert embedding is not None
         return embedding
 
     def _warn_if_cut(self, text: str, embedding: Embedding) -> None:

@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 import jax
 
-from jax_interp.runtime.host import to_device
 from jax_interp.types import Params
 
 StateT = TypeVar("StateT")
@@ -25,30 +24,32 @@ an H100: 553 ms an evaluation), with two halves of one they nearly overlapped (3
 
 def marked(state: jax.Array) -> tuple[jax.Array, jax.Array]:
     """`state`, and something small that is ready when it is: the next part takes over the buffer of `state` itself."""
-    return state, state[(0,) * state.ndim]
+    return state, state[(0,) * state.ndim][None]
 
 
 class BlockStream:
     """The blocks of a network for one stage, cut into parts that run in `order`, as (block, part).
 
-    `source((block, part))` gives a part's parameters in host memory. Blocks in `resident` are copied at once and stay
-    until `close`; of the others `WAITING` parts and the computing one are on the device at a time. `repeats` says
-    that another pass follows every pass, so that its first part is under way before the last one has ended.
+    `source((block, part))` gives a part's parameters in host memory, `copy` starts to bring them to the device. Blocks
+    in `resident` are copied at once and stay until `close`; of the others `WAITING` parts and the computing one are on
+    the device at a time. `repeats` says that another pass follows every pass, so that its first part is under way
+    before the last one has ended.
     """
 
     def __init__(
         self,
         source: Callable[[tuple[int, int]], Params],
         order: Sequence[tuple[int, int]],
-        device: jax.Device,
+        copy: Callable[[tuple[int, int], Params], Params],
         *,
         resident: Collection[int] = (),
         repeats: bool = True,
     ):
-        self._source, self._device, self._repeats = source, device, repeats
+        self._repeats = repeats
+        self._bring = lambda at: copy(at, source(at))
         self._order = order
         self._streamed = [at for at in order if at[0] not in resident]
-        self._resident = {at: to_device(source(at), device) for at in order if at[0] in resident}
+        self._resident = {at: self._bring(at) for at in order if at[0] in resident}
         self._waiting: deque[Params] = deque()
         self._next = 0
         self._dones: deque[Any] = deque()
@@ -93,5 +94,5 @@ class BlockStream:
                 if not self._repeats:
                     return
                 self._next = 0
-            self._waiting.append(to_device(self._source(self._streamed[self._next]), self._device))
+            self._waiting.append(self._bring(self._streamed[self._next]))
             self._next += 1

@@ -1,4 +1,4 @@
-"""Parameters in host memory, pinned where the system allows it, and their way to a device."""
+"""Host memory: whether it can be pinned, and what it looks like when it or a device's runs out."""
 
 import logging
 from functools import cache
@@ -8,34 +8,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from jax_interp.types import Params
-
 logger = logging.getLogger("jax_interp")
 
 PINNED = "pinned_host"
 _LOCK = Lock()
-
-
-def to_host(params: Params, device: jax.Device) -> Params:
-    """Keep `params` (numpy arrays) where `device` copies them from fastest: pinned memory, else as they are.
-
-    Pinned memory can run out long before memory does: XLA takes 64 GB of it unless told otherwise.
-    """
-    if not pins(device):
-        return params
-    sharding = jax.sharding.SingleDeviceSharding(device, memory_kind=PINNED)
-    try:
-        return jax.block_until_ready(jax.device_put(params, sharding))
-    except jax.errors.JaxRuntimeError as error:
-        if not out_of_memory(error):
-            raise
-        _say_pageable()
-        return params
-
-
-def to_device(params: Params, device: jax.Device) -> Params:
-    """Start copying `params` to `device`; returns at once."""
-    return jax.device_put(params, jax.sharding.SingleDeviceSharding(device, memory_kind=device.default_memory().kind))
 
 
 @cache
@@ -54,7 +30,8 @@ def host_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or "host memory" in str(error).lower()
 
 
-def _say_pageable() -> None:
+def say_pageable() -> None:
+    """Warn, once, that parameters stay in ordinary memory because no more could be pinned."""
     with _LOCK:  # parts are read and pinned in several threads
         _warn_pageable()
 

@@ -5,7 +5,7 @@ from typing import Literal, get_args
 
 from jax_interp.errors import UsageError
 
-Kind = Literal["resident", "offloaded", "streamed"]
+Kind = Literal["resident", "sharded", "offloaded", "streamed"]
 
 NETWORKS = ("prompt_upsampler", "guardrail_models", "text_encoder", "tokenizer", "diffusion_transformer")
 """Every network of the pipeline by the name that placements use, in the order in which upstream offloads them."""
@@ -15,7 +15,9 @@ NETWORKS = ("prompt_upsampler", "guardrail_models", "text_encoder", "tokenizer",
 class Placement:
     """How one network shares the device.
 
-    *resident*: on the device from its first use on. *offloaded*: in host memory, moved to the device in whole for its
+    *resident*: on the device from its first use on, whole on every device of a mesh. *sharded*: the same, but every
+    device holds its share of each block and they put it together when its turn comes; for networks that can be
+    streamed, on several devices. *offloaded*: in host memory, moved to the device in whole for its
     stage. *streamed*: in host memory; the blocks of its stack pass through the device one after the other, each copied
     while the one before computes, except `resident_blocks` of them that stay there for the stage.
     """
@@ -34,7 +36,12 @@ class Placement:
     @property
     def stays(self) -> bool:
         """Whether the parameters keep their place on the device between stages."""
-        return self.kind == "resident"
+        return self.kind in ("resident", "sharded")
+
+    @property
+    def shares(self) -> bool:
+        """Whether the devices of a mesh divide the blocks among them, which spares memory or copies from the host."""
+        return self.kind in ("sharded", "streamed")
 
     def blocks_on_device(self, num_blocks: int) -> int:
         """How many of `num_blocks` blocks are on the device all through the stage."""

@@ -164,7 +164,7 @@ def test_a_streamed_transformer_gives_the_frames_of_a_resident_one(generate, tmp
         (("--input", golden.CLIP, "--height", 63), UsageError, "--height 63: expected a multiple of 16"),
         (("--input", golden.CLIP, "--width", 4096), UsageError, "--width 4096: expected a multiple of 16"),
         (("--input", golden.CLIP, "--frame-stride", 4), UsageError, "--frame-stride 4"),
-        (("--input", golden.CLIP, "--num-gpus", 2), UsageError, "--num-gpus 2: this version only takes 1"),
+        (("--input", golden.CLIP, "--num-gpus", 9), UsageError, "--num-gpus 9: JAX sees 8 device(s)"),
         (("--input", golden.CLIP, "--num-input-frames", 9), UsageError, "--num-input-frames 9"),
         (("--input", golden.CLIP, "--video-save-name", "../up"), UsageError, "--video-save-name '../up'"),
         (("--input", golden.CLIP, "--seed", -1), UsageError, "--seed is -1"),

@@ -106,7 +106,7 @@ def test_saying_the_same_twice_is_no_contradiction():
             parse(other, offloaded=["tokenizer"])
 
 
-KINDS = "resident, offloaded, streamed"
+KINDS = "resident, sharded, offloaded, streamed"
 
 
 @pytest.mark.parametrize(
@@ -189,10 +189,10 @@ def test_what_is_available(gpu):
     assert parse().available() is None
 
 
-def test_the_gpu_is_the_one_that_cuda_shows(gpu, monkeypatch):
+def test_the_gpu_is_the_fullest_that_cuda_shows(gpu, monkeypatch):
     gpus = tuple(Gpu("H100", "570", 80 * GIB, free * GIB) for free in (4, 70))
     monkeypatch.setattr(memory_flags, "nvidia_gpus", lambda: gpus)
-    for visible, free in (("1", 70), ("1,0", 70), ("0", 4), ("GPU-8f2a", 4)):
+    for visible, free in (("1", 70), ("1,0", 4), ("0", 4), ("GPU-8f2a", 4)):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
         assert parse().available() == int(memory_flags.SHARE_OF_FREE * free * GIB)
     for none in ("", "-1"):

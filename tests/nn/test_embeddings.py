@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jax_interp.nn.embeddings import AxisPositions, sinusoid
+from jax_interp.nn.embeddings import AxisPositions, CellPositions, sinusoid
 from tests.golden import relative_l2
 from tests.tolerances import ELEMENTWISE_F32
 
@@ -24,3 +24,8 @@ def test_a_position_is_the_sum_of_its_axes_at_unit_rms():
     summed = positions.t[...][1] + positions.h[...][2] + positions.w[...][0]
     expected = summed / jnp.sqrt(jnp.mean(summed**2))
     assert relative_l2(out[1 * 6 + 2 * 2 + 0], expected) < 1e-4  # the divisor carries 1e-6 against an RMS of 0.035
+
+
+def test_positions_of_some_cells_are_a_row():
+    vectors = jnp.arange(24.0).reshape(2, 3, 4)
+    assert CellPositions(vectors).expand().tolist() == np.arange(24.0).reshape(6, 4).tolist()

@@ -163,6 +163,22 @@ def test_parts_that_do_not_fit_are_refused(stacked):
         stacked.bind_part(1, piece(params, 0, ("mix", "bias")))
 
 
+def test_a_slice_of_a_part_is_bound_where_it_is_said_to_be_one(stacked):
+    half = {"gain": {"kernel": jnp.asarray([[1.0], [2.0]])}}
+    abstract = {"gain": {"kernel": jax.ShapeDtypeStruct((2, 1), jnp.float32)}}
+    out = jax.jit(lambda part, x: stacked.bind_part(1, part, abstract).transform(x))(half, jnp.asarray([[0.1, 0.2]]))
+    np.testing.assert_allclose(out, np.sin([[0.5]]), rtol=1e-6)
+    with pytest.raises(ValueError, match=r"gain/kernel: shape \(2, 1\), expected \(2, 2\)"):
+        stacked.bind_part(1, half)
+    with pytest.raises(ValueError, match=r"gain/kernel: shape \(2, 2\), expected \(2, 1\)"):
+        stacked.bind_part(1, {"gain": {"kernel": jnp.ones((2, 2))}}, abstract)
+
+
+def test_the_parameters_of_a_part(stacked):
+    for part, paths in ((0, {"mix/kernel": (2, 2), "bias": (2,)}), (1, {"gain/kernel": (2, 2)})):
+        assert {path: leaf.shape for path, leaf in flatten(stacked.part_abstract(part))} == paths
+
+
 def test_every_parameter_of_a_block_belongs_to_one_part(stacked):
     names = [name for part in stacked.parts for name in part]
     assert sorted(names) == sorted(stacked.block_abstract)

@@ -20,7 +20,12 @@ from tests.commands import jax_interp
 SETTINGS = InterpolationSettings(sampling=SampleSettings(num_steps=1), height=64, width=96)
 EXHAUSTED = "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 1234567890 bytes."
 ERRORS = {"device": lambda: jax.errors.JaxRuntimeError(EXHAUSTED), "host": lambda: MemoryError("1234567890 bytes")}
-STAGES = {"text": "encode_text", "encode": "codec.encode_pair", "denoise": "denoiser.sample", "decode": "codec.decode"}
+STAGES = {
+    "text": "encode_text",
+    "encode": "codec.encode_pairs",
+    "denoise": "denoiser.sample",
+    "decode": "codec._decode",
+}
 
 
 @pytest.fixture
@@ -174,7 +179,9 @@ def test_a_placement_may_be_named_by_its_kind(interpolator):
     try:
         interpolator.place({"diffusion_transformer": "streamed"})
         assert interpolator.placements == before | {"diffusion_transformer": Placement("streamed")}
-        with pytest.raises(UsageError, match="placement 'cached': expected one of resident, offloaded, streamed"):
+        with pytest.raises(
+            UsageError, match="placement 'cached': expected one of resident, sharded, offloaded, streamed"
+        ):
             interpolator.place({"tokenizer": "cached"})
     finally:
         interpolator.place(before)

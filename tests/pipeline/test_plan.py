@@ -22,6 +22,7 @@ from jax_interp.pipeline.plan import (
     gib_or_more,
 )
 from jax_interp.pipeline.settings import InterpolationSettings
+from jax_interp.runtime.mesh import MeshShape
 from jax_interp.runtime.placement import Placement
 from jax_interp.types import Precision
 
@@ -111,9 +112,8 @@ def test_resident_blocks_of_a_streamed_network():
     found = planner().footprints()["diffusion_transformer"]
     in_stage = [found.in_stage(Placement("streamed", blocks)) for blocks in range(30)]
     steps = [later - earlier for earlier, later in pairwise(in_stage)]
-    # less than two blocks pass through the device at a time, and behind the last one there are no more
-    assert steps == [found.block] * 26 + [2 * found.block - found.passing, 0, 0]
-    assert found.block < found.passing <= 2 * found.block
+    # two blocks pass through the device at a time, and behind the last one there are no more
+    assert steps == [found.block] * 26 + [0, 0, 0]
     assert in_stage[-1] == found.in_stage(Placement())
 
 
@@ -130,7 +130,7 @@ def test_a_stage_has_its_own_network_and_those_that_stay():
         "tokenizer": prints["tokenizer"].params + prints["tokenizer"].activations + WORKSPACE,
         "diffusion_transformer": transformer.outer
         + 3 * transformer.block
-        + transformer.passing
+        + 2 * transformer.block
         + transformer.activations
         + WORKSPACE
         + prints["tokenizer"].params,
@@ -271,3 +271,43 @@ def test_amounts_for_people():
     assert describe(plan) == (
         "text_encoder resident, tokenizer offloaded, diffusion_transformer streamed, 5 blocks resident; 2 pairs a pass"
     )
+
+
+def test_devices_divide_what_they_share():
+    """Counted for one of four that split the tokens, and for one of two that split the weights."""
+    alone, four, two = planner(), planner(mesh=MeshShape(sequence=4)), planner(mesh=MeshShape(tensor=2))
+    name = "diffusion_transformer"
+    one, shared, split = (each.footprints()[name] for each in (alone, four, two))
+    assert (shared.params, shared.outer, shared.block) == (one.params, one.outer, one.block)
+    assert shared.activations == one.activations // 4
+    assert shared.share == pytest.approx(one.block / 4, rel=1e-4)  # norms are not divided
+    assert split.block == split.share == pytest.approx(one.block * 0.525, rel=1e-3)  # nor the modulation, by tensor
+    three = planner(mesh=MeshShape(sequence=3)).footprints()[name]
+    assert 0.97 * one.block < three.share < one.block  # of 4096 rows or columns there are no thirds
+    resident = four.plan({}).stages[name]
+    sharded = four.plan({name: Placement("sharded")}).stages[name]
+    # a quarter of each block, and two halves of one put together
+    assert resident - sharded == one.num_blocks * (one.block - shared.share) - one.block
+    streamed = shared.in_stage(Placement("streamed"))
+    assert streamed == one.outer + 2 * shared.share + one.block + shared.activations + WORKSPACE
+
+
+def test_rows_of_a_device():
+    def rows(pairs, branches, **mesh):
+        return Workload(pairs_per_batch=pairs, branches=branches, mesh=MeshShape(**mesh)).rows
+
+    assert rows(2, 1) == rows(2, 1, data=4) == rows(1, 2) == 2
+    assert rows(1, 2, data=2) == rows(1, 2, data=4) == 1
+    assert rows(1, 2, data=3) == 2  # three pairs in two branches on three devices
+
+
+def test_dividing_is_chosen_before_moving():
+    name = "diffusion_transformer"
+    four = planner(mesh=MeshShape(data=2, sequence=2))
+    sharded = {"text_encoder": Placement("streamed"), name: Placement("sharded")}
+    needed = four.plan(sharded).process_peak
+    assert four.within(needed).placements[name].kind == "sharded"
+    assert four.within(needed - 2**28).placements[name].kind != "resident"
+    assert planner().within(needed).placements[name].kind == "streamed"
+    assert "all sharded" in four.strategies()
+    assert "all sharded" not in planner().strategies()

@@ -54,7 +54,7 @@ def denoiser(stages):
 
 def live(kind):
     """Bytes of the arrays in memory of `kind` that something still refers to, single numbers left out."""
-    return sum(nbytes(array) for array in jax.live_arrays() if array.ndim and array.sharding.memory_kind == kind)
+    return sum(nbytes(array) for array in jax.live_arrays() if array.size > 1 and array.sharding.memory_kind == kind)
 
 
 def on_device():

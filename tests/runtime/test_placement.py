@@ -39,6 +39,7 @@ def test_a_heap_at_the_start_is_not_even():
     ("placement", "on_device"),
     [
         (RESIDENT, 28),
+        (Placement("sharded"), 28),
         (Placement("offloaded"), 28),
         (Placement("streamed"), 0),
         (Placement("streamed", 5), 5),
@@ -48,12 +49,13 @@ def test_a_heap_at_the_start_is_not_even():
 )
 def test_blocks_on_the_device(placement, on_device):
     assert placement.blocks_on_device(28) == on_device
-    assert placement.stays is (placement.kind == "resident")
+    assert placement.stays is (placement.kind in ("resident", "sharded"))
+    assert placement.shares is (placement.kind in ("sharded", "streamed"))
 
 
 @pytest.mark.parametrize("kind", ["", "pinned", "Resident", None, 3])
 def test_a_kind_that_does_not_exist(kind):
-    with pytest.raises(UsageError, match="expected one of resident, offloaded, streamed"):
+    with pytest.raises(UsageError, match="expected one of resident, sharded, offloaded, streamed"):
         Placement(kind)
 
 
@@ -62,7 +64,7 @@ def test_fewer_blocks_than_none():
         Placement("streamed", -1)
 
 
-@pytest.mark.parametrize("kind", ["resident", "offloaded"])
+@pytest.mark.parametrize("kind", ["resident", "sharded", "offloaded"])
 def test_only_a_streamed_network_has_resident_blocks(kind):
     with pytest.raises(UsageError, match=f"resident_blocks is 4: only for streamed networks, not {kind}"):
         Placement(kind, 4)

@@ -1,0 +1,278 @@
+"""One pair and many on several GPUs of one host, beside one GPU of the same host; each case in a fresh process.
+
+```
+python -m benchmarks.bench_scaling WORK [--gpus 1 2 4] [--only pair links agreement policies pairs]
+```
+
+- `pair`: a warm evaluation while sampling, and whole pairs (encode, 36 evaluations, decode), tokens over the GPUs.
+- `links`: what crosses between the GPUs in a block, by itself.
+- `agreement`: sampled latents in bfloat16 against float32 on one GPU, those of every mesh beside those of one GPU.
+- `policies`: a warm evaluation and memory for every way to lay out the network over the largest number of GPUs.
+- `pairs`: `--pairs` pairs, every GPU with pairs of its own.
+
+Processes do not preallocate, so that the driver sees what they take, and see as many GPUs as they use, the host's first
+ones. Programs that they compile are kept in WORK/compile_cache. Peaks are of the whole process until the warm calls
+were done. Finding the fastest kernels takes memory of its own, which a second start does not need: run `agreement`,
+which compiles the same programs, before `policies`, or `policies` with `--twice`.
+"""
+
+import argparse
+import itertools
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.link_speeds import dispatch_seconds, link_speeds
+from benchmarks.measure import GpuWatch, allocator_peaks, emit, in_fresh_process, parser, seconds, summary
+from benchmarks.parity_7b import LARGEST_RATIO, relative_l2
+from jax_interp import Interpolator, Placement
+from jax_interp.nn.attention import flash_available
+from jax_interp.pipeline.denoiser import SampleSettings
+from jax_interp.runtime.mesh import MeshShape
+from jax_interp.runtime.placement import RESIDENT, Kind
+
+CALL_STEPS = 9
+"""Steps of the sampling run whose calls are timed."""
+AGREEMENT_STEPS = 4
+ENVIRONMENT = {
+    "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # NVML counts GPUs in this order
+    "NCCL_NVLS_ENABLE": "0",  # no multicast over NVLink: not every machine that has it lets a program use it
+}
+Case = tuple[MeshShape, Kind]
+
+
+def main() -> None:
+    arguments = parser(__doc__)
+    arguments.add_argument("--gpus", type=int, nargs="+", default=[1, 2, 4])
+    arguments.add_argument("--only", nargs="+", choices=list(PARTS), default=list(PARTS))
+    arguments.add_argument("--pairs", type=int, default=8, help="how many pairs in `pairs`")
+    arguments.add_argument("--repeats", type=int, default=2, help="whole pairs in `pair`")
+    arguments.add_argument("--limit", type=float, default=540, help="seconds that a case may take")
+    arguments.add_argument("--twice", action="store_true")
+    arguments.add_argument("--child", nargs=2, metavar=("MESH", "PLACEMENT"), help="run this case here")
+    options = arguments.parse_args()
+    if options.child:
+        mesh, placement = options.child
+        _see_gpus(MeshShape.parse(mesh).size)
+        PARTS[options.only[0]](options, MeshShape.parse(mesh), placement)
+        return
+    for name, value in {**ENVIRONMENT, "JAX_COMPILATION_CACHE_DIR": str(options.work / "compile_cache")}.items():
+        os.environ.setdefault(name, value)
+    every = [(part, *case) for part in options.only for case in cases(part, sorted(options.gpus))]
+    failed = [" ".join(map(str, case)) for case in every if not _run_child(options, *case)]
+    if failed:
+        sys.exit(f"failed: {'; '.join(failed)}")
+
+
+def cases(part: str, gpus: list[int]) -> list[Case]:
+    """The processes of `part`: which mesh, and where the transformer's weights are."""
+    most = gpus[-1]
+    if part == "agreement":
+        return [(MeshShape(sequence=most), "resident")]
+    if part == "policies":
+        divided: list[Case] = [(MeshShape(sequence=most), "sharded"), (MeshShape(sequence=most), "streamed")]
+        return [*((mesh, RESIDENT.kind) for mesh in meshes(most)), *(divided if most > 1 else [])]
+    axis = "data" if part == "pairs" else "sequence"
+    return [(MeshShape(**{axis: count}), RESIDENT.kind) for count in gpus]
+
+
+def meshes(gpus: int) -> list[MeshShape]:
+    """The ways to lay out `gpus` that are compared: along one axis, and half along each of two."""
+    found = [MeshShape(sequence=gpus), MeshShape(tensor=gpus)]
+    if gpus > 2 and gpus % 2 == 0:
+        found += [MeshShape(data=2, sequence=gpus // 2), MeshShape(sequence=gpus // 2, tensor=2)]
+    return list(dict.fromkeys(found))
+
+
+def measure_pair(options: argparse.Namespace, mesh: MeshShape, placement: Kind) -> None:
+    """Warm evaluations, then whole pairs, one at a time."""
+    interpolator = measure_calls(options, mesh, placement)
+    frames = _frames(options, 2)
+    first = seconds(lambda: _interpolate(interpolator, options, frames))
+    times, stages = [], []
+    for _ in range(options.repeats):
+        interpolator.timings.clear()
+        times.append(seconds(lambda: _interpolate(interpolator, options, frames)))
+        stages.append(dict(interpolator.timings))
+    emit(
+        "scaling_pair",
+        config=_config(options, mesh, placement, 1),
+        weights="random",
+        first_seconds=first,
+        pair_ms=summary(times),
+        stage_seconds=stages[int(np.argmin(times))],
+    )
+
+
+def measure_pairs(options: argparse.Namespace, mesh: MeshShape, placement: Kind) -> None:
+    """Many pairs, from frames in memory to frames in memory, after a run of few steps that loads and compiles."""
+    interpolator = _open(options, mesh, placement)
+    warm = _frames(options, mesh.data + 1)
+    _interpolate(interpolator, options, warm, num_steps=2)
+    frames = _frames(options, options.pairs + 1)
+    interpolator.timings.clear()
+    took = seconds(lambda: _interpolate(interpolator, options, frames))
+    emit(
+        "scaling_pairs",
+        config=_config(options, mesh, placement, options.pairs),
+        weights="random",
+        seconds=took,
+        stage_seconds=interpolator.timings,
+    )
+
+
+def measure_calls(options: argparse.Namespace, mesh: MeshShape, placement: Kind) -> Interpolator:
+    """Warm evaluations of as many pairs as the mesh takes, and memory; the tokenizer takes no part."""
+    with GpuWatch() as watch:
+        interpolator = _open(options, mesh, placement)
+        condition = _condition(interpolator, options, mesh.data)
+        interpolator.denoiser.sample(condition, None, None, SampleSettings(num_steps=2))
+        times = [time.perf_counter()]
+        interpolator.denoiser.sample(
+            condition,
+            None,
+            None,
+            SampleSettings(num_steps=CALL_STEPS),
+            progress=lambda *_: times.append(time.perf_counter()),
+        )
+        peaks = allocator_peaks()[: mesh.size]
+    # A call is reported one behind the device.
+    calls = [later - earlier for earlier, later in itertools.pairwise(times)][2:]
+    emit(
+        "scaling_step",
+        config=_config(options, mesh, placement, mesh.data),
+        weights="random",
+        attention="own kernel" if flash_available() else "other",
+        compile_cache="warm" if _cached() else "cold",
+        call_ms=summary(calls),
+        allocator_peak_bytes=peaks,
+        process_peak_bytes=watch.peaks[: mesh.size],
+    )
+    return interpolator
+
+
+def measure_agreement(options: argparse.Namespace, mesh: MeshShape, _: Kind) -> None:
+    """Sampled latents of every mesh of that size and of one GPU in bfloat16, against one GPU in float32."""
+    layouts: list[Case] = [(MeshShape(), "resident"), *((shape, "resident") for shape in meshes(mesh.size))]
+    layouts.append((mesh, "sharded"))
+
+    def latents(layout: MeshShape, placement: Kind, **precision: Any) -> np.ndarray:
+        interpolator = _open(options, layout, placement, **precision)
+        condition = _condition(interpolator, options, 1)
+        sampled = interpolator.denoiser.sample(condition, None, None, SampleSettings(num_steps=AGREEMENT_STEPS))
+        interpolator.free()
+        return np.asarray(sampled)[:, 1:-1]  # those at the ends are given
+
+    # Angles rounded as in the others: what is compared is the order and rounding of sums.
+    oracle = latents(MeshShape(), "resident", dtype="float32", rotary_precision="bfloat16")
+    sampled = {_named(*layout): latents(*layout) for layout in layouts}
+    alone = sampled[_named(MeshShape())]
+    own = relative_l2(alone, oracle)
+    errors = {
+        name: {
+            "against_float32": relative_l2(ours, oracle),
+            "against_one_gpu": relative_l2(ours, alone),
+            "ratio": relative_l2(ours, oracle) / own,
+        }
+        for name, ours in sampled.items()
+    }
+    emit("scaling_agreement", config=_config(options, mesh, "resident", 1), weights="random", errors=errors)
+    assert all(error["ratio"] <= LARGEST_RATIO for error in errors.values()), errors
+
+
+def measure_links(options: argparse.Namespace, mesh: MeshShape, placement: Kind) -> None:
+    """Speeds and latencies between the GPUs, and what a program costs that does nothing."""
+    denoiser = _open(options, mesh, placement).denoiser
+    emit(
+        "scaling_links",
+        config=_config(options, mesh, placement, 0),
+        dispatch_seconds=dispatch_seconds(denoiser.devices),
+        links=link_speeds(denoiser, options.height, options.width) if mesh.size > 1 else {},
+    )
+
+
+def _run_child(options: argparse.Namespace, part: str, mesh: MeshShape, placement: Kind) -> bool:
+    """Run a case in a process of its own; whether it went well."""
+    shared = [str(options.work), "--model", options.model, "--height", str(options.height)]
+    shared += ["--width", str(options.width), "--pairs", str(options.pairs), "--repeats", str(options.repeats)]
+    shared += ["--only", part, "--child", str(mesh), placement]
+    times = 2 if options.twice and part == "policies" else 1
+    return all(in_fresh_process("benchmarks.bench_scaling", *shared, limit=options.limit) for _ in range(times))
+
+
+def _see_gpus(count: int) -> None:
+    """Let this process see `count` GPUs, before JAX looks for them."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    gpus = visible.split(",") if visible else [str(gpu) for gpu in range(count)]
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus[:count])
+
+
+def _open(options: argparse.Namespace, mesh: MeshShape, placement: Kind, **precision: Any) -> Interpolator:
+    interpolator = Interpolator.from_pretrained(
+        options.work / options.model, mesh=mesh, embedding_cache=False, **precision
+    )
+    interpolator.denoiser.place(Placement(placement))
+    return interpolator
+
+
+def _interpolate(interpolator: Interpolator, options: argparse.Namespace, frames: np.ndarray, **settings: Any) -> None:
+    # No negative prompt is the all-zero embedding: no text stage.
+    interpolator.interpolate(frames, negative_prompt="", height=options.height, width=options.width, **settings)
+
+
+def _frames(options: argparse.Namespace, count: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, options.height, options.width, 3), np.uint8)
+
+
+def _condition(interpolator: Interpolator, options: argparse.Namespace, pairs: int) -> jax.Array:
+    shape = interpolator.check_size(options.height, options.width)
+    return jnp.asarray(np.random.default_rng(0).standard_normal((pairs, *shape)), jnp.float32)
+
+
+def _config(options: argparse.Namespace, mesh: MeshShape, placement: Kind, pairs: int) -> dict[str, Any]:
+    return {
+        "model": options.model,
+        "gpus": mesh.size,
+        "mesh": _named(mesh),
+        "placement": placement,
+        "pairs": pairs,
+        "height": options.height,
+        "width": options.width,
+        "dtype": "bfloat16",
+    }
+
+
+def _named(mesh: MeshShape, placement: Kind = "resident") -> str:
+    """The axes with more than one device, and the placement if it is not the usual one."""
+    axes = [f"{axis}={size}" for axis, size in vars(mesh).items() if size > 1]
+    return (",".join(axes) or "one GPU") + ("" if placement == "resident" else f" {placement}")
+
+
+_hits: list[str] = []
+
+
+def _cached() -> bool:
+    """Whether the compilation cache had this run's programs."""
+    return "/jax/compilation_cache/cache_hits" in _hits and "/jax/compilation_cache/cache_misses" not in _hits
+
+
+PARTS: dict[str, Callable[[argparse.Namespace, MeshShape, Kind], Any]] = {
+    "pair": measure_pair,
+    "links": measure_links,
+    "agreement": measure_agreement,
+    "policies": measure_calls,
+    "pairs": measure_pairs,
+}
+
+
+if __name__ == "__main__":
+    jax.monitoring.register_event_listener(lambda event, **_: _hits.append(event))
+    main()

@@ -1,0 +1,118 @@
+"""What one block of the diffusion transformer costs a device of a mesh: arithmetic, weights, and bytes over links.
+
+By formula; `tests/benchmarks/test_block_costs.py` holds the bytes against those in compiled programs. The rows of one
+device are one pair. The last block of a sampler's evaluation, which leaves the known frames out, costs a little less.
+"""
+
+from dataclasses import dataclass
+
+from jax_interp.config import DiTConfig
+from jax_interp.runtime.mesh import MeshShape
+
+EXCHANGES = 4
+"""All-to-alls of a block: queries, keys and values to heads, the result back to tokens."""
+SUMS = 3
+"""All-reduces of a block: behind self-attention, cross-attention and MLP."""
+
+
+@dataclass(frozen=True)
+class BlockCosts:
+    """A block of `config` on one device of a mesh `shape`, for a pair at `height`×`width` pixels."""
+
+    config: DiTConfig
+    shape: MeshShape
+    height: int = 704
+    width: int = 1280
+    frames: int = 3
+    """Latent frames."""
+    text_tokens: int = 512
+    itemsize: int = 2
+    shares: int | None = None
+    """Among how many devices weights are divided; by default all of `data` and `sequence`, which is one process."""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of a pair."""
+        return self.frames * self._cells
+
+    @property
+    def tokens_here(self) -> int:
+        """Tokens of this device, those that fill it up included."""
+        return self.frames * -(-self._cells // self.shape.sequence)
+
+    @property
+    def heads(self) -> int:
+        """Heads that this device brings to the exchange, those that fill up included."""
+        return _up(self._own_heads, self.shape.sequence)
+
+    @property
+    def exchanged(self) -> int:
+        """Bytes that this device has of the queries (or keys, values, result) when they are exchanged."""
+        if self.shape.sequence == 1:
+            return 0
+        return self.tokens_here * self.heads * self.config.head_width * self.itemsize
+
+    @property
+    def summed(self) -> int:
+        """Bytes of one of the arrays that are added up over `tensor`."""
+        return 0 if self.shape.tensor == 1 else self.tokens_here * self.config.width * self.itemsize
+
+    @property
+    def weights(self) -> int:
+        """Bytes of a block's weights on this device while it computes; norms, some hundred values, left out."""
+        width, inner, hidden = self.config.width, self._inner, self.config.mlp_width // self.shape.tensor
+        attentions = (4 * width + 2 * width + 2 * self.config.text_width) * inner
+        modulations = 3 * (1 + 3) * width * self.config.adaln_rank
+        return (attentions + 2 * width * hidden + modulations) * self.itemsize
+
+    @property
+    def share(self) -> float:
+        """Bytes of them that this device brings itself if they are divided: what it keeps, or copies from the host."""
+        return self.weights / self._shares
+
+    @property
+    def sent_by_exchange(self) -> float:
+        """Bytes that leave this device in the all-to-alls."""
+        return EXCHANGES * self.exchanged * (self.shape.sequence - 1) / self.shape.sequence
+
+    @property
+    def sent_by_sums(self) -> float:
+        """Bytes that leave this device in the all-reduces, done in a ring."""
+        return SUMS * 2 * self.summed * (self.shape.tensor - 1) / self.shape.tensor
+
+    @property
+    def received_by_gather(self) -> float:
+        """Bytes of the others' shares that reach this device where weights are divided."""
+        return self.weights - self.share
+
+    @property
+    def flop(self) -> float:
+        """Multiplications and additions in the matrix products and both attentions, those on fillers included."""
+        width, inner, here = self.config.width, self._inner, self.tokens_here
+        products = here * width * (4 + 2) * inner + here * 2 * width * self.config.mlp_width // self.shape.tensor
+        products += self.text_tokens * self.config.text_width * 2 * inner  # every device's own keys and values
+        heads_here = self.heads // self.shape.sequence
+        attended = 2 * self.tokens**2 * heads_here * self.config.head_width
+        attended += 2 * here * self.text_tokens * inner
+        return 2.0 * (products + attended)
+
+    @property
+    def _cells(self) -> int:
+        side = 8 * self.config.patch_size
+        return (self.height // side) * (self.width // side)
+
+    @property
+    def _own_heads(self) -> int:
+        return self.config.num_heads // self.shape.tensor
+
+    @property
+    def _inner(self) -> int:
+        return self._own_heads * self.config.head_width
+
+    @property
+    def _shares(self) -> int:
+        return self.shape.data * self.shape.sequence if self.shares is None else self.shares
+
+
+def _up(count: int, multiple: int) -> int:
+    return -(-count // multiple) * multiple

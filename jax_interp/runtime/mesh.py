@@ -1,0 +1,206 @@
+"""The devices of a run as a mesh, and arrays laid out over it.
+
+`data` runs pairs (and guidance branches) side by side, `sequence` splits the tokens of each, `tensor` splits heads and
+hidden units, and with them the weights.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from jax_interp.errors import UsageError
+from jax_interp.runtime.host import PINNED, out_of_memory, pins, say_pageable
+from jax_interp.types import Params
+
+AXES = ("data", "sequence", "tensor")
+"""Slowest first: neighbours along `tensor` exchange most, and sit next to each other."""
+
+Specs = Any
+"""One `PartitionSpec` for all leaves of a tree, or a tree of them with its structure."""
+
+
+WHOLE = P()
+"""The same on every device."""
+
+
+@dataclass(frozen=True)
+class MeshShape:
+    """How many devices there are along each axis."""
+
+    data: int = 1
+    sequence: int = 1
+    tensor: int = 1
+
+    def __post_init__(self) -> None:
+        for axis in fields(self):
+            if getattr(self, axis.name) < 1:
+                raise UsageError(f"mesh axis {axis.name} is {getattr(self, axis.name)}; expected 1 or more")
+
+    @classmethod
+    def parse(cls, text: str) -> "MeshShape":
+        """`data=2,sequence=2`; axes that are not named have one device.
+
+        Raises:
+            UsageError: it is something else.
+        """
+        sizes: dict[str, int] = {}
+        for entry in text.split(","):
+            axis, _, size = (part.strip() for part in entry.partition("="))
+            if axis not in AXES or axis in sizes or not size.isdecimal():
+                raise UsageError(f"--mesh {text}: expected sizes of {', '.join(AXES)}, as in data=2,sequence=2")
+            sizes[axis] = int(size)
+        return cls(**sizes)
+
+    @property
+    def size(self) -> int:
+        """Devices in all."""
+        return self.data * self.sequence * self.tensor
+
+    def along(self, axes: Iterable[str]) -> int:
+        """Devices along several axes together."""
+        return math.prod(getattr(self, axis) for axis in axes)
+
+    def rows(self, branches: int) -> int:
+        """Fewest pairs that fill the `data` axis, each evaluated in `branches` branches."""
+        return self.data // math.gcd(self.data, branches)
+
+    def __str__(self) -> str:
+        return ",".join(f"{axis}={getattr(self, axis)}" for axis in AXES)
+
+
+ALONE = MeshShape()
+
+
+class DeviceMesh:
+    """The devices in use, and how arrays come to lie on them.
+
+    `share_axes` are the axes along which weights may be divided and put together again block by block: those whose
+    neighbours are in one process, where links are fast and host memory is common.
+    """
+
+    def __init__(self, shape: MeshShape = ALONE, devices: Sequence[jax.Device] | None = None):
+        """The first devices that JAX has, or `devices`.
+
+        Raises:
+            UsageError: there are fewer than `shape` needs, or the devices of one process would be unequally used.
+        """
+        found = list(jax.devices() if devices is None else devices)
+        if len(found) < shape.size:
+            raise UsageError(
+                f"--mesh {shape} needs {shape.size} devices, but {len(found)} are there"
+                f" ({found[0].platform}, in {jax.process_count()} process(es))"
+            )
+        used = _evenly(found, shape.size)
+        if len(used) != shape.size:
+            raise UsageError(
+                f"--mesh {shape}: its {shape.size} devices cannot be divided among {jax.process_count()} processes"
+            )
+        self.shape = shape
+        self.mesh = jax.make_mesh(
+            (shape.data, shape.sequence, shape.tensor), AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=used
+        )
+        self.alone = shape.size == 1
+        if not self._in_one_process("tensor"):
+            raise UsageError(f"--mesh {shape}: the devices of the axis tensor have to be in one process")
+        self.share_axes = tuple(axis for axis in AXES[:2] if self._in_one_process(axis))
+
+    @property
+    def num_shares(self) -> int:
+        """Into how many pieces `share_axes` divide a weight."""
+        return self.shape.along(self.share_axes)
+
+    def sharding(self, spec: P = WHOLE, *, host: bool = False) -> NamedSharding:
+        """`spec` over these devices, in their own memory or in pinned host memory next to them."""
+        device = self.mesh.local_devices[0]
+        kind = PINNED if host and pins(device) else device.default_memory().kind
+        return NamedSharding(self.mesh, spec, memory_kind=kind)
+
+    def shardings(self, tree: Any, specs: Specs, *, host: bool = False) -> Any:
+        """A sharding for every leaf of `tree`."""
+        if isinstance(specs, P):
+            return jax.tree.map(lambda _: self.sharding(specs, host=host), tree)
+        return jax.tree.map(lambda _, spec: self.sharding(spec, host=host), tree, specs)
+
+    def put(self, tree: Any, specs: Specs = WHOLE, *, host: bool = False) -> Any:
+        """Start copying `tree`, the same in all processes, to where `specs` say; returns at once."""
+        return jax.tree.map(self._put, tree, self.shardings(tree, specs, host=host))
+
+    def keep_on_host(self, params: Params, specs: Specs = WHOLE) -> Params:
+        """Keep `params` (numpy arrays) where these devices copy them from fastest: pinned memory, else as they are.
+
+        Pinned memory can run out long before memory does: XLA takes 64 GB of it unless told otherwise.
+        """
+        if not pins(self.mesh.local_devices[0]):
+            return params
+        try:
+            return jax.block_until_ready(self.put(params, specs, host=True))
+        except jax.errors.JaxRuntimeError as error:
+            if not out_of_memory(error):
+                raise
+            say_pageable()
+            return params
+
+    def local(self, shape: tuple[int, ...], spec: P, piece: Callable[[Any], np.ndarray]) -> jax.Array:
+        """An array of `shape` whose pieces are asked for by their indices, only those of this process' devices."""
+        return jax.make_array_from_callback(shape, self.sharding(spec), piece)
+
+    def _put(self, leaf: Any, sharding: NamedSharding) -> Any:
+        if sharding.is_fully_addressable or (isinstance(leaf, jax.Array) and not leaf.is_fully_addressable):
+            return jax.device_put(leaf, sharding)
+        return jax.make_array_from_callback(np.shape(leaf), sharding, lambda index: np.asarray(leaf)[index])
+
+    def _in_one_process(self, axis: str) -> bool:
+        """Whether devices that differ in `axis` alone are in one process."""
+        processes = np.vectorize(lambda device: device.process_index)(self.mesh.devices)
+        return bool((processes == processes.take([0], AXES.index(axis))).all())
+
+
+def _evenly(devices: Sequence[jax.Device], count: int) -> list[jax.Device]:
+    """The first devices of every process, `count` in all if that comes out even."""
+    of_process: dict[int, list[jax.Device]] = {}
+    for device in devices:
+        of_process.setdefault(device.process_index, []).append(device)
+    each = count // len(of_process)
+    return [device for process in sorted(of_process) for device in of_process[process][:each]]
+
+
+def local_shapes(abstract: Params, shardings: Any) -> Params:
+    """What one device holds of every array of `abstract`."""
+    return jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(sharding.shard_shape(leaf.shape), leaf.dtype), abstract, shardings
+    )
+
+
+def shapes(num_devices: int, *, tensor: Sequence[int] = (1,)) -> Iterator[MeshShape]:
+    """Every mesh of `num_devices` whose `tensor` axis is one of `tensor`, pairs side by side first."""
+    for size in sorted(tensor):
+        for data in range(num_devices // size, 0, -1):
+            if num_devices % (size * data) == 0:
+                yield MeshShape(data, num_devices // (size * data), size)
+
+
+SPLIT_COST = 0.02
+"""What splitting the tokens of an evaluation costs, in evaluations by a single device: exchanges, and work that every
+device repeats."""
+
+
+def fastest_shape(num_devices: int, pair_counts: Sequence[int], branches: int) -> MeshShape:
+    """The mesh that is through first with clips of `pair_counts` pairs, one after the other.
+
+    Side by side costs nothing but leaves devices idle where there are fewer pairs (times `branches`) than places;
+    splitting keeps all of them busy. Never splits weights: `sharded` and `streamed` placements spare memory for less.
+    """
+
+    def seconds(shape: MeshShape) -> float:
+        together = shape.rows(branches)
+        passes = sum(-(-count // together) for count in pair_counts)
+        step = 1 / shape.sequence + (SPLIT_COST if shape.sequence > 1 else 0)
+        return passes * together * branches / shape.data * step
+
+    return min(shapes(num_devices), key=seconds)

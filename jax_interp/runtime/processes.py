@@ -1,0 +1,260 @@
+"""Several processes that work as one, on JAX's distributed runtime: they start, agree, wait and end together.
+
+In a single process, for which nobody calls `start`, everything here does nothing. What all processes call (`agree`,
+`decide`, `together`, `finish`) they call in the same order, each from one thread.
+"""
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from threading import Timer
+from typing import Any, NoReturn
+
+import jax
+from jax._src import xla_bridge
+from jax._src.clusters import ClusterEnv
+from jax._src.distributed import global_state
+
+from jax_interp.errors import JaxInterpError, ProcessFailure, UsageError
+from jax_interp.runtime.council import Council
+from jax_interp.runtime.relay import Relay
+from jax_interp.runtime.rendezvous import Member, meet, name_all
+from jax_interp.runtime.watch import Watch
+
+PATIENCE = 300.0
+"""Seconds that the others have to come."""
+STALE = 60.0
+"""Seconds without a sign of life after which a process counts as dead."""
+LONGEST_FAREWELL = 15.0
+"""Seconds that a process that failed has to tell the others."""
+_NOT_BY_PROXY = "no_grpc_proxy"
+INTERRUPTED = 130
+"""Exit code after Ctrl-C."""
+
+
+@dataclass(frozen=True)
+class _Team:
+    member: Member
+    watch: Watch
+    relay: Relay | None
+    council: Council
+
+
+_team: _Team | None = None
+
+
+def index() -> int:
+    """This process's number."""
+    return _team.member.index if _team else 0
+
+
+def count() -> int:
+    """How many processes work together."""
+    return _team.member.count if _team else 1
+
+
+def is_first() -> bool:
+    """Whether this is process 0, which writes."""
+    return index() == 0
+
+
+def start(member: Member | None = None, *, patience: float = PATIENCE, stale: float = STALE) -> None:
+    """Join the other processes; before JAX touches a device.
+
+    Without `member`, Slurm, Open MPI or Kubernetes say who this process is. A single process joins nobody.
+
+    Raises:
+        UsageError: nobody says who this process is, or JAX runs already.
+        ProcessFailure: not all processes came within `patience` seconds, or they contradict each other.
+    """
+    global _team
+    if xla_bridge.backends_are_initialized():
+        raise UsageError("processes must join before JAX is used: call processes.start() first")
+    member = _complete(member, patience)
+    if member.count == 1:
+        return
+    watch = Watch(member, meet(member, patience), stale)
+    relay = Relay(member.address, patience, watch.lose_coordinator) if member.index else None
+    address = relay.address if relay else f"127.0.0.1:{member.address[1]}"
+    with _limit(patience, watch.end, f"JAX did not connect to {member.coordinator} within {patience:g} s"):
+        _initialize(member, address, patience, stale)
+    watch.begin(global_state.client)
+    _team = _Team(member, watch, relay, Council(member, global_state.client, watch.name))
+
+
+def _complete(member: Member | None, patience: float) -> Member:
+    """`member` with what the cluster's manager adds: everything, or which devices are whose."""
+    known = (
+        (member.coordinator, member.count, member.index)
+        if member
+        else (os.environ.get("JAX_COORDINATOR_ADDRESS"), None, None)
+    )
+    try:
+        address, number, own, devices = ClusterEnv.auto_detect_unset_distributed_params(
+            *known, None, None, int(patience)
+        )
+    except (ImportError, LookupError, OSError, RuntimeError, ValueError) as error:
+        raise UsageError(f"{_WHO_AM_I} ({type(error).__name__}: {error})") from error
+    if address is None or number is None or own is None:
+        raise UsageError(_WHO_AM_I)
+    devices = None if devices is None or "JAX_LOCAL_DEVICE_IDS" in os.environ else tuple(devices)
+    return replace(member, local_devices=devices) if member else Member(address, own, number, devices)
+
+
+_WHO_AM_I = (
+    "cannot tell which process this is: neither Slurm, Open MPI nor Kubernetes says so. Give --coordinator HOST:PORT,"
+    " --process-id and --num-processes"
+)
+
+
+@contextmanager
+def _limit(seconds: float, end: Callable[..., object], *arguments: Any) -> Iterator[None]:
+    """Call `end` if what is within takes longer."""
+    timer = Timer(seconds, end, arguments)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _initialize(member: Member, address: str, patience: float, stale: float) -> None:
+    # JAX's preemption service would swallow SIGTERM, by which cluster managers end a process.
+    jax.config.update("jax_enable_preemption_service", False)
+    # gRPC would ask a proxy even for this machine, of which JAX warns.
+    direct = os.environ.get(_NOT_BY_PROXY) or os.environ.get("NO_PROXY") or os.environ.get("no_proxy") or ""
+    os.environ[_NOT_BY_PROXY] = ",".join(filter(None, [direct, "127.0.0.1"]))
+    jax.config.update("jax_check_proxy_envs", False)
+    jax.distributed.initialize(
+        address,
+        member.count,
+        member.index,
+        member.local_devices,
+        cluster_detection_method="deactivate",
+        # JAX answers what it notices with an abort, so the watch must notice first.
+        initialization_timeout=int(patience + 60),
+        heartbeat_timeout_seconds=int(max(300, 10 * stale)),
+        shutdown_timeout_seconds=60,
+    )
+
+
+def software() -> dict[str, str]:
+    """Versions that all processes must share."""
+    return {name: _version(name) for name in ("jax-interp", "jax", "jaxlib", "flax")}
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def agree(name: str, facts: dict[str, Any], timeout: float | None = PATIENCE) -> None:
+    """Check that all processes have the same `facts` (values of JSON; dictionaries may nest).
+
+    Raises:
+        ProcessFailure: in every process the same; names each fact that differs, its values and whose they are. Also as
+            `together`.
+    """
+    stated = [_flat(theirs) for theirs in everyone(name, facts, timeout)]
+    problems = []
+    for fact in sorted(set().union(*stated)):
+        whose: dict[str, list[int]] = {}
+        for process, theirs in enumerate(stated):
+            whose.setdefault(json.dumps(theirs.get(fact), sort_keys=True), []).append(process)
+        if len(whose) > 1:
+            problems.append(f"{fact} is " + ", ".join(f"{value} in {name_all(who)}" for value, who in whose.items()))
+    if problems:
+        raise ProcessFailure(f"the processes differ: {'; '.join(problems)}. Start all with the same")
+
+
+def everyone(name: str, value: Any, timeout: float | None = PATIENCE) -> list[Any]:
+    """What each process has for `value` (of JSON), by its number, in every process; raises as `together` does."""
+    return [value] if _team is None else _team.council.hear(name, value, timeout)
+
+
+def decide(name: str, value: Any, timeout: float | None = PATIENCE) -> Any:
+    """Process 0's `value` (of JSON), in every process; raises as `together` does."""
+    return everyone(name, value if is_first() else None, timeout)[0]
+
+
+def together(name: str, timeout: float | None = PATIENCE) -> None:
+    """Wait for all processes to come here.
+
+    Raises:
+        ProcessFailure: in every process; names who did not within `timeout` seconds. None: as long as all live.
+    """
+    everyone(name, None, timeout)
+
+
+def finish() -> None:
+    """Say that this process is done, wait until all are, and part from the others; called again, does nothing."""
+    global _team
+    if _team is None:
+        return
+    _team.council.hear("the end", None, None)
+    _team.watch.stop()
+    if _team.relay:
+        _team.relay.expect_end()
+    jax.distributed.shutdown()
+    _team = None
+
+
+@contextmanager
+def shared_fate() -> Iterator[None]:
+    """An exception in here ends every process; each prints one message, and none waits for the others forever.
+
+    The process in which it was raised ends with its exit code, after its message, the others with ProcessFailure's.
+    Without an exception, `finish` is called at the end.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if _team is None or _exit_code(error) == 0:
+            finish()
+            raise
+        _fail(_team, error)
+    finish()
+
+
+def _fail(team: _Team, error: BaseException) -> NoReturn:
+    """Tell the others and end; `sys.exit` would wait for them."""
+    foreseen = hasattr(error, "exit_code") or not isinstance(error, Exception) or isinstance(error, OSError)
+    if not foreseen:
+        with suppress(jax.errors.JaxRuntimeError):
+            team.watch.await_life()  # what fails here may be how another's death shows
+    code, own = _exit_code(error), team.member.index
+    said = "interrupted" if code == INTERRUPTED else str(error) or type(error).__name__
+    team.watch.keep_silent()
+    with _limit(LONGEST_FAREWELL, os._exit, code):
+        if isinstance(error, JaxInterpError | OSError | KeyboardInterrupt):
+            print(f"error: {said}", file=sys.stderr)
+        elif not foreseen:
+            traceback.print_exception(error)
+        team.watch.publish(said if isinstance(error, ProcessFailure) else f"{team.watch.name(own)} failed: {said}", own)
+        team.watch.leave(own)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _exit_code(error: BaseException) -> int:
+    """What the command line would end with."""
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else 0 if error.code is None else 1
+    return INTERRUPTED if isinstance(error, KeyboardInterrupt) else getattr(error, "exit_code", 1)
+
+
+def _flat(facts: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries as one, `outer.inner`."""
+    flat: dict[str, Any] = {}
+    for name, value in facts.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat
