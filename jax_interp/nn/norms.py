@@ -23,9 +23,10 @@ def rms_norm(x: Float[Array, "... D"], scale: Float[Array, " D"], epsilon: float
 class RMSNorm(nnx.Module):
     """`rms_norm` with a learned scale."""
 
-    def __init__(self, width: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, width: int, *, epsilon: float = 1e-6, dtype: jnp.dtype, rngs: nnx.Rngs):
         del rngs  # starts at one
+        self.epsilon = epsilon
         self.scale = nnx.Param(jnp.ones((width,), dtype))
 
     def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
-        return rms_norm(x, self.scale[...])
+        return rms_norm(x, self.scale[...], self.epsilon)

@@ -106,6 +106,7 @@ class DeviceMesh:
             (shape.data, shape.sequence, shape.tensor), AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=used
         )
         self.alone = shape.size == 1
+        self._shardings: dict[tuple[P, bool], NamedSharding] = {}
         if not self._in_one_process("tensor"):
             raise UsageError(f"--mesh {shape}: the devices of the axis tensor have to be in one process")
         self.share_axes = tuple(axis for axis in AXES[:2] if self._in_one_process(axis))
@@ -117,9 +118,12 @@ class DeviceMesh:
 
     def sharding(self, spec: P = WHOLE, *, host: bool = False) -> NamedSharding:
         """`spec` over these devices, in their own memory or in pinned host memory next to them."""
-        device = self.mesh.local_devices[0]
-        kind = PINNED if host and pins(device) else device.default_memory().kind
-        return NamedSharding(self.mesh, spec, memory_kind=kind)
+        key = (spec, host)
+        if key not in self._shardings:  # streaming asks for some thousands in a second
+            device = self.mesh.local_devices[0]
+            kind = PINNED if host and pins(device) else device.default_memory().kind
+            self._shardings[key] = NamedSharding(self.mesh, spec, memory_kind=kind)
+        return self._shardings[key]
 
     def shardings(self, tree: Any, specs: Specs, *, host: bool = False) -> Any:
         """A sharding for every leaf of `tree`."""
@@ -129,7 +133,10 @@ class DeviceMesh:
 
     def put(self, tree: Any, specs: Specs = WHOLE, *, host: bool = False) -> Any:
         """Start copying `tree`, the same in all processes, to where `specs` say; returns at once."""
-        return jax.tree.map(self._put, tree, self.shardings(tree, specs, host=host))
+        shardings = self.shardings(tree, specs, host=host)
+        if not self.mesh.is_multi_process:
+            return jax.device_put(tree, shardings)
+        return jax.tree.map(self._put, tree, shardings)
 
     def keep_on_host(self, params: Params, specs: Specs = WHOLE) -> Params:
         """Keep `params` (numpy arrays) where these devices copy them from fastest: pinned memory, else as they are.
@@ -151,7 +158,7 @@ class DeviceMesh:
         return jax.make_array_from_callback(shape, self.sharding(spec), piece)
 
     def _put(self, leaf: Any, sharding: NamedSharding) -> Any:
-        if sharding.is_fully_addressable or (isinstance(leaf, jax.Array) and not leaf.is_fully_addressable):
+        if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
             return jax.device_put(leaf, sharding)
         return jax.make_array_from_callback(np.shape(leaf), sharding, lambda index: np.asarray(leaf)[index])
 

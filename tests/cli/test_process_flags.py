@@ -5,16 +5,16 @@ import pytest
 from jax_interp.cli.process_flags import ProcessFlags
 from jax_interp.errors import UsageError
 from jax_interp.runtime import processes
-from jax_interp.runtime.rendezvous import Member
+from jax_interp.runtime.processes.rendezvous import Member
 
 
 def test_one_process_unless_asked_for(monkeypatch):
-    def start(member):
+    def start(member, stale):
         raise AssertionError
 
     monkeypatch.setattr(processes, "start", start)
     flags = ProcessFlags.parse(False, None, None, None)
-    assert flags == ProcessFlags(False, None)
+    assert flags == ProcessFlags(False, None, 60)
     flags.start()
 
 
@@ -24,9 +24,15 @@ def test_one_process_unless_asked_for(monkeypatch):
 )
 def test_several_processes(monkeypatch, given, member):
     started = []
-    monkeypatch.setattr(processes, "start", started.append)
-    ProcessFlags.parse(*given).start()
-    assert started == [member]
+    monkeypatch.setattr(processes, "start", lambda member, stale: started.append((member, stale)))
+    ProcessFlags.parse(*given, timeout=7).start()
+    assert started == [(member, 7)]
+
+
+@pytest.mark.parametrize("seconds", [0, 3.9, -1, float("nan")])
+def test_too_little_patience(seconds):
+    with pytest.raises(UsageError, match="--process-timeout.*expected 4 seconds or more"):
+        ProcessFlags.parse(True, None, None, None, timeout=seconds)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 
 from jax_interp.errors import ProcessFailure
-from jax_interp.runtime.rendezvous import Member
+from jax_interp.runtime.processes.rendezvous import Member
 
 RESUME = "The same command, started again, goes on where it stopped"
 _ROOM = "jax_interp/watch"

@@ -13,9 +13,9 @@ import pytest
 
 from jax_interp.errors import ProcessFailure, UsageError
 from jax_interp.runtime import processes
-from jax_interp.runtime.rendezvous import Member
+from jax_interp.runtime.processes.rendezvous import Member
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 CHILD = Path(__file__).with_name("process_member.py")
 LIMIT = 60
 """Seconds after which a process counts as hanging."""

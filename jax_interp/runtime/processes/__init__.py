@@ -21,10 +21,10 @@ from jax._src.clusters import ClusterEnv
 from jax._src.distributed import global_state
 
 from jax_interp.errors import JaxInterpError, ProcessFailure, UsageError
-from jax_interp.runtime.council import Council
-from jax_interp.runtime.relay import Relay
-from jax_interp.runtime.rendezvous import Member, meet, name_all
-from jax_interp.runtime.watch import Watch
+from jax_interp.runtime.processes.council import Council
+from jax_interp.runtime.processes.relay import Relay
+from jax_interp.runtime.processes.rendezvous import Member, meet, name_all
+from jax_interp.runtime.processes.watch import Watch
 
 PATIENCE = 300.0
 """Seconds that the others have to come."""

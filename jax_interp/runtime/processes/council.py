@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from jax_interp.errors import ProcessFailure
-from jax_interp.runtime.rendezvous import GRACE, Member
+from jax_interp.runtime.processes.rendezvous import GRACE, Member
 
 _ROOM = "jax_interp/council"
 _CHUNK = 2000
