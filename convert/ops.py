@@ -33,6 +33,24 @@ temporal_conv = Op(
 pointwise_conv = Op("pointwise_conv", lambda x: x.squeeze((2, 3, 4)).T, lambda x: x.T[:, :, None, None, None])
 """1×1×1 convolution: [out, in, 1, 1, 1] <-> [in, out]."""
 
+
+def halved_pairs(head_width: int) -> Op:
+    """Linear weight of queries or keys whose rotary pairs are neighbours, as Mistral's own files have them.
+
+    [out, in] <-> [in, out], and of every head component 2i <-> i and 2i + 1 <-> i + `head_width`/2. Queries and keys
+    move alike, so no attention score changes.
+    """
+    half = head_width // 2
+
+    def forward(x: np.ndarray) -> np.ndarray:
+        return x.reshape(-1, half, 2, x.shape[1]).swapaxes(1, 2).reshape(x.shape).T
+
+    def inverse(x: np.ndarray) -> np.ndarray:
+        return x.T.reshape(-1, 2, half, x.shape[0]).swapaxes(1, 2).reshape(x.T.shape)
+
+    return Op(f"halved_pairs({head_width})", forward, inverse)
+
+
 channel_vector = Op("channel_vector", lambda x: x.reshape(-1), lambda x: x)
 """One value per channel, whatever axes of size one surround it: -> [channels]."""
 

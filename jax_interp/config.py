@@ -71,12 +71,72 @@ class T5Config:
     max_distance: int = 128
 
 
-NetworkConfig = DiTConfig | TokenizerConfig | T5Config
+@dataclass(frozen=True, kw_only=True)
+class PixtralVisionConfig:
+    """The picture encoder of Pixtral and its projector. Sizes are those of `mistralai/Pixtral-12B-2409`."""
+
+    width: int = 1024
+    num_layers: int = 24
+    num_heads: int = 16
+    head_width: int = 64
+    """A multiple of 4: rows and columns turn half of the pairs each."""
+    mlp_width: int = 4096
+    text_width: int = 5120
+    """Width of the language model that reads the projected patches."""
+    patch_size: int = 16
+    image_size: int = 1024
+    """Longest side in pixels; larger pictures are shrunk to it."""
+    rotary_base: float = 10000.0
+    norm_epsilon: float = 1e-5
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderConfig:
+    """A decoder-only language model. Sizes are those of Pixtral-12B's text part (Mistral-Nemo)."""
+
+    vocab_size: int = 131072
+    width: int = 5120
+    num_layers: int = 40
+    num_heads: int = 32
+    num_kv_heads: int = 8
+    """Heads of keys and values; each serves `num_heads / num_kv_heads` neighbouring query heads."""
+    head_width: int = 128
+    mlp_width: int = 14336
+    norm_epsilon: float = 1e-5
+    tied_head: bool = False
+    """Whether the logits are products with the embedding table."""
+    context_length: int = 131072
+    """Tokens the model was made for, prompt and answer together."""
+    rotary_base: float = 1e9
+    rotary_stretch: float = 1.0
+    """Factor by which slow rotary components turn slower still (Llama 3.1); 1 leaves all as they are."""
+    rotary_stretched_turns: tuple[float, float] = (1.0, 4.0)
+    """A component that turns less often than the first over `rotary_trained_length` is slow, more often than the second
+    left alone; in between the stretch fades."""
+    rotary_trained_length: int = 8192
+    """Tokens of the context before it was stretched."""
+
+
+NetworkConfig = DiTConfig | TokenizerConfig | T5Config | DecoderConfig | PixtralVisionConfig
 
 DIT_7B = DiTConfig()
 DIT_14B = DiTConfig(width=5120, num_heads=40, num_blocks=36, mlp_width=20480)
 CV8X8X8_720P = TokenizerConfig()
 T5_11B = T5Config()
+PIXTRAL_12B_TEXT = DecoderConfig()
+LLAMA_2_7B = DecoderConfig(
+    vocab_size=32000,
+    width=4096,
+    num_layers=32,
+    num_kv_heads=32,
+    mlp_width=11008,
+    context_length=4096,
+    rotary_base=1e4,
+)
+LLAMA_3_1_8B = DecoderConfig(
+    vocab_size=128256, width=4096, num_layers=32, rotary_base=5e5, rotary_stretch=8.0, context_length=131072
+)
+PIXTRAL_12B_VISION = PixtralVisionConfig()
 
 
 def to_json(config: NetworkConfig) -> dict[str, Any]:

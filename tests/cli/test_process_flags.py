@@ -31,7 +31,7 @@ def test_several_processes(monkeypatch, given, member):
 
 @pytest.mark.parametrize("seconds", [0, 3.9, -1, float("nan")])
 def test_too_little_patience(seconds):
-    with pytest.raises(UsageError, match="--process-timeout.*expected 4 seconds or more"):
+    with pytest.raises(UsageError, match=r"--process-timeout.*expected 4 seconds or more"):
         ProcessFlags.parse(True, None, None, None, timeout=seconds)
 
 
