@@ -18,6 +18,7 @@ from jax_interp.models.dit import patchify
 from jax_interp.nn.activations import gelu
 from jax_interp.nn.attention import attention
 from jax_interp.nn.exchange import NONE, Exchange
+from jax_interp.nn.gated_mlp import SwiGLU
 from jax_interp.nn.norms import RMSNorm
 from jax_interp.nn.rotary import apply_rotary, rotation
 from jax_interp.types import Text, Tokens
@@ -45,19 +46,6 @@ class PixtralAttention(nnx.Module):
         return self.out(out.reshape(*x.shape[:-1], -1))
 
 
-class PixtralMLP(nnx.Module):
-    """SwiGLU: a linear gated by the SiLU of another, then a third."""
-
-    def __init__(self, config: PixtralVisionConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
-        self.gate = _linear(config.width, config.mlp_width, dtype=dtype, rngs=rngs)
-        self.up = _linear(config.width, config.mlp_width, dtype=dtype, rngs=rngs)
-        self.down = _linear(config.mlp_width, config.width, dtype=dtype, rngs=rngs)
-
-    def __call__(self, x: Tokens) -> Tokens:
-        gate = jax.nn.silu(self.gate(x).astype(jnp.float32))
-        return self.down((gate * self.up(x).astype(jnp.float32)).astype(x.dtype))
-
-
 class PixtralBlock(nnx.Module):
     """`attend`, then `transform`; each reads the normalised residual stream and adds to it, and needs the parameters
     of its entry of `PARTS` alone. With an `exchange` heads and hidden units are those of one device.
@@ -70,7 +58,7 @@ class PixtralBlock(nnx.Module):
         self.attention_norm = norm()
         self.attention = PixtralAttention(config, dtype=dtype, rngs=rngs)
         self.mlp_norm = norm()
-        self.mlp = PixtralMLP(config, dtype=dtype, rngs=rngs)
+        self.mlp = SwiGLU(config.width, config.mlp_width, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: Tokens, turn: Turn) -> Tokens:
         return self.transform(self.attend(x, turn))

@@ -1,0 +1,117 @@
+"""From a language model's logits to tokens: greedy or top-p choice, and the loop that feeds each one back."""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from jax_interp.models.decoder_lm import Logits
+
+CacheT = TypeVar("CacheT")
+TokenIds = Int[Array, " B"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How the next token is chosen: the likeliest one at `temperature` 0, else a draw."""
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    """Probability of the likeliest tokens among which is drawn, in (0, 1]."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.temperature < float("inf") or not 0 < self.top_p <= 1:
+            raise ValueError(f"temperature must be finite and at least 0, and top_p in (0, 1]; got {self}")
+
+
+def pick_likeliest(logits: Logits) -> TokenIds:
+    """The likeliest token of each row; of equals the first."""
+    return jnp.argmax(logits, axis=-1).astype(jnp.int32)
+
+
+def draw_top_p(logits: Logits, key: Array, *, temperature: float, top_p: float) -> TokenIds:
+    """Draw from the softmax of `logits / temperature` within each row's `nucleus`.
+
+    Source: Holtzman et al. (2020), section 3.1.
+    """
+    ranked, order = nucleus(logits / temperature, top_p)
+    rank = jax.random.categorical(key, ranked, axis=-1)
+    return jnp.take_along_axis(order, rank[:, None], axis=-1)[:, 0]
+
+
+def nucleus(logits: Logits, top_p: float) -> tuple[Float[Array, "B V"], Int[Array, "B V"]]:
+    """(logits from the likeliest token down, the tokens in that order), -inf outside the nucleus.
+
+    That is the smallest set of likeliest tokens that have probability `top_p` together: every token before which they
+    are still short of it, so at least one.
+    """
+    order = jnp.argsort(-logits, axis=-1).astype(jnp.int32)
+    ranked = jnp.take_along_axis(logits, order, axis=-1)
+    probabilities = jax.nn.softmax(ranked, axis=-1)
+    before = jnp.cumsum(probabilities, axis=-1) - probabilities
+    return jnp.where((before < top_p).at[:, 0].set(True), ranked, -jnp.inf), order
+
+
+def generate(
+    prefill: Callable[[], tuple[Logits, CacheT]],
+    decode: Callable[[TokenIds, Int[Array, " B"], CacheT], tuple[Logits, CacheT]],
+    lengths: Int[np.ndarray, " B"],
+    *,
+    max_new_tokens: int,
+    stop: Collection[int] = (),
+    sampling: Sampling = Sampling(),
+    seed: int = 0,
+) -> list[list[int]]:
+    """The tokens that follow each row's prompt of `lengths[b]` tokens, at most `max_new_tokens`.
+
+    A row ends with the first token of `stop`, which is its last element; one without reached the limit. `prefill`
+    reads the prompts and `decode(ids, positions, cache)` one token a row (`models.decoder_lm.DecoderLM` has both),
+    jitted or placing blocks one by one; each may destroy the cache that it is given. Tokens are chosen on the device
+    and the host reads one when the next step is under way, so a step more than needed may run.
+
+    Raises:
+        ValueError: no token is asked for, or the cache has no room for prompt and answer.
+    """
+    logits, cache = prefill()
+    _check_room(cache, lengths, max_new_tokens)
+    positions = jnp.asarray(lengths, jnp.int32)
+    key = jax.random.key(seed)
+    rows: list[list[int]] = [[] for _ in lengths]
+    running = set(range(len(rows)))
+    ids = _choose(logits, key, 0, sampling)
+    for step in range(1, max_new_tokens + 1):
+        chosen = ids
+        if step < max_new_tokens:
+            logits, cache = decode(ids, positions, cache)
+            ids, positions = _choose(logits, key, step, sampling), positions + 1
+        for row, token in enumerate(np.asarray(chosen).tolist()):
+            if row in running:
+                rows[row].append(token)
+                running -= {row} if token in stop else set()
+        if not running:
+            break
+    return rows
+
+
+@partial(jax.jit, static_argnames="sampling")
+def _choose(logits: Logits, key: Array, step: int, sampling: Sampling) -> TokenIds:
+    if sampling.temperature == 0:
+        return pick_likeliest(logits)
+    step_key = jax.random.fold_in(key, step)
+    return draw_top_p(logits, step_key, temperature=sampling.temperature, top_p=sampling.top_p)
+
+
+def _check_room(cache: object, lengths: Int[np.ndarray, " B"], max_new_tokens: int) -> None:
+    """The last token is never fed back, so it needs no place."""
+    size, longest = jax.tree.leaves(cache)[0].shape[-3], int(max(lengths))
+    if max_new_tokens < 1:
+        raise ValueError(f"at least one token must be asked for, not {max_new_tokens}")
+    if longest + max_new_tokens - 1 > size:
+        raise ValueError(
+            f"a cache of {size} tokens has no room for a prompt of {longest} and {max_new_tokens} more; make it larger"
+        )
