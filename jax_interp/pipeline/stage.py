@@ -108,16 +108,8 @@ class NetworkStage(ABC, Generic[ModuleT]):
 class WholeStage(NetworkStage[ModuleT]):
     """A network that is moved in one piece, the same on every device; streaming it means offloading it."""
 
-    def __init__(
-        self,
-        found: ConvertedComponent,
-        build: Callable[..., ModuleT],
-        precision: Precision,
-        devices: DeviceMesh | None = None,
-    ):
-        super().__init__(found, build, precision, devices)
-        self._on_device: Params | None = None
-        self._on_host: Params | None = None
+    _on_device: Params | None = None
+    _on_host: Params | None = None
 
     def place(self, placement: Placement) -> None:
         instead = {"streamed": Placement("offloaded"), "sharded": RESIDENT}
