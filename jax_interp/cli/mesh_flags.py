@@ -79,15 +79,12 @@ class MeshFlags:
 
 def _pair_counts(jobs: "Sequence[Job]") -> list[int]:
     """Pairs of every clip that can be opened; the others are reported when their turn comes."""
-    from jax_interp.media.pairs import num_pairs
-    from jax_interp.media.reader import open_frames
+    from jax_interp.pipeline.job import find_clip
 
     counts = []
     for job in jobs:
-        asked = job.settings
         try:
-            frames = open_frames(job.inputs).num_frames
-            counts.append(num_pairs(frames, asked.frame_stride, asked.frame_index_start, asked.num_frame_pairs))
+            counts.append(find_clip(job).num_pairs)
         except (MediaError, UsageError, OSError):
             continue
     return counts or [1]

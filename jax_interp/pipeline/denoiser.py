@@ -120,7 +120,7 @@ class Denoiser(StackedStage[DiT]):
         needed = branches(settings.guidance)
         levels = sigmas(settings.num_steps)
         num_pairs, *shape = condition.shape
-        spare = -num_pairs % self.devices.shape.rows(len(needed))
+        spare = -num_pairs % self.devices.shape.pairs_at_once(len(needed))
         # Devices that would have no pair take the last one again.
         pairs = [*range(first_pair, first_pair + num_pairs), *[first_pair + num_pairs - 1] * spare]
         noise = self.devices.put(initial_noise(settings.seed, (shape[0], shape[1], shape[2], shape[3])))

@@ -190,8 +190,8 @@ class Interpolator:
         """Interpolate pair after pair of `(number, first frame, last frame)`, holding one batch at a time."""
         self.check_size(settings.height, settings.width, settings.num_video_frames)
         text, negative = self._encode_prompts(settings)
-        rows = self.devices.shape.rows(len(branches(settings.sampling.guidance)))
-        for batch in _batches(pairs, settings.pairs_per_batch * rows):
+        together = self.devices.shape.pairs_at_once(len(branches(settings.sampling.guidance)))
+        for batch in _batches(pairs, settings.pairs_per_batch * together):
             numbers = [number for number, _, _ in batch]
             with self._timed("encode", settings):
                 pairs_of_frames = [(first, last) for _, first, last in batch]

@@ -60,6 +60,13 @@ class Clip:
     num_pairs: int
 
 
+def find_clip(job: Job) -> Clip:
+    """Open the input of `job`; raises `UsageError` or `MediaError` if it is not there or has too few frames."""
+    source, asked = open_frames(job.inputs), job.settings
+    count = num_pairs(source.num_frames, asked.frame_stride, asked.frame_index_start, asked.num_frame_pairs)
+    return Clip(source, count)
+
+
 def open_clip(interpolator: Interpolator, job: Job) -> Clip:
     """Open the input of `job` and check that the networks can take it; nothing is loaded.
 
@@ -70,16 +77,14 @@ def open_clip(interpolator: Interpolator, job: Job) -> Clip:
     clip = problem = None
     asked = job.settings
     try:
-        source = open_frames(job.inputs)
-        count = num_pairs(source.num_frames, asked.frame_stride, asked.frame_index_start, asked.num_frame_pairs)
+        clip = find_clip(job)
         interpolator.check_size(asked.height, asked.width, asked.num_video_frames)
-        clip = Clip(source, count)
     except (JaxInterpError, OSError) as error:
         problem = error
     found = {"pairs": clip.num_pairs if clip else None, "problem": str(problem) if problem else None}
     # No limit: process 0 may still be writing the clip before.
     processes.agree(f"the input of {job.video.name}", found, timeout=None)
-    if clip is None:
+    if clip is None or problem is not None:
         raise problem or AssertionError
     return clip
 

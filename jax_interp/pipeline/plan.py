@@ -74,7 +74,7 @@ class Workload:
     @property
     def rows(self) -> int:
         """Evaluations of the network that a device works on at a time."""
-        return self.pairs_per_batch * self.mesh.rows(self.branches) * self.branches // self.mesh.data
+        return self.pairs_per_batch * self.mesh.pairs_at_once(self.branches) * self.branches // self.mesh.data
 
 
 @dataclass(frozen=True)

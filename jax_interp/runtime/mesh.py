@@ -66,7 +66,7 @@ class MeshShape:
         """Devices along several axes together."""
         return math.prod(getattr(self, axis) for axis in axes)
 
-    def rows(self, branches: int) -> int:
+    def pairs_at_once(self, branches: int) -> int:
         """Fewest pairs that fill the `data` axis, each evaluated in `branches` branches."""
         return self.data // math.gcd(self.data, branches)
 
@@ -184,12 +184,11 @@ def local_shapes(abstract: Params, shardings: Any) -> Params:
     )
 
 
-def shapes(num_devices: int, *, tensor: Sequence[int] = (1,)) -> Iterator[MeshShape]:
-    """Every mesh of `num_devices` whose `tensor` axis is one of `tensor`, pairs side by side first."""
-    for size in sorted(tensor):
-        for data in range(num_devices // size, 0, -1):
-            if num_devices % (size * data) == 0:
-                yield MeshShape(data, num_devices // (size * data), size)
+def shapes(num_devices: int) -> Iterator[MeshShape]:
+    """Every mesh of `num_devices` that does not split weights, pairs side by side first."""
+    for data in range(num_devices, 0, -1):
+        if num_devices % data == 0:
+            yield MeshShape(data, num_devices // data)
 
 
 SPLIT_COST = 0.02
@@ -205,7 +204,7 @@ def fastest_shape(num_devices: int, pair_counts: Sequence[int], branches: int) -
     """
 
     def seconds(shape: MeshShape) -> float:
-        together = shape.rows(branches)
+        together = shape.pairs_at_once(branches)
         passes = sum(-(-count // together) for count in pair_counts)
         step = 1 / shape.sequence + (SPLIT_COST if shape.sequence > 1 else 0)
         return passes * together * branches / shape.data * step

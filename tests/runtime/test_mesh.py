@@ -65,7 +65,7 @@ def test_sizes_and_names():
 )
 def test_fewest_pairs_that_leave_no_device_idle(data, one_branch, two_branches):
     shape = MeshShape(data, sequence=2)
-    assert (shape.rows(1), shape.rows(2)) == (one_branch, two_branches)
+    assert (shape.pairs_at_once(1), shape.pairs_at_once(2)) == (one_branch, two_branches)
     for branches, pairs in ((1, one_branch), (2, two_branches)):
         assert pairs * branches % data == 0
 
