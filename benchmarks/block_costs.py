@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from jax_interp.config import DiTConfig
 from jax_interp.runtime.mesh import MeshShape
 
-EXCHANGES = 4
-"""All-to-alls of a block: queries, keys and values to heads, the result back to tokens."""
+EXCHANGES = 2
+"""All-to-alls of a block: to heads, and back to tokens."""
+EXCHANGED = 4
+"""Arrays in them: queries, keys and values together, then the result."""
 SUMS = 3
 """All-reduces of a block: behind self-attention, cross-attention and MLP."""
 
@@ -73,7 +75,7 @@ class BlockCosts:
     @property
     def sent_by_exchange(self) -> float:
         """Bytes that leave this device in the all-to-alls."""
-        return EXCHANGES * self.exchanged * (self.shape.sequence - 1) / self.shape.sequence
+        return EXCHANGED * self.exchanged * (self.shape.sequence - 1) / self.shape.sequence
 
     @property
     def sent_by_sums(self) -> float:

@@ -22,7 +22,10 @@ def exchange_between(devices: DeviceMesh, *, cells: int = 1, cells_here: int = 1
     def attend(q: Array, k: Array, v: Array) -> Array:
         if ranks == 1:
             return attention(q, k, v)
-        out = attention(*(_to_heads(x, ranks, cells, cells_here) for x in (q, k, v)))
+        # One exchange of all three: each by itself pays the latency again.
+        together = _to_heads(jnp.concatenate([q, k, v], axis=1), ranks, cells, cells_here)
+        lengths = [x.shape[1] // cells_here * cells for x in (q, k)]
+        out = attention(*jnp.split(together, (lengths[0], sum(lengths)), axis=1))
         return _to_tokens(out, ranks, cells, cells_here)[:, :, : q.shape[2]]
 
     def add(x: Float[Array, "B L D"]) -> Float[Array, "B L D"]:

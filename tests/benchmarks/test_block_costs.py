@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks.block_costs import EXCHANGES, SUMS, BlockCosts
+from benchmarks.block_costs import EXCHANGED, SUMS, BlockCosts
 from jax_interp.config import DIT_7B, DIT_14B
 from jax_interp.pipeline.denoiser import Denoiser
 from jax_interp.runtime.checkpoint import find_component
@@ -81,7 +81,7 @@ def made(converted, **axes):
 )
 def test_bytes_between_devices(converted, axes):
     denoiser, costs = made(converted, **axes)
-    expected = Counter({"all-to-all": EXCHANGES * costs.exchanged, "all-reduce": SUMS * costs.summed})
+    expected = Counter({"all-to-all": EXCHANGED * costs.exchanged, "all-reduce": SUMS * costs.summed})
     assert block_collectives(denoiser) == +expected
 
 
@@ -94,7 +94,7 @@ def test_bytes_of_gathered_weights(converted, axes):
 def test_other_costs_would_be_noticed(converted):
     denoiser, costs = made(converted, sequence=2)
     wrong = replace(costs, config=replace(costs.config, head_width=costs.config.head_width + 2))
-    assert block_collectives(denoiser)["all-to-all"] != EXCHANGES * wrong.exchanged
+    assert block_collectives(denoiser)["all-to-all"] != EXCHANGED * wrong.exchanged
 
 
 def test_a_device_sends_all_but_its_own_share():

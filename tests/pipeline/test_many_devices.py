@@ -250,7 +250,7 @@ def exchanged(denoiser, monkeypatch, program):
 def test_what_devices_exchange_in_a_block(spread, monkeypatch):
     """Tokens go to their heads and back and are never gathered; sums over heads and hidden units; nothing else."""
     spread.place(RESIDENT)
-    assert exchanged(spread, monkeypatch, "_attend") == {"all-to-all": 4, "all-reduce": 2}
+    assert exchanged(spread, monkeypatch, "_attend") == {"all-to-all": 2, "all-reduce": 2}
     assert exchanged(spread, monkeypatch, "_transform") == {"all-reduce": 1}
 
 
@@ -258,7 +258,7 @@ def test_shares_are_gathered_one_part_ahead(spread, monkeypatch):
     """Attention brings the MLP's kernels, the MLP those of the next attention: each matrix once."""
     spread.place(PLACEMENTS["sharded"])
     matrices = [sum(leaf.ndim == 2 for leaf in jax.tree.leaves(spread.network.part_abstract(part))) for part in (0, 1)]
-    here = {"all-to-all": 4, "all-reduce": 2}
+    here = {"all-to-all": 2, "all-reduce": 2}
     assert exchanged(spread, monkeypatch, "_attend") == here | {"all-gather": matrices[1]}
     assert exchanged(spread, monkeypatch, "_transform") == {"all-reduce": 1, "all-gather": matrices[0]}
 

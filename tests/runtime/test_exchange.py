@@ -146,8 +146,8 @@ def collectives(text):
 @pytest.mark.parametrize(
     ("shape", "expected"),
     [
-        (MeshShape(sequence=4), {"all-to-all": 4}),
-        (MeshShape(2, 2, 2), {"all-to-all": 4}),
+        (MeshShape(sequence=4), {"all-to-all": 2}),
+        (MeshShape(2, 2, 2), {"all-to-all": 2}),
         (MeshShape(data=4), {}),
         (MeshShape(tensor=2), {}),
     ],
