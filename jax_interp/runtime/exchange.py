@@ -9,6 +9,11 @@ from jax_interp.nn.exchange import NONE, Exchange
 from jax_interp.runtime.mesh import DeviceMesh
 
 
+GROUPS = 2
+"""Groups of heads, so that one is exchanged while another is attended to (7B on four H200: 91.5 ms an evaluation, with
+all heads at once 93.4)."""
+
+
 def exchange_between(devices: DeviceMesh, *, cells: int = 1, cells_here: int = 1) -> Exchange:
     """Sums over `tensor`, and self-attention over `sequence` by turning tokens of all heads into heads of all tokens.
 
@@ -22,6 +27,11 @@ def exchange_between(devices: DeviceMesh, *, cells: int = 1, cells_here: int = 1
     def attend(q: Array, k: Array, v: Array) -> Array:
         if ranks == 1:
             return attention(q, k, v)
+        groups = GROUPS if q.shape[2] % (GROUPS * ranks) == 0 else 1
+        heads = (jnp.split(x, groups, axis=2) for x in (q, k, v))
+        return jnp.concatenate([attend_group(*group) for group in zip(*heads, strict=True)], axis=2)
+
+    def attend_group(q: Array, k: Array, v: Array) -> Array:
         # One exchange of all three: each by itself pays the latency again.
         together = _to_heads(jnp.concatenate([q, k, v], axis=1), ranks, cells, cells_here)
         lengths = [x.shape[1] // cells_here * cells for x in (q, k)]
