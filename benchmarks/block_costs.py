@@ -7,12 +7,11 @@ device are one pair. The last block of a sampler's evaluation, which leaves the 
 from dataclasses import dataclass
 
 from jax_interp.config import DiTConfig
+from jax_interp.runtime.exchange import GROUPS
 from jax_interp.runtime.mesh import MeshShape
 
-EXCHANGES = 2
-"""All-to-alls of a block: to heads, and back to tokens."""
 EXCHANGED = 4
-"""Arrays in them: queries, keys and values together, then the result."""
+"""Arrays in a block's all-to-alls: queries, keys and values to heads, the result back to tokens."""
 SUMS = 3
 """All-reduces of a block: behind self-attention, cross-attention and MLP."""
 
@@ -71,6 +70,12 @@ class BlockCosts:
     def share(self) -> float:
         """Bytes of them that this device brings itself if they are divided: what it keeps, or copies from the host."""
         return self.weights / self._shares
+
+    @property
+    def exchanges(self) -> int:
+        """All-to-alls of a block: there and back, for each group of heads."""
+        heads = self.config.num_heads // self.shape.tensor
+        return 2 * (1 if heads % (GROUPS * self.shape.sequence) else GROUPS)
 
     @property
     def sent_by_exchange(self) -> float:

@@ -5,7 +5,7 @@ docs/scaling.md says what the formulas leave out.
 
 from dataclasses import dataclass, replace
 
-from benchmarks.block_costs import EXCHANGED, EXCHANGES, SUMS, BlockCosts
+from benchmarks.block_costs import EXCHANGED, SUMS, BlockCosts
 from jax_interp.config import DIT_7B, DiTConfig
 from jax_interp.runtime.mesh import MeshShape
 
@@ -110,7 +110,7 @@ def _exchange(costs: BlockCosts, machine: Machine) -> float:
     for_each = costs.exchanged / ranks / 1e6
     moving = max(for_each * (near - 1) / machine.inside, for_each * (ranks - near) / machine.network)
     latency = machine.latency if near == ranks else machine.network_latency
-    return EXCHANGED * moving + EXCHANGES * latency / 1e3
+    return EXCHANGED * moving + costs.exchanges * latency / 1e3
 
 
 def _sums(costs: BlockCosts, machine: Machine) -> float:

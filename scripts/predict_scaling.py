@@ -76,7 +76,7 @@ def volume_rows(config: DiTConfig) -> Iterator[list[str]]:
     costs = [BlockCosts(config, MeshShape(sequence=n)) for n in SIZES]
     tensors = [None if config.num_heads % n else BlockCosts(config, MeshShape(tensor=n)) for n in SIZES]
     yield ["`data=n`", *["0"] * len(SIZES)]
-    yield ["`sequence=n`: sent in 2 all-to-alls", *(_mb(cost.sent_by_exchange) for cost in costs)]
+    yield ["`sequence=n`: sent in all-to-alls", *(_mb(cost.sent_by_exchange) for cost in costs)]
     yield ["`tensor=n`: sent in 3 all-reduces", *(_mb(cost.sent_by_sums) if cost else "–" for cost in tensors)]
     yield ["weights in n shares: received in a gather", *(_mb(cost.received_by_gather) for cost in costs)]
     yield ["the same, streamed: also copied from the host", *(_mb(cost.share) for cost in costs)]

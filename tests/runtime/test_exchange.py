@@ -147,6 +147,7 @@ def collectives(text):
     ("shape", "expected"),
     [
         (MeshShape(sequence=4), {"all-to-all": 2}),
+        (MeshShape(sequence=2), {"all-to-all": 4}),  # heads enough for two groups
         (MeshShape(2, 2, 2), {"all-to-all": 2}),
         (MeshShape(data=4), {}),
         (MeshShape(tensor=2), {}),
