@@ -1,8 +1,10 @@
 """Converted networks of the real sizes with random weights, written without a PyTorch checkpoint before them.
 
 ```
-python -m benchmarks.random_networks WORK dit-7b tokenizer t5-11b      # also dit-14b
+python -m benchmarks.random_networks WORK dit-7b tokenizer t5-11b
 ```
+
+There are also dit-14b, pixtral-12b, llama-guard-3-8b, video-safety and face-blur.
 
 WORK/NAME then is a folder for `jax-interp generate --checkpoint-dir`, one for each transformer. Random weights tell how
 long things take and what memory they need; they say nothing about how a video looks.
@@ -12,6 +14,7 @@ import math
 import shutil
 import sys
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +24,32 @@ import numpy as np
 from convert.components import COMPONENTS
 from convert.conversion import EXTRA_FOLDER
 from convert.manifest import write_description
-from jax_interp.config import CV8X8X8_720P, DIT_7B, DIT_14B, T5_11B
+from jax_interp.config import (
+    CV8X8X8_720P,
+    DIT_7B,
+    DIT_14B,
+    LLAMA_3_1_8B,
+    PIXTRAL_12B,
+    RETINAFACE_RESNET50,
+    T5_11B,
+    VIDEO_SAFETY,
+)
 from jax_interp.nn.params import unflatten
 from jax_interp.runtime.checkpoint import PARAMS_FOLDER, save_params
 from jax_interp.runtime.param_files import ArrayStream
+from tests.guardrails.llama_tokenizer import write_files
+from tests.guardrails.word_lists import write_blocklist
+from tests.pixtral_tokenizer import write_tokenizer
 
 NETWORKS: dict[str, tuple[str, Any]] = {
     "dit-7b": ("diffusion_transformer", DIT_7B),
     "dit-14b": ("diffusion_transformer", DIT_14B),
     "tokenizer": ("tokenizer", CV8X8X8_720P),
     "t5-11b": ("text_encoder", T5_11B),
+    "pixtral-12b": ("prompt_upsampler", PIXTRAL_12B),
+    "llama-guard-3-8b": ("text_safety", LLAMA_3_1_8B),
+    "video-safety": ("video_safety", VIDEO_SAFETY),
+    "face-blur": ("face_blur", RETINAFACE_RESNET50),
 }
 T5_TOKENIZER = Path(__file__).parents[1] / "tests/data/golden/checkpoints/google-t5/t5-11b/tokenizer.json"
 NORMAL = np.random.default_rng(0).standard_normal(1 << 22, dtype=np.float32)
@@ -49,6 +68,14 @@ def write_network(root: Path, name: str) -> Path:
     if kind == "text_encoder":
         (folder / EXTRA_FOLDER).mkdir()
         shutil.copyfile(T5_TOKENIZER, folder / EXTRA_FOLDER / T5_TOKENIZER.name)
+    if kind == "prompt_upsampler":
+        write_tokenizer(folder / EXTRA_FOLDER)
+    if kind == "text_safety":
+        write_files(folder / EXTRA_FOLDER)
+        syllables = ("bo", "dri", "fe", "gu", "lan", "mi", "nop", "tar")
+        words = ["".join(parts) for parts in product(syllables, repeat=6)]
+        # About as many as the published lists have, and as WordNet has nouns.
+        write_blocklist(folder / "blocklist", words[:400], words[-1500:], words[:117_000])
     write_description(
         folder,
         component=kind,
@@ -70,7 +97,7 @@ class _Random:
 
 def random_stream(path: str, shape: tuple[int, ...]) -> ArrayStream:
     """bfloat16 weights that keep activations near unit scale: normal over the root of the fan-in, norms 1, biases 0."""
-    layer = shape[1:] if path.startswith("blocks/") else shape
+    layer = shape[1:] if "blocks/" in path else shape
     if path.endswith("bias") or "mean" in path:
         values = np.zeros(1 << 16, np.float32)
     elif len(layer) < 2 or "std" in path:

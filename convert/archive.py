@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Literal
 
+from convert.legacy_file import open_legacy_file
 from convert.safetensors_file import open_safetensors
 from convert.stored_tensor import StoredTensor
 from convert.torch_file import open_torch_archive
@@ -38,7 +39,9 @@ def open_archive(path: Path) -> dict[str, StoredTensor]:
         )
     if head.startswith(b"PK\x03\x04"):
         return open_torch_archive(path)
-    _refuse_legacy(path, head)
+    if head[:1] == b"\x80" and head[2:].startswith(_LEGACY_PICKLE):
+        return open_legacy_file(path)
+    _refuse_foreign(path, head)
     if path.suffix == ".safetensors" or head[8:9] == b"{":
         return open_safetensors(path)
     raise CheckpointError(f"{path}: neither a PyTorch archive nor safetensors; it is damaged: download it again")
@@ -101,18 +104,15 @@ def _read_head(path: Path) -> bytes:
     return head
 
 
-def _refuse_legacy(path: Path, head: bytes) -> None:
-    """Raise `CheckpointError` for the two formats of PyTorch before 1.6, which cannot be read without unpickling."""
-    is_tar, is_pickle = head[257:262] == b"ustar", head[:1] == b"\x80" and head[1:2] in b"\2\3\4\5"
-    if not is_tar and not is_pickle:
-        return
-    kind = "tar" if is_tar else "pickle"
-    if is_pickle and not head[2:].startswith(_LEGACY_PICKLE):
+def _refuse_foreign(path: Path, head: bytes) -> None:
+    """Raise `CheckpointError` for pickles that are no checkpoints, and for the oldest format of PyTorch."""
+    if head[:1] == b"\x80" and head[1:2] in b"\2\3\4\5":
         raise CheckpointError(f"{path}: a bare pickle, not a PyTorch checkpoint; it is refused")
-    raise CheckpointError(
-        f"{path}: PyTorch's {kind} format from before version 1.6, which is not read; with a current PyTorch run"
-        f" torch.save(torch.load(p), p) on it, if you trust where it comes from"
-    )
+    if head[257:262] == b"ustar":
+        raise CheckpointError(
+            f"{path}: PyTorch's tar format from before version 0.4, which is not read; with a current PyTorch run"
+            f" torch.save(torch.load(p), p) on it, if you trust where it comes from"
+        )
 
 
 def _open_index(path: Path) -> dict[str, StoredTensor]:

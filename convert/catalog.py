@@ -8,7 +8,10 @@ from jax_interp.errors import UsageError
 
 @dataclass(frozen=True)
 class Repository:
-    """The files of one hub repository that this version reads; all of them are needed."""
+    """The files of one hub repository that this version reads; all of them are needed.
+
+    A network's folder can be put together from several.
+    """
 
     repo_id: str
     folder: str
@@ -22,6 +25,8 @@ class Repository:
     """Which of several transformers this is; None for networks that every transformer needs."""
     revision: str = "main"
     """Branch, tag or commit that is fetched when neither the user nor an earlier download names one."""
+    on_request: bool = False
+    """Fetched only if its component is named: a run with the default settings does without it."""
 
     @property
     def url(self) -> str:
@@ -42,7 +47,46 @@ def _transformer(size: str, type: str) -> Repository:
 _TOKENIZER_FILES = ("encoder.jit", "decoder.jit", "mean_std.pt", "image_mean_std.pt")
 # The repository has no safetensors; its `tf_model.h5` is the same 45 GB once more.
 _T5_FILES = ("config.json", "pytorch_model.bin", "spiece.model", "tokenizer.json")
+# Mistral publishes its tokenizer in a form of its own.
+_PIXTRAL = ("Pixtral-12B", "prompt_upsampler")
 _TOKENIZER = "Cosmos-Tokenize1-CV8x8x8-720p"
+_CHAT_FILES = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
+# The other classifier, which is converted as `text_safety` too.
+_AEGIS = "nvidia/Aegis-AI-Content-Safety-LlamaGuard-Defensive-1.0"
+# The model card has the policy that the classifier is asked about.
+_AEGIS_FILES = ("adapter_config.json", "adapter_model.safetensors", "README.md")
+# `punkt_tab.zip` beside the unpacked tables holds them once more.
+_PUNKT = "nltk_data/tokenizers/punkt_tab/english"
+_WORD_LISTS = (
+    *("custom/blocklist", "exact_match/blocked", "whitelist/whitelisted", "nltk_data/corpora/wordnet.zip"),
+    *(f"{_PUNKT}/{name}" for name in ("abbrev_types.txt", "collocations.tab")),
+    *(f"{_PUNKT}/{name}" for name in ("ortho_context.tab", "sent_starters.txt")),
+)
+
+
+def _in(folder: str, names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(f"{folder}/{name}" for name in names)
+
+
+def _shards(count: int) -> tuple[str, ...]:
+    parts = (f"model-{index + 1:05d}-of-{count:05d}.safetensors" for index in range(count))
+    return ("model.safetensors.index.json", *parts)
+
+
+def _text_guard(name: str, component: str, shards: int, on_request: bool = False) -> Repository:
+    repo_id = f"meta-llama/{name}"
+    files = (*_shards(shards), *_CHAT_FILES)
+    return Repository(repo_id, repo_id, component, files, gated=True, on_request=on_request)
+
+
+_GUARDRAILS = "nvidia/Cosmos-Guardrail1"
+_VIDEO_SAFETY = f"{_GUARDRAILS}/video_content_safety_filter"
+_SIGLIP = "google/siglip-so400m-patch14-384"
+
+
+def _guardrail(component: str, folder: str, names: tuple[str, ...]) -> Repository:
+    return Repository(_GUARDRAILS, _GUARDRAILS, component, _in(folder, names), gated=True)
+
 
 REPOSITORIES: tuple[Repository, ...] = (
     _transformer("7B", "WorldInterpolator"),
@@ -50,6 +94,21 @@ REPOSITORIES: tuple[Repository, ...] = (
     _transformer("14B", "Video2World"),
     Repository(f"nvidia/{_TOKENIZER}", _TOKENIZER, "tokenizer", _TOKENIZER_FILES, gated=True),
     Repository("google-t5/t5-11b", "google-t5/t5-11b", "text_encoder", _T5_FILES, gated=False),
+    Repository(
+        "mistralai/Pixtral-12B-2409", *_PIXTRAL, ("params.json", "consolidated.safetensors"), True, on_request=True
+    ),
+    Repository("mistral-community/pixtral-12b", *_PIXTRAL, ("tokenizer.json",), gated=False, on_request=True),
+    _text_guard("Llama-Guard-3-8B", "text_safety", 4),
+    Repository(
+        "nvidia/Cosmos-Guardrail1", "nvidia/Cosmos-Guardrail1", "text_safety", _in("blocklist", _WORD_LISTS), True
+    ),
+    _text_guard("LlamaGuard-7b", "aegis", 3, on_request=True),
+    _guardrail("video_safety", "video_content_safety_filter", ("safety_filter.pt",)),
+    Repository(
+        _SIGLIP, f"{_VIDEO_SAFETY}/{_SIGLIP}", "video_safety", ("config.json", "model.safetensors"), gated=False
+    ),
+    _guardrail("face_blur", "face_blur_filter", ("Resnet50_Final.pth",)),
+    Repository(_AEGIS, _AEGIS, "aegis", _AEGIS_FILES, gated=False, on_request=True),
 )
 
 PUBLISHED_MD5: dict[str, str] = {
@@ -69,7 +128,8 @@ def select(
     components: Collection[str] = (),
     repositories: tuple[Repository, ...] = REPOSITORIES,
 ) -> tuple[Repository, ...]:
-    """The transformers of any of `sizes` and any of `types`, and what each needs; only `components`, if any are named.
+    """The transformers of any of `sizes` and any of `types`, and what each needs; exactly `components`, if any are
+    named.
 
     Raises:
         UsageError: a component is unknown, or a size or type is in no published combination; lists what exists.
@@ -88,5 +148,5 @@ def select(
         repository
         for repository in repositories
         if (repository in transformers or not repository.size)
-        and (not components or repository.component in components)
+        and (repository.component in components if components else not repository.on_request)
     )

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from convert.archive import StoredTensor, open_archive, select_state_dict
 from convert.components import Component, Source
+from convert.locating import find_file
 from jax_interp.errors import CheckpointError
 
 Weights = Literal["model", "ema"]
@@ -48,7 +49,7 @@ def locate(component: Component, folder: Path) -> dict[Source, Path]:
     """Where each source of `component` lies in `folder`; sources that are missing are left out."""
     found = {}
     for source in component.sources:
-        path = next((folder / name for name in source.names if (folder / name).is_file()), None)
+        path = next((path for name in source.names if (path := find_file(folder, name))), None)
         if path is not None:
             found[source] = path
     return found
@@ -65,7 +66,8 @@ def open_checkpoint(component: Component, folder: Path, weights: Weights | None)
     """
     paths = locate(component, folder)
     missing = [" or ".join(source.names) for source in component.sources if source not in paths]
-    missing += [name for name in component.required_files if not (folder / name).is_file()]
+    hint = f" (of {component.origin_of_required})" if component.origin_of_required else ""
+    missing += [name + hint for name in component.required_files if not (folder / name).is_file()]
     if missing:
         raise CheckpointError(
             f"{folder}: {component.name} lacks {'; '.join(missing)}. Download it, or name another folder with"

@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.filesize import decimal
 
+from convert.adapter import merge_adapter
 from convert.checkpoint_files import OpenedCheckpoint, Weights, locate, open_checkpoint
 from convert.components import COMPONENTS, EXTRA_FOLDER, Component, named
 from convert.folders import check_space, clear_leftovers, only_writer, refuse_strangers, replacing
@@ -25,6 +26,7 @@ from jax_interp.types import Precision
 logger = logging.getLogger("jax_interp")
 
 _OWN_NAMES = {CONFIG_FILE, MANIFEST_FILE, PARAMS_FOLDER, EXTRA_FOLDER}
+_OWN_NAMES |= {component.companion.into for component in COMPONENTS.values() if component.companion}
 _DESCRIPTION_BYTES = 1 << 24
 """What the files besides the weights may take."""
 
@@ -66,6 +68,8 @@ class _Job:
     leaves: tuple[Leaf, ...]
     existing: Mapping[str, Any]
     """Manifest of what is converted already, empty if there is nothing."""
+    copied: Mapping[str, Path]
+    """Files of other folders that are copied as they are, by name in the converted folder."""
 
 
 def convert_checkpoints(request: ConversionRequest, progress: Progress = no_progress) -> list[Path]:
@@ -125,10 +129,13 @@ def _prepare(request: ConversionRequest, component: Component, name: str) -> _Jo
     target = request.output_dir / name
     existing = _existing(request, target)
     opened = open_checkpoint(component, request.checkpoint_dir / name, request.weights)
+    opened, copied = merge_adapter(component.adapter, opened, request.checkpoint_dir)
+    if component.companion is not None:
+        copied |= component.companion.find(opened.folder, request.checkpoint_dir)
     config = component.infer(opened.shapes, opened.folder)
-    leaves = component.plan(config)
-    check_tensors(leaves, component.ignored, opened.tensors).check(opened.described())
-    return _Job(component, name, target, opened, config, leaves, existing)
+    leaves = component.plan(config, opened.tensors)
+    check_tensors(leaves, component.table(opened.tensors).ignored, opened.tensors).check(opened.described())
+    return _Job(component, name, target, opened, config, leaves, existing, copied)
 
 
 def _existing(request: ConversionRequest, target: Path) -> Mapping[str, Any]:
@@ -144,7 +151,8 @@ def _settle(
     """The jobs that are left to do, with the checksums of their files."""
     todo, faults = [], []
     for job in jobs:
-        sources = record_sources(job.opened.folder, job.name, job.opened.files, job.existing, request.md5, progress)
+        files = (*job.opened.files, *job.copied.values())
+        sources = record_sources(job.opened.folder, job.name, files, job.existing, request.md5, progress)
         differences = _differences(job.existing, sources, request.settings)
         if request.md5 == "require" or not job.existing:
             check_published(job.name, sources, request.md5)
@@ -173,14 +181,16 @@ def _differences(
     return faults + [f"with {key} {old.get(key)}" for key, value in settings.items() if old.get(key) != value]
 
 
-def _extra_files(job: _Job) -> list[Path]:
+def _extra_files(job: _Job) -> dict[str, Path]:
+    """What is copied as it is, by name in the converted folder."""
     names = (*job.component.required_files, *job.component.optional_files)
-    return [path for name in names if (path := job.opened.folder / name).is_file()]
+    own = {f"{EXTRA_FOLDER}/{name}": path for name in names if (path := job.opened.folder / name).is_file()}
+    return own | dict(job.copied)
 
 
 def _bytes_needed(request: ConversionRequest, job: _Job) -> int:
     arrays = sum(stream(leaf, job.opened.tensors, request.dtype, int).nbytes for leaf in job.leaves)
-    return arrays + sum(path.stat().st_size for path in _extra_files(job)) + _DESCRIPTION_BYTES
+    return arrays + sum(path.stat().st_size for path in _extra_files(job).values()) + _DESCRIPTION_BYTES
 
 
 def _write(request: ConversionRequest, job: _Job, sources: tuple[SourceRecord, ...], progress: Progress) -> None:
@@ -188,9 +198,9 @@ def _write(request: ConversionRequest, job: _Job, sources: tuple[SourceRecord, .
     with progress(f"converting {job.name}", total) as advance, replacing(job.target) as folder:
         streams = {leaf.path: stream(leaf, job.opened.tensors, request.dtype, advance) for leaf in job.leaves}
         save_params(folder / PARAMS_FOLDER, unflatten(streams))
-        for path in _extra_files(job):
-            (folder / EXTRA_FOLDER).mkdir(exist_ok=True)
-            shutil.copyfile(path, folder / EXTRA_FOLDER / path.name)
+        for name, path in _extra_files(job).items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, folder / name)
         write_description(
             folder,
             component=job.component.name,

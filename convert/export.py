@@ -1,5 +1,6 @@
 """A converted folder back to upstream's layout: safetensors under upstream's key names, for converting or PyTorch."""
 
+import json
 import logging
 import shutil
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,9 @@ from jax_interp.runtime.checkpoint import PARAMS_FOLDER, ConvertedComponent, ope
 from jax_interp.runtime.param_files import open_array
 
 logger = logging.getLogger("jax_interp")
+
+SETTINGS_FILE = "config.json"
+"""Where what shapes do not tell lies beside the weights, under Hugging Face's names."""
 
 
 def export_checkpoints(
@@ -79,9 +83,14 @@ def _write(found: ConvertedComponent, target: Path, progress: Progress) -> None:
         entries = [entry for leaf in leaves for entry in _entries(found, leaf, advance)]
         for source in component.sources:
             write_safetensors(folder / source.exported, list(_of_source(entries, source)))
+        if component.settings is not None:
+            text = json.dumps(component.settings(found.config), indent=1)
+            (folder / SETTINGS_FILE).write_text(text + "\n", "utf-8")
         extras = found.path / EXTRA_FOLDER
         for path in sorted(extras.iterdir()) if extras.is_dir() else ():
             shutil.copyfile(path, folder / path.name)
+        if component.companion is not None and (found.path / component.companion.into).is_dir():
+            shutil.copytree(found.path / component.companion.into, folder / component.companion.into)
     logger.info("%s: exported", target)
 
 
@@ -120,4 +129,6 @@ def _of_source(entries: Sequence[Entry], source: Source) -> Iterator[Entry]:
 
 def _own_names(found: ConvertedComponent) -> set[str]:
     component = COMPONENTS[found.component]
-    return {source.exported for source in component.sources} | {*component.required_files, *component.optional_files}
+    names = {source.exported for source in component.sources} | {*component.required_files, *component.optional_files}
+    names |= {component.companion.into} if component.companion else set()
+    return names | {SETTINGS_FILE} if component.settings else names

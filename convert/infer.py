@@ -2,16 +2,11 @@
 
 import json
 import math
-import re
-from collections import Counter
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from convert.sizes import Shapes, Sizes, layers
 from jax_interp.config import DiTConfig, T5Config, TokenizerConfig
 from jax_interp.errors import CheckpointError
-
-Shapes = Mapping[str, tuple[int, ...]]
-"""Shape of every tensor by checkpoint key."""
 
 
 def infer_dit(shapes: Shapes, folder: Path) -> DiTConfig:
@@ -21,7 +16,7 @@ def infer_dit(shapes: Shapes, folder: Path) -> DiTConfig:
         CheckpointError: a key that tells a size is missing or of an impossible shape; names every one and `folder`.
     """
     block = "net.blocks.block0.blocks"
-    sizes = _Sizes(shapes, folder)
+    sizes = Sizes(shapes, folder)
     inner, width = sizes.of(f"{block}.0.block.attn.to_q.0.weight", 2)
     (head_width,) = sizes.of(f"{block}.0.block.attn.to_q.1.weight", 1)
     _, text_width = sizes.of(f"{block}.1.block.attn.to_k.0.weight", 2)
@@ -59,7 +54,7 @@ def infer_tokenizer(shapes: Shapes, folder: Path) -> TokenizerConfig:
     Raises:
         CheckpointError: a key that tells a size is missing or of an impossible shape; names every one and `folder`.
     """
-    sizes = _Sizes(shapes, folder)
+    sizes = Sizes(shapes, folder)
     channels, patch_volume, *_ = sizes.of("encoder.conv_in.0.conv3d.weight", 5)
     latent_channels, *_ = sizes.of("quant_conv.conv3d.weight", 5)
     num_levels = sizes.count("encoder.down.{}.block.*")
@@ -94,7 +89,7 @@ def infer_t5(shapes: Shapes, folder: Path) -> T5Config:
         CheckpointError: a key that tells a size is missing or of an impossible shape, or `config.json` contradicts.
     """
     first = "encoder.block.0.layer"
-    sizes = _Sizes(shapes, folder)
+    sizes = Sizes(shapes, folder)
     vocab_size, width = sizes.of("shared.weight", 2)
     num_buckets, num_heads = sizes.of(f"{first}.0.SelfAttention.relative_attention_bias.weight", 2)
     inner, _ = sizes.of(f"{first}.0.SelfAttention.q.weight", 2)
@@ -142,62 +137,5 @@ def _check_t5_settings(config: T5Config, path: Path) -> None:
         raise CheckpointError(f"{path}: contradicts the weights beside it or is of another model: {'; '.join(faults)}")
 
 
-class _Sizes:
-    """Sizes looked up by key; what is missing is collected, so that one message names it all."""
-
-    def __init__(self, shapes: Shapes, folder: Path):
-        self._shapes = shapes
-        self._folder = folder
-        self._faults: list[str] = []
-
-    def of(self, key: str, axes: int) -> tuple[int, ...]:
-        """The shape of `key`, which must have so many axes, none of them empty."""
-        shape = self._shapes.get(key)
-        if shape is None:
-            self._faults.append(f"{key} is missing")
-        elif len(shape) != axes or 0 in shape:
-            self._faults.append(f"{key} has shape {shape}, expected {axes} axes")
-        else:
-            return shape
-        return (1,) * axes
-
-    def values(self, key: str) -> int:
-        """How many values `key` has."""
-        if key not in self._shapes:
-            self._faults.append(f"{key} is missing")
-        return math.prod(self._shapes.get(key, (1,)))
-
-    def count(self, pattern: str) -> int:
-        """How many layers there are, `pattern` matching their keys with `{}` for the number and `*` for the rest.
-
-        A stray key of a far-off number makes no layer: one counts from half as many keys as the fullest has.
-        """
-        keys = Counter(_layers(self._shapes, pattern))
-        if not keys:
-            self._faults.append(f"no key looks like {pattern.format('0')}")
-            return 1
-        return 1 + max(layer for layer, number in keys.items() if 2 * number >= max(keys.values()))
-
-    def quotient(self, whole: int, part: int, claim: str) -> int:
-        """`whole / part`, which must be a whole number."""
-        if whole % part or not whole:
-            raise CheckpointError(f"{self._folder}: expected that {claim}, but {whole} is not a multiple of {part}")
-        return whole // part
-
-    def check(self) -> None:
-        """Raise `CheckpointError` for everything that was not found."""
-        if self._faults:
-            raise CheckpointError(
-                f"{self._folder}: the checkpoint does not tell the sizes of the network: {'; '.join(self._faults)}"
-            )
-
-
 def _resampled(shapes: Shapes, pattern: str) -> tuple[int, ...]:
-    return tuple(sorted(set(_layers(shapes, pattern))))
-
-
-def _layers(shapes: Shapes, pattern: str) -> Iterator[int]:
-    """The layer of every key that `pattern` matches."""
-    before, after = (re.escape(part) for part in pattern.removesuffix("*").split("{}"))
-    expression = re.compile(f"{before}([0-9]{{1,4}}){after}.*")
-    return (int(match[1]) for key in shapes if (match := expression.fullmatch(key)))
+    return tuple(sorted(set(layers(shapes, pattern))))

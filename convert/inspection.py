@@ -113,6 +113,8 @@ def _inspect_converted(folder: Path) -> Finding:
 def _inspect_raw(folder: Path, checksums: Progress | None) -> Finding | None:
     """The network whose files lie in `folder`; None if there is none that is known."""
     candidates = [component for component in COMPONENTS.values() if locate(component, folder)]
+    # Of one that fits nothing, the fault to tell is that of the network whose folder it is.
+    candidates.sort(key=lambda component: folder.name != Path(component.folder).name)
     attempts = [_try_component(component, folder, checksums) for component in candidates]
     return next((finding for finding in attempts if not finding.faults), attempts[0] if attempts else None)
 
@@ -124,8 +126,8 @@ def _try_component(component: Component, folder: Path, checksums: Progress | Non
         opened = open_checkpoint(component, folder, None)
         files = list(opened.files)
         config = component.infer(opened.shapes, folder)
-        leaves = component.plan(config)
-        check_tensors(leaves, component.ignored, opened.tensors).check(opened.described())
+        leaves = component.plan(config, opened.tensors)
+        check_tensors(leaves, component.table(opened.tensors).ignored, opened.tensors).check(opened.described())
     except CheckpointError as error:
         return Finding(folder, kind, (str(error),), {}, (), _total(files), _origin(files, folder, None))
     read = {key for leaf in leaves for key in leaf.keys}

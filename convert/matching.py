@@ -158,7 +158,7 @@ def _shape_after(change: Callable[[np.ndarray], np.ndarray], shape: tuple[int, .
     """The shape that `change` makes of `shape`, None if it cannot be applied."""
     try:
         return change(np.broadcast_to(np.zeros((), np.uint8), shape)).shape
-    except ValueError:
+    except (ValueError, IndexError):
         return None
 
 

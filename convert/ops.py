@@ -1,5 +1,6 @@
 """Named layout changes between PyTorch's and Flax's order of axes. Each moves values and never changes one."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -32,6 +33,16 @@ temporal_conv = Op(
 
 pointwise_conv = Op("pointwise_conv", lambda x: x.squeeze((2, 3, 4)).T, lambda x: x.T[:, :, None, None, None])
 """1×1×1 convolution: [out, in, 1, 1, 1] <-> [in, out]."""
+
+picture_conv = Op("picture_conv", lambda x: x.transpose(2, 3, 1, 0), lambda x: x.transpose(3, 2, 0, 1))
+"""2D convolution: [out, in, h, w] <-> [h, w, in, out]."""
+
+picture_patches = Op(
+    "picture_patches",
+    lambda x: x.reshape(x.shape[0], -1).T,
+    lambda x: x.T.reshape(x.shape[1], 3, math.isqrt(x.shape[0] // 3), -1),
+)
+"""Convolution of RGB over whole square patches: [out, 3, p, p] <-> [3·p·p, out]."""
 
 
 def halved_pairs(head_width: int) -> Op:

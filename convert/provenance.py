@@ -20,7 +20,7 @@ logger = logging.getLogger("jax_interp")
 def record_sources(
     folder: Path, name: str, files: Sequence[Path], earlier: Mapping[str, Any], policy: Md5Policy, progress: Progress
 ) -> tuple[SourceRecord, ...]:
-    """Checksums of `files` in the checkpoint folder called `name`.
+    """Checksums of `files`, those of the network's `folder`, called `name` in the checkpoint folder, and others of it.
 
     `earlier` is the manifest of an earlier conversion, or empty: files that still have their size and date are not
     read again.
@@ -28,7 +28,7 @@ def record_sources(
     known = {entry["name"]: SourceRecord(**entry) for entry in earlier.get("sources", ())}
     records = []
     for path in files:
-        relative = path.relative_to(folder).as_posix()
+        relative = _name_of(path, folder, name)
         record, status = known.get(relative), path.stat()
         if record is None or (record.size, record.modified_ns) != (status.st_size, status.st_mtime_ns):
             record = None
@@ -69,6 +69,12 @@ def check_published(name: str, records: Sequence[SourceRecord], policy: Md5Polic
         )
     if unknown:
         logger.warning("%s: no MD5 is published for %s: not checked", name, ", ".join(unknown))
+
+
+def _name_of(path: Path, folder: Path, name: str) -> str:
+    """Relative to the network's folder; of a file elsewhere, to the checkpoint folder."""
+    root = folder.parents[len(Path(name).parts) - 1]
+    return path.relative_to(folder if path.is_relative_to(folder) else root).as_posix()
 
 
 def _compare(path: str, md5: str | None) -> Published | None:

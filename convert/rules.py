@@ -1,6 +1,8 @@
 """Declarative weight tables: which checkpoint key becomes which leaf of a Flax parameter tree."""
 
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from convert.ops import Op, keep
 
@@ -26,3 +28,19 @@ class Ignored:
 
     pattern: str
     reason: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """How one kind of checkpoint spells the keys of a network that is published in several kinds."""
+
+    mark: str
+    """How some of its keys begin, and none of another kind's."""
+    rules: Callable[[Any], tuple[Rule, ...]]
+    """The rules for a network of this configuration."""
+    ignored: tuple[Ignored, ...] = ()
+
+
+def find_table(tables: Iterable[Table], keys: Collection[str]) -> Table | None:
+    """The table of the kind of checkpoint that has `keys`; None if they are none of these kinds'."""
+    return next((table for table in tables if any(key.startswith(table.mark) for key in keys)), None)

@@ -40,14 +40,43 @@ def open_torch_archive(path: Path) -> dict[str, StoredTensor]:
     archive = _Archive(path)
     if archive.text("byteorder", "little") != "little":
         raise CheckpointError(f"{path}: was written on a big-endian machine; save it again on a little-endian one")
-    views = _Names(str(path))
-    views.collect(unpickle(archive.read("data.pkl", MAX_PICKLE_BYTES), str(path)), "")
+    views = named_views(unpickle(archive.read("data.pkl", MAX_PICKLE_BYTES), str(path)), str(path))
+    return {
+        key: locate(view, archive.stamp, archive.place(f"data/{view.storage.key}"), f"{path.name}: {key}")
+        for key, view in views.items()
+    }
+
+
+def named_views(content: Any, file: str) -> dict[str, TensorView]:
+    """The tensors that the pickle of `file` described, by state-dict name.
+
+    Raises:
+        CheckpointError: there are none, or there is something that is neither a tensor, a number nor a container.
+    """
+    views = _Names(file)
+    views.collect(content, "")
     if not views.found:
         raise CheckpointError(
-            f"{path}: holds no tensors. A frozen TorchScript module keeps its weights without names:"
+            f"{file}: holds no tensors. A frozen TorchScript module keeps its weights without names:"
             " use the file from before torch.jit.freeze, or its state_dict()"
         )
-    return {key: archive.locate(view, f"{path.name}: {key}") for key, view in views.found.items()}
+    return views.found
+
+
+def locate(view: TensorView, stamp: FileStamp, place: tuple[int, int], source: str) -> StoredTensor:
+    """Check `view` against its storage at `place` (first byte, length) and make it a place in the file.
+
+    Raises:
+        CheckpointError: the storage has another length than the pickle says, or the tensor reaches past its end.
+    """
+    start, size = place
+    _check_storage(view.storage, size, source)
+    width = view.dtype.itemsize
+    steps = zip(view.shape, view.strides, strict=True)
+    strides = None if _is_contiguous(view) else tuple(0 if n == 1 else step * width for n, step in steps)
+    tensor = StoredTensor(view.shape, view.dtype, source, stamp, start + view.offset * width, strides)
+    check_layout(tensor, start, size)
+    return tensor
 
 
 class _Archive:
@@ -120,17 +149,6 @@ class _Archive:
         if self.root + name not in self.entries:
             return default
         return self.read(name, 64).decode("ascii", "replace").strip()
-
-    def locate(self, view: TensorView, source: str) -> StoredTensor:
-        """Check `view` against its storage's record and make it a place in the file."""
-        start, size = self.place(f"data/{view.storage.key}")
-        _check_storage(view.storage, size, source)
-        width = view.dtype.itemsize
-        steps = zip(view.shape, view.strides, strict=True)
-        strides = None if _is_contiguous(view) else tuple(0 if n == 1 else step * width for n, step in steps)
-        tensor = StoredTensor(view.shape, view.dtype, source, self.stamp, start + view.offset * width, strides)
-        check_layout(tensor, start, size)
-        return tensor
 
 
 def _check_storage(storage: Storage, size: int, source: str) -> None:

@@ -9,6 +9,7 @@ nothing but `ModuleRecord`.
 import pickletools
 import struct
 from collections.abc import Callable
+from io import BytesIO
 from typing import Any
 
 from convert.pickle_globals import (
@@ -116,7 +117,11 @@ class _Machine:
 
     def load_persistent(self) -> None:
         match self.pop():
-            case ("storage", Global(name), str(key), _, int(numel)) if name in STORAGE_DTYPES:
+            # Before PyTorch 1.6 a last entry told of storages that are parts of others.
+            case ("storage", Global(name), str(key), _, int(numel), *part) if name in STORAGE_DTYPES and part in (
+                [],
+                [None],
+            ):
                 self.push(Storage(STORAGE_DTYPES[name], key, numel))
             case _:
                 raise DamagedPickle("a storage is described in an unknown way")
@@ -173,8 +178,10 @@ _OPERATIONS: dict[str, Callable[[_Machine, Any], None]] = {
 }
 
 
-def unpickle(data: bytes, source: str) -> Any:
+def unpickle(data: bytes | BytesIO, source: str) -> Any:
     """The value that a pickle describes: dicts, lists, tuples, text and numbers, and the classes of this file.
+
+    Of a stream it reads one pickle and leaves what comes after it.
 
     Raises:
         CheckpointError: the pickle names a global that is not allowed, or is not one that PyTorch writes for tensors;

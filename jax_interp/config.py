@@ -117,7 +117,75 @@ class DecoderConfig:
     """Tokens of the context before it was stretched."""
 
 
-NetworkConfig = DiTConfig | TokenizerConfig | T5Config | DecoderConfig | PixtralVisionConfig
+@dataclass(frozen=True, kw_only=True)
+class SiglipVisionConfig:
+    """The picture encoder of SigLIP. Sizes are those of `google/siglip-so400m-patch14-384`."""
+
+    width: int = 1152
+    num_layers: int = 27
+    num_heads: int = 16
+    mlp_width: int = 4304
+    patch_size: int = 14
+    image_size: int = 384
+    """Height and width in pixels; what is left over of the last patch is not looked at."""
+    norm_epsilon: float = 1e-6
+
+    @property
+    def num_patches(self) -> int:
+        """Whole patches in a picture."""
+        return (self.image_size // self.patch_size) ** 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoSafetyConfig:
+    """The picture encoder and the classifier of its embedding. Sizes are those of `nvidia/Cosmos-Guardrail1`."""
+
+    tower: SiglipVisionConfig = SiglipVisionConfig()
+    head_widths: tuple[int, ...] = (512, 256)
+    num_classes: int = 7
+
+    @property
+    def num_heads(self) -> int:
+        """Attention heads of a block."""
+        return self.tower.num_heads
+
+    @property
+    def mlp_width(self) -> int:
+        """Hidden units of a block."""
+        return self.tower.mlp_width
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetinaFaceConfig:
+    """The face detector on a ResNet. Sizes are those of `Resnet50_Final.pth`."""
+
+    width: int = 64
+    """Channels of the first convolution and inside the blocks of the first stage; every further stage doubles them."""
+    num_blocks: tuple[int, int, int, int] = (3, 4, 6, 3)
+    """Blocks of each stage."""
+    neck_width: int = 256
+    """Channels of the feature pyramid."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PixtralConfig:
+    """A language model that sees pictures. Sizes are those of `mistralai/Pixtral-12B-2409`."""
+
+    text: DecoderConfig = DecoderConfig()
+    vision: PixtralVisionConfig = PixtralVisionConfig()
+
+
+NetworkConfig = (
+    DiTConfig
+    | TokenizerConfig
+    | T5Config
+    | DecoderConfig
+    | PixtralVisionConfig
+    | PixtralConfig
+    | SiglipVisionConfig
+    | VideoSafetyConfig
+    | RetinaFaceConfig
+)
 
 DIT_7B = DiTConfig()
 DIT_14B = DiTConfig(width=5120, num_heads=40, num_blocks=36, mlp_width=20480)
@@ -137,6 +205,10 @@ LLAMA_3_1_8B = DecoderConfig(
     vocab_size=128256, width=4096, num_layers=32, rotary_base=5e5, rotary_stretch=8.0, context_length=131072
 )
 PIXTRAL_12B_VISION = PixtralVisionConfig()
+SIGLIP_SO400M = SiglipVisionConfig()
+VIDEO_SAFETY = VideoSafetyConfig()
+RETINAFACE_RESNET50 = RetinaFaceConfig()
+PIXTRAL_12B = PixtralConfig(text=PIXTRAL_12B_TEXT, vision=PIXTRAL_12B_VISION)
 
 
 def to_json(config: NetworkConfig) -> dict[str, Any]:
@@ -150,11 +222,18 @@ def from_json(kind: type[ConfigT], values: dict[str, Any], source: str) -> Confi
     Raises:
         CheckpointError: a field is unknown or missing; names every one and `source`.
     """
-    fields = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    unknown, missing = sorted(values.keys() - fields), sorted(fields - values.keys())
+    fields = {field.name: field.type for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    given = values.keys() if isinstance(values, dict) else set()
+    unknown, missing = sorted(given - fields.keys()), sorted(fields.keys() - given)
     if unknown or missing:
         raise CheckpointError(
             f"{source}: not a {kind.__name__} of this version (unknown: {unknown or 'none'}, missing:"
             f" {missing or 'none'}); convert the checkpoint again"
         )
-    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+    return kind(**{name: _from_json_value(fields[name], value, f"{source}, {name}") for name, value in values.items()})
+
+
+def _from_json_value(kind: Any, value: Any, source: str) -> Any:
+    if dataclasses.is_dataclass(kind):
+        return from_json(kind, value, source)  # type: ignore[arg-type]
+    return tuple(value) if isinstance(value, list) else value

@@ -25,6 +25,23 @@ def convert(
     text_encoder_dir: Annotated[
         str | None, typer.Option(help="Its folder in --checkpoint-dir.  [default: google-t5/t5-11b]")
     ] = None,
+    text_safety_dir: Annotated[
+        str | None,
+        typer.Option(
+            help="Its folder in --checkpoint-dir; meta-llama/LlamaGuard-7b is the other one, with the Aegis adapter"
+            " merged.  [default: meta-llama/Llama-Guard-3-8B]"
+        ),
+    ] = None,
+    video_safety_dir: Annotated[
+        str | None,
+        typer.Option(
+            help="Its folder in --checkpoint-dir.  [default: nvidia/Cosmos-Guardrail1/video_content_safety_filter]"
+        ),
+    ] = None,
+    face_blur_dir: Annotated[
+        str | None,
+        typer.Option(help="Its folder in --checkpoint-dir.  [default: nvidia/Cosmos-Guardrail1/face_blur_filter]"),
+    ] = None,
     dtype: Annotated[
         Literal["bfloat16", "float32"] | None,
         typer.Option(help="What the weights are stored in.  [default: what they are in]"),
@@ -54,6 +71,9 @@ def convert(
         "diffusion_transformer": diffusion_transformer_dir,
         "tokenizer": tokenizer_dir,
         "text_encoder": text_encoder_dir,
+        "text_safety": text_safety_dir,
+        "video_safety": video_safety_dir,
+        "face_blur": face_blur_dir,
     }
     policies: dict[bool | None, Md5Policy] = {None: "warn", True: "require", False: "skip"}
     request = ConversionRequest(

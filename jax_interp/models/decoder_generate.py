@@ -16,6 +16,14 @@ CacheT = TypeVar("CacheT")
 TokenIds = Int[Array, " B"]
 
 
+NO_TOKEN = -1
+"""Chosen where logits are not numbers."""
+
+
+class NotFinite(ArithmeticError):
+    """A model gave logits that are not numbers."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
     """How the next token is chosen: the likeliest one at `temperature` 0, else a draw."""
@@ -27,6 +35,9 @@ class Sampling:
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < float("inf") or not 0 < self.top_p <= 1:
             raise ValueError(f"temperature must be finite and at least 0, and top_p in (0, 1]; got {self}")
+
+
+GREEDY = Sampling()
 
 
 def pick_likeliest(logits: Logits) -> TokenIds:
@@ -64,18 +75,21 @@ def generate(
     *,
     max_new_tokens: int,
     stop: Collection[int] = (),
-    sampling: Sampling = Sampling(),
+    sampling: Sampling = GREEDY,
     seed: int = 0,
+    progress: Callable[[int], None] | None = None,
 ) -> list[list[int]]:
     """The tokens that follow each row's prompt of `lengths[b]` tokens, at most `max_new_tokens`.
 
     A row ends with the first token of `stop`, which is its last element; one without reached the limit. `prefill`
     reads the prompts and `decode(ids, positions, cache)` one token a row (`models.decoder_lm.DecoderLM` has both),
     jitted or placing blocks one by one; each may destroy the cache that it is given. Tokens are chosen on the device
-    and the host reads one when the next step is under way, so a step more than needed may run.
+    and the host reads one when the next step is under way, so a step more than needed may run. `progress` hears how
+    many steps are done.
 
     Raises:
         ValueError: no token is asked for, or the cache has no room for prompt and answer.
+        NotFinite: logits are not numbers.
     """
     logits, cache = prefill()
     _check_room(cache, lengths, max_new_tokens)
@@ -90,9 +104,13 @@ def generate(
             logits, cache = decode(ids, positions, cache)
             ids, positions = _choose(logits, key, step, sampling), positions + 1
         for row, token in enumerate(np.asarray(chosen).tolist()):
+            if token == NO_TOKEN:
+                raise NotFinite(f"token {step} of the answer was to be chosen by values that are not numbers")
             if row in running:
                 rows[row].append(token)
                 running -= {row} if token in stop else set()
+        if progress is not None:
+            progress(step)
         if not running:
             break
     return rows
@@ -101,9 +119,11 @@ def generate(
 @partial(jax.jit, static_argnames="sampling")
 def _choose(logits: Logits, key: Array, step: int, sampling: Sampling) -> TokenIds:
     if sampling.temperature == 0:
-        return pick_likeliest(logits)
-    step_key = jax.random.fold_in(key, step)
-    return draw_top_p(logits, step_key, temperature=sampling.temperature, top_p=sampling.top_p)
+        chosen = pick_likeliest(logits)
+    else:
+        step_key = jax.random.fold_in(key, step)
+        chosen = draw_top_p(logits, step_key, temperature=sampling.temperature, top_p=sampling.top_p)
+    return jnp.where(jnp.isfinite(logits).all(axis=-1), chosen, NO_TOKEN)
 
 
 def _check_room(cache: object, lengths: Int[np.ndarray, " B"], max_new_tokens: int) -> None:

@@ -30,3 +30,37 @@ class RMSNorm(nnx.Module):
 
     def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
         return rms_norm(x, self.scale[...], self.epsilon)
+
+
+class LayerNorm(nnx.Module):
+    """`layer_norm` with a learned scale and shift, before the one rounding."""
+
+    def __init__(self, width: int, *, epsilon: float = 1e-6, dtype: jnp.dtype, rngs: nnx.Rngs):
+        del rngs  # starts at one and zero
+        self.epsilon = epsilon
+        self.scale = nnx.Param(jnp.ones((width,), dtype))
+        self.bias = nnx.Param(jnp.zeros((width,), dtype))
+
+    def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
+        unit = layer_norm(x.astype(jnp.float32), self.epsilon)
+        scaled = unit * self.scale[...].astype(jnp.float32) + self.bias[...].astype(jnp.float32)
+        return scaled.astype(x.dtype)
+
+
+class BatchNorm(nnx.Module):
+    """A trained batch normalisation: the mean and variance of every channel are those that training has gathered."""
+
+    def __init__(self, width: int, *, epsilon: float = 1e-5, dtype: jnp.dtype, rngs: nnx.Rngs):
+        del rngs  # starts as no change
+        self.epsilon = epsilon
+        self.scale = nnx.Param(jnp.ones((width,), dtype))
+        self.bias = nnx.Param(jnp.zeros((width,), dtype))
+        self.mean = nnx.Param(jnp.zeros((width,), dtype))
+        self.variance = nnx.Param(jnp.ones((width,), dtype))
+
+    def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
+        scale, bias, mean, variance = (
+            values[...].astype(jnp.float32) for values in (self.scale, self.bias, self.mean, self.variance)
+        )
+        factor = scale / jnp.sqrt(variance + self.epsilon)
+        return ((x.astype(jnp.float32) - mean) * factor + bias).astype(x.dtype)

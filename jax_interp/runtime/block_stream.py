@@ -22,9 +22,10 @@ before is done, so each has to be asked for well ahead: with one block waiting, 
 an H100: 553 ms an evaluation), with two halves of one they nearly overlapped (343 ms), with three they do (321 ms)."""
 
 
-def marked(state: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """`state`, and something small that is ready when it is: the next part takes over the buffer of `state` itself."""
-    return state, state[(0,) * state.ndim][None]
+def marked(state: StateT) -> tuple[StateT, jax.Array]:
+    """`state`, and something small that is ready when it is: the next part takes over the buffers of `state` itself."""
+    first = jax.tree.leaves(state)[0]
+    return state, first[(0,) * first.ndim][None]
 
 
 class BlockStream:

@@ -7,14 +7,24 @@ A converted folder has one folder for each network, under upstream's name:
 import json
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jax_interp.config import DiTConfig, T5Config, TokenizerConfig, from_json
+from jax_interp.config import (
+    DecoderConfig,
+    DiTConfig,
+    PixtralConfig,
+    RetinaFaceConfig,
+    T5Config,
+    TokenizerConfig,
+    VideoSafetyConfig,
+    from_json,
+)
 from jax_interp.errors import CheckpointError
 from jax_interp.nn.params import check_complete, flatten, unflatten
 from jax_interp.runtime.host import out_of_memory
@@ -43,6 +53,10 @@ DEFAULT_FOLDERS = {
     "diffusion_transformer": "Cosmos-Predict1-7B-WorldInterpolator",
     "tokenizer": "Cosmos-Tokenize1-CV8x8x8-720p",
     "text_encoder": "google-t5/t5-11b",
+    "prompt_upsampler": "Pixtral-12B",
+    "text_safety": "meta-llama/Llama-Guard-3-8B",
+    "video_safety": "nvidia/Cosmos-Guardrail1/video_content_safety_filter",
+    "face_blur": "nvidia/Cosmos-Guardrail1/face_blur_filter",
 }
 """Upstream's folder of each network, in checkpoint folders and in converted ones."""
 
@@ -50,6 +64,10 @@ _CONFIGS: dict[str, type] = {
     "diffusion_transformer": DiTConfig,
     "tokenizer": TokenizerConfig,
     "text_encoder": T5Config,
+    "prompt_upsampler": PixtralConfig,
+    "text_safety": DecoderConfig,
+    "video_safety": VideoSafetyConfig,
+    "face_blur": RetinaFaceConfig,
 }
 
 _UNCONVERTED = (".pt", ".pth", ".bin", ".jit", ".safetensors")
@@ -64,11 +82,17 @@ class ConvertedComponent:
     path: Path
     component: str
     config: Any
-    """The network's configuration: `DiTConfig`, `TokenizerConfig` or `T5Config`."""
+    """The network's configuration, of the class that `jax_interp.config` has for it."""
     dtype: str
     """The dtype that most of the stored bytes have."""
     manifest: dict[str, Any]
     """Where it came from ("sources"), its arrays ("params") and the sizes of its files ("files")."""
+    within: str = ""
+    """How the paths of the arrays begin that count, if it is a `part` of what the folder holds."""
+
+    def part(self, name: str, config: Any) -> "ConvertedComponent":
+        """One of several networks that are stored together: that of `config`, whose arrays are under `name`."""
+        return replace(self, config=config, within=f"{self.within}{name}/")
 
     @property
     def source_sha256(self) -> dict[str, str]:
@@ -117,7 +141,7 @@ def has_component(root: Path | str, component: str) -> bool:
 
 
 def scan(root: Path) -> list[Path]:
-    """The folders at `root` and up to two levels below that hold a converted network, whole or not."""
+    """The folders at `root` and up to three levels below that hold a converted network, whole or not."""
     return [folder for folder in _folders(root) if _component_of(folder) is not None]
 
 
@@ -175,6 +199,8 @@ def load_params(found: ConvertedComponent, abstract: Params, dtype: Any = None) 
     Raises:
         CheckpointError: paths or shapes differ from `abstract` (all are named), or the files are damaged.
     """
+    if found.within:
+        raise ValueError(f"{found.within} is a part of what {found.path} holds; read it with StackedParams")
     dtypes = _checked_dtypes(found, abstract, dtype)
     default = jnp.zeros(()).sharding
     target = {
@@ -197,9 +223,13 @@ class StackedParams:
         self._outer = {path: dtype for path, dtype in dtypes.items() if not path.startswith(BLOCKS)}
         self._blocks = {path: dtype for path, dtype in dtypes.items() if path.startswith(BLOCKS)}
 
-    def outer(self) -> Params:
-        """Everything but the blocks."""
-        return unflatten(self._read(self._outer, None))
+    def outer(self, apart: Collection[str] = ()) -> Params:
+        """Everything but the blocks and the arrays `apart`."""
+        return unflatten(self._read({path: dtype for path, dtype in self._outer.items() if path not in apart}, None))
+
+    def array(self, path: str) -> np.ndarray:
+        """One array that is in no block."""
+        return self._read({path: self._outer[path]}, None)[path]
 
     def part(self, index: int, names: Collection[str]) -> Params:
         """What block `index` of the stack has under `names`."""
@@ -208,13 +238,21 @@ class StackedParams:
         return unflatten({path.removeprefix(BLOCKS): array for path, array in arrays.items()})
 
     def _read(self, wanted: dict[str, Any], row: int | None) -> dict[str, Any]:
+        within = self._found.within
         with _damage_reported(self._found):
-            return read_arrays(self._found.path / PARAMS_FOLDER, wanted, row)
+            arrays = read_arrays(
+                self._found.path / PARAMS_FOLDER, {within + path: dtype for path, dtype in wanted.items()}, row
+            )
+        return {path.removeprefix(within): array for path, array in arrays.items()}
 
 
 def _checked_dtypes(found: ConvertedComponent, abstract: Params, dtype: Any) -> dict[str, Any]:
     """What every stored array becomes; raises `CheckpointError` if they do not fit `abstract`."""
-    stored = {path: _stored(found, path, entry) for path, entry in found.manifest["params"].items()}
+    stored = {
+        path.removeprefix(found.within): _stored(found, path, entry)
+        for path, entry in found.manifest["params"].items()
+        if path.startswith(found.within)
+    }
     try:
         check_complete(unflatten(stored), abstract)
     except ValueError as error:
@@ -251,7 +289,7 @@ def _cast(stored: Any, wanted: Any) -> Any:
 
 def _folders(root: Path) -> Iterator[Path]:
     yield root
-    for pattern in ("*", "*/*"):
+    for pattern in ("*", "*/*", "*/*/*"):
         yield from sorted(path for path in root.glob(pattern) if path.is_dir() and not path.name.startswith("."))
 
 

@@ -8,7 +8,6 @@ from jax_interp.nn.attention import attention
 from jax_interp.nn.exchange import NONE, Exchange
 from jax_interp.runtime.mesh import DeviceMesh
 
-
 GROUPS = 2
 """Groups of heads, so that one is exchanged while another is attended to (7B on four H200: 91.5 ms an evaluation, with
 all heads at once 93.4)."""

@@ -16,7 +16,9 @@ from jax_interp.types import Params
 WEIGHT_AXES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
     (r"(.*/)?(self_|cross_)?attention/(query|key|value)/kernel", (None, "heads")),
     (r"(.*/)?(self_|cross_)?attention/out/kernel", ("heads", None)),
-    (r"(.*/)?mlp/up/kernel", (None, "hidden")),
+    (r"(.*/)?(self_|cross_)?attention/(query|key|value)/bias", ("heads",)),
+    (r"(.*/)?mlp/(up|gate)/kernel", (None, "hidden")),
+    (r"(.*/)?mlp/(up|gate)/bias", ("hidden",)),
     (r"(.*/)?mlp/down/kernel", ("hidden", None)),
     (r".*", ()),
 )

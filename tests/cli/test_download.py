@@ -19,11 +19,11 @@ FILES |= {name: name.encode() for name in ("config.json", "pytorch_model.bin", "
 def fake(monkeypatch):
     """The hub with all repositories of the catalog, in small."""
     repositories = {
-        repository.repo_id: FakeRepository(
-            {name: FILES[name] for name in repository.files}, big=frozenset({"model.pt"})
-        )
-        for repository in catalog.REPOSITORIES
+        repository.repo_id: FakeRepository({}, big=frozenset({"model.pt"})) for repository in catalog.REPOSITORIES
     }
+    for repository in catalog.REPOSITORIES:
+        files = {name: FILES.get(name, name.encode()) for name in repository.files}
+        repositories[repository.repo_id].files.update(files)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     monkeypatch.delenv("HF_TOKEN", raising=False)
     with serve(FakeHub(repositories)) as hub:
@@ -59,7 +59,8 @@ def test_upstreams_command_line(fake, tmp_path):
         assert (tmp_path / f"Cosmos-Predict1-{folder}/model.pt").read_bytes() == FILES["model.pt"]
     assert (tmp_path / "google-t5/t5-11b/tokenizer.json").exists()
     record = json.loads((tmp_path / "download.json").read_text())
-    assert len(record["repositories"]) == 5
+    wanted = catalog.select(["7B", "14B"], ["WorldInterpolator", "Video2World"])
+    assert record["repositories"].keys() == {repository.repo_id for repository in wanted}
 
 
 def test_components_choose_what_is_fetched(fake, tmp_path):
@@ -90,3 +91,17 @@ def test_interruption_says_how_to_go_on(fake, tmp_path, monkeypatch):
     result = invoke("--checkpoint-dir", tmp_path)
     assert result.exit_code == 130
     assert "goes on from there" in result.output
+
+
+def test_the_prompt_upsampler_is_put_together_from_two_repositories(fake, tmp_path):
+    result = invoke("--components", "prompt_upsampler", "--checkpoint-dir", tmp_path)
+    assert result.exit_code == 0, result.output
+    folder = tmp_path / "Pixtral-12B"
+    names = ["consolidated.safetensors", "params.json", "tokenizer.json"]
+    assert sorted(path.name for path in folder.iterdir()) == names
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["Pixtral-12B"]
+    commits = json.loads((tmp_path / "download.json").read_text())["repositories"]
+    assert commits.keys() == {"mistralai/Pixtral-12B-2409", "mistral-community/pixtral-12b"}
+    before = len(fake.transfers())
+    assert invoke("--components", "prompt_upsampler", "--checkpoint-dir", tmp_path).exit_code == 0
+    assert len(fake.transfers()) == before

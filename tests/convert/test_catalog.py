@@ -1,4 +1,5 @@
 import re
+from fnmatch import fnmatchcase
 
 import pytest
 
@@ -17,6 +18,11 @@ def test_default_is_one_transformer_and_what_it_needs():
         "nvidia/Cosmos-Predict1-7B-WorldInterpolator",
         "nvidia/Cosmos-Tokenize1-CV8x8x8-720p",
         "google-t5/t5-11b",
+        "meta-llama/Llama-Guard-3-8B",
+        "nvidia/Cosmos-Guardrail1",
+        "nvidia/Cosmos-Guardrail1",
+        "google/siglip-so400m-patch14-384",
+        "nvidia/Cosmos-Guardrail1",
     ]
 
 
@@ -50,14 +56,49 @@ def test_components_narrow_the_choice():
         select(["7B"], ["WorldInterpolator"], ["t5"])
 
 
+def test_the_prompt_upsampler_comes_on_request_from_two_repositories():
+    chosen = select(["7B"], ["WorldInterpolator"], ["prompt_upsampler"])
+    assert ids(chosen) == ["mistralai/Pixtral-12B-2409", "mistral-community/pixtral-12b"]
+    assert {repository.folder for repository in chosen} == {"Pixtral-12B"}
+    assert not {repository.component for repository in select(["7B"], ["WorldInterpolator"])} & {"prompt_upsampler"}
+
+
+def test_the_other_text_guardrail_comes_on_request_with_its_adapter():
+    chosen = select(["7B"], ["WorldInterpolator"], ["aegis"])
+    assert ids(chosen) == ["meta-llama/LlamaGuard-7b", "nvidia/Aegis-AI-Content-Safety-LlamaGuard-Defensive-1.0"]
+    guard, adapter = chosen
+    component = COMPONENTS["text_safety"]
+    assert any(set(source.names) & set(guard.files) for source in component.sources)
+    assert set(component.required_files) <= set(guard.files)
+    assert guard.folder.endswith(f"/{component.adapter.base}")
+    assert adapter.folder == component.adapter.folder
+    assert set(adapter.files) >= {"adapter_config.json", *component.adapter.copied}
+
+
+def test_the_word_lists_are_those_that_convert_copies():
+    companion = COMPONENTS["text_safety"].companion
+    listed = {repository.path(name) for repository in REPOSITORIES for name in repository.files}
+    names = {name.removeprefix(f"{companion.folder}/") for name in listed if name.startswith(companion.folder)}
+    patterns = {pattern: {name for name in names if fnmatchcase(name, pattern)} for pattern in companion.files}
+    assert all(patterns.values())
+    assert set().union(*patterns.values()) == names
+
+
 def test_files_are_those_that_convert_reads():
     for repository in REPOSITORIES:
+        if repository.component == "aegis" or all(name.startswith("blocklist/") for name in repository.files):
+            continue
         component = COMPONENTS[repository.component]
+        root = repository.folder if repository.size else component.folder
+        beside = [other for other in REPOSITORIES if other.component == repository.component]
+        paths = [other.path(name) for other in beside for name in other.files]
+        files = {path.removeprefix(f"{root}/") for path in paths if path.startswith(f"{root}/")}
+        assert len(set(paths)) == len(paths)
         for source in component.sources:
-            assert set(source.names) & set(repository.files), f"{repository.repo_id}: no {source.names}"
-        assert set(component.required_files) <= set(repository.files)
+            assert set(source.names) & files, f"{repository.repo_id}: no {source.names}"
+        assert set(component.required_files) <= files
         if repository.type in (None, "WorldInterpolator"):
-            assert repository.folder == component.folder
+            assert root == component.folder
 
 
 def test_md5s_are_of_files_in_the_catalog():

@@ -1,13 +1,13 @@
 import pytest
 
-from convert.components import COMPONENTS, DIFFUSION_TRANSFORMER, TEXT_ENCODER, TOKENIZER, named
+from convert.components import COMPONENTS, DIFFUSION_TRANSFORMER, PROMPT_UPSAMPLER, TEXT_ENCODER, TOKENIZER, named
 from convert.ops import keep
-from jax_interp.config import CV8X8X8_720P, DIT_7B, DIT_14B, T5_11B
+from jax_interp.config import CV8X8X8_720P, DIT_7B, DIT_14B, PIXTRAL_12B, T5_11B
 from jax_interp.errors import UsageError
 from jax_interp.nn.params import flatten
 
 PUBLISHED = [(DIFFUSION_TRANSFORMER, DIT_7B), (DIFFUSION_TRANSFORMER, DIT_14B), (TOKENIZER, CV8X8X8_720P)]
-PUBLISHED += [(TEXT_ENCODER, T5_11B)]
+PUBLISHED += [(TEXT_ENCODER, T5_11B), (PROMPT_UPSAMPLER, PIXTRAL_12B)]
 
 
 @pytest.mark.parametrize(("component", "config"), PUBLISHED)
@@ -17,6 +17,19 @@ def test_every_line_of_a_table_is_used_and_every_array_has_one(component, config
     literal = {rule.src for rule in component.rules if "{level}" not in rule.src}
     assert literal <= {leaf.pattern for leaf in leaves}
     assert all(entry.reason for entry in component.ignored)
+    for table in component.other_tables:
+        patterns = {leaf.pattern for leaf in component.plan(config, [f"{table.mark}weight"])}
+        assert patterns == {rule.src for rule in table.rules(config)}
+        assert any(pattern.startswith(table.mark) for pattern in patterns)
+        assert all(entry.reason for entry in table.ignored)
+
+
+def test_the_marks_of_tables_tell_them_apart():
+    for component, config in PUBLISHED:
+        for table in component.other_tables:
+            sources = [rule.src for rule in table.rules(config)]
+            assert component.table(sources) is table
+        assert component.table([rule.src for rule in component.rules]).ignored == component.ignored
 
 
 @pytest.mark.parametrize(("component", "config"), PUBLISHED)
@@ -44,11 +57,13 @@ def test_the_published_sizes_come_out():
 
 
 def test_components_are_named_by_flag_and_folder():
-    assert [component.flag for component in COMPONENTS.values()] == [
+    assert [component.flag for component in COMPONENTS.values()][:4] == [
         "--diffusion-transformer-dir",
         "--tokenizer-dir",
         "--text-encoder-dir",
+        "--prompt-upsampler-dir",
     ]
+    assert PROMPT_UPSAMPLER.folder == "Pixtral-12B"
     assert TEXT_ENCODER.folder == "google-t5/t5-11b"
     assert named(()) == tuple(COMPONENTS.values())
     assert named(("text_encoder", "diffusion_transformer")) == (DIFFUSION_TRANSFORMER, TEXT_ENCODER)

@@ -9,7 +9,12 @@ import numpy as np
 import torch
 import transformers
 
+from convert.tables import decoder_lm
 from jax_interp.config import DecoderConfig
+from jax_interp.models.decoder_lm import DecoderLM
+from jax_interp.nn.params import Network
+from tests.convert import trees
+from tests.convert.trees import arrays_of
 
 MISTRAL = DecoderConfig(
     vocab_size=97,
@@ -80,25 +85,12 @@ def peer(name):
 
 
 def tree_of(model, config):
-    state = {key: tensor.detach().numpy() for key, tensor in model.state_dict().items()}
-
-    def stack(key):
-        return np.stack([state[f"model.layers.{layer}.{key}.weight"] for layer in range(config.num_layers)])
-
-    def linears(group, **names):
-        return {ours: {"kernel": stack(f"{group}.{theirs}").swapaxes(1, 2)} for ours, theirs in names.items()}
-
-    tree = {
-        "embedding": state["model.embed_tokens.weight"],
-        "blocks": {
-            "attention_norm": {"scale": stack("input_layernorm")},
-            "attention": linears("self_attn", query="q_proj", key="k_proj", value="v_proj", out="o_proj"),
-            "mlp_norm": {"scale": stack("post_attention_layernorm")},
-            "mlp": linears("mlp", gate="gate_proj", up="up_proj", down="down_proj"),
-        },
-        "final_norm": {"scale": state["model.norm.weight"]},
-    }
-    return tree if config.tied_head else tree | {"head": {"kernel": state["lm_head.weight"].T}}
+    """What conversion makes of a model's weights."""
+    tensors = arrays_of(model)
+    if config.tied_head:
+        del tensors["lm_head.weight"]
+    network = Network(lambda rngs: DecoderLM(config, dtype=jnp.float32, rngs=rngs))
+    return trees.tree_of(tensors, decoder_lm.hugging_face(), network.abstract)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Pixtral's picture encoder and projector against transformers' own, live, and its parts by hand."""
 
 import copy
+from dataclasses import replace
 from functools import cache
 
 import jax
@@ -14,9 +15,11 @@ from transformers.models.mistral.configuration_mistral import MistralConfig
 from transformers.models.pixtral.configuration_pixtral import PixtralVisionConfig as PeerConfig
 from transformers.models.pixtral.modeling_pixtral import PixtralVisionModel
 
+from convert.tables import pixtral
 from jax_interp.config import PIXTRAL_12B_VISION, PixtralVisionConfig, from_json, to_json
 from jax_interp.models.pixtral_vision import PixtralVision, grid_angles, place_patches
 from jax_interp.nn.params import Network, StackedNetwork, flatten, unflatten
+from tests.convert.trees import arrays_of, tree_of
 from tests.golden import relative_l2
 from tests.tolerances import BF16_RATIO, ELEMENTWISE_F32, NETWORK_F32, PEER_F32
 
@@ -24,17 +27,6 @@ CONFIG = PixtralVisionConfig(
     width=32, num_layers=3, num_heads=4, head_width=8, mlp_width=48, text_width=40, patch_size=4, image_size=64
 )
 GRIDS = [(3, 3), (2, 5), (5, 2), (1, 7), (7, 1), (1, 1)]
-LAYER_WEIGHTS = {
-    "attention_norm/scale": "attention_norm.weight",
-    "attention/query/kernel": "attention.q_proj.weight",
-    "attention/key/kernel": "attention.k_proj.weight",
-    "attention/value/kernel": "attention.v_proj.weight",
-    "attention/out/kernel": "attention.o_proj.weight",
-    "mlp_norm/scale": "ffn_norm.weight",
-    "mlp/gate/kernel": "feed_forward.gate_proj.weight",
-    "mlp/up/kernel": "feed_forward.up_proj.weight",
-    "mlp/down/kernel": "feed_forward.down_proj.weight",
-}
 
 
 @cache
@@ -65,22 +57,17 @@ def peers():
 
 @cache
 def ours():
-    """The network and the peers' weights in it."""
-    tower, projector = ({name: t.detach().numpy() for name, t in peer.state_dict().items()} for peer in peers())
-    leaves = {
-        "patch_embedding/kernel": tower["patch_conv.weight"].reshape(CONFIG.width, -1).T,
-        "input_norm/scale": tower["ln_pre.weight"],
-        "projector/up/kernel": projector["linear_1.weight"].T,
-        "projector/up/bias": projector["linear_1.bias"],
-        "projector/out/kernel": projector["linear_2.weight"].T,
-        "projector/out/bias": projector["linear_2.bias"],
-    }
-    for path, name in LAYER_WEIGHTS.items():
-        layers = [tower[f"transformer.layers.{layer}.{name}"] for layer in range(CONFIG.num_layers)]
-        leaves[f"blocks/{path}"] = np.stack([layer.T for layer in layers])
-    assert len(leaves) - len(LAYER_WEIGHTS) + len(LAYER_WEIGHTS) * CONFIG.num_layers == len(tower) + len(projector)
+    """The network and the peers' weights in it, as conversion puts them there."""
+    tensors = {}
+    for prefix, peer in zip(("vision_tower.", "multi_modal_projector."), peers(), strict=True):
+        tensors |= {prefix + name: array for name, array in arrays_of(peer).items()}
+    rules = [
+        replace(rule, dst=rule.dst.removeprefix(pixtral.VISION))
+        for rule in pixtral.RULES
+        if rule.dst.startswith(pixtral.VISION)
+    ]
     network = Network(lambda rngs: PixtralVision(CONFIG, dtype=jnp.float32, rngs=rngs))
-    return network, jax.tree.map(jnp.asarray, unflatten(leaves))
+    return network, jax.tree.map(jnp.asarray, tree_of(tensors, rules, network.abstract))
 
 
 @cache

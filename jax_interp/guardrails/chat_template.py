@@ -1,0 +1,61 @@
+"""A tokenizer's chat template, from the files beside its vocabulary; it is run in Jinja's sandbox, nothing else is."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from jax_interp.errors import CheckpointError
+
+CONFIG, TEMPLATE = "tokenizer_config.json", "chat_template.jinja"
+
+
+def add_chat_template(tokenizer: Any, folder: Path) -> None:
+    """Give `tokenizer`, one of `transformers` with nothing but a vocabulary, its chat template and end tokens.
+
+    Raises:
+        CheckpointError: a file in `folder` is missing or damaged, there is no template, or a token is not one.
+    """
+    config = _read_config(folder / CONFIG)
+    tokenizer.chat_template = _template(folder, config)
+    for name in ("bos_token", "eos_token"):
+        token = _content(config.get(name))
+        if token is not None:
+            if token not in tokenizer.get_vocab():
+                raise CheckpointError(
+                    f"{folder / CONFIG}: {name} {token!r} is not in tokenizer.json; download both again and convert"
+                    " again"
+                )
+            setattr(tokenizer, name, token)
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: cannot be read ({error}); put it beside the weights, convert again") from error
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{path}: damaged, it is no JSON object; download it again and convert again")
+    return values
+
+
+def _template(folder: Path, config: dict[str, Any]) -> str:
+    """The template, which newer downloads have in a file of its own; of several the one called default."""
+    path = folder / TEMPLATE
+    try:
+        template = path.read_text("utf-8") if path.is_file() else config.get("chat_template")
+    except (OSError, UnicodeError) as error:
+        raise CheckpointError(f"{path}: cannot be read ({error}); convert again") from error
+    if isinstance(template, list):
+        named = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)}
+        template = named.get("default")
+    if not isinstance(template, str) or not template:
+        raise CheckpointError(
+            f"{folder / CONFIG}: has no chat template; take the file that is published with the model"
+        )
+    return template
+
+
+def _content(token: Any) -> str | None:
+    """A special token, which is text or an object that has it."""
+    token = token.get("content") if isinstance(token, dict) else token
+    return token if isinstance(token, str) else None

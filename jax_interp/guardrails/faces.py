@@ -1,0 +1,170 @@
+"""Where faces are on frames, and frames without recognisable faces.
+
+The network is handed in, so nothing here loads weights or knows where they are. Boxes are picked on the host: a handful
+of a frame's anchors are candidates, a number that changes from frame to frame, which suits no compiled program, and
+NumPy orders equal scores as upstream does.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float32, Int, UInt8
+
+from jax_interp.guardrails.pixelate import pixelate
+
+BATCH_SIZE = 4
+"""Frames that go through the network at a time."""
+
+MEANS = (104.0, 117.0, 123.0)
+"""Of blue, green and red over the detector's training pictures."""
+
+CELL_SIDES = (8, 16, 32)
+"""Pixels of a cell of each feature map."""
+
+FACE_SIDES = ((16, 32), (64, 128), (256, 512))
+"""Pixels of the faces that every cell of each feature map looks for."""
+
+VARIANCES = (0.1, 0.2)
+"""Units of the offsets of centres and of sizes."""
+
+CONFIDENCE = 0.7
+"""A face is what has a larger probability."""
+
+OVERLAP = 0.4
+"""Two boxes that share more of their union are one face."""
+
+MOST_CANDIDATES, MOST_FACES = 5000, 750
+
+Frames = UInt8[np.ndarray, "F Y X 3"]
+Boxes = Float32[np.ndarray, "faces 4"]
+"""Left, top, right and bottom in pixels; may reach past the border."""
+
+
+class Found(NamedTuple):
+    """What the network says about a batch of frames; `models.retinaface.RawFaces` has it."""
+
+    offsets: Float32[np.ndarray, "B anchors 4"]
+    scores: Float32[np.ndarray, "B anchors"]
+
+
+Detect = Callable[[UInt8[np.ndarray, "B Y X 3"]], Found]
+"""RGB frames to what the network says about `prepare_frames` of them."""
+
+
+class Blurred(NamedTuple):
+    """Frames after faces were pixelated, and how many faces were found on each."""
+
+    frames: Frames
+    num_faces: tuple[int, ...]
+
+
+def blur_faces(frames: Frames, detect: Detect, *, batch_size: int = BATCH_SIZE) -> Blurred:
+    """A copy of `frames` with every face pixelated that is large enough (`pixelate`).
+
+    Every batch has `batch_size` frames, the last one with repetitions at its end, so that one program serves. The count
+    includes faces that are too small.
+
+    Raises:
+        ValueError: `frames` is not uint8 [F, Y, X, 3], or `detect` gave arrays of a wrong shape.
+        FloatingPointError: `detect` gave values that are not numbers. Whoever catches these has to block.
+    """
+    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or 0 in frames.shape[1:]:
+        raise ValueError(f"expected uint8 frames [F, Y, X, 3], got {frames.dtype} {frames.shape}")
+    blurred, counts = np.empty_like(frames), []
+    for start in range(0, len(frames), batch_size):
+        batch = frames[start : start + batch_size]
+        padding = [(0, batch_size - len(batch)), (0, 0), (0, 0), (0, 0)]
+        found = detect(np.pad(batch, padding, mode="edge"))
+        for offset in range(len(batch)):
+            boxes = find_faces(np.asarray(found.offsets[offset]), np.asarray(found.scores[offset]), frames.shape[1:3])
+            blurred[start + offset] = pixelate(batch[offset], boxes)
+            counts.append(len(boxes))
+    return Blurred(blurred, tuple(counts))
+
+
+def prepare_frames(frames: UInt8[Array, "B Y X 3"]) -> Float32[Array, "B Y X 3"]:
+    """RGB levels 0 to 255 as the detector wants them: blue, green, red, each less its mean."""
+    return frames[..., ::-1].astype(jnp.float32) - jnp.array(MEANS, jnp.float32)
+
+
+def find_faces(
+    offsets: Float32[np.ndarray, "anchors 4"], scores: Float32[np.ndarray, " anchors"], size: tuple[int, int]
+) -> Boxes:
+    """The faces of a frame of `size` (height, width), the surest first.
+
+    Raises:
+        ValueError: there is not one row for each anchor.
+        FloatingPointError: there are values that are not numbers.
+    """
+    anchors = anchor_boxes(*size)
+    if offsets.shape != anchors.shape or scores.shape != anchors.shape[:1]:
+        raise ValueError(
+            f"a frame of {size[1]}x{size[0]} pixels has {len(anchors)} anchors, but the face detector gave offsets of"
+            f" shape {offsets.shape} and scores of shape {scores.shape}"
+        )
+    if not (np.isfinite(offsets).all() and np.isfinite(scores).all()):
+        raise FloatingPointError("the face detector gave values that are not numbers")
+    sure = np.flatnonzero(scores > np.float32(CONFIDENCE))
+    # parity: NumPy's own order of equal scores, reversed, here and in `suppress`.
+    candidates = sure[scores[sure].argsort()[::-1][:MOST_CANDIDATES]]
+    boxes = decode_boxes(offsets[candidates], anchors[candidates], size)
+    if not np.isfinite(boxes).all():
+        raise FloatingPointError("the face detector gave a box without bounds")
+    return boxes[suppress(boxes, scores[candidates])[:MOST_FACES]]
+
+
+@lru_cache(maxsize=4)
+def anchor_boxes(height: int, width: int) -> Float32[np.ndarray, "anchors 4"]:
+    """Centre x and y, width and height of every anchor as shares of the frame's; 36,960 of them at 704×1280.
+
+    Feature map after feature map, row after row, cell after cell, size after size; a cell that reaches past the border
+    counts whole.
+    """
+    maps = []
+    for cell, sides in zip(CELL_SIDES, FACE_SIDES, strict=True):
+        rows, columns = -(-height // cell), -(-width // cell)
+        y, x, side = np.meshgrid(
+            (np.arange(rows) + 0.5) * cell, (np.arange(columns) + 0.5) * cell, np.array(sides, float), indexing="ij"
+        )
+        maps.append(np.stack([x / width, y / height, side / width, side / height], axis=-1).reshape(-1, 4))
+    anchors = np.concatenate(maps).astype(np.float32)
+    anchors.flags.writeable = False  # the next caller gets the same array
+    return anchors
+
+
+def decode_boxes(
+    offsets: Float32[np.ndarray, "boxes 4"], anchors: Float32[np.ndarray, "boxes 4"], size: tuple[int, int]
+) -> Boxes:
+    """Boxes in pixels of a frame of `size` (height, width), in float32 throughout.
+
+    Source: Liu et al. (2016), SSD, whose way of coding boxes RetinaFace keeps.
+    """
+    centre_unit, side_unit = (np.float32(variance) for variance in VARIANCES)
+    centres = anchors[:, :2] + offsets[:, :2] * centre_unit * anchors[:, 2:]
+    with np.errstate(over="ignore", invalid="ignore"):
+        sides = anchors[:, 2:] * np.exp(offsets[:, 2:] * side_unit)
+        corners = centres - sides / 2
+        boxes = np.concatenate([corners, sides + corners], axis=1)
+        return boxes * np.array([size[1], size[0]] * 2, np.float32)
+
+
+def suppress(boxes: Boxes, scores: Float32[np.ndarray, " faces"]) -> Int[np.ndarray, " kept"]:
+    """Indices of the boxes that are left when each, the surest first, has removed those that overlap it too much.
+
+    parity: a box that ends at pixel 5 includes it, so sides are a pixel longer than the difference of their ends.
+    """
+    left, top, right, bottom = boxes.T
+    areas = (right - left + 1) * (bottom - top + 1)
+    waiting = scores.argsort()[::-1]
+    kept = []
+    while waiting.size:
+        best, waiting = waiting[0], waiting[1:]
+        kept.append(best)
+        shared_width = np.minimum(right[best], right[waiting]) - np.maximum(left[best], left[waiting]) + 1
+        shared_height = np.minimum(bottom[best], bottom[waiting]) - np.maximum(top[best], top[waiting]) + 1
+        shared = np.maximum(shared_width, 0) * np.maximum(shared_height, 0)
+        waiting = waiting[shared / (areas[best] + areas[waiting] - shared) <= OVERLAP]
+    return np.array(kept, np.int64)

@@ -1,0 +1,93 @@
+"""What frames show: every one is classified, and one that is not safe blocks the video.
+
+The network is handed in, so nothing here loads weights or knows where they are. Whatever cannot be told blocks.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from jaxtyping import Float, Float32, UInt8
+
+from jax_interp.guardrails.verdict import Verdict
+
+CLASSES = ("Safe", "Sexual_Content", "Violence", "Drugs", "Child_Abuse", "Hate_and_Harassment", "Self-Harm")
+"""What the logits are about; the first one alone lets a frame pass. Source: upstream's video content safety filter."""
+
+BATCH_SIZE = 8
+"""Frames that go through the network at a time."""
+
+Frames = UInt8[np.ndarray, "F Y X 3"]
+Classify = Callable[[Float32[np.ndarray, "B size size 3"]], Float[np.ndarray, "B classes"]]
+"""Frames as `prepare_frames` makes them to logits, those of `models.safety_head.VideoSafety`."""
+
+
+def prepare_frames(frames: Frames, image_size: int) -> Float32[np.ndarray, "F {image_size} {image_size} 3"]:
+    """RGB levels 0 to 255 as SigLIP wants them: squares of `image_size` pixels, in [-1, 1].
+
+    Bicubic (a = -0.5) with antialiasing when shrinking, rounded to whole levels; the aspect ratio is not kept. Source:
+    SigLIP's processor in transformers, which this equals to the bit.
+
+    Raises:
+        ValueError: `frames` is not uint8 [F, Y, X, 3].
+    """
+    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or 0 in frames.shape[1:]:
+        raise ValueError(f"expected uint8 frames [F, Y, X, 3], got {frames.dtype} {frames.shape}")
+    from PIL import Image
+
+    prepared = np.empty((len(frames), image_size, image_size, 3), np.float32)
+    for frame, target in zip(frames, prepared, strict=True):
+        picture = Image.fromarray(np.ascontiguousarray(frame))
+        resized = picture.resize((image_size, image_size), Image.Resampling.BICUBIC)
+        # parity: scaled in float64 and rounded once, then shifted and stretched in float32.
+        target[:] = np.asarray(resized, np.float64) * (1 / 255)
+    return (prepared - np.float32(0.5)) / np.float32(0.5)
+
+
+def check_frames(
+    frames: Frames,
+    classify: Classify,
+    image_size: int,
+    *,
+    numbers: Sequence[int] | None = None,
+    batch_size: int = BATCH_SIZE,
+) -> Verdict:
+    """Classify `frames`, a batch at a time, up to the first one that is not safe.
+
+    Every batch has `batch_size` frames, the last one with repetitions at its end, so that one program serves. `numbers`
+    are what the frames are called in a reason; by default they are counted from 0. No frames at all are no safe video.
+
+    Raises:
+        ValueError: as `prepare_frames`. What `classify` raises passes through: whoever catches it has to block.
+    """
+    if len(frames) == 0:
+        return Verdict.block("there are no frames to look at")
+    numbers = range(len(frames)) if numbers is None else numbers
+    for start in range(0, len(frames), batch_size):
+        batch = frames[start : start + batch_size]
+        pixels = prepare_frames(batch, image_size)
+        padding = [(0, batch_size - len(batch)), (0, 0), (0, 0), (0, 0)]
+        logits = np.asarray(classify(np.pad(pixels, padding, mode="edge")))
+        if logits.shape != (batch_size, len(CLASSES)):
+            return Verdict.block(f"the classifier of frames gave {logits.shape}, expected {(batch_size, len(CLASSES))}")
+        verdict = judge(logits[: len(batch)], numbers[start : start + len(batch)])
+        if not verdict.allowed:
+            return verdict
+    return Verdict.allow()
+
+
+def judge(logits: Float[np.ndarray, "F classes"], numbers: Sequence[int]) -> Verdict:
+    """What the logits of the frames called `numbers` mean.
+
+    A frame belongs to the class with the largest logit, the first one among equals. Logits that are not numbers, too
+    few or too many block.
+    """
+    if logits.shape != (len(numbers), len(CLASSES)):
+        return Verdict.block(
+            f"the classifier of frames gave logits of shape {logits.shape}, expected {(len(numbers), len(CLASSES))}"
+        )
+    for number, row in zip(numbers, logits, strict=True):
+        if not np.isfinite(row).all():
+            return Verdict.block(f"frame {number}: the classifier gave values that are not numbers")
+        if found := int(row.argmax()):
+            return Verdict.block(f"frame {number} is not safe", category=CLASSES[found])
+    return Verdict.allow()

@@ -1,0 +1,30 @@
+"""What a guardrail says about a prompt or about frames."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether something may pass, and why. A guardrail that cannot tell blocks.
+
+    ```python
+    Verdict.allow()
+    Verdict.block("frame 3 shows violence", category="Violence")
+    ```
+    """
+
+    allowed: bool
+    reason: str
+    """For people: what was found, or why nothing could be told."""
+    category: str | None = None
+    """The guardrail's own name of what was found; None if allowed, or blocked because something went wrong."""
+
+    @classmethod
+    def allow(cls, reason: str = "nothing was found") -> "Verdict":
+        """It may pass."""
+        return cls(allowed=True, reason=reason)
+
+    @classmethod
+    def block(cls, reason: str, category: str | None = None) -> "Verdict":
+        """It may not pass."""
+        return cls(allowed=False, reason=reason, category=category)

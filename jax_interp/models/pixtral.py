@@ -1,0 +1,21 @@
+"""Pixtral (Mistral AI, 2024): a language model and the picture encoder that writes into its prompt."""
+
+import jax.numpy as jnp
+from flax import nnx
+
+from jax_interp.config import PixtralConfig
+from jax_interp.models.decoder_lm import DecoderLM
+from jax_interp.models.pixtral_vision import PixtralVision
+
+
+class Pixtral(nnx.Module):
+    """The two networks of one checkpoint, under `language` and `vision`.
+
+    They run one after the other and are joined by `pixtral_vision.place_patches`, so whoever runs them binds each on
+    its own; together they are what is converted.
+    """
+
+    def __init__(self, config: PixtralConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.config = config
+        self.language = DecoderLM(config.text, dtype=dtype, rngs=rngs)
+        self.vision = PixtralVision(config.vision, dtype=dtype, rngs=rngs)
