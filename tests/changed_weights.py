@@ -29,8 +29,12 @@ class _Changed:
     def __init__(self, stored, path: str, change: Change):
         self._stored, self._path, self._change = stored, path, change
 
-    def outer(self) -> Params:
-        params = self._stored.outer()
+    def array(self, path: str) -> np.ndarray:
+        array = self._stored.array(path)
+        return self._change(array) if path == self._path else array
+
+    def outer(self, apart: Collection[str] = ()) -> Params:
+        params = self._stored.outer(apart)
         return params if self._path.startswith(BLOCKS) else self._changed(params, self._path)
 
     def part(self, index: int, names: Collection[str]) -> Params:

@@ -8,3 +8,12 @@ DEFAULT_NEGATIVE_PROMPT = (
     "edited content, jump cuts, visual noise, and flickering. Overall, the video is of poor quality."
 )
 """Upstream's published negative prompt. At the default guidance of -1 it alone decides what the text contributes."""
+
+UPSAMPLER_INSTRUCTION = (
+    "This picture is the last frame of a short video clip. Write the description that a viewer would give of the whole "
+    "clip, in one paragraph of plain prose and at most 150 words. Say who or what is seen and where, how things look "
+    "(materials, colors, light, time of day), how each of them moves, and how the camera moves or that it rests. Stay "
+    "with what the picture shows or plainly implies, and name no frame, picture or instruction. Answer with the "
+    "description alone."
+)
+"""What the prompt upsampler is asked unless the user says otherwise."""

@@ -13,10 +13,11 @@ import numpy as np
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int
 
-from jax_interp.errors import CheckpointError, JaxInterpError, UsageError
+from jax_interp.errors import JaxInterpError, UsageError
 from jax_interp.models.t5 import Bias, T5Encoder
 from jax_interp.pipeline.embeddings import PROMPT_TOKENS, Embedding, EmbeddingCache
 from jax_interp.pipeline.stage import StackedStage
+from jax_interp.pipeline.text_tokenizer import load_tokenizer, read_tokenizer, tokenizer_path
 from jax_interp.runtime import processes
 from jax_interp.runtime.checkpoint import ConvertedComponent
 from jax_interp.runtime.exchange import exchange_between
@@ -40,7 +41,7 @@ class PromptNetwork(StackedStage[T5Encoder]):
 
     def __init__(self, found: ConvertedComponent, precision: Precision, devices: DeviceMesh | None = None):
         # A run encodes its prompts once, so weights that leave the device need not wait in host memory.
-        super().__init__(found, T5Encoder, precision, devices, keep_on_host=False)
+        super().__init__(found, T5Encoder, precision, devices, keep_on_host=())
         exchange = exchange_between(self.devices)
         self._embed = self.jit(self._embed_tokens)
         # A prompt is short: every device has all of it, and with `tensor` some of the heads.
@@ -53,14 +54,14 @@ class PromptNetwork(StackedStage[T5Encoder]):
     @property
     def tokenizer_path(self) -> Path:
         """The one tokenizer file that is read."""
-        return self.found.path / "tokenizer" / "tokenizer.json"
+        return tokenizer_path(self.found)
 
     @cached_property
     def identity(self) -> str:
         """Hash of all that an embedding depends on beside its text."""
         digest = hashlib.sha256()
         weights = json.dumps(sorted(self.found.source_sha256.values()))
-        tokenizer = _read_tokenizer(self.tokenizer_path)
+        tokenizer = read_tokenizer(self.tokenizer_path, self.found.component)
         for part in (
             REVISION.encode(),
             weights.encode(),
@@ -105,7 +106,7 @@ class PromptNetwork(StackedStage[T5Encoder]):
 
     @cached_property
     def _tokenizer(self) -> Any:
-        return load_tokenizer(self.tokenizer_path, self.config.vocab_size)
+        return load_tokenizer(self.tokenizer_path, self.config.vocab_size, self.found.component)
 
 
 class TextEncoder:
@@ -204,45 +205,6 @@ class TextEncoder:
                 embedding.num_tokens,
                 PROMPT_TOKENS,
             )
-
-
-def load_tokenizer(path: Path, vocab_size: int) -> Any:
-    """The fast tokenizer in `path`, a `tokenizer.json`; nothing else is read and nothing is fetched.
-
-    Raises:
-        CheckpointError: the file is missing or damaged, or has ids that a network of `vocab_size` ids lacks.
-    """
-    _read_tokenizer(path)
-    # transformers advises at import to install PyTorch, which nothing here needs.
-    advice = logging.getLogger("transformers")
-    was_disabled, advice.disabled = advice.disabled, True
-    try:
-        from transformers import PreTrainedTokenizerFast
-
-        tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(path))
-    except ImportError:
-        raise
-    except Exception as error:  # the tokenizers library raises bare Exception for a file it cannot parse
-        raise CheckpointError(f"{path}: damaged tokenizer ({error}); convert the text encoder again") from error
-    finally:
-        advice.disabled = was_disabled
-    largest = max(tokenizer.get_vocab().values(), default=-1)
-    if not 0 <= largest < vocab_size:
-        raise CheckpointError(
-            f"{path}: has token ids up to {largest}, the network only {vocab_size} embeddings; convert the text encoder"
-            " again with the tokenizer.json that belongs to it"
-        )
-    return tokenizer
-
-
-def _read_tokenizer(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise CheckpointError(
-            f"{path}: the tokenizer cannot be read ({error.strerror}); put tokenizer.json beside the weights of the"
-            " text encoder and convert it again"
-        ) from error
 
 
 def _check_texts(texts: Sequence[str]) -> None:

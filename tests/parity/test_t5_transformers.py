@@ -14,7 +14,7 @@ from transformers.models.t5.modeling_t5 import T5Attention as PeerAttention
 from convert.conversion import ConversionRequest, convert_checkpoints
 from jax_interp.models.t5 import T5Encoder, relative_buckets
 from jax_interp.nn.params import Network, flatten, unflatten
-from jax_interp.pipeline.text import load_tokenizer
+from jax_interp.pipeline.text_tokenizer import load_tokenizer
 from jax_interp.runtime.checkpoint import find_component, load_params
 from tests import golden
 from tests.golden import relative_l2
@@ -153,4 +153,4 @@ def test_every_offset_is_in_the_peers_bucket(num_buckets, max_distance):
 )
 def test_ids_equal_those_of_the_peers_tokenizer(text):
     peer = transformers.T5TokenizerFast.from_pretrained(TOKENIZER.parent, local_files_only=True)
-    assert load_tokenizer(TOKENIZER, 400)(text)["input_ids"] == peer(text)["input_ids"]
+    assert load_tokenizer(TOKENIZER, 400, "text_encoder")(text)["input_ids"] == peer(text)["input_ids"]

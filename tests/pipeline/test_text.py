@@ -12,7 +12,8 @@ import pytest
 from jax_interp.errors import CheckpointError, JaxInterpError, UsageError
 from jax_interp.pipeline.embeddings import EmbeddingCache, load_embeddings, save_embeddings
 from jax_interp.pipeline.prompts import DEFAULT_NEGATIVE_PROMPT
-from jax_interp.pipeline.text import PromptNetwork, TextEncoder, load_tokenizer
+from jax_interp.pipeline.text import PromptNetwork, TextEncoder
+from jax_interp.pipeline.text_tokenizer import load_tokenizer
 from jax_interp.runtime.checkpoint import StackedParams, find_component
 from tests import golden
 from tests.changed_weights import change_weight
@@ -42,7 +43,7 @@ def loads(monkeypatch):
     """Grows by one whenever a network's parameters are loaded."""
     seen = []
     load = StackedParams.outer
-    monkeypatch.setattr(StackedParams, "outer", lambda stored: seen.append(stored) or load(stored))
+    monkeypatch.setattr(StackedParams, "outer", lambda stored, *rest: seen.append(stored) or load(stored, *rest))
     return seen
 
 
@@ -213,13 +214,13 @@ def test_missing_tokenizer(copied):
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"version": "1.0"}', b"\xff\xfe", b"not json"])
 def test_damaged_tokenizer(copied, content):
     (copied.path / "tokenizer" / "tokenizer.json").write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"tokenizer\.json: damaged tokenizer .* convert the text encoder again"):
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json: damaged tokenizer .* convert the text_encoder again"):
         TextEncoder(copied).encode(["rain"])
 
 
 def test_tokenizer_of_a_larger_network(found):
     with pytest.raises(CheckpointError, match="has token ids up to 359, the network only 300 embeddings"):
-        load_tokenizer(found.path / "tokenizer" / "tokenizer.json", 300)
+        load_tokenizer(found.path / "tokenizer" / "tokenizer.json", 300, "text_encoder")
 
 
 def test_values_that_are_not_numbers_are_not_kept(found, tmp_path):
@@ -236,8 +237,8 @@ def test_tokenizer_loads_quietly_where_pytorch_is_absent(found):
     path = found.path / "tokenizer" / "tokenizer.json"
     code = (
         "import sys, pathlib; sys.modules['torch'] = None\n"
-        "from jax_interp.pipeline.text import load_tokenizer\n"
-        f"print(load_tokenizer(pathlib.Path({str(path)!r}), 364)('rain')['input_ids'])"
+        "from jax_interp.pipeline.text_tokenizer import load_tokenizer\n"
+        f"print(load_tokenizer(pathlib.Path({str(path)!r}), 364, 'text_encoder')('rain')['input_ids'])"
     )
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
     assert (done.stderr, done.returncode) == ("", 0)
