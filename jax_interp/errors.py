@@ -1,5 +1,7 @@
 """Errors that a user can mend. The command line prints their message and exits with `exit_code`; no traceback."""
 
+from typing import Any
+
 
 class JaxInterpError(Exception):
     """Something outside the program is wrong; the message names it, says what was expected and what to do."""
@@ -41,3 +43,15 @@ class ProcessFailure(JaxInterpError):
     """Of the processes that work together, one failed, died, did not come or is not like the others."""
 
     exit_code = 7
+
+
+class Blocked(JaxInterpError):
+    """The guardrails do not let `what` ("the prompt", "clip.mp4") pass, or could not tell whether it may."""
+
+    exit_code = 8
+
+    def __init__(self, what: str, verdict: Any):
+        """`verdict` is the `guardrails.verdict.Verdict` that says why."""
+        category = f" (category {verdict.category})" if verdict.category else ""
+        super().__init__(f"{what} is blocked by the guardrails{category}: {verdict.reason}")
+        self.verdict = verdict

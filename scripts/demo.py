@@ -43,7 +43,7 @@ if __name__ == "__main__":
         "generate", "--input", ASSETS / "clip.mp4", "--num-frame-pairs", "4",
         "--height", str(HEIGHT), "--width", str(WIDTH),
         "--checkpoint-dir", OUTPUT / "converted", "--video-save-folder", OUTPUT, "--video-save-name", "interpolated",
-        "--save-frames", OUTPUT / "frames", "--overwrite", "--disable-prompt-upsampler",
+        "--save-frames", OUTPUT / "frames", "--overwrite", "--disable-prompt-upsampler", "--disable-guardrail",
     )  # fmt: skip
     contact_sheet(OUTPUT / "frames", OUTPUT / "side_by_side.png", count=10)
     print(f"look at {OUTPUT / 'interpolated.mp4'} and {OUTPUT / 'side_by_side.png'}")

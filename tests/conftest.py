@@ -1,14 +1,20 @@
 """One CPU process that looks like eight devices, strict dtypes, and the golden data if it lies beside the checkout."""
 
+import atexit
 import logging
 import os
+import shutil
+import tempfile
 
 os.environ["JAX_PLATFORMS"] = os.environ.get("JAX_INTERP_TEST_PLATFORM", "cpu")
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
-# `generate` keeps what it compiles; a test should not depend on what an earlier one has kept.
-os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")
+# Tests and the processes that they start compile the same small programs over and over: each once for all of them.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = compiled = tempfile.mkdtemp(prefix="jax-interp-tests-")
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+    atexit.register(shutil.rmtree, compiled, ignore_errors=True)
 
 import jax
 import numpy as np
@@ -62,3 +68,16 @@ def interpolators(converted):
     from jax_interp import Interpolator
 
     return {dtype: Interpolator.from_pretrained(converted, dtype=dtype) for dtype in ("float32", "bfloat16")}
+
+
+@pytest.fixture(scope="session")
+def guarded(tmp_path_factory):
+    """Tiny guardrails (`tests.guardrails.tiny_guards`), converted by the command line."""
+    from tests.commands import jax_interp
+    from tests.guardrails.tiny_guards import write_guardrails
+
+    root = tmp_path_factory.mktemp("guarded")
+    checkpoints = write_guardrails(root / "checkpoints")
+    outcome = jax_interp("convert", "--checkpoint-dir", checkpoints, "--output-dir", root / "converted")
+    assert outcome.code == 0, outcome.output
+    return root / "converted"

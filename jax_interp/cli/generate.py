@@ -1,14 +1,18 @@
 """`jax-interp generate`: flags to settings to jobs."""
 
+import logging
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from jax_interp.errors import JaxInterpError, ProcessFailure, UsageError
+from jax_interp.errors import Blocked, JaxInterpError, ProcessFailure, UsageError
 
-_INPUT, _TEXT, _SAMPLING, _OUTPUT, _NETWORKS, _MEMORY, _DEVICES, _UPSTREAM = (
-    "Input", "Text", "Sampling", "Output", "Networks", "Memory", "Several GPUs", "For upstream's command lines",
+logger = logging.getLogger("jax_interp")
+
+_INPUT, _TEXT, _SAMPLING, _GUARDRAILS, _OUTPUT, _NETWORKS, _MEMORY, _DEVICES, _UPSTREAM = (
+    "Input", "Text", "Sampling", "Guardrails", "Output", "Networks", "Memory", "Several GPUs",
+    "For upstream's command lines",
 )  # fmt: skip
 
 Precision = Literal["bfloat16", "float32"]
@@ -38,9 +42,27 @@ def generate(
     ] = 1,
     frame_index_start: Annotated[int, typer.Option(help="First frame of the first pair.", rich_help_panel=_INPUT)] = 0,
     prompt: Annotated[
-        str,
-        typer.Option(help="What the video shows. Counts only with --guidance other than -1.", rich_help_panel=_TEXT),
-    ] = "",
+        str | None,
+        typer.Option(
+            help="What the video shows; without it the prompt upsampler writes it from the last frame. Counts only"
+            " with --guidance other than -1.",
+            rich_help_panel=_TEXT,
+        ),
+    ] = None,
+    prompt_upsampler: Annotated[
+        bool | None,
+        typer.Option(
+            "--prompt-upsampler/--disable-prompt-upsampler",
+            help="Run it even where the prompt does not count, or not at all: then no --prompt is the empty text.",
+            rich_help_panel=_TEXT,
+            show_default="where the prompt counts and none is given",
+        ),
+    ] = None,
+    upsampler_instruction: Annotated[
+        str | None,
+        typer.Option(help="What it is asked to write, in place of its own words.", rich_help_panel=_TEXT),
+    ] = None,
+    upsampler_tokens: Annotated[int, typer.Option(help="Tokens that it writes at most.", rich_help_panel=_TEXT)] = 400,
     negative_prompt: Annotated[
         str | None,
         typer.Option(help='What it should not; by default upstream\'s text, "" for none.', rich_help_panel=_TEXT),
@@ -87,6 +109,25 @@ def generate(
     text_encoder_dtype: Annotated[
         Precision, typer.Option(help="What the text encoder computes in.", rich_help_panel=_SAMPLING)
     ] = "float32",
+    disable_guardrail: Annotated[
+        bool,
+        typer.Option(
+            "--disable-guardrail",
+            help="Check neither prompts nor frames; the model's licence then asks for a guardrail of your own.",
+            rich_help_panel=_GUARDRAILS,
+        ),
+    ] = False,
+    guardrail_frame_stride: Annotated[
+        int,
+        typer.Option(help="Look at every n-th frame; faces are pixelated on all.", rich_help_panel=_GUARDRAILS),
+    ] = 1,
+    guardrail_timeout: Annotated[
+        float,
+        typer.Option(
+            help="Seconds that a check may take, loading and compiling included; one that takes longer blocks.",
+            rich_help_panel=_GUARDRAILS,
+        ),
+    ] = 600.0,
     video_save_folder: Annotated[Path, typer.Option(help="Folder of the results.", rich_help_panel=_OUTPUT)] = Path(
         "outputs"
     ),
@@ -112,6 +153,20 @@ def generate(
     text_encoder_dir: Annotated[
         str | None, typer.Option(help="Which text encoder, if several are converted.", rich_help_panel=_NETWORKS)
     ] = None,
+    prompt_upsampler_dir: Annotated[
+        str | None, typer.Option(help="Which prompt upsampler, if several are converted.", rich_help_panel=_NETWORKS)
+    ] = None,
+    text_safety_dir: Annotated[
+        str | None,
+        typer.Option(help="Which classifier of prompts, if several are converted.", rich_help_panel=_NETWORKS),
+    ] = None,
+    video_safety_dir: Annotated[
+        str | None,
+        typer.Option(help="Which classifier of frames, if several are converted.", rich_help_panel=_NETWORKS),
+    ] = None,
+    face_blur_dir: Annotated[
+        str | None, typer.Option(help="Which face detector, if several are converted.", rich_help_panel=_NETWORKS)
+    ] = None,
     memory_budget: Annotated[
         str,
         typer.Option(
@@ -124,8 +179,8 @@ def generate(
         list[str] | None,
         typer.Option(
             help="NETWORK=resident, =offloaded (in host memory outside of its stage) or =streamed (block by block"
-            " through the GPU) or =sharded (divided among several GPUs), for diffusion_transformer, tokenizer or"
-            " text_encoder.",
+            " through the GPU) or =sharded (divided among several GPUs), for diffusion_transformer, tokenizer,"
+            " text_encoder, prompt_upsampler or guardrail_models.",
             rich_help_panel=_MEMORY,
         ),
     ] = None,
@@ -181,20 +236,11 @@ def generate(
         bool, typer.Option("--offload-text-encoder-model", help="Free it after the prompts.", rich_help_panel=_MEMORY)
     ] = False,
     offload_prompt_upsampler: Annotated[
-        bool, typer.Option("--offload-prompt-upsampler", help="No effect yet.", rich_help_panel=_UPSTREAM)
+        bool, typer.Option("--offload-prompt-upsampler", help="Free it after the prompt.", rich_help_panel=_MEMORY)
     ] = False,
     offload_guardrail_models: Annotated[
-        bool, typer.Option("--offload-guardrail-models", help="No effect yet.", rich_help_panel=_UPSTREAM)
+        bool, typer.Option("--offload-guardrail-models", help="Offload them.", rich_help_panel=_MEMORY)
     ] = False,
-    disable_prompt_upsampler: Annotated[
-        bool, typer.Option("--disable-prompt-upsampler", help="There is none yet.", rich_help_panel=_UPSTREAM)
-    ] = False,
-    disable_guardrail: Annotated[
-        bool, typer.Option("--disable-guardrail", help="There is none yet.", rich_help_panel=_UPSTREAM)
-    ] = False,
-    prompt_upsampler_dir: Annotated[
-        str | None, typer.Option(help="There is none yet.", rich_help_panel=_UPSTREAM)
-    ] = None,
     num_input_frames: Annotated[int, typer.Option(help="Only 1.", rich_help_panel=_UPSTREAM)] = 1,
     benchmark: Annotated[
         bool, typer.Option("--benchmark", help="Print the seconds of every stage.", rich_help_panel=_UPSTREAM)
@@ -234,13 +280,15 @@ def generate(
     from jax_interp.pipeline.settings import InterpolationSettings
 
     noise: ConditionNoise = condition_noise
+    upsampler = _upsampler(prompt, prompt_upsampler, upsampler_instruction, upsampler_tokens, guidance)
     template = Job(
         inputs=tuple(input or ()),
         video=video_save_folder / f"{plain_name(video_save_name, '--video-save-name')}.mp4",
+        upsampler=upsampler,
         frames_folder=save_frames,
         overwrite=overwrite,
         settings=InterpolationSettings(
-            prompt=prompt,
+            prompt=prompt or "",
             negative_prompt=negative_prompt,
             sampling=SampleSettings(guidance, seed, num_steps, fps, noise),
             num_frame_pairs=num_frame_pairs,
@@ -253,9 +301,11 @@ def generate(
         ),
     )
     jobs = [template] if batch_input_path is None else read_batch(batch_input_path, template)
+    _check_upsampler(jobs, checkpoint_dir, asked_for=bool(prompt_upsampler or prompt_upsampler_dir))
     flags.limit_process()
     process_flags.start()
 
+    from jax_interp.pipeline.guardrails import Guardrails
     from jax_interp.pipeline.interpolator import Interpolator
     from jax_interp.runtime import processes
     from jax_interp.runtime.compile_cache import enable_compile_cache
@@ -263,7 +313,18 @@ def generate(
     enable_compile_cache()
     if not processes.is_first():
         be_quiet()
-    _say_what_is_absent(prompt, disable_prompt_upsampler, disable_guardrail)
+    guardrails = None
+    if disable_guardrail:
+        logger.warning("guardrail: off. Neither prompts nor frames are checked; the run record says so")
+    else:
+        guardrails = Guardrails.open(
+            checkpoint_dir,
+            text_safety_dir=text_safety_dir,
+            video_safety_dir=video_safety_dir,
+            face_blur_dir=face_blur_dir,
+            frame_stride=guardrail_frame_stride,
+            timeout=guardrail_timeout,
+        )
     with processes.shared_fate():
         _agree_on_machines()
         interpolator = Interpolator.from_pretrained(
@@ -274,10 +335,14 @@ def generate(
             diffusion_transformer_dir=diffusion_transformer_dir,
             tokenizer_dir=tokenizer_dir,
             text_encoder_dir=text_encoder_dir,
+            prompt_upsampler=any(job.upsampler is not None for job in jobs),
+            prompt_upsampler_dir=prompt_upsampler_dir,
+            guardrails=guardrails or False,
             text_embeddings=text_embeddings,
             embedding_cache=embedding_cache,
             mesh=mesh_flags.choose(jobs),
         )
+        _check_guardrails(guardrails, jobs)
         _agree_on_work(interpolator, jobs)
         pairs = flags.place(interpolator, template.settings)
         _run(interpolator, [_sharing(job, pairs) for job in jobs], benchmark, is_batch=batch_input_path is not None)
@@ -309,17 +374,46 @@ def _sharing(job, pairs: int):
     return replace(job, settings=replace(job.settings, pairs_per_batch=pairs))
 
 
-def _say_what_is_absent(prompt: str, no_upsampler: bool, no_guardrail: bool) -> None:
-    """No run may look guarded or upsampled when it is not."""
-    import logging
+def _upsampler(prompt: str | None, wanted: bool | None, instruction: str | None, tokens: int, guidance: float):
+    """How prompts that are not given are written; None leaves them empty."""
+    from jax_interp.diffusion.guidance import Branch, branches
+    from jax_interp.pipeline.prompt_upsampler import DEFAULT_SETTINGS, UpsamplerSettings
 
-    logger = logging.getLogger("jax_interp")
-    logger.warning(
-        "guardrail: absent. This version checks neither prompts nor frames%s",
-        "" if no_guardrail else "; the run record says so. The model's licence asks for a guardrail of your own",
+    if wanted and prompt is not None:
+        raise UsageError("--prompt and --prompt-upsampler: give one of them")
+    settings = UpsamplerSettings(
+        instruction=DEFAULT_SETTINGS.instruction if instruction is None else instruction, max_new_tokens=tokens
     )
-    if not prompt and not no_upsampler:
-        logger.warning("prompt upsampler: absent. Without --prompt the prompt is the empty text")
+    if wanted is False or prompt is not None:
+        return None
+    if wanted is None and Branch.CONDITIONAL not in branches(guidance):
+        logger.info(
+            "prompt upsampler: skipped, since at guidance -1 the prompt cannot change the result; --prompt-upsampler"
+            " runs it all the same"
+        )
+        return None
+    return settings
+
+
+def _check_upsampler(jobs, checkpoint_dir: Path, *, asked_for: bool) -> None:
+    """Say what a prompt can come from where nobody asked for the upsampler and it is not there."""
+    from jax_interp.runtime.checkpoint import has_component
+
+    wanted = any(job.upsampler is not None for job in jobs)
+    if wanted and not asked_for and not has_component(checkpoint_dir, "prompt_upsampler"):
+        raise UsageError(
+            f"no --prompt, and {checkpoint_dir} has no prompt upsampler to write one: give --prompt, convert a"
+            " prompt_upsampler, or pass --disable-prompt-upsampler for the empty prompt"
+        )
+
+
+def _check_guardrails(guardrails, jobs) -> None:
+    """Raise `Blocked` if a guardrail that `jobs` need cannot be asked, before anything is loaded."""
+    if guardrails is None:
+        return
+    ready = guardrails.check_ready(prompts=any(job.settings.prompt or job.upsampler for job in jobs))
+    if not ready.allowed:
+        raise Blocked("this run", ready)
 
 
 def _run(interpolator, jobs, benchmark: bool, *, is_batch: bool) -> None:
@@ -328,7 +422,7 @@ def _run(interpolator, jobs, benchmark: bool, *, is_batch: bool) -> None:
     from jax_interp.pipeline.job import is_finished, open_clip, run_job
     from jax_interp.runtime import processes
 
-    failed = []
+    failed, others = [], False
     for job in jobs:
         try:
             if is_batch and is_finished(interpolator, job):
@@ -342,6 +436,7 @@ def _run(interpolator, jobs, benchmark: bool, *, is_batch: bool) -> None:
                 raise
             stderr.print(f"{job.video}: {error}")
             failed.append(job.video.name)
+            others = True
             continue
         try:
             with progress_bar() as bar:
@@ -355,11 +450,12 @@ def _run(interpolator, jobs, benchmark: bool, *, is_batch: bool) -> None:
             stderr.print("interrupted; the same command goes on with the first pair that was not finished")
             raise typer.Exit(130) from None
         except (JaxInterpError, OSError) as error:
-            # The other processes are in the middle of the clip, and can only be ended.
-            if not is_batch or processes.count() > 1:
+            # The other processes are in the middle of the clip, and can only be ended; what is blocked they all leave.
+            if not is_batch or (processes.count() > 1 and not isinstance(error, Blocked)):
                 raise
             stderr.print(f"{job.video}: {error}")
             failed.append(job.video.name)
+            others = others or not isinstance(error, Blocked)
             continue
         if record is None:
             continue
@@ -367,4 +463,7 @@ def _run(interpolator, jobs, benchmark: bool, *, is_batch: bool) -> None:
         if benchmark:
             print("  " + ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in record["seconds"].items()))
     if failed:
-        raise JaxInterpError(f"{len(failed)} of {len(jobs)} clips failed: {', '.join(failed)}")
+        error = JaxInterpError(f"{len(failed)} of {len(jobs)} clips failed: {', '.join(failed)}")
+        if not others:
+            error.exit_code = Blocked.exit_code
+        raise error

@@ -48,8 +48,9 @@ def memory(
     use_no_accelerator()
 
     from jax_interp.pipeline.denoiser import SampleSettings
+    from jax_interp.pipeline.footprint import Workload
     from jax_interp.pipeline.geometry import latent_shape
-    from jax_interp.pipeline.plan import Planner, Workload
+    from jax_interp.pipeline.plan import Planner
     from jax_interp.pipeline.settings import InterpolationSettings
     from jax_interp.runtime.mesh import MeshShape
 

@@ -12,6 +12,7 @@ from jax_interp.runtime.placement import NETWORKS, Kind, Placement
 
 if TYPE_CHECKING:
     from jax_interp.pipeline.interpolator import Interpolator
+    from jax_interp.pipeline.networks import Networks
     from jax_interp.pipeline.plan import Plan, Planner
     from jax_interp.pipeline.settings import InterpolationSettings
 
@@ -76,8 +77,8 @@ class MemoryFlags:
         share = (available - PROCESS) / gpu.memory
         os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", f"{min(max(share, 0.01), 0.95):.4f}")
 
-    def place(self, interpolator: "Interpolator", settings: "InterpolationSettings") -> int:
-        """Place the networks of `interpolator`; returns how many pairs share a pass.
+    def place(self, networks: "Interpolator | Networks", settings: "InterpolationSettings") -> int:
+        """Place `networks`; returns how many pairs share a pass.
 
         Raises:
             UsageError: the budget is too small for any plan.
@@ -86,13 +87,13 @@ class MemoryFlags:
         from jax_interp.pipeline.plan import describe, gib
         from jax_interp.runtime import processes
 
-        planner, everyones = interpolator.planner(settings), processes.everyone("GPU memory", self.available())
+        planner, everyones = networks.planner(settings), processes.everyone("GPU memory", self.available())
         if None in everyones:
-            interpolator.place(self._placements_in(planner))
+            networks.place(self._placements_in(planner))
             return self.pairs_per_batch or 1
         available = min(everyones)  # all processes follow the plan of the one with the least
         plan = self.choose(planner, available, settings.num_frame_pairs)
-        interpolator.place(plan.placements)
+        networks.place(plan.placements)
         logger.info("%s: up to %s of GPU memory", describe(plan), gib(plan.process_peak))
         return plan.workload.pairs_per_batch
 
@@ -115,7 +116,7 @@ class MemoryFlags:
 
     def _placements_in(self, planner: "Planner") -> dict[str, Placement]:
         """The user's placements of networks that are there."""
-        return {name: placement for name, placement in self.placements.items() if name in planner.configs}
+        return {name: placement for name, placement in self.placements.items() if name in planner.names}
 
 
 def parse_bytes(text: str) -> int:

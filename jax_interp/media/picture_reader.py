@@ -68,6 +68,13 @@ def open_pictures(paths: Sequence[Path], description: Mapping[str, str | int]) -
     )
 
 
+def read_picture(path: Path) -> Picture:
+    """One picture by itself, decoded as those of `open_pictures`; raises `MediaError` if it cannot be read."""
+    if not path.is_file():
+        raise MediaError(f"{path}: no such file")
+    return _read_picture(path, _read_size(path))
+
+
 def _natural_key(name: str) -> tuple[list[tuple[int, int, str]], str]:
     """Order by runs of digits as numbers and the rest as text; the name itself settles 1.png against 01.png."""
     parts = re.split(r"([0-9]+)", name.lower())

@@ -1,11 +1,12 @@
 """The door for input: one video, one folder of frames, or pictures, told apart and checked before anything runs."""
 
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
 from jax_interp.errors import MediaError, UsageError
-from jax_interp.media.picture_reader import PICTURE_SUFFIXES, list_pictures, open_pictures
-from jax_interp.media.source import FrameSource
+from jax_interp.media.picture_reader import PICTURE_SUFFIXES, list_pictures, open_pictures, read_picture
+from jax_interp.media.source import FrameSource, Picture
 from jax_interp.media.video_reader import open_video
 
 
@@ -33,6 +34,18 @@ def open_frames(inputs: Sequence[Path]) -> FrameSource:
             f" {', '.join(others)}; give one video, one folder of frames, or two or more pictures"
         )
     return open_pictures(paths, {"kind": "pictures", "path": ", ".join(map(str, paths))})
+
+
+def last_frame(inputs: Sequence[Path]) -> Picture:
+    """The last frame of a clip that `open_frames` takes, or a single picture; nothing else is kept of it.
+
+    Raises:
+        UsageError, MediaError: as `open_frames`.
+    """
+    if len(inputs) == 1 and Path(inputs[0]).suffix.lower() in PICTURE_SUFFIXES and not Path(inputs[0]).is_dir():
+        return read_picture(Path(inputs[0]))
+    [last] = deque(open_frames(inputs), maxlen=1)
+    return last
 
 
 def _open_one(path: Path) -> FrameSource:

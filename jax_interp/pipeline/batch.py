@@ -64,6 +64,7 @@ def _job(line: Any, number: int, template: Job) -> Job:
         video=template.video.with_name(name + template.video.suffix),
         frames_folder=None if folder is None else folder / name,
         settings=dataclasses.replace(template.settings, prompt=prompt),
+        upsampler=None if "prompt" in line else template.upsampler,
     )
 
 

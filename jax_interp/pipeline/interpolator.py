@@ -22,16 +22,18 @@ from jax_interp.pipeline.codec import Codec
 from jax_interp.pipeline.denoiser import Denoiser, SampleSettings
 from jax_interp.pipeline.embeddings import EmbeddingCache, load_embeddings
 from jax_interp.pipeline.geometry import latent_shape
-from jax_interp.pipeline.plan import Planner, Workload, gib
+from jax_interp.pipeline.guarding import check_frames, check_prompt
+from jax_interp.pipeline.guardrails import Guardrails
+from jax_interp.pipeline.networks import Networks, Placed
+from jax_interp.pipeline.plan import Planner
+from jax_interp.pipeline.prompt_upsampler import DEFAULT_SETTINGS, PromptUpsampler, UpsamplerSettings
 from jax_interp.pipeline.prompts import DEFAULT_NEGATIVE_PROMPT
 from jax_interp.pipeline.settings import InterpolationSettings
-from jax_interp.pipeline.stage import NetworkStage
 from jax_interp.pipeline.text import TextEncoder
 from jax_interp.runtime.checkpoint import find_component, has_component
-from jax_interp.runtime.hardware import host_memory
 from jax_interp.runtime.host import host_out_of_memory, out_of_memory
 from jax_interp.runtime.mesh import ALONE, DeviceMesh, MeshShape
-from jax_interp.runtime.placement import NETWORKS, Kind, Placement
+from jax_interp.runtime.placement import Kind, Placement
 from jax_interp.types import Latents, Precision
 
 logger = logging.getLogger("jax_interp")
@@ -75,10 +77,19 @@ class Interpolator:
     loading and compiling included.
     """
 
-    def __init__(self, denoiser: Denoiser, codec: Codec, text_encoder: TextEncoder | None):
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        codec: Codec,
+        text_encoder: TextEncoder | None,
+        prompt_upsampler: PromptUpsampler | None = None,
+        guardrails: Guardrails | None = None,
+    ):
         self.denoiser = denoiser
         self.codec = codec
         self.text_encoder = text_encoder
+        self.prompt_upsampler = prompt_upsampler
+        self.guardrails = guardrails
         self.timings: dict[str, float] = {}
 
     @property
@@ -97,6 +108,9 @@ class Interpolator:
         diffusion_transformer_dir: str | None = None,
         tokenizer_dir: str | None = None,
         text_encoder_dir: str | None = None,
+        prompt_upsampler: bool = False,
+        prompt_upsampler_dir: str | None = None,
+        guardrails: Guardrails | bool = False,
         text_embeddings: str | Path | None = None,
         embedding_cache: str | Path | bool = True,
         mesh: MeshShape | str = ALONE,
@@ -105,7 +119,9 @@ class Interpolator:
 
         `dtype` is what the transformer and the tokenizer compute in; the text encoder runs in float32 unless told
         otherwise, as upstream does. `rotary_precision` defaults to `dtype`, which reproduces upstream. The `*_dir`
-        names choose among several converted networks of one kind. `text_embeddings` is a file of
+        names choose among several converted networks of one kind. `prompt_upsampler` opens that network too, which
+        `upsample_prompt` needs. With `guardrails` prompts and frames are checked and faces pixelated; without, which is
+        the default here but not of the command line, that is up to the caller. `text_embeddings` is a file of
         `pipeline.embeddings.save_embeddings`, whose texts need no text encoder. `embedding_cache` is the folder that
         keeps encoded prompts, True the default one in the user's cache folder, False none. `mesh` says over how many
         devices to spread, as `MeshShape(sequence=4)` or "sequence=4"; see `runtime.mesh`.
@@ -123,13 +139,14 @@ class Interpolator:
             find_component(root, "diffusion_transformer", diffusion_transformer_dir), dtype, rotary_precision, devices
         )
         codec = Codec(find_component(root, "tokenizer", tokenizer_dir), dtype, devices)
-        given = load_embeddings(text_embeddings) if text_embeddings is not None else None
-        wanted = text_encoder_dir is not None or has_component(root, "text_encoder")
-        found = find_component(root, "text_encoder", text_encoder_dir) if wanted else None
-        if found is None and given is None:
-            return cls(denoiser, codec, None)
-        cache = EmbeddingCache(None if embedding_cache is True else Path(embedding_cache)) if embedding_cache else None
-        return cls(denoiser, codec, TextEncoder(found, text_encoder_dtype, devices, cache=cache, given=given))
+        text_encoder = _open_text_encoder(
+            root, text_encoder_dir, text_encoder_dtype, devices, text_embeddings, embedding_cache
+        )
+        upsampler = None
+        if prompt_upsampler:
+            upsampler = PromptUpsampler(find_component(root, "prompt_upsampler", prompt_upsampler_dir), dtype, devices)
+        guard = Guardrails.open(root) if guardrails is True else guardrails or None
+        return cls(denoiser, codec, text_encoder, upsampler, guard)
 
     def interpolate(
         self,
@@ -162,6 +179,7 @@ class Interpolator:
 
         Raises:
             UsageError: an argument cannot work; the message says what could.
+            Blocked: the guardrails do not let prompt or frames pass, if there are any.
         """
         frames = _check_frames(frames)
         settings = InterpolationSettings(
@@ -189,6 +207,10 @@ class Interpolator:
     ) -> Iterator[InterpolatedPair]:
         """Interpolate pair after pair of `(number, first frame, last frame)`, holding one batch at a time."""
         self.check_size(settings.height, settings.width, settings.num_video_frames)
+        if self.guardrails is not None:
+            self.guardrails.start_counting()
+            with self._timed("guardrails", settings):
+                check_prompt(self.guardrails, settings.prompt)
         text, negative = self._encode_prompts(settings)
         together = self.devices.shape.pairs_at_once(len(branches(settings.sampling.guidance)))
         for batch in _batches(pairs, settings.pairs_per_batch * together):
@@ -213,8 +235,32 @@ class Interpolator:
             for number, pair_latents in zip(numbers, np.asarray(latents), strict=True):
                 with self._timed("decode", settings):
                     frames = next(decoded)
+                if self.guardrails is not None:
+                    with self._timed("guardrails", settings):
+                        frames = check_frames(self.guardrails, frames, number * (settings.num_video_frames - 1))
                 yield InterpolatedPair(number, frames, pair_latents)
             self.codec.rest()
+
+    def upsample_prompt(
+        self,
+        picture: UInt8[np.ndarray, "Y X 3"],
+        settings: UpsamplerSettings = DEFAULT_SETTINGS,
+        seed: int = 11,
+        progress: Callable[[int], None] | None = None,
+    ) -> str:
+        """A prompt for a clip whose last frame is `picture` (RGB), written by the prompt upsampler.
+
+        The likeliest words but for a draw among near equals, which `seed` decides. `progress` hears how many tokens are
+        written, of at most `settings.max_new_tokens`.
+
+        Raises:
+            CheckpointError: it was not opened (`from_pretrained(..., prompt_upsampler=True)`).
+            JaxInterpError: as `pipeline.prompt_upsampler.PromptUpsampler.upsample`.
+        """
+        if self.prompt_upsampler is None:
+            raise CheckpointError("the prompt upsampler was not opened: from_pretrained(..., prompt_upsampler=True)")
+        with self._timed("upsample", InterpolationSettings()):
+            return self.prompt_upsampler.upsample(picture, settings, seed=seed, progress=progress)
 
     def encode_text(self, texts: str | Sequence[str]) -> Float[np.ndarray, "n S D"]:
         """T5 embeddings of `texts`, float32, padded with zeros to 512 tokens."""
@@ -298,9 +344,7 @@ class Interpolator:
 
     def planner(self, settings: InterpolationSettings) -> Planner:
         """Predicts what runs with `settings` take, and finds placements that fit into a budget."""
-        configs = {name: stage.config for name, stage in self._stages.items()}
-        precisions: dict[str, Precision] = {name: stage.precision for name, stage in self._stages.items()}
-        return Planner(configs, precisions, Workload.of(settings, self.devices.shape, self.devices.share_axes))
+        return self._networks.planner(settings)
 
     def place(self, placements: Mapping[str, Placement | Kind]) -> None:
         """Use `placements` from now on; networks that are not named keep theirs.
@@ -312,39 +356,29 @@ class Interpolator:
             UsageError: a name is unknown.
             OutOfMemory: the host has too little memory for the parameters that would wait there.
         """
-        unknown = placements.keys() - set(NETWORKS)
-        if unknown:
-            raise UsageError(f"no network is called {', '.join(sorted(unknown))}; there are {', '.join(NETWORKS)}")
-        wanted = {name: Placement(value) if isinstance(value, str) else value for name, value in placements.items()}
-        full = {name: wanted.get(name, current) for name, current in self.placements.items()}
-        prints = self.planner(InterpolationSettings()).footprints()
-        changing = [name for name, stage in self._stages.items() if stage.placement != full[name]]
-        needed = sum(prints[name].on_host(full[name]) for name in changing)
-        free, _ = host_memory()
-        if needed > free:
-            raise OutOfMemory(
-                f"{gib(needed)} of parameters would wait in host memory, of which {gib(free)} are free: offload or"
-                " stream fewer networks (a larger --memory-budget), or free host memory"
-            )
-        for name, stage in self._stages.items():
-            stage.place(full[name])
+        self._networks.place(placements)
 
     @property
     def placements(self) -> dict[str, Placement]:
         """Where every network lives; see `place`."""
-        return {name: stage.placement for name, stage in self._stages.items()}
+        return self._networks.placements
 
     @property
-    def _stages(self) -> dict[str, NetworkStage]:
-        """The networks that are there, by the names that placements use, in the order of their use."""
-        network = self.text_encoder.network if self.text_encoder is not None else None
-        stages = {"text_encoder": network, "tokenizer": self.codec, "diffusion_transformer": self.denoiser}
-        return {name: stage for name, stage in stages.items() if stage is not None}
+    def _networks(self) -> Networks:
+        text = self.text_encoder.network if self.text_encoder is not None else None
+        placed: dict[str, Placed | None] = {
+            "prompt_upsampler": self.prompt_upsampler,
+            "guardrail_models": self.guardrails,
+            "text_encoder": text,
+            "tokenizer": self.codec,
+            "diffusion_transformer": self.denoiser,
+        }
+        there = {name: found for name, found in placed.items() if found is not None}
+        return Networks(there, self.devices)
 
     def free(self) -> None:
         """Give back the memory of all networks; the next use loads them again."""
-        for stage in self._stages.values():
-            stage.free()
+        self._networks.free()
 
     def _encode_prompts(self, settings: InterpolationSettings) -> tuple[Array | None, Array | None]:
         """Embeddings of (prompt, negative prompt), each only if the guidance reads it."""
@@ -382,6 +416,24 @@ class Interpolator:
             raise OutOfMemory(f"out of memory in the stage {stage!r} {advice}") from error
         finally:
             self.timings[stage] = self.timings.get(stage, 0.0) + time.perf_counter() - started
+
+
+def _open_text_encoder(
+    root: Path,
+    name: str | None,
+    precision: Precision,
+    devices: DeviceMesh,
+    text_embeddings: str | Path | None,
+    embedding_cache: str | Path | bool,
+) -> TextEncoder | None:
+    """The text encoder, or what replaces it; None if there is neither."""
+    given = load_embeddings(text_embeddings) if text_embeddings is not None else None
+    wanted = name is not None or has_component(root, "text_encoder")
+    found = find_component(root, "text_encoder", name) if wanted else None
+    if found is None and given is None:
+        return None
+    cache = EmbeddingCache(None if embedding_cache is True else Path(embedding_cache)) if embedding_cache else None
+    return TextEncoder(found, precision, devices, cache=cache, given=given)
 
 
 def _check_frames(frames: np.ndarray) -> np.ndarray:

@@ -3,15 +3,16 @@
 import json
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import dropwhile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jax_interp.errors import JaxInterpError
+from jax_interp.errors import Blocked, JaxInterpError
 from jax_interp.media.output import reported
 from jax_interp.media.pairs import iterate_pairs, join_pairs, num_pairs
 from jax_interp.media.reader import open_frames
@@ -19,6 +20,7 @@ from jax_interp.media.source import FrameSource
 from jax_interp.media.writer import FrameWriter, PngWriter, TeeWriter, VideoWriter
 from jax_interp.pipeline.interpolator import InterpolatedPair, Interpolator
 from jax_interp.pipeline.pair_store import PairStore
+from jax_interp.pipeline.prompt_upsampler import UpsamplerSettings
 from jax_interp.pipeline.record import fingerprint, run_record
 from jax_interp.pipeline.settings import InterpolationSettings
 from jax_interp.pipeline.whole_file import write_whole
@@ -38,6 +40,8 @@ class Job:
     """One video, one folder of pictures, or several pictures."""
     video: Path
     settings: InterpolationSettings
+    upsampler: UpsamplerSettings | None = None
+    """How the prompt is written from the clip's last frame; without, it is the one in `settings`."""
     frames_folder: Path | None = None
     """Where the video's frames also go, as PNG."""
     overwrite: bool = False
@@ -100,32 +104,40 @@ def run_job(
 
     Raises:
         UsageError, MediaError, CheckpointError: before anything is loaded wherever that is possible.
+        Blocked: the guardrails do not let prompt or frames pass; nothing of the result is left.
     """
     interpolator.timings.clear()
     clip = clip or open_clip(interpolator, job)
     if processes.is_first():
         return _write(interpolator, job, clip, progress)
+    job = _with_prompt(interpolator, job, clip)
     for _ in _new_pairs(interpolator, job, clip, _agree_on_start(job), progress):
         pass  # frames come to all processes, and the first one keeps them
     return None
 
 
 def _write(interpolator: Interpolator, job: Job, clip: Clip, progress: JobProgress | None) -> dict[str, Any]:
-    started, settings = time.perf_counter(), job.settings
+    started = time.perf_counter()
     with reported(job.video):
         job.video.parent.mkdir(parents=True, exist_ok=True)
     if job.video.exists():
         logger.info("%s is there already and will be replaced", job.video)
-    identity = fingerprint(interpolator, settings, job.inputs)
+    identity = fingerprint(interpolator, job.settings, job.inputs, job.upsampler)
     store = PairStore(job.video, identity)
-    with TeeWriter(*_writers(job, store)) as writer:
-        for frames in join_pairs(_all_pairs(interpolator, job, clip, store, progress)):
-            writer.write(frames)
-        if job.frames_folder is not None:
-            store.claim(job.frames_folder)
+    try:
+        job = _with_prompt(interpolator, job, clip, store)
+        with TeeWriter(*_writers(job, store)) as writer:
+            for frames in join_pairs(_all_pairs(interpolator, job, clip, store, progress)):
+                writer.write(frames)
+            if job.frames_folder is not None:
+                store.claim(job.frames_folder)
+    except Blocked:
+        store.remove()  # nothing of it stays, nor is any of it taken up again
+        raise
     record = run_record(
         interpolator,
-        settings,
+        job.settings,
+        job.upsampler,
         fingerprint=identity,
         input={"files": [str(path) for path in job.inputs], **clip.source.description},
         output={"video": str(job.video), "frames_folder": str(job.frames_folder) if job.frames_folder else None},
@@ -134,10 +146,24 @@ def _write(interpolator: Interpolator, job: Job, clip: Clip, progress: JobProgre
         total_seconds=round(time.perf_counter() - started, 3),
     )
     with reported(job.record):
-        write_whole(job.prompt_file, f"{settings.prompt}\n".encode())
+        write_whole(job.prompt_file, f"{job.settings.prompt}\n".encode())
         write_whole(job.record, (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode())
     store.remove()
     return record
+
+
+def _with_prompt(interpolator: Interpolator, job: Job, clip: Clip, store: PairStore | None = None) -> Job:
+    """`job` with its prompt: the one that an interrupted run left in process 0's `store`, else one written now."""
+    if job.upsampler is None:
+        return job
+    prompt = processes.decide(f"the prompt of {job.video.name}", store.prompt() if store else None, timeout=None)
+    if prompt is None:
+        [last] = deque(clip.source, maxlen=1)
+        prompt = interpolator.upsample_prompt(last, job.upsampler, job.settings.sampling.seed)
+        logger.info("prompt: %s", prompt)
+        if store is not None:
+            store.keep_prompt(prompt)
+    return replace(job, settings=replace(job.settings, prompt=prompt))
 
 
 def _writers(job: Job, store: PairStore) -> Iterator[FrameWriter]:
@@ -192,7 +218,7 @@ def is_finished(interpolator: Interpolator, job: Job) -> bool:
 def _has_results(interpolator: Interpolator, job: Job) -> bool:
     try:
         record = json.loads(job.record.read_text())
-        identity = fingerprint(interpolator, job.settings, job.inputs)
+        identity = fingerprint(interpolator, job.settings, job.inputs, job.upsampler)
     except (OSError, ValueError):
         return False
     made = job.video.exists() and (job.frames_folder is None or job.frames_folder.exists())

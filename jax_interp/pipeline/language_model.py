@@ -123,7 +123,9 @@ class LanguageModel(StackedStage[DecoderLM]):
         super().free()
         self._table = None
 
-    def _prefill(self, prompt: Text, lengths: Int[np.ndarray, " B"], size: int) -> tuple[Logits, list[Cache]]:
+    def _prefill(
+        self, prompt: Float[np.ndarray, "B S D"], lengths: Int[np.ndarray, " B"], size: int
+    ) -> tuple[Logits, list[Cache]]:
         caches = self._empty_caches(size)
         x = self._run(self.devices.put(prompt), caches, self._prompt_inputs(size=prompt.shape[1]))
         return self._logits(x, self.devices.put(lengths)), caches

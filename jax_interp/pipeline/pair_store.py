@@ -10,7 +10,8 @@ from jax_interp.pipeline.whole_file import write_whole
 
 
 class PairStore:
-    """A hidden folder beside the result, named after it and the run's fingerprint; it appears with the first pair.
+    """A hidden folder beside the result, named after it and the run's fingerprint; it appears with the
+    first thing that is kept: a prompt that was written, or a pair.
 
     A run with other settings, input or networks has a folder of its own and leaves this one alone.
     """
@@ -37,6 +38,15 @@ class PairStore:
         np.savez_compressed(partial, frames=frames)
         partial.replace(self._path(index))
 
+    def keep_prompt(self, prompt: str) -> None:
+        """Note the prompt that was written for this run."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_whole(self._prompt, prompt.encode())
+
+    def prompt(self) -> str | None:
+        """The prompt that was written for this run before it was interrupted; None if there is none."""
+        return self._prompt.read_text("utf-8") if self._prompt.exists() else None
+
     def claim(self, frames_folder: Path) -> None:
         """Note that this run's frames are complete and about to appear as `frames_folder`."""
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -49,6 +59,10 @@ class PairStore:
     def remove(self) -> None:
         """Delete the folder: the run is finished."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    @property
+    def _prompt(self) -> Path:
+        return self.folder / "prompt.txt"
 
     @property
     def _claim(self) -> Path:

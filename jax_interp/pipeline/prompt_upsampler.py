@@ -63,6 +63,9 @@ class UpsamplerSettings:
             raise UsageError(f"the prompt upsampler: {error}") from error
 
 
+DEFAULT_SETTINGS = UpsamplerSettings()
+
+
 class PictureEncoder(StackedStage[PixtralVision]):
     """Pixtral's picture encoder; every shape of a picture compiles anew."""
 
@@ -92,9 +95,13 @@ class PromptUpsampler:
     def __init__(self, found: ConvertedComponent, precision: Precision, devices: DeviceMesh | None = None):
         self.found = found
         self.config: Any = found.config
-        self.precision: Precision = precision
         self.pictures = PictureEncoder(found.part("vision", found.config.vision), precision, devices)
         self.language = LanguageModel(found.part("language", found.config.text), precision, devices)
+
+    @property
+    def networks(self) -> dict[str, StackedStage[Any]]:
+        """Both, for whoever counts their memory."""
+        return {"pictures": self.pictures, "language": self.language}
 
     @property
     def placement(self) -> Placement:
@@ -109,7 +116,7 @@ class PromptUpsampler:
     def upsample(
         self,
         picture: Picture,
-        settings: UpsamplerSettings = UpsamplerSettings(),
+        settings: UpsamplerSettings = DEFAULT_SETTINGS,
         *,
         seed: int = 0,
         progress: Callable[[int], None] | None = None,

@@ -13,6 +13,7 @@ import jax
 
 from jax_interp._version import __version__
 from jax_interp.pipeline.interpolator import Interpolator
+from jax_interp.pipeline.prompt_upsampler import UpsamplerSettings
 from jax_interp.pipeline.prompts import DEFAULT_NEGATIVE_PROMPT
 from jax_interp.pipeline.settings import InterpolationSettings
 from jax_interp.pipeline.text import PromptNetwork
@@ -32,27 +33,42 @@ def effective_settings(interpolator: Interpolator, settings: InterpolationSettin
     return values
 
 
-def fingerprint(interpolator: Interpolator, settings: InterpolationSettings, inputs: tuple[Path, ...]) -> str:
-    """Identifies a result before it is made: settings, input files and networks."""
+def fingerprint(
+    interpolator: Interpolator,
+    settings: InterpolationSettings,
+    inputs: tuple[Path, ...],
+    upsampler: UpsamplerSettings | None = None,
+) -> str:
+    """Identifies a result before it is made: settings, input files and networks; and how its prompt will be written."""
     files = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in _input_files(inputs)]
     effective = effective_settings(interpolator, settings)
     # How many pairs share a pass follows from free memory, and changes a result no more than its last bits.
     del effective["pairs_per_batch"]
-    identity = [__version__, effective, files, networks(interpolator)]
+    if upsampler is not None:
+        effective["prompt"] = dataclasses.asdict(upsampler)
+    found = networks(interpolator, upsamples=upsampler is not None)
+    # What was made without guardrails, or with others, must not pass for checked.
+    stride = interpolator.guardrails.frame_stride if interpolator.guardrails else None
+    identity = [__version__, effective, files, found, {"guardrail_frame_stride": stride}]
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
-def run_record(interpolator: Interpolator, settings: InterpolationSettings, **facts: Any) -> dict[str, Any]:
+def run_record(
+    interpolator: Interpolator,
+    settings: InterpolationSettings,
+    upsampler: UpsamplerSettings | None = None,
+    **facts: Any,
+) -> dict[str, Any]:
     """The record of a finished run; `facts` are the job's own (input, output, frames, seconds)."""
     device = jax.devices()[0]
     memory = device.memory_stats() or {}
     return {
         "jax_interp": __version__,
         "settings": effective_settings(interpolator, settings),
-        "guardrail": "absent",
-        "prompt_upsampler": "absent",
+        "guardrail": interpolator.guardrails.facts() if interpolator.guardrails else "off",
+        "prompt_upsampler": dataclasses.asdict(upsampler) if upsampler else "not used",
         **facts,
-        "networks": networks(interpolator),
+        "networks": networks(interpolator, upsamples=upsampler is not None),
         "placements": {name: dataclasses.asdict(placed) for name, placed in interpolator.placements.items()},
         "seconds": {stage: round(seconds, 3) for stage, seconds in interpolator.timings.items()},
         "peak_memory_bytes": {
@@ -75,10 +91,12 @@ def _named(settings: InterpolationSettings) -> Any:
     )
 
 
-def networks(interpolator: Interpolator) -> dict[str, Any]:
-    """Folder and checksums of every network."""
-    stages = (interpolator.denoiser, interpolator.codec, _text_network(interpolator))
+def networks(interpolator: Interpolator, *, upsamples: bool = False) -> dict[str, Any]:
+    """Folder and checksums of every network that has a part in a result."""
+    upsampler = interpolator.prompt_upsampler if upsamples else None
+    stages = (interpolator.denoiser, interpolator.codec, _text_network(interpolator), upsampler)
     founds = [stage.found for stage in stages if stage is not None]
+    founds += interpolator.guardrails.founds if interpolator.guardrails else []
     return {found.component: {"folder": found.path.name, "sha256": found.source_sha256} for found in founds}
 
 

@@ -52,6 +52,11 @@ class NetworkStage(ABC, Generic[ModuleT]):
         self.network = self._structure(lambda rngs: build(found.config, dtype=self.dtype, rngs=rngs))
         self.placement: Placement = RESIDENT
 
+    @property
+    def networks(self) -> dict[str, "NetworkStage[Any]"]:
+        """Itself, as what is placed under one name; see `pipeline.networks.Placed`."""
+        return {"": self}
+
     def place(self, placement: Placement) -> None:
         """Use `placement` from the next stage on."""
         if placement != self.placement:

@@ -11,6 +11,11 @@ NETWORKS = ("prompt_upsampler", "guardrail_models", "text_encoder", "tokenizer",
 """Every network of the pipeline by the name that placements use, in the order in which upstream offloads them."""
 
 
+def placed_as(network: str) -> str:
+    """By which of `NETWORKS` a network is placed: several go by one name, as "prompt_upsampler/pictures"."""
+    return network.split("/")[0]
+
+
 @dataclass(frozen=True)
 class Placement:
     """How one network shares the device.

@@ -20,7 +20,7 @@ SIZE = ("--height", 64, "--width", 96, "--num-steps", 1, "--dtype", "float32")
 def generate(converted, tmp_path):
     def run(*arguments):
         folders = ("--checkpoint-dir", converted, "--video-save-folder", tmp_path / "out")
-        return jax_interp("generate", *folders, *SIZE, *arguments)
+        return jax_interp("generate", "--disable-guardrail", *folders, *SIZE, *arguments)
 
     return run
 
@@ -58,11 +58,10 @@ def test_upstreams_command_line(generate, tmp_path):
     assert open_frames([tmp_path / "out" / "out.mp4"]).num_frames == 19
 
 
-def test_what_is_absent_is_said(generate, tmp_path):
+def test_a_run_without_guardrails_says_so(generate, tmp_path):
     outcome = generate("--input", golden.CLIP, "--num-frame-pairs", 1)
-    assert "guardrail: absent" in outcome.output
-    assert "prompt upsampler: absent" in outcome.output
-    assert record(tmp_path)["guardrail"] == "absent"
+    assert "guardrail: off. Neither prompts nor frames are checked" in outcome.output
+    assert record(tmp_path)["guardrail"] == "off"
 
 
 def test_two_pictures(generate, pictures, tmp_path):
@@ -193,7 +192,9 @@ def test_unreadable_video_and_single_frame(generate, tmp_path):
 
 
 def test_an_unconverted_folder(tmp_path):
-    outcome = jax_interp("generate", "--input", golden.CLIP, "--checkpoint-dir", golden.CHECKPOINTS, *SIZE)
+    outcome = jax_interp(
+        "generate", "--disable-guardrail", "--input", golden.CLIP, "--checkpoint-dir", golden.CHECKPOINTS, *SIZE
+    )
     assert outcome.code == CheckpointError.exit_code
     assert "not converted" in outcome.output
     assert "jax-interp convert" in outcome.output

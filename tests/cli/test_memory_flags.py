@@ -47,7 +47,7 @@ def parsed(monkeypatch):
         with monkeypatch.context() as patched:
             patched.setattr(MemoryFlags, "limit_process", stop)
             with pytest.raises(Stop):
-                jax_interp("generate", "--input", golden.CLIP, *arguments)
+                jax_interp("generate", "--disable-guardrail", "--input", golden.CLIP, *arguments)
         return seen[0]
 
     return run
@@ -130,7 +130,9 @@ KINDS = "resident, sharded, offloaded, streamed"
     ],
 )
 def test_bad_values_name_the_flag_and_the_choices(tmp_path, arguments, named, choices):
-    outcome = jax_interp("generate", "--input", golden.CLIP, "--checkpoint-dir", tmp_path, *arguments)
+    outcome = jax_interp(
+        "generate", "--disable-guardrail", "--input", golden.CLIP, "--checkpoint-dir", tmp_path, *arguments
+    )
     assert outcome.code == UsageError.exit_code
     assert named in outcome.output
     assert choices in outcome.output
@@ -208,7 +210,8 @@ class Placed:
 
     def planner(self, settings):
         from jax_interp.config import CV8X8X8_720P, DIT_7B
-        from jax_interp.pipeline.plan import Planner, Workload
+        from jax_interp.pipeline.footprint import Workload
+        from jax_interp.pipeline.plan import Planner
 
         configs = {"tokenizer": CV8X8X8_720P, "diffusion_transformer": DIT_7B}
         precisions: dict[str, Precision] = dict.fromkeys(configs, "bfloat16")

@@ -97,7 +97,8 @@ def test_frames_of_two_devices(converted, tmp_path):
     for count in (1, 2):
         out = tmp_path / str(count)
         outcome = jax_interp(
-            "generate", "--checkpoint-dir", converted, "--video-save-folder", tmp_path / "videos", "--num-gpus", count,
+            "generate", "--disable-guardrail",
+            "--checkpoint-dir", converted, "--video-save-folder", tmp_path / "videos", "--num-gpus", count,
             "--input", golden.CLIP, "--num-frame-pairs", 1, "--guidance", 1, "--prompt", "rain", "--save-frames", out,
             "--height", 64, "--width", 96, "--num-steps", 1, "--dtype", "float32",
         )  # fmt: skip

@@ -52,8 +52,8 @@ def test_the_record_tells_all(interpolator, make_job):
     )
     run_job(interpolator, job)
     record = json.loads(job.record.read_text())
-    assert record["guardrail"] == "absent"
-    assert record["prompt_upsampler"] == "absent"
+    assert record["guardrail"] == "off"
+    assert record["prompt_upsampler"] == "not used"
     settings = record["settings"]
     assert (settings["prompt"], settings["negative_prompt"]) == ("rain", DEFAULT_NEGATIVE_PROMPT)
     assert (settings["guidance"], settings["seed"], settings["num_steps"], settings["fps"]) == (-1, 11, 1, 24)

@@ -8,7 +8,7 @@ import pytest
 from jax_interp import Interpolator
 from jax_interp.errors import OutOfMemory, UsageError
 from jax_interp.media.pairs import iterate_pairs
-from jax_interp.pipeline import interpolator as interpolator_module
+from jax_interp.pipeline import networks
 from jax_interp.pipeline.denoiser import SampleSettings
 from jax_interp.pipeline.plan import describe, gib, gib_or_more
 from jax_interp.pipeline.settings import InterpolationSettings
@@ -62,7 +62,7 @@ def test_every_stage_ends_the_command_with_the_plan_that_would_fit(interpolator,
     fail(stage, ERRORS[kind]())
     monkeypatch.setattr(Interpolator, "from_pretrained", lambda *arguments, **options: interpolator)
     size = ("--height", 64, "--width", 96, "--num-steps", 1)
-    outcome = jax_interp("generate", "--input", golden.CLIP, "--num-frame-pairs", 1, *size)
+    outcome = jax_interp("generate", "--disable-guardrail", "--input", golden.CLIP, "--num-frame-pairs", 1, *size)
     assert outcome.code == OutOfMemory.exit_code == 6
     planner = interpolator.planner(SETTINGS)
     current, smallest = planner.plan({}), planner.smallest()
@@ -150,9 +150,10 @@ def unread(monkeypatch):
 
 
 def test_too_little_host_memory_is_refused_before_anything_is_loaded(converted, tmp_path, monkeypatch, unread):
-    monkeypatch.setattr(interpolator_module, "host_memory", lambda: (10**6, 10**9))
+    monkeypatch.setattr(networks, "host_memory", lambda: (10**6, 10**9))
     outcome = jax_interp(
-        "generate", "--input", golden.CLIP, "--checkpoint-dir", converted, "--video-save-folder", tmp_path / "out",
+        "generate", "--disable-guardrail", "--input", golden.CLIP, "--checkpoint-dir", converted,
+        "--video-save-folder", tmp_path / "out",
         "--height", 64, "--width", 96, "--num-steps", 1, "--offload-diffusion-transformer",
     )  # fmt: skip
     assert outcome.code == OutOfMemory.exit_code
@@ -163,11 +164,11 @@ def test_too_little_host_memory_is_refused_before_anything_is_loaded(converted, 
 def test_a_refused_placement_changes_nothing(converted, monkeypatch, unread):
     interpolator = Interpolator.from_pretrained(converted)
     needed = interpolator.planner(SETTINGS).footprints()["diffusion_transformer"].params
-    monkeypatch.setattr(interpolator_module, "host_memory", lambda: (needed - 1, 10**9))
+    monkeypatch.setattr(networks, "host_memory", lambda: (needed - 1, 10**9))
     with pytest.raises(OutOfMemory):
         interpolator.place({"diffusion_transformer": Placement("streamed")})
     assert interpolator.denoiser.placement == Placement()
-    monkeypatch.setattr(interpolator_module, "host_memory", lambda: (needed, 10**9))
+    monkeypatch.setattr(networks, "host_memory", lambda: (needed, 10**9))
     interpolator.place({"diffusion_transformer": Placement("streamed")})
     assert interpolator.denoiser.placement == Placement("streamed")
     with pytest.raises(UsageError, match="no network is called unet"):

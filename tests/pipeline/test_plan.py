@@ -7,20 +7,11 @@ from itertools import pairwise
 import pytest
 
 from jax_interp.cli.memory_flags import parse_bytes
-from jax_interp.config import CV8X8X8_720P, DIT_7B, DIT_14B, T5_11B
+from jax_interp.config import CV8X8X8_720P, DIT_7B, DIT_14B, LLAMA_3_1_8B, PIXTRAL_12B, T5_11B
 from jax_interp.errors import UsageError
 from jax_interp.pipeline.denoiser import SampleSettings
-from jax_interp.pipeline.plan import (
-    GIB,
-    PROCESS,
-    WORKSPACE,
-    Planner,
-    Workload,
-    describe,
-    footprint,
-    gib,
-    gib_or_more,
-)
+from jax_interp.pipeline.footprint import GIB, WORKSPACE, Workload, footprint
+from jax_interp.pipeline.plan import PROCESS, Planner, describe, gib, gib_or_more
 from jax_interp.pipeline.settings import InterpolationSettings
 from jax_interp.runtime.mesh import MeshShape
 from jax_interp.runtime.placement import Placement
@@ -311,3 +302,51 @@ def test_dividing_is_chosen_before_moving():
     assert planner().within(needed).placements[name].kind == "streamed"
     assert "all sharded" in four.strategies()
     assert "all sharded" not in planner().strategies()
+
+
+UPSAMPLER = {"prompt_upsampler/pictures": PIXTRAL_12B.vision, "prompt_upsampler/language": PIXTRAL_12B.text}
+
+
+def with_upsampler():
+    """The planner of a run that writes its prompt."""
+    usual = planner()
+    precisions = {**dict.fromkeys(UPSAMPLER, "bfloat16"), **usual.precisions}
+    return Planner({**UPSAMPLER, **usual.configs}, precisions, Workload())
+
+
+def test_networks_of_one_name_are_placed_together():
+    found = with_upsampler()
+    assert found.names == ["prompt_upsampler", "text_encoder", "tokenizer", "diffusion_transformer"]
+    resident, streamed = (found.plan({"prompt_upsampler": Placement(kind)}) for kind in ("resident", "streamed"))
+    assert set(resident.placements) == set(found.names)
+    language = found.footprints()["prompt_upsampler/language"]
+    assert resident.stages["tokenizer"] - streamed.stages["tokenizer"] == pytest.approx(
+        sum(each.params for name, each in found.footprints().items() if name in UPSAMPLER)
+    )
+    assert streamed.host == language.params
+
+
+def test_the_embedding_table_is_no_part_of_what_the_gpu_holds():
+    """A block, by hand: queries and output, keys and values of 8 heads, the gated MLP, two norms."""
+    text = PIXTRAL_12B.text
+    block = 2 * 5120 * 4096 + 2 * 5120 * 1024 + 3 * 5120 * 14336 + 2 * 5120
+    found = parameters(text)
+    assert (found.block, found.outer) == (2 * block, 2 * (5120 * 131072 + 5120))
+    assert found.params == 2 * (40 * block + 5120 * 131072 + 5120)
+
+
+def test_language_models_take_turns_in_host_memory():
+    both = Planner(
+        {"prompt_upsampler/language": PIXTRAL_12B.text, "guardrail_models/text": LLAMA_3_1_8B},
+        {"prompt_upsampler/language": "bfloat16", "guardrail_models/text": "bfloat16"},
+        Workload(),
+    )
+    plan = both.plan(dict.fromkeys(both.names, Placement("streamed")))
+    assert plan.host == parameters(PIXTRAL_12B.text).params
+
+
+def test_what_a_run_uses_least_leaves_first():
+    plans = [with_upsampler().within(budget * GIB) for budget in (80, 50, 38)]
+    kinds = [{name: placed.kind for name, placed in plan.placements.items()} for plan in plans]
+    assert [found["prompt_upsampler"] for found in kinds] == ["resident", "offloaded", "streamed"]
+    assert {found["diffusion_transformer"] for found in kinds} == {"resident"}

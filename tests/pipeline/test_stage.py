@@ -152,8 +152,8 @@ class Permuted:
     def __init__(self, stored, num_blocks):
         self._stored, self._num_blocks = stored, num_blocks
 
-    def outer(self):
-        return self._stored.outer()
+    def outer(self, apart):
+        return self._stored.outer(apart)
 
     def part(self, index, names):
         return self._stored.part((index + 1) % self._num_blocks, names)

@@ -1,0 +1,116 @@
+"""`jax-interp check`: the guardrails alone, on a prompt or on a video."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from jax_interp.errors import Blocked, UsageError
+
+if TYPE_CHECKING:
+    from jax_interp.guardrails.verdict import Verdict
+    from jax_interp.media.source import FrameSource
+    from jax_interp.media.writer import VideoWriter
+    from jax_interp.pipeline.guardrails import Guardrails
+
+RATE = 24
+"""Frames a second of pictures that are saved as a video."""
+
+
+def check(
+    prompt: Annotated[str | None, typer.Option(help="Text to check.")] = None,
+    video: Annotated[
+        list[Path] | None,
+        typer.Option("--video", "--input", help="A video, a folder of pictures, or two or more pictures to check."),
+    ] = None,
+    save_blurred: Annotated[
+        Path | None, typer.Option(help="Write the video with faces pixelated (mp4, mkv, mov), if it is not blocked.")
+    ] = None,
+    checkpoint_dir: Annotated[Path, typer.Option(help="Folder that `jax-interp convert` made.")] = Path("converted"),
+    text_safety_dir: Annotated[
+        str | None, typer.Option(help="Which classifier of prompts, if several are converted.")
+    ] = None,
+    video_safety_dir: Annotated[
+        str | None, typer.Option(help="Which classifier of frames, if several are converted.")
+    ] = None,
+    face_blur_dir: Annotated[str | None, typer.Option(help="Which face detector, if several are converted.")] = None,
+    guardrail_frame_stride: Annotated[
+        int, typer.Option(help="Look at every n-th frame; faces are pixelated on all.")
+    ] = 1,
+    guardrail_timeout: Annotated[
+        float, typer.Option(help="Seconds that a check may take, loading and compiling included.")
+    ] = 600.0,
+    placement: Annotated[
+        Literal["resident", "offloaded", "streamed"],
+        typer.Option(help="Where the networks live: on the GPU, in host memory, or passing through block by block."),
+    ] = "resident",
+) -> None:
+    """Ask the guardrails about a prompt or a video. Exit code 0 if all of them let it pass, 8 if one blocks it."""
+    if prompt is None and not video:
+        raise UsageError("nothing to check: give --prompt, --video or both")
+    if save_blurred is not None and not video:
+        raise UsageError("--save-blurred: there is no --video to take the frames from")
+
+    from jax_interp.cli.console import show_log
+    from jax_interp.media.reader import open_frames
+    from jax_interp.pipeline.guardrails import PROMPT_GUARDRAILS, Guardrails
+    from jax_interp.runtime.compile_cache import enable_compile_cache
+    from jax_interp.runtime.placement import Placement
+
+    show_log()
+    source = open_frames(video) if video else None
+    writer = _writer(save_blurred, video or [], source) if source is not None and save_blurred is not None else None
+    enable_compile_cache()
+    guardrails = Guardrails.open(
+        checkpoint_dir,
+        text_safety_dir=text_safety_dir,
+        video_safety_dir=video_safety_dir,
+        face_blur_dir=face_blur_dir,
+        frame_stride=guardrail_frame_stride,
+        timeout=guardrail_timeout,
+    )
+    guardrails.place(Placement(placement))
+    allowed = True
+    if prompt is not None:
+        allowed &= _show("prompt", guardrails.ask_about_prompt(prompt), PROMPT_GUARDRAILS)
+    if source is not None:
+        allowed &= _check_video(guardrails, source, writer)
+    if not allowed:
+        raise typer.Exit(Blocked.exit_code)
+
+
+def _check_video(guardrails: "Guardrails", source: "FrameSource", writer: "VideoWriter | None") -> bool:
+    """Check all frames, and give them to `writer`; whether every guardrail lets them pass."""
+    from jax_interp.cli.console import progress_bar
+    from jax_interp.pipeline.clip_check import check_clip
+    from jax_interp.pipeline.guardrails import FRAME_GUARDRAILS
+
+    with progress_bar() as bar:
+        task = bar.add_task("checking frames", total=source.num_frames)
+        verdicts = check_clip(guardrails, source, writer, lambda done: bar.update(task, completed=done))
+    return _show("video", verdicts, FRAME_GUARDRAILS)
+
+
+def _writer(path: Path, inputs: list[Path], source: "FrameSource") -> "VideoWriter":
+    from jax_interp.media.writer import VideoWriter
+
+    if any(path.resolve() == file.resolve() for file in inputs):
+        raise UsageError(f"--save-blurred {path}: is the video that is to be checked; choose another name")
+    odd = source.height % 2 or source.width % 2
+    # Colours at half the size need even sides.
+    return VideoWriter(path, source.fps or RATE, source.height, source.width, pixel_format="yuv444p" if odd else None)
+
+
+def _show(what: str, verdicts: "Mapping[str, Verdict]", names: tuple[str, ...]) -> bool:
+    """Print a line for each guardrail; whether all of them let it pass."""
+    from jax_interp.pipeline.guardrails import together
+
+    for name in names:
+        if name not in verdicts:
+            print(f"{what}, {name}: not asked")
+            continue
+        verdict = verdicts[name]
+        state = "allowed" if verdict.allowed else f"BLOCKED, {verdict.category}" if verdict.category else "BLOCKED"
+        print(f"{what}, {name}: {state}: {verdict.reason}")
+    return together(verdicts, names).allowed

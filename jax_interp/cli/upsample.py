@@ -1,0 +1,74 @@
+"""`jax-interp upsample`: the prompt upsampler by itself."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from jax_interp.errors import UsageError
+
+Precision = Literal["bfloat16", "float32"]
+
+
+def upsample(
+    input: Annotated[
+        list[Path], typer.Argument(help="A picture, or a video, a folder or pictures, of which the last frame counts.")
+    ],
+    upsampler_instruction: Annotated[
+        str | None, typer.Option(help="What it is asked to write, in place of its own words.")
+    ] = None,
+    upsampler_tokens: Annotated[int, typer.Option(help="Tokens that it writes at most.")] = 400,
+    seed: Annotated[int, typer.Option(help="Decides between nearly equal words.")] = 11,
+    output: Annotated[Path | None, typer.Option(help="A file for the prompt, beside printing it.")] = None,
+    checkpoint_dir: Annotated[Path, typer.Option(help="Folder that `jax-interp convert` made.")] = Path("converted"),
+    prompt_upsampler_dir: Annotated[
+        str | None, typer.Option(help="Which prompt upsampler, if several are converted.")
+    ] = None,
+    dtype: Annotated[Precision, typer.Option(help="What it computes in.")] = "bfloat16",
+    memory_budget: Annotated[str, typer.Option(help="GPU memory to use, as 8GB or 6GiB; auto: what is free.")] = "auto",
+    placement: Annotated[
+        str | None, typer.Option(help="resident, offloaded or streamed; without, as --memory-budget says.")
+    ] = None,
+) -> None:
+    """Let Pixtral look at a frame and write the prompt. Prints it."""
+    from jax_interp.cli.console import progress_bar, show_log
+    from jax_interp.cli.memory_flags import AUTO, MemoryFlags
+
+    show_log()
+    placements = [] if placement is None else [f"prompt_upsampler={placement}"]
+    flags = MemoryFlags.parse(memory_budget, placements, AUTO, "1", offloaded={})
+
+    from jax_interp.media.reader import last_frame
+    from jax_interp.pipeline.prompt_upsampler import DEFAULT_SETTINGS, UpsamplerSettings
+    from jax_interp.pipeline.whole_file import write_whole
+
+    instruction = DEFAULT_SETTINGS.instruction if upsampler_instruction is None else upsampler_instruction
+    settings = UpsamplerSettings(instruction=instruction, max_new_tokens=upsampler_tokens)
+    if not 0 <= seed < 2**32:
+        raise UsageError(f"--seed is {seed}; expected a whole number from 0 to {2**32 - 1}")
+    if output is not None and not output.absolute().parent.is_dir():
+        raise UsageError(f"--output {output}: there is no folder {output.absolute().parent}; make it first")
+    picture = last_frame(input)
+    flags.limit_process()
+
+    from jax_interp.pipeline.networks import Networks
+    from jax_interp.pipeline.prompt_upsampler import PromptUpsampler
+    from jax_interp.pipeline.settings import InterpolationSettings
+    from jax_interp.runtime.checkpoint import find_component
+    from jax_interp.runtime.compile_cache import enable_compile_cache
+    from jax_interp.runtime.mesh import DeviceMesh
+
+    enable_compile_cache()
+    devices = DeviceMesh()
+    upsampler = PromptUpsampler(
+        find_component(checkpoint_dir, "prompt_upsampler", prompt_upsampler_dir), dtype, devices
+    )
+    flags.place(Networks({"prompt_upsampler": upsampler}, devices), InterpolationSettings())
+    with progress_bar() as bar:
+        task = bar.add_task("tokens", total=upsampler_tokens)
+        prompt = upsampler.upsample(
+            picture, settings, seed=seed, progress=lambda count: bar.update(task, completed=count)
+        )
+    print(prompt)
+    if output is not None:
+        write_whole(output, f"{prompt}\n".encode())

@@ -1,0 +1,115 @@
+"""The one place where whatever goes wrong in a guardrail becomes a verdict that blocks."""
+
+import atexit
+import logging
+import queue
+import threading
+from collections.abc import Callable
+
+from jax_interp.errors import JaxInterpError, UsageError
+from jax_interp.guardrails.verdict import Verdict
+from jax_interp.runtime.host import out_of_memory
+
+logger = logging.getLogger("jax_interp")
+
+TIMEOUT = 600.0
+"""Seconds that a check may take, reading the weights and compiling included."""
+
+_GRACE = 10.0
+"""Seconds that the end of the program waits for a check that nobody waits for any more."""
+
+_LONGEST_CAUSE = 400
+"""Characters of a foreign error's message that are shown."""
+
+_WITHOUT = "or generate without guardrails (--disable-guardrail)"
+
+
+class FailClosed:
+    """Runs checks one at a time, each in a thread of its own that is given `timeout` seconds.
+
+    Every exception but KeyboardInterrupt and SystemExit blocks, whatever it derives from, and so does an answer that is
+    no verdict. A thread cannot be ended: once one was not waited for to its end, nothing is checked any more and
+    everything is blocked, because it may still be using the networks.
+    """
+
+    def __init__(self, timeout: float = TIMEOUT):
+        """Raises `UsageError` if `timeout` is no number of seconds that can be waited."""
+        if not 0 < timeout <= threading.TIMEOUT_MAX:
+            raise UsageError(f"--guardrail-timeout {timeout}: expected seconds, more than 0")
+        self.timeout = timeout
+        self._left: str | None = None
+
+    @property
+    def broken(self) -> bool:
+        """Whether a check was left running, so that the networks must not be touched."""
+        return self._left is not None
+
+    def run(self, guardrail: str, component: str, check: Callable[[], Verdict]) -> Verdict:
+        """What `check` says; `guardrail` is its name and `component` the converted network that it needs."""
+        if self._left is not None:
+            return Verdict.block(
+                f"the check of {self._left} was not waited for to its end and may still be running; start again"
+            )
+        try:
+            verdict = self._in_time(guardrail, check)
+            if type(verdict) is not Verdict or type(verdict.allowed) is not bool:
+                raise TypeError(f"it answered {verdict!r:.80}, which is no verdict")
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # Rust's panics, for one, are no `Exception`
+            logger.debug("%s failed", guardrail, exc_info=error)
+            return Verdict.block(_reason(error, component))
+        return verdict
+
+    def _in_time(self, guardrail: str, check: Callable[[], Verdict]) -> Verdict:
+        """What `check` returns or raises."""
+        ended: queue.SimpleQueue[Verdict | BaseException] = queue.SimpleQueue()
+
+        def work() -> None:
+            try:
+                ended.put(check())
+            except BaseException as error:
+                ended.put(error)
+
+        self._left = guardrail
+        thread = threading.Thread(target=work, name=f"guardrail {guardrail}", daemon=True)
+        try:
+            thread.start()
+        except Exception:
+            self._left = None  # nothing was started
+            raise
+        try:
+            answer = ended.get(timeout=self.timeout)
+        except BaseException as error:
+            # A thread that comes back from a library when Python is no longer there aborts the process.
+            atexit.register(thread.join, _GRACE)
+            if not isinstance(error, queue.Empty):
+                raise
+            raise JaxInterpError(
+                f"it took longer than {self.timeout:g} s; allow more (--guardrail-timeout), or place the guardrails"
+                " where they are faster (--placement)"
+            ) from None
+        self._left = None
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+
+def _reason(error: BaseException, component: str) -> str:
+    """What went wrong and what to do about it."""
+    try:
+        message, full = str(error), out_of_memory(error)
+    except Exception:  # of an error that cannot even be shown
+        message, full = "", False
+    if isinstance(error, JaxInterpError):  # says itself what to do
+        return f"it could not tell: {message}, {_WITHOUT}"
+    cause = f"{type(error).__name__}: {' '.join(message.split())[:_LONGEST_CAUSE]}".removesuffix(": ")
+    if full:
+        return (
+            f"it could not tell, because memory ran out ({cause}): offload or stream the guardrails (--placement),"
+            f" {_WITHOUT}"
+        )
+    return (
+        f"it could not tell ({cause}): look at the {component} with `jax-interp inspect`, convert it again"
+        f" (`jax-interp convert --components {component} --overwrite`), {_WITHOUT}"
+    )

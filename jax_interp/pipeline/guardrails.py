@@ -1,0 +1,263 @@
+"""The guardrails of a run: prompts before generation, frames after it; what they cannot tell about does not pass."""
+
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+
+from jax_interp.errors import UsageError
+from jax_interp.guardrails.faces import Blurred
+from jax_interp.guardrails.verdict import Verdict
+from jax_interp.media.source import Clip
+from jax_interp.pipeline.fail_closed import TIMEOUT, FailClosed
+from jax_interp.pipeline.stage import NetworkStage
+from jax_interp.pipeline.text_guard import TextGuard
+from jax_interp.pipeline.video_guard import FaceGuard, FrameGuard
+from jax_interp.runtime.checkpoint import ConvertedComponent, find_component
+from jax_interp.runtime.mesh import ALONE, DeviceMesh
+from jax_interp.runtime.placement import RESIDENT, Placement
+
+Guard = TextGuard | FrameGuard | FaceGuard
+GuardT = TypeVar("GuardT", bound=Guard)
+
+PROMPT_GUARDRAILS = ("blocklist", "text_safety")
+FRAME_GUARDRAILS = ("video_safety", "face_blur")
+"""The guardrails by name, in the order in which they are asked; one that blocks is the last."""
+
+_KINDS: tuple[type[Guard], ...] = (TextGuard, FrameGuard, FaceGuard)
+_COMPONENTS = {"blocklist": "text_safety"}
+"""The converted network that a guardrail needs, if it has another name."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What the guardrails say about frames."""
+
+    verdicts: Mapping[str, Verdict]
+    """By guardrail, in the order in which they were asked."""
+    frames: Clip | None
+    """The frames with faces pixelated; None if they are blocked."""
+
+    @property
+    def verdict(self) -> Verdict:
+        """What they say together."""
+        return together(self.verdicts, FRAME_GUARDRAILS)
+
+
+class Guardrails:
+    """Checks prompts and frames with the networks of a converted folder.
+
+    ```python
+    guardrails = Guardrails.open("converted")
+    verdict = guardrails.check_prompt("a street in the rain")
+    checked = guardrails.check_video(frames)      # checked.verdict, checked.frames
+    ```
+
+    Nothing is read before it is needed. Whatever goes wrong (a network is not there, an exception, values that are not
+    numbers, a check that takes too long) blocks: no method that gives a verdict raises, except on an interrupt. All of
+    it runs on the first device of this process, whatever the rest runs on.
+    """
+
+    def __init__(self, root: Path, folders: Mapping[str, str | None], *, frame_stride: int, timeout: float):
+        if frame_stride < 1:
+            raise UsageError(f"--guardrail-frame-stride {frame_stride}: expected 1 (every frame) or more")
+        self.frame_stride = frame_stride
+        self._root, self._folders = root, folders
+        self._fail_closed = FailClosed(timeout)
+        self._guards: dict[type, Any] = {}
+        self._placement = RESIDENT
+        self._counts: Counter[str] = Counter()
+
+    @classmethod
+    def open(
+        cls,
+        root: str | Path,
+        *,
+        text_safety_dir: str | None = None,
+        video_safety_dir: str | None = None,
+        face_blur_dir: str | None = None,
+        frame_stride: int = 1,
+        timeout: float = TIMEOUT,
+    ) -> "Guardrails":
+        """The guardrails in a folder that `jax-interp convert` made; `check_ready` says whether they are there.
+
+        The `*_dir` names choose among several converted networks of one kind. Of a clip's frames every
+        `frame_stride`-th is classified; faces are pixelated on all. A check may take `timeout` seconds, the first of
+        each kind reading weights and compiling.
+
+        Raises:
+            UsageError: `frame_stride` or `timeout` cannot work.
+        """
+        folders = {"text_safety": text_safety_dir, "video_safety": video_safety_dir, "face_blur": face_blur_dir}
+        return cls(Path(root), folders, frame_stride=frame_stride, timeout=timeout)
+
+    def check_ready(self, *, prompts: bool = True, frames: bool = True) -> Verdict:
+        """Whether the guardrails of prompts and of frames could be asked; reads no weights.
+
+        For the door of a run: what is missing is known before anything is generated.
+        """
+        opening: dict[str, Callable[[], object]] = {}
+        if prompts:
+            opening["blocklist"] = lambda: self._guard(TextGuard).blocklist
+            opening["text_safety"] = lambda: self._guard(TextGuard).classifier
+        if frames:
+            opening["video_safety"] = lambda: self._guard(FrameGuard)
+            opening["face_blur"] = lambda: self._guard(FaceGuard)
+        return together(self._ask({name: partial(_is_there, get) for name, get in opening.items()}), tuple(opening))
+
+    def check_prompt(self, prompt: str) -> Verdict:
+        """Whether `prompt` may be used."""
+        return together(self.ask_about_prompt(prompt), PROMPT_GUARDRAILS)
+
+    def ask_about_prompt(self, prompt: str) -> dict[str, Verdict]:
+        """What each of the guardrails of prompts says, up to the first that blocks."""
+        return self._ask(
+            {
+                "blocklist": lambda: self._guard(TextGuard).check_words(prompt),
+                "text_safety": lambda: self._guard(TextGuard).classify(prompt),
+            }
+        )
+
+    def check_video(self, frames: Clip, first_number: int = 0) -> Checked:
+        """Whether `frames`, uint8 RGB [F, Y, X, 3], may be shown, and the frames to be shown in their place.
+
+        A long clip is checked piece by piece, in its order; `first_number` is the place of the piece's first frame in
+        it. One piece that is blocked blocks the clip.
+        """
+        kept: list[Blurred] = []
+        verdicts = self._ask(
+            {
+                "video_safety": lambda: self._look_at(np.asarray(frames), first_number),
+                "face_blur": lambda: self._blur(np.asarray(frames), kept),
+            }
+        )
+        if not together(verdicts, FRAME_GUARDRAILS).allowed:
+            return Checked(verdicts, None)
+        [blurred] = kept
+        self._counts.update(frames=len(blurred.frames), faces=sum(blurred.num_faces))
+        return Checked(verdicts, blurred.frames)
+
+    @property
+    def networks(self) -> dict[str, NetworkStage[Any]]:
+        """Those of the networks that are there, for whoever counts their memory."""
+        stages: dict[str, NetworkStage[Any]] = {}
+        for guard in self._those_there():
+            stages[guard.COMPONENT] = guard.language if isinstance(guard, TextGuard) else guard
+        return stages
+
+    @property
+    def placement(self) -> Placement:
+        """Where all of their networks live."""
+        return self._placement
+
+    def place(self, placement: Placement) -> None:
+        """Use `placement` from the next check on; blocks that stay are the text classifier's.
+
+        Raises:
+            UsageError: it is not for these networks.
+        """
+        for guard in self._those_there():
+            _place(guard, placement)
+        self._placement = placement
+
+    def rest(self) -> None:
+        """End a stage: what is not resident leaves the device. Every check does so itself."""
+        for guard in self._loaded():
+            guard.rest()
+
+    def free(self) -> None:
+        """Give the memory of all networks back; the next check reads them again."""
+        for guard in self._loaded():
+            guard.free()
+
+    @property
+    def founds(self) -> list[ConvertedComponent]:
+        """Those of the converted networks that are there, for the run record."""
+        self._those_there()
+        return [guard.found for guard in self._guards.values()]
+
+    def start_counting(self) -> None:
+        """Forget what was checked so far: `facts` are then about one clip."""
+        self._counts.clear()
+
+    def facts(self) -> dict[str, Any]:
+        """What was checked, for the run record: JSON values."""
+        return {
+            "state": "on",
+            "guardrails": [*PROMPT_GUARDRAILS, *FRAME_GUARDRAILS],
+            "frame_stride": self.frame_stride,
+            "frames": self._counts["frames"],
+            "checked_frames": self._counts["checked_frames"],
+            "faces": self._counts["faces"],
+        }
+
+    def _look_at(self, frames: Clip, first_number: int) -> Verdict:
+        verdict, count = self._guard(FrameGuard).check(frames, first_number, self.frame_stride)
+        self._counts["checked_frames"] += count
+        return verdict
+
+    def _blur(self, frames: Clip, kept: list[Blurred]) -> Verdict:
+        blurred = self._guard(FaceGuard).blur(frames)
+        there = blurred.frames
+        if type(there) is not np.ndarray or there.dtype != np.uint8 or there.shape != frames.shape or not len(there):
+            raise TypeError("it gave no frames in the place of those that it was given")
+        kept.append(blurred)
+        return Verdict.allow(f"{sum(blurred.num_faces)} face(s) were found on {len(there)} frame(s)")
+
+    def _ask(self, checks: Mapping[str, Callable[[], Verdict]]) -> dict[str, Verdict]:
+        """What each guardrail says, up to the first that blocks."""
+        verdicts: dict[str, Verdict] = {}
+        for name, check in checks.items():
+            verdicts[name] = self._fail_closed.run(name, _COMPONENTS.get(name, name), check)
+            if not verdicts[name].allowed:
+                break
+        return verdicts
+
+    def _guard(self, kind: type[GuardT]) -> GuardT:
+        """The guardrail of that kind, opened; raises what is wrong with it."""
+        if kind not in self._guards:
+            found = find_component(self._root, kind.COMPONENT, self._folders[kind.COMPONENT])
+            guard = kind(found, DeviceMesh(ALONE, jax.local_devices()[:1]))
+            _place(guard, self._placement)
+            self._guards[kind] = guard
+        return self._guards[kind]
+
+    def _those_there(self) -> Sequence[Guard]:
+        """Those that can be opened; what is wrong with the others is said by the checks."""
+        if not self._fail_closed.broken:
+            for kind in _KINDS:
+                with contextlib.suppress(Exception):
+                    self._guard(kind)
+        return self._loaded()
+
+    def _loaded(self) -> Sequence[Guard]:
+        """Those that were opened; none if a check may still be running, whose networks must be left alone."""
+        return () if self._fail_closed.broken else list(self._guards.values())
+
+
+def together(verdicts: Mapping[str, Verdict], names: Sequence[str]) -> Verdict:
+    """What the guardrails called `names` say together: a verdict that allows only if each of them has said so."""
+    for name in names:
+        if name not in verdicts:
+            return Verdict.block(f"{name}: it was not asked")
+        verdict = verdicts[name]
+        if not verdict.allowed:
+            return Verdict.block(f"{name}: {verdict.reason}", verdict.category)
+    if not names:
+        return Verdict.block("no guardrail was asked")
+    return Verdict.allow("every guardrail lets it pass")
+
+
+def _is_there(get: Callable[[], object]) -> Verdict:
+    get()
+    return Verdict.allow("it is there")
+
+
+def _place(guard: Guard, placement: Placement) -> None:
+    guard.place(placement if isinstance(guard, TextGuard) else Placement(placement.kind))

@@ -1,0 +1,94 @@
+"""The guardrails of frames as stages: what they show, and the faces on them."""
+
+from typing import ClassVar
+
+import numpy as np
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, Float, UInt8
+
+from jax_interp.guardrails.faces import Blurred, Found, blur_faces
+from jax_interp.guardrails.faces import prepare_frames as prepare_for_faces
+from jax_interp.guardrails.frame_safety import check_frames
+from jax_interp.guardrails.verdict import Verdict
+from jax_interp.models.retinaface import RawFaces, RetinaFace
+from jax_interp.models.safety_head import VideoSafety
+from jax_interp.pipeline.stage import StackedStage, WholeStage
+from jax_interp.runtime.checkpoint import ConvertedComponent
+from jax_interp.runtime.exchange import exchange_between
+from jax_interp.runtime.mesh import WHOLE, DeviceMesh
+from jax_interp.types import Params
+
+Frames = UInt8[np.ndarray, "F Y X 3"]
+
+
+class FrameGuard(StackedStage[VideoSafety]):
+    """What frames show: SigLIP and the classifier on it, float32.
+
+    Whatever it raises has to block: see `pipeline.fail_closed`.
+    """
+
+    COMPONENT: ClassVar[str] = "video_safety"
+
+    def __init__(self, found: ConvertedComponent, devices: DeviceMesh | None = None):
+        super().__init__(found, VideoSafety, "float32", devices)
+        exchange = exchange_between(self.devices)
+        self._embed = self.jit(lambda outer, x: self.constrain(self.network.bind_outer(outer).embed(x), WHOLE))
+        self._parts = (
+            self.compile_part(0, lambda block, x, _: block.attend(x, exchange), WHOLE, P()),
+            self.compile_part(1, lambda block, x, _: block.transform(x, exchange), WHOLE, P()),
+        )
+        self._finish = self.jit(lambda outer, x: self.constrain(self.network.bind_outer(outer).finish(x), WHOLE))
+
+    def check(self, frames: Frames, first_number: int = 0, stride: int = 1) -> tuple[Verdict, int]:
+        """Whether `frames`, of which the first is number `first_number` of its clip, may pass; how many were looked at.
+
+        Every `stride`-th frame of the clip is looked at, from number 0 on. Weights that do not stay on the device leave
+        it at the end.
+        """
+        if first_number < 0 or stride < 1:
+            raise ValueError(f"frame {first_number} with a stride of {stride}: expected from 0 on, and from 1 on")
+        skipped = -first_number % stride
+        looked_at = frames[skipped::stride]
+        if len(frames) and not len(looked_at):
+            return Verdict.allow(f"with a stride of {stride} none of these frames is looked at"), 0
+        numbers = range(first_number + skipped, first_number + len(frames), stride)
+        try:
+            return check_frames(looked_at, self.classify, self.config.tower.image_size, numbers=numbers), len(looked_at)
+        finally:
+            self.rest()
+
+    def classify(self, pixels: Float[np.ndarray, "B size size 3"]) -> Float[np.ndarray, "B classes"]:
+        """Logits of frames that `frame_safety.prepare_frames` made; another number of them compiles anew."""
+        with self.numerics():
+            x = self._embed(self.outer, self.devices.put(pixels))
+            x = self.run_blocks(lambda _, part, params, x, ahead: self._parts[part](params, x, None, ahead), x)
+            return np.asarray(self._finish(self.outer, x))
+
+
+class FaceGuard(WholeStage[RetinaFace]):
+    """Faces, which it makes unrecognisable: RetinaFace, float32.
+
+    Whatever it raises has to block: see `pipeline.fail_closed`.
+    """
+
+    COMPONENT: ClassVar[str] = "face_blur"
+
+    def __init__(self, found: ConvertedComponent, devices: DeviceMesh | None = None):
+        super().__init__(found, RetinaFace, "float32", devices)
+        self._detect = self.jit(self._look)
+
+    def blur(self, frames: Frames) -> Blurred:
+        """A copy of `frames` with faces pixelated; weights that do not stay on the device then leave it."""
+        try:
+            return blur_faces(frames, self.detect)
+        finally:
+            self.rest()
+
+    def detect(self, frames: UInt8[np.ndarray, "B Y X 3"]) -> Found:
+        """What the network says about frames; every size of a frame and every number of them compiles anew."""
+        with self.numerics():
+            raw = self._detect(self.params, self.devices.put(frames))
+        return Found(np.asarray(raw.offsets), np.asarray(raw.scores))
+
+    def _look(self, params: Params, frames: UInt8[Array, "B Y X 3"]) -> RawFaces:
+        return self.network.bind(params)(prepare_for_faces(frames))

@@ -1,0 +1,238 @@
+"""`jax-interp generate` with its guardrails: what they block leaves nothing behind, and what cannot be asked blocks."""
+
+import json
+import shutil
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+
+from jax_interp.errors import Blocked, UsageError
+from jax_interp.guardrails.verdict import Verdict
+from jax_interp.pipeline.guardrails import Checked, Guardrails
+from jax_interp.pipeline.video_guard import FaceGuard, FrameGuard
+from tests import golden
+from tests.commands import jax_interp
+from tests.guardrails.tiny_guards import MARK, write_guardrails
+
+BAD = f"a {MARK} in the rain"
+
+
+@pytest.fixture(scope="module")
+def folder(converted, tmp_path_factory):
+    """The golden networks beside tiny guardrails to which all frames are safe."""
+    root = tmp_path_factory.mktemp("calm")
+    checkpoints = write_guardrails(root / "pt", calm=True)
+    outcome = jax_interp("convert", "--checkpoint-dir", checkpoints, "--output-dir", root / "all")
+    assert outcome.code == 0, outcome.output
+    return with_networks(root / "all", converted)
+
+
+def with_networks(root, converted):
+    """`root` with the golden networks linked into it."""
+    for path in converted.iterdir():
+        if not path.name.startswith("."):
+            (root / path.name).symlink_to(path)
+    return root
+
+
+@pytest.fixture
+def generate(folder, tmp_path):
+    """Run `generate` on the golden clip."""
+    fixed = ("--video-save-folder", tmp_path / "out", "--height", 64, "--width", 96, "--num-steps", 1)
+    fixed += ("--num-frame-pairs", 2, "--dtype", "float32", "--negative-prompt", "")
+    source = ("--input", golden.CLIP)
+
+    def run(*arguments, source=source, checkpoints=folder):
+        return jax_interp("generate", *source, "--checkpoint-dir", checkpoints, *fixed, *arguments)
+
+    return run
+
+
+def left(tmp_path):
+    """All that lies in the output folder, hidden or not."""
+    return sorted(path.name for path in (tmp_path / "out").rglob("*")) if (tmp_path / "out").exists() else []
+
+
+def record(tmp_path, name="output"):
+    return json.loads((tmp_path / "out" / f"{name}.json").read_text())
+
+
+def frames(folder):
+    return np.stack([iio.imread(path) for path in sorted(folder.glob("*.png"))]).astype(int)
+
+
+def test_what_passes_is_checked_frame_by_frame_and_recorded(generate, tmp_path):
+    outcome = generate("--save-frames", tmp_path / "checked")
+    assert outcome.code == 0, outcome.output
+    made = record(tmp_path)
+    assert made["guardrail"]["state"] == "on"
+    # Two pairs of ten frames; the one that they share is looked at twice.
+    assert (made["guardrail"]["frames"], made["guardrail"]["checked_frames"]) == (20, 20)
+    assert made["guardrail"]["faces"] > 0
+    assert {"text_safety", "video_safety", "face_blur"} <= set(made["networks"])
+    assert made["seconds"]["guardrails"] > 0
+    again = generate("--disable-guardrail", "--save-frames", tmp_path / "unchecked")
+    assert again.code == 0, again.output
+    checked, unchecked = frames(tmp_path / "checked"), frames(tmp_path / "unchecked")
+    # The detector sees faces everywhere, so most of every frame is in blocks.
+    assert all((abs(a - b) > 0).mean() > 0.2 for a, b in zip(checked, unchecked, strict=True))
+
+
+def test_every_nth_frame(generate, tmp_path):
+    assert generate("--guardrail-frame-stride", 4).code == 0
+    found = record(tmp_path)["guardrail"]
+    # 0, 4, 8 of the first pair, 12 and 16 of the second, whose first frame is number 9.
+    assert (found["frame_stride"], found["checked_frames"]) == (4, 5)
+
+
+def test_a_blocked_prompt(generate, tmp_path, monkeypatch):
+    from jax_interp.pipeline.denoiser import Denoiser
+
+    monkeypatch.setattr(Denoiser, "sample", lambda *_, **__: pytest.fail("generated all the same"))
+    outcome = generate("--guidance", 0, "--prompt", BAD, "--save-frames", tmp_path / "out/frames")
+    assert outcome.code == Blocked.exit_code == 8
+    assert "the prompt is blocked by the guardrails (category O1)" in outcome.output
+    assert left(tmp_path) == []
+
+
+def test_the_negative_prompt_is_not_checked(generate, monkeypatch):
+    asked = []
+    check = Guardrails.check_prompt
+    monkeypatch.setattr(Guardrails, "check_prompt", lambda self, text: asked.append(text) or check(self, text))
+    assert generate("--guidance", 0, "--prompt", "a street", "--negative-prompt", BAD).code == 0
+    assert asked == ["a street"]
+
+
+def test_frames_that_a_classifier_finds_unsafe(generate, converted, guarded, tmp_path):
+    """The golden networks' frames are bright, which this one calls violent."""
+    shutil.copytree(guarded, tmp_path / "strict")
+    outcome = generate(
+        "--save-frames", tmp_path / "out/frames", checkpoints=with_networks(tmp_path / "strict", converted)
+    )
+    assert outcome.code == Blocked.exit_code
+    assert "the video is blocked by the guardrails (category Violence): video_safety" in outcome.output
+    assert left(tmp_path) == []
+
+
+def block_from_second_pair(monkeypatch):
+    check = Guardrails.check_video
+
+    def second(self, frames, first_number=0):
+        if first_number:
+            return Checked({"video_safety": Verdict.block("frame 9 shows violence", "Violence")}, None)
+        return check(self, frames, first_number)
+
+    monkeypatch.setattr(Guardrails, "check_video", second)
+
+
+def test_a_video_that_is_blocked_half_way_leaves_nothing(generate, tmp_path, monkeypatch):
+    block_from_second_pair(monkeypatch)
+    outcome = generate("--save-frames", tmp_path / "out/frames")
+    assert outcome.code == Blocked.exit_code
+    assert "the video is blocked by the guardrails (category Violence): video_safety: frame 9" in outcome.output
+    assert left(tmp_path) == []
+
+
+@pytest.mark.parametrize(("guard", "method"), [(FrameGuard, "check"), (FaceGuard, "blur")])
+@pytest.mark.parametrize("answer", ["raises", "nothing"])
+def test_a_guardrail_that_breaks_blocks(generate, tmp_path, monkeypatch, guard, method, answer):
+    def broken(*_, **__):
+        if answer == "raises":
+            raise RuntimeError("the kernel is broken")
+
+    monkeypatch.setattr(guard, method, broken)
+    outcome = generate()
+    assert outcome.code == Blocked.exit_code
+    assert "it could not tell" in outcome.output
+    assert left(tmp_path) == []
+
+
+def test_a_check_that_takes_too_long_blocks(generate, tmp_path):
+    outcome = generate("--guardrail-timeout", 0.01)
+    assert outcome.code == Blocked.exit_code
+    assert "--guardrail-timeout" in outcome.output
+    assert left(tmp_path) == []
+
+
+@pytest.mark.parametrize("missing", ["video_content_safety_filter", "face_blur_filter"])
+def test_without_a_guardrail_nothing_is_loaded(generate, folder, tmp_path, monkeypatch, missing):
+    from jax_interp.runtime import checkpoint
+
+    shutil.copytree(folder, tmp_path / "some", symlinks=True)
+    [gone] = (tmp_path / "some").rglob(missing)
+    shutil.rmtree(gone)
+    monkeypatch.setattr(checkpoint, "read_arrays", lambda *_: pytest.fail("weights were read"))
+    outcome = generate(checkpoints=tmp_path / "some")
+    assert outcome.code == Blocked.exit_code
+    assert "this run is blocked by the guardrails" in outcome.output
+    assert "--disable-guardrail" in outcome.output
+    assert left(tmp_path) == []
+
+
+def test_a_run_without_a_prompt_needs_no_guardrail_of_prompts(generate, folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "some", symlinks=True)
+    shutil.rmtree(tmp_path / "some/meta-llama")
+    assert generate(checkpoints=tmp_path / "some").code == 0
+    outcome = generate("--guidance", 0, "--prompt", "a street", checkpoints=tmp_path / "some")
+    assert outcome.code == Blocked.exit_code
+    assert "text_safety" in outcome.output
+
+
+def test_a_batch_goes_on_behind_what_is_blocked(generate, tmp_path):
+    lines = [
+        {"visual_input": str(golden.CLIP), "name": name, "prompt": prompt}
+        for name, prompt in (("bad", BAD), ("good", "a street"))
+    ]
+    (tmp_path / "batch.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    outcome = generate("--guidance", 0, source=("--batch-input-path", tmp_path / "batch.jsonl"))
+    assert outcome.code == Blocked.exit_code
+    assert "1 of 2 clips failed: bad.mp4" in outcome.output
+    assert left(tmp_path) == ["good.json", "good.mp4", "good.txt"]
+
+
+def test_what_was_made_unchecked_is_made_again(generate, tmp_path):
+    (tmp_path / "batch.jsonl").write_text(json.dumps({"visual_input": str(golden.CLIP), "name": "film"}))
+    source = ("--batch-input-path", tmp_path / "batch.jsonl")
+    assert generate("--disable-guardrail", source=source).code == 0
+    assert "already there" not in generate(source=source).output
+    assert record(tmp_path, "film")["guardrail"]["state"] == "on"
+    assert "already there" in generate(source=source).output
+
+
+def test_finished_pairs_of_an_unchecked_run_are_not_taken_up(generate, tmp_path, monkeypatch):
+    """An interrupted run without guardrails leaves its pairs; a run with guardrails checks all of its own."""
+    from jax_interp.pipeline.codec import Codec
+    from jax_interp.pipeline.pair_store import PairStore
+
+    save = PairStore.save
+
+    def stop_at_second(self, index, frames):
+        if index:
+            raise OSError("the disk is full")
+        save(self, index, frames)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(PairStore, "save", stop_at_second)
+        assert generate("--disable-guardrail", "--pairs-per-batch", 1).code != 0
+    assert any(name.endswith(".unfinished") for name in left(tmp_path))
+    decoded = []
+    decode = Codec.decode_pairs
+    monkeypatch.setattr(Codec, "decode_pairs", lambda self, x: decoded.append(len(x)) or decode(self, x))
+    assert generate("--pairs-per-batch", 1).code == 0
+    assert sum(decoded) == 2
+
+
+@pytest.mark.parametrize("flag", ["--guardrail-frame-stride", "--guardrail-timeout"])
+def test_flags_that_cannot_work(generate, flag):
+    outcome = generate(flag, 0)
+    assert (outcome.code, flag in outcome.output) == (UsageError.exit_code, True)
+
+
+@pytest.mark.parametrize("placement", ["offloaded", "streamed"])
+def test_placed_elsewhere(generate, tmp_path, placement):
+    outcome = generate("--guidance", 0, "--prompt", BAD, "--placement", f"guardrail_models={placement}")
+    assert outcome.code == Blocked.exit_code, outcome.output
+    outcome = generate("--placement", f"guardrail_models={placement}")
+    assert outcome.code == 0, outcome.output
+    assert record(tmp_path)["placements"]["guardrail_models"]["kind"] == placement
