@@ -1,7 +1,7 @@
 """Every benchmark of the README, one after the other, on one GPU, `scaling` on up to four; JSON lines go to RESULTS.
 
 ```
-python -m benchmarks.random_networks WORK dit-7b tokenizer t5-11b       # and dit-14b
+python -m benchmarks.random_networks WORK dit-7b tokenizer t5-11b       # and dit-14b, pixtral-12b, ...
 python -m benchmarks.run_all WORK RESULTS [--only dit_step memory] [--seconds 600]
 python -m benchmarks.run_all WORK RESULTS --only scaling                # on a host with four GPUs
 ```
@@ -32,6 +32,9 @@ BENCHMARKS: list[tuple[str, str, list[str]]] = [
     ("memory", "bench_memory", ["--only", "+ transformer offloaded", "resident, two pairs a pass"]),
     ("profile", "profile_step", []),
     ("fp8", "fp8_product", []),
+    ("upsampler", "bench_upsampler", ["--peer", "--only", "resident"]),
+    ("upsampler", "bench_upsampler", ["--only", "streamed", "--tokens", "24"]),
+    ("guardrails", "bench_guardrails", []),
     ("memory-14b", "bench_memory", ["--model", "dit-14b", "--only", "streamed", "--twice"]),
     ("memory-14b", "bench_memory", ["--model", "dit-14b", "--only", "streamed, two pairs a pass", "--twice"]),
     ("memory-14b", "bench_memory", ["--model", "dit-14b", "--only", "+ text encoder offloaded"]),
@@ -42,6 +45,8 @@ BENCHMARKS: list[tuple[str, str, list[str]]] = [
     ("scaling", "bench_scaling", ["--only", "pairs"]),
 ]
 """(file of results, module, arguments), the most telling first."""
+SHARED = {"upsampler": "Pixtral-12B", "guardrails": "meta-llama"}
+"""Networks that some need beside the usual ones: only run where they were written."""
 SEVERAL_GPUS = "scaling"
 """Only run when asked for by name."""
 
@@ -71,6 +76,8 @@ def run(options: argparse.Namespace, cache: str) -> None:
         if not wanted or time.perf_counter() - started > options.seconds:
             continue
         if "--model" in flags and not (options.work / "dit-14b").exists():
+            continue
+        if name in SHARED and not (options.work / "shared" / SHARED[name]).exists():
             continue
         print(f"[{time.perf_counter() - started:.0f} s] {module} {' '.join(flags)}", file=sys.stderr, flush=True)
         command = [sys.executable, "-m", f"benchmarks.{module}", str(options.work), *flags]

@@ -57,6 +57,7 @@ def tables() -> str:
             list(memory_rows()),
         ),
         _table(("once", ""), list(once_rows())),
+        *upsampler_parts(),
         *scaling_parts(read(RESULTS / "scaling.jsonl")),
     ]
     head = f"{step['device']['kind']}, 704×1280, bfloat16, random weights of the real sizes ({versions}).\n\n"
@@ -133,6 +134,40 @@ def once_rows() -> Iterator[Row]:
             f"`convert` of {convert['converted_bytes'] / 1e9:.0f} GB of checkpoints, all in bfloat16",
             f"{convert['wall_seconds']:.0f} s, peak host memory {_gib(convert['peak_host_bytes'])}",
         )
+
+
+def upsampler_parts() -> Iterator[str]:
+    """The prompt upsampler beside transformers' model, and what bounds it."""
+    cases = {case: newest("upsampler", "upsampler", case=case) for case in ("resident", "offloaded", "streamed")}
+    peer = newest("upsampler", "upsampler_peer")
+    rows = [_upsampler_row(case, line) for case, line in cases.items() if line]
+    if peer:
+        token = f"{peer['token_ms']['median']:.1f} ms"
+        rows.append(
+            (
+                "transformers, static cache",
+                token,
+                "",
+                f"{peer['encode_and_prefill_ms']:.0f} ms",
+                _gib(peer["peak_bytes"]),
+            )
+        )
+    heads = ("prompt upsampler (12B)", "a token", "no less than", "picture and prompt", "peak")
+    if rows:
+        yield _table(heads, rows)
+
+
+def _upsampler_row(case: str, line: Line) -> Row:
+    """A token cannot take less than moving the weights that it needs: from the GPU's memory, or from the host's."""
+    moved, speed = (
+        (line["streamed_bytes"], line["host_gb_per_s"])
+        if case == "streamed"
+        else (line["read_bytes"], line["memory_gb_per_s"])
+    )
+    token, least = line["token_ms"]["median"], moved / speed / 1e6
+    start = line["encode_ms"] + line["prefill_ms"]
+    bound = f"{least:.1f} ms ({least / token:.2f} of it)"
+    return case, f"{token:.1f} ms", bound, f"{start:.0f} ms", _gib(line["allocator_peak_bytes"])
 
 
 def scaling_parts(scaling: Scaling | None) -> Iterator[str]:

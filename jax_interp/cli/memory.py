@@ -22,6 +22,12 @@ def memory(
     ] = None,
     tokenizer_dir: Annotated[str | None, typer.Option(help="Which tokenizer, if several are converted.")] = None,
     text_encoder_dir: Annotated[str | None, typer.Option(help="Which text encoder, if several are converted.")] = None,
+    prompt_upsampler: Annotated[
+        bool, typer.Option("--prompt-upsampler", help="Count it too, for runs that have their prompt written.")
+    ] = False,
+    disable_guardrail: Annotated[
+        bool, typer.Option("--disable-guardrail", help="Do not count the guardrails.")
+    ] = False,
     model: Annotated[
         Literal["7B", "14B"] | None, typer.Option(help="The released networks of this size, without any checkpoint.")
     ] = None,
@@ -50,6 +56,7 @@ def memory(
     from jax_interp.pipeline.denoiser import SampleSettings
     from jax_interp.pipeline.footprint import Workload
     from jax_interp.pipeline.geometry import latent_shape
+    from jax_interp.pipeline.guardrails import GUARDRAIL_PRECISIONS
     from jax_interp.pipeline.plan import Planner
     from jax_interp.pipeline.settings import InterpolationSettings
     from jax_interp.runtime.mesh import MeshShape
@@ -67,6 +74,9 @@ def memory(
         "diffusion_transformer": diffusion_transformer_dir,
     }
     configs, origin = _networks(checkpoint_dir, model, folders)
+    extra = ("prompt_upsampler",) * prompt_upsampler + ("guardrail_models",) * (not disable_guardrail)
+    root = None if origin.startswith(("the released", "no folder")) else checkpoint_dir or Path("converted")
+    configs = {name: config for part in extra for name, config in _extra(part, root).items()} | configs
     latent_shape(
         configs["diffusion_transformer"],
         configs["tokenizer"],
@@ -74,9 +84,8 @@ def memory(
         width=width,
         num_video_frames=num_video_frames,
     )
-    precisions: dict[str, Precision] = {
-        name: text_encoder_dtype if name == "text_encoder" else dtype for name in configs
-    }
+    own: dict[str, Precision] = {"text_encoder": text_encoder_dtype, **GUARDRAIL_PRECISIONS}
+    precisions: dict[str, Precision] = {name: own.get(name, dtype) for name in configs}
     shape = MeshShape.parse(mesh)
     planner = Planner(configs, precisions, Workload.of(settings, shape))
     on = "" if shape.size == 1 else f", on each of {shape.size} GPUs ({shape})"
@@ -107,6 +116,21 @@ def _networks(folder: Path | None, model: str | None, names: dict[str, str | Non
     transformer = {"7B": DIT_7B, "14B": DIT_14B}[model or "7B"]
     origin = f"the released {model} networks" if model else f"no folder {default} here: the released 7B networks"
     return {"text_encoder": T5_11B, "tokenizer": CV8X8X8_720P, "diffusion_transformer": transformer}, origin
+
+
+def _extra(name: str, root: Path | None) -> dict[str, Any]:
+    """Configurations of the networks that go by `name`: those in `root` that are there, without a folder the released."""
+    from jax_interp.config import LLAMA_3_1_8B, PIXTRAL_12B, RETINAFACE_RESNET50, VIDEO_SAFETY
+    from jax_interp.runtime.checkpoint import find_component, has_component
+
+    released = {"text_safety": LLAMA_3_1_8B, "video_safety": VIDEO_SAFETY, "face_blur": RETINAFACE_RESNET50}
+    if name == "prompt_upsampler":
+        found = PIXTRAL_12B if root is None else find_component(root, name).config
+        return {f"{name}/pictures": found.vision, f"{name}/language": found.text}
+    if root is None:
+        return {f"{name}/{component}": config for component, config in released.items()}
+    there = [component for component in released if has_component(root, component)]
+    return {f"{name}/{component}": find_component(root, component).config for component in there}
 
 
 def _show_networks(planner: "Planner") -> None:

@@ -22,6 +22,7 @@ from jax_interp.pipeline.video_guard import FaceGuard, FrameGuard
 from jax_interp.runtime.checkpoint import ConvertedComponent, find_component
 from jax_interp.runtime.mesh import ALONE, DeviceMesh
 from jax_interp.runtime.placement import RESIDENT, Placement
+from jax_interp.types import Precision
 
 Guard = TextGuard | FrameGuard | FaceGuard
 GuardT = TypeVar("GuardT", bound=Guard)
@@ -29,6 +30,13 @@ GuardT = TypeVar("GuardT", bound=Guard)
 PROMPT_GUARDRAILS = ("blocklist", "text_safety")
 FRAME_GUARDRAILS = ("video_safety", "face_blur")
 """The guardrails by name, in the order in which they are asked; one that blocks is the last."""
+
+GUARDRAIL_PRECISIONS: dict[str, Precision] = {
+    "guardrail_models/text_safety": "bfloat16",
+    "guardrail_models/video_safety": "float32",
+    "guardrail_models/face_blur": "float32",
+}
+"""What their networks compute in, by the names that plans have for them."""
 
 _KINDS: tuple[type[Guard], ...] = (TextGuard, FrameGuard, FaceGuard)
 _COMPONENTS = {"blocklist": "text_safety"}

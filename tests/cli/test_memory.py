@@ -25,8 +25,9 @@ def bare_machine(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def memory(*arguments):
-    outcome = jax_interp("memory", *arguments)
+def memory(*arguments, guarded=False):
+    """What the command prints, of runs without guardrails unless it is said."""
+    outcome = jax_interp("memory", *arguments, *(() if guarded else ("--disable-guardrail",)))
     assert outcome.code == 0, outcome.output
     return outcome.output
 
@@ -121,6 +122,26 @@ def test_more_host_memory_than_there_is(monkeypatch):
     output = memory("--model", "7B", "--memory-budget", "8GB")
     assert "of which 4.00 are free here" in output
     assert "13.7 GiB of host memory, which is more than is free here" in output
+
+
+def test_guardrails_count_unless_they_are_off(converted, guarded, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    output = memory("--model", "7B", guarded=True)
+    assert row(output, "guardrail_models/text_safety")[:3] == ["bfloat16", "13.98", "32 × 0.41"]
+    assert row(output, "guardrail_models/video_safety")[:2] == ["float32", "1.60"]
+    assert "+ guardrail_models" in output
+    assert "guardrail_models" not in memory("--model", "7B")
+    assert "guardrail_models" not in memory("--checkpoint-dir", converted, *GOLDEN_SIZE, guarded=True)
+
+
+def test_the_prompt_upsampler_counts_if_it_is_asked_for(converted, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    output = memory("--model", "7B", "--prompt-upsampler", "--memory-budget", "8GB")
+    assert row(output, "prompt_upsampler/language")[:3] == ["bfloat16", "21.56", "40 × 0.51"]
+    assert "of GPU memory: prompt_upsampler streamed, text_encoder streamed" in output
+    outcome = jax_interp("memory", "--checkpoint-dir", converted, *GOLDEN_SIZE, "--prompt-upsampler")
+    assert outcome.code == CheckpointError.exit_code
+    assert "has no prompt_upsampler" in outcome.output
 
 
 def test_a_converted_folder(converted, monkeypatch):
