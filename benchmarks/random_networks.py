@@ -21,8 +21,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from convert.component import EXTRA_FOLDER
 from convert.components import COMPONENTS
-from convert.conversion import EXTRA_FOLDER
 from convert.manifest import write_description
 from jax_interp.config import (
     CV8X8X8_720P,

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from convert.legacy_file import open_legacy_file
+from convert.legacy_file import is_legacy, open_legacy_file
 from convert.safetensors_file import open_safetensors
 from convert.stored_tensor import StoredTensor
 from convert.torch_file import open_torch_archive
@@ -16,16 +16,14 @@ SUFFIXES = (".pt", ".pth", ".bin", ".jit", ".ts", ".safetensors")
 INDEX_SUFFIX = ".index.json"
 
 _HEAD_BYTES = 512
-_LEGACY_PICKLE = bytes.fromhex("8a0a6cfc9c46f9206aa85019")
-"""The number that opens a file of torch.save before 1.6, as a pickle opcode."""
 
 
 def open_archive(path: Path) -> dict[str, StoredTensor]:
     """The tensors of a checkpoint file by state-dict name, in the file's order.
 
     `path` ends in one of `SUFFIXES`, or in `.index.json` for a checkpoint in several files, which must lie beside it.
-    Whether a file is a PyTorch archive or safetensors is told by its first bytes. Nothing in a file is executed and no
-    tensor is read: memory does not grow with the size of the file.
+    Which of PyTorch's two formats a file is of, or of safetensors', is told by its first bytes. Nothing in a file is
+    executed and no tensor is read: memory does not grow with the size of the file.
 
     Raises:
         CheckpointError: the file is missing, damaged, of a format that is not read, or names a forbidden global.
@@ -39,12 +37,12 @@ def open_archive(path: Path) -> dict[str, StoredTensor]:
         )
     if head.startswith(b"PK\x03\x04"):
         return open_torch_archive(path)
-    if head[:1] == b"\x80" and head[2:].startswith(_LEGACY_PICKLE):
+    if is_legacy(head):
         return open_legacy_file(path)
     _refuse_foreign(path, head)
     if path.suffix == ".safetensors" or head[8:9] == b"{":
         return open_safetensors(path)
-    raise CheckpointError(f"{path}: neither a PyTorch archive nor safetensors; it is damaged: download it again")
+    raise CheckpointError(f"{path}: neither a file of torch.save nor safetensors; it is damaged: download it again")
 
 
 def select_state_dict(
@@ -105,7 +103,7 @@ def _read_head(path: Path) -> bytes:
 
 
 def _refuse_foreign(path: Path, head: bytes) -> None:
-    """Raise `CheckpointError` for pickles that are no checkpoints, and for the oldest format of PyTorch."""
+    """Raise `CheckpointError` for pickles of anything else, and for PyTorch's tar format, which is not read."""
     if head[:1] == b"\x80" and head[1:2] in b"\2\3\4\5":
         raise CheckpointError(f"{path}: a bare pickle, not a PyTorch checkpoint; it is refused")
     if head[257:262] == b"ustar":

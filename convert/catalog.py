@@ -1,4 +1,4 @@
-"""What the hub publishes and where each file lies in a checkpoint folder: a network is a line of the table."""
+"""What the hub publishes and where each file lies in a checkpoint folder: a repository is a line of the table."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -43,13 +43,13 @@ def _transformer(size: str, type: str) -> Repository:
     return Repository(f"nvidia/{name}", name, "diffusion_transformer", ("model.pt",), True, size, type)
 
 
+_TOKENIZER = "Cosmos-Tokenize1-CV8x8x8-720p"
 # `autoencoder.jit` beside these two holds both once more.
 _TOKENIZER_FILES = ("encoder.jit", "decoder.jit", "mean_std.pt", "image_mean_std.pt")
 # The repository has no safetensors; its `tf_model.h5` is the same 45 GB once more.
 _T5_FILES = ("config.json", "pytorch_model.bin", "spiece.model", "tokenizer.json")
-# Mistral publishes its tokenizer in a form of its own.
+# Mistral publishes its tokenizer in a form of its own, hence the second repository.
 _PIXTRAL = ("Pixtral-12B", "prompt_upsampler")
-_TOKENIZER = "Cosmos-Tokenize1-CV8x8x8-720p"
 _CHAT_FILES = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
 # The other classifier, which is converted as `text_safety` too.
 _AEGIS = "nvidia/Aegis-AI-Content-Safety-LlamaGuard-Defensive-1.0"
@@ -62,10 +62,6 @@ _WORD_LISTS = (
     *(f"{_PUNKT}/{name}" for name in ("abbrev_types.txt", "collocations.tab")),
     *(f"{_PUNKT}/{name}" for name in ("ortho_context.tab", "sent_starters.txt")),
 )
-
-
-def _in(folder: str, names: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(f"{folder}/{name}" for name in names)
 
 
 def _shards(count: int) -> tuple[str, ...]:
@@ -85,7 +81,8 @@ _SIGLIP = "google/siglip-so400m-patch14-384"
 
 
 def _guardrail(component: str, folder: str, names: tuple[str, ...]) -> Repository:
-    return Repository(_GUARDRAILS, _GUARDRAILS, component, _in(folder, names), gated=True)
+    files = tuple(f"{folder}/{name}" for name in names)
+    return Repository(_GUARDRAILS, _GUARDRAILS, component, files, gated=True)
 
 
 REPOSITORIES: tuple[Repository, ...] = (
@@ -99,9 +96,7 @@ REPOSITORIES: tuple[Repository, ...] = (
     ),
     Repository("mistral-community/pixtral-12b", *_PIXTRAL, ("tokenizer.json",), gated=False, on_request=True),
     _text_guard("Llama-Guard-3-8B", "text_safety", 4),
-    Repository(
-        "nvidia/Cosmos-Guardrail1", "nvidia/Cosmos-Guardrail1", "text_safety", _in("blocklist", _WORD_LISTS), True
-    ),
+    _guardrail("text_safety", "blocklist", _WORD_LISTS),
     _text_guard("LlamaGuard-7b", "aegis", 3, on_request=True),
     _guardrail("video_safety", "video_content_safety_filter", ("safety_filter.pt",)),
     Repository(
@@ -122,6 +117,13 @@ PUBLISHED_MD5: dict[str, str] = {
 """MD5 of the published files, by path relative to the checkpoint folder."""
 
 
+def component_names(
+    repositories: tuple[Repository, ...] = REPOSITORIES, *, on_request: bool = False
+) -> tuple[str, ...]:
+    """What `repositories` are parts of, in their order; `on_request`, only what is fetched if it is named."""
+    return tuple(dict.fromkeys(entry.component for entry in repositories if entry.on_request or not on_request))
+
+
 def select(
     sizes: Collection[str],
     types: Collection[str],
@@ -134,7 +136,8 @@ def select(
     Raises:
         UsageError: a component is unknown, or a size or type is in no published combination; lists what exists.
     """
-    known = list(dict.fromkeys(repository.component for repository in repositories))
+    known = component_names(repositories)
+    components = [name.replace("-", "_") for name in components]
     unknown = [name for name in components if name not in known]
     if unknown:
         raise UsageError(f"--components: unknown {', '.join(unknown)}; there are {', '.join(known)}")

@@ -1,4 +1,4 @@
-"""A network's files in a checkpoint folder: which ones, what is in them, and whether they are the published ones."""
+"""A network's files in a checkpoint folder: which ones, what is in them, and their checksums."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from convert.archive import StoredTensor, open_archive, select_state_dict
-from convert.components import Component, Source
+from convert.component import Component, Source
 from convert.locating import find_file
+from convert.matching import Leaf, check_tensors
 from jax_interp.errors import CheckpointError
 
 Weights = Literal["model", "ema"]
@@ -84,6 +85,18 @@ def open_checkpoint(component: Component, folder: Path, weights: Weights | None)
                 raise CheckpointError(f"{path}: {key} also lies in another file of {folder}; remove one of them")
             tensors[source.prefix + key] = tensor
     return OpenedCheckpoint(folder, tensors, tuple(files))
+
+
+def understand(component: Component, opened: OpenedCheckpoint) -> tuple[Any, tuple[Leaf, ...]]:
+    """The network's configuration, and what each of its arrays is made of.
+
+    Raises:
+        CheckpointError: the shapes are of no such network, or a key is unknown, missing or of a wrong shape.
+    """
+    config = component.infer(opened.shapes, opened.folder)
+    leaves = component.plan(config, opened.tensors)
+    check_tensors(leaves, component.table(opened.tensors).ignored, opened.tensors).check(opened.described())
+    return config, leaves
 
 
 def _choose(

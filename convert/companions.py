@@ -1,4 +1,4 @@
-"""Folders beside a network's own that it cannot do without: their files are copied along when it is converted."""
+"""What a network needs from folders beside its own: files that are copied along, and an adapter to be merged."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

@@ -10,11 +10,12 @@ from typing import Any
 from rich.filesize import decimal
 
 from convert.adapter import merge_adapter
-from convert.checkpoint_files import OpenedCheckpoint, Weights, locate, open_checkpoint
-from convert.components import COMPONENTS, EXTRA_FOLDER, Component, named
+from convert.checkpoint_files import OpenedCheckpoint, Weights, locate, open_checkpoint, understand
+from convert.component import EXTRA_FOLDER, Component
+from convert.components import COMPONENTS, named
 from convert.folders import check_space, clear_leftovers, only_writer, refuse_strangers, replacing
 from convert.manifest import SourceRecord, write_description
-from convert.matching import Leaf, check_tensors
+from convert.matching import Leaf
 from convert.progress import Progress, no_progress
 from convert.provenance import Md5Policy, check_published, record_sources
 from convert.streams import stream
@@ -99,8 +100,8 @@ def _choose(request: ConversionRequest) -> list[tuple[Component, str]]:
     """The requested components and their folders; without a request, those that are there."""
     if not request.checkpoint_dir.is_dir():
         raise CheckpointError(f"{request.checkpoint_dir}: no such folder; name one with --checkpoint-dir")
-    explicit = {*request.components, *(request.folders if not request.components else ())}
-    named(tuple(explicit))
+    asked = request.components or tuple(request.folders)
+    explicit = {component.name for component in named(asked)} if asked else set()
     chosen, looked_for = [], []
     for component in named(request.components):
         name = _checked_name(component, request.folders.get(component.name, component.folder))
@@ -132,9 +133,7 @@ def _prepare(request: ConversionRequest, component: Component, name: str) -> _Jo
     opened, copied = merge_adapter(component.adapter, opened, request.checkpoint_dir)
     if component.companion is not None:
         copied |= component.companion.find(opened.folder, request.checkpoint_dir)
-    config = component.infer(opened.shapes, opened.folder)
-    leaves = component.plan(config, opened.tensors)
-    check_tensors(leaves, component.table(opened.tensors).ignored, opened.tensors).check(opened.described())
+    config, leaves = understand(component, opened)
     return _Job(component, name, target, opened, config, leaves, existing, copied)
 
 

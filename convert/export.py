@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from convert.components import COMPONENTS, EXTRA_FOLDER, Component, Source, named
+from convert.component import EXTRA_FOLDER, Component, Source
+from convert.components import COMPONENTS, named
 from convert.folders import check_space, clear_leftovers, only_writer, refuse_strangers, replacing
 from convert.matching import Leaf
 from convert.progress import Advance, Progress, no_progress
@@ -66,7 +67,8 @@ def _choose(converted_dir: Path, components: tuple[str, ...]) -> list[ConvertedC
     names = [component.name for component in named(components)]
     found = [open_component(folder) for folder in scan(converted_dir)]
     chosen = [network for network in found if network.component in names]
-    missing = [name for name in components if name not in {network.component for network in chosen}]
+    there = {network.component for network in chosen}
+    missing = [name for name in names if name not in there] if components else []
     if missing or not chosen:
         raise CheckpointError(
             f"{converted_dir}: has no converted {', '.join(missing) or 'network'}; `jax-interp convert` makes one"

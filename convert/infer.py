@@ -1,9 +1,9 @@
-"""The architecture of a network from the shapes in its checkpoint, so that no file needs a configuration beside it."""
+"""The architecture of the interpolator's own networks from shapes alone: no file needs a configuration beside it."""
 
-import json
 import math
 from pathlib import Path
 
+from convert.settings import Settings
 from convert.sizes import Shapes, Sizes, layers
 from jax_interp.config import DiTConfig, T5Config, TokenizerConfig
 from jax_interp.errors import CheckpointError
@@ -105,36 +105,34 @@ def infer_t5(shapes: Shapes, folder: Path) -> T5Config:
         mlp_width=mlp_width,
         num_buckets=num_buckets,
     )
-    _check_t5_settings(config, folder / "config.json")
+    _check_t5_settings(config, folder)
     return config
 
 
-def _check_t5_settings(config: T5Config, path: Path) -> None:
+def _check_t5_settings(config: T5Config, folder: Path) -> None:
     """Raise `CheckpointError` where Hugging Face's settings say something else than the shapes or this network."""
-    if not path.exists():
+    settings = Settings.find(folder, ("config.json",))
+    if settings is None:
         return
-    try:
-        settings = json.loads(path.read_text("utf-8"))
-        given = dict(settings)
-    except (OSError, ValueError, TypeError) as error:
-        raise CheckpointError(f"{path}: not Hugging Face's settings of T5 ({error}); download it again") from error
-    expected = {
-        "vocab_size": config.vocab_size,
-        "d_model": config.width,
-        "num_layers": config.num_layers,
-        "num_heads": config.num_heads,
-        "d_kv": config.head_width,
-        "d_ff": config.mlp_width,
-        "relative_attention_num_buckets": config.num_buckets,
-        "relative_attention_max_distance": config.max_distance,
-        "feed_forward_proj": "relu",
-        "layer_norm_epsilon": 1e-6,
-    }
-    faults = [
-        f"{key} is {given[key]!r}, expected {want!r}" for key, want in expected.items() if given.get(key, want) != want
-    ]
-    if faults:
-        raise CheckpointError(f"{path}: contradicts the weights beside it or is of another model: {'; '.join(faults)}")
+    settings.agree(
+        {
+            "vocab_size": config.vocab_size,
+            "d_model": config.width,
+            "num_layers": config.num_layers,
+            "num_heads": config.num_heads,
+            "d_kv": config.head_width,
+            "d_ff": config.mlp_width,
+            "relative_attention_num_buckets": config.num_buckets,
+        }
+    )
+    settings.expect_given(
+        {
+            "relative_attention_max_distance": config.max_distance,
+            "feed_forward_proj": "relu",
+            "layer_norm_epsilon": 1e-6,
+        }
+    )
+    settings.check()
 
 
 def _resampled(shapes: Shapes, pattern: str) -> tuple[int, ...]:

@@ -1,11 +1,9 @@
 """The architecture of the networks that look at frames, from the shapes in their checkpoints."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from convert.locating import find_file
+from convert.settings import Settings
 from convert.sizes import Shapes, Sizes
 from convert.tables.siglip import SETTINGS
 from jax_interp.config import SIGLIP_SO400M, RetinaFaceConfig, SiglipVisionConfig, VideoSafetyConfig
@@ -64,28 +62,10 @@ def infer_retinaface(shapes: Shapes, folder: Path) -> RetinaFaceConfig:
     return RetinaFaceConfig(width=width, num_blocks=(first, second, third, fourth), neck_width=neck_width)
 
 
-def siglip_settings(config: VideoSafetyConfig) -> dict[str, Any]:
-    """What Hugging Face's `config.json` says about the picture encoder."""
-    tower = config.tower
-    return {
-        "model_type": "siglip",
-        "vision_config": {
-            "model_type": "siglip_vision_model",
-            "hidden_size": tower.width,
-            "num_hidden_layers": tower.num_layers,
-            "num_attention_heads": tower.num_heads,
-            "intermediate_size": tower.mlp_width,
-            "patch_size": tower.patch_size,
-            "image_size": tower.image_size,
-        },
-    }
-
-
 def _unseen_settings(known: Mapping[str, int], num_patches: int, folder: Path) -> tuple[int, int]:
     """(heads, side of a picture in pixels) of an encoder with these sizes."""
-    path = next((path for name in SETTINGS if (path := find_file(folder, name))), None)
-    if path is None:
-        published = SIGLIP_SO400M
+    published, settings = SIGLIP_SO400M, Settings.find(folder, SETTINGS)
+    if settings is None:
         fitting = published.width, published.num_layers, published.mlp_width, published.patch_size
         if (*known.values(), num_patches) == (*fitting, published.num_patches):
             return published.num_heads, published.image_size
@@ -93,21 +73,9 @@ def _unseen_settings(known: Mapping[str, int], num_patches: int, folder: Path) -
             f"{folder}: the picture encoder is not the published one, and its config.json, which says how many heads it"
             " has, is not beside its weights; put it there"
         )
-    given = _vision_settings(path)
-    fixed = {**known, "hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": SIGLIP_SO400M.norm_epsilon}
-    faults = [
-        f"{key} is {given[key]!r}, expected {want!r}" for key, want in fixed.items() if given.get(key, want) != want
-    ]
-    num_heads, image_size = given.get("num_attention_heads"), given.get("image_size")
-    if faults or not isinstance(num_heads, int) or not isinstance(image_size, int) or min(num_heads, image_size) < 1:
-        detail = "; ".join(faults) or "it lacks num_attention_heads or image_size"
-        raise CheckpointError(f"{path}: contradicts the weights beside it or is of another model: {detail}")
+    vision = settings.section("vision_config") if settings.has("vision_config") else settings
+    vision.agree(known)
+    vision.expect_given({"hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": published.norm_epsilon})
+    num_heads, image_size = vision.whole("num_attention_heads"), vision.whole("image_size")
+    settings.check()
     return num_heads, image_size
-
-
-def _vision_settings(path: Path) -> dict[str, Any]:
-    try:
-        settings = json.loads(path.read_text("utf-8"))
-        return dict(settings.get("vision_config", settings))
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{path}: not Hugging Face's settings of SigLIP ({error}); download it again") from error

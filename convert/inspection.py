@@ -10,9 +10,9 @@ from typing import Any
 
 from convert.archive import open_archive
 from convert.catalog import PUBLISHED_MD5
-from convert.checkpoint_files import checksum, locate, open_checkpoint
-from convert.components import COMPONENTS, Component
-from convert.matching import check_tensors
+from convert.checkpoint_files import checksum, locate, open_checkpoint, understand
+from convert.component import Component
+from convert.components import COMPONENTS
 from convert.progress import Progress
 from jax_interp.errors import CheckpointError
 from jax_interp.runtime.checkpoint import faulty_files, open_component, scan
@@ -125,9 +125,7 @@ def _try_component(component: Component, folder: Path, checksums: Progress | Non
     try:
         opened = open_checkpoint(component, folder, None)
         files = list(opened.files)
-        config = component.infer(opened.shapes, folder)
-        leaves = component.plan(config, opened.tensors)
-        check_tensors(leaves, component.table(opened.tensors).ignored, opened.tensors).check(opened.described())
+        config, leaves = understand(component, opened)
     except CheckpointError as error:
         return Finding(folder, kind, (str(error),), {}, (), _total(files), _origin(files, folder, None))
     read = {key for leaf in leaves for key in leaf.keys}

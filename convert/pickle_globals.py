@@ -10,6 +10,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from convert.stored_tensor import MAX_DIMENSIONS
+
 
 @dataclass(frozen=True)
 class Storage:
@@ -18,6 +20,11 @@ class Storage:
     dtype: np.dtype | None
     key: str
     numel: int
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of one value."""
+        return 1 if self.dtype is None else self.dtype.itemsize
 
 
 @dataclass(frozen=True)
@@ -99,11 +106,18 @@ def _rebuild_tensor_of_dtype(args: tuple[Any, ...]) -> TensorView:
 def _view(storage: Any, dtype: Any, offset: Any, shape: Any, strides: Any, metadata: list[Any]) -> TensorView:
     if metadata not in ([], [None], [{}]):
         raise DamagedPickle("a tensor is a lazy conjugate or negative; save resolve_conj().resolve_neg() of it")
-    numbers = [offset, *shape, *strides]
+    shape, strides = _sizes(shape), _sizes(strides)
     is_known = isinstance(storage, Storage) and isinstance(dtype, np.dtype) and len(shape) == len(strides)
-    if not is_known or any(type(number) is not int for number in numbers):
+    if not is_known or any(type(number) is not int for number in (offset, *shape, *strides)):
         raise DamagedPickle("a tensor is described in an unknown way")
-    return TensorView(storage, dtype, offset, tuple(shape), tuple(strides))
+    return TensorView(storage, dtype, offset, shape, strides)
+
+
+def _sizes(values: Any) -> tuple[Any, ...]:
+    """A copy of lengths or strides. One list can be named millions of times, so a long one is not copied."""
+    if type(values) not in (list, tuple) or len(values) > MAX_DIMENSIONS:
+        raise DamagedPickle(f"a shape is no list of {MAX_DIMENSIONS} numbers at most")
+    return tuple(values)
 
 
 def _empty_dict(args: tuple[Any, ...]) -> dict[Any, Any]:
@@ -123,7 +137,7 @@ CALLS: dict[str, Callable[[tuple[Any, ...]], Any]] = {
     "torch._utils._rebuild_tensor_v3": _rebuild_tensor_of_dtype,
     "torch._utils._rebuild_parameter": _first,
     "torch._utils._rebuild_parameter_with_state": _first,
-    "torch.Size": lambda args: tuple(args[0]),
+    "torch.Size": lambda args: _sizes(*args),
     "torch.device": lambda args: "torch.device",
     "torch.jit._pickle.build_boollist": _first,
     "torch.jit._pickle.build_doublelist": _first,

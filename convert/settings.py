@@ -1,11 +1,12 @@
 """Settings that lie beside the weights as JSON: what the shapes of tensors do not tell."""
 
 import json
-import math
+import sys
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from convert.locating import find_file
 from jax_interp.errors import CheckpointError
 
 
@@ -25,12 +26,20 @@ class Settings:
         Raises:
             CheckpointError: there is none of them, or it is not a JSON object.
         """
-        path = next((folder / name for name in names if (folder / name).is_file()), None)
-        if path is None:
+        settings = cls.find(folder, names)
+        if settings is None:
             raise CheckpointError(
                 f"{folder}: lacks {' or '.join(names)}, which tells what the weights do not (how wide a head is, how"
                 " positions turn it); download it from where the weights are from and put it beside them"
             )
+        return settings
+
+    @classmethod
+    def find(cls, folder: Path, names: tuple[str, ...]) -> "Settings | None":
+        """As `read`, but None if there is none of them. `names` are as `find_file` takes them."""
+        path = next((path for name in names if (path := find_file(folder, name))), None)
+        if path is None:
+            return None
         try:
             values = json.loads(path.read_text("utf-8"))
         except (OSError, ValueError, RecursionError) as error:
@@ -66,7 +75,7 @@ class Settings:
     def number(self, key: str, default: float | None = None) -> float:
         """A positive number; without a default the entry must be there."""
         value = self.get(key, default)
-        if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf:
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= sys.float_info.max:
             return value
         self.fault(key, "expected a positive number")
         return 1.0
@@ -83,10 +92,14 @@ class Settings:
         if self.get(key, default) not in wanted:
             self.fault(key, f"expected {' or '.join(map(repr, wanted))}", default)
 
-    def expect_only(self, known: Collection[str], fixed: Mapping[str, Any]) -> None:
-        """There may be no entries but `known`, null ones, and those of `fixed` with their values."""
+    def expect_given(self, fixed: Mapping[str, Any]) -> None:
+        """Entries of these names, where there are any, must have these values."""
         for key, value in fixed.items():
             self.expect(key, value, default=value)
+
+    def expect_only(self, known: Collection[str], fixed: Mapping[str, Any]) -> None:
+        """There may be no entries but `known`, null ones, and those of `fixed` with their values."""
+        self.expect_given(fixed)
         for key in self._values:
             if key not in known and key not in fixed and self.has(key):
                 self.fault(key, "not known to this version, expected no such entry")

@@ -51,14 +51,18 @@ class Sizes:
     def quotient(self, whole: int, part: int, claim: str) -> int:
         """`whole / part`, which must be a whole number."""
         if whole % part or not whole:
-            raise CheckpointError(f"{self._folder}: expected that {claim}, but {whole} is not a multiple of {part}")
+            raise CheckpointError(
+                f"{self._folder}: expected that {claim}, but {whole} is not a multiple of {part}; weights or settings"
+                " are damaged or of another network: download them again"
+            )
         return whole // part
 
     def check(self) -> None:
         """Raise `CheckpointError` for everything that was not found."""
         if self._faults:
             raise CheckpointError(
-                f"{self._folder}: the checkpoint does not tell the sizes of the network: {'; '.join(self._faults)}"
+                f"{self._folder}: the checkpoint does not tell the sizes of the network: {'; '.join(self._faults)}."
+                " It is damaged or of another network: download it again, or name another folder"
             )
 
 

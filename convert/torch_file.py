@@ -6,6 +6,7 @@ that by `convert.unpickle`, which cannot run anything. `code/` and `constants.pk
 
 import struct
 import zipfile
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ def open_torch_archive(path: Path) -> dict[str, StoredTensor]:
         raise CheckpointError(f"{path}: was written on a big-endian machine; save it again on a little-endian one")
     views = named_views(unpickle(archive.read("data.pkl", MAX_PICKLE_BYTES), str(path)), str(path))
     return {
-        key: locate(view, archive.stamp, archive.place(f"data/{view.storage.key}"), f"{path.name}: {key}")
+        key: locate_tensor(view, archive.stamp, archive.place(f"data/{view.storage.key}"), f"{path.name}: {key}")
         for key, view in views.items()
     }
 
@@ -63,7 +64,7 @@ def named_views(content: Any, file: str) -> dict[str, TensorView]:
     return views.found
 
 
-def locate(view: TensorView, stamp: FileStamp, place: tuple[int, int], source: str) -> StoredTensor:
+def locate_tensor(view: TensorView, stamp: FileStamp, place: tuple[int, int], source: str) -> StoredTensor:
     """Check `view` against its storage at `place` (first byte, length) and make it a place in the file.
 
     Raises:
@@ -152,11 +153,10 @@ class _Archive:
 
 
 def _check_storage(storage: Storage, size: int, source: str) -> None:
-    width = 1 if storage.dtype is None else storage.dtype.itemsize
-    if storage.numel != size // width:
+    if storage.numel != size // storage.itemsize:
         raise CheckpointError(
-            f"{source}: its storage {storage.key} should have {storage.numel} values of {width} bytes but its record"
-            f" has {size} bytes; the archive is damaged: download it again"
+            f"{source}: its storage {storage.key} should have {storage.numel} values of {storage.itemsize} bytes but"
+            f" has {size} bytes in the file, which is damaged: download it again"
         )
 
 
@@ -191,11 +191,11 @@ class _Names:
             self._add(value, key or "0")
         elif isinstance(value, ModuleRecord):
             members = value.attributes.items()
-            self._descend(value, key, [item for item in members if isinstance(item[1], TensorView | ModuleRecord)])
+            self._descend(value, key, (item for item in members if isinstance(item[1], TensorView | ModuleRecord)))
         elif isinstance(value, dict):
-            self._descend(value, key, [(str(name), member) for name, member in value.items()])
+            self._descend(value, key, ((str(name), member) for name, member in value.items()))
         elif isinstance(value, list | tuple):
-            self._descend(value, key, [(str(index), member) for index, member in enumerate(value)])
+            self._descend(value, key, ((str(index), member) for index, member in enumerate(value)))
         elif not _is_ignorable(value, key):
             kind = value.kind if isinstance(value, Opaque) else type(value).__name__
             raise CheckpointError(
@@ -207,7 +207,7 @@ class _Names:
             raise CheckpointError(f"{self.file}: two tensors have the name {key}")
         self.found[key] = view
 
-    def _descend(self, container: Any, key: str, members: list[tuple[str, Any]]) -> None:
+    def _descend(self, container: Any, key: str, members: Iterable[tuple[str, Any]]) -> None:
         if id(container) in self.parents or len(self.parents) >= MAX_DEPTH:
             raise CheckpointError(
                 f"{self.file}: {key[:200]} contains itself or is nested deeper than {MAX_DEPTH} levels"

@@ -1,9 +1,16 @@
 """`jax-interp convert`: upstream's checkpoints to converted ones."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
+
+from jax_interp.runtime.component_folders import DEFAULT_FOLDERS
+
+
+def _folder_of(component: str, more: str = "") -> Any:
+    """The option that names another folder of a network."""
+    return typer.Option(help=f"Its folder in --checkpoint-dir{more}.", show_default=f"{DEFAULT_FOLDERS[component]}")
 
 
 def convert(
@@ -13,46 +20,32 @@ def convert(
     output_dir: Annotated[Path, typer.Option(help="Where the converted networks go.")] = Path("converted"),
     components: Annotated[
         list[str] | None,
-        typer.Option(help="Only these: diffusion_transformer, tokenizer, text_encoder.  [default: all that are there]"),
+        typer.Option(help=f"Only these: {', '.join(DEFAULT_FOLDERS)}.", show_default="all that are there"),
     ] = None,
-    diffusion_transformer_dir: Annotated[
-        str | None,
-        typer.Option(help="Its folder in --checkpoint-dir.  [default: Cosmos-Predict1-7B-WorldInterpolator]"),
-    ] = None,
-    tokenizer_dir: Annotated[
-        str | None, typer.Option(help="Its folder in --checkpoint-dir.  [default: Cosmos-Tokenize1-CV8x8x8-720p]")
-    ] = None,
-    text_encoder_dir: Annotated[
-        str | None, typer.Option(help="Its folder in --checkpoint-dir.  [default: google-t5/t5-11b]")
-    ] = None,
+    diffusion_transformer_dir: Annotated[str | None, _folder_of("diffusion_transformer")] = None,
+    tokenizer_dir: Annotated[str | None, _folder_of("tokenizer")] = None,
+    text_encoder_dir: Annotated[str | None, _folder_of("text_encoder")] = None,
+    prompt_upsampler_dir: Annotated[str | None, _folder_of("prompt_upsampler")] = None,
     text_safety_dir: Annotated[
         str | None,
-        typer.Option(
-            help="Its folder in --checkpoint-dir; meta-llama/LlamaGuard-7b is the other one, with the Aegis adapter"
-            " merged.  [default: meta-llama/Llama-Guard-3-8B]"
+        _folder_of(
+            "text_safety",
+            "; meta-llama/LlamaGuard-7b is the other one, converted with the Aegis adapter merged into it",
         ),
     ] = None,
-    video_safety_dir: Annotated[
-        str | None,
-        typer.Option(
-            help="Its folder in --checkpoint-dir.  [default: nvidia/Cosmos-Guardrail1/video_content_safety_filter]"
-        ),
-    ] = None,
-    face_blur_dir: Annotated[
-        str | None,
-        typer.Option(help="Its folder in --checkpoint-dir.  [default: nvidia/Cosmos-Guardrail1/face_blur_filter]"),
-    ] = None,
+    video_safety_dir: Annotated[str | None, _folder_of("video_safety")] = None,
+    face_blur_dir: Annotated[str | None, _folder_of("face_blur")] = None,
     dtype: Annotated[
         Literal["bfloat16", "float32"] | None,
-        typer.Option(help="What the weights are stored in.  [default: what they are in]"),
+        typer.Option(help="What the weights are stored in.", show_default="what they are in"),
     ] = None,
     weights: Annotated[
         Literal["model", "ema"] | None,
-        typer.Option(help="Which weights of a post-trained checkpoint.  [default: model]"),
+        typer.Option(help="Which weights of a post-trained checkpoint.", show_default="model"),
     ] = None,
     check_md5: Annotated[
         bool | None,
-        typer.Option(help="Refuse files whose MD5 is not the published one; or do not compare.  [default: warn]"),
+        typer.Option(help="Refuse files whose MD5 is not the published one; or do not compare.", show_default="warn"),
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace networks that are converted already.")
@@ -71,6 +64,7 @@ def convert(
         "diffusion_transformer": diffusion_transformer_dir,
         "tokenizer": tokenizer_dir,
         "text_encoder": text_encoder_dir,
+        "prompt_upsampler": prompt_upsampler_dir,
         "text_safety": text_safety_dir,
         "video_safety": video_safety_dir,
         "face_blur": face_blur_dir,

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from convert.catalog import component_names
+
 if TYPE_CHECKING:
     from convert.download import Plan
     from convert.hub import Hub
@@ -20,23 +22,28 @@ STATES = {
 
 
 def download(
-    model_sizes: Annotated[list[str] | None, typer.Option(help="Transformer sizes: 7B, 14B.  [default: 7B]")] = None,
+    model_sizes: Annotated[
+        list[str] | None, typer.Option(help="Transformer sizes: 7B, 14B.", show_default="7B")
+    ] = None,
     model_types: Annotated[
         list[str] | None,
-        typer.Option(help="Transformers: WorldInterpolator, Video2World.  [default: WorldInterpolator]"),
+        typer.Option(help="Transformers: WorldInterpolator, Video2World.", show_default="WorldInterpolator"),
     ] = None,
     checkpoint_dir: Annotated[Path, typer.Option(help="Where the files go, in upstream's layout.")] = Path(
         "checkpoints"
     ),
     components: Annotated[
         list[str] | None,
-        typer.Option(help="Only these: diffusion_transformer, tokenizer, text_encoder.  [default: all]"),
+        typer.Option(
+            help=f"Only these: {', '.join(component_names())}.",
+            show_default=f"all but {', '.join(component_names(on_request=True))}",
+        ),
     ] = None,
     revision: Annotated[
         list[str] | None,
         typer.Option(
-            help="Branch, tag or commit, as REVISION or REPOSITORY=REVISION.  [default: that of the last download into "
-            "the folder, else main]"
+            help="Branch, tag or commit, as REVISION or REPOSITORY=REVISION.",
+            show_default="that of the last download into the folder, else main",
         ),
     ] = None,
     check_md5: Annotated[bool, typer.Option(help="Compare with the known release's MD5.")] = True,

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from jax_interp.runtime.component_folders import DEFAULT_FOLDERS
+
 
 def export(
     converted_dir: Annotated[Path, typer.Option(help="Folder that `jax-interp convert` made.")] = Path("converted"),
@@ -13,7 +15,7 @@ def export(
     ),
     components: Annotated[
         list[str] | None,
-        typer.Option(help="Only these: diffusion_transformer, tokenizer, text_encoder.  [default: all that are there]"),
+        typer.Option(help=f"Only these: {', '.join(DEFAULT_FOLDERS)}.", show_default="all that are there"),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier export wrote.")] = False,
 ) -> None:

@@ -360,11 +360,18 @@ def _agree_on_machines() -> None:
 
 def _agree_on_work(interpolator, jobs) -> None:
     """Several processes have to have the same networks and the same clips to do."""
+    from dataclasses import asdict
+
     from jax_interp.pipeline.record import effective_settings, networks
     from jax_interp.runtime import processes
 
-    clips = {job.video.name: effective_settings(interpolator, job.settings) for job in jobs}
-    processes.agree("the work", {"network": networks(interpolator), "clip": clips})
+    clips = {
+        job.video.name: effective_settings(interpolator, job.settings)
+        | {"upsampler": job.upsampler and asdict(job.upsampler)}
+        for job in jobs
+    }
+    stride = interpolator.guardrails.frame_stride if interpolator.guardrails else None
+    processes.agree("the work", {"network": networks(interpolator), "clip": clips, "guardrail_frame_stride": stride})
 
 
 def _sharing(job, pairs: int):

@@ -119,7 +119,7 @@ def _networks(folder: Path | None, model: str | None, names: dict[str, str | Non
 
 
 def _extra(name: str, root: Path | None) -> dict[str, Any]:
-    """Configurations of the networks that go by `name`: those in `root` that are there, without a folder the released."""
+    """Configurations of the networks that go by `name`: those in `root`, without a folder the released ones."""
     from jax_interp.config import LLAMA_3_1_8B, PIXTRAL_12B, RETINAFACE_RESNET50, VIDEO_SAFETY
     from jax_interp.runtime.checkpoint import find_component, has_component
 

@@ -27,6 +27,7 @@ from jax_interp.config import (
 )
 from jax_interp.errors import CheckpointError
 from jax_interp.nn.params import check_complete, flatten, unflatten
+from jax_interp.runtime.component_folders import DEFAULT_FOLDERS
 from jax_interp.runtime.host import out_of_memory
 from jax_interp.runtime.param_files import ArrayStream, read_arrays, read_params, write_params
 from jax_interp.types import Params
@@ -48,17 +49,6 @@ FORMAT_VERSION = 1
 CONFIG_FILE, MANIFEST_FILE, PARAMS_FOLDER = "config.json", "manifest.json", "params"
 BLOCKS = "blocks/"
 """How the paths of stacked arrays begin."""
-
-DEFAULT_FOLDERS = {
-    "diffusion_transformer": "Cosmos-Predict1-7B-WorldInterpolator",
-    "tokenizer": "Cosmos-Tokenize1-CV8x8x8-720p",
-    "text_encoder": "google-t5/t5-11b",
-    "prompt_upsampler": "Pixtral-12B",
-    "text_safety": "meta-llama/Llama-Guard-3-8B",
-    "video_safety": "nvidia/Cosmos-Guardrail1/video_content_safety_filter",
-    "face_blur": "nvidia/Cosmos-Guardrail1/face_blur_filter",
-}
-"""Upstream's folder of each network, in checkpoint folders and in converted ones."""
 
 _CONFIGS: dict[str, type] = {
     "diffusion_transformer": DiTConfig,

@@ -102,11 +102,25 @@ def read_params(path: Path, target: Params) -> Params:
     )
     # Orbax counts whole chunks of what is stored, which may be float32, and refuses an array above the limit.
     largest = max((math.prod(leaf.shape) * 4 for _, leaf in flatten(target)), default=0)
+    together = _who_reads(target)
     handler = ocp.PyTreeCheckpointHandler(
-        use_ocdbt=False, use_zarr3=True, restore_concurrent_gb=max(MIN_RESTORE_GB, largest // 10**9 + 2)
+        use_ocdbt=False,
+        use_zarr3=True,
+        restore_concurrent_gb=max(MIN_RESTORE_GB, largest // 10**9 + 2),
+        multiprocessing_options=together,
     )
-    with _quiet(), ocp.Checkpointer(handler) as checkpointer:
+    with _quiet(), ocp.Checkpointer(handler, multiprocessing_options=together) as checkpointer:
         return checkpointer.restore(path.absolute(), args=ocp.args.PyTreeRestore(item=target, restore_args=arguments))
+
+
+def _who_reads(target: Params) -> ocp.options.MultiprocessingOptions:
+    """All processes, which Orbax lets wait for each other; this one alone if the arrays are for its own devices."""
+    if not all(leaf.sharding.is_fully_addressable for _, leaf in flatten(target)):
+        return ocp.options.MultiprocessingOptions()
+    index = jax.process_index()
+    return ocp.options.MultiprocessingOptions(
+        primary_host=index, active_processes={index}, barrier_sync_key_prefix=f"process-{index}"
+    )
 
 
 def open_array(path: Path, name: str) -> ts.TensorStore:

@@ -7,6 +7,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from convert.components import COMPONENTS
 from jax_interp.errors import CheckpointError, UsageError
 from jax_interp.runtime.checkpoint import find_component
 from tests import golden
@@ -54,6 +55,25 @@ def test_options_in_upstreams_spelling_and_several_components(tmp_path):
     assert find_component(tmp_path / "out", "diffusion_transformer").dtype == "float32"
     assert find_component(tmp_path / "out", "text_encoder").dtype == "float32"
     assert not (tmp_path / "out" / TOKENIZER).exists()
+
+
+def test_the_help_names_every_component_its_flag_and_its_folder(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "500")
+    output = jax_interp("convert", "--help").output
+    for name, component in COMPONENTS.items():
+        assert f"{name}," in output or f"{name}." in output
+        assert f"{component.flag} " in output
+        assert f"[default: ({component.folder})]" in output
+
+
+def test_a_component_may_be_spelled_with_a_dash(tmp_path):
+    arguments = ("--output-dir", tmp_path / "out", "--no-check-md5")
+    outcome = jax_interp("convert", "--checkpoint-dir", golden.CHECKPOINTS, *arguments, "--components", "text-encoder")
+    assert outcome.code == 0, outcome.output
+    assert find_component(tmp_path / "out", "text_encoder")
+    (tmp_path / "empty").mkdir()
+    outcome = jax_interp("convert", "--checkpoint-dir", tmp_path / "empty", *arguments, "--components", "text-encoder")
+    assert_refused(outcome, "text_encoder lacks model.safetensors")
 
 
 def test_running_again_does_nothing(convert, tmp_path):

@@ -105,3 +105,9 @@ def test_the_prompt_upsampler_is_put_together_from_two_repositories(fake, tmp_pa
     before = len(fake.transfers())
     assert invoke("--components", "prompt_upsampler", "--checkpoint-dir", tmp_path).exit_code == 0
     assert len(fake.transfers()) == before
+
+
+def test_the_help_names_every_component_and_those_on_request(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "500")
+    output = " ".join(invoke("--help").output.split())
+    assert f"Only these: {', '.join(catalog.component_names())}. [default: (all but prompt_upsampler, aegis)]" in output

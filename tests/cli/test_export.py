@@ -1,3 +1,4 @@
+from convert.components import COMPONENTS
 from jax_interp.errors import CheckpointError, UsageError
 from tests.commands import jax_interp
 from tests.convert.checkpoints import DIT, T5
@@ -5,7 +6,7 @@ from tests.convert.checkpoints import DIT, T5
 
 def test_chosen_networks_are_written(converted, tmp_path):
     arguments = ("--converted-dir", converted, "--output_dir", tmp_path / "out")
-    outcome = jax_interp("export", *arguments, "--components", "text_encoder", "diffusion_transformer")
+    outcome = jax_interp("export", *arguments, "--components", "text-encoder", "diffusion_transformer")
     assert outcome.code == 0, outcome.output
     written = sorted(
         path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.safetensors")
@@ -24,3 +25,9 @@ def test_nothing_to_export(converted, tmp_path):
     outcome = jax_interp("export", "--converted-dir", converted, "--components", "vae")
     assert outcome.code == UsageError.exit_code
     assert not (tmp_path / "out").exists()
+
+
+def test_the_help_names_every_component(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "500")
+    output = jax_interp("export", "--help").output
+    assert f"Only these: {', '.join(COMPONENTS)}. [default: (all that are there)]" in output

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,7 +14,9 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 
+from jax_interp.errors import Blocked
 from tests import golden
+from tests.guardrails.tiny_guards import link_networks
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = ("--height", 32, "--width", 32, "--dtype", "float32", "--negative-prompt", "", "--num-frame-pairs", 3)
@@ -43,8 +46,9 @@ class Run:
         self._converted, self._environment, self.out = converted, environment, out
         self._children = []
 
-    def start(self, *arguments, source=("--input", golden.CLIP), own=((), ()), steps=2):
+    def start(self, *arguments, source=("--input", golden.CLIP), own=((), ()), steps=2, guarded=False):
         """Start two, both with `arguments` and each with its `own`; without `own` a single process."""
+        arguments = arguments if guarded else ("--disable-guardrail", *arguments)
         with socket.create_server(("127.0.0.1", 0)) as door:
             coordinator = f"127.0.0.1:{door.getsockname()[1]}"
         together = ("--coordinator", coordinator, "--num-processes", len(own), "--process-timeout", 5)
@@ -53,7 +57,7 @@ class Run:
                      *arguments)  # fmt: skip
         self._children = [
             subprocess.Popen(
-                [sys.executable, "-m", "jax_interp", "generate", "--disable-guardrail", *map(str, all_arguments)],
+                [sys.executable, "-m", "jax_interp", "generate", *map(str, all_arguments)],
                 cwd=ROOT,
                 env=self._environment,
                 stdout=subprocess.PIPE,
@@ -175,6 +179,24 @@ def test_processes_that_differ_end_with_the_same_message(run, own, said):
         assert said in output
         assert "Traceback" not in output
     assert not list(run.out.glob("film*"))
+
+
+def test_what_the_guardrails_block_ends_all_processes_alike(converted, guarded, environment, tmp_path):
+    """Process 0 asks them; what the golden networks make is bright, which the tiny classifier calls violent."""
+    shutil.copytree(guarded, tmp_path / "guarded")
+    run = Run(link_networks(tmp_path / "guarded", converted), environment, tmp_path / "out")
+    try:
+        run.start("--height", 64, "--width", 96, guarded=True)
+        for code, output in run.end():
+            assert code == Blocked.exit_code, output
+            assert "the video is blocked by the guardrails (category Violence)" in output
+        assert not list(run.out.rglob("*"))
+        run.start(own=((), ("--disable-guardrail",)), guarded=True)
+        for code, output in run.end():
+            assert code == PROCESS_FAILURE, output
+            assert "guardrail_frame_stride is 1 in process 0, null in process 1" in output
+    finally:
+        run.stop()
 
 
 def test_a_clip_that_none_can_open_does_not_stop_a_batch(run, tmp_path):

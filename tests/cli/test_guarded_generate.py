@@ -13,7 +13,7 @@ from jax_interp.pipeline.guardrails import Checked, Guardrails
 from jax_interp.pipeline.video_guard import FaceGuard, FrameGuard
 from tests import golden
 from tests.commands import jax_interp
-from tests.guardrails.tiny_guards import MARK, write_guardrails
+from tests.guardrails.tiny_guards import MARK, link_networks, write_guardrails
 
 BAD = f"a {MARK} in the rain"
 
@@ -25,15 +25,7 @@ def folder(converted, tmp_path_factory):
     checkpoints = write_guardrails(root / "pt", calm=True)
     outcome = jax_interp("convert", "--checkpoint-dir", checkpoints, "--output-dir", root / "all")
     assert outcome.code == 0, outcome.output
-    return with_networks(root / "all", converted)
-
-
-def with_networks(root, converted):
-    """`root` with the golden networks linked into it."""
-    for path in converted.iterdir():
-        if not path.name.startswith("."):
-            (root / path.name).symlink_to(path)
-    return root
+    return link_networks(root / "all", converted)
 
 
 @pytest.fixture
@@ -108,7 +100,7 @@ def test_frames_that_a_classifier_finds_unsafe(generate, converted, guarded, tmp
     """The golden networks' frames are bright, which this one calls violent."""
     shutil.copytree(guarded, tmp_path / "strict")
     outcome = generate(
-        "--save-frames", tmp_path / "out/frames", checkpoints=with_networks(tmp_path / "strict", converted)
+        "--save-frames", tmp_path / "out/frames", checkpoints=link_networks(tmp_path / "strict", converted)
     )
     assert outcome.code == Blocked.exit_code
     assert "the video is blocked by the guardrails (category Violence): video_safety" in outcome.output

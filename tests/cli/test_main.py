@@ -13,7 +13,17 @@ from tests.commands import jax_interp
 HEAVY = ("jax", "flax", "orbax", "transformers", "imageio", "av", "numpy")
 
 
-@pytest.mark.parametrize("arguments", [("--version",), ("--help",), ("generate", "--help"), ("memory", "--help")])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--version",),
+        ("--help",),
+        ("generate", "--help"),
+        ("memory", "--help"),
+        ("convert", "--help"),
+        ("download", "--help"),
+    ],
+)
 def test_trivial_answers_import_nothing_heavy(arguments):
     code = (
         "import sys; sys.argv = ['jax-interp', *sys.argv[1:]]\n"
@@ -43,7 +53,7 @@ def test_version():
 
 def test_every_command_is_listed():
     output = jax_interp("--help").output
-    for command in ("download", "convert", "generate", "memory", "inspect", "export", "doctor"):
+    for command in ("download", "convert", "generate", "upsample", "check", "memory", "inspect", "export", "doctor"):
         assert command in output
 
 

@@ -54,7 +54,7 @@ def test_a_tensor_names_its_file_and_key(archive):
         (b"\n <html>", "a web page"),
         (b'<?xml version="1.0"?><Error/>', "a web page"),
         (b'{"error": "not found"}', "a JSON text.*download it again"),
-        (b"Entry not found", "neither a PyTorch archive nor safetensors.*download it again"),
+        (b"Entry not found", "neither a file of torch.save nor safetensors.*download it again"),
         (b"\x80\x02}q\x00.", "a bare pickle"),
     ],
 )

@@ -3,7 +3,7 @@ from fnmatch import fnmatchcase
 
 import pytest
 
-from convert.catalog import PUBLISHED_MD5, REPOSITORIES, select
+from convert.catalog import PUBLISHED_MD5, REPOSITORIES, component_names, select
 from convert.components import COMPONENTS
 from jax_interp.errors import UsageError
 
@@ -54,6 +54,19 @@ def test_components_narrow_the_choice():
     assert ids(select(["7B"], ["WorldInterpolator"], ["text_encoder"])) == ["google-t5/t5-11b"]
     with pytest.raises(UsageError, match="unknown t5; there are diffusion_transformer, tokenizer, text_encoder"):
         select(["7B"], ["WorldInterpolator"], ["t5"])
+
+
+def test_everything_that_convert_reads_is_published_and_some_of_it_on_request():
+    assert {*component_names()} == {*COMPONENTS, "aegis"}
+    assert component_names(on_request=True) == ("prompt_upsampler", "aegis")
+    defaults = {repository.component for repository in select(["7B"], ["WorldInterpolator"])}
+    assert defaults == {*component_names()} - {*component_names(on_request=True)}
+
+
+def test_names_may_have_dashes():
+    assert select(["7B"], ["WorldInterpolator"], ["text-encoder"]) == select(
+        ["7B"], ["WorldInterpolator"], ["text_encoder"]
+    )
 
 
 def test_the_prompt_upsampler_comes_on_request_from_two_repositories():

@@ -5,6 +5,7 @@ from convert.ops import keep
 from jax_interp.config import CV8X8X8_720P, DIT_7B, DIT_14B, PIXTRAL_12B, T5_11B
 from jax_interp.errors import UsageError
 from jax_interp.nn.params import flatten
+from jax_interp.runtime.component_folders import DEFAULT_FOLDERS
 
 PUBLISHED = [(DIFFUSION_TRANSFORMER, DIT_7B), (DIFFUSION_TRANSFORMER, DIT_14B), (TOKENIZER, CV8X8X8_720P)]
 PUBLISHED += [(TEXT_ENCODER, T5_11B), (PROMPT_UPSAMPLER, PIXTRAL_12B)]
@@ -56,6 +57,11 @@ def test_the_published_sizes_come_out():
     assert any(leaf.op is keep for leaf in DIFFUSION_TRANSFORMER.plan(DIT_7B))
 
 
+def test_the_table_of_folders_is_of_all_components():
+    assert list(DEFAULT_FOLDERS) == list(COMPONENTS)
+    assert all(component.folder == DEFAULT_FOLDERS[name] for name, component in COMPONENTS.items())
+
+
 def test_components_are_named_by_flag_and_folder():
     assert [component.flag for component in COMPONENTS.values()][:4] == [
         "--diffusion-transformer-dir",
@@ -66,6 +72,6 @@ def test_components_are_named_by_flag_and_folder():
     assert PROMPT_UPSAMPLER.folder == "Pixtral-12B"
     assert TEXT_ENCODER.folder == "google-t5/t5-11b"
     assert named(()) == tuple(COMPONENTS.values())
-    assert named(("text_encoder", "diffusion_transformer")) == (DIFFUSION_TRANSFORMER, TEXT_ENCODER)
+    assert named(("text-encoder", "diffusion_transformer")) == (DIFFUSION_TRANSFORMER, TEXT_ENCODER)
     with pytest.raises(UsageError, match="unknown a, b; there are diffusion_transformer"):
         named(("a", "tokenizer", "b"))

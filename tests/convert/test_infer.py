@@ -123,11 +123,12 @@ def test_impossible_tokenizer_shapes_are_named(key, shape, text):
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
-        ({"d_model": 99}, "d_model is 99, expected 6"),
+        ({"d_model": 99}, "d_model is 99, but the weights say 6"),
         ({"relative_attention_max_distance": 64}, "max_distance is 64"),
-        ({"feed_forward_proj": "gated-gelu"}, "gated-gelu"),
-        ([1], "not Hugging Face's settings"),
-        ("{", "not Hugging Face's settings"),
+        ({"feed_forward_proj": "gated-gelu"}, "gated-gelu', expected 'relu'"),
+        ({"d_ff": 8, "layer_norm_epsilon": 1e-5}, "d_ff is 8.*layer_norm_epsilon is 1e-05, expected 1e-06"),
+        ([1], "not a model's settings"),
+        ("{", "not a model's settings"),
     ],
 )
 def test_settings_beside_t5_must_not_contradict(tmp_path, settings, text):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from convert.components import PROMPT_UPSAMPLER
-from convert.describe_language import llama_settings, pixtral_settings
+from convert.exported_settings import llama_settings, pixtral_settings
 from convert.infer_language import infer_llama, infer_pixtral
 from convert.matching import plan
 from convert.tables import decoder_lm, pixtral
@@ -203,6 +203,7 @@ LLAMA_FAULTS = [
     ({"num_attention_heads": 0}, "num_attention_heads is 0"),
     ({"num_attention_heads": 4.5}, "num_attention_heads is 4.5, expected a whole number"),
     ({"rms_norm_eps": True}, "rms_norm_eps is True"),
+    ({"rope_theta": 10**400}, "rope_theta is 1000.*expected a positive number"),
     ({"hidden_size": 25, "head_dim": 16}, "hidden_size is 25, but the weights say 24.*head_dim is 16"),
     ({"num_attention_heads": 5}, "32 is not a multiple of 5"),
     ({"num_attention_heads": 32}, "heads are 1 wide, expected a multiple of 2"),

@@ -97,10 +97,21 @@ def test_a_handmade_file_is_read(tmp_path):
     assert open_archive(handmade(tmp_path / "a.pth"))["weight"].read().tolist() == [1, 2]
 
 
+def bottomless():
+    """A list that takes a few hundred bytes as a pickle and 2^60 letters as text."""
+    value = []
+    for _ in range(60):
+        value = [value, value]
+    return value
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"version": 1002}, "version 1002"),
+        ({"version": 1002}, "version 1002, expected 1001"),
+        ({"version": bottomless()}, "version unknown, expected 1001"),
+        ({"keys": (bottomless(),)}, "damaged at its storages"),
+        ({"keys": (0,)}, "damaged at its storages"),
         ({"little_endian": False}, "big-endian"),
         ({"keys": ()}, "damaged at its storages"),
         ({"keys": ("0", "0")}, "damaged at its storages"),

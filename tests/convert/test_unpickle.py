@@ -139,6 +139,19 @@ def test_malformed_programs_are_refused(program):
         run(program)
 
 
+@pytest.mark.parametrize("length", [64, 65])
+def test_long_shapes_are_not_copied(length):
+    """A short pickle can name one long list millions of times: a copy at each would fill the memory."""
+    size = b"ctorch\nSize\n](" + b"K\x01" * length + b"e\x85R"
+    if length == 64:
+        assert run(size) == (1,) * 64
+        return
+    with pytest.raises(CheckpointError, match="64 numbers at most"):
+        run(size)
+    with pytest.raises(CheckpointError, match="64 numbers at most"):
+        unpickle(pickled(FakeTensor((1,) * length, (1,) * length)), "model.pt")
+
+
 @pytest.mark.parametrize(
     "tensor",
     [

@@ -17,7 +17,8 @@ from jax_interp import config
 from jax_interp.config import RetinaFaceConfig, SiglipVisionConfig, VideoSafetyConfig
 from jax_interp.errors import CheckpointError
 from jax_interp.nn.params import flatten
-from jax_interp.runtime.checkpoint import DEFAULT_FOLDERS, find_component, has_component
+from jax_interp.runtime.checkpoint import find_component, has_component
+from jax_interp.runtime.component_folders import DEFAULT_FOLDERS
 from tests.convert.checkpoints import everything_below
 from tests.models import video_peers
 
@@ -146,14 +147,21 @@ def test_without_settings_only_the_published_encoder_is_known(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("hidden_size", 32), ("hidden_act", "gelu"), ("num_attention_heads", 5), ("image_size", 90)]
+    ("key", "value", "text"),
+    [
+        ("hidden_size", 32, "vision_config.hidden_size is 32, but the weights say"),
+        ("hidden_act", "gelu", "vision_config.hidden_act is 'gelu', expected 'gelu_pytorch_tanh'"),
+        ("num_attention_heads", 5, "multiple of num_attention_heads"),
+        ("num_attention_heads", None, "vision_config.num_attention_heads is missing, expected"),
+        ("image_size", 90, "for pictures of 90 pixels"),
+    ],
 )
-def test_settings_that_contradict_are_refused(tmp_path, key, value):
+def test_settings_that_contradict_are_refused(tmp_path, key, value, text):
     path = write_video(tmp_path) / video_peers.SIGLIP / "config.json"
     settings = json.loads(path.read_text())
     settings["vision_config"][key] = value
     path.write_text(json.dumps(settings))
-    with pytest.raises(CheckpointError, match="expected"):
+    with pytest.raises(CheckpointError, match=text):
         convert(tmp_path)
 
 

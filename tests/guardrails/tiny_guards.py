@@ -33,6 +33,14 @@ def write_guardrails(root: Path, *, calm: bool = False) -> Path:
     return root
 
 
+def link_networks(root: Path, converted: Path) -> Path:
+    """`root`, converted guardrails, with the networks in `converted` linked into it."""
+    for path in converted.iterdir():
+        if not path.name.startswith("."):
+            (root / path.name).symlink_to(path)
+    return root
+
+
 def write_text_safety(root: Path) -> None:
     write_blocklist(root / LISTS)
     folder = write_files(root / TEXT_FOLDER, LLAMA_2)

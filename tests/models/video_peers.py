@@ -7,7 +7,7 @@ import transformers
 from torch import nn
 from torch.nn import functional as F
 
-from jax_interp.runtime.checkpoint import DEFAULT_FOLDERS
+from jax_interp.runtime.component_folders import DEFAULT_FOLDERS
 
 SIGLIP = "google/siglip-so400m-patch14-384"
 CACHE = "models--google--siglip-so400m-patch14-384/snapshots/9fdffc58afc957d1a03a25b10dba0329ab15c2a3"

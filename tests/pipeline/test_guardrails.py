@@ -13,7 +13,7 @@ from jax_interp.guardrails.verdict import Verdict
 from jax_interp.pipeline.guardrails import FRAME_GUARDRAILS, PROMPT_GUARDRAILS, Guardrails, together
 from jax_interp.pipeline.text_guard import TextGuard
 from jax_interp.pipeline.video_guard import FaceGuard, FrameGuard
-from jax_interp.runtime.checkpoint import DEFAULT_FOLDERS
+from jax_interp.runtime.component_folders import DEFAULT_FOLDERS
 from jax_interp.runtime.placement import Placement
 from tests.changed_weights import change_weight
 from tests.guardrails.tiny_guards import MARK, black, noise, white

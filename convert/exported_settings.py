@@ -1,8 +1,8 @@
-"""Hugging Face's settings of our language models: the `config.json` that `export` writes beside their weights."""
+"""Hugging Face's settings of our networks: the `config.json` that `export` writes where shapes do not tell all."""
 
 from typing import Any
 
-from jax_interp.config import DecoderConfig, PixtralConfig
+from jax_interp.config import DecoderConfig, PixtralConfig, VideoSafetyConfig
 
 IMAGE_TOKEN = 10
 """`[IMG]` in the vocabulary of Pixtral."""
@@ -37,6 +37,23 @@ def pixtral_settings(config: PixtralConfig) -> dict[str, Any]:
             "patch_size": vision.patch_size,
             "image_size": vision.image_size,
             "rope_theta": vision.rotary_base,
+        },
+    }
+
+
+def siglip_settings(config: VideoSafetyConfig) -> dict[str, Any]:
+    """Settings of SigLIP's picture encoder, from which `infer_video_safety` gets it back."""
+    tower = config.tower
+    return {
+        "model_type": "siglip",
+        "vision_config": {
+            "model_type": "siglip_vision_model",
+            "hidden_size": tower.width,
+            "num_hidden_layers": tower.num_layers,
+            "num_attention_heads": tower.num_heads,
+            "intermediate_size": tower.mlp_width,
+            "patch_size": tower.patch_size,
+            "image_size": tower.image_size,
         },
     }
 
