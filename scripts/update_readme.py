@@ -150,9 +150,10 @@ def upsampler_parts() -> Iterator[str]:
                 "",
                 f"{peer['encode_and_prefill_ms']:.0f} ms",
                 _gib(peer["peak_bytes"]),
+                "",
             )
         )
-    heads = ("prompt upsampler (12B)", "a token", "no less than", "picture and prompt", "peak")
+    heads = ("prompt upsampler (12B)", "a token", "weights alone", "picture and prompt", "peak", "process")
     if rows:
         yield _table(heads, rows)
 
@@ -166,8 +167,9 @@ def _upsampler_row(case: str, line: Line) -> Row:
     )
     token, least = line["token_ms"]["median"], moved / speed / 1e6
     start = line["encode_ms"] + line["prefill_ms"]
-    bound = f"{least:.1f} ms ({least / token:.2f} of it)"
-    return case, f"{token:.1f} ms", bound, f"{start:.0f} ms", _gib(line["allocator_peak_bytes"])
+    bound = f"{least:.1f} ms ({100 * least / token:.0f} %)"
+    peaks = (_gib(line[name]) for name in ("allocator_peak_bytes", "process_peak_bytes"))
+    return case, f"{token:.1f} ms", bound, f"{start:.0f} ms", *peaks
 
 
 def scaling_parts(scaling: Scaling | None) -> Iterator[str]:

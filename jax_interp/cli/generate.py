@@ -1,12 +1,13 @@
 """`jax-interp generate`: flags to settings to jobs."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from jax_interp.errors import Blocked, JaxInterpError, ProcessFailure, UsageError
+from jax_interp.errors import UsageError
 
 logger = logging.getLogger("jax_interp")
 
@@ -273,6 +274,8 @@ def generate(
     mesh_flags = MeshFlags.parse(mesh, num_gpus)
     process_flags = ProcessFlags.parse(distributed, coordinator, process_id, num_processes, process_timeout)
 
+    from jax_interp.cli.run_jobs import agree_on_machines, agree_on_work, check_guardrails, run_jobs
+    from jax_interp.cli.upsampler_flags import check_upsampler, choose_upsampler
     from jax_interp.diffusion.condition import ConditionNoise
     from jax_interp.pipeline.batch import plain_name, read_batch
     from jax_interp.pipeline.denoiser import SampleSettings
@@ -280,7 +283,7 @@ def generate(
     from jax_interp.pipeline.settings import InterpolationSettings
 
     noise: ConditionNoise = condition_noise
-    upsampler = _upsampler(prompt, prompt_upsampler, upsampler_instruction, upsampler_tokens, guidance)
+    upsampler = choose_upsampler(prompt, prompt_upsampler, upsampler_instruction, upsampler_tokens, guidance)
     template = Job(
         inputs=tuple(input or ()),
         video=video_save_folder / f"{plain_name(video_save_name, '--video-save-name')}.mp4",
@@ -301,7 +304,7 @@ def generate(
         ),
     )
     jobs = [template] if batch_input_path is None else read_batch(batch_input_path, template)
-    _check_upsampler(jobs, checkpoint_dir, asked_for=bool(prompt_upsampler or prompt_upsampler_dir))
+    check_upsampler(jobs, checkpoint_dir, asked_for=bool(prompt_upsampler or prompt_upsampler_dir))
     flags.limit_process()
     process_flags.start()
 
@@ -326,7 +329,7 @@ def generate(
             timeout=guardrail_timeout,
         )
     with processes.shared_fate():
-        _agree_on_machines()
+        agree_on_machines()
         interpolator = Interpolator.from_pretrained(
             checkpoint_dir,
             dtype=dtype,
@@ -342,135 +345,8 @@ def generate(
             embedding_cache=embedding_cache,
             mesh=mesh_flags.choose(jobs),
         )
-        _check_guardrails(guardrails, jobs)
-        _agree_on_work(interpolator, jobs)
+        check_guardrails(guardrails, jobs)
+        agree_on_work(interpolator, jobs)
         pairs = flags.place(interpolator, template.settings)
-        _run(interpolator, [_sharing(job, pairs) for job in jobs], benchmark, is_batch=batch_input_path is not None)
-
-
-def _agree_on_machines() -> None:
-    """Several processes have to be of the same software, and to have the same devices: they run the same programs."""
-    import jax
-
-    from jax_interp.runtime import processes
-
-    devices = {"kind": jax.local_devices()[0].device_kind, "number": jax.local_device_count()}
-    processes.agree("the machines", {"version": processes.software(), "devices": devices})
-
-
-def _agree_on_work(interpolator, jobs) -> None:
-    """Several processes have to have the same networks and the same clips to do."""
-    from dataclasses import asdict
-
-    from jax_interp.pipeline.record import effective_settings, networks
-    from jax_interp.runtime import processes
-
-    clips = {
-        job.video.name: effective_settings(interpolator, job.settings)
-        | {"upsampler": job.upsampler and asdict(job.upsampler)}
-        for job in jobs
-    }
-    stride = interpolator.guardrails.frame_stride if interpolator.guardrails else None
-    processes.agree("the work", {"network": networks(interpolator), "clip": clips, "guardrail_frame_stride": stride})
-
-
-def _sharing(job, pairs: int):
-    """`job` with `pairs` in a pass."""
-    from dataclasses import replace
-
-    return replace(job, settings=replace(job.settings, pairs_per_batch=pairs))
-
-
-def _upsampler(prompt: str | None, wanted: bool | None, instruction: str | None, tokens: int, guidance: float):
-    """How prompts that are not given are written; None leaves them empty."""
-    from jax_interp.diffusion.guidance import Branch, branches
-    from jax_interp.pipeline.prompt_upsampler import DEFAULT_SETTINGS, UpsamplerSettings
-
-    if wanted and prompt is not None:
-        raise UsageError("--prompt and --prompt-upsampler: give one of them")
-    settings = UpsamplerSettings(
-        instruction=DEFAULT_SETTINGS.instruction if instruction is None else instruction, max_new_tokens=tokens
-    )
-    if wanted is False or prompt is not None:
-        return None
-    if wanted is None and Branch.CONDITIONAL not in branches(guidance):
-        logger.info(
-            "prompt upsampler: skipped, since at guidance -1 the prompt cannot change the result; --prompt-upsampler"
-            " runs it all the same"
-        )
-        return None
-    return settings
-
-
-def _check_upsampler(jobs, checkpoint_dir: Path, *, asked_for: bool) -> None:
-    """Say what a prompt can come from where nobody asked for the upsampler and it is not there."""
-    from jax_interp.runtime.checkpoint import has_component
-
-    wanted = any(job.upsampler is not None for job in jobs)
-    if wanted and not asked_for and not has_component(checkpoint_dir, "prompt_upsampler"):
-        raise UsageError(
-            f"no --prompt, and {checkpoint_dir} has no prompt upsampler to write one: give --prompt, convert a"
-            " prompt_upsampler, or pass --disable-prompt-upsampler for the empty prompt"
-        )
-
-
-def _check_guardrails(guardrails, jobs) -> None:
-    """Raise `Blocked` if a guardrail that `jobs` need cannot be asked, before anything is loaded."""
-    if guardrails is None:
-        return
-    ready = guardrails.check_ready(prompts=any(job.settings.prompt or job.upsampler for job in jobs))
-    if not ready.allowed:
-        raise Blocked("this run", ready)
-
-
-def _run(interpolator, jobs, benchmark: bool, *, is_batch: bool) -> None:
-    """Run every job; in a batch, those that are done are left out, and one that fails does not stop the others."""
-    from jax_interp.cli.console import progress_bar, stderr
-    from jax_interp.pipeline.job import is_finished, open_clip, run_job
-    from jax_interp.runtime import processes
-
-    failed, others = [], False
-    for job in jobs:
-        try:
-            if is_batch and is_finished(interpolator, job):
-                stderr.print(f"{job.video}: already there, made with these settings")
-                continue
-            clip = open_clip(interpolator, job)
-        except ProcessFailure:
-            raise
-        except (JaxInterpError, OSError) as error:
-            if not is_batch:
-                raise
-            stderr.print(f"{job.video}: {error}")
-            failed.append(job.video.name)
-            others = True
-            continue
-        try:
-            with progress_bar() as bar:
-                task = bar.add_task(job.video.name, total=None)
-
-                def show(pair: int, pairs: int, call: int, calls: int, bar=bar, task=task) -> None:
-                    bar.update(task, total=pairs * calls, completed=pair * calls + call)
-
-                record = run_job(interpolator, job, show, clip)
-        except KeyboardInterrupt:
-            stderr.print("interrupted; the same command goes on with the first pair that was not finished")
-            raise typer.Exit(130) from None
-        except (JaxInterpError, OSError) as error:
-            # The other processes are in the middle of the clip, and can only be ended; what is blocked they all leave.
-            if not is_batch or (processes.count() > 1 and not isinstance(error, Blocked)):
-                raise
-            stderr.print(f"{job.video}: {error}")
-            failed.append(job.video.name)
-            others = others or not isinstance(error, Blocked)
-            continue
-        if record is None:
-            continue
-        print(f"{job.video}: {record['frames']} frames from {record['pairs']} pair(s)")
-        if benchmark:
-            print("  " + ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in record["seconds"].items()))
-    if failed:
-        error = JaxInterpError(f"{len(failed)} of {len(jobs)} clips failed: {', '.join(failed)}")
-        if not others:
-            error.exit_code = Blocked.exit_code
-        raise error
+        shared = [replace(job, settings=replace(job.settings, pairs_per_batch=pairs)) for job in jobs]
+        run_jobs(interpolator, shared, benchmark, is_batch=batch_input_path is not None)

@@ -77,6 +77,8 @@ def memory(
     extra = ("prompt_upsampler",) * prompt_upsampler + ("guardrail_models",) * (not disable_guardrail)
     root = None if origin.startswith(("the released", "no folder")) else checkpoint_dir or Path("converted")
     configs = {name: config for part in extra for name, config in _extra(part, root).items()} | configs
+    if not disable_guardrail and not any(name.startswith("guardrail_models") for name in configs):
+        print(f"{origin} has no guardrails: none are counted, and `generate` runs with --disable-guardrail alone")
     latent_shape(
         configs["diffusion_transformer"],
         configs["tokenizer"],

@@ -33,17 +33,16 @@ def upsample(
     """Let Pixtral look at a frame and write the prompt. Prints it."""
     from jax_interp.cli.console import progress_bar, show_log
     from jax_interp.cli.memory_flags import AUTO, MemoryFlags
+    from jax_interp.cli.upsampler_flags import upsampler_settings
 
     show_log()
     placements = [] if placement is None else [f"prompt_upsampler={placement}"]
     flags = MemoryFlags.parse(memory_budget, placements, AUTO, "1", offloaded={})
 
     from jax_interp.media.reader import last_frame
-    from jax_interp.pipeline.prompt_upsampler import DEFAULT_SETTINGS, UpsamplerSettings
     from jax_interp.pipeline.whole_file import write_whole
 
-    instruction = DEFAULT_SETTINGS.instruction if upsampler_instruction is None else upsampler_instruction
-    settings = UpsamplerSettings(instruction=instruction, max_new_tokens=upsampler_tokens)
+    settings = upsampler_settings(upsampler_instruction, upsampler_tokens)
     if not 0 <= seed < 2**32:
         raise UsageError(f"--seed is {seed}; expected a whole number from 0 to {2**32 - 1}")
     if output is not None and not output.absolute().parent.is_dir():

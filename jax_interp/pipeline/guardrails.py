@@ -19,7 +19,7 @@ from jax_interp.pipeline.fail_closed import TIMEOUT, FailClosed
 from jax_interp.pipeline.stage import NetworkStage
 from jax_interp.pipeline.text_guard import TextGuard
 from jax_interp.pipeline.video_guard import FaceGuard, FrameGuard
-from jax_interp.runtime.checkpoint import ConvertedComponent, find_component
+from jax_interp.runtime.checkpoint import ConvertedComponent, find_component, has_component
 from jax_interp.runtime.mesh import ALONE, DeviceMesh
 from jax_interp.runtime.placement import RESIDENT, Placement
 from jax_interp.types import Precision
@@ -110,6 +110,14 @@ class Guardrails:
 
         For the door of a run: what is missing is known before anything is generated.
         """
+        wanted = ("text_safety",) * prompts + ("video_safety", "face_blur") * frames
+        if absent := [name for name in wanted if self._is_absent(name)]:
+            these = " ".join(absent)
+            return Verdict.block(
+                f"{self._root} has no {', '.join(absent)}; run `jax-interp download --components {these}`, then"
+                f" `jax-interp convert --output-dir {self._root} --components {these}`, or generate without guardrails"
+                " (--disable-guardrail)"
+            )
         opening: dict[str, Callable[[], object]] = {}
         if prompts:
             opening["blocklist"] = lambda: self._guard(TextGuard).blocklist
@@ -117,7 +125,13 @@ class Guardrails:
         if frames:
             opening["video_safety"] = lambda: self._guard(FrameGuard)
             opening["face_blur"] = lambda: self._guard(FaceGuard)
-        return together(self._ask({name: partial(_is_there, get) for name, get in opening.items()}), tuple(opening))
+        asked = [self._ask({name: partial(_is_there, get)}) for name, get in opening.items()]
+        missing = [
+            f"{name}: {verdict.reason}" for each in asked for name, verdict in each.items() if not verdict.allowed
+        ]
+        if missing or not opening:
+            return Verdict.block("; ".join(missing) or "no guardrail was asked")
+        return Verdict.allow("every guardrail is there")
 
     def check_prompt(self, prompt: str) -> Verdict:
         """Whether `prompt` may be used."""
@@ -226,6 +240,12 @@ class Guardrails:
             if not verdicts[name].allowed:
                 break
         return verdicts
+
+    def _is_absent(self, component: str) -> bool:
+        """Whether it was not converted at all; what else may be wrong is said where it is opened."""
+        with contextlib.suppress(Exception):
+            return self._folders[component] is None and not has_component(self._root, component)
+        return False
 
     def _guard(self, kind: type[GuardT]) -> GuardT:
         """The guardrail of that kind, opened; raises what is wrong with it."""

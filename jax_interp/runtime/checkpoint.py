@@ -329,7 +329,8 @@ def _weights_in(folder: Path) -> Path | None:
 
 def _how_to_convert(component: str, root: Path, *flags: str) -> str:
     command = ["jax-interp convert --checkpoint-dir CHECKPOINTS --output-dir", str(root), "--components", component]
-    return f"run `{' '.join([*command, *flags])}`"
+    fetched = f"CHECKPOINTS being the folder of `jax-interp download --components {component}`"
+    return f"run `{' '.join([*command, *flags])}`, {fetched}"
 
 
 def _flag(component: str) -> str:

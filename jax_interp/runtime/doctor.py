@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +20,7 @@ Status = Literal["ok", "warning", "missing"]
 CUDA13_DRIVER, CUDA12_DRIVER = 580, 525
 """First NVIDIA driver series that runs programs built for CUDA 13, and for CUDA 12."""
 GB = 10**9
-DOWNLOAD_BYTES, CONVERTED_BYTES = 60 * GB, 34 * GB
+DOWNLOAD_BYTES, CONVERTED_BYTES = 80 * GB, 52 * GB
 """The default download, and the networks converted from it."""
 CONVERSION_BYTES = 8 * GB
 """Host memory in which the 7B transformer converts."""
@@ -62,6 +63,14 @@ def check_packages(name: str) -> Check:
     if absent:
         return Check(name, "missing", value, f"pip install {' '.join(absent)}")
     return Check(name, "ok", value)
+
+
+def check_guardrail_packages(name: str) -> Check:
+    missing = [package for package in ("better_profanity", "nltk", "jinja2") if find_spec(package) is None]
+    if not missing:
+        return Check(name, "ok", "there")
+    advice = 'prompts cannot be checked, so runs with one are blocked: install "jax-interp[guardrails]"'
+    return Check(name, "warning", f"{', '.join(missing)} missing", advice)
 
 
 def check_driver(name: str) -> Check:
@@ -217,6 +226,7 @@ def check_video_codecs(name: str) -> Check:
 CHECKS: dict[str, Callable[[str], Check]] = {
     "Python": check_python,
     "packages": check_packages,
+    "guardrail packages": check_guardrail_packages,
     # Before JAX starts and takes its share of the GPU.
     "GPU memory": check_gpu_memory,
     "NVIDIA driver": check_driver,

@@ -162,7 +162,7 @@ def test_without_one_the_user_has_to_choose(converted, tmp_path):
     where = ("--checkpoint-dir", converted, "--video-save-folder", tmp_path / "out")
     outcome = jax_interp("generate", "--disable-guardrail", "--input", golden.CLIP, "--guidance", 1, *where)
     assert outcome.code == UsageError.exit_code
-    assert "has no prompt upsampler to write one: give --prompt, convert" in outcome.output
+    assert "has no prompt upsampler to write one: give --prompt, fetch one" in outcome.output
     assert not (tmp_path / "out").exists()
 
 

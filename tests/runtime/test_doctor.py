@@ -143,7 +143,7 @@ def test_little_memory_and_disk(monkeypatch):
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: usage)
     assert run("host memory").value == "2 GB free of 16 GB"
     assert "8 GB" in run("host memory").advice
-    assert "60 GB" in run("disk").advice
+    assert "80 GB" in run("disk").advice
 
 
 def test_cache_folders(monkeypatch, tmp_path):
@@ -228,3 +228,13 @@ def test_command_prints_json_and_fails_only_for_what_is_required(monkeypatch):
     result = CliRunner().invoke(app, ["doctor"])
     assert result.exit_code == 1
     assert "[this]" in result.output
+
+
+def test_guardrail_packages(monkeypatch):
+    """What is there of an optional extra, and what it is for."""
+    monkeypatch.setattr(doctor, "find_spec", lambda package: object())
+    assert run("guardrail packages").status == "ok"
+    monkeypatch.setattr(doctor, "find_spec", lambda package: None if package == "nltk" else object())
+    check = run("guardrail packages")
+    assert (check.status, check.value) == ("warning", "nltk missing")
+    assert "jax-interp[guardrails]" in check.advice

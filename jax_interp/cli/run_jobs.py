@@ -1,0 +1,90 @@
+"""The jobs of `jax-interp generate`: agreed on by all processes, run one after the other, reported on the terminal."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import jax
+import typer
+
+from jax_interp.cli.console import progress_bar, stderr
+from jax_interp.errors import Blocked, JaxInterpError, ProcessFailure
+from jax_interp.pipeline.guardrails import Guardrails
+from jax_interp.pipeline.interpolator import Interpolator
+from jax_interp.pipeline.job import Job, is_finished, open_clip, run_job
+from jax_interp.pipeline.record import effective_settings, networks
+from jax_interp.runtime import processes
+
+
+def agree_on_machines() -> None:
+    """Several processes have to be of the same software, and to have the same devices: they run the same programs."""
+    devices = {"kind": jax.local_devices()[0].device_kind, "number": jax.local_device_count()}
+    processes.agree("the machines", {"version": processes.software(), "devices": devices})
+
+
+def agree_on_work(interpolator: Interpolator, jobs: Sequence[Job]) -> None:
+    """Several processes have to have the same networks and the same clips to do."""
+    clips = {
+        job.video.name: effective_settings(interpolator, job.settings)
+        | {"upsampler": job.upsampler and asdict(job.upsampler)}
+        for job in jobs
+    }
+    stride = interpolator.guardrails.frame_stride if interpolator.guardrails else None
+    processes.agree("the work", {"network": networks(interpolator), "clip": clips, "guardrail_frame_stride": stride})
+
+
+def check_guardrails(guardrails: Guardrails | None, jobs: Sequence[Job]) -> None:
+    """Raise `Blocked` if a guardrail that `jobs` need cannot be asked, before anything is loaded."""
+    if guardrails is None:
+        return
+    ready = guardrails.check_ready(prompts=any(job.settings.prompt or job.upsampler for job in jobs))
+    if not ready.allowed:
+        raise Blocked("this run", ready)
+
+
+def run_jobs(interpolator: Interpolator, jobs: Sequence[Job], benchmark: bool, *, is_batch: bool) -> None:
+    """Run every job; in a batch, those that are done are left out, and one that fails does not stop the others."""
+    failed, others = [], False
+    for job in jobs:
+        try:
+            if is_batch and is_finished(interpolator, job):
+                stderr.print(f"{job.video}: already there, made with these settings")
+                continue
+            clip = open_clip(interpolator, job)
+        except ProcessFailure:
+            raise
+        except (JaxInterpError, OSError) as error:
+            if not is_batch:
+                raise
+            stderr.print(f"{job.video}: {error}")
+            failed.append(job.video.name)
+            others = True
+            continue
+        try:
+            with progress_bar() as bar:
+                task = bar.add_task(job.video.name, total=None)
+
+                def show(pair: int, pairs: int, call: int, calls: int, bar=bar, task=task) -> None:
+                    bar.update(task, total=pairs * calls, completed=pair * calls + call)
+
+                record = run_job(interpolator, job, show, clip)
+        except KeyboardInterrupt:
+            stderr.print("interrupted; the same command goes on with the first pair that was not finished")
+            raise typer.Exit(130) from None
+        except (JaxInterpError, OSError) as error:
+            # The other processes are in the middle of the clip, and can only be ended; what is blocked they all leave.
+            if not is_batch or (processes.count() > 1 and not isinstance(error, Blocked)):
+                raise
+            stderr.print(f"{job.video}: {error}")
+            failed.append(job.video.name)
+            others = others or not isinstance(error, Blocked)
+            continue
+        if record is None:
+            continue
+        print(f"{job.video}: {record['frames']} frames from {record['pairs']} pair(s)")
+        if benchmark:
+            print("  " + ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in record["seconds"].items()))
+    if failed:
+        error = JaxInterpError(f"{len(failed)} of {len(jobs)} clips failed: {', '.join(failed)}")
+        if not others:
+            error.exit_code = Blocked.exit_code
+        raise error
