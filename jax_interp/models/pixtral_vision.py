@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from jax_interp.config import PixtralVisionConfig
 from jax_interp.models.dit import patchify
@@ -140,18 +140,6 @@ def grid_angles(rows: int, columns: int, head_width: int, *, base: float) -> Flo
     by_row = np.outer(np.arange(rows, dtype=np.float32), frequencies[0::2])
     by_column = np.outer(np.arange(columns, dtype=np.float32), frequencies[1::2])
     return np.concatenate([np.repeat(by_row, columns, axis=0), np.tile(by_column, (rows, 1))], axis=-1)
-
-
-def place_patches(embeddings: Text, ids: Int[Array, "B S"], patches: Float[Array, "P D"], patch_id: int) -> Text:
-    """`embeddings` of the tokens `ids`, those of `patch_id` replaced by `patches` in order, row after row of the batch.
-
-    `patches` are those of all pictures one behind the other. There must be as many as `patch_id` is among `ids`, which
-    `media.pixtral_image.expand_pictures` makes sure of.
-    """
-    is_patch = ids == patch_id
-    order = jnp.cumsum(is_patch.reshape(-1)).reshape(ids.shape) - 1
-    chosen = patches[jnp.clip(order, 0, len(patches) - 1)]
-    return jnp.where(is_patch[..., None], chosen.astype(embeddings.dtype), embeddings)
 
 
 def _linear(inputs: int, outputs: int, *, use_bias: bool = False, dtype: jnp.dtype, rngs: nnx.Rngs) -> nnx.Linear:

@@ -1,6 +1,7 @@
 """A decoder-only language model as a stage: a prompt in, the tokens of its answer out, wherever the weights live."""
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -156,14 +157,9 @@ class LanguageModel(StackedStage[DecoderLM]):
 
     def _empty_caches(self, size: int) -> list[Cache]:
         """One for every block: each is a buffer of its own, which its program updates in place."""
-        blank = jax.tree.map(lambda array: array[0], empty_cache(self._one_layer, 1, size, dtype=self.dtype))
+        one_layer = replace(self.config, num_layers=1)
+        blank = jax.tree.map(lambda array: array[0], empty_cache(one_layer, 1, size, dtype=self.dtype))
         return [self.devices.put(jax.tree.map(jnp.copy, blank), HEADS) for _ in range(self.config.num_layers)]
-
-    @property
-    def _one_layer(self) -> Any:
-        from dataclasses import replace
-
-        return replace(self.config, num_layers=1)
 
     # Traced by `jit`.
 

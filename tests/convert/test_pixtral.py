@@ -21,7 +21,6 @@ from jax_interp.config import PIXTRAL_12B, PixtralConfig, from_json, to_json
 from jax_interp.errors import CheckpointError
 from jax_interp.models.decoder_lm import empty_cache
 from jax_interp.models.pixtral import Pixtral
-from jax_interp.models.pixtral_vision import place_patches
 from jax_interp.nn.params import Network, flatten, unflatten
 from jax_interp.runtime.checkpoint import find_component, load_params
 from tests.convert.checkpoints import everything_below
@@ -69,7 +68,8 @@ def forward():
     def run(params, ids, pixels):
         model = network().bind(params)
         patches = model.vision(pixels)
-        shown = place_patches(model.language.embed(ids), ids, patches.reshape(-1, patches.shape[-1]), IMG)
+        (places,) = jnp.nonzero(ids[0] == IMG, size=patches.shape[1])
+        shown = model.language.embed(ids).at[0, places].set(patches[0])
         cache = empty_cache(CONFIG.text, *ids.shape, dtype=jnp.float32)
         return model.language.prefill(shown, jnp.array([ids.shape[1]]), cache)[0]
 

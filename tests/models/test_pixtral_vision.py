@@ -17,7 +17,7 @@ from transformers.models.pixtral.modeling_pixtral import PixtralVisionModel
 
 from convert.tables import pixtral
 from jax_interp.config import PIXTRAL_12B_VISION, PixtralVisionConfig, from_json, to_json
-from jax_interp.models.pixtral_vision import PixtralVision, grid_angles, place_patches
+from jax_interp.models.pixtral_vision import PixtralVision, grid_angles
 from jax_interp.nn.params import Network, StackedNetwork, flatten, unflatten
 from tests.convert.trees import arrays_of, tree_of
 from tests.golden import relative_l2
@@ -211,14 +211,3 @@ def test_published_sizes():
     out = jax.eval_shape(lambda p, x: network.bind(p)(x), network.abstract, np.zeros((1, 576, 1024, 3), np.float32))
     assert (out.shape, out.dtype) == ((1, 36 * 64, 5120), jnp.bfloat16)
     assert from_json(PixtralVisionConfig, to_json(CONFIG), "here") == CONFIG
-
-
-def test_patches_take_the_places_of_their_tokens_in_order(rng):
-    embeddings = rng.normal(size=(2, 6, 4)).astype(np.float32)
-    ids = np.array([[7, 9, 9, 1, 9, 2], [9, 3, 9, 0, 0, 0]], np.int32)
-    patches = rng.normal(size=(5, 4)).astype(np.float32)
-    out = np.asarray(place_patches(jnp.asarray(embeddings), jnp.asarray(ids), jnp.asarray(patches), 9))
-    np.testing.assert_array_equal(out[ids == 9], patches)
-    np.testing.assert_array_equal(out[ids != 9], embeddings[ids != 9])
-    without = place_patches(jnp.asarray(embeddings), jnp.asarray(ids), jnp.asarray(patches), 5)
-    np.testing.assert_array_equal(without, embeddings)
