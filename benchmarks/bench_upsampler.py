@@ -118,37 +118,13 @@ def measure_peer(options: argparse.Namespace, picture: np.ndarray, ids: np.ndarr
     import torch
     import transformers
 
-    text, vision = PIXTRAL_12B.text, PIXTRAL_12B.vision
-    config = transformers.LlavaConfig(
-        text_config=transformers.MistralConfig(
-            vocab_size=text.vocab_size,
-            hidden_size=text.width,
-            intermediate_size=text.mlp_width,
-            num_hidden_layers=text.num_layers,
-            num_attention_heads=text.num_heads,
-            num_key_value_heads=text.num_kv_heads,
-            head_dim=text.head_width,
-            rope_parameters={"rope_type": "default", "rope_theta": text.rotary_base},
-            sliding_window=None,
-        ),
-        vision_config=transformers.PixtralVisionConfig(
-            hidden_size=vision.width,
-            intermediate_size=vision.mlp_width,
-            num_hidden_layers=vision.num_layers,
-            num_attention_heads=vision.num_heads,
-            image_size=vision.image_size,
-            patch_size=vision.patch_size,
-            hidden_act="silu",
-        ),
-        vision_feature_layer=-1,
-        vision_feature_select_strategy="full",
-        image_token_index=10,
-    )
+    from tests.convert.pixtral_checkpoints import llava_config
+
     torch.set_default_dtype(torch.bfloat16)
     with torch.device("cuda"), torch.no_grad():
-        model = transformers.LlavaForConditionalGeneration(config).eval()
+        model = transformers.LlavaForConditionalGeneration(llava_config(PIXTRAL_12B)).eval()
     torch.set_default_dtype(torch.float32)
-    pixels = prepare_picture(picture, vision)
+    pixels = prepare_picture(picture, PIXTRAL_12B.vision)
     inputs = {
         "input_ids": torch.from_numpy(ids.astype(np.int64))[None].cuda(),
         "attention_mask": torch.ones(1, len(ids), dtype=torch.long, device="cuda"),

@@ -34,11 +34,10 @@ CONFIG = PixtralConfig(
 KINDS = ("published", "sharded", "newer", "mistral", "upstream")
 
 
-@cache
-def peer() -> Any:
-    """The model, with weights that make attention prefer some tokens and patches."""
-    text, vision = CONFIG.text, CONFIG.vision
-    config = transformers.LlavaConfig(
+def llava_config(config: PixtralConfig) -> transformers.LlavaConfig:
+    """What transformers calls `config`."""
+    text, vision = config.text, config.vision
+    return transformers.LlavaConfig(
         text_config=transformers.MistralConfig(
             vocab_size=text.vocab_size,
             hidden_size=text.width,
@@ -64,6 +63,12 @@ def peer() -> Any:
         vision_feature_select_strategy="full",
         image_token_index=CONTROL_TOKENS.index("[IMG]"),
     )
+
+
+@cache
+def peer() -> Any:
+    """The model, with weights that make attention prefer some tokens and patches."""
+    config = llava_config(CONFIG)
     config._attn_implementation = "eager"
     model = transformers.LlavaForConditionalGeneration(config).eval()
     draw = torch.Generator().manual_seed(2)
