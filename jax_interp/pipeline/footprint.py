@@ -147,9 +147,7 @@ def waiting_on_host(footprints: Mapping[str, Footprint], placements: Mapping[str
 def footprint(config: Any, precision: Precision, workload: Workload) -> Footprint:
     """The bytes of the network `config` in `precision`."""
     activations = _ACTIVATIONS[type(config)](config, jnp.dtype(precision).itemsize, workload)
-    # The guardrails' networks for frames run on one device, whatever the others do.
-    mesh = ALONE if isinstance(config, VideoSafetyConfig | RetinaFaceConfig) else workload.mesh
-    return replace(_parameters(config, precision, mesh, workload.share_axes), activations=activations)
+    return replace(_parameters(config, precision, workload.mesh, workload.share_axes), activations=activations)
 
 
 @cache

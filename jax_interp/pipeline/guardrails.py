@@ -31,14 +31,9 @@ PROMPT_GUARDRAILS = ("blocklist", "text_safety")
 FRAME_GUARDRAILS = ("video_safety", "face_blur")
 """The guardrails by name, in the order in which they are asked; one that blocks is the last."""
 
-GUARDRAIL_PRECISIONS: dict[str, Precision] = {
-    "guardrail_models/text_safety": "bfloat16",
-    "guardrail_models/video_safety": "float32",
-    "guardrail_models/face_blur": "float32",
-}
-"""What their networks compute in, by the names that plans have for them."""
-
 _KINDS: tuple[type[Guard], ...] = (TextGuard, FrameGuard, FaceGuard)
+GUARDRAIL_PRECISIONS: dict[str, Precision] = {f"guardrail_models/{kind.COMPONENT}": kind.PRECISION for kind in _KINDS}
+"""What their networks compute in, by the names that plans have for them."""
 _COMPONENTS = {"blocklist": "text_safety"}
 """The converted network that a guardrail needs, if it has another name."""
 

@@ -20,7 +20,6 @@ from jax_interp.errors import CheckpointError, OutOfMemory, UsageError
 from jax_interp.media.pairs import iterate_pairs, join_pairs, num_pairs
 from jax_interp.pipeline.codec import Codec
 from jax_interp.pipeline.denoiser import Denoiser, SampleSettings
-from jax_interp.pipeline.embeddings import EmbeddingCache, load_embeddings
 from jax_interp.pipeline.geometry import latent_shape
 from jax_interp.pipeline.guarding import check_frames, check_prompt
 from jax_interp.pipeline.guardrails import Guardrails
@@ -29,8 +28,8 @@ from jax_interp.pipeline.plan import Planner
 from jax_interp.pipeline.prompt_upsampler import DEFAULT_SETTINGS, PromptUpsampler, UpsamplerSettings
 from jax_interp.pipeline.prompts import DEFAULT_NEGATIVE_PROMPT
 from jax_interp.pipeline.settings import InterpolationSettings
-from jax_interp.pipeline.text import TextEncoder
-from jax_interp.runtime.checkpoint import find_component, has_component
+from jax_interp.pipeline.text import TextEncoder, open_text_encoder
+from jax_interp.runtime.checkpoint import find_component
 from jax_interp.runtime.host import host_out_of_memory, out_of_memory
 from jax_interp.runtime.mesh import ALONE, DeviceMesh, MeshShape
 from jax_interp.runtime.placement import Kind, Placement
@@ -139,7 +138,7 @@ class Interpolator:
             find_component(root, "diffusion_transformer", diffusion_transformer_dir), dtype, rotary_precision, devices
         )
         codec = Codec(find_component(root, "tokenizer", tokenizer_dir), dtype, devices)
-        text_encoder = _open_text_encoder(
+        text_encoder = open_text_encoder(
             root, text_encoder_dir, text_encoder_dtype, devices, text_embeddings, embedding_cache
         )
         upsampler = None
@@ -416,24 +415,6 @@ class Interpolator:
             raise OutOfMemory(f"out of memory in the stage {stage!r} {advice}") from error
         finally:
             self.timings[stage] = self.timings.get(stage, 0.0) + time.perf_counter() - started
-
-
-def _open_text_encoder(
-    root: Path,
-    name: str | None,
-    precision: Precision,
-    devices: DeviceMesh,
-    text_embeddings: str | Path | None,
-    embedding_cache: str | Path | bool,
-) -> TextEncoder | None:
-    """The text encoder, or what replaces it; None if there is neither."""
-    given = load_embeddings(text_embeddings) if text_embeddings is not None else None
-    wanted = name is not None or has_component(root, "text_encoder")
-    found = find_component(root, "text_encoder", name) if wanted else None
-    if found is None and given is None:
-        return None
-    cache = EmbeddingCache(None if embedding_cache is True else Path(embedding_cache)) if embedding_cache else None
-    return TextEncoder(found, precision, devices, cache=cache, given=given)
 
 
 def _check_frames(frames: np.ndarray) -> np.ndarray:

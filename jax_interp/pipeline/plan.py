@@ -7,6 +7,7 @@ from typing import Any
 
 from jax_interp.errors import UsageError
 from jax_interp.pipeline.footprint import GIB, Footprint, Workload, footprint, waiting_on_host
+from jax_interp.runtime.mesh import ALONE
 from jax_interp.runtime.placement import NETWORKS, RESIDENT, Placement, placed_as
 from jax_interp.types import Precision
 
@@ -62,8 +63,12 @@ class Planner:
 
     def footprints(self, workload: Workload | None = None) -> dict[str, Footprint]:
         """Bytes of every network."""
-        workload = workload or self.workload
-        return {name: footprint(config, self.precisions[name], workload) for name, config in self.configs.items()}
+        together = workload or self.workload
+        alone = replace(together, mesh=ALONE)  # the guardrails run on one device, whatever the others do
+        return {
+            name: footprint(config, self.precisions[name], alone if placed_as(name) == "guardrail_models" else together)
+            for name, config in self.configs.items()
+        }
 
     def plan(self, placements: Mapping[str, Placement], pairs_per_batch: int | None = None) -> Plan:
         """What `placements` take; networks that are not named are resident."""

@@ -15,11 +15,11 @@ from jaxtyping import Array, Float, Int
 
 from jax_interp.errors import JaxInterpError, UsageError
 from jax_interp.models.t5 import Bias, T5Encoder
-from jax_interp.pipeline.embeddings import PROMPT_TOKENS, Embedding, EmbeddingCache
+from jax_interp.pipeline.embeddings import PROMPT_TOKENS, Embedding, EmbeddingCache, load_embeddings
 from jax_interp.pipeline.stage import StackedStage
 from jax_interp.pipeline.text_tokenizer import load_tokenizer, read_tokenizer, tokenizer_path
 from jax_interp.runtime import processes
-from jax_interp.runtime.checkpoint import ConvertedComponent
+from jax_interp.runtime.checkpoint import ConvertedComponent, find_component, has_component
 from jax_interp.runtime.exchange import exchange_between
 from jax_interp.runtime.mesh import WHOLE, DeviceMesh
 from jax_interp.types import Params, Precision, Text
@@ -205,6 +205,27 @@ class TextEncoder:
                 embedding.num_tokens,
                 PROMPT_TOKENS,
             )
+
+
+def open_text_encoder(
+    root: Path,
+    name: str | None,
+    precision: Precision,
+    devices: DeviceMesh,
+    text_embeddings: str | Path | None,
+    embedding_cache: str | Path | bool,
+) -> TextEncoder | None:
+    """The text encoder below `root`, or the embeddings that replace it; None if there is neither.
+
+    Arguments are those of `Interpolator.from_pretrained`.
+    """
+    given = load_embeddings(text_embeddings) if text_embeddings is not None else None
+    wanted = name is not None or has_component(root, "text_encoder")
+    found = find_component(root, "text_encoder", name) if wanted else None
+    if found is None and given is None:
+        return None
+    cache = EmbeddingCache(None if embedding_cache is True else Path(embedding_cache)) if embedding_cache else None
+    return TextEncoder(found, precision, devices, cache=cache, given=given)
 
 
 def _check_texts(texts: Sequence[str]) -> None:

@@ -11,6 +11,7 @@ from jax_interp.pipeline.text_tokenizer import load_tokenizer, tokenizer_path
 from jax_interp.runtime.checkpoint import ConvertedComponent
 from jax_interp.runtime.mesh import DeviceMesh
 from jax_interp.runtime.placement import Placement
+from jax_interp.types import Precision
 
 LISTS_FOLDER = "blocklist"
 """Where a converted classifier has the word lists."""
@@ -23,11 +24,11 @@ class TextGuard:
     """
 
     COMPONENT: ClassVar[str] = "text_safety"
+    PRECISION: ClassVar[Precision] = "bfloat16"  # parity: upstream's classifier is
 
     def __init__(self, found: ConvertedComponent, devices: DeviceMesh | None = None):
         self.found = found
-        # parity: upstream's classifier is bfloat16.
-        self.language = LanguageModel(found, "bfloat16", devices)
+        self.language = LanguageModel(found, self.PRECISION, devices)
 
     @cached_property
     def blocklist(self) -> Blocklist:

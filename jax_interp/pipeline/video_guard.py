@@ -16,7 +16,7 @@ from jax_interp.pipeline.stage import StackedStage, WholeStage
 from jax_interp.runtime.checkpoint import ConvertedComponent
 from jax_interp.runtime.exchange import exchange_between
 from jax_interp.runtime.mesh import WHOLE, DeviceMesh
-from jax_interp.types import Params
+from jax_interp.types import Params, Precision
 
 Frames = UInt8[np.ndarray, "F Y X 3"]
 
@@ -28,9 +28,10 @@ class FrameGuard(StackedStage[VideoSafety]):
     """
 
     COMPONENT: ClassVar[str] = "video_safety"
+    PRECISION: ClassVar[Precision] = "float32"
 
     def __init__(self, found: ConvertedComponent, devices: DeviceMesh | None = None):
-        super().__init__(found, VideoSafety, "float32", devices)
+        super().__init__(found, VideoSafety, self.PRECISION, devices)
         exchange = exchange_between(self.devices)
         self._embed = self.jit(lambda outer, x: self.constrain(self.network.bind_outer(outer).embed(x), WHOLE))
         self._parts = (
@@ -72,9 +73,10 @@ class FaceGuard(WholeStage[RetinaFace]):
     """
 
     COMPONENT: ClassVar[str] = "face_blur"
+    PRECISION: ClassVar[Precision] = "float32"
 
     def __init__(self, found: ConvertedComponent, devices: DeviceMesh | None = None):
-        super().__init__(found, RetinaFace, "float32", devices)
+        super().__init__(found, RetinaFace, self.PRECISION, devices)
         self._detect = self.jit(self._look)
 
     def blur(self, frames: Frames) -> Blurred:

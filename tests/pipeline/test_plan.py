@@ -350,3 +350,13 @@ def test_what_a_run_uses_least_leaves_first():
     kinds = [{name: placed.kind for name, placed in plan.placements.items()} for plan in plans]
     assert [found["prompt_upsampler"] for found in kinds] == ["resident", "offloaded", "streamed"]
     assert {found["diffusion_transformer"] for found in kinds} == {"resident"}
+
+
+def test_guardrails_take_one_device_whatever_the_mesh():
+    configs = {"guardrail_models/text_safety": LLAMA_3_1_8B, "diffusion_transformer": DIT_7B}
+    alone, spread = (
+        Planner(configs, dict.fromkeys(configs, "bfloat16"), Workload(mesh=mesh)).footprints()
+        for mesh in (MeshShape(), MeshShape(tensor=2))
+    )
+    assert spread["guardrail_models/text_safety"] == alone["guardrail_models/text_safety"]
+    assert spread["diffusion_transformer"].block < alone["diffusion_transformer"].block
