@@ -7,7 +7,7 @@ XLA_PYTHON_CLIENT_PREALLOCATE=false python -m benchmarks.bench_guardrails WORK [
 WORK is a folder in which `python -m benchmarks.random_networks WORK llama-guard-3-8b video-safety face-blur` wrote.
 Each case is a process of its own. A prompt is timed with the first token of the answer and with the longest answer that
 is waited for; real ones have three tokens or some more. What is not resident is read or copied anew for every prompt
-and every clip, as in a run. Random networks call frames unsafe and find faces everywhere, so what they say is replaced
+and every pair, as in a run. Random networks call frames unsafe and find faces everywhere, so what they say is replaced
 after they have said it: every frame is looked at, and has `FACES` faces. First times include reading the weights and
 compiling. What a clip takes is to be held against what generating it takes, for which there is `bench_pair`.
 """
@@ -20,7 +20,7 @@ import numpy as np
 
 from benchmarks.measure import GpuWatch, allocator_peak, emit, in_fresh_process, parser, seconds, warm_ms
 from jax_interp.guardrails.faces import Found, anchor_boxes, blur_faces
-from jax_interp.guardrails.frame_safety import CLASSES, check_frames, prepare_frames
+from jax_interp.guardrails.frame_safety import CLASSES, prepare_frames
 from jax_interp.guardrails.llama_guard import ANSWER_TOKENS
 from jax_interp.pipeline.footprint import Workload, footprint
 from jax_interp.pipeline.text_guard import TextGuard
@@ -39,7 +39,9 @@ CASES = tuple(
 )
 PROMPT_TOKENS = 512
 """Of a question: the categories, and a description of 150 words."""
-FRAMES, FACES, REPEATS = 19, 4, 5
+PAIRS, PAIR = 2, 10
+"""Of a clip of 19 frames, and the frames of each: the last one of a pair is the first one of the next."""
+FACES, REPEATS = 4, 5
 PROMPT = "a quiet street in the rain at night, seen from a slowly moving car, with lamps in the puddles, " * 8
 
 Measured = tuple[dict[str, int], dict[str, Any]]
@@ -49,7 +51,7 @@ Measured = tuple[dict[str, int], dict[str, Any]]
 def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--only", nargs="*", default=list(CASES), choices=CASES)
-    arguments.add_argument("--frames", type=int, default=FRAMES)
+    arguments.add_argument("--pairs", type=int, default=PAIRS)
     arguments.add_argument("--prompt-tokens", type=int, default=PROMPT_TOKENS)
     arguments.add_argument("--repeats", type=int, default=REPEATS)
     arguments.add_argument("--child", help="run this case here")
@@ -58,7 +60,7 @@ def main() -> None:
         run(options, *options.child.split(","))
         return
     shared = [str(options.work)]
-    for name in ("height", "width", "frames", "prompt_tokens", "repeats"):
+    for name in ("height", "width", "pairs", "prompt_tokens", "repeats"):
         shared += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
     for case in options.only:
         in_fresh_process("benchmarks.bench_guardrails", *shared, "--child", case, limit=900)
@@ -99,36 +101,42 @@ def prompt(guard: TextGuard, options: argparse.Namespace) -> Measured:
 
 def frames(guard: FrameGuard, options: argparse.Namespace) -> Measured:
     """What a clip shows."""
-    clip, size = _random_clip(options)
-    side = guard.config.tower.image_size
+    pairs, size = _random_pairs(options)
+    side, classify = guard.config.tower.image_size, guard.classify
+    guard.classify = lambda pixels: _called_safe(classify(pixels))  # type: ignore[method-assign]
 
     def look() -> None:
-        verdict = check_frames(clip, lambda pixels: _called_safe(guard.classify(pixels)), side)
-        guard.rest()
-        assert verdict.allowed
+        for number, pair in enumerate(pairs):
+            verdict, looked_at = guard.check(pair, number * (PAIR - 1))
+            assert verdict.allowed
+            assert looked_at == PAIR
 
     return size, {
         "first_seconds": seconds(look),
         "clip_ms": warm_ms(look, options.repeats),
-        "of_it_resizing_ms": warm_ms(lambda: prepare_frames(clip, side), options.repeats),
+        "of_it_resizing_ms": warm_ms(lambda: [prepare_frames(pair, side) for pair in pairs], options.repeats),
     }
 
 
 def faces(guard: FaceGuard, options: argparse.Namespace) -> Measured:
     """The faces on a clip."""
-    clip, size = _random_clip(options)
-
-    def blur(detect: Callable[[np.ndarray], Found]) -> None:
-        blurred = blur_faces(clip, lambda batch: _few_faces(detect(batch), options.height, options.width))
-        guard.rest()
-        assert blurred.num_faces == (FACES,) * len(clip)
-
+    pairs, size = _random_pairs(options)
+    detect = guard.detect
+    guard.detect = lambda batch: _few_faces(detect(batch), options.height, options.width)  # type: ignore[method-assign]
     anchors = len(anchor_boxes(options.height, options.width))
-    nothing = Found(np.zeros((len(clip), anchors, 4), np.float32), np.zeros((len(clip), anchors), np.float32))
+    nothing = Found(np.zeros((PAIR, anchors, 4), np.float32), np.zeros((PAIR, anchors), np.float32))
+    said = _few_faces(nothing, options.height, options.width)
+
+    def blur() -> None:
+        for pair in pairs:
+            assert guard.blur(pair).num_faces == (FACES,) * PAIR
+
     return size | {"faces": FACES}, {
-        "first_seconds": seconds(lambda: blur(guard.detect)),
-        "clip_ms": warm_ms(lambda: blur(guard.detect), options.repeats),
-        "of_it_boxes_and_squares_ms": warm_ms(lambda: blur(lambda _: nothing), options.repeats),
+        "first_seconds": seconds(blur),
+        "clip_ms": warm_ms(blur, options.repeats),
+        "of_it_boxes_and_squares_ms": warm_ms(
+            lambda: [blur_faces(pair, lambda _: said, batch_size=PAIR) for pair in pairs], options.repeats
+        ),
     }
 
 
@@ -139,9 +147,13 @@ GUARDS: dict[str, tuple[Any, Callable[[Any, argparse.Namespace], Measured]]] = {
 }
 
 
-def _random_clip(options: argparse.Namespace) -> tuple[np.ndarray, dict[str, int]]:
-    size = {"frames": options.frames, "height": options.height, "width": options.width}
-    return np.random.default_rng(0).integers(0, 256, (*size.values(), 3), np.uint8), size
+def _random_pairs(options: argparse.Namespace) -> tuple[list[np.ndarray], dict[str, int]]:
+    """The frames of a clip's pairs, as a run shows them to the guardrails, and how many those are."""
+    clip = {"frames": options.pairs * (PAIR - 1) + 1, "height": options.height, "width": options.width}
+    levels = np.random.default_rng(0).integers(
+        0, 256, (options.pairs, PAIR, options.height, options.width, 3), np.uint8
+    )
+    return list(levels), {"pairs": options.pairs, **clip}
 
 
 def _called_safe(logits: np.ndarray) -> np.ndarray:

@@ -15,8 +15,8 @@ from jaxtyping import Array, Float32, Int, UInt8
 
 from jax_interp.guardrails.pixelate import pixelate
 
-BATCH_SIZE = 4
-"""Frames that go through the network at a time."""
+BATCH_SIZE = 5
+"""Frames that go through the network at a time, at most; half of those of a pair."""
 
 MEANS = (104.0, 117.0, 123.0)
 """Of blue, green and red over the detector's training pictures."""

@@ -4,6 +4,7 @@ The network is handed in, so nothing here loads weights or knows where they are.
 """
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
@@ -13,8 +14,8 @@ from jax_interp.guardrails.verdict import Verdict
 CLASSES = ("Safe", "Sexual_Content", "Violence", "Drugs", "Child_Abuse", "Hate_and_Harassment", "Self-Harm")
 """What the logits are about; the first one alone lets a frame pass. Source: upstream's video content safety filter."""
 
-BATCH_SIZE = 8
-"""Frames that go through the network at a time."""
+BATCH_SIZE = 10
+"""Frames that go through the network at a time, at most; those of a pair."""
 
 Frames = UInt8[np.ndarray, "F Y X 3"]
 Classify = Callable[[Float32[np.ndarray, "B size size 3"]], Float[np.ndarray, "B classes"]]
@@ -32,15 +33,22 @@ def prepare_frames(frames: Frames, image_size: int) -> Float32[np.ndarray, "F {i
     """
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or 0 in frames.shape[1:]:
         raise ValueError(f"expected uint8 frames [F, Y, X, 3], got {frames.dtype} {frames.shape}")
+    prepared = np.empty((len(frames), image_size, image_size, 3), np.float32)
+    with ThreadPoolExecutor() as pool:  # neither Pillow nor NumPy hold the interpreter's lock while they compute
+        for _ in pool.map(_prepare_frame, frames, prepared):
+            pass
+    return prepared
+
+
+def _prepare_frame(frame: UInt8[np.ndarray, "Y X 3"], target: Float32[np.ndarray, "size size 3"]) -> None:
     from PIL import Image
 
-    prepared = np.empty((len(frames), image_size, image_size, 3), np.float32)
-    for frame, target in zip(frames, prepared, strict=True):
-        picture = Image.fromarray(np.ascontiguousarray(frame))
-        resized = picture.resize((image_size, image_size), Image.Resampling.BICUBIC)
-        # parity: scaled in float64 and rounded once, then shifted and stretched in float32.
-        target[:] = np.asarray(resized, np.float64) * (1 / 255)
-    return (prepared - np.float32(0.5)) / np.float32(0.5)
+    picture = Image.fromarray(np.ascontiguousarray(frame))
+    resized = picture.resize((target.shape[1], target.shape[0]), Image.Resampling.BICUBIC)
+    # parity: scaled in float64 and rounded once, then shifted and stretched in float32.
+    target[:] = np.asarray(resized, np.float64) * (1 / 255)
+    target -= np.float32(0.5)
+    target /= np.float32(0.5)
 
 
 def check_frames(

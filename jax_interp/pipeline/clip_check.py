@@ -11,7 +11,7 @@ from jax_interp.media.source import Clip, FrameSource
 from jax_interp.media.writer import FrameWriter
 from jax_interp.pipeline.guardrails import Guardrails
 
-PIECE = 16
+PIECE = 20
 """Frames that are held at a time."""
 
 

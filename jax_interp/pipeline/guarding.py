@@ -10,11 +10,16 @@ from jax_interp.runtime import processes
 
 
 def check_prompt(guardrails: Guardrails, prompt: str) -> None:
-    """Raise `Blocked` unless `prompt` may be used; an empty one says nothing that could be checked."""
-    if not prompt:
+    """Raise `Blocked` unless `prompt` may be used; an empty one says nothing that could be checked.
+
+    The clips of a batch often have one prompt, and a classifier that does not stay on the device is read anew for every
+    question: what has passed is not asked about again.
+    """
+    if not prompt or prompt in guardrails.passed_prompts:
         return
     found = guardrails.check_prompt(prompt) if processes.is_first() else None
     _raise_if_blocked("the prompt", found)
+    guardrails.passed_prompts.add(prompt)
 
 
 def check_frames(guardrails: Guardrails, frames: Clip, first_number: int) -> Clip:

@@ -76,6 +76,8 @@ class Guardrails:
         self._guards: dict[type, Any] = {}
         self._placement = RESIDENT
         self._counts: Counter[str] = Counter()
+        self.passed_prompts: set[str] = set()
+        """What need not be asked about again, kept by `pipeline.guarding`."""
 
     @classmethod
     def open(

@@ -6,9 +6,7 @@ import numpy as np
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, UInt8
 
-from jax_interp.guardrails.faces import Blurred, Found, blur_faces
-from jax_interp.guardrails.faces import prepare_frames as prepare_for_faces
-from jax_interp.guardrails.frame_safety import check_frames
+from jax_interp.guardrails import faces, frame_safety
 from jax_interp.guardrails.verdict import Verdict
 from jax_interp.models.retinaface import RawFaces, RetinaFace
 from jax_interp.models.safety_head import VideoSafety
@@ -29,6 +27,9 @@ class FrameGuard(StackedStage[VideoSafety]):
 
     COMPONENT: ClassVar[str] = "video_safety"
     PRECISION: ClassVar[Precision] = "float32"
+
+    _batch_size = 1
+    """Of the compiled program: as many as were ever wanted, so that a clip's short rest compiles nothing."""
 
     def __init__(self, found: ConvertedComponent, devices: DeviceMesh | None = None):
         super().__init__(found, VideoSafety, self.PRECISION, devices)
@@ -53,8 +54,15 @@ class FrameGuard(StackedStage[VideoSafety]):
         if len(frames) and not len(looked_at):
             return Verdict.allow(f"with a stride of {stride} none of these frames is looked at"), 0
         numbers = range(first_number + skipped, first_number + len(frames), stride)
+        # Pieces of a clip have one frame more or less, depending on where the stride begins.
+        most = -(-len(frames) // stride)
+        self._batch_size = max(self._batch_size, min(most, frame_safety.BATCH_SIZE))
+        side = self.config.tower.image_size
         try:
-            return check_frames(looked_at, self.classify, self.config.tower.image_size, numbers=numbers), len(looked_at)
+            verdict = frame_safety.check_frames(
+                looked_at, self.classify, side, numbers=numbers, batch_size=self._batch_size
+            )
+            return verdict, len(looked_at)
         finally:
             self.rest()
 
@@ -75,22 +83,26 @@ class FaceGuard(WholeStage[RetinaFace]):
     COMPONENT: ClassVar[str] = "face_blur"
     PRECISION: ClassVar[Precision] = "float32"
 
+    _batch_size = 1
+    """As `FrameGuard` has it."""
+
     def __init__(self, found: ConvertedComponent, devices: DeviceMesh | None = None):
         super().__init__(found, RetinaFace, self.PRECISION, devices)
         self._detect = self.jit(self._look)
 
-    def blur(self, frames: Frames) -> Blurred:
+    def blur(self, frames: Frames) -> faces.Blurred:
         """A copy of `frames` with faces pixelated; weights that do not stay on the device then leave it."""
+        self._batch_size = max(self._batch_size, min(len(frames), faces.BATCH_SIZE))
         try:
-            return blur_faces(frames, self.detect)
+            return faces.blur_faces(frames, self.detect, batch_size=self._batch_size)
         finally:
             self.rest()
 
-    def detect(self, frames: UInt8[np.ndarray, "B Y X 3"]) -> Found:
+    def detect(self, frames: UInt8[np.ndarray, "B Y X 3"]) -> faces.Found:
         """What the network says about frames; every size of a frame and every number of them compiles anew."""
         with self.numerics():
             raw = self._detect(self.params, self.devices.put(frames))
-        return Found(np.asarray(raw.offsets), np.asarray(raw.scores))
+        return faces.Found(np.asarray(raw.offsets), np.asarray(raw.scores))
 
     def _look(self, params: Params, frames: UInt8[Array, "B Y X 3"]) -> RawFaces:
-        return self.network.bind(params)(prepare_for_faces(frames))
+        return self.network.bind(params)(faces.prepare_frames(frames))

@@ -183,6 +183,18 @@ def test_a_batch_goes_on_behind_what_is_blocked(generate, tmp_path):
     assert left(tmp_path) == ["good.json", "good.mp4", "good.txt"]
 
 
+def test_a_prompt_that_has_passed_is_asked_about_once_in_a_batch(generate, tmp_path, monkeypatch):
+    asked = []
+    check = Guardrails.check_prompt
+    monkeypatch.setattr(Guardrails, "check_prompt", lambda self, text: asked.append(text) or check(self, text))
+    prompts = {"a": "a street", "b": "a street", "c": BAD, "d": BAD}
+    lines = [{"visual_input": str(golden.CLIP), "name": name, "prompt": prompt} for name, prompt in prompts.items()]
+    (tmp_path / "batch.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    outcome = generate("--guidance", 0, source=("--batch-input-path", tmp_path / "batch.jsonl"))
+    assert "2 of 4 clips failed: c.mp4, d.mp4" in outcome.output
+    assert asked == ["a street", BAD, BAD]
+
+
 def test_what_was_made_unchecked_is_made_again(generate, tmp_path):
     (tmp_path / "batch.jsonl").write_text(json.dumps({"visual_input": str(golden.CLIP), "name": "film"}))
     source = ("--batch-input-path", tmp_path / "batch.jsonl")
