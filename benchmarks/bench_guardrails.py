@@ -9,7 +9,9 @@ Each case is a process of its own. A prompt is timed with the first token of the
 is waited for; real ones have three tokens or some more. What is not resident is read or copied anew for every prompt
 and every pair, as in a run. Random networks call frames unsafe and find faces everywhere, so what they say is replaced
 after they have said it: every frame is looked at, and has `FACES` faces. First times include reading the weights and
-compiling. What a clip takes is to be held against what generating it takes, for which there is `bench_pair`.
+compiling, and where XLA tries out kernels it takes as much memory as it gets: XLA_PYTHON_CLIENT_MEM_FRACTION sets the
+limit, which a result names. What a clip takes is to be held against what generating it takes, for which there is
+`bench_pair`.
 """
 
 import argparse
@@ -18,7 +20,16 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.measure import GpuWatch, allocator_peak, emit, in_fresh_process, parser, seconds, warm_ms
+from benchmarks.measure import (
+    GpuWatch,
+    allocator_limit,
+    allocator_peak,
+    emit,
+    in_fresh_process,
+    parser,
+    seconds,
+    warm_ms,
+)
 from jax_interp.guardrails.faces import Found, anchor_boxes, blur_faces
 from jax_interp.guardrails.frame_safety import CLASSES, prepare_frames
 from jax_interp.guardrails.llama_guard import ANSWER_TOKENS
@@ -68,13 +79,15 @@ def main() -> None:
 
 def run(options: argparse.Namespace, what: str, kind: str) -> None:
     """One case: cold and warm times, the most memory that it took, and what a plan counts for it."""
-    placement, workload = Placement(kind), Workload(options.height, options.width)  # type: ignore[arg-type]
+    placement = Placement(kind)  # type: ignore[arg-type]
+    workload = Workload(options.height, options.width, picture_patches=0)
     guard_type, measure = GUARDS[what]
     guard = guard_type(find_component(options.work / "shared", guard_type.COMPONENT))
     guard.place(placement)
     with GpuWatch() as watch:
         size, times = measure(guard, options)
         peaks = {"allocator_peak_bytes": allocator_peak(), "process_peak_bytes": watch.peak}
+    peaks["memory_limit_bytes"] = allocator_limit()
     predicted = footprint(guard.found.config, guard.PRECISION, workload).in_stage(placement)
     config = {"case": what, "placement": kind, **size}
     emit("guardrails", config=config, weights="random", **times, predicted_peak_bytes=predicted, **peaks)

@@ -53,6 +53,13 @@ def allocator_peaks() -> list[int | None]:
     return [(device.memory_stats() or {}).get("peak_bytes_in_use") for device in jax.local_devices()]
 
 
+def allocator_limit() -> int | None:
+    """Most bytes that JAX's allocator may take on the first device."""
+    import jax
+
+    return (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
+
+
 class GpuWatch:
     """The most memory that the driver (NVML) saw in use on every GPU while it ran, less what was in use before.
 

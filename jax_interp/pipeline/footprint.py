@@ -50,12 +50,12 @@ ENCODE_BYTES, DECODE_BYTES = 112, 140
 """Activations of the tokenizer for one pixel of one frame of the clip."""
 PICTURE_PATCHES = 64 * 64
 """Of the largest picture that the prompt upsampler looks at."""
-CONVERSATION = PICTURE_PATCHES + 1024
-"""Tokens of the longest prompt and answer that is planned for: that picture, an instruction and a description."""
+CONVERSATION = 1024
+"""Tokens of the longest question and answer that is planned for, beside those of a picture."""
 PREFILL_BYTES = 11
 """Activations of a language model for one hidden unit of one token of a prompt."""
-FACE_BYTES = 400
-"""Activations of the face detector for one pixel of one frame: counted, five maps of its first stage; not measured."""
+FACE_BYTES = 220
+"""Activations of the face detector for one pixel of one frame."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,8 @@ class Workload:
     """Devices that share the work; all memory is counted for one of them."""
     share_axes: tuple[str, ...] = AXES[:2]
     """Along which weights can be divided (`runtime.mesh.DeviceMesh.share_axes`)."""
+    picture_patches: int = PICTURE_PATCHES
+    """Of the picture that a language model reads about; 0 for one that reads words alone."""
 
     @classmethod
     def of(
@@ -211,7 +213,7 @@ def _t5_activations(config: T5Config, size: int, workload: Workload) -> int:
 
 def _decoder_activations(config: DecoderConfig, size: int, workload: Workload) -> int:
     """The cache of all blocks, and one block's hidden units of the prompt."""
-    tokens = min(CONVERSATION, config.context_length)
+    tokens = min(workload.picture_patches + CONVERSATION, config.context_length)
     cache_bytes = tokens * config.num_layers * 2 * config.num_kv_heads * config.head_width * size
     return (cache_bytes + tokens * config.mlp_width * PREFILL_BYTES * size // 2) // workload.mesh.tensor
 

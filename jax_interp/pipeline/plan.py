@@ -64,9 +64,12 @@ class Planner:
     def footprints(self, workload: Workload | None = None) -> dict[str, Footprint]:
         """Bytes of every network."""
         together = workload or self.workload
-        alone = replace(together, mesh=ALONE)  # the guardrails run on one device, whatever the others do
+        # The guardrails run on one device, whatever the others do, and the one of them that reads sees no pictures.
+        guards = replace(together, mesh=ALONE, picture_patches=0)
         return {
-            name: footprint(config, self.precisions[name], alone if placed_as(name) == "guardrail_models" else together)
+            name: footprint(
+                config, self.precisions[name], guards if placed_as(name) == "guardrail_models" else together
+            )
             for name, config in self.configs.items()
         }
 
