@@ -1,6 +1,6 @@
 """Weight table of SigLIP's picture encoder: `model.safetensors` of a Hugging Face SigLIP checkpoint."""
 
-from convert.ops import Op, keep, picture_conv, transpose
+from convert.ops import Op, keep, picture_patches, transpose
 from convert.rules import Ignored, Rule
 
 _LAYER = "vision_model.encoder.layers.{layer}"
@@ -16,7 +16,7 @@ def _norm(src: str, dst: str) -> tuple[Rule, ...]:
 
 
 RULES = (
-    *_affine("vision_model.embeddings.patch_embedding", "patch_embedding", picture_conv),
+    *_affine("vision_model.embeddings.patch_embedding", "patch_embedding", picture_patches),
     Rule("vision_model.embeddings.position_embedding.weight", "positions"),
     *_norm(_LAYER + ".layer_norm1", "blocks/attention_norm"),
     *_affine(_LAYER + ".self_attn.q_proj", "blocks/attention/query"),

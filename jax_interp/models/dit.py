@@ -18,6 +18,7 @@ from jax_interp.nn.attention import attention
 from jax_interp.nn.embeddings import AxisPositions, CellPositions, GridPositions, sinusoid
 from jax_interp.nn.exchange import NONE, Exchange
 from jax_interp.nn.norms import RMSNorm, layer_norm
+from jax_interp.nn.patches import patchify, unpatchify
 from jax_interp.nn.rotary import apply_rotary, rotation
 from jax_interp.types import Latents, Text, Tokens
 
@@ -216,21 +217,6 @@ class DiT(nnx.Module):
 def patch_grid(shape: tuple[int, ...], patch_size: int) -> tuple[int, int, int]:
     """(T, H, W) in patches of latents of `shape` [B, T, H, W, C]."""
     return shape[1], shape[2] // patch_size, shape[3] // patch_size
-
-
-def patchify(x: Latents, size: int) -> Float[Array, "B L P"]:
-    """Non-overlapping `size`×`size` patches as tokens; features in the order (channel, row, column)."""
-    batch, frames, height, width, channels = x.shape
-    x = x.reshape(batch, frames, height // size, size, width // size, size, channels)
-    return x.transpose(0, 1, 2, 4, 6, 3, 5).reshape(batch, -1, channels * size * size)
-
-
-def unpatchify(x: Float[Array, "B L P"], grid: tuple[int, int, int], size: int) -> Latents:
-    """What is said of every patch of `grid` back to latents; features in the order (row, column, channel)."""
-    frames, rows, columns = grid
-    x = x.reshape(x.shape[0], frames, rows, columns, size, size, -1)
-    x = x.transpose(0, 1, 2, 4, 3, 5, 6)
-    return x.reshape(x.shape[0], frames, rows * size, columns * size, -1)
 
 
 def _modulate(x: Tokens, shift: Float[Array, "B 1 D"], scale: Float[Array, "B 1 D"]) -> Tokens:

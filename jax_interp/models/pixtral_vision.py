@@ -14,12 +14,12 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from jax_interp.config import PixtralVisionConfig
-from jax_interp.models.dit import patchify
 from jax_interp.nn.activations import gelu
 from jax_interp.nn.attention import attention
 from jax_interp.nn.exchange import NONE, Exchange
 from jax_interp.nn.gated_mlp import SwiGLU
 from jax_interp.nn.norms import RMSNorm
+from jax_interp.nn.patches import patchify
 from jax_interp.nn.rotary import apply_rotary, rotation
 from jax_interp.types import Text, Tokens
 

@@ -16,6 +16,7 @@ from jax_interp.config import SiglipVisionConfig
 from jax_interp.nn.attention import attention
 from jax_interp.nn.exchange import NONE, Exchange
 from jax_interp.nn.norms import LayerNorm
+from jax_interp.nn.patches import patchify
 from jax_interp.types import Tokens
 
 Add = Callable[[Tokens], Tokens]
@@ -105,11 +106,8 @@ class SiglipVision(nnx.Module):
     """
 
     def __init__(self, config: SiglipVisionConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
-        self.image_size = config.image_size
-        patch = (config.patch_size, config.patch_size)
-        self.patch_embedding = nnx.Conv(
-            3, config.width, patch, strides=patch, padding="VALID", param_dtype=dtype, dtype=dtype, rngs=rngs
-        )
+        self.image_size, self.patch_size = config.image_size, config.patch_size
+        self.patch_embedding = _linear(3 * config.patch_size**2, config.width, dtype=dtype, rngs=rngs)
         normal = nnx.initializers.normal(config.width**-0.5)
         self.positions = nnx.Param(normal(rngs.params(), (config.num_patches, config.width), dtype))
         make_block = nnx.vmap(lambda keys: SiglipBlock(config, dtype=dtype, rngs=keys), in_axes=0, out_axes=0)
@@ -137,8 +135,10 @@ class SiglipVision(nnx.Module):
         """The residual stream's start."""
         if pixels.shape[1:] != (self.image_size, self.image_size, 3):
             raise ValueError(f"expected pictures [B, {self.image_size}, {self.image_size}, 3], got {pixels.shape}")
-        patches = self.patch_embedding(pixels.astype(self.positions[...].dtype))
-        return patches.reshape(patches.shape[0], -1, patches.shape[-1]) + self.positions[...]
+        # parity: pixels at the right and lower border that make no whole patch are not looked at.
+        whole = self.image_size // self.patch_size * self.patch_size
+        patches = patchify(pixels[:, None, :whole, :whole].astype(self.positions[...].dtype), self.patch_size)
+        return self.patch_embedding(patches) + self.positions[...]
 
     def finish(self, x: Tokens) -> Float[Array, "B D"]:
         """The residual stream after the last block to the picture's vector."""

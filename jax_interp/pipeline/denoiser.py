@@ -17,8 +17,9 @@ from jax_interp.diffusion.sample import CallInputs, call_coefficients, call_inpu
 from jax_interp.diffusion.schedule import sigmas
 from jax_interp.diffusion.solver import advance
 from jax_interp.errors import JaxInterpError, UsageError
-from jax_interp.models.dit import ALL, Block, BlockInputs, DiT, patch_grid, unpatchify
+from jax_interp.models.dit import ALL, Block, BlockInputs, DiT, patch_grid
 from jax_interp.nn.embeddings import CellPositions
+from jax_interp.nn.patches import unpatchify
 from jax_interp.nn.rotary import rotary_angles
 from jax_interp.pipeline.stage import StackedStage
 from jax_interp.runtime.checkpoint import ConvertedComponent

@@ -199,7 +199,7 @@ class Guardrails:
     def founds(self) -> list[ConvertedComponent]:
         """Those of the converted networks that are there, for the run record."""
         self._those_there()
-        return [guard.found for guard in self._guards.values()]
+        return [self._guards[kind].found for kind in _KINDS if kind in self._guards]
 
     def start_counting(self) -> None:
         """Forget what was checked so far: `facts` are then about one clip."""

@@ -9,8 +9,9 @@ import pytest
 from flax import nnx
 
 from jax_interp.config import DIT_7B, DIT_14B, DiTConfig
-from jax_interp.models.dit import DiT, patch_grid, patchify, unpatchify
+from jax_interp.models.dit import DiT, patch_grid
 from jax_interp.nn.params import Network, StackedNetwork, flatten, unflatten
+from jax_interp.nn.patches import patchify, unpatchify
 from jax_interp.nn.rotary import rotary_angles
 from jax_interp.runtime.checkpoint import load_params
 from tests import golden
