@@ -58,6 +58,7 @@ def tables() -> str:
         ),
         _table(("once", ""), list(once_rows())),
         *upsampler_parts(),
+        *guardrail_parts(),
         *scaling_parts(read(RESULTS / "scaling.jsonl")),
     ]
     head = f"{step['device']['kind']}, 704×1280, bfloat16, random weights of the real sizes ({versions}).\n\n"
@@ -66,8 +67,13 @@ def tables() -> str:
 
 def step_rows() -> Iterator[Row]:
     """An evaluation of a transformer; a row for every kernel of attention that was measured."""
-    single = [line for line in results("dit_step") if line["config"]["pairs"] == 1]
-    for (model, attention), line in {(line["config"]["model"], line["attention"]): line for line in single}.items():
+    chosen: dict[tuple[str, str], Line] = {}
+    for line in results("dit_step"):
+        key = line["config"]["model"], line["attention"]
+        beside_peers = line["peers"] or not chosen.get(key, {}).get("peers")
+        if line["config"]["pairs"] == 1 and beside_peers:
+            chosen[key] = line
+    for (model, attention), line in chosen.items():
         after = line["forward_ms_after_peer"] or line["forward_ms"]
         ours = max(line["forward_ms"]["median"], after["median"])
         peers = [line["peers"].get(f"diffusers_{name}_ms") for name in ("eager", "compiled")]
@@ -77,7 +83,10 @@ def step_rows() -> Iterator[Row]:
 
 def stage_rows() -> Iterator[Row]:
     """The tokenizer and a whole pair, beside diffusers where it was run."""
-    pair, other = newest("pair", "pair", model="dit-7b"), newest("pair", "pair_upstreams_way", model="dit-7b")
+    other = newest("pair", "pair_upstreams_way", model="dit-7b")
+    pairs = [line for line in results("pair") if line["benchmark"] == "pair" and line["config"]["model"] == "dit-7b"]
+    beside = [line for line in pairs if other and line["commit"] == other["commit"]]  # in the same process
+    pair = next(reversed(beside or pairs), None)
     for name in ("encode", "decode"):
         if line := newest("tokenizer", f"tokenizer_{name}"):
             peer = f"{1e3 * other['stage_seconds'][name]:.0f} ms" if other else ""
@@ -170,6 +179,37 @@ def _upsampler_row(case: str, line: Line) -> Row:
     bound = f"{least:.1f} ms ({100 * least / token:.0f} %)"
     peaks = (_gib(line[name]) for name in ("allocator_peak_bytes", "process_peak_bytes"))
     return case, f"{token:.1f} ms", bound, f"{start:.0f} ms", *peaks
+
+
+GUARDRAILS = {"prompt": "a prompt", "frames": "what the frames of a clip show", "faces": "the faces of a clip"}
+ENOUGH_REPEATS = 3
+
+
+def guardrail_parts() -> Iterator[str]:
+    """What the guardrails take, beside what generating the same clip takes."""
+    rows = [_guardrail_row(what, kind) for what in GUARDRAILS for kind in ("resident", "offloaded", "streamed")]
+    if any(rows):
+        heads = ("guardrails", "time", "of generating the clip", "peak")
+        yield _table(heads, [row for row in rows if row])
+
+
+def _guardrail_row(what: str, kind: str) -> Row:
+    """The newest memory, whose first start had no more than was planned, and the newest time of enough repeats."""
+    lines = [
+        line for line in results("guardrails") if (line["config"]["case"], line["config"]["placement"]) == (what, kind)
+    ]
+    timed = [line for line in lines if line.get("clip_ms", line.get("first_token_ms"))["repeats"] >= ENOUGH_REPEATS]
+    if not timed:
+        return ()
+    line, name, peak = timed[-1], f"{GUARDRAILS[what]}, {kind}", _gib(lines[-1]["allocator_peak_bytes"])
+    if what == "prompt":
+        first, longest = (line[part]["median"] / 1e3 for part in ("first_token_ms", "longest_answer_ms"))
+        tokens = line["config"]["new_tokens"]
+        return name, f"{first:.2f} s to the first token, {longest:.1f} s for {tokens}", "", peak
+    config, pair = line["config"], newest("pair", "pair", model="dit-7b")
+    taken = line["clip_ms"]["median"]
+    share = f"{taken / (config['pairs'] * pair['pair_ms']['median']):.1%}" if pair else ""
+    return f"{name}, {config['frames']} frames", f"{taken:.0f} ms", share, peak
 
 
 def scaling_parts(scaling: Scaling | None) -> Iterator[str]:
