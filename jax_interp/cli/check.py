@@ -1,6 +1,7 @@
 """`jax-interp check`: the guardrails alone, on a prompt or on a video."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -9,6 +10,7 @@ import typer
 from jax_interp.errors import Blocked, UsageError
 
 if TYPE_CHECKING:
+    from jax_interp.cli.memory_flags import MemoryFlags
     from jax_interp.guardrails.verdict import Verdict
     from jax_interp.media.source import FrameSource
     from jax_interp.media.writer import VideoWriter
@@ -41,10 +43,11 @@ def check(
     guardrail_timeout: Annotated[
         float, typer.Option(help="Seconds that a check may take, loading and compiling included.")
     ] = 600.0,
+    memory_budget: Annotated[str, typer.Option(help="GPU memory to use, as 8GB or 6GiB; auto: what is free.")] = "auto",
     placement: Annotated[
-        Literal["resident", "offloaded", "streamed"],
-        typer.Option(help="Where the networks live: on the GPU, in host memory, or passing through block by block."),
-    ] = "resident",
+        Literal["resident", "offloaded", "streamed"] | None,
+        typer.Option(help="Where the networks live between checks; without, as --memory-budget says."),
+    ] = None,
 ) -> None:
     """Ask the guardrails about a prompt or a video. Exit code 0 if all of them let it pass, 8 if one blocks it."""
     if prompt is None and not video:
@@ -53,14 +56,19 @@ def check(
         raise UsageError("--save-blurred: there is no --video to take the frames from")
 
     from jax_interp.cli.console import show_log
+    from jax_interp.cli.memory_flags import AUTO, MemoryFlags
     from jax_interp.media.reader import open_frames
-    from jax_interp.pipeline.guardrails import PROMPT_GUARDRAILS, Guardrails
-    from jax_interp.runtime.compile_cache import enable_compile_cache
-    from jax_interp.runtime.placement import Placement
 
     show_log()
+    placements = [] if placement is None else [f"guardrail_models={placement}"]
+    flags = MemoryFlags.parse(memory_budget, placements, AUTO, "1", offloaded={})
     source = open_frames(video) if video else None
     writer = _writer(save_blurred, video or [], source) if source is not None and save_blurred is not None else None
+    flags.limit_process()
+
+    from jax_interp.pipeline.guardrails import PROMPT_GUARDRAILS, Guardrails
+    from jax_interp.runtime.compile_cache import enable_compile_cache
+
     enable_compile_cache()
     guardrails = Guardrails.open(
         checkpoint_dir,
@@ -70,7 +78,7 @@ def check(
         frame_stride=guardrail_frame_stride,
         timeout=guardrail_timeout,
     )
-    guardrails.place(Placement(placement))
+    _place(guardrails, flags, source)
     allowed = True
     if prompt is not None:
         allowed &= _show("prompt", guardrails.ask_about_prompt(prompt), PROMPT_GUARDRAILS)
@@ -78,6 +86,19 @@ def check(
         allowed &= _check_video(guardrails, source, writer)
     if not allowed:
         raise typer.Exit(Blocked.exit_code)
+
+
+def _place(guardrails: "Guardrails", flags: "MemoryFlags", source: "FrameSource | None") -> None:
+    """Plan for the size of the frames; what is missing of the guardrails is said by their verdicts."""
+    from jax_interp.pipeline.networks import Networks
+    from jax_interp.pipeline.settings import InterpolationSettings
+    from jax_interp.runtime.mesh import DeviceMesh
+
+    settings = InterpolationSettings()
+    if source is not None:
+        settings = replace(settings, height=source.height, width=source.width)
+    if guardrails.networks:
+        flags.place(Networks({"guardrail_models": guardrails}, DeviceMesh()), settings)
 
 
 def _check_video(guardrails: "Guardrails", source: "FrameSource", writer: "VideoWriter | None") -> bool:

@@ -1,6 +1,5 @@
 """`jax-interp generate`: flags to settings to jobs."""
 
-import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -8,8 +7,6 @@ from typing import Annotated, Literal
 import typer
 
 from jax_interp.errors import UsageError
-
-logger = logging.getLogger("jax_interp")
 
 _INPUT, _TEXT, _SAMPLING, _GUARDRAILS, _OUTPUT, _NETWORKS, _MEMORY, _DEVICES, _UPSTREAM = (
     "Input", "Text", "Sampling", "Guardrails", "Output", "Networks", "Memory", "Several GPUs",
@@ -308,7 +305,7 @@ def generate(
     flags.limit_process()
     process_flags.start()
 
-    from jax_interp.pipeline.guardrails import Guardrails
+    from jax_interp.cli.guardrail_flags import open_guardrails
     from jax_interp.pipeline.interpolator import Interpolator
     from jax_interp.runtime import processes
     from jax_interp.runtime.compile_cache import enable_compile_cache
@@ -316,18 +313,13 @@ def generate(
     enable_compile_cache()
     if not processes.is_first():
         be_quiet()
-    guardrails = None
-    if disable_guardrail:
-        logger.warning("guardrail: off. Neither prompts nor frames are checked; the run record says so")
-    else:
-        guardrails = Guardrails.open(
-            checkpoint_dir,
-            text_safety_dir=text_safety_dir,
-            video_safety_dir=video_safety_dir,
-            face_blur_dir=face_blur_dir,
-            frame_stride=guardrail_frame_stride,
-            timeout=guardrail_timeout,
-        )
+    guardrails = open_guardrails(
+        checkpoint_dir,
+        {"text_safety_dir": text_safety_dir, "video_safety_dir": video_safety_dir, "face_blur_dir": face_blur_dir},
+        frame_stride=guardrail_frame_stride,
+        timeout=guardrail_timeout,
+        disabled=disable_guardrail,
+    )
     with processes.shared_fate():
         agree_on_machines()
         interpolator = Interpolator.from_pretrained(

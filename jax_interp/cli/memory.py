@@ -22,6 +22,16 @@ def memory(
     ] = None,
     tokenizer_dir: Annotated[str | None, typer.Option(help="Which tokenizer, if several are converted.")] = None,
     text_encoder_dir: Annotated[str | None, typer.Option(help="Which text encoder, if several are converted.")] = None,
+    prompt_upsampler_dir: Annotated[
+        str | None, typer.Option(help="Which prompt upsampler, if several are converted.")
+    ] = None,
+    text_safety_dir: Annotated[
+        str | None, typer.Option(help="Which classifier of prompts, if several are converted.")
+    ] = None,
+    video_safety_dir: Annotated[
+        str | None, typer.Option(help="Which classifier of frames, if several are converted.")
+    ] = None,
+    face_blur_dir: Annotated[str | None, typer.Option(help="Which face detector, if several are converted.")] = None,
     prompt_upsampler: Annotated[
         bool, typer.Option("--prompt-upsampler", help="Count it too, for runs that have their prompt written.")
     ] = False,
@@ -44,15 +54,25 @@ def memory(
     memory_budget: Annotated[
         str, typer.Option(help="GPU memory to choose a plan for, as 8GB or 6GiB; auto: what is free.")
     ] = "auto",
+    placement: Annotated[
+        list[str] | None,
+        typer.Option(help="NETWORK=KIND, as for `generate`: that plan has it there."),
+    ] = None,
+    resident_blocks: Annotated[
+        str, typer.Option(help="That plan streams the transformer and keeps this many of its blocks on the GPU.")
+    ] = "auto",
 ) -> None:
     """Say what a run would take, and what `generate` would choose. Loads nothing and needs no GPU."""
+    from jax_interp.cli.console import show_log
     from jax_interp.cli.host_only import use_no_accelerator
-    from jax_interp.cli.memory_flags import AUTO, MemoryFlags
+    from jax_interp.cli.memory_flags import MemoryFlags
 
-    flags = MemoryFlags.parse(memory_budget, [], AUTO, pairs_per_batch, offloaded={})
+    show_log()
+    flags = MemoryFlags.parse(memory_budget, placement or [], resident_blocks, pairs_per_batch, offloaded={})
     available = flags.available()  # asked first: without an accelerator there is nothing free
     use_no_accelerator()
 
+    from jax_interp.cli.guardrail_flags import refuse_unused
     from jax_interp.pipeline.denoiser import SampleSettings
     from jax_interp.pipeline.footprint import Workload
     from jax_interp.pipeline.geometry import latent_shape
@@ -68,15 +88,16 @@ def memory(
         num_video_frames=num_video_frames,
         pairs_per_batch=flags.pairs_per_batch or 1,
     )
+    guards = {"text_safety": text_safety_dir, "video_safety": video_safety_dir, "face_blur": face_blur_dir}
+    refuse_unused(disable_guardrail, {f"{name}_dir": folder is not None for name, folder in guards.items()})
     folders = {
+        **({"prompt_upsampler": prompt_upsampler_dir} if prompt_upsampler or prompt_upsampler_dir else {}),
+        **({} if disable_guardrail else guards),
         "text_encoder": text_encoder_dir,
         "tokenizer": tokenizer_dir,
         "diffusion_transformer": diffusion_transformer_dir,
     }
     configs, origin = _networks(checkpoint_dir, model, folders)
-    extra = ("prompt_upsampler",) * prompt_upsampler + ("guardrail_models",) * (not disable_guardrail)
-    root = None if origin.startswith(("the released", "no folder")) else checkpoint_dir or Path("converted")
-    configs = {name: config for part in extra for name, config in _extra(part, root).items()} | configs
     if not disable_guardrail and not any(name.startswith("guardrail_models") for name in configs):
         print(f"{origin} has no guardrails: none are counted, and `generate` runs with --disable-guardrail alone")
     latent_shape(
@@ -101,38 +122,53 @@ def memory(
 
 
 def _networks(folder: Path | None, model: str | None, names: dict[str, str | None]) -> tuple[dict[str, Any], str]:
-    """Configuration of every network, and where it is from."""
-    from jax_interp.config import CV8X8X8_720P, DIT_7B, DIT_14B, T5_11B
-    from jax_interp.runtime.checkpoint import find_component, has_component
-
+    """Configurations of the networks `names`, by the names that plans have for them, and where they are from."""
     chosen = [name for name in names.values() if name is not None]
     if model is not None and (folder is not None or chosen):
         raise UsageError(f"--model {model} is for the released networks; leave it out to look at a converted folder")
     default = Path("converted")
     if model is None and (folder is not None or chosen or default.exists()):
         root = folder or default
-        # a run whose embeddings are given needs no text encoder
-        wanted = [n for n in names if n != "text_encoder" or names[n] is not None or has_component(root, n)]
-        configs = {name: find_component(root, name, names[name]).config for name in wanted}
+        configs = _converted(root, names)
         return configs, str(root) if "text_encoder" in configs else f"{root}, without a text encoder"
-    transformer = {"7B": DIT_7B, "14B": DIT_14B}[model or "7B"]
-    origin = f"the released {model} networks" if model else f"no folder {default} here: the released 7B networks"
-    return {"text_encoder": T5_11B, "tokenizer": CV8X8X8_720P, "diffusion_transformer": transformer}, origin
+    configs = {name: config for of in names for name, config in _by_plan(of, _released(model or "7B")[of]).items()}
+    return configs, f"the released {model} networks" if model else f"no folder {default} here: the released 7B networks"
 
 
-def _extra(name: str, root: Path | None) -> dict[str, Any]:
-    """Configurations of the networks that go by `name`: those in `root`, without a folder the released ones."""
-    from jax_interp.config import LLAMA_3_1_8B, PIXTRAL_12B, RETINAFACE_RESNET50, VIDEO_SAFETY
+def _converted(root: Path, names: dict[str, str | None]) -> dict[str, Any]:
+    """Those of a converted folder; a run can do without guardrails and, if embeddings are given, a text encoder."""
     from jax_interp.runtime.checkpoint import find_component, has_component
 
-    released = {"text_safety": LLAMA_3_1_8B, "video_safety": VIDEO_SAFETY, "face_blur": RETINAFACE_RESNET50}
-    if name == "prompt_upsampler":
-        found = PIXTRAL_12B if root is None else find_component(root, name).config
-        return {f"{name}/pictures": found.vision, f"{name}/language": found.text}
-    if root is None:
-        return {f"{name}/{component}": config for component, config in released.items()}
-    there = [component for component in released if has_component(root, component)]
-    return {f"{name}/{component}": find_component(root, component).config for component in there}
+    needed = ("prompt_upsampler", "tokenizer", "diffusion_transformer")
+    configs = {}
+    for name, folder in names.items():
+        if name in needed or folder is not None or has_component(root, name):
+            configs |= _by_plan(name, find_component(root, name, folder).config)
+    return configs
+
+
+def _released(model: str) -> dict[str, Any]:
+    from jax_interp import config
+
+    return {
+        "prompt_upsampler": config.PIXTRAL_12B,
+        "text_safety": config.LLAMA_3_1_8B,
+        "video_safety": config.VIDEO_SAFETY,
+        "face_blur": config.RETINAFACE_RESNET50,
+        "text_encoder": config.T5_11B,
+        "tokenizer": config.CV8X8X8_720P,
+        "diffusion_transformer": {"7B": config.DIT_7B, "14B": config.DIT_14B}[model],
+    }
+
+
+def _by_plan(component: str, config: Any) -> dict[str, Any]:
+    """One or more networks of a component by the names that plans have for them."""
+    if component == "prompt_upsampler":
+        return {f"{component}/pictures": config.vision, f"{component}/language": config.text}
+    from jax_interp.pipeline.guardrails import GUARDRAIL_PRECISIONS
+
+    guard = f"guardrail_models/{component}"
+    return {guard if guard in GUARDRAIL_PRECISIONS else component: config}
 
 
 def _show_networks(planner: "Planner") -> None:

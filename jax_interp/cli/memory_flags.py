@@ -115,7 +115,9 @@ class MemoryFlags:
             raise OutOfMemory(str(error)) from error
 
     def _placements_in(self, planner: "Planner") -> dict[str, Placement]:
-        """The user's placements of networks that are there."""
+        """The user's placements of networks that are there; says which are not."""
+        if absent := sorted(self.placements.keys() - set(planner.names)):
+            logger.info("%s: not part of this run, so placing it changes nothing", ", ".join(absent))
         return {name: placement for name, placement in self.placements.items() if name in planner.names}
 
 

@@ -105,11 +105,13 @@ class Planner:
                     return self._with_resident_blocks(plan, budget, fixed or {})
         smallest = self.smallest(fixed, pairs_per_batch=pairs_per_batch or 1)
         narrower = smallest.largest_stage == "text_encoder" and self.precisions["text_encoder"] == "float32"
-        remedy = "--text-encoder-dtype bfloat16" if narrower else "a smaller --height and --width"
+        remedy = ""
+        if "diffusion_transformer" in self.names:
+            remedy = f", or {'--text-encoder-dtype bfloat16' if narrower else 'a smaller --height and --width'}"
         raise UsageError(
             f"{gib(budget)} of GPU memory are too little: the smallest plan at {self.workload.height}×"
             f"{self.workload.width} takes {gib_or_more(smallest.process_peak)} ({describe(smallest)}). Give more"
-            f" memory, or {remedy}"
+            f" memory{remedy}"
         )
 
     def strategies(self, pairs_per_batch: int | None = None) -> dict[str, Plan]:

@@ -3,12 +3,15 @@
 import numpy as np
 import pytest
 
-from jax_interp.errors import Blocked, MediaError
+from jax_interp.cli import memory_flags
+from jax_interp.errors import Blocked, MediaError, OutOfMemory, UsageError
 from jax_interp.media.reader import open_frames
+from jax_interp.runtime.hardware import Gpu
 from tests.commands import jax_interp
 from tests.guardrails.tiny_guards import MARK, black, noise, white
 from tests.media.clips import encode, names, truncate
 
+GIB = 2**30
 LOSSLESS = {"crf": "0"}
 
 
@@ -131,6 +134,26 @@ def test_a_check_that_takes_too_long_blocks(check):
     outcome = check("--prompt", "a street", "--guardrail-timeout", "0.001")
     assert outcome.code == 8
     lines(outcome, "blocklist: BLOCKED: it could not tell: it took longer than 0.001 s; allow more")
+
+
+@pytest.mark.parametrize("enough", [True, False])
+@pytest.mark.parametrize("budget", [True, False])
+def test_networks_are_placed_by_the_memory_there_is(check, tmp_path, monkeypatch, enough, budget):
+    size = 3 if enough else 1
+    free = 24 if budget else size
+    monkeypatch.setattr(memory_flags, "nvidia_gpus", lambda: (Gpu("L4", "570", 24 * GIB, free * GIB),))
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")  # JAX itself has long been started without
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_MEM_FRACTION", ".5")
+    video = clip(tmp_path / "clip.mp4", black(3))
+    outcome = check("--video", video, *(("--memory-budget", f"{size}GiB") if budget else ()))
+    if enough:
+        assert outcome.code == 0, outcome.output
+        lines(outcome, "guardrail_models resident: up to", "video, video_safety: allowed")
+    else:
+        assert outcome.code == (UsageError if budget else OutOfMemory).exit_code
+        lines(outcome, "GPU memory are too little", "Give more memory")
+        assert "allowed" not in outcome.output
+        assert "--height" not in outcome.output
 
 
 @pytest.mark.parametrize(

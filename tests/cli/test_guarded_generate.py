@@ -233,6 +233,18 @@ def test_flags_that_cannot_work(generate, flag):
     assert (outcome.code, flag in outcome.output) == (UsageError.exit_code, True)
 
 
+@pytest.mark.parametrize(
+    "flag",
+    [("--guardrail-frame-stride", 2), ("--guardrail-timeout", 5), ("--face-blur-dir", "x"), ("--text-safety-dir", "x")],
+    ids=lambda flag: flag[0],
+)
+def test_flags_of_disabled_guardrails(generate, tmp_path, flag):
+    outcome = generate("--disable-guardrail", *flag)
+    assert outcome.code == UsageError.exit_code
+    assert f"--disable-guardrail contradicts {flag[0]}" in outcome.output
+    assert left(tmp_path) == []
+
+
 @pytest.mark.parametrize("placement", ["offloaded", "streamed"])
 def test_placed_elsewhere(generate, tmp_path, placement):
     outcome = generate("--guidance", 0, "--prompt", BAD, "--placement", f"guardrail_models={placement}")

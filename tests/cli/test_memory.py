@@ -12,6 +12,7 @@ from jax_interp.runtime.hardware import Gpu
 from tests import golden
 from tests.commands import jax_interp
 from tests.convert.checkpoints import DIT, T5
+from tests.guardrails.tiny_guards import link_networks
 
 GIB = 2**30
 GOLDEN_SIZE = ("--height", 64, "--width", 96)
@@ -144,6 +145,29 @@ def test_the_prompt_upsampler_counts_if_it_is_asked_for(converted, monkeypatch):
     assert "has no prompt_upsampler" in outcome.output
 
 
+def test_which_of_several_guardrails(converted, guarded, tmp_path):
+    folder = link_networks(shutil.copytree(guarded, tmp_path / "several"), converted)
+    [blur] = folder.rglob("face_blur_filter")
+    blur.rename(folder / "one")
+    shutil.copytree(folder / "one", folder / "another")
+    outcome = jax_interp("memory", "--checkpoint-dir", folder, *GOLDEN_SIZE)
+    assert outcome.code == CheckpointError.exit_code
+    assert "choose one with --face-blur-dir" in outcome.output
+    assert "guardrail_models/" in memory(
+        "--checkpoint-dir", folder, "--face-blur-dir", "another", *GOLDEN_SIZE, guarded=True
+    )
+
+
+def test_networks_can_be_placed(monkeypatch):
+    """The plan then has them there, and no other network moves for want of memory."""
+    large = ("--model", "7B", "--memory-budget", "70GiB")
+    assert "of GPU memory: text_encoder resident, tokenizer resident, diffusion_transformer resident" in memory(*large)
+    output = memory(*large, "--placement", "text_encoder=streamed", "tokenizer=offloaded", "--resident-blocks", 4)
+    wanted = "text_encoder streamed, tokenizer offloaded, diffusion_transformer streamed, 4 blocks resident"
+    assert f"of GPU memory: {wanted}" in output
+    assert "guardrail_models: not part of this run" in memory(*large, "--placement", "guardrail_models=streamed")
+
+
 def test_a_converted_folder(converted, monkeypatch):
     def never(*arguments, **options):
         raise AssertionError("parameters were read")
@@ -198,6 +222,9 @@ def test_which_of_several_transformers(converted, tmp_path):
         (("--model", "7B", "--tokenizer-dir", "here"), UsageError, "--model 7B is for the released networks"),
         (("--checkpoint-dir", "nowhere"), CheckpointError, "nowhere: no such folder"),
         (("--tokenizer-dir", "x"), CheckpointError, "converted: no such folder"),
+        (("--model", "7B", "--face-blur-dir", "here"), UsageError, "--model 7B is for the released networks"),
+        (("--disable-guardrail", "--face-blur-dir", "x"), UsageError, "contradicts --face-blur-dir"),
+        (("--placement", "dit=streamed"), UsageError, "--placement dit=streamed: no such network"),
         (("--checkpoint-dir", golden.CHECKPOINTS), CheckpointError, "not converted"),
     ],
 )

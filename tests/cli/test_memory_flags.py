@@ -252,8 +252,10 @@ def test_what_is_free_is_the_budget_where_none_is_given(gpu):
         place(parse(budget="2GiB"))
 
 
-def test_without_a_gpu_only_what_was_asked_for_is_placed(gpu):
+def test_without_a_gpu_only_what_was_asked_for_is_placed(gpu, caplog):
+    caplog.set_level("INFO", "jax_interp")
     gpu(platforms="cpu")
     assert place(parse()) == (1, {})
     assert place(parse(["tokenizer=offloaded"], pairs="3")) == (3, {"tokenizer": OFFLOADED})
     assert place(parse(offloaded=["guardrail_models"])) == (1, {})
+    assert "guardrail_models: not part of this run" in caplog.text

@@ -1,0 +1,34 @@
+"""The options of the guardrails of a run."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+from jax_interp.errors import UsageError
+from jax_interp.pipeline.fail_closed import TIMEOUT
+from jax_interp.pipeline.guardrails import Guardrails
+
+logger = logging.getLogger("jax_interp")
+
+
+def open_guardrails(
+    checkpoint_dir: Path, folders: Mapping[str, str | None], *, frame_stride: int, timeout: float, disabled: bool
+) -> Guardrails | None:
+    """The guardrails of a run, None if they are disabled; `folders` has what the `*_dir` options say, by their names.
+
+    Raises:
+        UsageError: they are disabled, and options say how they should be.
+    """
+    unusual = {"guardrail_frame_stride": frame_stride != 1, "guardrail_timeout": timeout != TIMEOUT}
+    refuse_unused(disabled, {name: folder is not None for name, folder in folders.items()} | unusual)
+    if not disabled:
+        return Guardrails.open(checkpoint_dir, **folders, frame_stride=frame_stride, timeout=timeout)
+    logger.warning("guardrail: off. Neither prompts nor frames are checked; the run record says so")
+    return None
+
+
+def refuse_unused(disabled: bool, given: Mapping[str, bool]) -> None:
+    """Raise `UsageError` if the guardrails are disabled and one of the options, by its parameter's name, is given."""
+    flags = [f"--{name.replace('_', '-')}" for name, there in given.items() if there]
+    if disabled and flags:
+        raise UsageError(f"--disable-guardrail contradicts {', '.join(flags)}: leave out one or the other")
