@@ -22,10 +22,9 @@ def test_other_numbers_would_be_noticed():
 
 @pytest.mark.parametrize(("command", "arguments"), COMMANDS)
 def test_flags_of_every_example_exist(command, arguments):
-    output = jax_interp(command, "--help").output
+    words = {word.rstrip(",") for word in jax_interp(command, "--help").output.split()}
     for flag in re.findall(r"--[a-z-]+", arguments.split("#")[0]):
-        # the help table cuts long names at the width of the terminal
-        assert flag[:20] in output
+        assert flag in words
 
 
 def test_pictures_exist():

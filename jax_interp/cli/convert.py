@@ -51,7 +51,10 @@ def convert(
         bool, typer.Option("--overwrite", help="Replace networks that are converted already.")
     ] = False,
 ) -> None:
-    """Convert upstream's PyTorch checkpoints; run again after an interruption, it goes on with what is not done."""
+    """Convert upstream's PyTorch checkpoints.
+
+    Run again after an interruption, it goes on with what is not done.
+    """
     from jax_interp.cli.console import show_log
     from jax_interp.cli.host_only import use_no_accelerator
 

@@ -16,7 +16,10 @@ COLOURS = {"ok": "green", "warning": "yellow", "missing": "red"}
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Say what this machine can do and what to install for what is missing; exit code 1 if something required is."""
+    """Say what this machine can do, and what to install.
+
+    Exit code 1 if something required is missing.
+    """
     # Looking at the machine should not take most of a GPU's memory.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     from jax_interp._version import __version__

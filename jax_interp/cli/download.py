@@ -50,7 +50,10 @@ def download(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show files and sizes, fetch nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Fetch the published checkpoints from the Hugging Face hub; an interrupted download goes on when run again."""
+    """Fetch the published checkpoints from the Hugging Face hub.
+
+    An interrupted download goes on when run again.
+    """
     from convert.catalog import select
     from convert.download import make_plan, parse_revisions, readable
     from convert.hub import Hub

@@ -19,7 +19,10 @@ def export(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier export wrote.")] = False,
 ) -> None:
-    """Write converted networks as safetensors in upstream's layout; converting those gives the same networks again."""
+    """Write converted networks as safetensors in upstream's layout.
+
+    Converting those gives the same networks again.
+    """
     from jax_interp.cli.console import show_log
     from jax_interp.cli.host_only import use_no_accelerator
 

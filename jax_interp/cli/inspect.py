@@ -16,7 +16,10 @@ def inspect(
         bool, typer.Option("--checksums", help="Read unconverted files for their SHA-256 and MD5.")
     ] = False,
 ) -> None:
-    """Show what a folder or file holds: networks, sizes, dtypes, origin, and what is missing. Reads no weights."""
+    """Show what a folder or file holds, and what is missing.
+
+    Networks, sizes, dtypes, origin. Reads no weights.
+    """
     from jax_interp.cli.host_only import use_no_accelerator
 
     use_no_accelerator()

@@ -26,6 +26,16 @@ class Command(TyperCommand):
         lists = {name for param in self.params if getattr(param, "multiple", False) for name in param.opts}
         return super().parse_args(ctx, _repeat_list_options(args, lists))
 
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Options under the headings of their panels; unlike in rich's tables no name is ever cut short."""
+        panels: dict[str, list[tuple[str, str]]] = {}
+        for param in self.get_params(ctx):
+            if (record := param.get_help_record(ctx)) is not None:
+                panels.setdefault(getattr(param, "rich_help_panel", None) or "Options", []).append(record)
+        for heading, records in panels.items():
+            with formatter.section(heading):
+                formatter.write_dl(records)
+
 
 class Group(TyperGroup):
     """Subcommands in the order in which a user meets them."""
@@ -55,12 +65,17 @@ def _repeat_list_options(args: list[str], lists: set[str]) -> list[str]:
 
 
 # Upstream spells its options with underscores; both spellings work everywhere.
-_SETTINGS = {"token_normalize_func": lambda token: token.replace("_", "-"), "help_option_names": ["--help", "-h"]}
+_SETTINGS = {
+    "token_normalize_func": lambda token: token.replace("_", "-"),
+    "help_option_names": ["--help", "-h"],
+    "max_content_width": 120,
+}
 
 app = typer.Typer(
     cls=Group,
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings=_SETTINGS,
     help="Generate the frames between frames: Cosmos-Predict1 WorldInterpolator in JAX.",

@@ -13,9 +13,11 @@ Upstream's rules, in its order; what none of them finds may pass. Everything out
 
 import re
 import string
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -117,22 +119,35 @@ class Blocklist:
         return " ".join(words)
 
     def _nearly(self, words: Sequence[str]) -> str | None:
-        """The first words of the prompt that nearly are an entry."""
+        """Words of the prompt that nearly are an entry."""
+        runs = cache(partial(_runs_by_length, words))
         for entry in self._exact:
-            if len(entry) >= NEAR_LENGTH and (near := _near_match(words, entry)) is not None:
+            if len(entry) >= NEAR_LENGTH and (near := _near_match(runs(len(entry.split())), entry)) is not None:
                 return near
         return None
 
 
-def _near_match(words: Sequence[str], entry: str) -> str | None:
-    size, wanted = len(entry.split()), (len(entry) - NEAR_CHARACTERS) / len(entry)
-    matcher = SequenceMatcher(None, b=entry)
+def _runs_by_length(words: Sequence[str], size: int) -> dict[int, list[str]]:
+    """Every `size` neighbours among `words`, by how many characters they have together."""
+    runs: dict[int, list[str]] = defaultdict(list)
     for start in range(len(words) - size + 1):
-        candidate = " ".join(words[start : start + size])
-        matcher.set_seq1(candidate)
-        # The first two are bounds of the third, which takes long.
-        if all(ratio() >= wanted for ratio in (matcher.real_quick_ratio, matcher.quick_ratio, matcher.ratio)):
-            return candidate
+        run = " ".join(words[start : start + size])
+        runs[len(run)].append(run)
+    return runs
+
+
+def _near_match(runs: dict[int, list[str]], entry: str) -> str | None:
+    wanted = (len(entry) - NEAR_CHARACTERS) / len(entry)
+    for length, candidates in runs.items():
+        # No two texts of these lengths are more alike than this, and most have other lengths.
+        if 2 * min(length, len(entry)) / (length + len(entry)) < wanted:
+            continue
+        matcher = SequenceMatcher(None, b=entry)
+        for candidate in candidates:
+            matcher.set_seq1(candidate)
+            # The first is a bound of the second, which takes long.
+            if matcher.quick_ratio() >= wanted and matcher.ratio() >= wanted:
+                return candidate
     return None
 
 

@@ -109,5 +109,5 @@ def test_the_prompt_upsampler_is_put_together_from_two_repositories(fake, tmp_pa
 
 def test_the_help_names_every_component_and_those_on_request(monkeypatch):
     monkeypatch.setenv("COLUMNS", "500")
-    output = " ".join(invoke("--help").output.split())
+    output = " ".join(invoke("--help").output.split()).replace("- ", "-")
     assert f"Only these: {', '.join(catalog.component_names())}. [default: (all but prompt_upsampler, aegis)]" in output

@@ -5,9 +5,10 @@ import subprocess
 import sys
 
 import pytest
+import typer
 
 from jax_interp import __version__
-from jax_interp.cli.main import _repeat_list_options
+from jax_interp.cli.main import _repeat_list_options, app
 from tests.commands import jax_interp
 
 HEAVY = ("jax", "flax", "orbax", "transformers", "imageio", "av", "numpy")
@@ -69,3 +70,22 @@ def test_list_options_take_several_values():
     assert _repeat_list_options(args, lists) == [
         "--input", "a", "--input", "b", "--seed", "3", "--components", "x", "--input_", "--", "--input", "c",
     ]  # fmt: skip
+
+
+COMMANDS = typer.main.get_command(app).commands  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_every_option_whole_in_a_narrow_terminal(command, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    words = {word.rstrip(",") for word in jax_interp(command, "--help").output.split()}
+    names = {name for param in COMMANDS[command].params for name in (*param.opts, *param.secondary_opts)}
+    options = {name for name in names if name.startswith("--")}
+    assert options
+    assert options - words == set()
+
+
+def test_help_has_the_headings_of_the_options():
+    output = jax_interp("generate", "--help").output
+    places = [output.index(f"{name}:") for name in ("Input", "Text", "Sampling", "Guardrails", "Output", "Networks")]
+    assert places == sorted(places)
