@@ -10,7 +10,7 @@ from jax_interp._version import __version__
 
 if TYPE_CHECKING:
     from jax_interp.config import CV8X8X8_720P, DIT_7B, DIT_14B, T5_11B, DiTConfig, T5Config, TokenizerConfig
-    from jax_interp.errors import JaxInterpError
+    from jax_interp.errors import Blocked, JaxInterpError
     from jax_interp.pipeline.denoiser import SampleSettings
     from jax_interp.pipeline.embeddings import load_embeddings, save_embeddings
     from jax_interp.pipeline.interpolator import InterpolatedPair, Interpolation, Interpolator
@@ -28,6 +28,7 @@ _HOME = {
     "DEFAULT_NEGATIVE_PROMPT": "jax_interp.pipeline.prompts",
     "load_embeddings": "jax_interp.pipeline.embeddings",
     "save_embeddings": "jax_interp.pipeline.embeddings",
+    "Blocked": "jax_interp.errors",
     "JaxInterpError": "jax_interp.errors",
     "DiTConfig": "jax_interp.config",
     "TokenizerConfig": "jax_interp.config",
@@ -44,6 +45,7 @@ __all__ = [
     "DIT_7B",
     "DIT_14B",
     "T5_11B",
+    "Blocked",
     "DiTConfig",
     "InterpolatedPair",
     "Interpolation",

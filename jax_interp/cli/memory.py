@@ -80,6 +80,7 @@ def memory(
     from jax_interp.pipeline.plan import Planner
     from jax_interp.pipeline.settings import InterpolationSettings
     from jax_interp.runtime.mesh import MeshShape
+    from jax_interp.runtime.sharding import check_split, split_counts
 
     settings = InterpolationSettings(
         sampling=SampleSettings(guidance),
@@ -99,7 +100,7 @@ def memory(
     }
     configs, origin = _networks(checkpoint_dir, model, folders)
     if not disable_guardrail and not any(name.startswith("guardrail_models") for name in configs):
-        print(f"{origin} has no guardrails: none are counted, and `generate` runs with --disable-guardrail alone")
+        print(f"{origin} has no guardrails: none are counted, and `generate` only runs with --disable-guardrail")
     latent_shape(
         configs["diffusion_transformer"],
         configs["tokenizer"],
@@ -110,15 +111,20 @@ def memory(
     own: dict[str, Precision] = {"text_encoder": text_encoder_dtype, **GUARDRAIL_PRECISIONS}
     precisions: dict[str, Precision] = {name: own.get(name, dtype) for name in configs}
     shape = MeshShape.parse(mesh)
+    for name, config in configs.items():
+        if not name.startswith("guardrail_models"):  # they run on one device
+            check_split(name, shape, split_counts(config))
     planner = Planner(configs, precisions, Workload.of(settings, shape))
     on = "" if shape.size == 1 else f", on each of {shape.size} GPUs ({shape})"
     print(f"{origin}, {height}×{width}, {num_video_frames} frames a pair; all numbers in GiB{on}")
     _show_networks(planner)
     _show_strategies(planner, flags.pairs_per_batch)
-    if available is None:
-        print("no GPU found: --memory-budget 8GB shows the plan for one of that size")
-    else:
+    if available is not None:
         _show_choice(flags.choose(planner, available), available)
+        return
+    if placed := flags.placements_in(planner):
+        _show_plan("placed so", planner.plan(placed, flags.pairs_per_batch))
+    print("no GPU found: --memory-budget 8GB shows the plan for one of that size")
 
 
 def _networks(folder: Path | None, model: str | None, names: dict[str, str | None]) -> tuple[dict[str, Any], str]:
@@ -193,12 +199,18 @@ def _show_strategies(planner: "Planner", pairs_per_batch: int | None) -> None:
 
 
 def _show_choice(plan: "Plan", available: int) -> None:
+    from jax_interp.pipeline.plan import gib
+
+    _show_plan(f"in {gib(available)} of GPU memory", plan)
+
+
+def _show_plan(what: str, plan: "Plan") -> None:
     from jax_interp.pipeline.plan import describe, gib
     from jax_interp.runtime.hardware import host_memory
 
     excess = "" if plan.host <= host_memory()[0] else ", which is more than is free here"
-    print(f"in {gib(available)} of GPU memory: {describe(plan)}")
-    print(f"takes {gib(plan.process_peak)} of it, and {gib(plan.host)} of host memory{excess}")
+    print(f"{what}: {describe(plan)}")
+    print(f"takes {gib(plan.process_peak)} of the GPU, and {gib(plan.host)} of host memory{excess}")
 
 
 def _show_table(names: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:

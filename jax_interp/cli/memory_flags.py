@@ -89,7 +89,7 @@ class MemoryFlags:
 
         planner, everyones = networks.planner(settings), processes.everyone("GPU memory", self.available())
         if None in everyones:
-            networks.place(self._placements_in(planner))
+            networks.place(self.placements_in(planner))
             return self.pairs_per_batch or 1
         available = min(everyones)  # all processes follow the plan of the one with the least
         plan = self.choose(planner, available, settings.num_frame_pairs)
@@ -106,7 +106,7 @@ class MemoryFlags:
         """The fastest plan in `available` bytes for a run of `num_pairs` pairs; raises as `place` does."""
         from jax_interp.pipeline.plan import MOST_PAIRS
 
-        placed, most = self._placements_in(planner), num_pairs or MOST_PAIRS
+        placed, most = self.placements_in(planner), num_pairs or MOST_PAIRS
         try:
             return planner.within(available, placed, pairs_per_batch=self.pairs_per_batch, num_pairs=most)
         except UsageError as error:
@@ -114,11 +114,19 @@ class MemoryFlags:
                 raise
             raise OutOfMemory(str(error)) from error
 
-    def _placements_in(self, planner: "Planner") -> dict[str, Placement]:
-        """The user's placements of networks that are there; says which are not."""
+    def placements_in(self, planner: "Planner") -> dict[str, Placement]:
+        """The user's placements of networks that are there; says which are not.
+
+        Raises:
+            UsageError: more blocks should stay than there are.
+        """
         if absent := sorted(self.placements.keys() - set(planner.names)):
             logger.info("%s: not part of this run, so placing it changes nothing", ", ".join(absent))
-        return {name: placement for name, placement in self.placements.items() if name in planner.names}
+        there = {name: placement for name, placement in self.placements.items() if name in planner.names}
+        for name, placement in there.items():
+            if placement.resident_blocks:
+                placement.check_blocks(name, planner.footprints()[name].num_blocks)
+        return there
 
 
 def parse_bytes(text: str) -> int:

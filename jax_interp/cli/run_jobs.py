@@ -43,7 +43,8 @@ def check_guardrails(guardrails: Guardrails | None, jobs: Sequence[Job]) -> None
 
 def run_jobs(interpolator: Interpolator, jobs: Sequence[Job], benchmark: bool, *, is_batch: bool) -> None:
     """Run every job; in a batch, those that are done are left out, and one that fails does not stop the others."""
-    failed, others = [], False
+    failed: list[str] = []
+    codes: set[int] = set()
     for job in jobs:
         try:
             if is_batch and is_finished(interpolator, job):
@@ -57,7 +58,7 @@ def run_jobs(interpolator: Interpolator, jobs: Sequence[Job], benchmark: bool, *
                 raise
             stderr.print(f"{job.video}: {error}")
             failed.append(job.video.name)
-            others = True
+            codes.add(_exit_code(error))
             continue
         try:
             with progress_bar() as bar:
@@ -76,7 +77,7 @@ def run_jobs(interpolator: Interpolator, jobs: Sequence[Job], benchmark: bool, *
                 raise
             stderr.print(f"{job.video}: {error}")
             failed.append(job.video.name)
-            others = others or not isinstance(error, Blocked)
+            codes.add(_exit_code(error))
             continue
         if record is None:
             continue
@@ -85,6 +86,10 @@ def run_jobs(interpolator: Interpolator, jobs: Sequence[Job], benchmark: bool, *
             print("  " + ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in record["seconds"].items()))
     if failed:
         error = JaxInterpError(f"{len(failed)} of {len(jobs)} clips failed: {', '.join(failed)}")
-        if not others:
-            error.exit_code = Blocked.exit_code
+        if len(codes) == 1:  # all for the same reason
+            [error.exit_code] = codes
         raise error
+
+
+def _exit_code(error: Exception) -> int:
+    return error.exit_code if isinstance(error, JaxInterpError) else JaxInterpError.exit_code

@@ -27,7 +27,8 @@ def upsample(
     dtype: Annotated[Precision, typer.Option(help="What it computes in.")] = "bfloat16",
     memory_budget: Annotated[str, typer.Option(help="GPU memory to use, as 8GB or 6GiB; auto: what is free.")] = "auto",
     placement: Annotated[
-        str | None, typer.Option(help="resident, offloaded or streamed; without, as --memory-budget says.")
+        Literal["resident", "offloaded", "streamed"] | None,
+        typer.Option(help="Where it lives until it is needed; without, as --memory-budget says."),
     ] = None,
 ) -> None:
     """Let Pixtral look at a frame and write the prompt. Prints it."""

@@ -10,16 +10,12 @@ from jax_interp.runtime import processes
 
 
 def check_prompt(guardrails: Guardrails, prompt: str) -> None:
-    """Raise `Blocked` unless `prompt` may be used; an empty one says nothing that could be checked.
-
-    The clips of a batch often have one prompt, and a classifier that does not stay on the device is read anew for every
-    question: what has passed is not asked about again.
-    """
-    if not prompt or prompt in guardrails.passed_prompts:
+    """Raise `Blocked` unless `prompt` may be used; an empty one says nothing that could be checked."""
+    if not prompt or guardrails.passed_before(prompt):
         return
     found = guardrails.check_prompt(prompt) if processes.is_first() else None
     _raise_if_blocked("the prompt", found)
-    guardrails.passed_prompts.add(prompt)
+    guardrails.remember_passed(prompt)
 
 
 def check_frames(guardrails: Guardrails, frames: Clip, first_number: int) -> Clip:

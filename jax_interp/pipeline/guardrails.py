@@ -76,8 +76,8 @@ class Guardrails:
         self._guards: dict[type, Any] = {}
         self._placement = RESIDENT
         self._counts: Counter[str] = Counter()
-        self.passed_prompts: set[str] = set()
-        """What need not be asked about again, kept by `pipeline.guarding`."""
+        self._asked: set[str] = set()
+        self._passed_prompts: set[str] = set()
 
     @classmethod
     def open(
@@ -136,12 +136,28 @@ class Guardrails:
 
     def ask_about_prompt(self, prompt: str) -> dict[str, Verdict]:
         """What each of the guardrails of prompts says, up to the first that blocks."""
-        return self._ask(
+        verdicts = self._ask(
             {
                 "blocklist": lambda: self._guard(TextGuard).check_words(prompt),
                 "text_safety": lambda: self._guard(TextGuard).classify(prompt),
             }
         )
+        self._asked.update(verdicts)
+        return verdicts
+
+    def remember_passed(self, prompt: str) -> None:
+        """Note that `prompt` may be used, for `passed_before`."""
+        self._passed_prompts.add(prompt)
+
+    def passed_before(self, prompt: str) -> bool:
+        """Whether `prompt` needs no other check: the clips of a batch often have one prompt.
+
+        A classifier that does not stay on the device is read anew for every question.
+        """
+        if prompt not in self._passed_prompts:
+            return False
+        self._asked.update(PROMPT_GUARDRAILS)
+        return True
 
     def check_video(self, frames: Clip, first_number: int = 0) -> Checked:
         """Whether `frames`, uint8 RGB [F, Y, X, 3], may be shown, and the frames to be shown in their place.
@@ -156,6 +172,7 @@ class Guardrails:
                 "face_blur": lambda: self._blur(np.asarray(frames), kept),
             }
         )
+        self._asked.update(verdicts)
         if not together(verdicts, FRAME_GUARDRAILS).allowed:
             return Checked(verdicts, None)
         [blurred] = kept
@@ -204,12 +221,13 @@ class Guardrails:
     def start_counting(self) -> None:
         """Forget what was checked so far: `facts` are then about one clip."""
         self._counts.clear()
+        self._asked.clear()
 
     def facts(self) -> dict[str, Any]:
         """What was checked, for the run record: JSON values."""
         return {
             "state": "on",
-            "guardrails": [*PROMPT_GUARDRAILS, *FRAME_GUARDRAILS],
+            "guardrails": [name for name in (*PROMPT_GUARDRAILS, *FRAME_GUARDRAILS) if name in self._asked],
             "frame_stride": self.frame_stride,
             "frames": self._counts["frames"],
             "checked_frames": self._counts["checked_frames"],

@@ -121,7 +121,7 @@ def _write(interpolator: Interpolator, job: Job, clip: Clip, progress: JobProgre
     with reported(job.video):
         job.video.parent.mkdir(parents=True, exist_ok=True)
     if job.video.exists():
-        logger.info("%s is there already and will be replaced", job.video)
+        logger.info("%s is there already; this run replaces it once it is done", job.video)
     identity = fingerprint(interpolator, job.settings, job.inputs, job.upsampler)
     store = PairStore(job.video, identity)
     try:

@@ -49,9 +49,6 @@ class LanguageModel(StackedStage[DecoderLM]):
         self._finish = self.jit(self._finish_last)
         self._table: np.ndarray | None = None
 
-    def split_counts(self) -> dict[str, int]:
-        return super().split_counts() | {"key and value heads": self.config.num_kv_heads}
-
     def embed(self, ids: Sequence[int] | Int[np.ndarray, " S"]) -> Float[np.ndarray, "S D"]:
         """Rows of the embedding table.
 

@@ -104,15 +104,24 @@ class Planner:
                 if plan.process_peak <= budget:
                     return self._with_resident_blocks(plan, budget, fixed or {})
         smallest = self.smallest(fixed, pairs_per_batch=pairs_per_batch or 1)
-        narrower = smallest.largest_stage == "text_encoder" and self.precisions["text_encoder"] == "float32"
-        remedy = ""
-        if "diffusion_transformer" in self.names:
-            remedy = f", or {'--text-encoder-dtype bfloat16' if narrower else 'a smaller --height and --width'}"
         raise UsageError(
             f"{gib(budget)} of GPU memory are too little: the smallest plan at {self.workload.height}×"
-            f"{self.workload.width} takes {gib_or_more(smallest.process_peak)} ({describe(smallest)}). Give more"
-            f" memory{remedy}"
+            f"{self.workload.width} takes {gib_or_more(smallest.process_peak)} ({describe(smallest)}; most in the"
+            f" stage of {smallest.largest_stage}). Give more memory"
+            + "".join(f", or {remedy}" for remedy in self._remedies(smallest, budget, fixed or {}))
         )
+
+    def _remedies(self, smallest: Plan, budget: int, fixed: Mapping[str, Placement]) -> Iterator[str]:
+        """What to do where even `smallest` does not fit: only what helps."""
+        pairs = smallest.workload.pairs_per_batch
+        if fixed and self.smallest(pairs_per_batch=pairs).process_peak <= budget:
+            yield f"leave it to the plan where {', '.join(fixed)} lives"
+        elif smallest.largest_stage == "text_encoder" and self.precisions["text_encoder"] == "float32":
+            yield "pass --text-encoder-dtype bfloat16"
+        elif "diffusion_transformer" in self.names:
+            half = replace(self.workload, height=self.workload.height // 2, width=self.workload.width // 2)
+            if replace(self, workload=half).smallest(fixed, pairs_per_batch=pairs).peak < smallest.peak:
+                yield "choose a smaller --height and --width"
 
     def strategies(self, pairs_per_batch: int | None = None) -> dict[str, Plan]:
         """Plans to compare, by what they do: networks offloaded one more at a time, then all of them streamed.

@@ -14,7 +14,6 @@ import numpy as np
 from flax import nnx
 from jax.sharding import PartitionSpec as P
 
-from jax_interp.errors import UsageError
 from jax_interp.nn.params import Network, StackedNetwork
 from jax_interp.runtime.block_stream import BlockStream, marked
 from jax_interp.runtime.checkpoint import ConvertedComponent, StackedParams, load_params
@@ -22,7 +21,7 @@ from jax_interp.runtime.gather_ahead import GatherAhead
 from jax_interp.runtime.mesh import AXES, WHOLE, DeviceMesh, Specs, local_shapes
 from jax_interp.runtime.placement import RESIDENT, Kind, Placement, spread
 from jax_interp.runtime.read_ahead import ReadAhead
-from jax_interp.runtime.sharding import check_split, gather, share_specs, whole_specs
+from jax_interp.runtime.sharding import check_split, gather, share_specs, split_counts, whole_specs
 from jax_interp.types import Params, Precision
 
 logger = logging.getLogger("jax_interp")
@@ -173,7 +172,7 @@ class StackedStage(NetworkStage[ModuleT]):
     ):
         self._apart = apart
         super().__init__(found, build, precision, devices)
-        check_split(found.component, self.devices.shape, self.split_counts())
+        check_split(found.component, self.devices.shape, split_counts(found.config))
         self.keep_on_host = keep_on_host
         self._stored = StackedParams(found, self.network.abstract, self.dtype)
         parts = [self.network.part_abstract(part) for part in range(len(self.network.parts))]
@@ -189,16 +188,8 @@ class StackedStage(NetworkStage[ModuleT]):
         self._disk: ReadAhead[tuple[int, int], Params] | None = None
         self._on_host: dict[tuple[int, int], Params] | None = None
 
-    def split_counts(self) -> dict[str, int]:
-        """What the `tensor` axis of a mesh splits, and into how many pieces it could be split."""
-        return {"attention heads": self.config.num_heads, "hidden units": self.config.mlp_width}
-
     def place(self, placement: Placement) -> None:
-        if placement.resident_blocks > self.network.num_blocks:
-            raise UsageError(
-                f"resident_blocks (--resident-blocks) is {placement.resident_blocks}: this {self.found.component} has"
-                f" {self.network.num_blocks} blocks"
-            )
+        placement.check_blocks(self.found.component, self.network.num_blocks)
         super().place(placement)
 
     @property

@@ -48,6 +48,14 @@ class Placement:
         """Whether the devices of a mesh divide the blocks among them, which spares memory or copies from the host."""
         return self.kind in ("sharded", "streamed")
 
+    def check_blocks(self, component: str, num_blocks: int) -> None:
+        """Raise `UsageError` if more blocks should stay than the network has."""
+        if self.resident_blocks > num_blocks:
+            raise UsageError(
+                f"resident_blocks (--resident-blocks) is {self.resident_blocks}: this {component} has {num_blocks}"
+                " blocks"
+            )
+
     def blocks_on_device(self, num_blocks: int) -> int:
         """How many of `num_blocks` blocks are on the device all through the stage."""
         return min(self.resident_blocks, num_blocks) if self.kind == "streamed" else num_blocks

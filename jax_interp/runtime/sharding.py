@@ -65,6 +65,15 @@ def gather(shares: Params, share: Params, whole: Params) -> Params:
     return jax.tree.map(together, shares, share, whole)
 
 
+SPLIT = {"attention heads": "num_heads", "hidden units": "mlp_width", "key and value heads": "num_kv_heads"}
+"""What the `tensor` axis of a mesh splits, and the setting that says into how many pieces it could be split."""
+
+
+def split_counts(config: Any) -> dict[str, int]:
+    """How many there are of each of `SPLIT` in the network `config`."""
+    return {said: getattr(config, name) for said, name in SPLIT.items() if hasattr(config, name)}
+
+
 def check_split(component: str, shape: Any, counts: dict[str, int]) -> None:
     """Raise `UsageError` unless `tensor` devices divide every one of `counts` (what it splits, by name)."""
     bad = {name: count for name, count in counts.items() if count % shape.tensor}

@@ -127,7 +127,7 @@ def test_a_batch_goes_on_after_a_clip_that_fails(generate, pictures, tmp_path):
     both = [str(pictures / "0.png"), str(pictures / "1.png")]
     lines = batch_file(tmp_path, {"visual_input": str(tmp_path / "broken.mp4")}, {"visual_input": both})
     outcome = generate("--batch-input-path", lines)
-    assert outcome.code == 1
+    assert outcome.code == MediaError.exit_code  # the only one that failed
     assert "1 of 2 clips failed: output_0000.mp4" in outcome.output
     assert "output_0001.mp4" in outputs(tmp_path)
 

@@ -14,7 +14,7 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 
-from jax_interp.errors import Blocked
+from jax_interp.errors import Blocked, MediaError
 from tests import golden
 from tests.guardrails.tiny_guards import link_networks
 
@@ -207,6 +207,6 @@ def test_a_clip_that_none_can_open_does_not_stop_a_batch(run, tmp_path):
     clips.write_text("".join(json.dumps({"visual_input": path, "name": name}) + "\n" for name, path in names.items()))
     run.start(source=("--batch-input-path", clips))
     for code, output in run.end():
-        assert code == 1, output
+        assert code == MediaError.exit_code, output
         assert "1 of 2 clips failed: lost.mp4" in output
     assert (run.out / "film.mp4").exists()

@@ -166,6 +166,7 @@ def test_a_run_without_a_prompt_needs_no_guardrail_of_prompts(generate, folder, 
     shutil.copytree(folder, tmp_path / "some", symlinks=True)
     shutil.rmtree(tmp_path / "some/meta-llama")
     assert generate(checkpoints=tmp_path / "some").code == 0
+    assert record(tmp_path)["guardrail"]["guardrails"] == ["video_safety", "face_blur"]
     outcome = generate("--guidance", 0, "--prompt", "a street", checkpoints=tmp_path / "some")
     assert outcome.code == Blocked.exit_code
     assert "text_safety" in outcome.output
@@ -193,6 +194,8 @@ def test_a_prompt_that_has_passed_is_asked_about_once_in_a_batch(generate, tmp_p
     outcome = generate("--guidance", 0, source=("--batch-input-path", tmp_path / "batch.jsonl"))
     assert "2 of 4 clips failed: c.mp4, d.mp4" in outcome.output
     assert asked == ["a street", BAD, BAD]
+    everyone = ["blocklist", "text_safety", "video_safety", "face_blur"]
+    assert [record(tmp_path, name)["guardrail"]["guardrails"] for name in "ab"] == [everyone, everyone]
 
 
 def test_what_was_made_unchecked_is_made_again(generate, tmp_path):
@@ -252,3 +255,15 @@ def test_placed_elsewhere(generate, tmp_path, placement):
     outcome = generate("--placement", f"guardrail_models={placement}")
     assert outcome.code == 0, outcome.output
     assert record(tmp_path)["placements"]["guardrail_models"]["kind"] == placement
+
+
+def test_a_batch_whose_clips_fail_for_different_reasons(generate, tmp_path):
+    (tmp_path / "broken.mp4").write_text("not a video")
+    lines = [
+        {"visual_input": str(golden.CLIP), "name": "blocked", "prompt": BAD},
+        {"visual_input": str(tmp_path / "broken.mp4"), "name": "broken", "prompt": "a street"},
+    ]
+    (tmp_path / "batch.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    outcome = generate("--guidance", 0, source=("--batch-input-path", tmp_path / "batch.jsonl"))
+    assert outcome.code == 1
+    assert "2 of 2 clips failed: blocked.mp4, broken.mp4" in outcome.output

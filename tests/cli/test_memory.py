@@ -65,7 +65,9 @@ def test_every_strategy_has_its_peak_and_its_host_memory():
 def test_the_budget_chooses_a_plan():
     small, large = (memory("--model", "7B", "--memory-budget", budget) for budget in ("8GB", "40GiB"))
     assert "in 7.5 GiB of GPU memory: text_encoder streamed, tokenizer offloaded, diffusion_transformer str" in small
-    assert re.search(r"\d+ blocks resident; 2 pairs a pass takes \d\.\d GiB of it, and 13\.7 GiB of host memory", small)
+    assert re.search(
+        r"\d+ blocks resident; 2 pairs a pass takes \d\.\d GiB of the GPU, and 13\.7 GiB of host memory", small
+    )
     assert "in 40.0 GiB of GPU memory: text_encoder resident, tokenizer resident" in large
     single = memory("--model", "7B", "--memory-budget", "8GB", "--pairs-per-batch", 1)
     assert "pairs a pass takes" not in single
@@ -166,6 +168,27 @@ def test_networks_can_be_placed(monkeypatch):
     wanted = "text_encoder streamed, tokenizer offloaded, diffusion_transformer streamed, 4 blocks resident"
     assert f"of GPU memory: {wanted}" in output
     assert "guardrail_models: not part of this run" in memory(*large, "--placement", "guardrail_models=streamed")
+    # without a GPU and without a budget, too
+    placed = "text_encoder resident, tokenizer resident, diffusion_transformer streamed, 28 blocks resident"
+    assert f"placed so: {placed} takes" in memory("--model", "7B", "--resident-blocks", 28)
+    assert "placed so" not in memory("--model", "7B")
+    outcome = jax_interp("memory", "--model", "7B", "--resident-blocks", 29)
+    assert outcome.code == UsageError.exit_code
+    assert "(--resident-blocks) is 29: this diffusion_transformer has 28 blocks" in outcome.output
+
+
+def test_advice_is_what_helps(gpu):
+    def advice(*arguments):
+        outcome = jax_interp("memory", "--model", "7B", *arguments)
+        assert outcome.code == UsageError.exit_code
+        return outcome.output.split("Give more memory")[1]
+
+    text = ("--disable-guardrail", "--text-encoder-dtype", "bfloat16")
+    assert advice("--memory-budget", "4GiB") == ""  # the guardrail of prompts, at every size of a frame
+    assert "or choose a smaller --height" in advice("--memory-budget", "3GiB", *text, "--height", 1024, "--width", 1920)
+    placed = ("--placement", "diffusion_transformer=resident")
+    assert advice("--memory-budget", "8GB", *placed) == ", or leave it to the plan where diffusion_transformer lives"
+    assert "--text-encoder-dtype bfloat16" in advice("--memory-budget", "3GiB", "--disable-guardrail")
 
 
 def test_a_converted_folder(converted, monkeypatch):
@@ -224,6 +247,7 @@ def test_which_of_several_transformers(converted, tmp_path):
         (("--tokenizer-dir", "x"), CheckpointError, "converted: no such folder"),
         (("--model", "7B", "--face-blur-dir", "here"), UsageError, "--model 7B is for the released networks"),
         (("--disable-guardrail", "--face-blur-dir", "x"), UsageError, "contradicts --face-blur-dir"),
+        (("--mesh", "tensor=3"), UsageError, "tensor=3 does not divide the 128 attention heads"),
         (("--placement", "dit=streamed"), UsageError, "--placement dit=streamed: no such network"),
         (("--checkpoint-dir", golden.CHECKPOINTS), CheckpointError, "not converted"),
     ],

@@ -104,7 +104,7 @@ def test_pictures_that_cannot_be(folder, tmp_path, kind, said):
         (("--upsampler-tokens", 0), "--upsampler-tokens is 0", UsageError),
         (("--upsampler-instruction", ""), "--upsampler-instruction is empty", UsageError),
         (("--seed", -1), "--seed is -1", UsageError),
-        (("--placement", "moon"), "resident, sharded, offloaded, streamed", UsageError),
+        (("--placement", "moon"), "not one of 'resident', 'offloaded', 'streamed'", UsageError),
         (("--output", "no/such/folder/p.txt"), "there is no folder", UsageError),
         (("--checkpoint-dir", "nowhere"), "nowhere: no such folder", CheckpointError),
         (("--upsampler-tokens", 200000), "do not fit the prompt_upsampler, whose context is", UsageError),

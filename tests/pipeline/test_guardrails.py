@@ -313,9 +313,10 @@ def test_facts_are_about_the_clip_at_hand(guardrails, monkeypatch):
         assert guardrails.check_video(noise(3), first).verdict.allowed
     facts = guardrails.facts()
     assert facts["faces"] > 0
+    assert guardrails.facts()["guardrails"] == list(FRAME_GUARDRAILS)  # no prompt was asked about
     assert facts | {"faces": 0} == {
         "state": "on",
-        "guardrails": list(EVERY),
+        "guardrails": list(FRAME_GUARDRAILS),
         "frame_stride": 2,
         "frames": 6,
         "checked_frames": 3,
