@@ -22,6 +22,8 @@ class Scaling:
     """A whole pair, tokens over the GPUs."""
     pairs: dict[int, float] = field(default_factory=dict)
     """Many pairs, spread over the GPUs."""
+    speedups: dict[str, dict[int, float]] = field(default_factory=dict)
+    """Times faster than one GPU of the same host, of `evaluation`, `pair` and `pairs`."""
     num_pairs: int = 0
     undivided: float | None = None
     """Of a whole pair on one GPU, what is not the denoiser's."""
@@ -51,11 +53,15 @@ def read(path: Path = RESULTS, model: str = "dit-7b", height: int = HEIGHT, widt
     agreement = _of(lines, "scaling_agreement")
     layouts = {(_layout(line), line["compile_cache"]): line for line in steps}
     policies = {layout: line for (layout, _), line in sorted(layouts.items(), key=lambda entry: entry[0][1])}
+    measured = {
+        "evaluation": [(line, line["call_ms"]["median"]) for line in steps if _only(line, "sequence")],
+        "pair": [(line, line["pair_ms"]["median"]) for line in pair if _only(line, "sequence")],
+        "pairs": [(line, 1e3 * line["seconds"]) for line in pairs if _only(line, "data")],
+    }
     return Scaling(
         device=device,
-        evaluation={_gpus(line): line["call_ms"]["median"] for line in steps if _only(line, "sequence")},
-        pair={_gpus(line): line["pair_ms"]["median"] for line in pair if _only(line, "sequence")},
-        pairs={_gpus(line): 1e3 * line["seconds"] for line in pairs if _only(line, "data")},
+        **{name: {_gpus(line): took for line, took in times} for name, times in measured.items()},
+        speedups={name: _speedups(times) for name, times in measured.items()},
         num_pairs=pairs[-1]["config"]["pairs"] if pairs else 0,
         undivided=next((_undivided(line) for line in reversed(pair) if _gpus(line) == 1), None),
         links={_gpus(line): line for line in _of(lines, "scaling_links")},
@@ -74,6 +80,12 @@ def _layout(line: Line) -> tuple[str, str]:
 
 def _gpus(line: Line) -> int:
     return line["config"]["gpus"]
+
+
+def _speedups(times: list[tuple[Line, float]]) -> dict[int, float]:
+    """By number of GPUs; hosts differ by some per cent, so that one GPU counts that was measured with them."""
+    alone = {line["commit"]: took for line, took in times if _gpus(line) == 1}
+    return {_gpus(line): alone[line["commit"]] / took for line, took in times if line["commit"] in alone}
 
 
 def _undivided(line: Line) -> float:

@@ -15,17 +15,14 @@ PICTURE = Path(__file__).parents[1] / "docs/scaling.png"
 
 
 def speedups(scaling: Scaling) -> dict[str, dict[int, float]]:
-    """How many times faster than one GPU, by what is run and number of GPUs; only where one GPU was measured."""
-    measured = {
-        "an evaluation of one pair": scaling.evaluation,
-        "one whole pair": scaling.pair,
-        f"{scaling.num_pairs} pairs": scaling.pairs,
+    """How many times faster than one GPU, by what is run and number of GPUs; only what was measured on several."""
+    names = {
+        "evaluation": "an evaluation of one pair",
+        "pair": "one whole pair",
+        "pairs": f"{scaling.num_pairs} pairs",
     }
-    return {
-        name: {gpus: times[1] / took for gpus, took in sorted(times.items())}
-        for name, times in measured.items()
-        if 1 in times and len(times) > 1
-    }
+    found = {name: dict(sorted(scaling.speedups.get(what, {}).items())) for what, name in names.items()}
+    return {name: line for name, line in found.items() if len(line) > 1}
 
 
 def draw(scaling: Scaling, path: Path) -> None:

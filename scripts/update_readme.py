@@ -230,14 +230,14 @@ def scaling_parts(scaling: Scaling | None) -> Iterator[str]:
 
 
 def scaling_rows(scaling: Scaling) -> Iterator[Row]:
-    """One pair and many by number of GPUs; in brackets how many times faster than one."""
+    """One pair and many by number of GPUs; in brackets how many times faster than one of the same host."""
     for gpus in sorted({*scaling.evaluation, *scaling.pair, *scaling.pairs}):
         times = (
-            (scaling.evaluation, "{:.0f} ms", 1.0),
-            (scaling.pair, "{:.2f} s", 1e3),
-            (scaling.pairs, "{:.1f} s", 1e3),
+            ("evaluation", "{:.0f} ms", 1.0),
+            ("pair", "{:.2f} s", 1e3),
+            ("pairs", "{:.1f} s", 1e3),
         )
-        yield str(gpus), *(_faster(measured, gpus, form, unit) for measured, form, unit in times)
+        yield str(gpus), *(_faster(scaling, what, gpus, form, unit) for what, form, unit in times)
 
 
 def policy_rows(scaling: Scaling) -> Iterator[Row]:
@@ -254,10 +254,11 @@ def policy_rows(scaling: Scaling) -> Iterator[Row]:
         )
 
 
-def _faster(measured: dict[int, float], gpus: int, form: str, unit: float) -> str:
+def _faster(scaling: Scaling, what: str, gpus: int, form: str, unit: float) -> str:
+    measured, speedups = getattr(scaling, what), scaling.speedups[what]
     if gpus not in measured:
         return ""
-    beside = f" ({measured[1] / measured[gpus]:.2f}×)" if gpus > 1 and 1 in measured else ""
+    beside = f" ({speedups[gpus]:.2f}×)" if gpus > 1 and gpus in speedups else ""
     return form.format(measured[gpus] / unit) + beside
 
 

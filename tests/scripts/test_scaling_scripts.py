@@ -14,7 +14,7 @@ from scripts import plot_scaling, predict_scaling, update_readme
 def line(benchmark, gpus, axis="sequence", placement="resident", **fields):
     config = {"model": "dit-7b", "gpus": gpus, "mesh": f"{axis}={gpus}" if gpus > 1 else "one GPU", "height": 704}
     config |= {"placement": placement, "pairs": 8 if benchmark == "scaling_pairs" else 1, "width": 1280}
-    return {"benchmark": benchmark, "device": {"kind": "GPU"}, "config": config, **fields}
+    return {"benchmark": benchmark, "commit": "a run", "device": {"kind": "GPU"}, "config": config, **fields}
 
 
 def step(gpus, took, *, cache="warm", peak=2**30, **where):
@@ -71,6 +71,14 @@ def test_results_of_another_gpu_do_not_mix(results):
     other = {**step(4, 60.0), "device": {"kind": "another"}}
     results.write_text(results.read_text() + json.dumps(other) + "\n")
     assert read(results).evaluation == {4: 60.0}
+
+
+def test_several_gpus_stand_beside_one_of_the_same_host(results):
+    faster = {**step(1, 270.0), "commit": "another run"}
+    results.write_text(results.read_text() + json.dumps(faster) + "\n")
+    scaling = read(results)
+    assert scaling.evaluation == {1: 270.0, 4: 75.0}
+    assert scaling.speedups["evaluation"] == {1: 1.0, 4: 4.0}
 
 
 def test_readme_shows_several_gpus_once_they_were_measured(results):
