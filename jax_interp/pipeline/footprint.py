@@ -212,11 +212,15 @@ def _t5_activations(config: T5Config, size: int, workload: Workload) -> int:
 
 
 def _decoder_activations(config: DecoderConfig, size: int, workload: Workload) -> int:
-    """The cache of all blocks, and one block's hidden units of the prompt."""
+    """The cache of all blocks, and one block's hidden units of the prompt or another copy of the head.
+
+    XLA tries out kernels on operands of its own, and no other product has one as large as the head.
+    """
     tokens = min(workload.picture_patches + CONVERSATION, config.context_length)
     cache_bytes = tokens * config.num_layers * 2 * config.num_kv_heads * config.head_width * size
     prefill = tokens * config.mlp_width * PREFILL_BYTES * size // 2
-    return (cache_bytes + prefill) // workload.mesh.tensor
+    head = config.vocab_size * config.width * size
+    return cache_bytes // workload.mesh.tensor + max(prefill // workload.mesh.tensor, head)
 
 
 def _pixtral_vision_activations(config: PixtralVisionConfig, size: int, workload: Workload) -> int:
