@@ -85,7 +85,7 @@ def inspect_path(path: Path, checksums: Progress | None = None) -> list[Finding]
 
 def _folders(path: Path) -> Iterator[Path]:
     yield path
-    for pattern in ("*", "*/*"):
+    for pattern in ("*", "*/*", "*/*/*"):
         yield from sorted(
             folder for folder in path.glob(pattern) if folder.is_dir() and not folder.name.startswith(".")
         )

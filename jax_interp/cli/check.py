@@ -24,7 +24,7 @@ def check(
     prompt: Annotated[str | None, typer.Option(help="Text to check.")] = None,
     video: Annotated[
         list[Path] | None,
-        typer.Option("--video", "--input", help="A video, a folder of pictures, or two or more pictures to check."),
+        typer.Option("--video", "--input", help="A video, a folder of pictures, or pictures to check."),
     ] = None,
     save_blurred: Annotated[
         Path | None, typer.Option(help="Write the video with faces pixelated (mp4, mkv, mov), if it is not blocked.")
@@ -62,7 +62,7 @@ def check(
     show_log()
     placements = [] if placement is None else [f"guardrail_models={placement}"]
     flags = MemoryFlags.parse(memory_budget, placements, AUTO, "1", offloaded={})
-    source = open_frames(video) if video else None
+    source = open_frames(video, at_least=1) if video else None
     writer = _writer(save_blurred, video or [], source) if source is not None and save_blurred is not None else None
     flags.limit_process()
 

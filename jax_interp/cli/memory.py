@@ -116,7 +116,7 @@ def memory(
             check_split(name, shape, split_counts(config))
     planner = Planner(configs, precisions, Workload.of(settings, shape))
     on = "" if shape.size == 1 else f", on each of {shape.size} GPUs ({shape})"
-    print(f"{origin}, {height}×{width}, {num_video_frames} frames a pair; all numbers in GiB{on}")
+    print(f"{origin}, {height}×{width}, {num_video_frames} frames a pair; all numbers in GiB{on}\n")
     _show_networks(planner)
     _show_strategies(planner, flags.pairs_per_batch)
     if available is not None:
@@ -217,13 +217,15 @@ def _show_table(names: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table()
+    # No lines between columns: so the longest names fit into 80 columns.
+    table = Table(box=None, padding=(0, 1), collapse_padding=True, pad_edge=False)
     for name in names:
         numbers = name not in ("network", "dtype", "strategy", "in the stage of")
         table.add_column(name, justify="right" if numbers else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)
     Console().print(table)
+    print()
 
 
 def _gib(size: int) -> str:

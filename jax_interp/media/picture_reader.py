@@ -37,17 +37,17 @@ def list_pictures(folder: Path) -> list[Path]:
     return sorted(pictures, key=lambda path: _natural_key(path.name))
 
 
-def open_pictures(paths: Sequence[Path], description: Mapping[str, str | int]) -> FrameSource:
+def open_pictures(paths: Sequence[Path], description: Mapping[str, str | int], *, at_least: int = 2) -> FrameSource:
     """A source that yields `paths` in this order.
 
     Sizes are compared from the file headers; pixels are decoded while iterating. Alpha is ignored, grayscale and
     palettes become RGB, 16 bits are rounded to 8, and of an animated picture the first frame counts.
 
     Raises:
-        MediaError: fewer than two pictures, an unreadable one, or sizes that differ (names each odd one out).
+        MediaError: fewer than `at_least` pictures, an unreadable one, or sizes that differ (names each odd one out).
     """
-    if len(paths) < 2:
-        raise MediaError(f"{paths[0].parent}: holds one picture only ({paths[0].name}); at least two are needed")
+    if len(paths) < at_least:
+        raise MediaError(f"{paths[0].parent}: holds one picture only ({paths[0].name}); at least {at_least} are needed")
     sizes = [_read_size(path) for path in paths]
     height, width = sizes[0]
     odd = [f"{path} ({size[1]}x{size[0]})" for path, size in zip(paths, sizes, strict=True) if size != sizes[0]]

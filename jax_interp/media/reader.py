@@ -10,14 +10,14 @@ from jax_interp.media.source import FrameSource, Picture
 from jax_interp.media.video_reader import open_video
 
 
-def open_frames(inputs: Sequence[Path]) -> FrameSource:
-    """Open a clip: one video file, one folder of pictures (in natural order of their names), or two or more pictures.
+def open_frames(inputs: Sequence[Path], *, at_least: int = 2) -> FrameSource:
+    """Open a clip: one video file, one folder of pictures (in natural order of their names), or pictures.
 
     The sizes of all pictures, and a video's length and first frame, are checked here; the frames are read by iterating.
 
     Raises:
         UsageError: no input, or a mix of videos, folders and pictures.
-        MediaError: a file is missing, unreadable or damaged, sizes differ, or there are fewer than two frames.
+        MediaError: a file is missing, unreadable or damaged, sizes differ, or there are fewer than `at_least` frames.
     """
     paths = [Path(path) for path in inputs]
     if not paths:
@@ -26,7 +26,7 @@ def open_frames(inputs: Sequence[Path]) -> FrameSource:
     if missing:
         raise MediaError(f"{', '.join(missing)}: no such file or folder")
     if len(paths) == 1:
-        return _open_one(paths[0])
+        return _open_one(paths[0], at_least)
     others = [str(path) for path in paths if path.is_dir() or path.suffix.lower() not in PICTURE_SUFFIXES]
     if others:
         raise UsageError(
@@ -48,11 +48,13 @@ def last_frame(inputs: Sequence[Path]) -> Picture:
     return last
 
 
-def _open_one(path: Path) -> FrameSource:
+def _open_one(path: Path, at_least: int) -> FrameSource:
     if path.is_dir():
-        return open_pictures(list_pictures(path), {"kind": "folder", "path": str(path)})
+        return open_pictures(list_pictures(path), {"kind": "folder", "path": str(path)}, at_least=at_least)
+    if path.suffix.lower() in PICTURE_SUFFIXES and at_least == 1:
+        return open_pictures([path], {"kind": "pictures", "path": str(path)}, at_least=1)
     if path.suffix.lower() in PICTURE_SUFFIXES:
         raise MediaError(
             f"{path}: one picture; interpolation needs at least two frames: give a second picture, a folder or a video"
         )
-    return open_video(path)
+    return open_video(path, at_least=at_least)

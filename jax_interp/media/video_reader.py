@@ -44,7 +44,7 @@ class _Packets:
     """Index of the first packet of which a part is missing."""
 
 
-def open_video(path: Path) -> FrameSource:
+def open_video(path: Path, *, at_least: int = 2) -> FrameSource:
     """Open a video file; every coded frame counts once, whatever its time stamp.
 
     `num_frames` is the number of packets that a pass over the file finds, without decoding. It is counted by decoding
@@ -54,7 +54,7 @@ def open_video(path: Path) -> FrameSource:
     converted by the stream's tags (BT.601 where there are none, as FFmpeg does) and rounded to 8 bits.
 
     Raises:
-        MediaError: unreadable, no video stream, truncated, damaged, or fewer than two frames.
+        MediaError: unreadable, no video stream, truncated, damaged, or fewer than `at_least` frames.
     """
     with _opened(path) as (container, stream):
         try:
@@ -68,8 +68,8 @@ def open_video(path: Path) -> FrameSource:
         trusted = trusted and codec not in _HIDDEN_FRAME_CODECS
     num_frames = packets.shown if trusted else sum(1 for _ in _decode(path))
     first = next(_read(path, None), None)
-    if first is None or num_frames < 2:
-        raise MediaError(f"{path}: holds {min(num_frames, 1)} frame(s); interpolation needs at least two")
+    if first is None or num_frames < at_least:
+        raise MediaError(f"{path}: holds {min(num_frames, 1)} frame(s); at least {at_least} needed")
     height, width, _ = first.shape
     return FrameSource(
         num_frames=num_frames,

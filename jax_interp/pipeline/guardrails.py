@@ -123,11 +123,13 @@ class Guardrails:
             opening["video_safety"] = lambda: self._guard(FrameGuard)
             opening["face_blur"] = lambda: self._guard(FaceGuard)
         asked = [self._ask({name: partial(_is_there, get)}) for name, get in opening.items()]
-        missing = [
-            f"{name}: {verdict.reason}" for each in asked for name, verdict in each.items() if not verdict.allowed
-        ]
+        missing: dict[str, list[str]] = {}  # several may lack the same
+        for name, verdict in ((name, verdict) for each in asked for name, verdict in each.items()):
+            if not verdict.allowed:
+                missing.setdefault(verdict.reason, []).append(name)
         if missing or not opening:
-            return Verdict.block("; ".join(missing) or "no guardrail was asked")
+            reasons = (f"{', '.join(names)}: {reason}" for reason, names in missing.items())
+            return Verdict.block("; ".join(reasons) or "no guardrail was asked")
         return Verdict.allow("every guardrail is there")
 
     def check_prompt(self, prompt: str) -> Verdict:

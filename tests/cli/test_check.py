@@ -1,5 +1,6 @@
 """`jax-interp check` on tiny guardrails that were converted."""
 
+import imageio.v3 as iio
 import numpy as np
 import pytest
 
@@ -169,6 +170,20 @@ def test_flags_that_cannot_work_are_refused(check, arguments, message):
     outcome = check(*arguments)
     assert outcome.code == 2
     lines(outcome, message)
+
+
+@pytest.mark.parametrize("name", ["one.png", "clip.mp4", "folder"])
+def test_a_single_frame_is_checked(check, tmp_path, name):
+    path = tmp_path / name
+    if path.suffix == ".mp4":
+        clip(path, black(1))
+    else:
+        picture = path / "one.png" if not path.suffix else path
+        picture.parent.mkdir(exist_ok=True)
+        iio.imwrite(picture, black(1)[0])
+    outcome = check("--video", path)
+    assert outcome.code == 0, outcome.output
+    lines(outcome, "video, video_safety: allowed: looked at 1 of 1 frames")
 
 
 def test_the_video_itself_is_not_replaced(check, tmp_path):

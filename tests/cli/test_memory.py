@@ -35,9 +35,13 @@ def memory(*arguments, guarded=False):
 
 def row(output, name):
     """The cells of a table's row behind its name."""
-    found = re.search(rf"│ {re.escape(name)} │ (.*?) │(?! [\d.a-z_×-])", output)
+    network, strategy = (
+        r"(float32|bfloat16) ([\d.]+) (\d+ × [\d.]+|-) ([\d.]+)",
+        r"([\d.]+) ([a-z_/]+) ([\d.]+) ([\d.]+)",
+    )
+    found = re.search(rf"(?<!\S){re.escape(name)} (?:{network}|{strategy})(?!\S)", output)
     assert found, output
-    return [cell.strip() for cell in found[1].split("│")]
+    return [cell for cell in found.groups() if cell is not None]
 
 
 def test_the_released_networks():

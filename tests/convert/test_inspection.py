@@ -26,6 +26,12 @@ def test_an_upstream_folder():
     assert list(found[TOKENIZER].dtypes) == ["bfloat16", "float32"]
 
 
+def test_networks_of_a_download_that_lie_deep_are_found(tmp_path):
+    deep = tmp_path / "nvidia/Cosmos-Guardrail1/part"
+    shutil.copytree(golden.CHECKPOINTS / T5, deep)
+    assert [finding.path for finding in inspect_path(tmp_path)] == [deep]
+
+
 def test_a_converted_folder_is_the_same_network(converted):
     before, after = (inspect_path(root / DIT)[0] for root in (golden.CHECKPOINTS, converted))
     assert after.kind == "diffusion_transformer, converted"

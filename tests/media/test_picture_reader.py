@@ -139,7 +139,7 @@ def test_one_picture_or_none_is_not_enough(tmp_path):
     with pytest.raises(MediaError, match=r"no pictures \(\.png.*it holds 0 other files"):
         list_pictures(tmp_path)
     path = save(tmp_path / "only.png", clips.ramp(1)[0])
-    with pytest.raises(MediaError, match=r"one picture only \(only\.png\); at least two"):
+    with pytest.raises(MediaError, match=r"one picture only \(only\.png\); at least 2"):
         open_pictures([path], {})
 
 

@@ -126,7 +126,7 @@ def test_frames_are_converted_as_they_are_asked_for_and_not_kept(tmp_path, monke
 
 
 def test_one_frame_is_not_enough(tmp_path):
-    with pytest.raises(MediaError, match=r"single\.mp4: holds 1 frame\(s\); .* at least two"):
+    with pytest.raises(MediaError, match=r"single\.mp4: holds 1 frame\(s\); at least 2"):
         open_video(clips.encode(tmp_path / "single.mp4", clips.ramp(1)))
 
 

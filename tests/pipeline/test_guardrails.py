@@ -191,7 +191,9 @@ def test_a_missing_file_blocks_and_is_known_at_the_door(guarded, tmp_path, name)
     guardrails = Guardrails.open(root)
     ready = guardrails.check_ready()
     first = "blocklist" if component == "text_safety" else name  # the first that looks at the folder
-    assert ready.reason.startswith(f"{first}: it could not tell: {root / DEFAULT_FOLDERS[component]}")
+    both = "blocklist, text_safety" if component == "text_safety" else first
+    assert ready.reason.startswith(f"{both}: it could not tell: {root / DEFAULT_FOLDERS[component]}")
+    assert ready.reason.count("could not tell") == 1
     assert component not in [found.component for found in guardrails.founds]
     assert_blocked_by(guardrails, first, "convert")
     (tmp_path / "away").rename(path)
