@@ -28,7 +28,7 @@ def pytest_collection_modifyitems(items):
         return
     for item in items:
         if item.get_closest_marker("gpu"):
-            item.add_marker(pytest.mark.skip(reason="needs an NVIDIA GPU"))
+            item.add_marker(pytest.mark.skip(reason="needs an NVIDIA GPU, and JAX_INTERP_TEST_PLATFORM=cuda"))
 
 
 @pytest.fixture
