@@ -319,6 +319,7 @@ def generate(
         frame_stride=guardrail_frame_stride,
         timeout=guardrail_timeout,
         disabled=disable_guardrail,
+        text_embeddings=text_embeddings,
     )
     with processes.shared_fate():
         agree_on_machines()

@@ -12,7 +12,13 @@ logger = logging.getLogger("jax_interp")
 
 
 def open_guardrails(
-    checkpoint_dir: Path, folders: Mapping[str, str | None], *, frame_stride: int, timeout: float, disabled: bool
+    checkpoint_dir: Path,
+    folders: Mapping[str, str | None],
+    *,
+    frame_stride: int,
+    timeout: float,
+    disabled: bool,
+    text_embeddings: Path | None,
 ) -> Guardrails | None:
     """The guardrails of a run, None if they are disabled; `folders` has what the `*_dir` options say, by their names.
 
@@ -21,6 +27,10 @@ def open_guardrails(
     """
     unusual = {"guardrail_frame_stride": frame_stride != 1, "guardrail_timeout": timeout != TIMEOUT}
     refuse_unused(disabled, {name: folder is not None for name, folder in folders.items()} | unusual)
+    if not disabled and text_embeddings is not None:
+        logger.warning(
+            "--text-embeddings %s: the guardrails check a text, not what is given as its embedding", text_embeddings
+        )
     if not disabled:
         return Guardrails.open(checkpoint_dir, **folders, frame_stride=frame_stride, timeout=timeout)
     logger.warning("guardrail: off. Neither prompts nor frames are checked; the run record says so")

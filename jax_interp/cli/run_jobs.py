@@ -36,7 +36,8 @@ def check_guardrails(guardrails: Guardrails | None, jobs: Sequence[Job]) -> None
     """Raise `Blocked` if a guardrail that `jobs` need cannot be asked, before anything is loaded."""
     if guardrails is None:
         return
-    ready = guardrails.check_ready(prompts=any(job.settings.prompt or job.upsampler for job in jobs))
+    texts = (job.upsampler or job.settings.prompt or job.settings.followed_negative_prompt for job in jobs)
+    ready = guardrails.check_ready(prompts=any(texts))
     if not ready.allowed:
         raise Blocked("this run", ready)
 

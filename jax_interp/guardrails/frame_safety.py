@@ -86,8 +86,8 @@ def check_frames(
 def judge(logits: Float[np.ndarray, "F classes"], numbers: Sequence[int]) -> Verdict:
     """What the logits of the frames called `numbers` mean.
 
-    A frame belongs to the class with the largest logit, the first one among equals. Logits that are not numbers, too
-    few or too many block.
+    A frame is safe if the logit of that class is larger than every other; upstream takes it among equals, too. Logits
+    that are not numbers, too few or too many block.
     """
     if logits.shape != (len(numbers), len(CLASSES)):
         return Verdict.block(
@@ -96,6 +96,7 @@ def judge(logits: Float[np.ndarray, "F classes"], numbers: Sequence[int]) -> Ver
     for number, row in zip(numbers, logits, strict=True):
         if not np.isfinite(row).all():
             return Verdict.block(f"frame {number}: the classifier gave values that are not numbers")
-        if found := int(row.argmax()):
-            return Verdict.block(f"frame {number} is not safe", category=CLASSES[found])
+        unsafe = 1 + int(row[1:].argmax())
+        if not row[0] > row[unsafe]:
+            return Verdict.block(f"frame {number} is not safe", category=CLASSES[unsafe])
     return Verdict.allow()

@@ -23,6 +23,8 @@ POLICY_FILE = "policy.md"
 """A text, beside the tokenizer, with the unsafe categories in the place of the chat template's (Aegis' model card)."""
 
 _BEGIN, _END = "<BEGIN UNSAFE CONTENT CATEGORIES>", "<END UNSAFE CONTENT CATEGORIES>"
+_MARKS = re.compile(r"\[/?INST\]|<</?SYS>>|<(?:BEGIN|END) [A-Z ]+>")
+"""What the chat templates set a question's parts apart by that is no token of its own."""
 _CODE = re.compile(r"[SO][1-9][0-9]?")
 _CATEGORY = re.compile(rf"^\W*({_CODE.pattern}): *(\S.*?)[.:*\s]*$", re.MULTILINE)
 
@@ -59,6 +61,7 @@ class LlamaGuard:
         if not isinstance(prompt, str):
             raise UsageError(f"prompt: expected text, got {prompt!r:.80}")
         control = next((token for token in self._tokenizer.get_added_vocab() if token in prompt), None)
+        control = control or next(iter(_MARKS.findall(prompt)), None)
         if control is not None:
             return Verdict.block(f"it has {control!r}, with which it could speak in the classifier's place")
         question = self.question(prompt)

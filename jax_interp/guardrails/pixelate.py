@@ -9,6 +9,9 @@ BLOCKS = 5
 SMALLEST = 20
 """Pixels that both sides of a face must have to be pixelated."""
 
+_FAR = 1e9
+"""Pixels beyond every frame, to which boxes are cut before they become whole numbers, which would overflow."""
+
 Frame = UInt8[np.ndarray, "Y X 3"]
 
 _ONE = 2048
@@ -24,7 +27,7 @@ def pixelate(frame: Frame, boxes: Float32[np.ndarray, "faces 4"]) -> Frame:
     """
     frame = frame.copy()
     height, width = frame.shape[:2]
-    for left, top, right, bottom in boxes.astype(np.int64):
+    for left, top, right, bottom in np.clip(boxes, -_FAR, _FAR).astype(np.int64):
         if right - left < SMALLEST or bottom - top < SMALLEST:
             continue
         rows, columns = slice(max(top, 0), max(min(bottom, height), 0)), slice(max(left, 0), max(min(right, width), 0))

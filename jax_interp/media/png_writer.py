@@ -39,16 +39,16 @@ class PngWriter:
         self._overwrite = overwrite
         if fault := self._find_fault():
             raise UsageError(fault)
-        self._partial = self._folder.with_name(self._folder.name + ".partial")
-        if self._partial.exists() and not _holds_only_frames(self._partial):
-            raise UsageError(f"{self._partial}: this name is needed while writing; move what is there")
+        self.partial = self._folder.with_name(self._folder.name + ".partial")
+        if self.partial.exists() and not _holds_only_frames(self.partial):
+            raise UsageError(f"{self.partial}: this name is needed while writing; move what is there")
         self.num_frames = 0
 
     def __enter__(self) -> Self:
         with self._removed_on_error():
-            if self._partial.exists():
-                shutil.rmtree(self._partial)
-            self._partial.mkdir(parents=True)
+            if self.partial.exists():
+                shutil.rmtree(self.partial)
+            self.partial.mkdir(parents=True)
         return self
 
     def write(self, frames: Clip) -> None:
@@ -62,7 +62,7 @@ class PngWriter:
 
         height, width = frames.shape[1:3] if frames.ndim == 4 else (0, 0)
         for frame in check_frames(frames, height, width):
-            path = self._partial / f"{self.num_frames:05d}.png"
+            path = self.partial / f"{self.num_frames:05d}.png"
             with reported(self._folder / path.name):
                 unnamed = path.with_name(path.name + ".partial")
                 unnamed.write_bytes(
@@ -84,7 +84,7 @@ class PngWriter:
                 raise MediaError(f"while this ran something came in the way: {fault}")
             if self._folder.exists():
                 shutil.rmtree(self._folder)
-            self._partial.rename(self._folder)
+            self.partial.rename(self._folder)
 
     def _find_fault(self) -> str | None:
         """Why the folder cannot be written or replaced."""
@@ -110,7 +110,7 @@ class PngWriter:
             raise
 
     def _discard(self) -> None:
-        shutil.rmtree(self._partial, ignore_errors=True)
+        shutil.rmtree(self.partial, ignore_errors=True)
 
 
 def _holds_only_frames(folder: Path) -> bool:

@@ -82,7 +82,7 @@ class VideoWriter:
         self._pixel_format = pixel_format or self._codec.pixel_formats[0]
         self._is_yuv = self._pixel_format.startswith("yuv")
         self._converter = ColorConverter(Target(self._pixel_format, bt709=self._is_yuv))
-        self._partial = self._path.with_name(f"{self._path.stem}.partial{self._path.suffix}")
+        self.partial = self._path.with_name(f"{self._path.stem}.partial{self._path.suffix}")
         self._container: Any = None
         self._stream: Any = None
         self.num_frames = 0
@@ -94,7 +94,7 @@ class VideoWriter:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             muxer = _MUXERS[self._path.suffix.lower()]
             options = {} if muxer == "matroska" else {"movflags": "+faststart"}
-            self._container = av.open(f"file:{self._partial}", "w", format=muxer, container_options=options)
+            self._container = av.open(f"file:{self.partial}", "w", format=muxer, container_options=options)
             self._stream = self._add_stream()
             # Otherwise the file appears with the first packet, and a folder without write permission shows that late.
             self._container.start_encoding()
@@ -127,7 +127,7 @@ class VideoWriter:
                 raise MediaError(f"{self._path}: no frame was written, so there is no video")
             self._container.mux(self._stream.encode())
             self._container.close()
-            self._partial.replace(self._path)
+            self.partial.replace(self._path)
 
     def _add_stream(self) -> Any:
         options = {} if self._crf is None else {"crf": str(self._crf)}
@@ -151,13 +151,11 @@ class VideoWriter:
 
     def _discard(self) -> None:
         """Close without caring for what becomes of the file, and remove it."""
-        import av.error
-
         if self._container is not None:
-            with suppress(av.error.FFmpegError, OSError):
+            with suppress(Exception):
                 self._container.close()
         with suppress(OSError):
-            self._partial.unlink()
+            self.partial.unlink()
 
 
 def exact_rate(fps: Fraction | float) -> Fraction:

@@ -72,4 +72,6 @@ def plain_name(name: Any, flag: str) -> str:
     """`name` if it is a file name without folders; a trailing .mp4 is dropped. Raises `UsageError` naming `flag`."""
     if not isinstance(name, str) or not name or name in (".", "..") or Path(name).name != name or "\0" in name:
         raise UsageError(f"{flag} {name!r}: expected a plain file name; give folders with --video-save-folder")
+    if name.removesuffix(".mp4").endswith(".partial"):
+        raise UsageError(f"{flag} {name!r}: what is not finished is called so; choose another name")
     return name.removesuffix(".mp4")

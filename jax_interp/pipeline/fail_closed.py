@@ -27,9 +27,9 @@ _WITHOUT = "or generate without guardrails (--disable-guardrail)"
 class FailClosed:
     """Runs checks one at a time, each in a thread of its own that is given `timeout` seconds.
 
-    Every exception but KeyboardInterrupt and SystemExit blocks, whatever it derives from, and so does an answer that is
-    no verdict. A thread cannot be ended: once one was not waited for to its end, nothing is checked any more and
-    everything is blocked, because it may still be using the networks.
+    Every exception that a check raises blocks, whatever it derives from, and so does an answer that is no verdict; only
+    an interrupt of whoever waits for it is passed on. A thread cannot be ended: once one was not waited for to its end,
+    nothing is checked any more and everything is blocked, because it may still be using the networks.
     """
 
     def __init__(self, timeout: float = TIMEOUT):
@@ -52,17 +52,19 @@ class FailClosed:
             )
         try:
             verdict = self._in_time(guardrail, check)
+            if isinstance(verdict, Exception):
+                raise verdict
+            if isinstance(verdict, BaseException):  # Rust's panics, for one, are no `Exception`
+                raise RuntimeError(f"{type(verdict).__name__}: {verdict}") from verdict
             if type(verdict) is not Verdict or type(verdict.allowed) is not bool:
                 raise TypeError(f"it answered {verdict!r:.80}, which is no verdict")
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException as error:  # Rust's panics, for one, are no `Exception`
+        except Exception as error:
             logger.debug("%s failed", guardrail, exc_info=error)
             return Verdict.block(_reason(error, component))
         return verdict
 
-    def _in_time(self, guardrail: str, check: Callable[[], Verdict]) -> Verdict:
-        """What `check` returns or raises."""
+    def _in_time(self, guardrail: str, check: Callable[[], Verdict]) -> Verdict | BaseException:
+        """What `check` returns, or what it raises."""
         ended: queue.SimpleQueue[Verdict | BaseException] = queue.SimpleQueue()
 
         def work() -> None:
@@ -90,8 +92,6 @@ class FailClosed:
                 " where they are faster (--placement)"
             ) from None
         self._left = None
-        if isinstance(answer, BaseException):
-            raise answer
         return answer
 
 

@@ -1,31 +1,53 @@
 """The guardrails of a run, asked once for all of its processes; what they block is raised in every one."""
 
+from collections.abc import Callable
 from dataclasses import asdict
+
+import numpy as np
 
 from jax_interp.errors import Blocked
 from jax_interp.guardrails.verdict import Verdict
 from jax_interp.media.source import Clip
-from jax_interp.pipeline.guardrails import Guardrails
+from jax_interp.pipeline.guardrails import NEGATIVE_PROMPT_GUARDRAILS, PROMPT_GUARDRAILS, Guardrails
+from jax_interp.pipeline.settings import InterpolationSettings
 from jax_interp.runtime import processes
 
 
-def check_prompt(guardrails: Guardrails, prompt: str) -> None:
-    """Raise `Blocked` unless `prompt` may be used; an empty one says nothing that could be checked."""
-    if not prompt or guardrails.passed_before(prompt):
-        return
-    found = guardrails.check_prompt(prompt) if processes.is_first() else None
-    _raise_if_blocked("the prompt", found)
-    guardrails.remember_passed(prompt)
+def check_prompts(guardrails: Guardrails, settings: InterpolationSettings) -> None:
+    """Raise `Blocked` unless the texts that steer a run may be used; an empty one says nothing that could be checked.
+
+    What passed before is not asked about again.
+    """
+    _check_text(guardrails, "the prompt", settings.prompt, guardrails.check_prompt, PROMPT_GUARDRAILS)
+    negative, names = settings.followed_negative_prompt, NEGATIVE_PROMPT_GUARDRAILS
+    _check_text(guardrails, "the negative prompt", negative, guardrails.check_negative_prompt, names)
 
 
 def check_frames(guardrails: Guardrails, frames: Clip, first_number: int) -> Clip:
     """Process 0's frames to be shown in the place of `frames`; raises `Blocked` if they may not be.
 
-    In other processes, which show nothing, the frames come back as they are.
+    In other processes, which show nothing, the frames come back black: only process 0 knows where faces are.
     """
-    checked = guardrails.check_video(frames, first_number) if processes.is_first() else None
-    _raise_if_blocked("the video", checked.verdict if checked else None)
-    return frames if checked is None or checked.frames is None else checked.frames
+    if not processes.is_first():
+        _raise_if_blocked("the video", None)
+        return np.zeros_like(frames)
+    checked = guardrails.check_video(frames, first_number)
+    there = checked.frames is not None
+    _raise_if_blocked("the video", checked.verdict if there or not checked.verdict.allowed else _NO_FRAMES)
+    assert checked.frames is not None
+    return checked.frames
+
+
+_NO_FRAMES = Verdict.block("the guardrails gave no frames to show")
+
+
+def _check_text(
+    guardrails: Guardrails, what: str, text: str, check: Callable[[str], Verdict], names: tuple[str, ...]
+) -> None:
+    if not text or guardrails.passed_before(text, names):
+        return
+    _raise_if_blocked(what, check(text) if processes.is_first() else None)
+    guardrails.remember_passed(text, names)
 
 
 def _raise_if_blocked(what: str, found: Verdict | None) -> None:

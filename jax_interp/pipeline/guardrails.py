@@ -28,12 +28,14 @@ Guard = TextGuard | FrameGuard | FaceGuard
 GuardT = TypeVar("GuardT", bound=Guard)
 
 PROMPT_GUARDRAILS = ("blocklist", "text_safety")
+NEGATIVE_PROMPT_GUARDRAILS = ("text_safety",)
 FRAME_GUARDRAILS = ("video_safety", "face_blur")
 """The guardrails by name, in the order in which they are asked; one that blocks is the last."""
 
 _KINDS: tuple[type[Guard], ...] = (TextGuard, FrameGuard, FaceGuard)
 GUARDRAIL_PRECISIONS: dict[str, Precision] = {f"guardrail_models/{kind.COMPONENT}": kind.PRECISION for kind in _KINDS}
 """What their networks compute in, by the names that plans have for them."""
+_COUNTED = ("frames", "checked_frames", "faces")
 _COMPONENTS = {"blocklist": "text_safety"}
 """The converted network that a guardrail needs, if it has another name."""
 
@@ -77,7 +79,7 @@ class Guardrails:
         self._placement = RESIDENT
         self._counts: Counter[str] = Counter()
         self._asked: set[str] = set()
-        self._passed_prompts: set[str] = set()
+        self._passed: set[tuple[str, tuple[str, ...]]] = set()
 
     @classmethod
     def open(
@@ -147,18 +149,24 @@ class Guardrails:
         self._asked.update(verdicts)
         return verdicts
 
-    def remember_passed(self, prompt: str) -> None:
-        """Note that `prompt` may be used, for `passed_before`."""
-        self._passed_prompts.add(prompt)
+    def check_negative_prompt(self, prompt: str) -> Verdict:
+        """Whether frames may be drawn towards `prompt`; the blocklist has words that negative prompts are made of."""
+        verdicts = self._ask({"text_safety": lambda: self._guard(TextGuard).classify(prompt)})
+        self._asked.update(verdicts)
+        return together(verdicts, NEGATIVE_PROMPT_GUARDRAILS)
 
-    def passed_before(self, prompt: str) -> bool:
-        """Whether `prompt` needs no other check: the clips of a batch often have one prompt.
+    def remember_passed(self, prompt: str, names: tuple[str, ...]) -> None:
+        """Note that the guardrails called `names` let `prompt` pass, for `passed_before`."""
+        self._passed.add((prompt, names))
+
+    def passed_before(self, prompt: str, names: tuple[str, ...]) -> bool:
+        """Whether `prompt` needs no other check by those guardrails: the clips of a batch often have one prompt.
 
         A classifier that does not stay on the device is read anew for every question.
         """
-        if prompt not in self._passed_prompts:
+        if (prompt, names) not in self._passed:
             return False
-        self._asked.update(PROMPT_GUARDRAILS)
+        self._asked.update(names)
         return True
 
     def check_video(self, frames: Clip, first_number: int = 0) -> Checked:
@@ -225,15 +233,18 @@ class Guardrails:
         self._counts.clear()
         self._asked.clear()
 
+    def go_on_counting(self, facts: Mapping[str, Any]) -> None:
+        """Count what an earlier run, whose `facts` these are, has checked of the clip."""
+        self._asked.update(facts["guardrails"])
+        self._counts.update({name: facts[name] for name in _COUNTED})
+
     def facts(self) -> dict[str, Any]:
         """What was checked, for the run record: JSON values."""
         return {
             "state": "on",
             "guardrails": [name for name in (*PROMPT_GUARDRAILS, *FRAME_GUARDRAILS) if name in self._asked],
             "frame_stride": self.frame_stride,
-            "frames": self._counts["frames"],
-            "checked_frames": self._counts["checked_frames"],
-            "faces": self._counts["faces"],
+            **{name: self._counts[name] for name in _COUNTED},
         }
 
     def _look_at(self, frames: Clip, first_number: int) -> Verdict:

@@ -21,7 +21,7 @@ from jax_interp.media.pairs import iterate_pairs, join_pairs, num_pairs
 from jax_interp.pipeline.codec import Codec
 from jax_interp.pipeline.denoiser import Denoiser, SampleSettings
 from jax_interp.pipeline.geometry import latent_shape
-from jax_interp.pipeline.guarding import check_frames, check_prompt
+from jax_interp.pipeline.guarding import check_frames, check_prompts
 from jax_interp.pipeline.guardrails import Guardrails
 from jax_interp.pipeline.networks import Networks, Placed
 from jax_interp.pipeline.plan import Planner
@@ -178,7 +178,10 @@ class Interpolator:
 
         Raises:
             UsageError: an argument cannot work; the message says what could.
-            Blocked: the guardrails do not let prompt or frames pass, if there are any.
+            Blocked: the guardrails, if there are any, do not let prompt or frames pass.
+
+        Guardrails change frames alone: latents, decoded, show faces. Of several processes the first one gets the frames
+        that may be shown, the others black ones.
         """
         frames = _check_frames(frames)
         settings = InterpolationSettings(
@@ -206,10 +209,7 @@ class Interpolator:
     ) -> Iterator[InterpolatedPair]:
         """Interpolate pair after pair of `(number, first frame, last frame)`, holding one batch at a time."""
         self.check_size(settings.height, settings.width, settings.num_video_frames)
-        if self.guardrails is not None:
-            self.guardrails.start_counting()
-            with self._timed("guardrails", settings):
-                check_prompt(self.guardrails, settings.prompt)
+        self.check_prompts(settings)
         text, negative = self._encode_prompts(settings)
         together = self.devices.shape.pairs_at_once(len(branches(settings.sampling.guidance)))
         for batch in _batches(pairs, settings.pairs_per_batch * together):
@@ -239,6 +239,12 @@ class Interpolator:
                         frames = check_frames(self.guardrails, frames, number * (settings.num_video_frames - 1))
                 yield InterpolatedPair(number, frames, pair_latents)
             self.codec.rest()
+
+    def check_prompts(self, settings: InterpolationSettings) -> None:
+        """Raise `Blocked` unless the guardrails, if there are any, let the texts in `settings` pass; `stream` does."""
+        if self.guardrails is not None:
+            with self._timed("guardrails", settings):
+                check_prompts(self.guardrails, settings)
 
     def upsample_prompt(
         self,

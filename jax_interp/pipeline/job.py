@@ -17,7 +17,7 @@ from jax_interp.media.output import reported
 from jax_interp.media.pairs import iterate_pairs, join_pairs, num_pairs
 from jax_interp.media.reader import open_frames
 from jax_interp.media.source import FrameSource
-from jax_interp.media.writer import FrameWriter, PngWriter, TeeWriter, VideoWriter
+from jax_interp.media.writer import PngWriter, TeeWriter, VideoWriter
 from jax_interp.pipeline.interpolator import InterpolatedPair, Interpolator
 from jax_interp.pipeline.pair_store import PairStore
 from jax_interp.pipeline.prompt_upsampler import UpsamplerSettings
@@ -108,11 +108,16 @@ def run_job(
     """
     interpolator.timings.clear()
     clip = clip or open_clip(interpolator, job)
-    if processes.is_first():
-        return _write(interpolator, job, clip, progress)
-    job = _with_prompt(interpolator, job, clip)
-    for _ in _new_pairs(interpolator, job, clip, _agree_on_start(job), progress):
-        pass  # frames come to all processes, and the first one keeps them
+    try:
+        if processes.is_first():
+            return _write(interpolator, job, clip, progress)
+        job = _with_prompt(interpolator, job, clip)
+        for _ in _new_pairs(interpolator, job, clip, _agree_on_start(job), progress):
+            pass  # the first process keeps the frames
+    except Blocked:
+        # All raise it; one that ended now would end the first one while it removes what there is.
+        processes.together(f"the end of {job.video.name}, which is blocked", timeout=None)
+        raise
     return None
 
 
@@ -124,15 +129,20 @@ def _write(interpolator: Interpolator, job: Job, clip: Clip, progress: JobProgre
         logger.info("%s is there already; this run replaces it once it is done", job.video)
     identity = fingerprint(interpolator, job.settings, job.inputs, job.upsampler)
     store = PairStore(job.video, identity)
+    if interpolator.guardrails is not None:
+        interpolator.guardrails.start_counting()
+    writers = tuple(_writers(job, store))
     try:
         job = _with_prompt(interpolator, job, clip, store)
-        with TeeWriter(*_writers(job, store)) as writer:
+        with TeeWriter(*writers) as writer:
             for frames in join_pairs(_all_pairs(interpolator, job, clip, store, progress)):
                 writer.write(frames)
             if job.frames_folder is not None:
                 store.claim(job.frames_folder)
-    except Blocked:
-        store.remove()  # nothing of it stays, nor is any of it taken up again
+    except BaseException as error:
+        if _is_blocked(error):  # nothing of it stays, nor is any of it taken up again
+            store.remove()
+            _report_left(store.folder, *(writer.partial for writer in writers))
         raise
     record = run_record(
         interpolator,
@@ -152,21 +162,40 @@ def _write(interpolator: Interpolator, job: Job, clip: Clip, progress: JobProgre
     return record
 
 
+def _is_blocked(error: BaseException | None) -> bool:
+    """Whether `error` is `Blocked`, or was raised while that was on its way."""
+    return error is not None and (isinstance(error, Blocked) or _is_blocked(error.__context__))
+
+
+def _report_left(*paths: Path) -> None:
+    for path in paths:
+        if path.exists():
+            logger.error("%s belongs to what is blocked and cannot be removed; remove it yourself", path)
+
+
 def _with_prompt(interpolator: Interpolator, job: Job, clip: Clip, store: PairStore | None = None) -> Job:
-    """`job` with its prompt: the one that an interrupted run left in process 0's `store`, else one written now."""
+    """`job` with its prompt: the one that an interrupted run left in process 0's `store`, else one written now.
+
+    The guardrails are asked before anybody sees it, and also where no pair is left to be made.
+    """
     if job.upsampler is None:
+        interpolator.check_prompts(job.settings)
         return job
-    prompt = processes.decide(f"the prompt of {job.video.name}", store.prompt() if store else None, timeout=None)
+    kept = processes.decide(f"the prompt of {job.video.name}", store.prompt() if store else None, timeout=None)
+    prompt = kept
     if prompt is None:
         [last] = deque(clip.source, maxlen=1)
         prompt = interpolator.upsample_prompt(last, job.upsampler, job.settings.sampling.seed)
+    job = replace(job, settings=replace(job.settings, prompt=prompt))
+    interpolator.check_prompts(job.settings)
+    if kept is None:
         logger.info("prompt: %s", prompt)
         if store is not None:
             store.keep_prompt(prompt)
-    return replace(job, settings=replace(job.settings, prompt=prompt))
+    return job
 
 
-def _writers(job: Job, store: PairStore) -> Iterator[FrameWriter]:
+def _writers(job: Job, store: PairStore) -> Iterator[VideoWriter | PngWriter]:
     """The video's writer and, if the frames are wanted, theirs; nothing is opened yet."""
     settings = job.settings
     yield VideoWriter(job.video, settings.sampling.fps, settings.height, settings.width)
@@ -181,10 +210,13 @@ def _all_pairs(
     done = _agree_on_start(job, min(store.finished(), clip.num_pairs))
     if done:
         logger.info("going on after pair %d of %d", done, clip.num_pairs)
+    guardrails = interpolator.guardrails
+    if guardrails is not None and done and (checked := store.checked(done - 1)):
+        guardrails.go_on_counting(checked)
     for index in range(done):
         yield store.load(index)
     for pair in _new_pairs(interpolator, job, clip, done, progress):
-        store.save(pair.index, pair.frames)
+        store.save(pair.index, pair.frames, guardrails.facts() if guardrails else None)
         yield pair.frames
 
 

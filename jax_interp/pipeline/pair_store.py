@@ -1,7 +1,10 @@
 """Finished pairs of an unfinished run on disk, so that an interrupted run goes on where it stopped."""
 
+import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -31,11 +34,19 @@ class PairStore:
         with np.load(self._path(index), allow_pickle=False) as stored:
             return stored["frames"]
 
-    def save(self, index: int, frames: UInt8[np.ndarray, "F Y X 3"]) -> None:
-        """Keep the frames of pair `index`; a pair is either stored whole or not at all."""
+    def checked(self, index: int) -> dict[str, Any] | None:
+        """What `save` was told with pair `index`."""
+        with np.load(self._path(index), allow_pickle=False) as stored:
+            return json.loads(str(stored["checked"]))
+
+    def save(self, index: int, frames: UInt8[np.ndarray, "F Y X 3"], checked: Mapping[str, Any] | None = None) -> None:
+        """Keep the frames of pair `index`; a pair is either stored whole or not at all.
+
+        `checked` is what the guardrails have counted up to there, JSON values.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         partial = self.folder / "partial.npz"
-        np.savez_compressed(partial, frames=frames)
+        np.savez_compressed(partial, frames=frames, checked=json.dumps(checked))
         partial.replace(self._path(index))
 
     def keep_prompt(self, prompt: str) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from jax_interp.diffusion.schedule import sigmas
 from jax_interp.errors import UsageError
 from jax_interp.pipeline.denoiser import SampleSettings
+from jax_interp.pipeline.prompts import DEFAULT_NEGATIVE_PROMPT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +25,15 @@ class InterpolationSettings:
     width: int = 1280
     num_video_frames: int = 10
     pairs_per_batch: int = 1
+
+    @property
+    def followed_negative_prompt(self) -> str:
+        """The negative prompt if it is the caller's own and frames are drawn towards it; else empty.
+
+        Below a guidance of 0 its share in a prediction is positive, and at -1, the default, it is all of it.
+        """
+        own = self.negative_prompt is not None and self.negative_prompt != DEFAULT_NEGATIVE_PROMPT
+        return self.negative_prompt or "" if own and self.sampling.guidance < 0 else ""
 
     def __post_init__(self) -> None:
         """Raise `UsageError` for values that can never work; sizes are checked against the networks later."""

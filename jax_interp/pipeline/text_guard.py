@@ -42,11 +42,6 @@ class TextGuard:
         tokenizer = load_tokenizer(path, self.found.config.vocab_size, self.found.component)
         return LlamaGuard(path.parent, tokenizer, self.found.config.context_length)
 
-    def check(self, prompt: str) -> Verdict:
-        """Whether `prompt` may be used: the words first, and the classifier only if they may pass."""
-        verdict = self.check_words(prompt)
-        return self.classify(prompt) if verdict.allowed else verdict
-
     def check_words(self, prompt: str) -> Verdict:
         """What the blocklist says."""
         return self.blocklist.check(prompt)

@@ -5,7 +5,7 @@ A converted folder has one folder for each network, under upstream's name:
 """
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -59,6 +59,9 @@ _CONFIGS: dict[str, type] = {
     "video_safety": VideoSafetyConfig,
     "face_blur": RetinaFaceConfig,
 }
+
+_SWALLOW_INFINITY = ("video_safety", "face_blur")
+"""Networks whose activations turn minus infinity into zero, so that a verdict does not show it."""
 
 _UNCONVERTED = (".pt", ".pth", ".bin", ".jit", ".safetensors")
 
@@ -200,6 +203,7 @@ def load_params(found: ConvertedComponent, abstract: Params, dtype: Any = None) 
     with _damage_reported(found):
         params = read_params(found.path / PARAMS_FOLDER, unflatten(target))
     check_complete(params, abstract)
+    _check_finite(found, dict(flatten(params)))
     return params
 
 
@@ -233,7 +237,19 @@ class StackedParams:
             arrays = read_arrays(
                 self._found.path / PARAMS_FOLDER, {within + path: dtype for path, dtype in wanted.items()}, row
             )
+        _check_finite(self._found, arrays)
         return {path.removeprefix(within): array for path, array in arrays.items()}
+
+
+def _check_finite(found: ConvertedComponent, arrays: Mapping[str, Any]) -> None:
+    """Raise `CheckpointError` if a network in which they would go unnoticed has values that are not numbers."""
+    if found.component not in _SWALLOW_INFINITY:
+        return
+    if faults := [path for path, array in arrays.items() if not np.isfinite(np.asarray(array)).all()]:
+        raise CheckpointError(
+            f"{found.path / PARAMS_FOLDER}: {', '.join(faults[:5])} hold values that are not numbers; download the"
+            f" {found.component} again and convert it again"
+        )
 
 
 def _checked_dtypes(found: ConvertedComponent, abstract: Params, dtype: Any) -> dict[str, Any]:

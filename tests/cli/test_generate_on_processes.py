@@ -24,6 +24,7 @@ RESULTS = ["film.json", "film.mp4", "film.txt", "frames"]
 LIMIT = 120
 """Seconds after which a process counts as hanging."""
 PROCESS_FAILURE = 7
+MAIN = ("-m", "jax_interp")
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,9 @@ class Run:
         self._converted, self._environment, self.out = converted, environment, out
         self._children = []
 
-    def start(self, *arguments, source=("--input", golden.CLIP), own=((), ()), steps=2, guarded=False):
+    def start(
+        self, *arguments, source=("--input", golden.CLIP), own=((), ()), steps=2, guarded=False, programs=(MAIN, MAIN)
+    ):
         """Start two, both with `arguments` and each with its `own`; without `own` a single process."""
         arguments = arguments if guarded else ("--disable-guardrail", *arguments)
         with socket.create_server(("127.0.0.1", 0)) as door:
@@ -57,17 +60,19 @@ class Run:
                      *arguments)  # fmt: skip
         self._children = [
             subprocess.Popen(
-                [sys.executable, "-m", "jax_interp", "generate", *map(str, all_arguments)],
+                [sys.executable, *program, "generate", *map(str, all_arguments)],
                 cwd=ROOT,
                 env=self._environment,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
             )
-            for all_arguments in (
+            for program, all_arguments in zip(
+                programs,
                 [(*everyones, *together, "--process-id", index, *mine) for index, mine in enumerate(own)]
                 if own
-                else [everyones]
+                else [everyones],
+                strict=False,
             )
         ]
 
@@ -195,6 +200,20 @@ def test_what_the_guardrails_block_ends_all_processes_alike(converted, guarded, 
         for code, output in run.end():
             assert code == PROCESS_FAILURE, output
             assert "guardrail_frame_stride is 1 in process 0, null in process 1" in output
+    finally:
+        run.stop()
+
+
+def test_what_is_blocked_is_removed_before_any_process_ends(converted, guarded, environment, tmp_path):
+    """Process 0 removes slowly; were the other one to end meanwhile, it would take it along."""
+    shutil.copytree(guarded, tmp_path / "guarded")
+    run = Run(link_networks(tmp_path / "guarded", converted), environment, tmp_path / "out")
+    slow = ("-m", "tests.cli.slow_to_remove")
+    try:
+        run.start("--height", 64, "--width", 96, guarded=True, programs=(slow, MAIN))
+        for code, output in run.end():
+            assert code == Blocked.exit_code, output
+        assert not list(run.out.rglob("*"))
     finally:
         run.stop()
 

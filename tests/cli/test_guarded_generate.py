@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import imageio.v3 as iio
 import numpy as np
@@ -88,12 +89,30 @@ def test_a_blocked_prompt(generate, tmp_path, monkeypatch):
     assert left(tmp_path) == []
 
 
-def test_the_negative_prompt_is_not_checked(generate, monkeypatch):
-    asked = []
-    check = Guardrails.check_prompt
-    monkeypatch.setattr(Guardrails, "check_prompt", lambda self, text: asked.append(text) or check(self, text))
-    assert generate("--guidance", 0, "--prompt", "a street", "--negative-prompt", BAD).code == 0
-    assert asked == ["a street"]
+@pytest.mark.parametrize("guidance", [0, 0.5])
+def test_a_negative_prompt_is_not_checked_where_frames_are_drawn_away_from_it(generate, tmp_path, guidance):
+    outcome = generate("--guidance", guidance, "--prompt", "a street", "--negative-prompt", BAD)
+    assert outcome.code == 0, outcome.output
+
+
+def test_a_negative_prompt_is_checked_where_frames_are_drawn_towards_it(generate, tmp_path):
+    outcome = generate("--negative-prompt", BAD)
+    assert outcome.code == Blocked.exit_code
+    assert "the negative prompt is blocked by the guardrails (category O1)" in outcome.output
+    assert left(tmp_path) == []
+    # The blocklist's words are what negative prompts are made of.
+    assert generate("--negative-prompt", "a florble").code == 0
+    assert record(tmp_path)["guardrail"]["guardrails"] == ["text_safety", "video_safety", "face_blur"]
+
+
+def test_embeddings_cannot_be_checked(generate, converted, tmp_path):
+    from jax_interp import Interpolator, save_embeddings
+
+    rows = Interpolator.from_pretrained(converted, dtype="float32").encode_text(["a street"])[0]
+    save_embeddings(tmp_path / "a.safetensors", {"a street": rows})
+    outcome = generate("--guidance", 0, "--prompt", "a street", "--text-embeddings", tmp_path / "a.safetensors")
+    assert outcome.code == 0, outcome.output
+    assert "the guardrails check a text, not what is given as its embedding" in outcome.output
 
 
 def test_frames_that_a_classifier_finds_unsafe(generate, converted, guarded, tmp_path):
@@ -214,10 +233,10 @@ def test_finished_pairs_of_an_unchecked_run_are_not_taken_up(generate, tmp_path,
 
     save = PairStore.save
 
-    def stop_at_second(self, index, frames):
+    def stop_at_second(self, index, *frames):
         if index:
             raise OSError("the disk is full")
-        save(self, index, frames)
+        save(self, index, *frames)
 
     with monkeypatch.context() as patched:
         patched.setattr(PairStore, "save", stop_at_second)
@@ -228,6 +247,97 @@ def test_finished_pairs_of_an_unchecked_run_are_not_taken_up(generate, tmp_path,
     monkeypatch.setattr(Codec, "decode_pairs", lambda self, x: decoded.append(len(x)) or decode(self, x))
     assert generate("--pairs-per-batch", 1).code == 0
     assert sum(decoded) == 2
+
+
+@pytest.mark.parametrize("done", [1, 2])
+def test_a_resumed_run_records_what_was_checked_before(generate, tmp_path, monkeypatch, done):
+    """Also where no pair was left to be made, and after another clip; the prompt is asked about once more."""
+    from jax_interp.pipeline.pair_store import PairStore
+
+    names = {"one": "a street", "two": ""}
+    lines = [{"visual_input": str(golden.CLIP), "name": name, "prompt": prompt} for name, prompt in names.items()]
+    (tmp_path / "batch.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    source = ("--batch-input-path", tmp_path / "batch.jsonl")
+    made, save = [], PairStore.save
+
+    def stop(self, index, *rest):
+        save(self, index, *rest)
+        made.append(index)
+        if len(made) == 2 + done:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(PairStore, "save", stop)
+        assert generate("--guidance", 0, "--pairs-per-batch", 1, source=source).code == 130
+    (tmp_path / "out/one.mp4").unlink()
+    assert generate("--guidance", 0, "--pairs-per-batch", 1, source=source).code == 0
+    one, two = (record(tmp_path, name)["guardrail"] for name in names)
+    assert (two["frames"], two["checked_frames"], two["faces"] > 0) == (20, 20, True)
+    assert two["guardrails"] == ["video_safety", "face_blur"]
+    assert one["guardrails"] == ["blocklist", "text_safety", "video_safety", "face_blur"]
+
+
+def test_a_prompt_that_an_interrupted_run_left_is_checked_again(generate, tmp_path, monkeypatch):
+    """All pairs are there; whoever could write in the folder changed the prompt, which goes to NAME.txt."""
+    from jax_interp.pipeline import job
+    from jax_interp.pipeline.interpolator import Interpolator
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Interpolator, "upsample_prompt", lambda *_: "a street")
+    settings = job.UpsamplerSettings()
+    run_job = job.run_job
+    monkeypatch.setattr(
+        "jax_interp.cli.run_jobs.run_job",
+        lambda interpolator, asked, *rest: run_job(interpolator, replace(asked, upsampler=settings), *rest),
+    )
+    with monkeypatch.context() as patched:
+        patched.setattr(job, "run_record", interrupt)
+        assert generate("--guidance", 0, "--disable-prompt-upsampler").code == 130
+    [kept] = (tmp_path / "out").glob(".*.unfinished/prompt.txt")
+    assert kept.read_text() == "a street"
+    kept.write_text(BAD)
+    outcome = generate("--guidance", 0, "--disable-prompt-upsampler")
+    assert outcome.code == Blocked.exit_code
+    assert left(tmp_path) == ["output.mp4"]  # of the first run, whose prompt had passed
+
+
+def test_a_prompt_that_was_written_is_checked_before_it_is_seen(generate, tmp_path, monkeypatch):
+    from jax_interp.pipeline import job
+    from jax_interp.pipeline.interpolator import Interpolator
+    from jax_interp.pipeline.pair_store import PairStore
+
+    monkeypatch.setattr(Interpolator, "upsample_prompt", lambda *_: BAD)
+    monkeypatch.setattr(PairStore, "keep_prompt", lambda *_: pytest.fail("kept all the same"))
+    run_job = job.run_job
+    monkeypatch.setattr(
+        "jax_interp.cli.run_jobs.run_job",
+        lambda interpolator, asked, *rest: run_job(
+            interpolator, replace(asked, upsampler=job.UpsamplerSettings()), *rest
+        ),
+    )
+    outcome = generate("--guidance", 0, "--disable-prompt-upsampler")
+    assert outcome.code == Blocked.exit_code
+    assert BAD not in outcome.output
+    assert left(tmp_path) == []
+
+
+def test_what_cannot_be_removed_is_named(generate, tmp_path, monkeypatch):
+    block_from_second_pair(monkeypatch)
+    monkeypatch.setattr("shutil.rmtree", lambda *_, **__: None)
+    outcome = generate("--save-frames", tmp_path / "out/frames")
+    assert outcome.code == Blocked.exit_code
+    assert outcome.output.count("belongs to what is blocked and cannot be removed") == 2
+    assert "out/frames.partial" in outcome.output.replace(" ", "")  # a long line is broken anywhere
+
+
+def test_frames_that_are_allowed_but_not_there_block(generate, tmp_path, monkeypatch):
+    verdicts = {"video_safety": Verdict.allow(), "face_blur": Verdict.allow()}
+    monkeypatch.setattr(Guardrails, "check_video", lambda *_: Checked(verdicts, None))
+    outcome = generate()
+    assert outcome.code == Blocked.exit_code
+    assert "gave no frames to show" in outcome.output
 
 
 @pytest.mark.parametrize("flag", ["--guardrail-frame-stride", "--guardrail-timeout"])

@@ -44,11 +44,13 @@ def test_the_first_class_alone_is_safe():
         assert "frame 5" in verdict.reason
 
 
-def test_of_equal_logits_the_first_counts():
+def test_of_equal_logits_none_makes_a_frame_safe():
     row = np.zeros((1, 7), np.float32)
-    assert judge(row, [0]).allowed
-    row[0, [2, 3]] = 1
+    assert judge(row, [0]).category == "Sexual_Content"
+    row[0, [0, 2, 3]] = 1
     assert judge(row, [0]).category == "Violence"
+    row[0, 0] = np.nextafter(np.float32(1), np.float32(2))
+    assert judge(row, [0]).allowed
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

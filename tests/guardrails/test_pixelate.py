@@ -91,3 +91,11 @@ def test_overlapping_faces_come_one_after_the_other():
     first, second = (0, 0, 30, 30), (10, 10, 45, 45)
     assert (pixelate(frame, boxes(first, second)) == pixelate(pixelate(frame, boxes(first)), boxes(second))).all()
     assert (pixelate(frame, boxes(first, second)) != pixelate(frame, boxes(second, first))).any()
+
+
+@pytest.mark.parametrize("far", [1e10, 1e19, 1e30])
+def test_a_face_without_end_covers_the_frame(far):
+    frame = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    whole, endless = (np.array([box], np.float32) for box in ([0, 0, 60, 40], [-far, -far, far, far]))
+    assert (pixelate(frame, endless) == pixelate(frame, whole)).all()
+    assert (pixelate(frame, whole) != frame).any()

@@ -72,5 +72,11 @@ def test_names_that_would_leave_the_folder(name):
         plain_name(name, "--video-save-name")
 
 
+def test_a_name_that_unfinished_files_have():
+    for name in ("a.partial", "a.partial.mp4"):
+        with pytest.raises(UsageError, match="what is not finished is called so"):
+            plain_name(name, "--video-save-name")
+
+
 def test_a_suffix_in_the_name_is_not_doubled():
     assert plain_name("film.mp4", "--video-save-name") == "film"

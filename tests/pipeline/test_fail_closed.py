@@ -85,11 +85,12 @@ def test_an_error_that_is_returned_blocks():
     assert not FailClosed().run("text_safety", "text_safety", lambda: ValueError("three")).allowed  # type: ignore[arg-type,return-value]
 
 
-@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
-def test_an_interrupt_is_no_verdict(stop):
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit, GeneratorExit])
+def test_a_check_that_would_end_the_program_blocks(stop):
     closed = FailClosed()
-    with pytest.raises(stop):
-        closed.run("text_safety", "text_safety", raising(stop()))
+    verdict = closed.run("text_safety", "text_safety", raising(stop(0)))
+    assert not verdict.allowed
+    assert f"it could not tell (RuntimeError: {stop.__name__}: 0)" in verdict.reason
     assert not closed.broken
 
 

@@ -1,11 +1,13 @@
 """The guardrails with tiny networks that were converted: what passes, what does not, and that nothing fails open."""
 
+import re
 import shutil
 import threading
 
 import jax
 import numpy as np
 import pytest
+import torch
 
 from jax_interp.errors import Blocked, CheckpointError, UsageError
 from jax_interp.guardrails.faces import Blurred
@@ -16,7 +18,8 @@ from jax_interp.pipeline.video_guard import FaceGuard, FrameGuard
 from jax_interp.runtime.component_folders import DEFAULT_FOLDERS
 from jax_interp.runtime.placement import Placement
 from tests.changed_weights import change_weight
-from tests.guardrails.tiny_guards import MARK, black, noise, white
+from tests.commands import jax_interp
+from tests.guardrails.tiny_guards import MARK, black, noise, white, write_guardrails
 from tests.models import video_peers
 
 GOOD, BAD, LISTED = "a street in the rain", f"a {MARK} in the rain", "a florble in the rain"
@@ -80,7 +83,8 @@ def test_the_text_guard_alone(guarded):
     from jax_interp.runtime.checkpoint import find_component
 
     guard = TextGuard(find_component(guarded, "text_safety"))
-    assert [guard.check(prompt).allowed for prompt in (GOOD, BAD, LISTED)] == [True, False, False]
+    assert [guard.check_words(prompt).allowed for prompt in (GOOD, BAD, LISTED)] == [True, True, False]
+    assert [guard.classify(prompt).allowed for prompt in (GOOD, BAD)] == [True, False]
 
 
 def test_safe_frames_pass_with_their_faces_pixelated(guardrails):
@@ -172,6 +176,28 @@ def test_a_face_detector_without_numbers_blocks(guardrails, monkeypatch):
     broken = jax.tree.map(lambda array: array * np.float32(np.nan), guard.params)
     monkeypatch.setattr(guard, "_on_device", broken)
     assert_blocked_by(guardrails, "face_blur", "not numbers")
+
+
+@pytest.mark.parametrize(
+    ("component", "file", "key"),
+    [
+        ("face_blur", "Resnet50_Final.pth", r"ClassHead\.0.*bias"),
+        ("video_safety", "safety_filter.pt", r"layers\.1\.bias"),
+    ],
+)
+def test_infinity_blocks_though_activations_swallow_it(guarded, tmp_path, component, file, key):
+    """A detector whose scores for faces are minus infinity would find none, and its answer would look like numbers."""
+    [path] = write_guardrails(tmp_path / "pt").rglob(file)
+    state = torch.load(path, weights_only=True)
+    arrays = state.get("model", state)
+    changed = [arrays[name].fill_(-torch.inf) for name in arrays if re.search(key, name)]
+    assert changed
+    torch.save(state, path)
+    root = shutil.copytree(guarded, tmp_path / "converted")
+    folders = ("--checkpoint-dir", tmp_path / "pt", "--output-dir", root)
+    outcome = jax_interp("convert", *folders, "--components", component, "--overwrite")
+    assert outcome.code == 0, outcome.output
+    assert_blocked_by(Guardrails.open(root), component, "hold values that are not numbers", str(root))
 
 
 MISSING = {

@@ -20,6 +20,14 @@ def test_pairs_come_back_exactly(tmp_path, frames):
     assert np.array_equal(again.load(0), frames)
 
 
+def test_what_was_checked_comes_back(tmp_path, frames):
+    store = PairStore(tmp_path / "run.mp4", "a")
+    store.save(0, frames, {"frames": 10, "guardrails": ["video_safety"]})
+    store.save(1, frames)
+    assert store.checked(0) == {"frames": 10, "guardrails": ["video_safety"]}
+    assert store.checked(1) is None
+
+
 def test_only_pairs_without_a_gap_count(tmp_path, frames):
     store = PairStore(tmp_path / "run.mp4", "a")
     for index in (0, 1, 3):

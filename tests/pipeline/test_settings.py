@@ -4,6 +4,7 @@ import pytest
 
 from jax_interp.errors import UsageError
 from jax_interp.pipeline.denoiser import SampleSettings
+from jax_interp.pipeline.prompts import DEFAULT_NEGATIVE_PROMPT
 from jax_interp.pipeline.settings import InterpolationSettings
 
 
@@ -32,3 +33,20 @@ def test_bad_sampling(sampling, message):
 def test_all_faults_at_once():
     with pytest.raises(UsageError, match=r"--fps is -1.*--pairs-per-batch is 0"):
         InterpolationSettings(sampling=SampleSettings(fps=-1), pairs_per_batch=0)
+
+
+@pytest.mark.parametrize(
+    ("negative", "guidance", "followed"),
+    [
+        ("fog", -1.0, "fog"),
+        ("fog", -0.1, "fog"),
+        ("fog", 0.0, ""),
+        ("fog", 2.0, ""),
+        (None, -1.0, ""),
+        (DEFAULT_NEGATIVE_PROMPT, -1.0, ""),
+        ("", -1.0, ""),
+    ],
+)
+def test_a_negative_prompt_that_frames_follow(negative, guidance, followed):
+    settings = InterpolationSettings(negative_prompt=negative, sampling=SampleSettings(guidance=guidance))
+    assert settings.followed_negative_prompt == followed
