@@ -143,6 +143,8 @@ def _write(interpolator: Interpolator, job: Job, clip: Clip, progress: JobProgre
         if _is_blocked(error):  # nothing of it stays, nor is any of it taken up again
             store.remove()
             _report_left(store.folder, *(writer.partial for writer in writers))
+            for folder in store.others():
+                logger.warning("%s is of an interrupted run with other settings; remove it if it is not wanted", folder)
         raise
     record = run_record(
         interpolator,

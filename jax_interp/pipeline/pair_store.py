@@ -1,6 +1,7 @@
 """Finished pairs of an unfinished run on disk, so that an interrupted run goes on where it stopped."""
 
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ class PairStore:
 
     def __init__(self, result: Path, fingerprint: str):
         self.folder = result.with_name(f".{result.stem}.{fingerprint[:12]}.unfinished")
+        self._all_runs = re.compile(rf"\.{re.escape(result.stem)}\.[0-9a-f]{{12}}\.unfinished")
 
     def finished(self) -> int:
         """How many pairs, counted from the first without a gap, are stored."""
@@ -66,6 +68,11 @@ class PairStore:
     def claims(self, frames_folder: Path) -> bool:
         """Whether what is found as `frames_folder` is this run's own, which ended before all its results were there."""
         return self._claim.exists() and self._claim.read_text() == str(frames_folder.resolve())
+
+    def others(self) -> list[Path]:
+        """Folders that unfinished runs with other settings, input or networks have left of a result of that name."""
+        folders = (path for path in self.folder.parent.iterdir() if self._all_runs.fullmatch(path.name))
+        return sorted(path for path in folders if path != self.folder)
 
     def remove(self) -> None:
         """Delete the folder: the run is finished."""

@@ -249,6 +249,22 @@ def test_finished_pairs_of_an_unchecked_run_are_not_taken_up(generate, tmp_path,
     assert sum(decoded) == 2
 
 
+def test_what_another_run_left_of_a_blocked_clip_is_named(generate, tmp_path, monkeypatch):
+    from jax_interp.pipeline import job
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(job, "run_record", interrupt)
+        assert generate("--guardrail-frame-stride", 4).code == 130
+    block_from_second_pair(monkeypatch)
+    outcome = generate()
+    assert outcome.code == Blocked.exit_code
+    [folder] = (name for name in left(tmp_path) if name.endswith(".unfinished"))
+    assert f"{folder}isofaninterruptedrun" in outcome.output.replace(" ", "")
+
+
 @pytest.mark.parametrize("done", [1, 2])
 def test_a_resumed_run_records_what_was_checked_before(generate, tmp_path, monkeypatch, done):
     """Also where no pair was left to be made, and after another clip; the prompt is asked about once more."""

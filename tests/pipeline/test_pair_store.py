@@ -43,6 +43,14 @@ def test_another_run_neither_sees_nor_deletes_it(tmp_path, frames):
     assert PairStore(tmp_path / "run.mp4", "a").finished() == 1
 
 
+def test_other_runs_of_the_same_result_are_known(tmp_path, frames):
+    names = [letter * 12 for letter in "abc"]
+    stores = [PairStore(tmp_path / "run.mp4", name) for name in names]
+    for store in (*stores, PairStore(tmp_path / "run.x.mp4", names[0]), PairStore(tmp_path / "RUN.mp4", names[0])):
+        store.save(0, frames)
+    assert stores[1].others() == [stores[0].folder, stores[2].folder]
+
+
 def test_nothing_is_made_before_the_first_pair(tmp_path):
     PairStore(tmp_path / "run.mp4", "a")
     assert list(tmp_path.iterdir()) == []
