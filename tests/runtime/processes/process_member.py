@@ -1,5 +1,6 @@
 """One of the processes that `test_processes` starts: `process_member.py SCENARIO COORDINATOR INDEX COUNT`."""
 
+import signal
 import sys
 import time
 
@@ -92,6 +93,8 @@ def early_end():
 
 
 def main():
+    # A shell that starts the tests in the background lets them, and so this, ignore Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     scenario, coordinator, index, count = sys.argv[1:]
     processes.start(Member(coordinator, int(index), int(count)), patience=PATIENCE, stale=STALE)
     with processes.shared_fate():
