@@ -7,6 +7,8 @@ class JaxInterpError(Exception):
     """Something outside the program is wrong; the message names it, says what was expected and what to do."""
 
     exit_code = 1
+    in_all_processes = False
+    """Whether every process of a run raises it: none then has to end the others."""
 
 
 class UsageError(JaxInterpError, ValueError):

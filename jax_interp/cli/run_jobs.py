@@ -87,6 +87,7 @@ def run_jobs(interpolator: Interpolator, jobs: Sequence[Job], benchmark: bool, *
             print("  " + ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in record["seconds"].items()))
     if failed:
         error = JaxInterpError(f"{len(failed)} of {len(jobs)} clips failed: {', '.join(failed)}")
+        error.in_all_processes = True  # what only one of them knows has ended all before
         if len(codes) == 1:  # all for the same reason
             [error.exit_code] = codes
         raise error

@@ -56,4 +56,6 @@ def _raise_if_blocked(what: str, found: Verdict | None) -> None:
         **processes.decide(f"what the guardrails say about {what}", found and asdict(found), timeout=None)
     )
     if verdict.allowed is not True:
-        raise Blocked(what, verdict)
+        blocked = Blocked(what, verdict)
+        blocked.in_all_processes = True
+        raise blocked

@@ -108,16 +108,11 @@ def run_job(
     """
     interpolator.timings.clear()
     clip = clip or open_clip(interpolator, job)
-    try:
-        if processes.is_first():
-            return _write(interpolator, job, clip, progress)
-        job = _with_prompt(interpolator, job, clip)
-        for _ in _new_pairs(interpolator, job, clip, _agree_on_start(job), progress):
-            pass  # the first process keeps the frames
-    except Blocked:
-        # All raise it; one that ended now would end the first one while it removes what there is.
-        processes.together(f"the end of {job.video.name}, which is blocked", timeout=None)
-        raise
+    if processes.is_first():
+        return _write(interpolator, job, clip, progress)
+    job = _with_prompt(interpolator, job, clip)
+    for _ in _new_pairs(interpolator, job, clip, _agree_on_start(job), progress):
+        pass  # the first process keeps the frames
     return None
 
 

@@ -24,7 +24,7 @@ RESULTS = ["film.json", "film.mp4", "film.txt", "frames"]
 LIMIT = 120
 """Seconds after which a process counts as hanging."""
 PROCESS_FAILURE = 7
-MAIN = ("-m", "jax_interp")
+MAIN, SLOW = ("-m", "jax_interp"), ("-m", "tests.cli.slow_to_remove")
 
 
 @pytest.fixture(scope="module")
@@ -208,9 +208,8 @@ def test_what_is_blocked_is_removed_before_any_process_ends(converted, guarded, 
     """Process 0 removes slowly; were the other one to end meanwhile, it would take it along."""
     shutil.copytree(guarded, tmp_path / "guarded")
     run = Run(link_networks(tmp_path / "guarded", converted), environment, tmp_path / "out")
-    slow = ("-m", "tests.cli.slow_to_remove")
     try:
-        run.start("--height", 64, "--width", 96, guarded=True, programs=(slow, MAIN))
+        run.start("--height", 64, "--width", 96, guarded=True, programs=(SLOW, MAIN))
         for code, output in run.end():
             assert code == Blocked.exit_code, output
         assert not list(run.out.rglob("*"))
@@ -218,13 +217,14 @@ def test_what_is_blocked_is_removed_before_any_process_ends(converted, guarded, 
         run.stop()
 
 
-def test_a_clip_that_none_can_open_does_not_stop_a_batch(run, tmp_path):
+@pytest.mark.parametrize("programs", [(MAIN, MAIN), (SLOW, MAIN)], ids=["alike", "slow"])
+def test_a_clip_that_none_can_open_does_not_stop_a_batch(run, tmp_path, programs):
     broken = tmp_path / "broken.mp4"
     broken.write_text("not a video")
     clips = tmp_path / "clips.jsonl"
     names = {"lost": str(broken), "film": str(golden.CLIP)}
     clips.write_text("".join(json.dumps({"visual_input": path, "name": name}) + "\n" for name, path in names.items()))
-    run.start(source=("--batch-input-path", clips))
+    run.start(source=("--batch-input-path", clips), programs=programs)
     for code, output in run.end():
         assert code == MediaError.exit_code, output
         assert "1 of 2 clips failed: lost.mp4" in output

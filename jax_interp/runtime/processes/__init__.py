@@ -212,12 +212,13 @@ def shared_fate() -> Iterator[None]:
     """An exception in here ends every process; each prints one message, and none waits for the others forever.
 
     The process in which it was raised ends with its exit code, after its message, the others with ProcessFailure's.
-    Without an exception, `finish` is called at the end.
+    Without an exception, `finish` is called at the end, and so it is before one that all processes raise: one of them
+    may still have something to write, or to remove.
     """
     try:
         yield
     except BaseException as error:
-        if _team is None or _exit_code(error) == 0:
+        if _team is None or _exit_code(error) == 0 or getattr(error, "in_all_processes", False):
             finish()
             raise
         _fail(_team, error)
