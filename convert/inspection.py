@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from convert.component import Component
 from convert.components import COMPONENTS
 from convert.progress import Progress
 from jax_interp.errors import CheckpointError
-from jax_interp.runtime.checkpoint import faulty_files, open_component, scan
+from jax_interp.runtime.checkpoint import faulty_files, folders_in, open_component, scan
 
 
 @dataclass(frozen=True)
@@ -76,19 +76,14 @@ def inspect_path(path: Path, checksums: Progress | None = None) -> list[Finding]
     converted = scan(path)
     found = [_inspect_converted(folder) for folder in converted]
     found += [
-        finding for folder in _folders(path) if folder not in converted if (finding := _inspect_raw(folder, checksums))
+        finding
+        for folder in folders_in(path)
+        if folder not in converted
+        if (finding := _inspect_raw(folder, checksums))
     ]
     if not found:
         raise CheckpointError(f"{path}: holds no network that this program knows, converted or not")
     return found
-
-
-def _folders(path: Path) -> Iterator[Path]:
-    yield path
-    for pattern in ("*", "*/*", "*/*/*"):
-        yield from sorted(
-            folder for folder in path.glob(pattern) if folder.is_dir() and not folder.name.startswith(".")
-        )
 
 
 def _inspect_converted(folder: Path) -> Finding:

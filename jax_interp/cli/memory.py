@@ -77,7 +77,7 @@ def memory(
     from jax_interp.pipeline.footprint import Workload
     from jax_interp.pipeline.geometry import latent_shape
     from jax_interp.pipeline.guardrails import GUARDRAIL_PRECISIONS
-    from jax_interp.pipeline.plan import Planner
+    from jax_interp.pipeline.plan import Planner, gib
     from jax_interp.pipeline.settings import InterpolationSettings
     from jax_interp.runtime.mesh import MeshShape
     from jax_interp.runtime.sharding import check_split, split_counts
@@ -120,7 +120,7 @@ def memory(
     _show_networks(planner)
     _show_strategies(planner, flags.pairs_per_batch)
     if available is not None:
-        _show_choice(flags.choose(planner, available), available)
+        _show_plan(f"in {gib(available)} of GPU memory", flags.choose(planner, available))
         return
     if placed := flags.placements_in(planner):
         _show_plan("placed so", planner.plan(placed, flags.pairs_per_batch))
@@ -196,12 +196,6 @@ def _show_strategies(planner: "Planner", pairs_per_batch: int | None) -> None:
 
     print(f"GPU in all: the peak and {_gib(PROCESS)} that the process itself takes (CUDA's context, kernels, handles)")
     print(f"host: parameters that wait in host memory, of which {_gib(host_memory()[0])} are free here")
-
-
-def _show_choice(plan: "Plan", available: int) -> None:
-    from jax_interp.pipeline.plan import gib
-
-    _show_plan(f"in {gib(available)} of GPU memory", plan)
 
 
 def _show_plan(what: str, plan: "Plan") -> None:

@@ -135,7 +135,7 @@ def has_component(root: Path | str, component: str) -> bool:
 
 def scan(root: Path) -> list[Path]:
     """The folders at `root` and up to three levels below that hold a converted network, whole or not."""
-    return [folder for folder in _folders(root) if _component_of(folder) is not None]
+    return [folder for folder in folders_in(root) if _component_of(folder) is not None]
 
 
 def open_component(path: Path, *, allow_incomplete: bool = False) -> ConvertedComponent:
@@ -293,7 +293,8 @@ def _cast(stored: Any, wanted: Any) -> Any:
     return jnp.dtype(wanted) if wanted is not None and jnp.issubdtype(stored, jnp.floating) else stored
 
 
-def _folders(root: Path) -> Iterator[Path]:
+def folders_in(root: Path) -> Iterator[Path]:
+    """`root` and the folders up to three levels below, hidden ones left out: networks lie no deeper."""
     yield root
     for pattern in ("*", "*/*", "*/*/*"):
         yield from sorted(path for path in root.glob(pattern) if path.is_dir() and not path.name.startswith("."))
@@ -321,7 +322,7 @@ def _of_kind(found: ConvertedComponent, component: str) -> ConvertedComponent:
 def _why_absent(root: Path, component: str, folder: Path | None) -> str:
     """Why `component` is not in `root` (or not in `folder` of it), and what to do about it."""
     where = folder or root
-    places = [folder] if folder is not None else list(_folders(root))
+    places = [folder] if folder is not None else list(folders_in(root))
     for place in places:
         if (place / MANIFEST_FILE).exists() or (place / PARAMS_FOLDER).is_dir():
             if not (place / CONFIG_FILE).is_file():
