@@ -33,7 +33,7 @@ def make(work: Path) -> None:
     import torch
 
     from benchmarks import dit_peer
-    from convert.components import COMPONENTS
+    from convert.networks.components import COMPONENTS
 
     root = work / "checkpoints"
     for component in COMPONENTS.values():
@@ -75,7 +75,7 @@ def _random_tensors(component: str, config) -> dict:
     """Tensors under upstream's names for every array of a network: normal over the root of the fan-in, norms one."""
     import torch
 
-    from convert.components import COMPONENTS
+    from convert.networks.components import COMPONENTS
 
     torch.manual_seed(0)
     tensors = {}

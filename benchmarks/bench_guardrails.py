@@ -33,9 +33,9 @@ from benchmarks.measure import (
 from jax_interp.guardrails.faces import Found, anchor_boxes, blur_faces
 from jax_interp.guardrails.frame_safety import CLASSES, prepare_frames
 from jax_interp.guardrails.llama_guard import ANSWER_TOKENS
-from jax_interp.pipeline.footprint import Workload, footprint
-from jax_interp.pipeline.text_guard import TextGuard
-from jax_interp.pipeline.video_guard import FaceGuard, FrameGuard
+from jax_interp.pipeline.memory.footprint import Workload, footprint
+from jax_interp.pipeline.safety.text_guard import TextGuard
+from jax_interp.pipeline.safety.video_guard import FaceGuard, FrameGuard
 from jax_interp.runtime.checkpoint import find_component
 from jax_interp.runtime.placement import Placement
 

@@ -33,7 +33,7 @@ from benchmarks.measure import GpuWatch, allocator_peaks, emit, in_fresh_process
 from benchmarks.parity_7b import LARGEST_RATIO, relative_l2
 from jax_interp import Interpolator, Placement
 from jax_interp.nn.attention import flash_available
-from jax_interp.pipeline.denoiser import SampleSettings
+from jax_interp.pipeline.stages.denoiser import SampleSettings
 from jax_interp.runtime.mesh import MeshShape
 from jax_interp.runtime.placement import RESIDENT, Kind
 

@@ -14,7 +14,7 @@ from jax.sharding import PartitionSpec as P
 
 from benchmarks.measure import seconds
 from jax_interp.models.dit import patch_grid
-from jax_interp.pipeline.denoiser import Denoiser
+from jax_interp.pipeline.stages.denoiser import Denoiser
 from jax_interp.runtime.mesh import WHOLE, DeviceMesh
 from jax_interp.runtime.sharding import gather, share_specs, whole_specs
 from jax_interp.types import Params

@@ -21,9 +21,9 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from convert.component import EXTRA_FOLDER
-from convert.components import COMPONENTS
-from convert.manifest import write_description
+from convert.networks.component import EXTRA_FOLDER
+from convert.networks.components import COMPONENTS
+from convert.target.manifest import write_description
 from jax_interp.config import (
     CV8X8X8_720P,
     DIT_7B,

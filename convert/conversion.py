@@ -9,16 +9,16 @@ from typing import Any
 
 from rich.filesize import decimal
 
-from convert.adapter import merge_adapter
-from convert.checkpoint_files import OpenedCheckpoint, Weights, locate, open_checkpoint, understand
-from convert.component import EXTRA_FOLDER, Component
-from convert.components import COMPONENTS, named
-from convert.folders import check_space, clear_leftovers, only_writer, refuse_strangers, replacing
-from convert.manifest import SourceRecord, write_description
-from convert.matching import Leaf
+from convert.mapping.matching import Leaf
+from convert.networks.component import EXTRA_FOLDER, Component
+from convert.networks.components import COMPONENTS, named
 from convert.progress import Progress, no_progress
-from convert.provenance import Md5Policy, check_published, record_sources
-from convert.streams import stream
+from convert.source.adapter import merge_adapter
+from convert.source.checkpoint_files import OpenedCheckpoint, Weights, locate, open_checkpoint, understand
+from convert.source.provenance import Md5Policy, check_published, record_sources
+from convert.target.folders import check_space, clear_leftovers, only_writer, refuse_strangers, replacing
+from convert.target.manifest import SourceRecord, write_description
+from convert.target.streams import stream
 from jax_interp.errors import CheckpointError, UsageError
 from jax_interp.nn.params import unflatten
 from jax_interp.runtime.checkpoint import CONFIG_FILE, MANIFEST_FILE, PARAMS_FOLDER, open_component, save_params
@@ -39,7 +39,7 @@ class ConversionRequest:
     checkpoint_dir: Path
     output_dir: Path
     components: tuple[str, ...] = ()
-    """Names in `convert.components.COMPONENTS`; empty for all that `checkpoint_dir` holds."""
+    """Names in `convert.networks.components.COMPONENTS`; empty for all that `checkpoint_dir` holds."""
     folders: Mapping[str, str] = field(default_factory=dict)
     """Folder of a component relative to `checkpoint_dir`, where it is not upstream's."""
     dtype: Precision | None = None

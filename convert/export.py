@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from convert.component import EXTRA_FOLDER, Component, Source
-from convert.components import COMPONENTS, named
-from convert.folders import check_space, clear_leftovers, only_writer, refuse_strangers, replacing
-from convert.matching import Leaf
+from convert.formats.safetensors_writer import Entry, write_safetensors
+from convert.mapping.matching import Leaf
+from convert.networks.component import EXTRA_FOLDER, Component, Source
+from convert.networks.components import COMPONENTS, named
 from convert.progress import Advance, Progress, no_progress
-from convert.safetensors_writer import Entry, write_safetensors
+from convert.target.folders import check_space, clear_leftovers, only_writer, refuse_strangers, replacing
 from jax_interp.errors import CheckpointError
 from jax_interp.nn.params import flatten
 from jax_interp.runtime.checkpoint import PARAMS_FOLDER, ConvertedComponent, open_component, scan

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from convert.archive import open_archive
-from convert.catalog import PUBLISHED_MD5
-from convert.checkpoint_files import checksum, locate, open_checkpoint, understand
-from convert.component import Component
-from convert.components import COMPONENTS
+from convert.formats.archive import open_archive
+from convert.hub.catalog import PUBLISHED_MD5
+from convert.networks.component import Component
+from convert.networks.components import COMPONENTS
 from convert.progress import Progress
+from convert.source.checkpoint_files import checksum, locate, open_checkpoint, understand
 from jax_interp.errors import CheckpointError
 from jax_interp.runtime.checkpoint import faulty_files, folders_in, open_component, scan
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection
 import numpy as np
 
 from jax_interp.nn.params import flatten, unflatten
-from jax_interp.pipeline.stage import StackedStage
+from jax_interp.pipeline.stages.stage import StackedStage
 from jax_interp.runtime.checkpoint import BLOCKS
 from jax_interp.types import Params
 

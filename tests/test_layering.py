@@ -69,6 +69,6 @@ def test_no_room_is_unknown():
 
 def test_the_rule_can_fail(tmp_path):
     source = tmp_path / "bad.py"
-    source.write_text("from jax_interp.pipeline.interpolator import Interpolator\nimport convert.rules\n")
+    source.write_text("from jax_interp.pipeline.interpolator import Interpolator\nimport convert.mapping.rules\n")
     assert rooms_of(imported(source)) == {"pipeline", "convert"}
     assert not rooms_of(imported(source)) <= ALLOWED["nn"]

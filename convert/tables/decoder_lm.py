@@ -1,7 +1,7 @@
 """Weight tables of a decoder-only language model: Hugging Face's key names of Llama and Mistral, and Mistral's own."""
 
-from convert.ops import halved_pairs, transpose
-from convert.rules import Ignored, Rule
+from convert.mapping.ops import halved_pairs, transpose
+from convert.mapping.rules import Ignored, Rule
 
 
 def hugging_face(prefix: str = "model.", head: str = "lm_head.weight", into: str = "") -> tuple[Rule, ...]:

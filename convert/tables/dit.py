@@ -1,7 +1,7 @@
 """Weight table of the diffusion transformer: `model.pt` of the Cosmos-Predict1 checkpoints."""
 
-from convert.ops import transpose
-from convert.rules import Ignored, Rule
+from convert.mapping.ops import transpose
+from convert.mapping.rules import Ignored, Rule
 
 _BLOCK = "net.blocks.block{layer}.blocks"
 

@@ -2,8 +2,8 @@
 
 from functools import partial
 
-from convert.ops import Op, halved_pairs, picture_patches, transpose
-from convert.rules import Ignored, Rule, Table
+from convert.mapping.ops import Op, halved_pairs, picture_patches, transpose
+from convert.mapping.rules import Ignored, Rule, Table
 from convert.tables import decoder_lm
 from jax_interp.config import PixtralConfig
 

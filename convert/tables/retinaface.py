@@ -1,7 +1,7 @@
 """Weight table of the face detector: `Resnet50_Final.pth`, whose keys begin as PyTorch's `DataParallel` writes them."""
 
-from convert.ops import picture_conv
-from convert.rules import Ignored, Rule
+from convert.mapping.ops import picture_conv
+from convert.mapping.rules import Ignored, Rule
 
 _BLOCK = "module.body.layer{stage}.{block}"
 _INTO = "body/stage_{stage}_block_{block}"

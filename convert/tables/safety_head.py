@@ -3,8 +3,8 @@
 The file keeps its state dict below `model`; in `network.layers` activations are counted too.
 """
 
-from convert.ops import transpose
-from convert.rules import Ignored, Rule
+from convert.mapping.ops import transpose
+from convert.mapping.rules import Ignored, Rule
 
 _LAYERS = "model.network.layers"
 

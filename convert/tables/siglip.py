@@ -1,7 +1,7 @@
 """Weight table of SigLIP's picture encoder: `model.safetensors` of a Hugging Face SigLIP checkpoint."""
 
-from convert.ops import Op, keep, picture_patches, transpose
-from convert.rules import Ignored, Rule
+from convert.mapping.ops import Op, keep, picture_patches, transpose
+from convert.mapping.rules import Ignored, Rule
 
 _LAYER = "vision_model.encoder.layers.{layer}"
 _POOLING = "vision_model.head"

@@ -1,7 +1,7 @@
 """Weight table of the T5 encoder: `pytorch_model.bin` (or safetensors) of a Hugging Face T5 checkpoint."""
 
-from convert.ops import transpose
-from convert.rules import Ignored, Rule
+from convert.mapping.ops import transpose
+from convert.mapping.rules import Ignored, Rule
 
 _ATTENTION = "encoder.block.{layer}.layer.0"
 _MLP = "encoder.block.{layer}.layer.1"

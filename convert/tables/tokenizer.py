@@ -3,8 +3,8 @@
 The statistics are tuples (mean, deviation), whose members are called `mean_std.0`, `mean_std.1` and so on.
 """
 
-from convert.ops import Op, channel_table, channel_vector, keep, pointwise_conv, spatial_conv, temporal_conv
-from convert.rules import Ignored, Rule
+from convert.mapping.ops import Op, channel_table, channel_vector, keep, pointwise_conv, spatial_conv, temporal_conv
+from convert.mapping.rules import Ignored, Rule
 
 
 def _conv(src: str, dst: str, op: Op) -> tuple[Rule, ...]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from jax_interp.guardrails.verdict import Verdict
     from jax_interp.media.source import FrameSource
     from jax_interp.media.writer import VideoWriter
-    from jax_interp.pipeline.guardrails import Guardrails
+    from jax_interp.pipeline.safety.guardrails import Guardrails
 
 RATE = 24
 """Frames a second of pictures that are saved as a video."""
@@ -66,7 +66,7 @@ def check(
     writer = _writer(save_blurred, video or [], source) if source is not None and save_blurred is not None else None
     flags.limit_process()
 
-    from jax_interp.pipeline.guardrails import PROMPT_GUARDRAILS, Guardrails
+    from jax_interp.pipeline.safety.guardrails import PROMPT_GUARDRAILS, Guardrails
     from jax_interp.runtime.compile_cache import enable_compile_cache
 
     enable_compile_cache()
@@ -90,7 +90,7 @@ def check(
 
 def _place(guardrails: "Guardrails", flags: "MemoryFlags", source: "FrameSource | None") -> None:
     """Plan for the size of the frames; what is missing of the guardrails is said by their verdicts."""
-    from jax_interp.pipeline.networks import Networks
+    from jax_interp.pipeline.memory.networks import Networks
     from jax_interp.pipeline.settings import InterpolationSettings
     from jax_interp.runtime.mesh import DeviceMesh
 
@@ -104,8 +104,8 @@ def _place(guardrails: "Guardrails", flags: "MemoryFlags", source: "FrameSource 
 def _check_video(guardrails: "Guardrails", source: "FrameSource", writer: "VideoWriter | None") -> bool:
     """Check all frames, and give them to `writer`; whether every guardrail lets them pass."""
     from jax_interp.cli.console import progress_bar
-    from jax_interp.pipeline.clip_check import check_clip
-    from jax_interp.pipeline.guardrails import FRAME_GUARDRAILS
+    from jax_interp.pipeline.safety.clip_check import check_clip
+    from jax_interp.pipeline.safety.guardrails import FRAME_GUARDRAILS
 
     with progress_bar() as bar:
         task = bar.add_task("checking frames", total=source.num_frames)
@@ -125,7 +125,7 @@ def _writer(path: Path, inputs: list[Path], source: "FrameSource") -> "VideoWrit
 
 def _show(what: str, verdicts: "Mapping[str, Verdict]", names: tuple[str, ...]) -> bool:
     """Print a line for each guardrail; whether all of them let it pass."""
-    from jax_interp.pipeline.guardrails import together
+    from jax_interp.pipeline.safety.guardrails import together
 
     for name in names:
         if name not in verdicts:

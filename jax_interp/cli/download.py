@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convert.catalog import component_names
+from convert.hub.catalog import component_names
 
 if TYPE_CHECKING:
-    from convert.download import Plan
-    from convert.hub import Hub
+    from convert.hub.client import Hub
+    from convert.hub.download import Plan
 
 STATES = {
     "missing": "to fetch",
@@ -54,9 +54,9 @@ def download(
 
     An interrupted download goes on when run again.
     """
-    from convert.catalog import select
-    from convert.download import make_plan, parse_revisions, readable
-    from convert.hub import Hub
+    from convert.hub.catalog import select
+    from convert.hub.client import Hub
+    from convert.hub.download import make_plan, parse_revisions, readable
 
     repositories = select(model_sizes or ["7B"], model_types or ["WorldInterpolator"], components or ())
     hub = Hub()
@@ -74,7 +74,7 @@ def download(
 def _show(plan: "Plan") -> None:
     from rich.table import Table
 
-    from convert.download import readable
+    from convert.hub.download import readable
     from jax_interp.cli.console import stderr
 
     table = Table("file", "size", "commit", "state")
@@ -92,7 +92,7 @@ def _show(plan: "Plan") -> None:
 def _run(hub: "Hub", plan: "Plan", check_md5: bool) -> None:
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-    from convert.download import PlannedFile, download
+    from convert.hub.download import PlannedFile, download
     from jax_interp.cli.console import stderr
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())

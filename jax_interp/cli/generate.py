@@ -274,10 +274,10 @@ def generate(
     from jax_interp.cli.run_jobs import agree_on_machines, agree_on_work, check_guardrails, run_jobs
     from jax_interp.cli.upsampler_flags import check_upsampler, choose_upsampler
     from jax_interp.diffusion.condition import ConditionNoise
-    from jax_interp.pipeline.batch import plain_name, read_batch
-    from jax_interp.pipeline.denoiser import SampleSettings
-    from jax_interp.pipeline.job import Job
+    from jax_interp.pipeline.jobs.batch import plain_name, read_batch
+    from jax_interp.pipeline.jobs.job import Job
     from jax_interp.pipeline.settings import InterpolationSettings
+    from jax_interp.pipeline.stages.denoiser import SampleSettings
 
     noise: ConditionNoise = condition_noise
     upsampler = choose_upsampler(prompt, prompt_upsampler, upsampler_instruction, upsampler_tokens, guidance)

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from jax_interp.errors import UsageError
-from jax_interp.pipeline.fail_closed import TIMEOUT
-from jax_interp.pipeline.guardrails import Guardrails
+from jax_interp.pipeline.safety.fail_closed import TIMEOUT
+from jax_interp.pipeline.safety.guardrails import Guardrails
 
 logger = logging.getLogger("jax_interp")
 

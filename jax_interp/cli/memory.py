@@ -8,7 +8,7 @@ import typer
 from jax_interp.errors import UsageError
 
 if TYPE_CHECKING:
-    from jax_interp.pipeline.plan import Plan, Planner
+    from jax_interp.pipeline.memory.plan import Plan, Planner
 
 Precision = Literal["bfloat16", "float32"]
 
@@ -73,12 +73,12 @@ def memory(
     use_no_accelerator()
 
     from jax_interp.cli.guardrail_flags import refuse_unused
-    from jax_interp.pipeline.denoiser import SampleSettings
-    from jax_interp.pipeline.footprint import Workload
-    from jax_interp.pipeline.geometry import latent_shape
-    from jax_interp.pipeline.guardrails import GUARDRAIL_PRECISIONS
-    from jax_interp.pipeline.plan import Planner, gib
+    from jax_interp.pipeline.memory.footprint import Workload
+    from jax_interp.pipeline.memory.plan import Planner, gib
+    from jax_interp.pipeline.safety.guardrails import GUARDRAIL_PRECISIONS
     from jax_interp.pipeline.settings import InterpolationSettings
+    from jax_interp.pipeline.stages.denoiser import SampleSettings
+    from jax_interp.pipeline.stages.geometry import latent_shape
     from jax_interp.runtime.mesh import MeshShape
     from jax_interp.runtime.sharding import check_split, split_counts
 
@@ -171,7 +171,7 @@ def _by_plan(component: str, config: Any) -> dict[str, Any]:
     """One or more networks of a component by the names that plans have for them."""
     if component == "prompt_upsampler":
         return {f"{component}/pictures": config.vision, f"{component}/language": config.text}
-    from jax_interp.pipeline.guardrails import GUARDRAIL_PRECISIONS
+    from jax_interp.pipeline.safety.guardrails import GUARDRAIL_PRECISIONS
 
     guard = f"guardrail_models/{component}"
     return {guard if guard in GUARDRAIL_PRECISIONS else component: config}
@@ -191,7 +191,7 @@ def _show_strategies(planner: "Planner", pairs_per_batch: int | None) -> None:
         for name, plan in planner.strategies(pairs_per_batch).items()
     ]
     _show_table(("strategy", "peak", "in the stage of", "GPU in all", "host"), rows)
-    from jax_interp.pipeline.plan import PROCESS
+    from jax_interp.pipeline.memory.plan import PROCESS
     from jax_interp.runtime.hardware import host_memory
 
     print(f"GPU in all: the peak and {_gib(PROCESS)} that the process itself takes (CUDA's context, kernels, handles)")
@@ -199,7 +199,7 @@ def _show_strategies(planner: "Planner", pairs_per_batch: int | None) -> None:
 
 
 def _show_plan(what: str, plan: "Plan") -> None:
-    from jax_interp.pipeline.plan import describe, gib
+    from jax_interp.pipeline.memory.plan import describe, gib
     from jax_interp.runtime.hardware import host_memory
 
     excess = "" if plan.host <= host_memory()[0] else ", which is more than is free here"

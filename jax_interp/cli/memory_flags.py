@@ -12,8 +12,8 @@ from jax_interp.runtime.placement import NETWORKS, Kind, Placement
 
 if TYPE_CHECKING:
     from jax_interp.pipeline.interpolator import Interpolator
-    from jax_interp.pipeline.networks import Networks
-    from jax_interp.pipeline.plan import Plan, Planner
+    from jax_interp.pipeline.memory.networks import Networks
+    from jax_interp.pipeline.memory.plan import Plan, Planner
     from jax_interp.pipeline.settings import InterpolationSettings
 
 logger = logging.getLogger("jax_interp")
@@ -65,7 +65,7 @@ class MemoryFlags:
 
         JAX's own share is three quarters of the whole GPU, which a plan for what is free can exceed.
         """
-        from jax_interp.pipeline.plan import PROCESS
+        from jax_interp.pipeline.memory.plan import PROCESS
 
         gpu, available = _gpu(), self.available()
         if gpu is None or available is None:
@@ -84,7 +84,7 @@ class MemoryFlags:
             UsageError: the budget is too small for any plan.
             OutOfMemory: what is free is.
         """
-        from jax_interp.pipeline.plan import describe, gib
+        from jax_interp.pipeline.memory.plan import describe, gib
         from jax_interp.runtime import processes
 
         planner, everyones = networks.planner(settings), processes.everyone("GPU memory", self.available())
@@ -104,7 +104,7 @@ class MemoryFlags:
 
     def choose(self, planner: "Planner", available: int, num_pairs: int | None = None) -> "Plan":
         """The fastest plan in `available` bytes for a run of `num_pairs` pairs; raises as `place` does."""
-        from jax_interp.pipeline.plan import MOST_PAIRS
+        from jax_interp.pipeline.memory.plan import MOST_PAIRS
 
         placed, most = self.placements_in(planner), num_pairs or MOST_PAIRS
         try:

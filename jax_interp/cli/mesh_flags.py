@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from jax_interp.errors import MediaError, UsageError
 
 if TYPE_CHECKING:
-    from jax_interp.pipeline.job import Job
+    from jax_interp.pipeline.jobs.job import Job
     from jax_interp.runtime.mesh import MeshShape
 
 AUTO = "auto"
@@ -79,7 +79,7 @@ class MeshFlags:
 
 def _pair_counts(jobs: "Sequence[Job]") -> list[int]:
     """Pairs of every clip that can be opened; the others are reported when their turn comes."""
-    from jax_interp.pipeline.job import find_clip
+    from jax_interp.pipeline.jobs.job import find_clip
 
     counts = []
     for job in jobs:

@@ -8,10 +8,10 @@ import typer
 
 from jax_interp.cli.console import progress_bar, stderr
 from jax_interp.errors import Blocked, JaxInterpError, ProcessFailure
-from jax_interp.pipeline.guardrails import Guardrails
 from jax_interp.pipeline.interpolator import Interpolator
-from jax_interp.pipeline.job import Job, is_finished, open_clip, run_job
-from jax_interp.pipeline.record import effective_settings, networks
+from jax_interp.pipeline.jobs.job import Job, is_finished, open_clip, run_job
+from jax_interp.pipeline.jobs.record import effective_settings, networks
+from jax_interp.pipeline.safety.guardrails import Guardrails
 from jax_interp.runtime import processes
 
 

@@ -41,7 +41,7 @@ def upsample(
     flags = MemoryFlags.parse(memory_budget, placements, AUTO, "1", offloaded={})
 
     from jax_interp.media.reader import last_frame
-    from jax_interp.pipeline.whole_file import write_whole
+    from jax_interp.pipeline.jobs.whole_file import write_whole
 
     settings = upsampler_settings(upsampler_instruction, upsampler_tokens)
     if not 0 <= seed < 2**32:
@@ -51,8 +51,8 @@ def upsample(
     picture = last_frame(input)
     flags.limit_process()
 
-    from jax_interp.pipeline.networks import Networks
-    from jax_interp.pipeline.prompt_upsampler import PromptUpsampler
+    from jax_interp.pipeline.memory.networks import Networks
+    from jax_interp.pipeline.prompt.prompt_upsampler import PromptUpsampler
     from jax_interp.pipeline.settings import InterpolationSettings
     from jax_interp.runtime.checkpoint import find_component
     from jax_interp.runtime.compile_cache import enable_compile_cache

@@ -18,17 +18,17 @@ from jax_interp.diffusion.condition import ConditionNoise
 from jax_interp.diffusion.guidance import Branch, branches
 from jax_interp.errors import CheckpointError, OutOfMemory, UsageError
 from jax_interp.media.pairs import iterate_pairs, join_pairs, num_pairs
-from jax_interp.pipeline.codec import Codec
-from jax_interp.pipeline.denoiser import Denoiser, SampleSettings
-from jax_interp.pipeline.geometry import latent_shape
-from jax_interp.pipeline.guarding import check_frames, check_prompts
-from jax_interp.pipeline.guardrails import Guardrails
-from jax_interp.pipeline.networks import Networks, Placed
-from jax_interp.pipeline.plan import Planner
-from jax_interp.pipeline.prompt_upsampler import DEFAULT_SETTINGS, PromptUpsampler, UpsamplerSettings
-from jax_interp.pipeline.prompts import DEFAULT_NEGATIVE_PROMPT
+from jax_interp.pipeline.memory.networks import Networks, Placed
+from jax_interp.pipeline.memory.plan import Planner
+from jax_interp.pipeline.prompt.prompt_upsampler import DEFAULT_SETTINGS, PromptUpsampler, UpsamplerSettings
+from jax_interp.pipeline.prompt.prompts import DEFAULT_NEGATIVE_PROMPT
+from jax_interp.pipeline.prompt.text import TextEncoder, open_text_encoder
+from jax_interp.pipeline.safety.across_processes import check_frames, check_prompts
+from jax_interp.pipeline.safety.guardrails import Guardrails
 from jax_interp.pipeline.settings import InterpolationSettings
-from jax_interp.pipeline.text import TextEncoder, open_text_encoder
+from jax_interp.pipeline.stages.codec import Codec
+from jax_interp.pipeline.stages.denoiser import Denoiser, SampleSettings
+from jax_interp.pipeline.stages.geometry import latent_shape
 from jax_interp.runtime.checkpoint import find_component
 from jax_interp.runtime.host import host_out_of_memory, out_of_memory
 from jax_interp.runtime.mesh import ALONE, DeviceMesh, MeshShape

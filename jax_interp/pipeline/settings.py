@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 from jax_interp.diffusion.schedule import sigmas
 from jax_interp.errors import UsageError
-from jax_interp.pipeline.denoiser import SampleSettings
-from jax_interp.pipeline.prompts import DEFAULT_NEGATIVE_PROMPT
+from jax_interp.pipeline.prompt.prompts import DEFAULT_NEGATIVE_PROMPT
+from jax_interp.pipeline.stages.denoiser import SampleSettings
 
 
 @dataclass(frozen=True, kw_only=True)

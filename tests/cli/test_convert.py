@@ -7,7 +7,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from convert.components import COMPONENTS
+from convert.networks.components import COMPONENTS
 from jax_interp.errors import CheckpointError, UsageError
 from jax_interp.runtime.checkpoint import find_component
 from tests import golden

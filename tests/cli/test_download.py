@@ -4,7 +4,7 @@ import huggingface_hub.constants
 import pytest
 from typer.testing import CliRunner
 
-from convert import catalog
+from convert.hub import catalog
 from jax_interp.cli.main import app
 from jax_interp.errors import DownloadError, UsageError
 from tests.convert.fake_hub import FakeHub, FakeRepository, serve
@@ -33,7 +33,7 @@ def fake(monkeypatch):
             "HUGGINGFACE_CO_URL_TEMPLATE",
             hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}",
         )
-        monkeypatch.setattr("convert.hub.get_token", lambda: None)
+        monkeypatch.setattr("convert.hub.client.get_token", lambda: None)
         yield hub
 
 
@@ -87,7 +87,7 @@ def test_interruption_says_how_to_go_on(fake, tmp_path, monkeypatch):
     def interrupt(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("convert.download.download", interrupt)
+    monkeypatch.setattr("convert.hub.download.download", interrupt)
     result = invoke("--checkpoint-dir", tmp_path)
     assert result.exit_code == 130
     assert "goes on from there" in result.output

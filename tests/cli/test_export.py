@@ -1,4 +1,4 @@
-from convert.components import COMPONENTS
+from convert.networks.components import COMPONENTS
 from jax_interp.errors import CheckpointError, UsageError
 from tests.commands import jax_interp
 from tests.convert.checkpoints import DIT, T5

@@ -10,8 +10,8 @@ import pytest
 
 from jax_interp.errors import Blocked, UsageError
 from jax_interp.guardrails.verdict import Verdict
-from jax_interp.pipeline.guardrails import Checked, Guardrails
-from jax_interp.pipeline.video_guard import FaceGuard, FrameGuard
+from jax_interp.pipeline.safety.guardrails import Checked, Guardrails
+from jax_interp.pipeline.safety.video_guard import FaceGuard, FrameGuard
 from tests import golden
 from tests.commands import jax_interp
 from tests.guardrails.tiny_guards import MARK, link_networks, write_guardrails
@@ -80,7 +80,7 @@ def test_every_nth_frame(generate, tmp_path):
 
 
 def test_a_blocked_prompt(generate, tmp_path, monkeypatch):
-    from jax_interp.pipeline.denoiser import Denoiser
+    from jax_interp.pipeline.stages.denoiser import Denoiser
 
     monkeypatch.setattr(Denoiser, "sample", lambda *_, **__: pytest.fail("generated all the same"))
     outcome = generate("--guidance", 0, "--prompt", BAD, "--save-frames", tmp_path / "out/frames")
@@ -228,8 +228,8 @@ def test_what_was_made_unchecked_is_made_again(generate, tmp_path):
 
 def test_finished_pairs_of_an_unchecked_run_are_not_taken_up(generate, tmp_path, monkeypatch):
     """An interrupted run without guardrails leaves its pairs; a run with guardrails checks all of its own."""
-    from jax_interp.pipeline.codec import Codec
-    from jax_interp.pipeline.pair_store import PairStore
+    from jax_interp.pipeline.jobs.pair_store import PairStore
+    from jax_interp.pipeline.stages.codec import Codec
 
     save = PairStore.save
 
@@ -250,7 +250,7 @@ def test_finished_pairs_of_an_unchecked_run_are_not_taken_up(generate, tmp_path,
 
 
 def test_what_another_run_left_of_a_blocked_clip_is_named(generate, tmp_path, monkeypatch):
-    from jax_interp.pipeline import job
+    from jax_interp.pipeline.jobs import job
 
     def interrupt(*_, **__):
         raise KeyboardInterrupt
@@ -268,7 +268,7 @@ def test_what_another_run_left_of_a_blocked_clip_is_named(generate, tmp_path, mo
 @pytest.mark.parametrize("done", [1, 2])
 def test_a_resumed_run_records_what_was_checked_before(generate, tmp_path, monkeypatch, done):
     """Also where no pair was left to be made, and after another clip; the prompt is asked about once more."""
-    from jax_interp.pipeline.pair_store import PairStore
+    from jax_interp.pipeline.jobs.pair_store import PairStore
 
     names = {"one": "a street", "two": ""}
     lines = [{"visual_input": str(golden.CLIP), "name": name, "prompt": prompt} for name, prompt in names.items()]
@@ -295,8 +295,8 @@ def test_a_resumed_run_records_what_was_checked_before(generate, tmp_path, monke
 
 def test_a_prompt_that_an_interrupted_run_left_is_checked_again(generate, tmp_path, monkeypatch):
     """All pairs are there; whoever could write in the folder changed the prompt, which goes to NAME.txt."""
-    from jax_interp.pipeline import job
     from jax_interp.pipeline.interpolator import Interpolator
+    from jax_interp.pipeline.jobs import job
 
     def interrupt(*_, **__):
         raise KeyboardInterrupt
@@ -320,9 +320,9 @@ def test_a_prompt_that_an_interrupted_run_left_is_checked_again(generate, tmp_pa
 
 
 def test_a_prompt_that_was_written_is_checked_before_it_is_seen(generate, tmp_path, monkeypatch):
-    from jax_interp.pipeline import job
     from jax_interp.pipeline.interpolator import Interpolator
-    from jax_interp.pipeline.pair_store import PairStore
+    from jax_interp.pipeline.jobs import job
+    from jax_interp.pipeline.jobs.pair_store import PairStore
 
     monkeypatch.setattr(Interpolator, "upsample_prompt", lambda *_: BAD)
     monkeypatch.setattr(PairStore, "keep_prompt", lambda *_: pytest.fail("kept all the same"))

@@ -157,7 +157,7 @@ def test_what_is_no_amount(text):
 
 
 def test_a_budget_limits_what_jax_may_reserve(gpu):
-    from jax_interp.pipeline.plan import PROCESS
+    from jax_interp.pipeline.memory.plan import PROCESS
 
     parse(budget="8GiB").limit_process()
     assert float(os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"]) == pytest.approx((8 * GIB - PROCESS) / (80 * GIB), 1e-3)
@@ -165,7 +165,7 @@ def test_a_budget_limits_what_jax_may_reserve(gpu):
 
 def test_jax_may_reserve_what_auto_plans_with(gpu):
     """More than the three quarters of the GPU that JAX takes by itself, if that much is free."""
-    from jax_interp.pipeline.plan import PROCESS
+    from jax_interp.pipeline.memory.plan import PROCESS
 
     flags = parse()
     flags.limit_process()
@@ -210,8 +210,8 @@ class Placed:
 
     def planner(self, settings):
         from jax_interp.config import CV8X8X8_720P, DIT_7B
-        from jax_interp.pipeline.footprint import Workload
-        from jax_interp.pipeline.plan import Planner
+        from jax_interp.pipeline.memory.footprint import Workload
+        from jax_interp.pipeline.memory.plan import Planner
 
         configs = {"tokenizer": CV8X8X8_720P, "diffusion_transformer": DIT_7B}
         precisions: dict[str, Precision] = dict.fromkeys(configs, "bfloat16")

@@ -9,9 +9,9 @@ import pytest
 
 from jax_interp.cli.mesh_flags import MeshFlags
 from jax_interp.errors import UsageError
-from jax_interp.pipeline.denoiser import SampleSettings
-from jax_interp.pipeline.job import Job
+from jax_interp.pipeline.jobs.job import Job
 from jax_interp.pipeline.settings import InterpolationSettings
+from jax_interp.pipeline.stages.denoiser import SampleSettings
 from jax_interp.runtime.mesh import MeshShape, fastest_shape, shapes
 from tests import golden
 from tests.commands import jax_interp

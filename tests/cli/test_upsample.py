@@ -8,7 +8,7 @@ import pytest
 
 from jax_interp.errors import CheckpointError, JaxInterpError, MediaError, UsageError
 from jax_interp.media.reader import last_frame
-from jax_interp.pipeline.prompt_upsampler import PromptUpsampler, UpsamplerSettings
+from jax_interp.pipeline.prompt.prompt_upsampler import PromptUpsampler, UpsamplerSettings
 from jax_interp.runtime.checkpoint import find_component
 from tests import golden
 from tests.commands import jax_interp
@@ -192,7 +192,7 @@ def test_lines_of_a_batch_without_a_prompt_get_one(folder, tmp_path):
 
 def test_an_interrupted_run_keeps_its_prompt(generate, folder, tmp_path, monkeypatch):
     """The prompt is not written again: it might come out otherwise on another device."""
-    from jax_interp.pipeline.denoiser import Denoiser
+    from jax_interp.pipeline.stages.denoiser import Denoiser
 
     def fail(*_, **__):
         raise JaxInterpError("interrupted")

@@ -12,7 +12,7 @@ import ml_dtypes
 import numpy as np
 import torch
 
-from convert.stored_tensor import StoredTensor
+from convert.formats.stored_tensor import StoredTensor
 
 RECORD = np.arange(12, dtype=np.float32)
 """What `write_archive` stores as record `data/0` unless told otherwise."""

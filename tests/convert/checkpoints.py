@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from convert.archive import open_archive
-from convert.safetensors_writer import Entry, write_safetensors
+from convert.formats.archive import open_archive
+from convert.formats.safetensors_writer import Entry, write_safetensors
 from tests import golden
 
 DIT = "Cosmos-Predict1-7B-WorldInterpolator"

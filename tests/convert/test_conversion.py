@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from convert import conversion
-from convert.components import DIFFUSION_TRANSFORMER
 from convert.conversion import ConversionRequest, convert_checkpoints
-from convert.ops import transpose
+from convert.mapping.ops import transpose
+from convert.networks.components import DIFFUSION_TRANSFORMER
 from jax_interp.config import DiTConfig, T5Config, TokenizerConfig
 from jax_interp.errors import CheckpointError, UsageError
 from jax_interp.nn.params import flatten

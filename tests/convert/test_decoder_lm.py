@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import transformers
 
-from convert import components
-from convert.components import TEXT_SAFETY
 from convert.conversion import ConversionRequest, convert_checkpoints
 from convert.export import export_checkpoints
+from convert.networks import components
+from convert.networks.components import TEXT_SAFETY
 from jax_interp.errors import CheckpointError
 from jax_interp.models.decoder_lm import DecoderLM
 from jax_interp.nn.params import Network, flatten, unflatten

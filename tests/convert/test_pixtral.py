@@ -12,11 +12,11 @@ import pytest
 import torch
 import transformers
 
-from convert.components import PROMPT_UPSAMPLER
 from convert.conversion import ConversionRequest, convert_checkpoints
 from convert.export import export_checkpoints
 from convert.inspection import inspect_path
-from convert.ops import halved_pairs, picture_patches
+from convert.mapping.ops import halved_pairs, picture_patches
+from convert.networks.components import PROMPT_UPSAMPLER
 from jax_interp.config import PIXTRAL_12B, PixtralConfig, from_json, to_json
 from jax_interp.errors import CheckpointError
 from jax_interp.models.decoder_lm import empty_cache

@@ -9,10 +9,10 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
-from convert.components import FACE_BLUR, VIDEO_SAFETY
 from convert.conversion import ConversionRequest, convert_checkpoints
 from convert.export import export_checkpoints
-from convert.locating import find_file
+from convert.formats.locating import find_file
+from convert.networks.components import FACE_BLUR, VIDEO_SAFETY
 from jax_interp import config
 from jax_interp.config import RetinaFaceConfig, SiglipVisionConfig, VideoSafetyConfig
 from jax_interp.errors import CheckpointError

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from convert.matching import check_tensors, plan
-from convert.rules import Ignored, Rule
+from convert.mapping.matching import check_tensors, plan
+from convert.mapping.rules import Ignored, Rule
 from jax_interp.nn.params import unflatten
 from jax_interp.types import Params
 

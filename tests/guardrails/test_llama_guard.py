@@ -6,7 +6,7 @@ import transformers
 from jax_interp.errors import CheckpointError, UsageError
 from jax_interp.guardrails.chat_template import add_chat_template
 from jax_interp.guardrails.llama_guard import ANSWER_TOKENS, POLICY_FILE, LlamaGuard, understand
-from jax_interp.pipeline.text_tokenizer import load_tokenizer
+from jax_interp.pipeline.prompt.text_tokenizer import load_tokenizer
 from tests.guardrails.llama_tokenizer import BEGIN, END, LLAMA_2, LLAMA_3, NUM_TOKENS, write_files, write_json
 
 PROMPT = "A red robot\nwalks <home>; 世界 \N{SNOWMAN}"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from convert.ops import halved_pairs
+from convert.mapping.ops import halved_pairs
 from jax_interp.config import LLAMA_2_7B, LLAMA_3_1_8B, PIXTRAL_12B_TEXT, DecoderConfig, from_json, to_json
 from jax_interp.models.decoder_lm import DecoderBlock, DecoderLM, empty_cache, last_of, rotary_speeds
 from jax_interp.nn.params import Network, StackedNetwork, flatten, unflatten

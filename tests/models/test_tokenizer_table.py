@@ -3,9 +3,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from convert.infer import infer_tokenizer
-from convert.matching import check_tensors, plan
-from convert.ops import channel_table, channel_vector
+from convert.architecture.infer import infer_tokenizer
+from convert.mapping.matching import check_tensors, plan
+from convert.mapping.ops import channel_table, channel_vector
 from convert.tables.tokenizer import IGNORED, RULES
 from jax_interp.errors import CheckpointError
 from tests.models.tokenizer_weights import TINY, convert, golden_tensors, network

@@ -5,8 +5,8 @@ from functools import cache
 import jax.numpy as jnp
 import numpy as np
 
-from convert.archive import open_archive
-from convert.matching import check_tensors, plan
+from convert.formats.archive import open_archive
+from convert.mapping.matching import check_tensors, plan
 from convert.tables.tokenizer import IGNORED, RULES
 from jax_interp.config import TokenizerConfig
 from jax_interp.models.tokenizer import Tokenizer

@@ -10,7 +10,7 @@ import torch
 from benchmarks import dit_peer
 from convert.conversion import ConversionRequest, convert_checkpoints
 from jax_interp.config import DiTConfig
-from jax_interp.pipeline.denoiser import Denoiser
+from jax_interp.pipeline.stages.denoiser import Denoiser
 from jax_interp.runtime.checkpoint import find_component
 from tests.changed_weights import change_weight, nudge
 from tests.golden import relative_l2

@@ -14,7 +14,7 @@ from transformers.models.t5.modeling_t5 import T5Attention as PeerAttention
 from convert.conversion import ConversionRequest, convert_checkpoints
 from jax_interp.models.t5 import T5Encoder, relative_buckets
 from jax_interp.nn.params import Network, flatten, unflatten
-from jax_interp.pipeline.text_tokenizer import load_tokenizer
+from jax_interp.pipeline.prompt.text_tokenizer import load_tokenizer
 from jax_interp.runtime.checkpoint import find_component, load_params
 from tests import golden
 from tests.golden import relative_l2

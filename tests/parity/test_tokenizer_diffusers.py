@@ -16,7 +16,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKLCosmos
 
-from convert.infer import infer_tokenizer
+from convert.architecture.infer import infer_tokenizer
 from jax_interp.nn.params import flatten, unflatten
 from tests.golden import channels_last, relative_l2
 from tests.models.tokenizer_weights import FAST_COMPILE, convert, network

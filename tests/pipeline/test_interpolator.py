@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from jax_interp.errors import UsageError
-from jax_interp.pipeline.prompts import DEFAULT_NEGATIVE_PROMPT
+from jax_interp.pipeline.prompt.prompts import DEFAULT_NEGATIVE_PROMPT
 from tests import golden
-from tests.pipeline.test_denoiser import shipped_noise
+from tests.pipeline.stages.test_denoiser import shipped_noise
 from tests.tolerances import BF16_RATIO, FRAMES_BF16_PSNR, FRAMES_WITHIN_ONE, LATENTS_EQUAL, NETWORK_F32
 
 SIZE = {"height": 64, "width": 96}

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from jax_interp.errors import UsageError
-from jax_interp.pipeline.denoiser import Denoiser, SampleSettings
-from jax_interp.pipeline.text import PromptNetwork
+from jax_interp.pipeline.prompt.text import PromptNetwork
+from jax_interp.pipeline.stages.denoiser import Denoiser, SampleSettings
 from jax_interp.runtime.checkpoint import find_component
 from jax_interp.runtime.mesh import ALONE, DeviceMesh, MeshShape
 from jax_interp.runtime.placement import RESIDENT, Placement

@@ -7,8 +7,8 @@ from collections import Counter
 import jax
 import pytest
 
-from jax_interp.pipeline.codec import Codec
-from jax_interp.pipeline.text import PromptNetwork
+from jax_interp.pipeline.prompt.text import PromptNetwork
+from jax_interp.pipeline.stages.codec import Codec
 from jax_interp.runtime.block_stream import WAITING
 from jax_interp.runtime.checkpoint import find_component
 from jax_interp.runtime.host import nbytes

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jax_interp import Interpolator
-from jax_interp.pipeline.text import PromptNetwork
+from jax_interp.pipeline.prompt.text import PromptNetwork
 from jax_interp.runtime.checkpoint import find_component
 from jax_interp.runtime.mesh import DeviceMesh, MeshShape
 from tests import golden
@@ -49,7 +49,7 @@ def many(converted):
     """The whole pipeline on 3×2 devices; the tokenizer with the optimizations that users have."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("jax_interp.pipeline.interpolator.Denoiser", Quick)
-        patch.setattr("jax_interp.pipeline.text.PromptNetwork", QuickText)
+        patch.setattr("jax_interp.pipeline.prompt.text.PromptNetwork", QuickText)
         many = Interpolator.from_pretrained(converted, dtype="float32", mesh="data=3,sequence=2", embedding_cache=False)
     assert many.devices.shape == MeshShape(3, 2)
     assert many.text_encoder is not None

@@ -3,9 +3,9 @@
 import pytest
 
 from jax_interp.errors import UsageError
-from jax_interp.pipeline.denoiser import SampleSettings
-from jax_interp.pipeline.prompts import DEFAULT_NEGATIVE_PROMPT
+from jax_interp.pipeline.prompt.prompts import DEFAULT_NEGATIVE_PROMPT
 from jax_interp.pipeline.settings import InterpolationSettings
+from jax_interp.pipeline.stages.denoiser import SampleSettings
 
 
 def test_defaults_are_upstreams_effective_values():

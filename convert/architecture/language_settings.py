@@ -1,0 +1,141 @@
+"""What settings beside the weights of language models say, Hugging Face's and Mistral's, as parts of our own."""
+
+from dataclasses import replace
+
+from convert.architecture.settings import Settings
+from jax_interp.config import DecoderConfig, PixtralVisionConfig
+
+HUGGING_FACE_SIZES = {
+    "vocab_size": "vocab_size",
+    "hidden_size": "width",
+    "intermediate_size": "mlp_width",
+    "num_hidden_layers": "num_layers",
+    "num_key_value_heads": "num_kv_heads",
+    "head_dim": "head_width",
+}
+"""What Hugging Face's settings call the sizes that shapes tell too."""
+
+MISTRAL_SIZES = {
+    "vocab_size": "vocab_size",
+    "dim": "width",
+    "hidden_dim": "mlp_width",
+    "ffn_hidden_size": "mlp_width",
+    "n_layers": "num_layers",
+    "n_kv_heads": "num_kv_heads",
+    "head_dim": "head_width",
+}
+"""The same of Mistral's settings and of upstream's, which call the MLP's width by another name."""
+
+VISION_SIZES = {
+    "hidden_size": "width",
+    "intermediate_size": "mlp_width",
+    "num_hidden_layers": "num_layers",
+    "patch_size": "patch_size",
+    "head_dim": "head_width",
+}
+
+_MISTRAL_KNOWN = {*MISTRAL_SIZES, "n_heads", "rope_theta", "norm_eps", "vision_encoder"}
+_TOKEN_IDS = {"image_token_id", "image_break_token_id", "image_end_token_id"}
+_MISTRAL_VISION_KNOWN = {*VISION_SIZES, *_TOKEN_IDS, "num_attention_heads", "num_channels", "image_size", "rope_theta"}
+_MISTRAL_FIXED = {"use_biases": False, "tied_embeddings": False}
+_MISTRAL_VISION_FIXED = {
+    "adapter_bias": True,
+    "spatial_merge_size": 1,
+    "mm_projector_id": "",
+    "add_pre_mm_projector_layer_norm": False,
+}
+"""What later models of Mistral's state and this one has, if it states it, as here."""
+
+_UPSTREAM_VISION = "pixtral-12b-vit"
+"""What upstream's settings have in the place of the picture encoder's: the name of the published one."""
+
+
+def hugging_face_decoder(settings: Settings) -> DecoderConfig:
+    """What shapes do not tell, from Hugging Face's settings; an absent entry means what it means in transformers."""
+    settings.expect("model_type", "mistral", "llama")
+    is_mistral = settings.get("model_type") == "mistral"
+    settings.expect("hidden_act", "silu", default="silu")
+    for key in ("attention_bias", "mlp_bias"):
+        settings.expect(key, False, default=False)
+    settings.expect("quantization_config", None)
+    context = settings.whole("max_position_embeddings", 131072 if is_mistral else 2048)
+    window = settings.whole("sliding_window", 4096) if is_mistral and _has_window(settings) else context
+    if window < context:
+        settings.fault("sliding_window", f"expected null: every token of a context of {context} attends to all", 4096)
+    known = DecoderConfig(
+        num_heads=settings.whole("num_attention_heads", 32),
+        norm_epsilon=settings.number("rms_norm_eps", 1e-6),
+        tied_head=settings.get("tie_word_embeddings") is True,
+        context_length=context,
+    )
+    return _with_rotary(known, settings)
+
+
+def _has_window(settings: Settings) -> bool:
+    """Whether there is a sliding window: null means that there is none, an absent entry that there is."""
+    return settings.has("sliding_window") or not settings.states("sliding_window")
+
+
+def _with_rotary(config: DecoderConfig, settings: Settings) -> DecoderConfig:
+    """`config` with its rotary settings, of newer files (`rope_parameters`) or older ones (`rope_scaling`)."""
+    rotary = settings.section("rope_parameters" if settings.has("rope_parameters") else "rope_scaling")
+    kind = "rope_type" if rotary.has("rope_type") or not rotary.has("type") else "type"
+    rotary.expect(kind, "default", "llama3", default="default")
+    for section in (settings, rotary):
+        section.expect("partial_rotary_factor", 1, default=1)
+    base = rotary.number("rope_theta", settings.number("rope_theta", 10000.0))
+    if rotary.get(kind) != "llama3":
+        return replace(config, rotary_base=float(base))
+    return replace(
+        config,
+        rotary_base=float(base),
+        rotary_stretch=float(rotary.number("factor")),
+        rotary_stretched_turns=(float(rotary.number("low_freq_factor")), float(rotary.number("high_freq_factor"))),
+        rotary_trained_length=rotary.whole("original_max_position_embeddings"),
+    )
+
+
+def mistral_decoder(settings: Settings) -> DecoderConfig:
+    """What shapes do not tell, from Mistral's settings. They do not state the context: it is the published one's."""
+    settings.expect_only(_MISTRAL_KNOWN, _MISTRAL_FIXED)
+    return DecoderConfig(
+        num_heads=settings.whole("n_heads"),
+        norm_epsilon=settings.number("norm_eps"),
+        rotary_base=float(settings.number("rope_theta")),
+    )
+
+
+def mistral_vision(settings: Settings) -> Settings:
+    """The picture encoder's settings; upstream's file has but a name for them, whose entries are the published ones."""
+    if isinstance(settings.get("vision_encoder"), str):
+        settings.expect("vision_encoder", _UPSTREAM_VISION)
+        return Settings(settings.path, {})
+    if not settings.has("vision_encoder"):
+        settings.fault("vision_encoder", "expected the settings of the picture encoder")
+    vision = settings.section("vision_encoder")
+    vision.expect_only(_MISTRAL_VISION_KNOWN, _MISTRAL_VISION_FIXED)
+    return vision
+
+
+def check_llava(settings: Settings, vision: Settings) -> None:
+    """Note what is not Pixtral's of Hugging Face's settings, an absent entry meaning what it means in transformers."""
+    settings.expect("model_type", "llava")
+    settings.expect("quantization_config", None)
+    settings.expect("projector_hidden_act", "gelu", default="gelu")
+    settings.expect("multimodal_projector_bias", True, default=True)
+    settings.expect("vision_feature_layer", -1, default=-2)
+    settings.expect("vision_feature_select_strategy", "full", default="default")
+    vision.expect("model_type", "pixtral")
+    vision.expect("hidden_act", "silu", default="gelu")
+
+
+def vision_encoder(settings: Settings) -> PixtralVisionConfig:
+    """What shapes do not tell of the picture encoder; Mistral's and Hugging Face's entries have the same names."""
+    rotary = settings.section("rope_parameters")
+    rotary.expect("rope_type", "axial", "default", default="axial")
+    settings.expect("num_channels", 3, default=3)
+    return PixtralVisionConfig(
+        num_heads=settings.whole("num_attention_heads", 16),
+        image_size=settings.whole("image_size", 1024),
+        rotary_base=float(rotary.number("rope_theta", settings.number("rope_theta", 10000.0))),
+    )

@@ -1,0 +1,105 @@
+"""Read the header of a `.safetensors` file.
+
+Own code, because the safetensors package gives numpy neither bfloat16 nor float8 and maps the whole file: the format is
+a length, a JSON header and the values (https://github.com/huggingface/safetensors, "Format").
+"""
+
+import json
+import math
+import struct
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from convert.formats.stored_tensor import FileStamp, StoredTensor, check_layout
+from jax_interp.errors import CheckpointError
+
+MAX_HEADER_BYTES = 100_000_000
+"""The format's own limit."""
+
+_DTYPES = {
+    "BOOL": np.bool_, "U8": np.uint8, "I8": np.int8, "U16": np.uint16, "I16": np.int16, "U32": np.uint32,
+    "I32": np.int32, "U64": np.uint64, "I64": np.int64, "F16": np.float16, "BF16": ml_dtypes.bfloat16,
+    "F32": np.float32, "F64": np.float64, "C64": np.complex64, "F8_E4M3": ml_dtypes.float8_e4m3fn,
+    "F8_E5M2": ml_dtypes.float8_e5m2, "F8_E8M0": ml_dtypes.float8_e8m0fnu,
+}  # fmt: skip
+
+
+def open_safetensors(path: Path) -> dict[str, StoredTensor]:
+    """The tensors of a `.safetensors` file by name; only its header is read.
+
+    Raises:
+        CheckpointError: the file is cut short, or header and values do not fit each other.
+    """
+    stamp = FileStamp.of(path)
+    start, header = _read_header(stamp)
+    size = stamp.size - start
+    spans: list[tuple[int, int, str]] = []
+    tensors: dict[str, StoredTensor] = {}
+    for key, entry in header.items():
+        if key == "__metadata__":
+            continue
+        source = f"{path.name}: {key}"
+        dtype, shape, begin, end = _parse_entry(entry, source)
+        if end > size:
+            raise CheckpointError(f"{source}: ends {end - size} bytes past the end of the file; download it again")
+        tensors[key] = StoredTensor(shape, dtype, source, stamp, start + begin)
+        check_layout(tensors[key], start, size)
+        if end - begin != math.prod(shape) * dtype.itemsize:
+            raise CheckpointError(f"{source}: {end - begin} bytes for {dtype} {shape}; the file is damaged")
+        spans.append((begin, end, source))
+    _check_gapless(spans, size, path)
+    return tensors
+
+
+def _read_header(stamp: FileStamp) -> tuple[int, dict[str, Any]]:
+    """Where the values start, and the header."""
+    with stamp.open() as file:
+        prefix = file.read(8)
+        length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else None
+        if length is None or not 2 <= length <= MAX_HEADER_BYTES:
+            raise CheckpointError(f"{stamp.path}: not a safetensors file (no header length); download it again")
+        text = file.read(length)
+    if len(text) < length:
+        raise CheckpointError(f"{stamp.path}: cut short inside its header of {length} bytes; download it again")
+    try:
+        header = json.loads(text, object_pairs_hook=_without_repeats)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{stamp.path}: its header is not valid JSON ({error}); download it again") from error
+    if not isinstance(header, dict):
+        raise CheckpointError(f"{stamp.path}: its header is not a JSON object; download it again")
+    return 8 + length, header
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        raise ValueError("a key appears twice")
+    return values
+
+
+def _parse_entry(entry: Any, source: str) -> tuple[np.dtype, tuple[int, ...], int, int]:
+    """Dtype, shape, first byte and last byte plus one, the last two counted from where the values start."""
+    match entry:
+        case {"dtype": str(name), "shape": [*shape], "data_offsets": [begin, end]}:
+            numbers = [*shape, begin, end]
+            if name not in _DTYPES:
+                raise CheckpointError(f"{source}: dtype {name} is not supported (supported: {', '.join(_DTYPES)})")
+            if all(type(number) is int and number >= 0 for number in numbers) and begin <= end:
+                return np.dtype(_DTYPES[name]), tuple(shape), begin, end
+    raise CheckpointError(f"{source}: its header entry has no valid dtype, shape and data_offsets; download it again")
+
+
+def _check_gapless(spans: list[tuple[int, int, str]], size: int, path: Path) -> None:
+    """The values must fill the file exactly, each byte belonging to one tensor."""
+    reached = 0
+    for begin, end, source in sorted(spans):
+        if begin != reached:
+            raise CheckpointError(f"{source}: starts at byte {begin}, expected {reached}; the file is damaged")
+        reached = end
+    if reached != size:
+        raise CheckpointError(
+            f"{path}: holds {size} bytes of values, its header describes {reached}; download it again"
+        )

@@ -1,0 +1,139 @@
+"""A network's files in a checkpoint folder: which ones, what is in them, and their checksums."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from convert.formats.archive import StoredTensor, open_archive, select_state_dict
+from convert.formats.locating import find_file
+from convert.mapping.matching import Leaf, check_tensors
+from convert.networks.component import Component, Source
+from jax_interp.errors import CheckpointError
+
+Weights = Literal["model", "ema"]
+
+BLOCK_BYTES = 1 << 23
+
+
+@dataclass(frozen=True)
+class Checksums:
+    """What a file's bytes add up to; `md5` is left out if nobody compares it."""
+
+    size: int
+    modified_ns: int
+    sha256: str
+    md5: str | None
+
+
+@dataclass(frozen=True)
+class OpenedCheckpoint:
+    """A network's tensors by key, none of them read, and the files that they lie in."""
+
+    folder: Path
+    tensors: Mapping[str, StoredTensor]
+    files: tuple[Path, ...]
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of every tensor."""
+        return {key: tensor.shape for key, tensor in self.tensors.items()}
+
+    def described(self) -> str:
+        """The files by name, for messages."""
+        return f"{self.folder} ({', '.join(file.name for file in self.files)})"
+
+
+def locate(component: Component, folder: Path) -> dict[Source, Path]:
+    """Where each source of `component` lies in `folder`; sources that are missing are left out."""
+    found = {}
+    for source in component.sources:
+        path = next((path for name in source.names if (path := find_file(folder, name))), None)
+        if path is not None:
+            found[source] = path
+    return found
+
+
+def open_checkpoint(component: Component, folder: Path, weights: Weights | None) -> OpenedCheckpoint:
+    """Open every file of `component` in `folder`.
+
+    `weights` chooses between the two sets that a post-trained file holds; None takes its `model`, as upstream does.
+
+    Raises:
+        CheckpointError: a file is missing (all are named) or damaged, two files have the same key, or `weights` was
+            asked for and there is no choice.
+    """
+    paths = locate(component, folder)
+    missing = [" or ".join(source.names) for source in component.sources if source not in paths]
+    hint = f" (of {component.origin_of_required})" if component.origin_of_required else ""
+    missing += [name + hint for name in component.required_files if not (folder / name).is_file()]
+    if missing:
+        raise CheckpointError(
+            f"{folder}: {component.name} lacks {'; '.join(missing)}. Download it, or name another folder with"
+            f" {component.flag}"
+        )
+    tensors: dict[str, StoredTensor] = {}
+    files: dict[Path, None] = {}
+    for source, path in paths.items():
+        files[path] = None
+        stored = open_archive(path)
+        files.update(dict.fromkeys(tensor.stamp.path for tensor in stored.values()))
+        for key, tensor in _choose(source, stored, weights, path).items():
+            if source.prefix + key in tensors:
+                raise CheckpointError(f"{path}: {key} also lies in another file of {folder}; remove one of them")
+            tensors[source.prefix + key] = tensor
+    return OpenedCheckpoint(folder, tensors, tuple(files))
+
+
+def understand(component: Component, opened: OpenedCheckpoint) -> tuple[Any, tuple[Leaf, ...]]:
+    """The network's configuration, and what each of its arrays is made of.
+
+    Raises:
+        CheckpointError: the shapes are of no such network, or a key is unknown, missing or of a wrong shape.
+    """
+    config = component.infer(opened.shapes, opened.folder)
+    leaves = component.plan(config, opened.tensors)
+    check_tensors(leaves, component.table(opened.tensors).ignored, opened.tensors).check(opened.described())
+    return config, leaves
+
+
+def _choose(
+    source: Source, stored: dict[str, StoredTensor], weights: Weights | None, path: Path
+) -> dict[str, StoredTensor]:
+    if not source.post_trained:
+        return stored
+    chosen = select_state_dict(stored, weights or "model")
+    if weights is not None and chosen is stored:
+        raise CheckpointError(f"{path}: holds one set of weights, not model and ema; leave --weights out")
+    return chosen
+
+
+def checksum(path: Path, advance: Callable[[int], Any], *, with_md5: bool) -> Checksums:
+    """Read a file once for all its checksums; `advance` is told the bytes done.
+
+    Raises:
+        CheckpointError: the file cannot be read.
+    """
+    digests = [hashlib.sha256()] + ([hashlib.md5(usedforsecurity=False)] if with_md5 else [])
+    buffers = [bytearray(BLOCK_BYTES), bytearray(BLOCK_BYTES)]
+    try:
+        with path.open("rb", buffering=0) as file, ThreadPoolExecutor(len(digests)) as pool:
+            running: list[Any] = []
+            turn = 0
+            # One buffer is filled while the other one is digested.
+            while count := file.readinto(buffers[turn]):
+                block = memoryview(buffers[turn])[:count]
+                for job in running:
+                    job.result()
+                running = [pool.submit(digest.update, block) for digest in digests]
+                turn = 1 - turn
+                advance(count)
+            for job in running:
+                job.result()
+            status = path.stat()
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
+    sums = [digest.hexdigest() for digest in digests]
+    return Checksums(status.st_size, status.st_mtime_ns, sums[0], sums[1] if with_md5 else None)

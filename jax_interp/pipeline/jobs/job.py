@@ -1,0 +1,254 @@
+"""One clip from input files to output files: decoded once, interpolated and written pair by pair, resumable."""
+
+import json
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import dropwhile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jax_interp.errors import Blocked, JaxInterpError
+from jax_interp.media.output import reported
+from jax_interp.media.pairs import iterate_pairs, join_pairs, num_pairs
+from jax_interp.media.reader import open_frames
+from jax_interp.media.source import FrameSource
+from jax_interp.media.writer import PngWriter, TeeWriter, VideoWriter
+from jax_interp.pipeline.interpolator import InterpolatedPair, Interpolator
+from jax_interp.pipeline.jobs.pair_store import PairStore
+from jax_interp.pipeline.jobs.record import fingerprint, run_record
+from jax_interp.pipeline.jobs.whole_file import write_whole
+from jax_interp.pipeline.prompt.prompt_upsampler import UpsamplerSettings
+from jax_interp.pipeline.settings import InterpolationSettings
+from jax_interp.runtime import processes
+
+logger = logging.getLogger("jax_interp")
+
+JobProgress = Callable[[int, int, int, int], None]
+"""Called with (pair, pairs, network calls done within the pair's batch, network calls in all)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A clip to interpolate and where its result goes."""
+
+    inputs: tuple[Path, ...]
+    """One video, one folder of pictures, or several pictures."""
+    video: Path
+    settings: InterpolationSettings
+    upsampler: UpsamplerSettings | None = None
+    """How the prompt is written from the clip's last frame; without, it is the one in `settings`."""
+    frames_folder: Path | None = None
+    """Where the video's frames also go, as PNG."""
+    overwrite: bool = False
+    """Whether `frames_folder` may replace an existing folder."""
+
+    @property
+    def record(self) -> Path:
+        return self.video.with_suffix(".json")
+
+    @property
+    def prompt_file(self) -> Path:
+        return self.video.with_suffix(".txt")
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A job's input, opened, and how many pairs it has."""
+
+    source: FrameSource
+    num_pairs: int
+
+
+def find_clip(job: Job) -> Clip:
+    """Open the input of `job`; raises `UsageError` or `MediaError` if it is not there or has too few frames."""
+    source, asked = open_frames(job.inputs), job.settings
+    count = num_pairs(source.num_frames, asked.frame_stride, asked.frame_index_start, asked.num_frame_pairs)
+    return Clip(source, count)
+
+
+def open_clip(interpolator: Interpolator, job: Job) -> Clip:
+    """Open the input of `job` and check that the networks can take it; nothing is loaded.
+
+    Raises:
+        UsageError, MediaError: it cannot be done; of several processes each raises the same.
+        ProcessFailure: the processes do not find the same input.
+    """
+    clip = problem = None
+    asked = job.settings
+    try:
+        clip = find_clip(job)
+        interpolator.check_size(asked.height, asked.width, asked.num_video_frames)
+    except (JaxInterpError, OSError) as error:
+        problem = error
+    found = {"pairs": clip.num_pairs if clip else None, "problem": str(problem) if problem else None}
+    # No limit: process 0 may still be writing the clip before.
+    processes.agree(f"the input of {job.video.name}", found, timeout=None)
+    if clip is None or problem is not None:
+        raise problem or AssertionError
+    return clip
+
+
+def run_job(
+    interpolator: Interpolator, job: Job, progress: JobProgress | None = None, clip: Clip | None = None
+) -> dict[str, Any] | None:
+    """Write the video, the prompt as text, the record and, if asked for, the frames; returns the record.
+
+    Stops with nothing half-written under the final names. What is finished of an interrupted run is kept beside the
+    video and used when the same job runs again. `clip` is its `open_clip`, if that was called before. Of several
+    processes the first one writes, and the others return None.
+
+    Raises:
+        UsageError, MediaError, CheckpointError: before anything is loaded wherever that is possible.
+        Blocked: the guardrails do not let prompt or frames pass; nothing of the result is left.
+    """
+    interpolator.timings.clear()
+    clip = clip or open_clip(interpolator, job)
+    if processes.is_first():
+        return _write(interpolator, job, clip, progress)
+    job = _with_prompt(interpolator, job, clip)
+    for _ in _new_pairs(interpolator, job, clip, _agree_on_start(job), progress):
+        pass  # the first process keeps the frames
+    return None
+
+
+def _write(interpolator: Interpolator, job: Job, clip: Clip, progress: JobProgress | None) -> dict[str, Any]:
+    started = time.perf_counter()
+    with reported(job.video):
+        job.video.parent.mkdir(parents=True, exist_ok=True)
+    if job.video.exists():
+        logger.info("%s is there already; this run replaces it once it is done", job.video)
+    identity = fingerprint(interpolator, job.settings, job.inputs, job.upsampler)
+    store = PairStore(job.video, identity)
+    if interpolator.guardrails is not None:
+        interpolator.guardrails.start_counting()
+    writers = tuple(_writers(job, store))
+    try:
+        job = _with_prompt(interpolator, job, clip, store)
+        with TeeWriter(*writers) as writer:
+            for frames in join_pairs(_all_pairs(interpolator, job, clip, store, progress)):
+                writer.write(frames)
+            if job.frames_folder is not None:
+                store.claim(job.frames_folder)
+    except BaseException as error:
+        if _is_blocked(error):  # nothing of it stays, nor is any of it taken up again
+            store.remove()
+            _report_left(store.folder, *(writer.partial for writer in writers))
+            for folder in store.others():
+                logger.warning("%s is of an interrupted run with other settings; remove it if it is not wanted", folder)
+        raise
+    record = run_record(
+        interpolator,
+        job.settings,
+        job.upsampler,
+        fingerprint=identity,
+        input={"files": [str(path) for path in job.inputs], **clip.source.description},
+        output={"video": str(job.video), "frames_folder": str(job.frames_folder) if job.frames_folder else None},
+        pairs=clip.num_pairs,
+        frames=writer.num_frames,
+        total_seconds=round(time.perf_counter() - started, 3),
+    )
+    with reported(job.record):
+        write_whole(job.prompt_file, f"{job.settings.prompt}\n".encode())
+        write_whole(job.record, (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode())
+    store.remove()
+    return record
+
+
+def _is_blocked(error: BaseException | None) -> bool:
+    """Whether `error` is `Blocked`, or was raised while that was on its way."""
+    return error is not None and (isinstance(error, Blocked) or _is_blocked(error.__context__))
+
+
+def _report_left(*paths: Path) -> None:
+    for path in paths:
+        if path.exists():
+            logger.error("%s belongs to what is blocked and cannot be removed; remove it yourself", path)
+
+
+def _with_prompt(interpolator: Interpolator, job: Job, clip: Clip, store: PairStore | None = None) -> Job:
+    """`job` with its prompt: the one that an interrupted run left in process 0's `store`, else one written now.
+
+    The guardrails are asked before anybody sees it, and also where no pair is left to be made.
+    """
+    if job.upsampler is None:
+        interpolator.check_prompts(job.settings)
+        return job
+    kept = processes.decide(f"the prompt of {job.video.name}", store.prompt() if store else None, timeout=None)
+    prompt = kept
+    if prompt is None:
+        [last] = deque(clip.source, maxlen=1)
+        prompt = interpolator.upsample_prompt(last, job.upsampler, job.settings.sampling.seed)
+    job = replace(job, settings=replace(job.settings, prompt=prompt))
+    interpolator.check_prompts(job.settings)
+    if kept is None:
+        logger.info("prompt: %s", prompt)
+        if store is not None:
+            store.keep_prompt(prompt)
+    return job
+
+
+def _writers(job: Job, store: PairStore) -> Iterator[VideoWriter | PngWriter]:
+    """The video's writer and, if the frames are wanted, theirs; nothing is opened yet."""
+    settings = job.settings
+    yield VideoWriter(job.video, settings.sampling.fps, settings.height, settings.width)
+    if job.frames_folder is not None:
+        yield PngWriter(job.frames_folder, overwrite=job.overwrite or store.claims(job.frames_folder))
+
+
+def _all_pairs(
+    interpolator: Interpolator, job: Job, clip: Clip, store: PairStore, progress: JobProgress | None
+) -> Iterator[np.ndarray]:
+    """Frames of every pair in order: first those that an interrupted run left, then new ones."""
+    done = _agree_on_start(job, min(store.finished(), clip.num_pairs))
+    if done:
+        logger.info("going on after pair %d of %d", done, clip.num_pairs)
+    guardrails = interpolator.guardrails
+    if guardrails is not None and done and (checked := store.checked(done - 1)):
+        guardrails.go_on_counting(checked)
+    for index in range(done):
+        yield store.load(index)
+    for pair in _new_pairs(interpolator, job, clip, done, progress):
+        store.save(pair.index, pair.frames, guardrails.facts() if guardrails else None)
+        yield pair.frames
+
+
+def _agree_on_start(job: Job, done: int | None = None) -> int:
+    """How many pairs are finished, which process 0 knows."""
+    return processes.decide(f"finished pairs of {job.video.name}", done, timeout=None)
+
+
+def _new_pairs(
+    interpolator: Interpolator, job: Job, clip: Clip, done: int, progress: JobProgress | None
+) -> Iterator[InterpolatedPair]:
+    """The pairs from number `done` on."""
+    if done == clip.num_pairs:
+        return
+    settings, count = job.settings, clip.num_pairs
+    pairs = iterate_pairs(iter(clip.source), settings.frame_stride, settings.frame_index_start, count)
+    missing = dropwhile(lambda pair: pair[0] < done, pairs)
+    report = None if progress is None else lambda pair, call, calls: progress(pair, count, call, calls)
+    yield from interpolator.stream(missing, settings, report)
+
+
+def is_finished(interpolator: Interpolator, job: Job) -> bool:
+    """Whether this very job has run to its end before: same settings, input and networks, and its results are there.
+
+    Process 0 looks, for all.
+    """
+    found = processes.is_first() and _has_results(interpolator, job)
+    return processes.decide(f"whether {job.video.name} is there", found, timeout=None)
+
+
+def _has_results(interpolator: Interpolator, job: Job) -> bool:
+    try:
+        record = json.loads(job.record.read_text())
+        identity = fingerprint(interpolator, job.settings, job.inputs, job.upsampler)
+    except (OSError, ValueError):
+        return False
+    made = job.video.exists() and (job.frames_folder is None or job.frames_folder.exists())
+    return made and record.get("fingerprint") == identity

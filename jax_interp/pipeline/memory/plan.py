@@ -1,0 +1,222 @@
+"""Which placement of a run's networks fits into a given amount of memory, before anything is loaded."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from jax_interp.errors import UsageError
+from jax_interp.pipeline.memory.footprint import GIB, Footprint, Workload, footprint, waiting_on_host
+from jax_interp.runtime.mesh import ALONE
+from jax_interp.runtime.placement import NETWORKS, RESIDENT, Placement, placed_as
+from jax_interp.types import Precision
+
+PROCESS = 9 * GIB // 8
+"""What a process takes of a GPU beside its arrays: CUDA's context, kernels and library handles."""
+MOST_PAIRS = 2
+"""Pairs that share a pass where weights are streamed: enough to hide their copies behind the arithmetic."""
+ONCE = ("prompt_upsampler", "guardrail_models", "text_encoder")
+"""What a run uses least, and what leaves the device first."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A placement for every network, and what it takes."""
+
+    placements: Mapping[str, Placement]
+    workload: Workload
+    stages: Mapping[str, int]
+    """Predicted peak bytes of every stage on the device, arrays only."""
+    host: int
+    """Bytes of parameters in host memory."""
+
+    @property
+    def peak(self) -> int:
+        """Predicted peak bytes of the run on the device, arrays only."""
+        return max(self.stages.values())
+
+    @property
+    def largest_stage(self) -> str:
+        """The network whose stage sets the peak."""
+        return max(self.stages, key=lambda name: self.stages[name])
+
+    @property
+    def process_peak(self) -> int:
+        """Predicted bytes that the GPU's driver shows for the process."""
+        return self.peak + PROCESS
+
+
+@dataclass(frozen=True)
+class Planner:
+    """The networks of a run and what they are asked to do."""
+
+    configs: Mapping[str, Any]
+    """Configuration of every network, by its name in `runtime.placement.NETWORKS`; where several go by one name, by
+    that name, a slash and its own."""
+    precisions: Mapping[str, Precision]
+    workload: Workload
+
+    @property
+    def names(self) -> list[str]:
+        """By which networks are placed, each once."""
+        return list(dict.fromkeys(map(placed_as, self.configs)))
+
+    def footprints(self, workload: Workload | None = None) -> dict[str, Footprint]:
+        """Bytes of every network."""
+        together = workload or self.workload
+        # The guardrails run on one device, whatever the others do, and the one of them that reads sees no pictures.
+        guards = replace(together, mesh=ALONE, picture_patches=0)
+        return {
+            name: footprint(
+                config, self.precisions[name], guards if placed_as(name) == "guardrail_models" else together
+            )
+            for name, config in self.configs.items()
+        }
+
+    def plan(self, placements: Mapping[str, Placement], pairs_per_batch: int | None = None) -> Plan:
+        """What `placements` take; networks that are not named are resident."""
+        workload = replace(self.workload, pairs_per_batch=pairs_per_batch or self.workload.pairs_per_batch)
+        prints = self.footprints(workload)
+        full = {name: placements.get(name, RESIDENT) for name in self.names}
+        each = {name: full[placed_as(name)] for name in prints}
+        rest = {name: found.at_rest(each[name]) for name, found in prints.items()}
+        stages = {name: found.in_stage(each[name]) + sum(rest.values()) - rest[name] for name, found in prints.items()}
+        return Plan(full, workload, stages, waiting_on_host(prints, each))
+
+    def within(
+        self,
+        budget: int,
+        fixed: Mapping[str, Placement] | None = None,
+        *,
+        pairs_per_batch: int | None = None,
+        num_pairs: int = 1,
+    ) -> Plan:
+        """The fastest plan whose peak, the process' own share included, is at most `budget` bytes.
+
+        `fixed` are placements that the caller insists on. `pairs_per_batch=None` chooses it too, up to `num_pairs`.
+
+        Raises:
+            UsageError: nothing fits; says what the smallest plan takes.
+        """
+        for placements in self._by_speed(fixed or {}):
+            for pairs in [pairs_per_batch] if pairs_per_batch else _pair_counts(placements, num_pairs):
+                plan = self.plan(placements, pairs)
+                if plan.process_peak <= budget:
+                    return self._with_resident_blocks(plan, budget, fixed or {})
+        smallest = self.smallest(fixed, pairs_per_batch=pairs_per_batch or 1)
+        raise UsageError(
+            f"{gib(budget)} of GPU memory are too little: the smallest plan at {self.workload.height}×"
+            f"{self.workload.width} takes {gib_or_more(smallest.process_peak)} ({describe(smallest)}; most in the"
+            f" stage of {smallest.largest_stage}). Give more memory"
+            + "".join(f", or {remedy}" for remedy in self._remedies(smallest, budget, fixed or {}))
+        )
+
+    def _remedies(self, smallest: Plan, budget: int, fixed: Mapping[str, Placement]) -> Iterator[str]:
+        """What to do where even `smallest` does not fit: only what helps."""
+        pairs = smallest.workload.pairs_per_batch
+        if fixed and self.smallest(pairs_per_batch=pairs).process_peak <= budget:
+            yield f"leave it to the plan where {', '.join(fixed)} lives"
+        elif smallest.largest_stage == "text_encoder" and self.precisions["text_encoder"] == "float32":
+            yield "pass --text-encoder-dtype bfloat16"
+        elif "diffusion_transformer" in self.names:
+            half = replace(self.workload, height=self.workload.height // 2, width=self.workload.width // 2)
+            if replace(self, workload=half).smallest(fixed, pairs_per_batch=pairs).peak < smallest.peak:
+                yield "choose a smaller --height and --width"
+
+    def strategies(self, pairs_per_batch: int | None = None) -> dict[str, Plan]:
+        """Plans to compare, by what they do: networks offloaded one more at a time, then all of them streamed.
+
+        The order of offloading is upstream's. `pairs_per_batch=None` is one pair, and of the streamed plans one each
+        for one pair and for as many as `within` would choose.
+        """
+        placements: dict[str, Placement] = {}
+        plans = {"nothing offloaded": self.plan(placements, pairs_per_batch or 1)}
+        for name in sorted(self.names, key=NETWORKS.index):
+            placements[name] = Placement("offloaded")
+            plans[f"+ {name}"] = self.plan(placements, pairs_per_batch or 1)
+        if self.workload.mesh.along(self.workload.share_axes) > 1:
+            plans["all sharded"] = self.plan({name: Placement("sharded") for name in self.names}, pairs_per_batch or 1)
+        streamed = {name: Placement("streamed") for name in self.names}
+        for pairs in [pairs_per_batch] if pairs_per_batch else range(1, MOST_PAIRS + 1):
+            plans[f"all streamed, {pairs} a pass"] = self.plan(streamed, pairs)
+        return plans
+
+    def smallest(self, fixed: Mapping[str, Placement] | None = None, *, pairs_per_batch: int = 1) -> Plan:
+        """The plan with the lowest peak."""
+        plans = [self.plan(placements, pairs_per_batch) for placements in self._by_speed(fixed or {})]
+        return min(plans, key=lambda plan: plan.peak)
+
+    def advice(self, placements: Mapping[str, Placement], *, on_host: bool) -> str:
+        """What to tell a user whose memory ran out with `placements`, on the host or on the device."""
+        current, smallest = self.plan(placements), self.smallest()
+        said = (
+            f"at {self.workload.height}×{self.workload.width}, with {describe(current)}; the plan counted on"
+            f" {gib(current.process_peak)} of GPU memory and {gib(current.host)} of host memory."
+        )
+        if on_host:
+            resident = self.plan({})
+            return (
+                f"{said} It was the host's memory: free some, or keep the networks on the GPU, which takes"
+                f" {gib_or_more(resident.process_peak)} there (--memory-budget {gib_or_more(resident.process_peak)})"
+            )
+        if smallest.process_peak >= current.process_peak:
+            return f"{said} No plan takes less: give it a larger GPU, or a smaller --height and --width"
+        return (
+            f"{said} The smallest plan takes {gib(smallest.process_peak)} and {gib(smallest.host)}"
+            f" ({describe(smallest)}): run again with --memory-budget and what the GPU has free, at least"
+            f" {gib_or_more(smallest.process_peak)}"
+        )
+
+    def _by_speed(self, fixed: Mapping[str, Placement]) -> Iterator[dict[str, Placement]]:
+        """Placements from the fastest to the smallest: what a run uses least leaves the device first."""
+        dit = "diffusion_transformer"
+        once = [name for name in ONCE if name in self.names]
+        rungs: list[dict[str, Any]] = [{}]
+        for name in once:
+            rungs.append({**rungs[-1], name: "offloaded"})
+        small = dict.fromkeys(once, "streamed")
+        rungs += [small, {**small, "tokenizer": "offloaded"}]
+        if self.workload.mesh.along(self.workload.share_axes) > 1:
+            rungs += [{**small, dit: "sharded"}, {**rungs[-1], dit: "sharded"}]
+        without_tokenizer = {**small, "tokenizer": "offloaded"}
+        rungs += [{**without_tokenizer, dit: "offloaded"}, {**without_tokenizer, dit: "streamed"}]
+        for rung in rungs:
+            yield {name: fixed.get(name, Placement(rung.get(name, "resident"))) for name in self.names}
+
+    def _with_resident_blocks(self, plan: Plan, budget: int, fixed: Mapping[str, Placement]) -> Plan:
+        """`plan` with as many blocks of a streamed transformer on the device as `budget` has room for."""
+        name = "diffusion_transformer"
+        if plan.placements.get(name, RESIDENT).kind != "streamed" or name in fixed:
+            return plan
+        found = self.footprints(plan.workload)[name]
+        room = (budget - PROCESS - plan.stages[name]) // found.share
+        blocks = max(0, min(room, found.num_blocks - 2))
+        placements = {**plan.placements, name: Placement("streamed", blocks)}
+        return self.plan(placements, plan.workload.pairs_per_batch)
+
+
+def _pair_counts(placements: Mapping[str, Placement], num_pairs: int) -> list[int]:
+    """Pairs a pass to try, best first: they only gain where weights are streamed, which more pairs then share."""
+    if placements.get("diffusion_transformer", RESIDENT).kind != "streamed":
+        return [1]
+    return list(range(max(1, min(num_pairs, MOST_PAIRS)), 0, -1))
+
+
+def describe(plan: Plan) -> str:
+    """One line: every network's placement."""
+    parts = []
+    for name, placement in plan.placements.items():
+        blocks = f", {placement.resident_blocks} blocks resident" if placement.resident_blocks else ""
+        parts.append(f"{name} {placement.kind}{blocks}")
+    pairs = plan.workload.pairs_per_batch
+    return ", ".join(parts) + (f"; {pairs} pairs a pass" if pairs > 1 else "")
+
+
+def gib(size: int) -> str:
+    """`size` bytes for people."""
+    return f"{size / GIB:.1f} GiB"
+
+
+def gib_or_more(size: int) -> str:
+    """As `gib`, but rounded up: a budget of that much holds `size`."""
+    return f"{math.ceil(10 * size / GIB) / 10:.1f} GiB"

@@ -1,0 +1,154 @@
+"""Text embeddings on disk: a cache that fills itself, and single files that a user carries from one machine to another.
+
+Both are safetensors files with the texts or checksums in their metadata; only the rows of the prompt are stored.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from jax_interp.errors import CheckpointError, JaxInterpError, UsageError
+from jax_interp.pipeline.jobs.whole_file import write_whole
+from jax_interp.runtime.compile_cache import user_cache_folder
+
+logger = logging.getLogger("jax_interp")
+
+PROMPT_TOKENS = 512
+"""Tokens that a prompt is padded or cut to: rows of every embedding that a network sees."""
+
+FILE_FORMAT = "jax-interp text embeddings 1"
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """One encoded text: a row a token, without padding."""
+
+    rows: Float[np.ndarray, "S D"]
+    num_tokens: int
+    """Tokens of the whole text; more than there are rows if it was cut."""
+
+    def padded(self) -> Float[np.ndarray, "P D"]:
+        """`PROMPT_TOKENS` rows, those behind the prompt zero."""
+        out = np.zeros((PROMPT_TOKENS, self.rows.shape[1]), np.float32)
+        out[: len(self.rows)] = self.rows
+        return out
+
+
+class EmbeddingCache:
+    """A folder of embeddings, one file for each pair of network and text.
+
+    Any number of processes may share it: a file appears whole or not at all. An entry that fails its checksum is
+    computed again, and a folder that cannot be written costs a warning, never the run.
+    """
+
+    def __init__(self, folder: Path | None = None):
+        self.folder = default_folder() if folder is None else Path(folder)
+
+    def get(self, network: str, text: str) -> Embedding | None:
+        """The embedding of `text` by the network with identity `network`, if it is there and intact."""
+        path = self._path(network, text)
+        try:
+            with safe_open(path, framework="numpy") as file:
+                rows, metadata = file.get_tensor("rows"), file.metadata()
+            embedding = Embedding(rows, int(metadata["tokens"]))
+            if metadata["sha256"] != _checksum(embedding):
+                raise ValueError("wrong checksum")
+            return embedding
+        except FileNotFoundError:
+            return None
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+            logger.warning("%s: damaged entry of the embedding cache (%s); encoding its text again", path, error)
+            return None
+
+    def put(self, network: str, text: str, embedding: Embedding) -> None:
+        """Keep `embedding` for `get` with the same `network` and `text`."""
+        path = self._path(network, text)
+        metadata = {"tokens": str(embedding.num_tokens), "sha256": _checksum(embedding)}
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, save({"rows": embedding.rows}, metadata))
+        except OSError as error:
+            logger.warning("%s: cannot be written (%s); this text will be encoded again next time", path, error)
+
+    def _path(self, network: str, text: str) -> Path:
+        key = hashlib.sha256(f"{network}\0{text}".encode()).hexdigest()
+        return self.folder / key[:2] / f"{key}.safetensors"
+
+
+def default_folder() -> Path:
+    """`jax-interp/embeddings` in the user's cache folder (`$XDG_CACHE_HOME`, else `~/.cache`)."""
+    return user_cache_folder() / "embeddings"
+
+
+def save_embeddings(path: str | Path, embeddings: Mapping[str, Float[np.ndarray, "S D"]]) -> None:
+    """Write texts and their embeddings, as `TextEncoder.encode` returns them, into one `.safetensors` file.
+
+    Zero rows at the end are left out. The file replaces one of the same name.
+
+    Raises:
+        UsageError: an embedding is not 1 to 512 rows of finite numbers, or their widths differ; names every one.
+        JaxInterpError: the file cannot be written.
+    """
+    path = Path(path)
+    arrays = {text: np.asarray(rows).astype(np.float32) for text, rows in embeddings.items()}
+    faults = _faults(arrays)
+    if not arrays or faults:
+        raise UsageError(f"{path}: cannot save embeddings: " + ("; ".join(faults) or "there are none"))
+    tensors = {f"{index:06d}": _without_padding(rows) for index, rows in enumerate(arrays.values())}
+    metadata = {"format": FILE_FORMAT, "texts": json.dumps(list(arrays))}
+    try:
+        write_whole(path, save(tensors, metadata))
+    except OSError as error:
+        raise JaxInterpError(f"{path}: cannot be written ({error}); give a path in a folder that exists") from error
+
+
+def load_embeddings(path: str | Path) -> dict[str, Float[np.ndarray, "S D"]]:
+    """Read a file of `save_embeddings`: float32 rows without padding, by text.
+
+    Raises:
+        CheckpointError: the file is missing, damaged or of another kind.
+    """
+    path = Path(path)
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != FILE_FORMAT:
+                raise CheckpointError(f"{path}: not a file of text embeddings; write one with `save_embeddings`")
+            texts = json.loads(metadata["texts"])
+            arrays = {text: file.get_tensor(f"{i:06d}").astype(np.float32) for i, text in enumerate(texts)}
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: there is no such file of text embeddings") from None
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: damaged file of text embeddings ({error}); write it again") from error
+    if faults := _faults(arrays):
+        raise CheckpointError(f"{path}: " + "; ".join(faults) + "; write it again")
+    return arrays
+
+
+def _faults(arrays: Mapping[str, np.ndarray]) -> list[str]:
+    """What keeps `arrays` from being embeddings of one network."""
+    faults = [
+        f"{text[:40]!r} has shape {rows.shape}, expected finite numbers [1 to {PROMPT_TOKENS}, width]"
+        for text, rows in arrays.items()
+        if rows.ndim != 2 or not 0 < len(rows) <= PROMPT_TOKENS or not np.isfinite(rows).all()
+    ]
+    widths = sorted({rows.shape[-1] for rows in arrays.values() if rows.ndim == 2})
+    return faults + ([f"widths differ: {widths}"] if len(widths) > 1 else [])
+
+
+def _without_padding(rows: np.ndarray) -> np.ndarray:
+    length = int(np.flatnonzero(rows.any(axis=1)).max(initial=0)) + 1
+    return np.ascontiguousarray(rows[:length])
+
+
+def _checksum(embedding: Embedding) -> str:
+    rows = np.ascontiguousarray(embedding.rows)
+    return hashlib.sha256(f"{embedding.num_tokens} {rows.dtype} {rows.shape} ".encode() + rows.tobytes()).hexdigest()

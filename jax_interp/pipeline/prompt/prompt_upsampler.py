@@ -1,0 +1,195 @@
+"""The prompt upsampler: Pixtral-12B looks at a frame and writes the prompt."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Float
+
+from jax_interp.errors import CheckpointError, JaxInterpError, UsageError
+from jax_interp.media.pixtral_image import (
+    TOKEN_NAMES,
+    PictureTokens,
+    expand_pictures,
+    patch_grid,
+    prepare_picture,
+)
+from jax_interp.media.source import Picture
+from jax_interp.models.decoder_generate import Sampling
+from jax_interp.models.pixtral_vision import PixtralVision, Turn
+from jax_interp.pipeline.prompt.prompts import UPSAMPLER_INSTRUCTION
+from jax_interp.pipeline.prompt.text_tokenizer import load_tokenizer, tokenizer_path
+from jax_interp.pipeline.stages.language_model import LanguageModel
+from jax_interp.pipeline.stages.stage import StackedStage
+from jax_interp.runtime.checkpoint import ConvertedComponent
+from jax_interp.runtime.exchange import exchange_between
+from jax_interp.runtime.mesh import WHOLE, DeviceMesh
+from jax_interp.runtime.placement import Placement
+from jax_interp.types import Precision, Tokens
+
+START, STOP = ("<s>", "[INST]"), ("[/INST]",)
+"""Tokens around a request."""
+END = "</s>"
+"""The token that ends an answer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpsamplerSettings:
+    """What the upsampler is asked and how it answers; numbers are upstream's."""
+
+    instruction: str = UPSAMPLER_INSTRUCTION
+    max_new_tokens: int = 400
+    temperature: float = 0.01
+    """0 takes the likeliest token every time."""
+    top_p: float = 0.9
+
+    def __post_init__(self) -> None:
+        """Raise `UsageError` for values that can never work."""
+        if not self.instruction.strip():
+            raise UsageError("--upsampler-instruction is empty; say what the prompt upsampler should write")
+        if any(name in self.instruction for name in (*TOKEN_NAMES, END)):
+            raise UsageError(
+                f"--upsampler-instruction: {', '.join((*TOKEN_NAMES, END))} stand for the picture and the end, and"
+                " must not be part of the text"
+            )
+        if self.max_new_tokens < 1:
+            raise UsageError(f"--upsampler-tokens is {self.max_new_tokens}; expected 1 or more")
+        try:
+            Sampling(temperature=self.temperature, top_p=self.top_p)
+        except ValueError as error:
+            raise UsageError(f"the prompt upsampler: {error}") from error
+
+
+DEFAULT_SETTINGS = UpsamplerSettings()
+
+
+class PictureEncoder(StackedStage[PixtralVision]):
+    """Pixtral's picture encoder; every shape of a picture compiles anew."""
+
+    def __init__(self, found: ConvertedComponent, precision: Precision, devices: DeviceMesh | None = None):
+        super().__init__(found, PixtralVision, precision, devices, keep_on_host=())
+        exchange = exchange_between(self.devices)
+        self._embed = self.jit(lambda outer, x: self.constrain(self.network.bind_outer(outer).embed(x), WHOLE))
+        # A device has all patches, and with `tensor` some of the heads.
+        self._parts = (
+            self.compile_part(0, lambda block, x, turn: block.attend(x, turn, exchange), WHOLE, P()),
+            self.compile_part(1, lambda block, x, _: block.transform(x, exchange), WHOLE, P()),
+        )
+        self._finish = self.jit(lambda outer, x: self.constrain(self.network.bind_outer(outer).finish(x), WHOLE))
+
+    def encode(self, pixels: Float[np.ndarray, "Y X 3"]) -> Float[np.ndarray, "P D"]:
+        """What the language model reads for each patch of a picture that `prepare_picture` made."""
+        with self.numerics():
+            state: tuple[Tokens, Turn] = self._embed(self.outer, self.devices.put(pixels[None]))
+            x, turn = state
+            x = self.run_blocks(lambda _, part, params, x, ahead: self._parts[part](params, x, turn, ahead), x)
+            return np.asarray(self._finish(self.outer, x))[0]
+
+
+class PromptUpsampler:
+    """Both networks of Pixtral, one after the other, with one placement."""
+
+    def __init__(self, found: ConvertedComponent, precision: Precision, devices: DeviceMesh | None = None):
+        self.found = found
+        self.config: Any = found.config
+        self.pictures = PictureEncoder(found.part("vision", found.config.vision), precision, devices)
+        self.language = LanguageModel(found.part("language", found.config.text), precision, devices)
+
+    @property
+    def networks(self) -> dict[str, StackedStage[Any]]:
+        """Both, for whoever counts their memory."""
+        return {"pictures": self.pictures, "language": self.language}
+
+    @property
+    def placement(self) -> Placement:
+        """Where the language model lives."""
+        return self.language.placement
+
+    def place(self, placement: Placement) -> None:
+        """Use `placement` from the next stage on; blocks that stay are the language model's."""
+        self.language.place(placement)
+        self.pictures.place(Placement(placement.kind))
+
+    def upsample(
+        self,
+        picture: Picture,
+        settings: UpsamplerSettings = DEFAULT_SETTINGS,
+        *,
+        seed: int = 0,
+        progress: Callable[[int], None] | None = None,
+    ) -> str:
+        """A prompt for a clip that ends with `picture`, uint8 [Y, X, 3]; the networks that do not stay then leave.
+
+        `progress` hears how many tokens are written.
+
+        Raises:
+            MediaError: the picture is empty or too elongated.
+            UsageError: the instruction is longer than the model's context.
+            CheckpointError: weights or tokenizer are missing, damaged or do not belong together.
+            JaxInterpError: the model gave no text, or values that are not numbers.
+        """
+        ids = np.asarray(self.prompt_ids(picture, settings.instruction), np.int32)
+        self.language.check_length(len(ids), settings.max_new_tokens)
+        try:
+            patches = self.pictures.encode(prepare_picture(picture, self.config.vision))
+            self.pictures.rest()
+            prompt = self.language.embed(ids)
+            prompt[ids == self._picture_tokens.patch] = patches.astype(prompt.dtype)
+            answer = self.language.answer(
+                prompt,
+                max_new_tokens=settings.max_new_tokens,
+                stop=[self._end],
+                sampling=Sampling(temperature=settings.temperature, top_p=settings.top_p),
+                seed=seed,
+                progress=progress,
+            )
+        finally:
+            self.rest()
+        text = " ".join(self._tokenizer.decode(answer, skip_special_tokens=True).split())
+        if not text:
+            raise JaxInterpError(
+                f"{self.found.path}: the prompt upsampler wrote nothing; give a --prompt, or another"
+                " --upsampler-instruction"
+            )
+        return text
+
+    def prompt_ids(self, picture: Picture, instruction: str) -> list[int]:
+        """Tokens of what the language model is asked: the picture, then the instruction."""
+        start, stop = [self._token(name) for name in START], [self._token(name) for name in STOP]
+        words = self._tokenizer(instruction, add_special_tokens=False)["input_ids"]
+        grid = patch_grid(picture.shape[0], picture.shape[1], self.config.vision)
+        return expand_pictures([*start, self._picture_tokens.patch, *words, *stop], [grid], self._picture_tokens)
+
+    def rest(self) -> None:
+        """End the stage: what is not resident leaves the device."""
+        self.pictures.rest()
+        self.language.rest()
+
+    def free(self) -> None:
+        """Give the parameters' memory back."""
+        self.pictures.free()
+        self.language.free()
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        return load_tokenizer(tokenizer_path(self.found), self.config.text.vocab_size, self.found.component)
+
+    @cached_property
+    def _picture_tokens(self) -> PictureTokens[int]:
+        return PictureTokens(*map(self._token, TOKEN_NAMES))
+
+    @cached_property
+    def _end(self) -> int:
+        return self._token(END)
+
+    def _token(self, name: str) -> int:
+        number = self._tokenizer.get_vocab().get(name)
+        if number is None:
+            raise CheckpointError(
+                f"{self.found.path}: its tokenizer has no token {name}, so it is not Pixtral's; convert the"
+                " prompt_upsampler again with the tokenizer.json of mistral-community/pixtral-12b beside the weights"
+            )
+        return number

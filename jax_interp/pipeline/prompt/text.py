@@ -1,0 +1,238 @@
+"""The text stage: prompts in, embeddings out, through T5 only for texts whose embedding is nowhere yet."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, Float, Int
+
+from jax_interp.errors import JaxInterpError, UsageError
+from jax_interp.models.t5 import Bias, T5Encoder
+from jax_interp.pipeline.prompt.embeddings import PROMPT_TOKENS, Embedding, EmbeddingCache, load_embeddings
+from jax_interp.pipeline.prompt.text_tokenizer import load_tokenizer, read_tokenizer, tokenizer_path
+from jax_interp.pipeline.stages.stage import StackedStage
+from jax_interp.runtime import processes
+from jax_interp.runtime.checkpoint import ConvertedComponent, find_component, has_component
+from jax_interp.runtime.exchange import exchange_between
+from jax_interp.runtime.mesh import WHOLE, DeviceMesh
+from jax_interp.types import Params, Precision, Text
+
+logger = logging.getLogger("jax_interp")
+
+REVISION = "1"
+"""Changes with every release whose embeddings differ for the same text and weights, so that older ones go unused."""
+
+PAD_ID = 0
+
+
+class PromptNetwork(StackedStage[T5Encoder]):
+    """The T5 encoder with its tokenizer, one prompt at a time.
+
+    Prompts are never batched: the same program runs for each, so a prompt's bits do not depend on its neighbours, and
+    memory does not grow with their number.
+    """
+
+    def __init__(self, found: ConvertedComponent, precision: Precision, devices: DeviceMesh | None = None):
+        # A run encodes its prompts once, so weights that leave the device need not wait in host memory.
+        super().__init__(found, T5Encoder, precision, devices, keep_on_host=())
+        exchange = exchange_between(self.devices)
+        self._embed = self.jit(self._embed_tokens)
+        # A prompt is short: every device has all of it, and with `tensor` some of the heads.
+        self._parts = (
+            self.compile_part(0, lambda block, x, bias: block.attend(x, bias, exchange), WHOLE, P(None, "tensor")),
+            self.compile_part(1, lambda block, x, _: block.transform(x, exchange), WHOLE, P(None, "tensor")),
+        )
+        self._finish = self.jit(lambda outer, x: self.network.bind_outer(outer).finish(x).astype(jnp.float32))
+
+    @property
+    def tokenizer_path(self) -> Path:
+        """The one tokenizer file that is read."""
+        return tokenizer_path(self.found)
+
+    @cached_property
+    def identity(self) -> str:
+        """Hash of all that an embedding depends on beside its text."""
+        digest = hashlib.sha256()
+        weights = json.dumps(sorted(self.found.source_sha256.values()))
+        tokenizer = read_tokenizer(self.tokenizer_path, self.found.component)
+        for part in (
+            REVISION.encode(),
+            weights.encode(),
+            self.found.dtype.encode(),
+            self.precision.encode(),
+            tokenizer,
+        ):
+            digest.update(hashlib.sha256(part).digest())
+        return digest.hexdigest()
+
+    def tokenize(self, text: str) -> tuple[Int[np.ndarray, " S"], int]:
+        """Ids of `text` with the end token, at most `PROMPT_TOKENS`, and how many there were before the cut."""
+        ids = self._tokenizer(text)["input_ids"]
+        num_tokens = len(ids)
+        if num_tokens > PROMPT_TOKENS:
+            ids = self._tokenizer(text, truncation=True, max_length=PROMPT_TOKENS)["input_ids"]
+        return np.asarray(ids, np.int32), num_tokens
+
+    def encode(self, text: str) -> Embedding:
+        """Run T5 on one text.
+
+        Raises:
+            CheckpointError: weights or tokenizer are missing, damaged or do not belong together.
+        """
+        ids, num_tokens = self.tokenize(text)
+        padded = np.pad(ids, (0, PROMPT_TOKENS - len(ids)), constant_values=PAD_ID)
+        mask = np.arange(PROMPT_TOKENS) < len(ids)
+        with self.numerics():
+            x, bias = self._embed(self.outer, padded[None], mask[None].astype(np.int32))
+            x = self.run_blocks(lambda _, part, params, x, ahead: self._parts[part](params, x, bias, ahead), x)
+            rows = np.asarray(self._finish(self.outer, x))[0, : len(ids)]
+        if not np.isfinite(rows).all():
+            raise JaxInterpError(
+                f"{self.found.path}: the text encoder gave values that are not numbers; check the checkpoint with"
+                " `jax-interp inspect`"
+            )
+        return Embedding(rows, num_tokens)
+
+    def _embed_tokens(self, outer: Params, ids: Array, mask: Array) -> tuple[Text, Bias]:
+        x, bias = self.network.bind_outer(outer).embed(ids, mask)
+        return self.constrain(x, WHOLE), self.constrain(bias, P(None, "tensor"))
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        return load_tokenizer(self.tokenizer_path, self.config.vocab_size, self.found.component)
+
+
+class TextEncoder:
+    """Prompts to what the diffusion transformer reads.
+
+    A text is looked up in `given` (see `load_embeddings`), then in `cache`; only if it is in neither are T5's weights
+    loaded. `found` may be None if `given` holds every text that will be asked for.
+
+    Raises:
+        UsageError: neither a network nor embeddings are there, or their widths differ.
+    """
+
+    def __init__(
+        self,
+        found: ConvertedComponent | None,
+        precision: Precision = "float32",
+        devices: DeviceMesh | None = None,
+        *,
+        cache: EmbeddingCache | None = None,
+        given: Mapping[str, Float[np.ndarray, "S D"]] | None = None,
+    ):
+        self.network = PromptNetwork(found, precision, devices) if found is not None else None
+        self._cache = cache
+        self._given = {text: Embedding(rows, len(rows)) for text, rows in (given or {}).items()}
+        self._warned: set[str] = set()
+        widths = {embedding.rows.shape[1] for embedding in self._given.values()}
+        widths |= {self.network.config.width} if self.network else set()
+        if not widths:
+            raise UsageError("no text encoder: convert one, or give a file of embeddings that holds the prompts")
+        if len(widths) > 1:
+            raise UsageError(f"the given embeddings do not fit this text encoder: widths {sorted(widths)}")
+        self.width: int = widths.pop()
+
+    def encode(self, texts: Sequence[str]) -> Float[np.ndarray, "n P D"]:
+        """Embeddings of `texts` in float32, [n, 512, D]; rows behind the end of a prompt are exactly zero.
+
+        A prompt of more than 512 tokens is cut there, with a warning.
+
+        Raises:
+            UsageError: `texts` is not a list of strings, or names a text that is not given and cannot be encoded.
+            CheckpointError: weights or tokenizer are missing, damaged or do not belong together.
+        """
+        _check_texts(texts)
+        if self.network is None and (missing := [text for text in texts if text not in self._given]):
+            raise UsageError(
+                f"no embedding was given for {missing} and there is no text encoder to make one: add it to the file of"
+                " embeddings, or convert a text encoder"
+            )
+        embeddings = {text: self._embedding(text) for text in dict.fromkeys(texts)}
+        for text, embedding in embeddings.items():
+            self._warn_if_cut(text, embedding)
+        out = np.empty((len(texts), PROMPT_TOKENS, self.width), np.float32)
+        for row, text in zip(out, texts, strict=True):
+            row[:] = embeddings[text].padded()
+        return out
+
+    @property
+    def given_sha256(self) -> str | None:
+        """Hash of the embeddings that were given; None if there are none."""
+        if not self._given:
+            return None
+        digest = hashlib.sha256()
+        for text, embedding in sorted(self._given.items()):
+            digest.update(hashlib.sha256(text.encode()).digest() + hashlib.sha256(embedding.rows.tobytes()).digest())
+        return digest.hexdigest()
+
+    def rest(self) -> None:
+        """End the text stage: T5's weights leave the device unless they are placed there for good."""
+        if self.network is not None:
+            self.network.rest()
+
+    def free(self) -> None:
+        """Give the memory of T5's weights back, if they were ever loaded."""
+        if self.network is not None:
+            self.network.free()
+
+    def _embedding(self, text: str) -> Embedding:
+        if text in self._given or self.network is None:
+            return self._given[text]
+        if self._cache is None:
+            return self.network.encode(text)
+        embedding = self._cache.get(self.network.identity, text)
+        # Of several processes all encode or none: each has a part in it.
+        if not all(processes.everyone("whether the prompt was encoded before", embedding is not None, timeout=None)):
+            embedding = self.network.encode(text)
+            self._cache.put(self.network.identity, text, embedding)
+        assert embedding is not None
+        return embedding
+
+    def _warn_if_cut(self, text: str, embedding: Embedding) -> None:
+        if embedding.num_tokens > PROMPT_TOKENS and text not in self._warned:
+            self._warned.add(text)
+            logger.warning(
+                "the prompt that starts with %r has %d tokens; only the first %d are used",
+                text[:40],
+                embedding.num_tokens,
+                PROMPT_TOKENS,
+            )
+
+
+def open_text_encoder(
+    root: Path,
+    name: str | None,
+    precision: Precision,
+    devices: DeviceMesh,
+    text_embeddings: str | Path | None,
+    embedding_cache: str | Path | bool,
+) -> TextEncoder | None:
+    """The text encoder below `root`, or the embeddings that replace it; None if there is neither.
+
+    Arguments are those of `Interpolator.from_pretrained`.
+    """
+    given = load_embeddings(text_embeddings) if text_embeddings is not None else None
+    wanted = name is not None or has_component(root, "text_encoder")
+    found = find_component(root, "text_encoder", name) if wanted else None
+    if found is None and given is None:
+        return None
+    cache = EmbeddingCache(None if embedding_cache is True else Path(embedding_cache)) if embedding_cache else None
+    return TextEncoder(found, precision, devices, cache=cache, given=given)
+
+
+def _check_texts(texts: Sequence[str]) -> None:
+    if isinstance(texts, str) or not isinstance(texts, Sequence) or not all(isinstance(text, str) for text in texts):
+        raise UsageError(f"texts: expected a list of strings, got {texts!r:.80}")
+    for text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise UsageError(f"prompt {text[:40]!r}: not valid Unicode ({error.reason}); save it as UTF-8") from error

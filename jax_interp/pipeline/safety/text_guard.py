@@ -1,0 +1,69 @@
+"""The guardrail of prompts as a stage: the blocklist, then the classifier Llama Guard."""
+
+from functools import cached_property
+from typing import ClassVar
+
+from jax_interp.guardrails.blocklist import Blocklist
+from jax_interp.guardrails.llama_guard import ANSWER_TOKENS, LlamaGuard
+from jax_interp.guardrails.verdict import Verdict
+from jax_interp.pipeline.prompt.text_tokenizer import load_tokenizer, tokenizer_path
+from jax_interp.pipeline.stages.language_model import LanguageModel
+from jax_interp.runtime.checkpoint import ConvertedComponent
+from jax_interp.runtime.mesh import DeviceMesh
+from jax_interp.runtime.placement import Placement
+from jax_interp.types import Precision
+
+LISTS_FOLDER = "blocklist"
+"""Where a converted classifier has the word lists."""
+
+
+class TextGuard:
+    """Checks prompts. Word lists, tokenizer and weights are read when first used.
+
+    Whatever its methods raise has to block: see `pipeline.fail_closed`.
+    """
+
+    COMPONENT: ClassVar[str] = "text_safety"
+    PRECISION: ClassVar[Precision] = "bfloat16"  # parity: upstream's classifier is
+
+    def __init__(self, found: ConvertedComponent, devices: DeviceMesh | None = None):
+        self.found = found
+        self.language = LanguageModel(found, self.PRECISION, devices)
+
+    @cached_property
+    def blocklist(self) -> Blocklist:
+        """The word lists; reading them takes a second."""
+        return Blocklist(self.found.path / LISTS_FOLDER)
+
+    @cached_property
+    def classifier(self) -> LlamaGuard:
+        """What asks the language model and understands its answer."""
+        path = tokenizer_path(self.found)
+        tokenizer = load_tokenizer(path, self.found.config.vocab_size, self.found.component)
+        return LlamaGuard(path.parent, tokenizer, self.found.config.context_length)
+
+    def check_words(self, prompt: str) -> Verdict:
+        """What the blocklist says."""
+        return self.blocklist.check(prompt)
+
+    def classify(self, prompt: str) -> Verdict:
+        """What Llama Guard says; weights that do not stay on the device then leave it."""
+        try:
+            return self.classifier.check(prompt, self._answer)
+        finally:
+            self.rest()
+
+    def place(self, placement: Placement) -> None:
+        """Use `placement` from the next check on."""
+        self.language.place(placement)
+
+    def rest(self) -> None:
+        """End the stage: what is not resident leaves the device."""
+        self.language.rest()
+
+    def free(self) -> None:
+        """Give the parameters' memory back."""
+        self.language.free()
+
+    def _answer(self, ids: list[int]) -> list[int]:
+        return self.language.answer(self.language.embed(ids), max_new_tokens=ANSWER_TOKENS, stop=self.classifier.stop)

@@ -1,0 +1,108 @@
+"""The guardrails of frames as stages: what they show, and the faces on them."""
+
+from typing import ClassVar
+
+import numpy as np
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, Float, UInt8
+
+from jax_interp.guardrails import faces, frame_safety
+from jax_interp.guardrails.verdict import Verdict
+from jax_interp.models.retinaface import RawFaces, RetinaFace
+from jax_interp.models.safety_head import VideoSafety
+from jax_interp.pipeline.stages.stage import StackedStage, WholeStage
+from jax_interp.runtime.checkpoint import ConvertedComponent
+from jax_interp.runtime.exchange import exchange_between
+from jax_interp.runtime.mesh import WHOLE, DeviceMesh
+from jax_interp.types import Params, Precision
+
+Frames = UInt8[np.ndarray, "F Y X 3"]
+
+
+class FrameGuard(StackedStage[VideoSafety]):
+    """What frames show: SigLIP and the classifier on it, float32.
+
+    Whatever it raises has to block: see `pipeline.fail_closed`.
+    """
+
+    COMPONENT: ClassVar[str] = "video_safety"
+    PRECISION: ClassVar[Precision] = "float32"
+
+    _batch_size = 1
+    """Of the compiled program: as many as were ever wanted, so that a clip's short rest compiles nothing."""
+
+    def __init__(self, found: ConvertedComponent, devices: DeviceMesh | None = None):
+        super().__init__(found, VideoSafety, self.PRECISION, devices)
+        exchange = exchange_between(self.devices)
+        self._embed = self.jit(lambda outer, x: self.constrain(self.network.bind_outer(outer).embed(x), WHOLE))
+        self._parts = (
+            self.compile_part(0, lambda block, x, _: block.attend(x, exchange), WHOLE, P()),
+            self.compile_part(1, lambda block, x, _: block.transform(x, exchange), WHOLE, P()),
+        )
+        self._finish = self.jit(lambda outer, x: self.constrain(self.network.bind_outer(outer).finish(x), WHOLE))
+
+    def check(self, frames: Frames, first_number: int = 0, stride: int = 1) -> tuple[Verdict, int]:
+        """Whether `frames`, of which the first is number `first_number` of its clip, may pass; how many were looked at.
+
+        Every `stride`-th frame of the clip is looked at, from number 0 on. Weights that do not stay on the device leave
+        it at the end.
+        """
+        if first_number < 0 or stride < 1:
+            raise ValueError(f"frame {first_number} with a stride of {stride}: expected from 0 on, and from 1 on")
+        skipped = -first_number % stride
+        looked_at = frames[skipped::stride]
+        if len(frames) and not len(looked_at):
+            return Verdict.allow(f"with a stride of {stride} none of these frames is looked at"), 0
+        numbers = range(first_number + skipped, first_number + len(frames), stride)
+        # Pieces of a clip have one frame more or less, depending on where the stride begins.
+        most = -(-len(frames) // stride)
+        self._batch_size = max(self._batch_size, min(most, frame_safety.BATCH_SIZE))
+        side = self.config.tower.image_size
+        try:
+            verdict = frame_safety.check_frames(
+                looked_at, self.classify, side, numbers=numbers, batch_size=self._batch_size
+            )
+            return verdict, len(looked_at)
+        finally:
+            self.rest()
+
+    def classify(self, pixels: Float[np.ndarray, "B size size 3"]) -> Float[np.ndarray, "B classes"]:
+        """Logits of frames that `frame_safety.prepare_frames` made; another number of them compiles anew."""
+        with self.numerics():
+            x = self._embed(self.outer, self.devices.put(pixels))
+            x = self.run_blocks(lambda _, part, params, x, ahead: self._parts[part](params, x, None, ahead), x)
+            return np.asarray(self._finish(self.outer, x))
+
+
+class FaceGuard(WholeStage[RetinaFace]):
+    """Faces, which it makes unrecognisable: RetinaFace, float32.
+
+    Whatever it raises has to block: see `pipeline.fail_closed`.
+    """
+
+    COMPONENT: ClassVar[str] = "face_blur"
+    PRECISION: ClassVar[Precision] = "float32"
+
+    _batch_size = 1
+    """As `FrameGuard` has it."""
+
+    def __init__(self, found: ConvertedComponent, devices: DeviceMesh | None = None):
+        super().__init__(found, RetinaFace, self.PRECISION, devices)
+        self._detect = self.jit(self._look)
+
+    def blur(self, frames: Frames) -> faces.Blurred:
+        """A copy of `frames` with faces pixelated; weights that do not stay on the device then leave it."""
+        self._batch_size = max(self._batch_size, min(len(frames), faces.BATCH_SIZE))
+        try:
+            return faces.blur_faces(frames, self.detect, batch_size=self._batch_size)
+        finally:
+            self.rest()
+
+    def detect(self, frames: UInt8[np.ndarray, "B Y X 3"]) -> faces.Found:
+        """What the network says about frames; every size of a frame and every number of them compiles anew."""
+        with self.numerics():
+            raw = self._detect(self.params, self.devices.put(frames))
+        return faces.Found(np.asarray(raw.offsets), np.asarray(raw.scores))
+
+    def _look(self, params: Params, frames: UInt8[Array, "B Y X 3"]) -> RawFaces:
+        return self.network.bind(params)(faces.prepare_frames(frames))

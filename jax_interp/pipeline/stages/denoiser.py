@@ -1,0 +1,306 @@
+"""The diffusion stage: the transformer and the sampling run around it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, Float
+
+from jax_interp.diffusion.condition import ConditionNoise, augmenter, frame_indicator, initial_noise
+from jax_interp.diffusion.guidance import Branch, branches
+from jax_interp.diffusion.sample import CallInputs, call_coefficients, call_inputs, conclude, prepare, sample
+from jax_interp.diffusion.schedule import sigmas
+from jax_interp.diffusion.solver import advance
+from jax_interp.errors import JaxInterpError, UsageError
+from jax_interp.models.dit import ALL, Block, BlockInputs, DiT, patch_grid
+from jax_interp.nn.embeddings import CellPositions
+from jax_interp.nn.patches import unpatchify
+from jax_interp.nn.rotary import rotary_angles
+from jax_interp.pipeline.stages.stage import StackedStage
+from jax_interp.runtime.checkpoint import ConvertedComponent
+from jax_interp.runtime.exchange import exchange_between
+from jax_interp.runtime.mesh import WHOLE, DeviceMesh
+from jax_interp.types import Latents, Params, Precision, Text
+
+Cells = Float[Array, "B T cells D"]
+"""The residual stream by frame; a device of a mesh has some of the rows, and some of the cells of every frame."""
+
+CELLS = P("data", None, "sequence")
+SHARED: Any = BlockInputs(
+    *(P("data"), P("data"), CellPositions(P(None, "sequence")), P(None, None, "sequence"), P("data"))  # pyright: ignore
+)
+"""How what all blocks read lies on a mesh."""
+
+Progress = Callable[[int, int], None]
+"""Called with (calls done, calls in all) as a sampling run goes on."""
+
+
+@dataclass(frozen=True)
+class SampleSettings:
+    """One sampling run; the defaults are upstream's effective values."""
+
+    guidance: float = -1.0
+    seed: int = 11
+    num_steps: int = 35
+    fps: float = 24.0
+    condition_noise: ConditionNoise = "fixed"
+
+
+class Run(NamedTuple):
+    """What all calls of one sampling run read."""
+
+    condition: Latents
+    text: Text
+    guidance: Float[Array, ""]
+    angles: Float[Array, "L half_K"]
+
+
+class Denoiser(StackedStage[DiT]):
+    """The diffusion transformer with its sampler."""
+
+    def __init__(
+        self,
+        found: ConvertedComponent,
+        precision: Precision,
+        rotary_precision: Precision | None = None,
+        devices: DeviceMesh | None = None,
+    ):
+        super().__init__(found, DiT, precision, devices)
+        self.rotary_precision: Precision = rotary_precision or precision
+        self._embed = self.jit(self._embed_latents)
+        between = partial(self._attend_cells, between=True)
+        self._attend = self.compile_part(0, self._attend_cells, CELLS, SHARED, static_argnames="cells")
+        self._attend_between = self.compile_part(0, between, CELLS, SHARED, donate=False, static_argnames="cells")
+        self._transform = self.compile_part(1, self._transform_cells, CELLS, SHARED)
+        self._project = self.jit(self._project_cells, static_argnames="shape")
+        self._start = self.jit(self._start_call)
+        self._finish = self.jit(self._finish_call)
+
+    def net(
+        self,
+        x: Latents,
+        c_noise: Float[Array, " B"],
+        text: Text,
+        mask: Float[Array, "B T H W 1"],
+        padding_mask: Float[Array, "B T H W 1"],
+        fps: float,
+    ) -> Latents:
+        """One evaluation of the bare network, in its dtype."""
+        with self.numerics():
+            angles = self._angles(x.shape, fps)
+            spare = -x.shape[0] % self.devices.shape.data
+            rows = [_repeat_last(array, spare) for array in (x, c_noise, text, mask, padding_mask)]
+            cells, shared = self._embed(self.outer, *self.devices.put((*rows, angles)))
+            cells = self._run_blocks(cells, shared, self._cells(x.shape))
+            return self._project(self.outer, cells, shared, shape=rows[0].shape)[: x.shape[0]]
+
+    def sample(
+        self,
+        condition: Latents,
+        text: Text | None,
+        negative_text: Text | None,
+        settings: SampleSettings,
+        *,
+        first_pair: int = 0,
+        progress: Progress | None = None,
+    ) -> Float[Array, "B T H W C"]:
+        """Sample latents for a batch of pairs, float32.
+
+        `condition` are the clean latents of `encode_pair`. `text` and `negative_text` have one row a pair or one for
+        all; only those that the guidance needs are read, `None` is the all-zero embedding. `first_pair` is the number
+        of the batch's first pair within its run (drawn condition noise depends on it).
+
+        Raises:
+            JaxInterpError: the network returned something that is not a number.
+        """
+        needed = branches(settings.guidance)
+        levels = sigmas(settings.num_steps)
+        num_pairs, *shape = condition.shape
+        spare = -num_pairs % self.devices.shape.pairs_at_once(len(needed))
+        # Devices that would have no pair take the last one again.
+        pairs = [*range(first_pair, first_pair + num_pairs), *[first_pair + num_pairs - 1] * spare]
+        noise = self.devices.put(initial_noise(settings.seed, (shape[0], shape[1], shape[2], shape[3])))
+        augment = augmenter(
+            settings.condition_noise,
+            noise=noise,
+            seed=settings.seed,
+            pairs=pairs,
+            num_calls=len(levels),
+            precision=self.precision,
+        )
+        calls = (
+            call_inputs(sigma, coefficients, [augment(call, branch) for branch in needed], self.precision)
+            for call, (sigma, coefficients) in enumerate(zip(levels, call_coefficients(levels), strict=True))
+        )
+        rows = {Branch.CONDITIONAL: text, Branch.UNCONDITIONAL: negative_text}
+        texts = [self._text_rows(rows[branch], num_pairs) for branch in needed]
+        guidance, angles = np.float32(settings.guidance), self._angles(condition.shape, settings.fps)
+        condition, texts, guidance, angles = self.devices.put((condition, texts, guidance, angles))
+        run = Run(
+            _repeat_last(_as_batch(condition).astype(self.dtype), spare),
+            jnp.concatenate([_repeat_last(text, spare) for text in texts]),
+            guidance,
+            angles,
+        )
+        with self.numerics():
+            start = jnp.broadcast_to(noise, run.condition.shape)
+            step = partial(self._step, run, self._cells(condition.shape))
+            latents = sample(_reporting(step, len(levels), progress), start, levels, calls)[:num_pairs]
+        if not bool(jnp.isfinite(latents).all()):
+            raise JaxInterpError(
+                f"{self.found.path}: sampling gave values that are not numbers; check the checkpoint with"
+                " `jax-interp inspect`, or try --dtype float32"
+            )
+        return latents
+
+    def _step(
+        self, run: Run, num_cells: int, x: Latents, previous: Latents, inputs: CallInputs
+    ) -> tuple[Latents, Latents]:
+        cells, shared, states = self._start(self.outer, run, x, inputs)
+        cells = self._run_blocks(cells, shared, num_cells, only_between=True)
+        return self._finish(self.outer, run, cells, shared, states, x, previous, inputs)
+
+    def _run_blocks(self, cells: Cells, shared: BlockInputs, num_cells: int, *, only_between: bool = False) -> Cells:
+        """Every block; with `only_between` the last one only for the frames between the first and the last.
+
+        What the network says of the known frames is not used, so the last block need not say it.
+        """
+        last = self.network.num_blocks - 1
+
+        def apply(block: int, part: int, params: Params, cells: Cells, ahead: Params | None) -> Any:
+            if part == 1:
+                return self._transform(params, cells, shared, ahead)
+            attend = self._attend_between if only_between and block == last else self._attend
+            return attend(params, cells, shared, ahead, cells=num_cells)
+
+        return self.run_blocks(apply, cells)
+
+    # Traced by `jit`, on every device of a mesh by itself.
+
+    def _attend_cells(self, block: Block, x: Cells, shared: BlockInputs, *, cells: int, between: bool = False) -> Cells:
+        rows, _, cells_here, width = x.shape
+        inputs = shared._replace(turn=shared.turn.reshape(2, -1, shared.turn.shape[-1]))
+        flat = x.reshape(rows, -1, width)
+        chosen = slice(cells_here, flat.shape[1] - cells_here) if between else ALL
+        exchange = exchange_between(self.devices, cells=cells, cells_here=cells_here)
+        return block.attend(flat, inputs, chosen, exchange).reshape(rows, -1, cells_here, width)
+
+    def _transform_cells(self, block: Block, x: Cells, shared: BlockInputs) -> Cells:
+        flat = x.reshape(x.shape[0], -1, x.shape[-1])
+        return block.transform(flat, shared, exchange_between(self.devices)).reshape(x.shape)
+
+    # Traced by `jit`, for all devices.
+
+    def _embed_latents(self, outer: Params, *arguments: Array) -> tuple[Cells, BlockInputs]:
+        tokens, shared = self.network.bind_outer(outer).embed(*arguments)
+        frames = arguments[0].shape[1]
+        cells = tokens.reshape(tokens.shape[0], frames, -1, tokens.shape[-1])
+        if self.devices.alone:
+            return cells, shared
+        vectors = shared.positions.expand().reshape(frames, -1, cells.shape[-1])
+        turn = shared.turn.reshape(2, frames, -1, shared.turn.shape[-1])
+        shared = shared._replace(positions=CellPositions(self._fill_up(vectors, 1)), turn=self._fill_up(turn, 2))
+        return self.constrain(self._fill_up(cells, 2), CELLS), self.constrain(shared, SHARED)
+
+    def _project_cells(self, outer: Params, cells: Cells, shared: BlockInputs, shape: tuple[int, ...]) -> Latents:
+        def each(outer: Params, cells: Cells, shared: BlockInputs) -> Array:
+            flat = cells.reshape(cells.shape[0], -1, cells.shape[-1])
+            patches = self.network.bind_outer(outer).project(flat, shared)
+            return patches.reshape(*cells.shape[:3], -1)
+
+        patches = self.on_each_device(each, (WHOLE, CELLS, SHARED), CELLS)(outer, cells, shared)
+        patches = self.constrain(patches, WHOLE)[:, :, : self._cells(shape)]
+        size = self.config.patch_size
+        return unpatchify(patches.reshape(shape[0], -1, patches.shape[-1]), patch_grid(shape, size), size)
+
+    def _start_call(
+        self, outer: Params, run: Run, x: Latents, inputs: CallInputs
+    ) -> tuple[Cells, BlockInputs, Latents]:
+        indicator = jnp.asarray(frame_indicator(x.shape[1]))
+        call = prepare(run.condition, indicator, x, inputs)
+        mask = jnp.broadcast_to(indicator, (run.text.shape[0], *x.shape[1:4], 1))
+        cells, shared = self._embed_latents(
+            outer, call.scaled, call.c_noise, run.text, mask, jnp.zeros_like(mask), run.angles
+        )
+        return cells, shared, self.constrain(call.states, WHOLE)
+
+    def _finish_call(
+        self,
+        outer: Params,
+        run: Run,
+        cells: Cells,
+        shared: BlockInputs,
+        states: Latents,
+        x: Latents,
+        previous_x0: Latents,
+        inputs: CallInputs,
+    ) -> tuple[Latents, Latents]:
+        rows, num_frames, *rest = states.shape
+        between = self._project_cells(outer, cells, shared, (rows, num_frames - 2, *rest))
+        output = jnp.pad(between, ((0, 0), (1, 1), (0, 0), (0, 0), (0, 0)))
+        indicator = jnp.asarray(frame_indicator(x.shape[1]))
+        x0 = conclude(output, states, run.condition, indicator, run.guidance, inputs)
+        return self.constrain((advance(x, x0, previous_x0, inputs.coefficients), x0), WHOLE)
+
+    def _cells(self, shape: tuple[int, ...]) -> int:
+        """Cells of a frame of latents of `shape`."""
+        _, rows, columns = patch_grid(shape, self.config.patch_size)
+        return rows * columns
+
+    def _fill_up(self, x: Array, axis: int) -> Array:
+        """`x` with zeros behind `axis`, so that it divides among the devices."""
+        padding = [(0, 0)] * x.ndim
+        padding[axis] = (0, -x.shape[axis] % self.devices.shape.sequence)
+        return jnp.pad(x, padding)
+
+    def _text_rows(self, text: Text | None, num_pairs: int) -> np.ndarray:
+        width = self.config.text_width
+        if text is None:
+            return np.zeros((num_pairs, 512, width), self.dtype)
+        if text.ndim != 3 or text.shape[0] not in (1, num_pairs) or text.shape[2] != width:
+            raise UsageError(
+                f"text embeddings have shape {tuple(text.shape)}; expected [1 or {num_pairs}, tokens, {width}] for"
+                f" {num_pairs} pair(s) and this network"
+            )
+        return np.broadcast_to(np.asarray(_as_batch(text).astype(self.dtype)), (num_pairs, *text.shape[1:]))
+
+    def _angles(self, shape: tuple[int, ...], fps: float) -> Float[np.ndarray, "L half_K"]:
+        config = self.config
+        return rotary_angles(
+            patch_grid(shape, config.patch_size),
+            config.head_width,
+            fps=fps,
+            ratio=config.rotary_ratio,
+            precision=self.rotary_precision,
+        )
+
+
+def _repeat_last(x: Array, count: int) -> Array:
+    """`x` with its last row `count` times more."""
+    return jnp.pad(x, [(0, count)] + [(0, 0)] * (x.ndim - 1), mode="edge") if count else x
+
+
+def _as_batch(x: Array) -> Array:
+    # parity: upstream's data batch is bfloat16, text and condition latents included, also around a float32 network.
+    return jnp.asarray(x).astype(jnp.bfloat16)
+
+
+def _reporting(run_step, total: int, progress: Progress | None):
+    """`run_step`, held to one call ahead of the device so that progress and interrupts are timely."""
+    done = 0
+
+    def run(x: Latents, previous_x0: Latents, inputs: CallInputs) -> tuple[Latents, Latents]:
+        nonlocal done
+        result = run_step(x, previous_x0, inputs)
+        jax.block_until_ready(previous_x0)
+        done += 1
+        if progress is not None:
+            progress(done, total)
+        return result
+
+    return run

@@ -1,0 +1,179 @@
+"""A decoder-only language model as a stage: a prompt in, the tokens of its answer out, wherever the weights live."""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, Float, Int
+
+from jax_interp.errors import JaxInterpError, UsageError
+from jax_interp.models.decoder_generate import GREEDY, NotFinite, Sampling, generate
+from jax_interp.models.decoder_lm import BlockInputs, Cache, DecoderLM, Logits, empty_cache, last_of
+from jax_interp.pipeline.stages.stage import StackedStage
+from jax_interp.runtime.checkpoint import ConvertedComponent
+from jax_interp.runtime.exchange import exchange_between
+from jax_interp.runtime.mesh import WHOLE, DeviceMesh
+from jax_interp.types import Params, Precision, Text
+
+LENGTH_STEP = 128
+"""Prompts and caches are padded to multiples of this many tokens, so that prompts of similar length share programs."""
+
+HEADS = Cache(P(None, None, "tensor"), P(None, None, "tensor"))  # pyright: ignore[reportArgumentType]
+"""How one block's cache lies on a mesh."""
+
+
+class LanguageModel(StackedStage[DecoderLM]):
+    """Answers one prompt at a time; each token is a pass of the programs of its blocks, started from Python.
+
+    A loop inside one program would have XLA copy every block's weights out of their stack before it reads them. The
+    embedding table stays in the host's memory: a token needs one row of it, and the table is as large as two blocks.
+    """
+
+    def __init__(self, found: ConvertedComponent, precision: Precision, devices: DeviceMesh | None = None):
+        # A tied table is also the head, which the device needs.
+        apart = () if found.config.tied_head else ("embedding",)
+        # A stage is many passes: streamed weights wait in host memory until it ends.
+        super().__init__(found, DecoderLM, precision, devices, keep_on_host=("streamed",), apart=apart)
+        exchange = exchange_between(self.devices)
+        self._attend = self.compile_part(
+            0, lambda block, state, inputs: block.attend(*state, inputs, exchange), (WHOLE, HEADS), WHOLE
+        )
+        self._transform = self.compile_part(1, lambda block, x, _: block.transform(x, exchange), WHOLE, WHOLE)
+        self._prompt_inputs = self.jit(self._turn_prompt, static_argnames="size")
+        self._token_inputs = self.jit(self._turn_token)
+        self._finish = self.jit(self._finish_last)
+        self._table: np.ndarray | None = None
+
+    def embed(self, ids: Sequence[int] | Int[np.ndarray, " S"]) -> Float[np.ndarray, "S D"]:
+        """Rows of the embedding table.
+
+        Raises:
+            ValueError: an id is not in the vocabulary.
+        """
+        wanted = np.asarray(ids, np.int64)
+        if wanted.size and not 0 <= wanted.min() <= wanted.max() < self.config.vocab_size:
+            raise ValueError(f"token ids {wanted.min()} to {wanted.max()} are not in 0 to {self.config.vocab_size - 1}")
+        if self._table is None:
+            self._table = self.apart_array("embedding")
+        return self._table[wanted]
+
+    def check_length(self, length: int, max_new_tokens: int) -> None:
+        """Raise `UsageError` unless a prompt of `length` tokens and its answer fit the model's context."""
+        if not length or length + max_new_tokens > self.config.context_length:
+            raise UsageError(
+                f"a prompt of {length} tokens and an answer of up to {max_new_tokens} do not fit the"
+                f" {self.found.component}, whose context is {self.config.context_length} tokens; shorten the prompt"
+            )
+
+    def answer(
+        self,
+        prompt: Float[np.ndarray, "S D"],
+        *,
+        max_new_tokens: int,
+        stop: Collection[int],
+        sampling: Sampling = GREEDY,
+        seed: int = 0,
+        progress: Callable[[int], None] | None = None,
+    ) -> list[int]:
+        """The tokens that follow `prompt`, rows that `embed` gives or a picture's in their place; at most
+        `max_new_tokens`, and the first one of `stop` is the last.
+
+        Raises:
+            UsageError: prompt and answer are longer than the model's context.
+            JaxInterpError: the model gave something that is not a number.
+        """
+        length = len(prompt)
+        self.check_length(length, max_new_tokens)
+        padded = np.zeros((1, _rounded_up(length), self.config.width), prompt.dtype)
+        padded[0, :length] = prompt
+        lengths = np.asarray([length], np.int32)
+        size = max(padded.shape[1], _rounded_up(length + max_new_tokens))
+        try:
+            with self.numerics():
+                [tokens] = generate(
+                    partial(self._prefill, padded, lengths, size),
+                    self._decode,
+                    lengths,
+                    max_new_tokens=max_new_tokens,
+                    stop=stop,
+                    sampling=sampling,
+                    seed=seed,
+                    progress=progress,
+                )
+        except NotFinite as error:
+            raise JaxInterpError(
+                f"{self.found.path}: {error}; check the checkpoint with `jax-interp inspect`"
+            ) from error
+        return tokens
+
+    def rest(self) -> None:
+        super().rest()
+        self._on_host = None
+        if not self.placement.stays:
+            self._table = None
+
+    def free(self) -> None:
+        super().free()
+        self._table = None
+
+    def _prefill(
+        self, prompt: Float[np.ndarray, "B S D"], lengths: Int[np.ndarray, " B"], size: int
+    ) -> tuple[Logits, list[Cache]]:
+        caches = self._empty_caches(size)
+        x = self._run(self.devices.put(prompt), caches, self._prompt_inputs(size=prompt.shape[1]))
+        return self._logits(x, self.devices.put(lengths)), caches
+
+    def _decode(
+        self, ids: Int[Array, " B"], positions: Int[Array, " B"], caches: list[Cache]
+    ) -> tuple[Logits, list[Cache]]:
+        # A choice that was none (`NO_TOKEN`) is found by the caller, who is a step behind.
+        rows = self.devices.put(self.embed(np.maximum(np.asarray(ids), 0))[:, None])
+        x = self._run(rows, caches, self._token_inputs(self.devices.put(np.asarray(positions))))
+        return self._logits(x, None), caches
+
+    def _logits(self, x: Text, lengths: Int[Array, " B"] | None) -> Logits:
+        """Logits behind each row's last token, on one device: there the next token is chosen."""
+        logits = self._finish(self.outer, x, lengths)
+        return logits if self.devices.alone else logits.addressable_data(0)
+
+    def _run(self, x: Text, caches: list[Cache], inputs: BlockInputs) -> Text:
+        """Every block in turn; `caches` are replaced by those with the keys and values of `x`."""
+
+        def apply(block: int, part: int, params: Params, x: Text, ahead: Params | None) -> Any:
+            if part == 1:
+                return self._transform(params, x, None, ahead)
+            (x, caches[block]), *rest = self._attend(params, (x, caches[block]), inputs, ahead)
+            return x, *rest
+
+        return self.run_blocks(apply, x)
+
+    def _empty_caches(self, size: int) -> list[Cache]:
+        """One for every block: each is a buffer of its own, which its program updates in place."""
+        one_layer = replace(self.config, num_layers=1)
+        blank = jax.tree.map(lambda array: array[0], empty_cache(one_layer, 1, size, dtype=self.dtype))
+        return [self.devices.put(jax.tree.map(jnp.copy, blank), HEADS) for _ in range(self.config.num_layers)]
+
+    # Traced by `jit`.
+
+    def _turn_prompt(self, *, size: int) -> BlockInputs:
+        return self.constrain(self._without_params.prompt_inputs(size), WHOLE)
+
+    def _turn_token(self, positions: Int[Array, " B"]) -> BlockInputs:
+        return self.constrain(self._without_params.token_inputs(positions), WHOLE)
+
+    @property
+    def _without_params(self) -> DecoderLM:
+        return self.network.bind_outer(self.network.outer_abstract)
+
+    def _finish_last(self, outer: Params, x: Text, lengths: Int[Array, " B"] | None) -> Logits:
+        last = x if lengths is None else last_of(x, lengths)
+        return self.constrain(self.network.bind_outer(outer).finish(last)[:, 0], WHOLE)
+
+
+def _rounded_up(length: int) -> int:
+    return -(-length // LENGTH_STEP) * LENGTH_STEP

@@ -1,0 +1,206 @@
+import json
+import shutil
+from collections import namedtuple
+
+import huggingface_hub.constants
+import pytest
+
+from convert.hub import download as module
+from convert.hub.catalog import Repository
+from convert.hub.client import Hub
+from convert.hub.download import RECORD_FILE, download, make_plan, parse_revisions
+from jax_interp.errors import DownloadError, UsageError
+from tests.convert.fake_hub import MEMBER, FakeHub, FakeRepository, serve
+
+TEXT = Repository("someone/text", "text/big", "text_encoder", ("config.json", "model.bin"), gated=False)
+TOKENIZER = Repository("someone/tokenizer", "tokenizer", "tokenizer", ("encoder.jit",), gated=True)
+MODEL = bytes(range(256)) * 4000
+
+
+@pytest.fixture(autouse=True)
+def online(monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+
+
+@pytest.fixture
+def fake():
+    repositories = {
+        TEXT.repo_id: FakeRepository({"config.json": b"{}\n", "model.bin": MODEL}, big=frozenset({"model.bin"})),
+        TOKENIZER.repo_id: FakeRepository({"encoder.jit": b"weights"}, gated=True, big=frozenset({"encoder.jit"})),
+    }
+    with serve(FakeHub(repositories)) as hub:
+        yield hub
+
+
+def client(fake, token=None):
+    return Hub(fake.endpoint, token, attempts=2, pause=0.0)
+
+
+def run(fake, folder, repositories=(TEXT,), revisions=None, token=None, **options):
+    hub = client(fake, token)
+    plan = make_plan(hub, folder, repositories, revisions or {})
+    counts: dict[str, int] = {}
+    download(hub, plan, lambda file, count: counts.__setitem__(file.key, counts.get(file.key, 0) + count), **options)
+    return counts
+
+
+def states(fake, folder):
+    return {file.remote.name: file.state for file in make_plan(client(fake), folder, [TEXT], {}).files}
+
+
+def test_files_land_in_upstreams_layout_and_the_commit_is_recorded(fake, tmp_path):
+    counts = run(fake, tmp_path, [TEXT, TOKENIZER], token=MEMBER)
+    assert (tmp_path / "text/big/model.bin").read_bytes() == MODEL
+    assert (tmp_path / "tokenizer/encoder.jit").read_bytes() == b"weights"
+    assert counts == {"text/big/config.json": 3, "text/big/model.bin": len(MODEL), "tokenizer/encoder.jit": 7}
+    record = json.loads((tmp_path / RECORD_FILE).read_text())
+    assert record["repositories"]["someone/text"]["commit"] == "a" * 40
+    assert sorted(path.name for path in (tmp_path / "text/big").iterdir()) == ["config.json", "model.bin"]
+
+
+def test_second_run_fetches_nothing_and_stays_at_the_recorded_commit(fake, tmp_path):
+    run(fake, tmp_path)
+    before = len(fake.transfers())
+    fake.repositories[TEXT.repo_id].commit = "b" * 40
+    message = failure(make_plan, client(fake), tmp_path, [TEXT], {})
+    assert f"no revision {'a' * 40}" in message
+    fake.repositories[TEXT.repo_id].commit = "a" * 40
+    assert run(fake, tmp_path) == {}
+    assert len(fake.transfers()) == before
+
+
+def test_plan_shows_sizes_and_touches_nothing(fake, tmp_path):
+    plan = make_plan(client(fake), tmp_path / "new", [TEXT], {})
+    assert plan.total == plan.to_fetch == len(MODEL) + 3
+    assert plan.free > 0
+    assert [file.state for file in plan.files] == ["missing", "missing"]
+    assert not (tmp_path / "new").exists()
+    assert not fake.transfers()
+
+
+def test_interrupted_download_goes_on(fake, tmp_path):
+    fake.breaks = [2, 99, 1000, 0]
+    assert "the same command goes on" in failure(run, fake, tmp_path)
+    assert states(fake, tmp_path) == {"config.json": "complete", "model.bin": "partial"}
+    assert not (tmp_path / "text/big/model.bin").exists()
+    assert run(fake, tmp_path) == {"text/big/model.bin": len(MODEL) - 1000}
+    assert fake.transfers()[-1] == ("model.bin", "bytes=1000-")
+    assert (tmp_path / "text/big/model.bin").read_bytes() == MODEL
+
+
+def test_interrupted_by_the_user_keeps_what_arrived(fake, tmp_path):
+    hub = client(fake)
+    plan = make_plan(hub, tmp_path, [TEXT], {})
+
+    def stop(file, count):
+        if file.remote.name == "model.bin":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        download(hub, plan, stop)
+    assert states(fake, tmp_path)["model.bin"] == "partial"
+    assert 0 < run(fake, tmp_path)["text/big/model.bin"] < len(MODEL)
+
+
+def test_file_that_lies_there_already_is_checked_not_fetched(fake, tmp_path):
+    (tmp_path / "text/big").mkdir(parents=True)
+    (tmp_path / "text/big/model.bin").write_bytes(MODEL)
+    assert states(fake, tmp_path) == {"config.json": "missing", "model.bin": "unverified"}
+    assert run(fake, tmp_path) == {"text/big/config.json": 3, "text/big/model.bin": 0}
+    assert states(fake, tmp_path) == {"config.json": "complete", "model.bin": "complete"}
+
+
+def test_file_that_was_changed_since_is_noticed(fake, tmp_path):
+    run(fake, tmp_path)
+    (tmp_path / "text/big/model.bin").write_bytes(MODEL[::-1])
+    assert states(fake, tmp_path)["model.bin"] == "unverified"
+    message = failure(run, fake, tmp_path)
+    assert "model.bin is damaged or another file: SHA-256" in message
+    assert "run this command again" in message
+    assert (tmp_path / "text/big/model.bin.corrupt").read_bytes() == MODEL[::-1]
+    run(fake, tmp_path)
+    assert (tmp_path / "text/big/model.bin").read_bytes() == MODEL
+
+
+def test_other_revision_replaces_files_once_they_are_whole(fake, tmp_path):
+    run(fake, tmp_path)
+    fake.repositories[TEXT.repo_id] = FakeRepository(
+        {"config.json": b"{}\n", "model.bin": MODEL + b"!"}, "b" * 40, big=frozenset({"model.bin"})
+    )
+    fake.breaks = [500, 0]
+    failure(run, fake, tmp_path, (TEXT,), {TEXT.repo_id: "main"})
+    assert (tmp_path / "text/big/model.bin").read_bytes() == MODEL
+    counts = run(fake, tmp_path)
+    assert counts == {"text/big/config.json": 0, "text/big/model.bin": len(MODEL) + 1 - 500}
+    assert (tmp_path / "text/big/model.bin").read_bytes() == MODEL + b"!"
+
+
+def test_damaged_transfer_is_reported_and_set_aside(fake, tmp_path):
+    rotten = FakeRepository({"config.json": b"{]\n", "model.bin": MODEL}, big=frozenset({"model.bin"}))
+    honest = fake.repositories[TEXT.repo_id].listing()
+    rotten.listing = lambda: honest  # the listing's checksums are of other bytes
+    fake.repositories[TEXT.repo_id] = rotten
+    message = failure(run, fake, tmp_path)
+    assert "config.json is damaged or another file: Git SHA-1" in message
+    assert (tmp_path / "text/big/config.json.corrupt").read_bytes() == b"{]\n"
+    assert not (tmp_path / "text/big/config.json").exists()
+
+
+def test_md5_of_the_known_release_is_compared(fake, tmp_path, monkeypatch):
+    monkeypatch.setitem(module.PUBLISHED_MD5, "text/big/model.bin", "0" * 32)
+    message = failure(run, fake, tmp_path)
+    assert "MD5" in message
+    assert f"expected {'0' * 32}" in message
+    assert "--no-check-md5" in message
+    assert "--revision someone/text=REVISION" in message
+    assert (tmp_path / "text/big/model.bin.corrupt").exists()
+    run(fake, tmp_path, check_md5=False)
+    assert (tmp_path / "text/big/model.bin").exists()
+
+
+def test_right_md5_passes(fake, tmp_path, monkeypatch):
+    monkeypatch.setitem(module.PUBLISHED_MD5, "text/big/config.json", "8a80554c91d9fca8acb82f023de02f11")
+    run(fake, tmp_path)
+    assert (tmp_path / "text/big/config.json").exists()
+
+
+def test_refused_access_is_reported_before_anything_is_fetched(fake, tmp_path):
+    message = failure(run, fake, tmp_path, [TEXT, TOKENIZER])
+    assert "someone/tokenizer" in message
+    assert "no token was sent (401)" in message
+    assert not fake.transfers()
+    assert not (tmp_path / "text").exists()
+
+
+def test_small_disk_is_reported_before_anything_is_fetched(fake, tmp_path, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**6, 10**6 - 1000, 1000))
+    message = failure(run, fake, tmp_path)
+    assert "1.0 kB free" in message
+    assert "--components" in message
+    assert not fake.transfers()
+
+
+def test_unreadable_record_is_named(fake, tmp_path):
+    (tmp_path / RECORD_FILE).write_text("{")
+    assert RECORD_FILE in failure(make_plan, client(fake), tmp_path, [TEXT], {})
+
+
+def test_sizes_are_readable():
+    assert [module.readable(size) for size in (700, 8_050_000, 14_500_000_000)] == ["0.7 kB", "8.1 MB", "14.5 GB"]
+
+
+def test_revisions_for_all_and_for_one():
+    assert parse_revisions(["main"], [TEXT, TOKENIZER]) == {TEXT.repo_id: "main", TOKENIZER.repo_id: "main"}
+    assert parse_revisions(["main", "someone/text=v1"], [TEXT, TOKENIZER]) == {
+        TEXT.repo_id: "v1",
+        TOKENIZER.repo_id: "main",
+    }
+    with pytest.raises(UsageError, match="someone/else is not fetched"):
+        parse_revisions(["someone/else=v1"], [TEXT])
+
+
+def failure(call, *args):
+    with pytest.raises(DownloadError) as caught:
+        call(*args)
+    return str(caught.value)

@@ -1,0 +1,230 @@
+"""From files to files: what is written, what an interrupt leaves, and that nothing is half there."""
+
+import json
+from pathlib import Path
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+
+from jax_interp.errors import MediaError, UsageError
+from jax_interp.media.reader import open_frames
+from jax_interp.pipeline.jobs import job as job_module
+from jax_interp.pipeline.jobs.job import Job, is_finished, run_job
+from jax_interp.pipeline.prompt.prompts import DEFAULT_NEGATIVE_PROMPT
+from jax_interp.pipeline.settings import InterpolationSettings
+from jax_interp.pipeline.stages.denoiser import SampleSettings
+from tests import golden
+
+SETTINGS = InterpolationSettings(sampling=SampleSettings(num_steps=1), height=64, width=96)
+
+
+@pytest.fixture
+def make_job(tmp_path):
+    def make(**changes):
+        return Job(**{"inputs": (golden.CLIP,), "video": tmp_path / "out" / "film.mp4", "settings": SETTINGS} | changes)
+
+    return make
+
+
+@pytest.fixture
+def interpolator(interpolators):
+    return interpolators["float32"]
+
+
+def files(folder):
+    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+
+def test_video_frames_text_and_record(interpolator, make_job, tmp_path):
+    job = make_job(frames_folder=tmp_path / "frames")
+    record = run_job(interpolator, job)
+    assert files(tmp_path / "out") == ["film.json", "film.mp4", "film.txt"]
+    assert open_frames([job.video]).num_frames == record["frames"] == 28
+    stored = np.stack(list(open_frames([tmp_path / "frames"])))
+    expected = interpolator.interpolate(golden.load("inputs_clip")["frames"], num_steps=1, height=64, width=96)
+    assert np.array_equal(stored, expected.frames)
+
+
+def test_the_record_tells_all(interpolator, make_job):
+    job = make_job(
+        settings=InterpolationSettings(prompt="rain", sampling=SampleSettings(num_steps=1), height=64, width=96)
+    )
+    run_job(interpolator, job)
+    record = json.loads(job.record.read_text())
+    assert record["guardrail"] == "off"
+    assert record["prompt_upsampler"] == "not used"
+    settings = record["settings"]
+    assert (settings["prompt"], settings["negative_prompt"]) == ("rain", DEFAULT_NEGATIVE_PROMPT)
+    assert (settings["guidance"], settings["seed"], settings["num_steps"], settings["fps"]) == (-1, 11, 1, 24)
+    assert (settings["dtype"], settings["rotary_precision"], settings["condition_noise"]) == (
+        "float32",
+        "float32",
+        "fixed",
+    )
+    assert {"text", "encode", "denoise", "decode"} <= record["seconds"].keys()
+    assert record["peak_memory_bytes"]["host"] > 0
+    assert record["versions"]["jax"]
+    assert all(len(sha) == 64 for network in record["networks"].values() for sha in network["sha256"].values())
+    assert job.prompt_file.read_text() == "rain\n"
+
+
+def test_the_seconds_are_the_jobs_own(interpolator, make_job, tmp_path):
+    run_job(interpolator, make_job())
+    again = run_job(interpolator, make_job(video=tmp_path / "out" / "again.mp4"))
+    assert sum(again["seconds"].values()) <= again["total_seconds"]
+
+
+class Stop(Exception):
+    """What interrupts a run in these tests."""
+
+
+def stopping_after(interpolator, pairs, monkeypatch):
+    """Make `interpolator.stream` raise once it has given `pairs` pairs; returns the numbers of those that it made."""
+    made = []
+    whole = interpolator.stream
+
+    def stream(*arguments):
+        for pair in whole(*arguments):
+            if len(made) == pairs:
+                raise Stop
+            made.append(pair.index)
+            yield pair
+
+    monkeypatch.setattr(interpolator, "stream", stream)
+    return made
+
+
+def test_an_interrupted_run_goes_on_where_it_stopped(interpolator, make_job, tmp_path, monkeypatch):
+    job = make_job(frames_folder=tmp_path / "frames")
+    with monkeypatch.context() as patched:
+        assert stopping_after(interpolator, 2, patched) == []
+        with pytest.raises(Stop):
+            run_job(interpolator, job)
+    (left,) = files(tmp_path / "out")
+    assert left.startswith(".film.")
+    assert left.endswith(".unfinished")
+    assert not (tmp_path / "frames").exists()
+    with monkeypatch.context() as patched:
+        made = stopping_after(interpolator, 10, patched)
+        run_job(interpolator, job)
+    assert made == [2]
+    assert files(tmp_path / "out") == ["film.json", "film.mp4", "film.txt"]
+    resumed = np.stack(list(open_frames([tmp_path / "frames"])))
+    whole = interpolator.interpolate(golden.load("inputs_clip")["frames"], num_steps=1, height=64, width=96)
+    assert np.array_equal(resumed, whole.frames)
+
+
+def run_up_to_the_record(interpolator, job, monkeypatch):
+    """As if killed when video and frames have their names and the record is about to be written."""
+
+    def stop(*arguments, **facts):
+        raise Stop
+
+    with monkeypatch.context() as patched:
+        patched.setattr(job_module, "run_record", stop)
+        with pytest.raises(Stop):
+            run_job(interpolator, job)
+
+
+def test_a_run_killed_between_its_frames_and_its_record_can_finish(interpolator, make_job, tmp_path, monkeypatch):
+    job = make_job(frames_folder=tmp_path / "frames")
+    run_up_to_the_record(interpolator, job, monkeypatch)
+    assert not job.record.exists()
+    before = {path.name: path.read_bytes() for path in (tmp_path / "frames").iterdir()}
+    made = stopping_after(interpolator, 10, monkeypatch)
+    run_job(interpolator, job)
+    assert made == []
+    assert files(tmp_path / "out") == ["film.json", "film.mp4", "film.txt"]
+    assert {path.name: path.read_bytes() for path in (tmp_path / "frames").iterdir()} == before
+    with pytest.raises(UsageError, match=r"frames: is not empty; .*--overwrite"):
+        run_job(interpolator, job)
+
+
+def test_frames_of_somebody_else_are_not_replaced_by_a_run_that_goes_on(interpolator, make_job, tmp_path, monkeypatch):
+    (tmp_path / "others").mkdir()
+    (tmp_path / "others" / "00000.png").touch()
+    run_up_to_the_record(interpolator, make_job(), monkeypatch)
+    with pytest.raises(UsageError, match="others: is not empty"):
+        run_job(interpolator, make_job(frames_folder=tmp_path / "others"))
+    run_up_to_the_record(interpolator, make_job(frames_folder=tmp_path / "frames"), monkeypatch)
+    with pytest.raises(UsageError, match="others: is not empty"):
+        run_job(interpolator, make_job(frames_folder=tmp_path / "others"))
+    assert files(tmp_path / "others") == ["00000.png"]
+
+
+def test_other_settings_do_not_use_what_is_left(interpolator, make_job, monkeypatch):
+    with monkeypatch.context() as patched:
+        stopping_after(interpolator, 2, patched)
+        with pytest.raises(Stop):
+            run_job(interpolator, make_job())
+    other = InterpolationSettings(sampling=SampleSettings(num_steps=1, seed=12), height=64, width=96)
+    made = stopping_after(interpolator, 10, monkeypatch)
+    run_job(interpolator, make_job(settings=other))
+    assert made == [0, 1, 2]
+
+
+def test_a_changed_picture_of_an_input_folder_is_another_job(interpolator, make_job, tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for index, frame in enumerate(golden.load("inputs_clip")["frames"][:2]):
+        iio.imwrite(folder / f"{index}.png", frame)
+    job = make_job(inputs=(folder,))
+    run_job(interpolator, job)
+    assert is_finished(interpolator, job)
+    iio.imwrite(folder / "1.png", golden.load("inputs_clip")["frames"][2])
+    assert not is_finished(interpolator, job)
+
+
+def test_frames_that_were_not_asked_for_before(interpolator, make_job, tmp_path):
+    run_job(interpolator, make_job())
+    assert not is_finished(interpolator, make_job(frames_folder=tmp_path / "frames"))
+
+
+def test_a_folder_that_cannot_be_made(interpolator, make_job, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(MediaError, match=r"film\.mp4: cannot be written .* choose another place"):
+        run_job(interpolator, make_job(video=tmp_path / "file" / "film.mp4"))
+
+
+def test_is_finished(interpolator, make_job):
+    job = make_job()
+    assert not is_finished(interpolator, job)
+    run_job(interpolator, job)
+    assert is_finished(interpolator, job)
+    other = InterpolationSettings(sampling=SampleSettings(num_steps=2), height=64, width=96)
+    assert not is_finished(interpolator, make_job(settings=other))
+
+
+def test_a_full_disk_leaves_nothing_under_the_final_names(interpolator, make_job, tmp_path, monkeypatch):
+    def full(writer, frames):
+        raise MediaError(f"{writer}: cannot be written (No space left on device)")
+
+    monkeypatch.setattr(job_module.VideoWriter, "write", full)
+    with pytest.raises(MediaError, match="No space left"):
+        run_job(interpolator, make_job(frames_folder=tmp_path / "frames"))
+    assert not [name for name in files(tmp_path / "out") if not name.endswith(".unfinished")]
+    assert not (tmp_path / "frames").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"inputs": ("missing.mp4",)}, MediaError, "missing.mp4"),
+        ({"settings": InterpolationSettings(frame_stride=4, height=64, width=96)}, UsageError, "--frame-stride 4"),
+        ({"settings": InterpolationSettings(height=65, width=96)}, UsageError, "--height 65"),
+    ],
+)
+def test_bad_jobs_stop_before_anything_is_made(interpolator, make_job, tmp_path, changes, error, message, monkeypatch):
+    made = stopping_after(interpolator, 10, monkeypatch)
+    changes = changes | {"inputs": tuple(map(Path, changes["inputs"]))} if "inputs" in changes else changes
+    with pytest.raises(error, match=message):
+        run_job(interpolator, make_job(**changes))
+    assert made == []
+    assert files(tmp_path / "out") == []
+
+
+def test_progress(interpolator, make_job):
+    seen = []
+    run_job(interpolator, make_job(), lambda *counts: seen.append(counts))
+    assert seen == [(pair, 3, call, 2) for pair in range(3) for call in (1, 2)]
