@@ -99,7 +99,7 @@ def prompt(guard: TextGuard, options: argparse.Namespace) -> Measured:
 
     def answer(tokens: int) -> None:
         guard.language.answer(guard.language.embed(question), max_new_tokens=tokens, stop=())
-        guard.rest()
+        guard.offload()
 
     # Where weights come over the bus for every token, the longest answer takes half a minute.
     repeats = 1 if guard.language.placement.kind == "streamed" else options.repeats

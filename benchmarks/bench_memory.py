@@ -111,7 +111,7 @@ def _run(interpolator: Interpolator, settings: InterpolationSettings, pairs: int
         result = jax.block_until_ready(run())
         stages[name] = {"seconds": time.perf_counter() - started, "allocator_peak_bytes": allocator_peak()}
         for network in networks:
-            network.rest()
+            network.offload()
         return result
 
     text = None

@@ -49,7 +49,7 @@ def main() -> None:
     )
     if options.peer:
         config = interpolator.denoiser.config
-        interpolator.free()
+        interpolator.unload()
         peer = upstreams_way(config, options.height, options.width)
         emit("pair_upstreams_way", config=described, weights="random", stage_seconds=peer, total=sum(peer.values()))
 

@@ -168,7 +168,7 @@ def measure_agreement(options: argparse.Namespace, mesh: MeshShape, _: Kind) -> 
         interpolator = _open(options, layout, placement, **precision)
         condition = _condition(interpolator, options, 1)
         sampled = interpolator.denoiser.sample(condition, None, None, SampleSettings(num_steps=AGREEMENT_STEPS))
-        interpolator.free()
+        interpolator.unload()
         return np.asarray(sampled)[:, 1:-1]  # those at the ends are given
 
     # Angles rounded as in the others: what is compared is the order and rounding of sums.

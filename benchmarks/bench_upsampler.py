@@ -81,7 +81,7 @@ def measure(options: argparse.Namespace, case: str) -> None:
         **moved,
         **peaks,
     )
-    upsampler.free()
+    upsampler.unload()
     if options.peer:
         measure_peer(options, picture, ids)
 
@@ -97,7 +97,7 @@ class _Answer:
         language, pictures = self._upsampler.language, self._upsampler.pictures
         started = time.perf_counter()
         patches = pictures.encode(prepare_picture(self._picture, self._upsampler.config.vision))
-        pictures.rest()
+        pictures.offload()
         self.encode_seconds = time.perf_counter() - started
         prompt = language.embed(self._ids)
         prompt[self._ids == 10] = patches.astype(prompt.dtype)
@@ -108,7 +108,7 @@ class _Answer:
             stop=(),
             progress=lambda _: times.append(time.perf_counter()),
         )
-        self._upsampler.rest()
+        self._upsampler.offload()
         self.prefill_seconds = times[1] - times[0]
         self.token_seconds = np.diff(times[2:-1]).tolist()  # behind the last token nothing more is started
 

@@ -15,7 +15,7 @@ from jax.sharding import PartitionSpec as P
 from benchmarks.measure import seconds
 from jax_interp.models.dit import patch_grid
 from jax_interp.pipeline.stages.denoiser import Denoiser
-from jax_interp.runtime.mesh import WHOLE, DeviceMesh
+from jax_interp.runtime.mesh import REPLICATED, DeviceMesh
 from jax_interp.runtime.sharding import gather, share_specs, whole_specs
 from jax_interp.types import Params
 
@@ -61,7 +61,7 @@ def dispatch_seconds(devices: DeviceMesh, repeats: int = 5, programs: int = 560)
 
     function = each
     if not devices.alone:
-        function = jax.shard_map(each, mesh=devices.mesh, in_specs=(WHOLE, P("sequence")), out_specs=P("sequence"))
+        function = jax.shard_map(each, mesh=devices.mesh, in_specs=(REPLICATED, P("sequence")), out_specs=P("sequence"))
     program = jax.jit(function, donate_argnums=1)
 
     def run() -> None:
@@ -90,7 +90,7 @@ def _add(devices: DeviceMesh, shape: tuple[int, ...], dtype: jnp.dtype, repeats:
     """The sum over devices of an array as large as a device's; a ring moves each value twice."""
     ranks = devices.shape.sequence
     x = devices.put(np.zeros(shape, dtype))
-    took = _looped(devices, lambda _, x: jax.lax.psum(x, "sequence"), x, WHOLE, repeats)
+    took = _looped(devices, lambda _, x: jax.lax.psum(x, "sequence"), x, REPLICATED, repeats)
     return {"bytes": 2 * x.nbytes * (ranks - 1) / ranks, "seconds": took}
 
 

@@ -32,7 +32,7 @@ def main() -> None:
     denoiser = Interpolator.from_pretrained(folder, rotary_precision="float32", embedding_cache=False).denoiser
     inputs = forward_inputs(denoiser.config, 1, options.height, options.width)
     ours = np.asarray(jax.block_until_ready(denoiser.net(**inputs, fps=FPS)), np.float32)
-    denoiser.free()
+    denoiser.unload()
     oracle, theirs = peers(denoiser.config, network, inputs)
     error, own = (relative_l2(out, oracle) for out in (ours, theirs))
     emit(

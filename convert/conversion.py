@@ -15,9 +15,9 @@ from convert.networks.components import COMPONENTS, named
 from convert.progress import Progress, no_progress
 from convert.source.adapter import merge_adapter
 from convert.source.checkpoint_files import OpenedCheckpoint, Weights, locate, open_checkpoint, understand
-from convert.source.provenance import Md5Policy, check_published, record_sources
+from convert.source.provenance import Md5Policy, SourceRecord, check_published, record_sources
 from convert.target.folders import check_space, clear_leftovers, only_writer, refuse_strangers, replacing
-from convert.target.manifest import SourceRecord, write_description
+from convert.target.manifest import write_description
 from convert.target.streams import stream
 from jax_interp.errors import CheckpointError, UsageError
 from jax_interp.nn.params import unflatten

@@ -13,7 +13,8 @@ from convert.hub.catalog import PUBLISHED_MD5
 from convert.networks.component import Component
 from convert.networks.components import COMPONENTS
 from convert.progress import Progress
-from convert.source.checkpoint_files import checksum, locate, open_checkpoint, understand
+from convert.source.checkpoint_files import locate, open_checkpoint, understand
+from convert.source.checksums import checksum
 from jax_interp.errors import CheckpointError
 from jax_interp.runtime.checkpoint import faulty_files, folders_in, open_component, scan
 

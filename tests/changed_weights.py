@@ -14,7 +14,7 @@ Change = Callable[[np.ndarray], np.ndarray]
 
 def change_weight(stage: StackedStage, path: str, change: Change) -> None:
     """From now on `stage` has `change(array)` in place of its parameter `path`; of a stack only block 0 changes."""
-    stage.free()
+    stage.unload()
     stage._stored = _Changed(stage._stored, path, change)  # pyright: ignore[reportAttributeAccessIssue]
 
 
@@ -33,8 +33,8 @@ class _Changed:
         array = self._stored.array(path)
         return self._change(array) if path == self._path else array
 
-    def outer(self, apart: Collection[str] = ()) -> Params:
-        params = self._stored.outer(apart)
+    def outer(self, host_only: Collection[str] = ()) -> Params:
+        params = self._stored.outer(host_only)
         return params if self._path.startswith(BLOCKS) else self._changed(params, self._path)
 
     def part(self, index: int, names: Collection[str]) -> Params:

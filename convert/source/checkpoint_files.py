@@ -1,8 +1,6 @@
-"""A network's files in a checkpoint folder: which ones, what is in them, and their checksums."""
+"""A network's files in a checkpoint folder: which ones they are and what is in them."""
 
-import hashlib
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,18 +12,6 @@ from convert.networks.component import Component, Source
 from jax_interp.errors import CheckpointError
 
 Weights = Literal["model", "ema"]
-
-BLOCK_BYTES = 1 << 23
-
-
-@dataclass(frozen=True)
-class Checksums:
-    """What a file's bytes add up to; `md5` is left out if nobody compares it."""
-
-    size: int
-    modified_ns: int
-    sha256: str
-    md5: str | None
 
 
 @dataclass(frozen=True)
@@ -108,32 +94,3 @@ def _choose(
     if weights is not None and chosen is stored:
         raise CheckpointError(f"{path}: holds one set of weights, not model and ema; leave --weights out")
     return chosen
-
-
-def checksum(path: Path, advance: Callable[[int], Any], *, with_md5: bool) -> Checksums:
-    """Read a file once for all its checksums; `advance` is told the bytes done.
-
-    Raises:
-        CheckpointError: the file cannot be read.
-    """
-    digests = [hashlib.sha256()] + ([hashlib.md5(usedforsecurity=False)] if with_md5 else [])
-    buffers = [bytearray(BLOCK_BYTES), bytearray(BLOCK_BYTES)]
-    try:
-        with path.open("rb", buffering=0) as file, ThreadPoolExecutor(len(digests)) as pool:
-            running: list[Any] = []
-            turn = 0
-            # One buffer is filled while the other one is digested.
-            while count := file.readinto(buffers[turn]):
-                block = memoryview(buffers[turn])[:count]
-                for job in running:
-                    job.result()
-                running = [pool.submit(digest.update, block) for digest in digests]
-                turn = 1 - turn
-                advance(count)
-            for job in running:
-                job.result()
-            status = path.stat()
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
-    sums = [digest.hexdigest() for digest in digests]
-    return Checksums(status.st_size, status.st_mtime_ns, sums[0], sums[1] if with_md5 else None)

@@ -2,19 +2,41 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from convert.hub.catalog import PUBLISHED_MD5
 from convert.progress import Progress
-from convert.source.checkpoint_files import checksum
-from convert.target.manifest import Published, SourceRecord
+from convert.source.checksums import Checksums, checksum
 from jax_interp.errors import CheckpointError
 
 Md5Policy = Literal["warn", "require", "skip"]
 """What to do about a file whose MD5 is not the published one: say so, refuse it, or not compare."""
 
 logger = logging.getLogger("jax_interp")
+
+
+Published = Literal["matches", "differs", "unknown"]
+"""How a file's MD5 compares with the one that its publisher states."""
+
+
+@dataclass(frozen=True)
+class SourceRecord:
+    """A file that a network was converted from."""
+
+    name: str
+    size: int
+    modified_ns: int
+    sha256: str
+    md5: str | None
+    published_md5: Published | None
+    """None if it was not compared."""
+
+    @classmethod
+    def of(cls, name: str, sums: Checksums, published: Published | None) -> "SourceRecord":
+        """The record of a file with these checksums."""
+        return cls(name, sums.size, sums.modified_ns, sums.sha256, sums.md5, published)
 
 
 def record_sources(

@@ -2,37 +2,15 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from convert.mapping.matching import Leaf
-from convert.source.checkpoint_files import Checksums
+from convert.source.provenance import SourceRecord
 from jax_interp._version import __version__
 from jax_interp.config import to_json
 from jax_interp.runtime.checkpoint import CONFIG_FILE, FORMAT_VERSION, MANIFEST_FILE
 from jax_interp.runtime.param_files import ArrayStream
-
-Published = Literal["matches", "differs", "unknown"]
-"""How a file's MD5 compares with the one that its publisher states."""
-
-
-@dataclass(frozen=True)
-class SourceRecord:
-    """A file that a network was converted from."""
-
-    name: str
-    size: int
-    modified_ns: int
-    sha256: str
-    md5: str | None
-    published_md5: Published | None
-    """None if it was not compared."""
-
-    @classmethod
-    def of(cls, name: str, sums: Checksums, published: Published | None) -> "SourceRecord":
-        """The record of a file with these checksums."""
-        return cls(name, sums.size, sums.modified_ns, sums.sha256, sums.md5, published)
 
 
 def write_description(

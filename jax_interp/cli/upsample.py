@@ -40,8 +40,8 @@ def upsample(
     placements = [] if placement is None else [f"prompt_upsampler={placement}"]
     flags = MemoryFlags.parse(memory_budget, placements, AUTO, "1", offloaded={})
 
+    from jax_interp.files.atomic import write_atomically
     from jax_interp.media.reader import last_frame
-    from jax_interp.pipeline.jobs.whole_file import write_whole
 
     settings = upsampler_settings(upsampler_instruction, upsampler_tokens)
     if not 0 <= seed < 2**32:
@@ -71,4 +71,4 @@ def upsample(
         )
     print(prompt)
     if output is not None:
-        write_whole(output, f"{prompt}\n".encode())
+        write_atomically(output, f"{prompt}\n".encode())

@@ -41,15 +41,15 @@ class StackedNetwork(Network[ModuleT]):
     """A network with a stack of equal blocks under `blocks`, whose blocks and rest (`outer`) can live apart.
 
     A forward is then the caller's loop: the module's own start and end from `bind_outer`, and every part of every block
-    from `bind_part` in between. The block's class names the parameters of its parts in `PARTS`. Those named in `apart`
-    belong to neither: whoever runs the network uses them by itself.
+    from `bind_part` in between. The block's class names the parameters of its parts in `PARTS`. Those named in
+    `host_only` belong to neither: whoever runs the network uses them by itself.
     """
 
-    def __init__(self, build: Callable[[nnx.Rngs], ModuleT], apart: Collection[str] = ()):
+    def __init__(self, build: Callable[[nnx.Rngs], ModuleT], host_only: Collection[str] = ()):
         super().__init__(build)
         stacked = self.abstract["blocks"]
-        self._apart = {name: self.abstract[name] for name in apart}
-        inner = {"blocks", *apart}
+        self._host_only = {name: self.abstract[name] for name in host_only}
+        inner = {"blocks", *host_only}
         self.outer_abstract: Params = {name: leaf for name, leaf in self.abstract.items() if name not in inner}
         self.block_abstract: Params = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), stacked)
         self.num_blocks: int = jax.tree.leaves(stacked)[0].shape[0]
@@ -60,9 +60,9 @@ class StackedNetwork(Network[ModuleT]):
         self._block_graphdef, _ = nnx.split(blocks)
 
     def bind_outer(self, params: Params) -> ModuleT:
-        """The module with `params` in it and nothing in its blocks and what is apart, which must not be used."""
+        """The module with `params` in it; its blocks and `host_only` parameters are empty and must not be used."""
         check_complete(params, self.outer_abstract)
-        return nnx.merge(self._graphdef, {**params, **self._apart, "blocks": self.abstract["blocks"]})
+        return nnx.merge(self._graphdef, {**params, **self._host_only, "blocks": self.abstract["blocks"]})
 
     def part_abstract(self, part: int) -> Params:
         """Abstract parameters of one of a block's parts."""

@@ -72,7 +72,7 @@ class Interpolator:
     imageio.v3.imwrite("slow.mp4", result.frames, fps=24, codec="libx264")
     ```
 
-    Networks are loaded when first used and stay until `free`. `timings` sums the seconds that each stage took,
+    Networks are loaded when first used and stay until `unload`. `timings` sums the seconds that each stage took,
     loading and compiling included.
     """
 
@@ -219,7 +219,7 @@ class Interpolator:
                 condition = jax.block_until_ready(
                     self.codec.encode_pairs(pairs_of_frames, settings.height, settings.width, settings.num_video_frames)
                 )
-            self.codec.rest()
+            self.codec.offload()
             with self._timed("denoise", settings):
                 latents = self.denoiser.sample(
                     condition,
@@ -229,7 +229,7 @@ class Interpolator:
                     first_pair=numbers[0],
                     progress=None if progress is None else lambda done, total, n=numbers[0]: progress(n, done, total),
                 )
-            self.denoiser.rest()
+            self.denoiser.offload()
             decoded = self.codec.decode_pairs(latents)
             for number, pair_latents in zip(numbers, np.asarray(latents), strict=True):
                 with self._timed("decode", settings):
@@ -238,7 +238,7 @@ class Interpolator:
                     with self._timed("guardrails", settings):
                         frames = check_frames(self.guardrails, frames, number * (settings.num_video_frames - 1))
                 yield InterpolatedPair(number, frames, pair_latents)
-            self.codec.rest()
+            self.codec.offload()
 
     def check_prompts(self, settings: InterpolationSettings) -> None:
         """Raise `Blocked` unless the guardrails, if there are any, let the texts in `settings` pass; `stream` does."""
@@ -381,9 +381,9 @@ class Interpolator:
         there = {name: found for name, found in placed.items() if found is not None}
         return Networks(there, self.devices)
 
-    def free(self) -> None:
+    def unload(self) -> None:
         """Give back the memory of all networks; the next use loads them again."""
-        self._networks.free()
+        self._networks.unload()
 
     def _encode_prompts(self, settings: InterpolationSettings) -> tuple[Array | None, Array | None]:
         """Embeddings of (prompt, negative prompt), each only if the guidance reads it."""
@@ -403,7 +403,7 @@ class Interpolator:
         with self._timed("text", settings):
             rows = dict(zip(texts, self.encode_text(list(texts.values())), strict=True)) if texts else {}
         if self.text_encoder is not None:
-            self.text_encoder.rest()
+            self.text_encoder.offload()
         as_batch = {branch: jnp.asarray(row)[None] for branch, row in rows.items()}
         return as_batch.get(Branch.CONDITIONAL), as_batch.get(Branch.UNCONDITIONAL)
 
@@ -416,7 +416,7 @@ class Interpolator:
         except (MemoryError, jax.errors.JaxRuntimeError) as error:
             if not out_of_memory(error):
                 raise
-            self.free()
+            self.unload()
             advice = self.planner(settings).advice(self.placements, on_host=host_out_of_memory(error))
             raise OutOfMemory(f"out of memory in the stage {stage!r} {advice}") from error
         finally:

@@ -217,9 +217,11 @@ class StackedParams:
         self._outer = {path: dtype for path, dtype in dtypes.items() if not path.startswith(BLOCKS)}
         self._blocks = {path: dtype for path, dtype in dtypes.items() if path.startswith(BLOCKS)}
 
-    def outer(self, apart: Collection[str] = ()) -> Params:
-        """Everything but the blocks and the arrays `apart`."""
-        return unflatten(self._read({path: dtype for path, dtype in self._outer.items() if path not in apart}, None))
+    def outer(self, host_only: Collection[str] = ()) -> Params:
+        """Everything but the blocks and the arrays `host_only`."""
+        return unflatten(
+            self._read({path: dtype for path, dtype in self._outer.items() if path not in host_only}, None)
+        )
 
     def array(self, path: str) -> np.ndarray:
         """One array that is in no block."""

@@ -25,7 +25,7 @@ Specs = Any
 """One `PartitionSpec` for all leaves of a tree, or a tree of them with its structure."""
 
 
-WHOLE = P()
+REPLICATED = P()
 """The same on every device."""
 
 
@@ -116,7 +116,7 @@ class DeviceMesh:
         """Into how many pieces `share_axes` divide a weight."""
         return self.shape.along(self.share_axes)
 
-    def sharding(self, spec: P = WHOLE, *, host: bool = False) -> NamedSharding:
+    def sharding(self, spec: P = REPLICATED, *, host: bool = False) -> NamedSharding:
         """`spec` over these devices, in their own memory or in pinned host memory next to them."""
         key = (spec, host)
         if key not in self._shardings:  # streaming asks for some thousands in a second
@@ -131,14 +131,14 @@ class DeviceMesh:
             return jax.tree.map(lambda _: self.sharding(specs, host=host), tree)
         return jax.tree.map(lambda _, spec: self.sharding(spec, host=host), tree, specs)
 
-    def put(self, tree: Any, specs: Specs = WHOLE, *, host: bool = False) -> Any:
+    def put(self, tree: Any, specs: Specs = REPLICATED, *, host: bool = False) -> Any:
         """Start copying `tree`, the same in all processes, to where `specs` say; returns at once."""
         shardings = self.shardings(tree, specs, host=host)
         if not self.mesh.is_multi_process:
             return jax.device_put(tree, shardings)
         return jax.tree.map(self._put, tree, shardings)
 
-    def keep_on_host(self, params: Params, specs: Specs = WHOLE) -> Params:
+    def keep_on_host(self, params: Params, specs: Specs = REPLICATED) -> Params:
         """Keep `params` (numpy arrays) where these devices copy them from fastest: pinned memory, else as they are.
 
         Pinned memory can run out long before memory does: XLA takes 64 GB of it unless told otherwise.

@@ -175,7 +175,7 @@ def test_frames_of_another_kind(interpolators, frames):
 def test_freed_networks_load_again(interpolators):
     interpolator = interpolators["float32"]
     before = interpolator.interpolate(clip()[:2], num_steps=1, **SIZE).frames
-    interpolator.free()
+    interpolator.unload()
     assert np.array_equal(interpolator.interpolate(clip()[:2], num_steps=1, **SIZE).frames, before)
 
 

@@ -122,7 +122,7 @@ def spread(converted):
     denoiser = box(converted)
     yield denoiser
     denoiser.place(RESIDENT)
-    denoiser.free()
+    denoiser.unload()
 
 
 def test_options_that_the_compiler_lacks_are_left_out():
@@ -145,7 +145,7 @@ def test_every_mesh_gives_what_one_device_gives(converted, shape, work, placemen
     denoiser = on_mesh(converted, shape)
     denoiser.place(PLACEMENTS[placement])
     result = run(denoiser, work)
-    denoiser.free()
+    denoiser.unload()
     assert error(result, expected(converted, work)) < NETWORK_F32
 
 
@@ -195,7 +195,7 @@ def test_bfloat16_is_as_accurate_as_on_one_device(converted, shape):
     denoiser = quick(converted, shape, "bfloat16")
     denoiser.place(PLACEMENTS["streamed"])
     ours, theirs = run(denoiser, work), expected(converted, work, "bfloat16")
-    denoiser.free()
+    denoiser.unload()
     assert NETWORK_F32 < error(ours, oracle) < BF16_RATIO * error(theirs, oracle)
 
 

@@ -47,7 +47,7 @@ def parts(stage, specs_of):
 def denoiser(request, converted):
     denoiser = Quick(find_component(converted, "diffusion_transformer"), "float32", None, DeviceMesh(request.param))
     yield denoiser
-    denoiser.free()
+    denoiser.unload()
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def bare(denoiser):
     """The transformer with nothing loaded, and what others hold on the devices and on the host."""
     yield denoiser, held(DEVICE), held("pinned_host")
     denoiser.place(RESIDENT)
-    denoiser.free()
+    denoiser.unload()
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS.values(), ids=PLACEMENTS)
@@ -74,10 +74,10 @@ def test_where_the_transformer_is(bare, placement):
     waiting = 0 if placement.stays else sum(shares) * count  # one copy on the host, or little more
     assert held(DEVICE) - device == everywhere(shape, there)
     assert held("pinned_host") - host == everywhere(shape, waiting)
-    denoiser.rest()
+    denoiser.offload()
     assert held(DEVICE) - device == everywhere(shape, there if placement.stays else 0)
     assert held("pinned_host") - host == everywhere(shape, waiting)
-    denoiser.free()
+    denoiser.unload()
     assert (held(DEVICE), held("pinned_host")) == (device, host)
 
 
@@ -132,6 +132,6 @@ def test_the_other_networks_leave_nothing_behind(converted, placement):
     assert sum((held(DEVICE) - device).values()) > 4 * codec_bytes
     assert codec.placement.stays == placement.stays
     for stage in (codec, text):
-        stage.rest()
-        stage.free()
+        stage.offload()
+        stage.unload()
     assert (held(DEVICE), held("pinned_host")) == (device, host)

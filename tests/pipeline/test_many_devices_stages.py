@@ -41,7 +41,7 @@ def test_text_on_a_mesh(converted):
         assert golden.relative_l2(network.encode(PROMPT).rows, right) < NETWORK_F32, (shape, placement)
         change_weight(network, "blocks/mlp/down/kernel", lambda array: nudge(array, 1))
         assert golden.relative_l2(network.encode(PROMPT).rows, right) > NETWORK_F32
-        network.free()
+        network.unload()
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def many(converted):
     assert isinstance(many.text_encoder.network, QuickText)
     assert many.text_encoder.network.devices is many.codec.devices is many.devices
     yield many
-    many.free()
+    many.unload()
 
 
 def test_pairs_spread_over_devices_have_the_same_latents_and_frames(interpolators, many):

@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec as P
 
 from jax_interp.errors import UsageError
 from jax_interp.runtime import host, mesh
-from jax_interp.runtime.mesh import ALONE, AXES, WHOLE, DeviceMesh, MeshShape, local_shapes
+from jax_interp.runtime.mesh import ALONE, AXES, REPLICATED, DeviceMesh, MeshShape, local_shapes
 
 DEVICE = jax.devices()[0].default_memory().kind
 
@@ -215,7 +215,7 @@ def test_shardings_by_tree_and_by_one_spec(params):
         assert {name: sharding.spec for name, sharding in shardings.items()} == expected
         assert {sharding.memory_kind for sharding in shardings.values()} == {DEVICE}
     assert devices.sharding(host=True).memory_kind == "pinned_host"
-    assert devices.sharding().spec == WHOLE
+    assert devices.sharding().spec == REPLICATED
 
 
 def test_what_one_device_holds(params):

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from jax_interp.errors import Blocked, JaxInterpError
+from jax_interp.files.atomic import write_atomically
 from jax_interp.media.output import reported
 from jax_interp.media.pairs import iterate_pairs, join_pairs, num_pairs
 from jax_interp.media.reader import open_frames
@@ -21,7 +22,6 @@ from jax_interp.media.writer import PngWriter, TeeWriter, VideoWriter
 from jax_interp.pipeline.interpolator import InterpolatedPair, Interpolator
 from jax_interp.pipeline.jobs.pair_store import PairStore
 from jax_interp.pipeline.jobs.record import fingerprint, run_record
-from jax_interp.pipeline.jobs.whole_file import write_whole
 from jax_interp.pipeline.prompt.prompt_upsampler import UpsamplerSettings
 from jax_interp.pipeline.settings import InterpolationSettings
 from jax_interp.runtime import processes
@@ -153,8 +153,8 @@ def _write(interpolator: Interpolator, job: Job, clip: Clip, progress: JobProgre
         total_seconds=round(time.perf_counter() - started, 3),
     )
     with reported(job.record):
-        write_whole(job.prompt_file, f"{job.settings.prompt}\n".encode())
-        write_whole(job.record, (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode())
+        write_atomically(job.prompt_file, f"{job.settings.prompt}\n".encode())
+        write_atomically(job.record, (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode())
     store.remove()
     return record
 

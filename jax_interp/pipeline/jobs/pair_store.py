@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from jax_interp.pipeline.jobs.whole_file import write_whole
+from jax_interp.files.atomic import write_atomically
 
 
 class PairStore:
@@ -54,7 +54,7 @@ class PairStore:
     def keep_prompt(self, prompt: str) -> None:
         """Note the prompt that was written for this run."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_whole(self._prompt, prompt.encode())
+        write_atomically(self._prompt, prompt.encode())
 
     def prompt(self) -> str | None:
         """The prompt that was written for this run before it was interrupted; None if there is none."""
@@ -63,7 +63,7 @@ class PairStore:
     def claim(self, frames_folder: Path) -> None:
         """Note that this run's frames are complete and about to appear as `frames_folder`."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_whole(self._claim, str(frames_folder.resolve()).encode())
+        write_atomically(self._claim, str(frames_folder.resolve()).encode())
 
     def claims(self, frames_folder: Path) -> bool:
         """Whether what is found as `frames_folder` is this run's own, which ended before all its results were there."""

@@ -160,8 +160,8 @@ def _parameters(config: Any, precision: Precision, mesh: MeshShape, share_axes: 
     if isinstance(config, TokenizerConfig | RetinaFaceConfig):
         whole = nbytes(Network(lambda rngs: build(config, dtype=dtype, rngs=rngs)).abstract)
         return Footprint(whole, block=0, share=0, num_parts=0, num_blocks=0, activations=0, params=whole)
-    apart = ("embedding",) if isinstance(config, DecoderConfig) and not config.tied_head else ()
-    network = StackedNetwork(lambda rngs: build(config, dtype=dtype, rngs=rngs), apart)
+    host_only = ("embedding",) if isinstance(config, DecoderConfig) and not config.tied_head else ()
+    network = StackedNetwork(lambda rngs: build(config, dtype=dtype, rngs=rngs), host_only)
     outer = nbytes(network.outer_abstract)
     block, share = device_bytes(network.block_abstract, mesh, share_axes)
     return Footprint(

@@ -31,7 +31,7 @@ class Placed(Protocol):
         """Use `placement` from the next stage on."""
         ...
 
-    def free(self) -> None:
+    def unload(self) -> None:
         """Give the parameters' memory back."""
         ...
 
@@ -89,7 +89,7 @@ class Networks:
         for name, placed in self._placed.items():
             placed.place(full[name])
 
-    def free(self) -> None:
+    def unload(self) -> None:
         """Give back the memory of all; the next use loads them again."""
         for placed in self._placed.values():
-            placed.free()
+            placed.unload()

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from jax_interp.errors import CheckpointError, JaxInterpError, UsageError
-from jax_interp.pipeline.jobs.whole_file import write_whole
+from jax_interp.files.atomic import write_atomically
 from jax_interp.runtime.compile_cache import user_cache_folder
 
 logger = logging.getLogger("jax_interp")
@@ -74,7 +74,7 @@ class EmbeddingCache:
         metadata = {"tokens": str(embedding.num_tokens), "sha256": _checksum(embedding)}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(path, save({"rows": embedding.rows}, metadata))
+            write_atomically(path, save({"rows": embedding.rows}, metadata))
         except OSError as error:
             logger.warning("%s: cannot be written (%s); this text will be encoded again next time", path, error)
 
@@ -105,7 +105,7 @@ def save_embeddings(path: str | Path, embeddings: Mapping[str, Float[np.ndarray,
     tensors = {f"{index:06d}": _without_padding(rows) for index, rows in enumerate(arrays.values())}
     metadata = {"format": FILE_FORMAT, "texts": json.dumps(list(arrays))}
     try:
-        write_whole(path, save(tensors, metadata))
+        write_atomically(path, save(tensors, metadata))
     except OSError as error:
         raise JaxInterpError(f"{path}: cannot be written ({error}); give a path in a folder that exists") from error
 

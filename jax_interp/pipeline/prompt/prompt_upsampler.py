@@ -26,7 +26,7 @@ from jax_interp.pipeline.stages.language_model import LanguageModel
 from jax_interp.pipeline.stages.stage import StackedStage
 from jax_interp.runtime.checkpoint import ConvertedComponent
 from jax_interp.runtime.exchange import exchange_between
-from jax_interp.runtime.mesh import WHOLE, DeviceMesh
+from jax_interp.runtime.mesh import REPLICATED, DeviceMesh
 from jax_interp.runtime.placement import Placement
 from jax_interp.types import Precision, Tokens
 
@@ -72,13 +72,13 @@ class PictureEncoder(StackedStage[PixtralVision]):
     def __init__(self, found: ConvertedComponent, precision: Precision, devices: DeviceMesh | None = None):
         super().__init__(found, PixtralVision, precision, devices, keep_on_host=())
         exchange = exchange_between(self.devices)
-        self._embed = self.jit(lambda outer, x: self.constrain(self.network.bind_outer(outer).embed(x), WHOLE))
+        self._embed = self.jit(lambda outer, x: self.constrain(self.network.bind_outer(outer).embed(x), REPLICATED))
         # A device has all patches, and with `tensor` some of the heads.
         self._parts = (
-            self.compile_part(0, lambda block, x, turn: block.attend(x, turn, exchange), WHOLE, P()),
-            self.compile_part(1, lambda block, x, _: block.transform(x, exchange), WHOLE, P()),
+            self.compile_part(0, lambda block, x, turn: block.attend(x, turn, exchange), REPLICATED, P()),
+            self.compile_part(1, lambda block, x, _: block.transform(x, exchange), REPLICATED, P()),
         )
-        self._finish = self.jit(lambda outer, x: self.constrain(self.network.bind_outer(outer).finish(x), WHOLE))
+        self._finish = self.jit(lambda outer, x: self.constrain(self.network.bind_outer(outer).finish(x), REPLICATED))
 
     def encode(self, pixels: Float[np.ndarray, "Y X 3"]) -> Float[np.ndarray, "P D"]:
         """What the language model reads for each patch of a picture that `prepare_picture` made."""
@@ -135,7 +135,7 @@ class PromptUpsampler:
         self.language.check_length(len(ids), settings.max_new_tokens)
         try:
             patches = self.pictures.encode(prepare_picture(picture, self.config.vision))
-            self.pictures.rest()
+            self.pictures.offload()
             prompt = self.language.embed(ids)
             prompt[ids == self._picture_tokens.patch] = patches.astype(prompt.dtype)
             answer = self.language.answer(
@@ -147,7 +147,7 @@ class PromptUpsampler:
                 progress=progress,
             )
         finally:
-            self.rest()
+            self.offload()
         text = " ".join(self._tokenizer.decode(answer, skip_special_tokens=True).split())
         if not text:
             raise JaxInterpError(
@@ -163,15 +163,15 @@ class PromptUpsampler:
         grid = patch_grid(picture.shape[0], picture.shape[1], self.config.vision)
         return expand_pictures([*start, self._picture_tokens.patch, *words, *stop], [grid], self._picture_tokens)
 
-    def rest(self) -> None:
+    def offload(self) -> None:
         """End the stage: what is not resident leaves the device."""
-        self.pictures.rest()
-        self.language.rest()
+        self.pictures.offload()
+        self.language.offload()
 
-    def free(self) -> None:
+    def unload(self) -> None:
         """Give the parameters' memory back."""
-        self.pictures.free()
-        self.language.free()
+        self.pictures.unload()
+        self.language.unload()
 
     @cached_property
     def _tokenizer(self) -> Any:

@@ -21,7 +21,7 @@ from jax_interp.pipeline.stages.stage import StackedStage
 from jax_interp.runtime import processes
 from jax_interp.runtime.checkpoint import ConvertedComponent, find_component, has_component
 from jax_interp.runtime.exchange import exchange_between
-from jax_interp.runtime.mesh import WHOLE, DeviceMesh
+from jax_interp.runtime.mesh import REPLICATED, DeviceMesh
 from jax_interp.types import Params, Precision, Text
 
 logger = logging.getLogger("jax_interp")
@@ -46,8 +46,8 @@ class PromptNetwork(StackedStage[T5Encoder]):
         self._embed = self.jit(self._embed_tokens)
         # A prompt is short: every device has all of it, and with `tensor` some of the heads.
         self._parts = (
-            self.compile_part(0, lambda block, x, bias: block.attend(x, bias, exchange), WHOLE, P(None, "tensor")),
-            self.compile_part(1, lambda block, x, _: block.transform(x, exchange), WHOLE, P(None, "tensor")),
+            self.compile_part(0, lambda block, x, bias: block.attend(x, bias, exchange), REPLICATED, P(None, "tensor")),
+            self.compile_part(1, lambda block, x, _: block.transform(x, exchange), REPLICATED, P(None, "tensor")),
         )
         self._finish = self.jit(lambda outer, x: self.network.bind_outer(outer).finish(x).astype(jnp.float32))
 
@@ -102,7 +102,7 @@ class PromptNetwork(StackedStage[T5Encoder]):
 
     def _embed_tokens(self, outer: Params, ids: Array, mask: Array) -> tuple[Text, Bias]:
         x, bias = self.network.bind_outer(outer).embed(ids, mask)
-        return self.constrain(x, WHOLE), self.constrain(bias, P(None, "tensor"))
+        return self.constrain(x, REPLICATED), self.constrain(bias, P(None, "tensor"))
 
     @cached_property
     def _tokenizer(self) -> Any:
@@ -173,15 +173,15 @@ class TextEncoder:
             digest.update(hashlib.sha256(text.encode()).digest() + hashlib.sha256(embedding.rows.tobytes()).digest())
         return digest.hexdigest()
 
-    def rest(self) -> None:
+    def offload(self) -> None:
         """End the text stage: T5's weights leave the device unless they are placed there for good."""
         if self.network is not None:
-            self.network.rest()
+            self.network.offload()
 
-    def free(self) -> None:
+    def unload(self) -> None:
         """Give the memory of T5's weights back, if they were ever loaded."""
         if self.network is not None:
-            self.network.free()
+            self.network.unload()
 
     def _embedding(self, text: str) -> Embedding:
         if text in self._given or self.network is None:

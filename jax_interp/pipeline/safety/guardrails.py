@@ -212,15 +212,15 @@ class Guardrails:
             _place(guard, placement)
         self._placement = placement
 
-    def rest(self) -> None:
+    def offload(self) -> None:
         """End a stage: what is not resident leaves the device. Every check does so itself."""
         for guard in self._loaded():
-            guard.rest()
+            guard.offload()
 
-    def free(self) -> None:
+    def unload(self) -> None:
         """Give the memory of all networks back; the next check reads them again."""
         for guard in self._loaded():
-            guard.free()
+            guard.unload()
 
     @property
     def founds(self) -> list[ConvertedComponent]:

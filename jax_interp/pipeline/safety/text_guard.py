@@ -51,19 +51,19 @@ class TextGuard:
         try:
             return self.classifier.check(prompt, self._answer)
         finally:
-            self.rest()
+            self.offload()
 
     def place(self, placement: Placement) -> None:
         """Use `placement` from the next check on."""
         self.language.place(placement)
 
-    def rest(self) -> None:
+    def offload(self) -> None:
         """End the stage: what is not resident leaves the device."""
-        self.language.rest()
+        self.language.offload()
 
-    def free(self) -> None:
+    def unload(self) -> None:
         """Give the parameters' memory back."""
-        self.language.free()
+        self.language.unload()
 
     def _answer(self, ids: list[int]) -> list[int]:
         return self.language.answer(self.language.embed(ids), max_new_tokens=ANSWER_TOKENS, stop=self.classifier.stop)

@@ -13,7 +13,7 @@ from jax_interp.models.safety_head import VideoSafety
 from jax_interp.pipeline.stages.stage import StackedStage, WholeStage
 from jax_interp.runtime.checkpoint import ConvertedComponent
 from jax_interp.runtime.exchange import exchange_between
-from jax_interp.runtime.mesh import WHOLE, DeviceMesh
+from jax_interp.runtime.mesh import REPLICATED, DeviceMesh
 from jax_interp.types import Params, Precision
 
 Frames = UInt8[np.ndarray, "F Y X 3"]
@@ -34,12 +34,12 @@ class FrameGuard(StackedStage[VideoSafety]):
     def __init__(self, found: ConvertedComponent, devices: DeviceMesh | None = None):
         super().__init__(found, VideoSafety, self.PRECISION, devices)
         exchange = exchange_between(self.devices)
-        self._embed = self.jit(lambda outer, x: self.constrain(self.network.bind_outer(outer).embed(x), WHOLE))
+        self._embed = self.jit(lambda outer, x: self.constrain(self.network.bind_outer(outer).embed(x), REPLICATED))
         self._parts = (
-            self.compile_part(0, lambda block, x, _: block.attend(x, exchange), WHOLE, P()),
-            self.compile_part(1, lambda block, x, _: block.transform(x, exchange), WHOLE, P()),
+            self.compile_part(0, lambda block, x, _: block.attend(x, exchange), REPLICATED, P()),
+            self.compile_part(1, lambda block, x, _: block.transform(x, exchange), REPLICATED, P()),
         )
-        self._finish = self.jit(lambda outer, x: self.constrain(self.network.bind_outer(outer).finish(x), WHOLE))
+        self._finish = self.jit(lambda outer, x: self.constrain(self.network.bind_outer(outer).finish(x), REPLICATED))
 
     def check(self, frames: Frames, first_number: int = 0, stride: int = 1) -> tuple[Verdict, int]:
         """Whether `frames`, of which the first is number `first_number` of its clip, may pass; how many were looked at.
@@ -64,7 +64,7 @@ class FrameGuard(StackedStage[VideoSafety]):
             )
             return verdict, len(looked_at)
         finally:
-            self.rest()
+            self.offload()
 
     def classify(self, pixels: Float[np.ndarray, "B size size 3"]) -> Float[np.ndarray, "B classes"]:
         """Logits of frames that `frame_safety.prepare_frames` made; another number of them compiles anew."""
@@ -96,7 +96,7 @@ class FaceGuard(WholeStage[RetinaFace]):
         try:
             return faces.blur_faces(frames, self.detect, batch_size=self._batch_size)
         finally:
-            self.rest()
+            self.offload()
 
     def detect(self, frames: UInt8[np.ndarray, "B Y X 3"]) -> faces.Found:
         """What the network says about frames; every size of a frame and every number of them compiles anew."""

@@ -14,7 +14,7 @@ from jax_interp.media.resize import normalize_and_resize, to_uint8
 from jax_interp.models.tokenizer import Tokenizer
 from jax_interp.pipeline.stages.stage import WholeStage
 from jax_interp.runtime.checkpoint import ConvertedComponent
-from jax_interp.runtime.mesh import WHOLE, DeviceMesh
+from jax_interp.runtime.mesh import REPLICATED, DeviceMesh
 from jax_interp.types import Latents, Params, Precision
 
 ROWS = P("data")
@@ -94,13 +94,15 @@ class Codec(WholeStage[Tokenizer]):
         def each(params: Params, first: Array, last: Array) -> Array:
             return self._encode_pair(params, first[0], last[0], num_video_frames=num_video_frames)[None]
 
-        return self.constrain(self.on_each_device(each, (WHOLE, ROWS, ROWS), ROWS)(params, first, last), WHOLE)
+        return self.constrain(
+            self.on_each_device(each, (REPLICATED, ROWS, ROWS), ROWS)(params, first, last), REPLICATED
+        )
 
     def _decode_rows(self, params: Params, latents: Array) -> Array:
         def each(params: Params, latents: Array) -> Array:
             return self._decode_pair(params, latents[0])[None]
 
-        return self.constrain(self.on_each_device(each, (WHOLE, ROWS), ROWS)(params, latents), WHOLE)
+        return self.constrain(self.on_each_device(each, (REPLICATED, ROWS), ROWS)(params, latents), REPLICATED)
 
     def _encode_pair(self, params: Params, first: Array, last: Array, *, num_video_frames: int) -> Array:
         tokenizer = self.network.bind(params)

@@ -24,7 +24,7 @@ from jax_interp.nn.rotary import rotary_angles
 from jax_interp.pipeline.stages.stage import StackedStage
 from jax_interp.runtime.checkpoint import ConvertedComponent
 from jax_interp.runtime.exchange import exchange_between
-from jax_interp.runtime.mesh import WHOLE, DeviceMesh
+from jax_interp.runtime.mesh import REPLICATED, DeviceMesh
 from jax_interp.types import Latents, Params, Precision, Text
 
 Cells = Float[Array, "B T cells D"]
@@ -213,8 +213,8 @@ class Denoiser(StackedStage[DiT]):
             patches = self.network.bind_outer(outer).project(flat, shared)
             return patches.reshape(*cells.shape[:3], -1)
 
-        patches = self.on_each_device(each, (WHOLE, CELLS, SHARED), CELLS)(outer, cells, shared)
-        patches = self.constrain(patches, WHOLE)[:, :, : self._cells(shape)]
+        patches = self.on_each_device(each, (REPLICATED, CELLS, SHARED), CELLS)(outer, cells, shared)
+        patches = self.constrain(patches, REPLICATED)[:, :, : self._cells(shape)]
         size = self.config.patch_size
         return unpatchify(patches.reshape(shape[0], -1, patches.shape[-1]), patch_grid(shape, size), size)
 
@@ -227,7 +227,7 @@ class Denoiser(StackedStage[DiT]):
         cells, shared = self._embed_latents(
             outer, call.scaled, call.c_noise, run.text, mask, jnp.zeros_like(mask), run.angles
         )
-        return cells, shared, self.constrain(call.states, WHOLE)
+        return cells, shared, self.constrain(call.states, REPLICATED)
 
     def _finish_call(
         self,
@@ -245,7 +245,7 @@ class Denoiser(StackedStage[DiT]):
         output = jnp.pad(between, ((0, 0), (1, 1), (0, 0), (0, 0), (0, 0)))
         indicator = jnp.asarray(frame_indicator(x.shape[1]))
         x0 = conclude(output, states, run.condition, indicator, run.guidance, inputs)
-        return self.constrain((advance(x, x0, previous_x0, inputs.coefficients), x0), WHOLE)
+        return self.constrain((advance(x, x0, previous_x0, inputs.coefficients), x0), REPLICATED)
 
     def _cells(self, shape: tuple[int, ...]) -> int:
         """Cells of a frame of latents of `shape`."""

@@ -17,7 +17,7 @@ from jax_interp.models.decoder_lm import BlockInputs, Cache, DecoderLM, Logits, 
 from jax_interp.pipeline.stages.stage import StackedStage
 from jax_interp.runtime.checkpoint import ConvertedComponent
 from jax_interp.runtime.exchange import exchange_between
-from jax_interp.runtime.mesh import WHOLE, DeviceMesh
+from jax_interp.runtime.mesh import REPLICATED, DeviceMesh
 from jax_interp.types import Params, Precision, Text
 
 LENGTH_STEP = 128
@@ -36,14 +36,14 @@ class LanguageModel(StackedStage[DecoderLM]):
 
     def __init__(self, found: ConvertedComponent, precision: Precision, devices: DeviceMesh | None = None):
         # A tied table is also the head, which the device needs.
-        apart = () if found.config.tied_head else ("embedding",)
+        host_only = () if found.config.tied_head else ("embedding",)
         # A stage is many passes: streamed weights wait in host memory until it ends.
-        super().__init__(found, DecoderLM, precision, devices, keep_on_host=("streamed",), apart=apart)
+        super().__init__(found, DecoderLM, precision, devices, keep_on_host=("streamed",), host_only=host_only)
         exchange = exchange_between(self.devices)
         self._attend = self.compile_part(
-            0, lambda block, state, inputs: block.attend(*state, inputs, exchange), (WHOLE, HEADS), WHOLE
+            0, lambda block, state, inputs: block.attend(*state, inputs, exchange), (REPLICATED, HEADS), REPLICATED
         )
-        self._transform = self.compile_part(1, lambda block, x, _: block.transform(x, exchange), WHOLE, WHOLE)
+        self._transform = self.compile_part(1, lambda block, x, _: block.transform(x, exchange), REPLICATED, REPLICATED)
         self._prompt_inputs = self.jit(self._turn_prompt, static_argnames="size")
         self._token_inputs = self.jit(self._turn_token)
         self._finish = self.jit(self._finish_last)
@@ -59,7 +59,7 @@ class LanguageModel(StackedStage[DecoderLM]):
         if wanted.size and not 0 <= wanted.min() <= wanted.max() < self.config.vocab_size:
             raise ValueError(f"token ids {wanted.min()} to {wanted.max()} are not in 0 to {self.config.vocab_size - 1}")
         if self._table is None:
-            self._table = self.apart_array("embedding")
+            self._table = self.host_only_array("embedding")
         return self._table[wanted]
 
     def check_length(self, length: int, max_new_tokens: int) -> None:
@@ -111,14 +111,14 @@ class LanguageModel(StackedStage[DecoderLM]):
             ) from error
         return tokens
 
-    def rest(self) -> None:
-        super().rest()
+    def offload(self) -> None:
+        super().offload()
         self._on_host = None
         if not self.placement.stays:
             self._table = None
 
-    def free(self) -> None:
-        super().free()
+    def unload(self) -> None:
+        super().unload()
         self._table = None
 
     def _prefill(
@@ -161,10 +161,10 @@ class LanguageModel(StackedStage[DecoderLM]):
     # Traced by `jit`.
 
     def _turn_prompt(self, *, size: int) -> BlockInputs:
-        return self.constrain(self._without_params.prompt_inputs(size), WHOLE)
+        return self.constrain(self._without_params.prompt_inputs(size), REPLICATED)
 
     def _turn_token(self, positions: Int[Array, " B"]) -> BlockInputs:
-        return self.constrain(self._without_params.token_inputs(positions), WHOLE)
+        return self.constrain(self._without_params.token_inputs(positions), REPLICATED)
 
     @property
     def _without_params(self) -> DecoderLM:
@@ -172,7 +172,7 @@ class LanguageModel(StackedStage[DecoderLM]):
 
     def _finish_last(self, outer: Params, x: Text, lengths: Int[Array, " B"] | None) -> Logits:
         last = x if lengths is None else last_of(x, lengths)
-        return self.constrain(self.network.bind_outer(outer).finish(last)[:, 0], WHOLE)
+        return self.constrain(self.network.bind_outer(outer).finish(last)[:, 0], REPLICATED)
 
 
 def _rounded_up(length: int) -> int:

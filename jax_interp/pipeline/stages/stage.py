@@ -18,7 +18,7 @@ from jax_interp.nn.params import Network, StackedNetwork
 from jax_interp.runtime.block_stream import BlockStream, marked
 from jax_interp.runtime.checkpoint import ConvertedComponent, StackedParams, load_params
 from jax_interp.runtime.gather_ahead import GatherAhead
-from jax_interp.runtime.mesh import AXES, WHOLE, DeviceMesh, Specs, local_shapes
+from jax_interp.runtime.mesh import AXES, REPLICATED, DeviceMesh, Specs, local_shapes
 from jax_interp.runtime.placement import RESIDENT, Kind, Placement, spread
 from jax_interp.runtime.read_ahead import ReadAhead
 from jax_interp.runtime.sharding import check_split, gather, share_specs, split_counts, whole_specs
@@ -32,8 +32,8 @@ ModuleT = TypeVar("ModuleT", bound=nnx.Module)
 class NetworkStage(ABC, Generic[ModuleT]):
     """One network of the pipeline: its structure, its compute dtype, its placement and, while used, its parameters.
 
-    `rest` ends a stage: what is not resident leaves the device. `free` forgets the parameters altogether. It runs on
-    `devices`, without them on the first one that JAX has.
+    `offload` ends a stage: what is not resident leaves the device. `unload` forgets the parameters altogether. The
+    network runs on `devices`, without them on the first one that JAX has.
     """
 
     def __init__(
@@ -59,15 +59,15 @@ class NetworkStage(ABC, Generic[ModuleT]):
     def place(self, placement: Placement) -> None:
         """Use `placement` from the next stage on."""
         if placement != self.placement:
-            self.free()
+            self.unload()
             self.placement = placement
 
     @abstractmethod
-    def rest(self) -> None:
+    def offload(self) -> None:
         """End the stage: parameters that do not stay on the device leave it."""
 
     @abstractmethod
-    def free(self) -> None:
+    def unload(self) -> None:
         """Give the parameters' memory back, on device and host; the next use reads them again."""
 
     def jit(self, function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
@@ -134,15 +134,15 @@ class WholeStage(NetworkStage[ModuleT]):
         self._on_device = params
         return params
 
-    def rest(self) -> None:
+    def offload(self) -> None:
         if not self.placement.stays:
             self._on_device = None
 
-    def free(self) -> None:
+    def unload(self) -> None:
         self._on_device = self._on_host = None
 
     def _read(self, *, host: bool) -> Params:
-        sharding = self.devices.sharding(WHOLE, host=host)
+        sharding = self.devices.sharding(REPLICATED, host=host)
         target = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), self.network.abstract
         )
@@ -154,8 +154,8 @@ class StackedStage(NetworkStage[ModuleT]):
     """A network whose forward is a start, its stack of blocks in turn, and an end, each compiled by itself.
 
     `keep_on_host` says in which placements parameters wait in host memory for the next pass or stage; in others
-    they are read from disk in every stage, which suits a network that a run needs once. Parameters `apart` stay out of
-    the device's memory; `apart_array` reads them.
+    they are read from disk in every stage, which suits a network that a run needs once. Parameters named in `host_only`
+    stay out of the device's memory; `host_only_array` reads them.
     """
 
     network: StackedNetwork[ModuleT]
@@ -168,9 +168,9 @@ class StackedStage(NetworkStage[ModuleT]):
         devices: DeviceMesh | None = None,
         *,
         keep_on_host: Collection[Kind] = ("offloaded", "streamed"),
-        apart: Collection[str] = (),
+        host_only: Collection[str] = (),
     ):
-        self._apart = apart
+        self._host_only = host_only
         super().__init__(found, build, precision, devices)
         check_split(found.component, self.devices.shape, split_counts(found.config))
         self.keep_on_host = keep_on_host
@@ -197,11 +197,11 @@ class StackedStage(NetworkStage[ModuleT]):
         """Everything but the blocks, on the device."""
         if self._outer is not None:
             return self._outer
-        outer = self.devices.put(self._stored.outer(self._apart))
+        outer = self.devices.put(self._stored.outer(self._host_only))
         self._outer = outer
         return outer
 
-    def apart_array(self, path: str) -> np.ndarray:
+    def host_only_array(self, path: str) -> np.ndarray:
         """One of the parameters that stay out of the device's memory, read from disk."""
         return self._stored.array(path)
 
@@ -268,12 +268,12 @@ class StackedStage(NetworkStage[ModuleT]):
 
         return self.on_each_device(each, (self._shares[part],), (self._whole[part], P(AXES)))(shares)
 
-    def rest(self) -> None:
+    def offload(self) -> None:
         if not self.placement.stays:
             self._outer = None
             self._close_stream()
 
-    def free(self) -> None:
+    def unload(self) -> None:
         self._close_stream()
         self._outer = self._on_host = None
 
@@ -325,4 +325,4 @@ class StackedStage(NetworkStage[ModuleT]):
         self._stream = self._disk = None
 
     def _structure(self, build: Callable[[nnx.Rngs], ModuleT]) -> Network[ModuleT]:
-        return StackedNetwork(build, self._apart)
+        return StackedNetwork(build, self._host_only)

@@ -21,8 +21,8 @@ from jax._src.clusters import ClusterEnv
 from jax._src.distributed import global_state
 
 from jax_interp.errors import JaxInterpError, ProcessFailure, UsageError
-from jax_interp.runtime.processes.council import Council
-from jax_interp.runtime.processes.relay import Relay
+from jax_interp.runtime.processes.consensus import Consensus
+from jax_interp.runtime.processes.proxy import Proxy
 from jax_interp.runtime.processes.rendezvous import Member, meet, name_all
 from jax_interp.runtime.processes.watch import Watch
 
@@ -41,8 +41,8 @@ INTERRUPTED = 130
 class _Team:
     member: Member
     watch: Watch
-    relay: Relay | None
-    council: Council
+    proxy: Proxy | None
+    consensus: Consensus
 
 
 _team: _Team | None = None
@@ -79,12 +79,12 @@ def start(member: Member | None = None, *, patience: float = PATIENCE, stale: fl
     if member.count == 1:
         return
     watch = Watch(member, meet(member, patience), stale)
-    relay = Relay(member.address, patience, watch.lose_coordinator) if member.index else None
-    address = relay.address if relay else f"127.0.0.1:{member.address[1]}"
+    proxy = Proxy(member.address, patience, watch.lose_coordinator) if member.index else None
+    address = proxy.address if proxy else f"127.0.0.1:{member.address[1]}"
     with _limit(patience, watch.end, f"JAX did not connect to {member.coordinator} within {patience:g} s"):
         _initialize(member, address, patience, stale)
     watch.begin(global_state.client)
-    _team = _Team(member, watch, relay, Council(member, global_state.client, watch.name))
+    _team = _Team(member, watch, proxy, Consensus(member, global_state.client, watch.name))
 
 
 def _complete(member: Member | None, patience: float) -> Member:
@@ -177,7 +177,7 @@ def agree(name: str, facts: dict[str, Any], timeout: float | None = PATIENCE) ->
 
 def everyone(name: str, value: Any, timeout: float | None = PATIENCE) -> list[Any]:
     """What each process has for `value` (of JSON), by its number, in every process; raises as `together` does."""
-    return [value] if _team is None else _team.council.hear(name, value, timeout)
+    return [value] if _team is None else _team.consensus.hear(name, value, timeout)
 
 
 def decide(name: str, value: Any, timeout: float | None = PATIENCE) -> Any:
@@ -199,10 +199,10 @@ def finish() -> None:
     global _team
     if _team is None:
         return
-    _team.council.hear("the end", None, None)
+    _team.consensus.hear("the end", None, None)
     _team.watch.stop()
-    if _team.relay:
-        _team.relay.expect_end()
+    if _team.proxy:
+        _team.proxy.expect_end()
     jax.distributed.shutdown()
     _team = None
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from convert.networks.components import DIFFUSION_TRANSFORMER, TEXT_ENCODER, TOKENIZER
-from convert.source.checkpoint_files import checksum, locate, open_checkpoint
+from convert.source.checkpoint_files import locate, open_checkpoint
+from convert.source.checksums import checksum
 from jax_interp.errors import CheckpointError
 from tests import golden
 from tests.convert import checkpoints

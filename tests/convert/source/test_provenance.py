@@ -5,8 +5,7 @@ import pytest
 
 from convert.hub.catalog import PUBLISHED_MD5
 from convert.progress import no_progress
-from convert.source.provenance import check_published, record_sources
-from convert.target.manifest import SourceRecord
+from convert.source.provenance import SourceRecord, check_published, record_sources
 from jax_interp.errors import CheckpointError
 
 NAME = "Cosmos-Predict1-7B-WorldInterpolator"

@@ -6,7 +6,8 @@ import numpy as np
 from convert.mapping.matching import plan
 from convert.mapping.ops import transpose
 from convert.mapping.rules import Rule
-from convert.target.manifest import SourceRecord, main_dtype, write_description
+from convert.source.provenance import SourceRecord
+from convert.target.manifest import main_dtype, write_description
 from jax_interp.config import T5Config
 from jax_interp.runtime.checkpoint import open_component
 from jax_interp.runtime.param_files import ArrayStream

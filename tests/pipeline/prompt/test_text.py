@@ -134,9 +134,9 @@ def test_without_a_cache_nothing_is_kept(found, loads):
 
 def test_freed_weights_are_loaded_again(found, loads, embeddings):
     encoder = TextEncoder(found)
-    encoder.free()
+    encoder.unload()
     encoder.encode(["rain"])
-    encoder.free()
+    encoder.unload()
     np.testing.assert_array_equal(encoder.encode(["rain"])[0], embeddings[2])
     assert len(loads) == 2
 
@@ -169,7 +169,7 @@ def test_given_embeddings_need_no_text_encoder(tmp_path, embeddings):
     save_embeddings(tmp_path / "texts.safetensors", dict(zip(PROMPTS[:3], embeddings[:3], strict=True)))
     encoder = TextEncoder(None, given=load_embeddings(tmp_path / "texts.safetensors"))
     np.testing.assert_array_equal(encoder.encode([PROMPTS[2], PROMPTS[0]]), embeddings[[2, 0]])
-    encoder.free()
+    encoder.unload()
     with pytest.raises(UsageError, match=r"no embedding was given for \['snow', 'hail'\]"):
         encoder.encode(["rain", "snow", "hail"])
 

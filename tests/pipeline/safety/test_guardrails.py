@@ -165,7 +165,7 @@ def test_weights_that_are_not_numbers_block(guardrails, monkeypatch, name, path)
         patch.setattr(stage, "_stored", stage._stored)  # to be put right again
         change_weight(stage, path, lambda array: array * np.nan)
         verdict = ask(guardrails, name)
-    stage.free()
+    stage.unload()
     assert not verdict.allowed
     assert "not numbers" in verdict.reason
     assert ask(guardrails, name).allowed
@@ -281,8 +281,8 @@ def test_one_that_takes_too_long_blocks_from_then_on(guarded, monkeypatch, name)
             assert not later.allowed
             assert f"the check of {name} was not waited for" in later.reason
         guardrails.place(Placement("offloaded"))  # touches nothing that may be in use
-        guardrails.rest()
-        guardrails.free()
+        guardrails.offload()
+        guardrails.unload()
         assert guardrails._guards[FrameGuard].placement == guardrails._guards[FaceGuard].placement == Placement()
     finally:
         released.set()
@@ -318,11 +318,11 @@ def test_placement_that_cannot_be_is_refused(guardrails):
 
 
 def test_free_gives_everything_back(guardrails):
-    guardrails.free()
+    guardrails.unload()
     before = {id(array) for array in jax.live_arrays()}
     assert guardrails.check_prompt(GOOD).allowed
     assert guardrails.check_video(noise(2)).verdict.allowed
-    guardrails.free()
+    guardrails.unload()
     left = [array for array in jax.live_arrays() if id(array) not in before]
     assert sum(array.nbytes for array in left) < 1024  # constants
 

@@ -44,7 +44,7 @@ def stages(converted):
 def put_away(stages):
     for stage in stages.values():
         stage.place(RESIDENT)
-        stage.free()
+        stage.unload()
 
 
 @pytest.fixture
@@ -98,9 +98,9 @@ def outcome(stage, placement, work):
     """What `work` gives in two stages, which must agree."""
     stage.place(placement)
     first = work(stage)
-    stage.rest()
+    stage.offload()
     again = work(stage)
-    stage.rest()
+    stage.offload()
     assert first.tobytes() == again.tobytes()
     return first
 
@@ -152,8 +152,8 @@ class Permuted:
     def __init__(self, stored, num_blocks):
         self._stored, self._num_blocks = stored, num_blocks
 
-    def outer(self, apart):
-        return self._stored.outer(apart)
+    def outer(self, host_only):
+        return self._stored.outer(host_only)
 
     def part(self, index, names):
         return self._stored.part((index + 1) % self._num_blocks, names)
@@ -164,11 +164,11 @@ def test_blocks_in_another_order_are_noticed(stages, name, monkeypatch):
     stage = stages[name]
     for placement in (RESIDENT, STREAMED):
         expected = outcome(stage, placement, WORK[name])
-        stage.free()
+        stage.unload()
         with monkeypatch.context() as patched:
             patched.setattr(stage, "_stored", Permuted(stage._stored, stage.network.num_blocks))
             assert outcome(stage, placement, WORK[name]).tobytes() != expected.tobytes()
-        stage.free()
+        stage.unload()
 
 
 @pytest.mark.parametrize("path", ["blocks/mlp/down/kernel", "blocks/self_attention/query_norm/scale", "positions/w"])
@@ -206,9 +206,9 @@ def test_where_the_transformer_is(denoiser, placement):
     next_pass = first_parts(denoiser.network, WAITING - 1) if placement.kind == "streamed" else 0
     there = outer + block * placement.blocks_on_device(count) + next_pass
     assert (on_device() - device, on_host() - host) == (there, waiting)
-    denoiser.rest()
+    denoiser.offload()
     assert (on_device() - device, on_host() - host) == (whole if placement.stays else 0, waiting)
-    denoiser.free()
+    denoiser.unload()
     assert (on_device(), on_host()) == (device, host)
 
 
@@ -221,9 +221,9 @@ def test_where_the_tokenizer_is(stages, placement):
     assert codec.params.keys() == codec.network.abstract.keys()
     waiting = 0 if placement.stays else whole
     assert (on_device() - device, on_host() - host) == (whole, waiting)
-    codec.rest()
+    codec.offload()
     assert (on_device() - device, on_host() - host) == (whole if placement.stays else 0, waiting)
-    codec.free()
+    codec.unload()
     assert (on_device(), on_host()) == (device, host)
 
 
@@ -237,9 +237,9 @@ def test_where_the_text_encoder_is(stages, placement):
     prompt(network)
     there = outer + block * placement.blocks_on_device(network.network.num_blocks)
     assert (on_device() - device, on_host()) == (there, host)
-    network.rest()
+    network.offload()
     assert (on_device() - device, on_host()) == (whole if placement.stays else 0, host)
-    network.free()
+    network.unload()
     assert on_device() == device
 
 
@@ -299,7 +299,7 @@ def test_loading_is_said_once(denoiser, caplog, placement):
     with caplog.at_level(logging.INFO, logger="jax_interp"):
         for _ in range(2):
             sample(denoiser)
-            denoiser.rest()
+            denoiser.offload()
     assert caplog.text.count("loaded diffusion_transformer in") == 1
 
 

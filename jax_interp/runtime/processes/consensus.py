@@ -10,12 +10,12 @@ import jax
 from jax_interp.errors import ProcessFailure
 from jax_interp.runtime.processes.rendezvous import GRACE, Member
 
-_ROOM = "jax_interp/council"
+_ROOM = "jax_interp/consensus"
 _CHUNK = 2000
 """Milliseconds of one wait for the service, in which Ctrl-C is not heard."""
 
 
-class Council:
+class Consensus:
     """Hears the processes in turn; `name` is how messages call one."""
 
     def __init__(self, member: Member, client: Any, name: Callable[[int], str]) -> None:

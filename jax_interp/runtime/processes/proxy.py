@@ -13,10 +13,10 @@ from threading import Event, Thread
 _RETRY = 0.1
 
 
-class Relay:
+class Proxy:
     """Passes on what is sent to `address`, on this machine, to the coordinator, and back.
 
-    `lost` is called, in a thread of the relay's, when the coordinator has closed a connection or cannot be reached for
+    `lost` is called, in a thread of the proxy's, when the coordinator has closed a connection or cannot be reached for
     `patience` seconds.
     """
 
@@ -24,7 +24,7 @@ class Relay:
         self._coordinator, self._patience, self._lost = coordinator, patience, lost
         self._transparent = Event()
         self._door = socket.create_server(("127.0.0.1", 0))
-        Thread(target=self._serve, name="relay", daemon=True).start()
+        Thread(target=self._serve, name="proxy", daemon=True).start()
 
     @property
     def address(self) -> str:

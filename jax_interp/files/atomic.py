@@ -4,7 +4,7 @@ import uuid
 from pathlib import Path
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes) -> None:
     """Write under a temporary name beside `path`, then rename."""
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.part")
     try:
