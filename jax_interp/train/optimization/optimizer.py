@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Float
 
 from jax_interp.train.optimization.schedule import learning_rate
 from jax_interp.train.settings import OptimizerSettings
@@ -30,6 +31,11 @@ def finite() -> optax.GradientTransformation:
         return jax.tree.map(lambda g: jnp.where(jnp.isfinite(g), g, jnp.zeros_like(g)), updates)
 
     return optax.stateless(zero_others)
+
+
+def gradient_norm(gradients: Any) -> Float[Array, ""]:
+    """The global norm, in float32 whatever the gradients' dtypes."""
+    return optax.tree.norm(jax.tree.map(lambda leaf: leaf.astype(jnp.float32), gradients))
 
 
 def _promoting(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:

@@ -127,17 +127,18 @@ class OffloadedTrainer(Trainer):
         return jnp.where(norm < limit, jnp.ones_like(norm), limit / norm)
 
     def _update_piece(self, weights: Params, gradients: Params, held: Any, factor: Any, step: Any, index: Any) -> Any:
-        params, optimizer, average = held
+        old, optimizer, average = held
         gradient, _ = finite().update(jax.tree.map(_wide, _piece(gradients, index)), optax.EmptyState())
-        updates, optimizer = self.optimizer.update(jax.tree.map(lambda g: factor * g, gradient), optimizer, params)
-        params = optax.apply_updates(params, updates)
+        updates, optimizer = self.optimizer.update(jax.tree.map(lambda g: factor * g, gradient), optimizer, old)
+        params: Any = optax.apply_updates(old, updates)
         if average is not None:
             assert self._gamma is not None
             average = update_average(average, params, step, self._gamma)
         leaves = dict(flatten(weights))
         for path, new in flatten(params):
-            old = leaves[path]
-            leaves[path] = new.astype(old.dtype) if index is None else old.at[index].set(new.astype(old.dtype))
+            weight = leaves[path]
+            narrow = new.astype(weight.dtype)
+            leaves[path] = narrow if index is None else weight.at[index].set(narrow)
         weights = self._shared(unflatten(leaves))
         return weights, (params, optimizer, average)
 
@@ -165,7 +166,7 @@ def split_pieces(params: Params) -> dict[str, Params]:
     """Trained parameters by piece: a block each, without the stack's axis, and the rest."""
     leaves = dict(flatten(params))
     stacked = {path: leaf for path, leaf in leaves.items() if path.startswith(BLOCKS)}
-    pieces = {OUTER: unflatten({path: leaf for path, leaf in leaves.items() if path not in stacked})}
+    pieces: dict[str, Params] = {OUTER: unflatten({path: leaf for path, leaf in leaves.items() if path not in stacked})}
     for index in range(len(next(iter(stacked.values())))):
         pieces[f"block-{index:03d}"] = unflatten({path: leaf[index] for path, leaf in stacked.items()})
     return pieces

@@ -61,7 +61,8 @@ def state_specs(state: TrainState, devices: DeviceMesh) -> TrainState:
     optimizer = jax.tree.map(
         lambda node: specs if like_params(node) else REPLICATED, state.optimizer, is_leaf=like_params
     )
-    return TrainState(REPLICATED, specs, optimizer, None if state.average is None else specs)
+    average = None if state.average is None else specs
+    return TrainState(REPLICATED, specs, optimizer, average)  # pyright: ignore[reportArgumentType]
 
 
 def place_state(state: TrainState, devices: DeviceMesh) -> TrainState:

@@ -21,7 +21,7 @@ from jax_interp.train.objective.log_variance import fresh_log_variance, log_vari
 from jax_interp.train.objective.loss import NetworkQuestion, ask, loss_terms, predicted, total_loss
 from jax_interp.train.objective.noise import Draws, draw
 from jax_interp.train.optimization.ema import exponent, update_average
-from jax_interp.train.optimization.optimizer import make_optimizer
+from jax_interp.train.optimization.optimizer import gradient_norm, make_optimizer
 from jax_interp.train.settings import TrainSettings
 from jax_interp.train.steps.lora import adapt, draw_adapter, split_adapter
 from jax_interp.train.steps.state import ROWS, TrainState, fresh_state, params_specs, place_state
@@ -167,7 +167,7 @@ class Trainer:
             zeros = Metrics(*[jnp.zeros(())] * 4), wide
             (metrics, gradients), _ = jax.lax.scan(add, zeros, split)
         gradients = self._shared(gradients)
-        return metrics._replace(gradient_norm=optax.tree.norm(gradients)), gradients
+        return metrics._replace(gradient_norm=gradient_norm(gradients)), gradients
 
     def _loss(self, params: Params, inputs: tuple[Batch, Draws], *, frozen: Params) -> tuple[Array, Metrics]:
         batch, draws = inputs

@@ -24,6 +24,7 @@ from jax_interp.train.objective.forward import cast, embed, project, run_block
 from jax_interp.train.objective.log_variance import fresh_log_variance
 from jax_interp.train.objective.loss import NetworkQuestion, ask
 from jax_interp.train.objective.noise import Draws, draw
+from jax_interp.train.optimization.optimizer import gradient_norm
 from jax_interp.train.settings import TrainSettings
 from jax_interp.train.steps.state import TrainState
 from jax_interp.train.steps.step import Batch, Metrics, Trainer, kept_text, network_of
@@ -162,8 +163,4 @@ class StreamedTrainer(Trainer):
 
     def _apply_gradients(self, state: TrainState, gradients: Params) -> tuple[TrainState, Array]:
         gradients = self._shared(gradients)
-        return self._apply(state, gradients), _norm(gradients)
-
-
-def _norm(gradients: Params) -> Array:
-    return jnp.sqrt(sum(jnp.square(leaf).sum() for leaf in jax.tree.leaves(gradients)))  # pyright: ignore
+        return self._apply(state, gradients), gradient_norm(gradients)
