@@ -46,6 +46,12 @@ def kill_after(process, path, lines, pause):
     return alive
 
 
+def chunks(folder):
+    """The bytes of all arrays below `folder`, by file; what Orbax notes of times and places is left out."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files if "c" in path.relative_to(folder).parts}
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_killed_at_ten_random_moments(converted, tmp_path):
@@ -67,9 +73,9 @@ def test_killed_at_ten_random_moments(converted, tmp_path):
     _, said = last.communicate()
     assert last.returncode == 0, said.decode()
     assert metrics.read_text() == (whole / "metrics.jsonl").read_text()
-    weights = [sorted((run / "network" / "params").rglob("*")) for run in (whole, killed)]
-    for one, other in zip(*weights, strict=True):
-        assert one.relative_to(whole) == other.relative_to(killed)
-        assert one.is_dir() or "metadata" in one.name.lower() or one.read_bytes() == other.read_bytes(), one
+    for folder in ("network/params", f"checkpoints/step-{STEPS:09d}/state"):
+        one, other = (chunks(run / folder) for run in (whole, killed))
+        assert len(one) > 30
+        assert one == other
     leftovers = [path.name for path in (killed / "checkpoints").iterdir()]
     assert leftovers == [f"step-{STEPS:09d}"]
