@@ -1,0 +1,34 @@
+"""Trees of arrays in one file, so that a run can stop and go on on another machine."""
+
+import os
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+TreeT = TypeVar("TreeT")
+
+
+def save(path: Path, tree: Any) -> None:
+    """Write the leaves of `tree` under a temporary name, then rename."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]
+    with partial.open("wb") as file:
+        np.savez(file, *leaves)
+    partial.replace(path)
+
+
+def load(path: Path, like: TreeT) -> TreeT:
+    """The leaves in `path` in the structure of `like`.
+
+    Raises:
+        ValueError: they are not as many, or of other shapes.
+    """
+    leaves, structure = jax.tree.flatten(like)
+    with np.load(path, allow_pickle=False) as stored:
+        found = [stored[f"arr_{i}"] for i in range(len(stored.files))]
+    if [np.shape(leaf) for leaf in leaves] != [leaf.shape for leaf in found]:
+        raise ValueError(f"{path} is of another run; remove it, or give another --work")
+    return jax.tree.unflatten(structure, [jnp.asarray(leaf) for leaf in found])

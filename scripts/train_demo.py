@@ -1,0 +1,239 @@
+"""Train the tokenizer and the transformer of `make demo`, on one GPU, in runs that go on where the last one stopped.
+
+```
+python -m scripts.train_demo film.mp4 --work WORK --seconds 540     # again and again until it says that it is done
+```
+
+`film.mp4` is made by `scripts/prepare_film.py`. WORK gets the state of both networks, and at the end
+`tokenizer.npz` and `transformer.npz`, from which `scripts/pack_demo.py` makes the checkpoint of the repository.
+"""
+
+import argparse
+import json
+import time
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jax_interp.nn.params import flatten
+from jax_interp.runtime.compile_cache import enable_compile_cache
+from jax_interp.train.objective.log_variance import fresh_log_variance
+from jax_interp.train.steps.state import fresh_state
+from jax_interp.train.steps.step import Trainer
+from scripts.demo_training import film, saved, scenes, tokenizer, transformer
+
+SEED = 0
+HEIGHT, WIDTH = 192, 320
+SCENES = 1536
+"""Rendered scenes that are trained on; those of another seed are held out."""
+SCENE_SHARE = 0.25
+STEPS_A_CALL = 50
+SAVE_SECONDS = 120
+CLASSES = ((0.0, 0.3), (0.5, 0.6), (1.0, 1.0), (2.0, 1.5), (4.0, 1.5))
+"""(least motion, weight) of windows: what hardly moves is seen less often."""
+
+
+class Clock:
+    """Says when a run of limited length has to stop."""
+
+    def __init__(self, seconds: float):
+        self._end, self._saved = time.monotonic() + seconds, time.monotonic()
+
+    def over(self) -> bool:
+        """Whether the time is used up."""
+        return time.monotonic() > self._end
+
+    def wants_save(self) -> bool:
+        """Whether the last save is long ago."""
+        if time.monotonic() - self._saved < SAVE_SECONDS:
+            return False
+        self._saved = time.monotonic()
+        return True
+
+
+class Sources(NamedTuple):
+    """What clips are drawn from; an argument of compiled functions, since it is too large for a constant."""
+
+    film: jax.Array
+    scenes: jax.Array
+    starts: jax.Array
+    """First frames of the windows that are trained on."""
+    edges: jax.Array
+    """Running sum of how often each is drawn."""
+
+
+class Data:
+    """Windows of the film and rendered scenes, on the device."""
+
+    def __init__(self, path: Path):
+        frames = film.read_film(path)
+        self.split = film.split(frames)
+        self.frames = jnp.asarray(frames)
+        parts = [scenes.render(jax.random.key(SEED + 1 + i), 64, HEIGHT, WIDTH) for i in range(SCENES // 64)]
+        self.scenes = jnp.concatenate(parts)
+        motion = self.split.motion[self.split.train]
+        weights = np.array([weight for _, weight in CLASSES])
+        self.weights = weights[np.searchsorted([least for least, _ in CLASSES], motion, side="right") - 1]
+        self._edges = jnp.asarray(np.cumsum(self.weights / self.weights.sum()), jnp.float32)
+        self._starts = jnp.asarray(self.split.train)
+
+    @property
+    def sources(self) -> Sources:
+        """What `clips` draws from."""
+        return Sources(self.frames, self.scenes, self._starts, self._edges)
+
+
+def clips(sources: Sources, key: jax.Array, count: int, frames: int) -> jax.Array:
+    """`count` windows, mirrored and played backwards at random, uint8 [count, frames, Y, X, 3]."""
+    keys = jax.random.split(key, 5)
+    rendered = max(1, round(SCENE_SHARE * count))
+    chosen = jnp.searchsorted(sources.edges, jax.random.uniform(keys[0], (count - rendered,)))
+    starts = sources.starts[jnp.minimum(chosen, len(sources.starts) - 1)]
+    moments = jax.random.randint(keys[1], (), 0, film.WINDOW - frames + 1) + jnp.arange(frames)
+    of_film = sources.film[starts[:, None] + moments]
+    which = jax.random.randint(keys[2], (rendered,), 0, len(sources.scenes))
+    drawn = jnp.concatenate([of_film, sources.scenes[which[:, None], moments]])
+    mirrored, backwards = (jax.random.bernoulli(k, 0.5, (count, 1, 1, 1, 1)) for k in keys[3:])
+    drawn = jnp.where(mirrored, drawn[:, :, :, ::-1], drawn)
+    return jnp.where(backwards, drawn[:, ::-1], drawn)
+
+
+def train_tokenizer(data: Data, work: Path, steps: int, clock: Clock) -> bool:
+    """Train until the steps are done or the time is over; whether they are done."""
+    chosen = np.random.default_rng(SEED).choice(data.split.train, 96, replace=False)
+    examples = np.asarray(data.frames[jnp.asarray(chosen)[:, None] + jnp.arange(tokenizer.CLIP)])
+    path = work / "tokenizer_state.npz"
+    params = tokenizer.network().random_params() if path.exists() else tokenizer.linear_start(examples, SEED)
+    params["stats"] = {name: jnp.asarray(leaf) for name, leaf in params["stats"].items()}
+    trained, fixed = tokenizer.trainable(params)
+    trainer = tokenizer.TokenizerTrainer(fixed, steps, partial(clips, count=tokenizer.BATCH, frames=tokenizer.CLIP))
+    state = trainer.fresh(trained)
+    if path.exists():
+        state = saved.load(path, state)
+    key, started, first = jax.random.key(SEED + 10), time.monotonic(), int(state.step)
+    while int(state.step) < steps and not clock.over():
+        state, loss = trainer.run(state, data.sources, key, count=min(STEPS_A_CALL, steps - int(state.step)))
+        done = int(state.step)
+        if done % (20 * STEPS_A_CALL) == 0 or done == first + STEPS_A_CALL:
+            rate = (done - first) / (time.monotonic() - started)
+            report("tokenizer", step=done, loss=float(loss), steps_per_second=rate, psnr=held_out(data, state, fixed))
+        if clock.wants_save():
+            saved.save(path, state)
+    saved.save(path, state)
+    if int(state.step) < steps:
+        return False
+    finish_tokenizer(data, tokenizer.together(state.average, fixed), work)
+    return True
+
+
+def held_out(data: Data, state: tokenizer.TokenizerState, fixed) -> dict[str, float]:
+    """PSNR of held-out windows, encoded and decoded with the averaged weights, by how much moves."""
+    params, found = tokenizer.together(state.average, fixed), {}
+    for least, most in ((0, 1), (1, 2), (2, 4), (4, 255)):
+        motion = data.split.motion[data.split.held_out]
+        windows = data.split.held_out[(motion >= least) & (motion < most)]
+        starts = jnp.asarray(windows[np.linspace(0, len(windows) - 1, 16).astype(int)])
+        truth = data.frames[starts[:, None] + jnp.arange(tokenizer.CLIP)]
+        error = tokenizer.reconstruct(params, truth)[:, 1:].astype(jnp.float32) - truth[:, 1:]
+        found[f"{least}-{most}"] = float((10 * jnp.log10(255**2 / jnp.square(error).mean((1, 2, 3, 4)))).mean())
+    return found
+
+
+def finish_tokenizer(data: Data, params, work: Path) -> None:
+    """Measure the latents' statistics and write the network."""
+    chosen = np.random.default_rng(SEED + 2).choice(data.split.train, 512)
+    starts = np.array_split(chosen, 32)
+    latents = [
+        tokenizer.encode(params, data.frames[jnp.asarray(rows)[:, None] + jnp.arange(tokenizer.CLIP)])
+        for rows in starts
+    ]
+    params = tokenizer.with_statistics(params, jnp.concatenate(latents))
+    np.savez(work / "tokenizer.npz", **{path: np.asarray(leaf) for path, leaf in flatten(params)})
+
+
+def encoded(data: Data, params, text: np.ndarray) -> transformer.Latents:
+    """Latents of all windows as they are, mirrored, backwards and both."""
+    prepare = jax.jit(lambda frames: tokenizer.interpolation_latents(params, frames).astype(jnp.bfloat16))
+    parts, weights = [], []
+    for backwards in (False, True):
+        for mirrored in (False, True):
+            for rows in np.array_split(data.split.train, len(data.split.train) // 48):
+                frames = data.frames[jnp.asarray(rows)[:, None] + jnp.arange(film.WINDOW)]
+                parts.append(prepare(_turned(frames, backwards, mirrored)))
+            weights.append(data.weights / data.weights.sum() * (1 - SCENE_SHARE))
+            for start in range(0, SCENES, 48):
+                parts.append(prepare(_turned(data.scenes[start : start + 48], backwards, mirrored)))
+            weights.append(np.full(SCENES, SCENE_SHARE / SCENES))
+    return transformer.Latents(jnp.concatenate(parts), np.concatenate(weights), jnp.asarray(text))
+
+
+def _turned(frames: jax.Array, backwards: bool, mirrored: bool) -> jax.Array:
+    frames = frames[:, ::-1] if backwards else frames
+    return frames[:, :, :, ::-1] if mirrored else frames
+
+
+def train_transformer(data: Data, work: Path, text: np.ndarray, steps: int, clock: Clock) -> bool:
+    """As `train_tokenizer`, on its latents."""
+    with np.load(work / "tokenizer.npz") as stored:
+        params = tokenizer.unflatten({path: jnp.asarray(stored[path]) for path in stored.files})
+    latents = encoded(data, params, text)
+    trainer = Trainer(transformer.CONFIG, transformer.settings(steps))
+    weighing, features = fresh_log_variance(jax.random.key(SEED + 3))
+    network = transformer.start(trainer.network.random_params(SEED + 4), SEED + 5)
+    state = fresh_state({"network": network, "log_variance": weighing}, trainer.optimizer, averages=True)
+    path = work / "transformer_state.npz"
+    if path.exists():
+        state = saved.load(path, state)
+    key, started, first = jax.random.key(SEED + 20), time.monotonic(), int(state.step)
+    losses: list[jax.Array] = []
+    for done, batch in enumerate(latents.batches(SEED + 6, first), start=first):
+        if done >= steps or clock.over():
+            break
+        state, metrics = trainer.step(state, {"log_variance": features}, batch, key)
+        losses.append(metrics.weighted_error)
+        if len(losses) == 500:
+            rate = (done + 1 - first) / (time.monotonic() - started)
+            error = float(jnp.stack(losses).mean())
+            report("transformer", step=done + 1, weighted_error=error, steps_per_second=rate)
+            losses.clear()
+            if clock.wants_save():
+                saved.save(path, state)
+    saved.save(path, state)
+    if int(state.step) < steps:
+        return False
+    assert state.average is not None
+    np.savez(work / "transformer.npz", **{p: np.asarray(leaf) for p, leaf in flatten(state.average["network"])})
+    return True
+
+
+def report(what: str, **values) -> None:
+    """One line of JSON."""
+    print(json.dumps({"network": what, **values}), flush=True)
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("film", type=Path)
+    arguments.add_argument("--work", type=Path, required=True)
+    arguments.add_argument("--text", type=Path, required=True, help="npy of the default negative prompt's embedding.")
+    arguments.add_argument("--seconds", type=float, default=540)
+    arguments.add_argument("--tokenizer-steps", type=int, default=30000)
+    arguments.add_argument("--transformer-steps", type=int, default=15000)
+    options = arguments.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
+    clock = Clock(options.seconds)
+    enable_compile_cache()
+    data = Data(options.film)
+    report("data", shots_held_out=len(data.split.held_out_shots), windows=len(data.split.train))
+    done = (options.work / "tokenizer.npz").exists()
+    done = done or train_tokenizer(data, options.work, options.tokenizer_steps, clock)
+    done = done and train_transformer(data, options.work, np.load(options.text), options.transformer_steps, clock)
+    print("done" if done else "not done yet: run the same command again")
+
+
+if __name__ == "__main__":
+    main()
