@@ -29,12 +29,21 @@ ALLOWED = {
     "convert.architecture": {"errors", "config", "convert.formats", "convert.mapping", "convert.tables"},
     "convert.networks": NETWORKS | TABLE | {"convert.mapping", "convert.tables", "convert.architecture"},
     "convert.hub": FOUNDATION | TABLE,
+    "convert.lora": FOUNDATION
+    | {"nn", "runtime", "convert.formats", "convert.architecture"}
+    | {"convert.networks", "convert.source"},
     "convert.source": FOUNDATION
     | {"convert", "convert.formats", "convert.mapping", "convert.architecture", "convert.networks", "convert.hub"},
     "convert.target": FOUNDATION | {"runtime", "convert", "convert.formats", "convert.mapping", "convert.source"},
     "convert": NETWORKS
     | {"runtime"}
     | {f"convert.{room}" for room in ("formats", "mapping", "networks", "source", "target", "hub")},
+    "train": FOUNDATION,
+    "train.optimization": {"train"},
+    "train.objective": NETWORKS | {"diffusion", "train"},
+    "train.steps": NETWORKS | {"diffusion", "runtime", "train", "train.objective", "train.optimization"},
+    "train.data": STAGES | {"pipeline.prompt", "train", "train.steps"},
+    "train.runs": STAGES | {"train", "train.data", "train.steps", "train.objective", "train.optimization"},
     "pipeline.stages": STAGES,
     "pipeline.prompt": STAGES,
     "pipeline.memory": STAGES | {"pipeline", "pipeline.prompt"},
@@ -42,15 +51,16 @@ ALLOWED = {
     "pipeline": STAGES | {"pipeline.prompt", "pipeline.memory", "pipeline.safety"},
     "pipeline.jobs": STAGES | {"pipeline", "pipeline.prompt", "pipeline.memory", "pipeline.safety"},
     "cli": STAGES
-    | {"convert", "convert.source", "convert.target", "convert.hub", "convert.networks"}
-    | {"pipeline", "pipeline.prompt", "pipeline.memory", "pipeline.safety", "pipeline.jobs"},
+    | {"convert", "convert.lora", "convert.source", "convert.target", "convert.hub", "convert.networks"}
+    | {"pipeline", "pipeline.prompt", "pipeline.memory", "pipeline.safety", "pipeline.jobs"}
+    | {"train", "train.data", "train.steps", "train.runs"},
     "demo": set(),
     "__main__": {"cli"},
     "__init__": {"_version", "config", "errors", "pipeline", "pipeline.prompt", "pipeline.stages", "runtime"},
 }
 """What each room may import. Where a package is divided into rooms, its own name stands for the files beside them."""
 
-DIVIDED = {"convert", "pipeline"}
+DIVIDED = {"convert", "pipeline", "train"}
 FORBIDDEN = {"torch", "torchvision", "diffusers"}
 
 

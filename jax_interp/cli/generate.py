@@ -145,6 +145,14 @@ def generate(
         Path, typer.Option(help="Folder that `jax-interp convert` made.", rich_help_panel=_NETWORKS)
     ] = Path("converted"),
     folders: NetworkFolders = NONE_GIVEN,
+    lora: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="FILE[=STRENGTH] of a low-rank adapter that is merged into the transformer; may be given several"
+            " times.",
+            rich_help_panel=_NETWORKS,
+        ),
+    ] = None,
     memory_budget: Annotated[
         str,
         typer.Option(
@@ -251,6 +259,7 @@ def generate(
     mesh_flags = MeshFlags.parse(mesh, num_gpus)
     process_flags = ProcessFlags.parse(distributed, coordinator, process_id, num_processes, process_timeout)
 
+    from convert.lora.strength import parse_strength
     from jax_interp.cli.run_jobs import agree_on_machines, agree_on_work, check_guardrails, run_jobs
     from jax_interp.cli.upsampler_flags import check_upsampler, choose_upsampler
     from jax_interp.diffusion.condition import ConditionNoise
@@ -259,6 +268,7 @@ def generate(
     from jax_interp.pipeline.settings import InterpolationSettings
     from jax_interp.pipeline.stages.denoiser import SampleSettings
 
+    adapter_files = [parse_strength(text) for text in lora or ()]
     noise: ConditionNoise = condition_noise
     upsampler = choose_upsampler(prompt, prompt_upsampler, upsampler_instruction, upsampler_tokens, guidance)
     template = Job(
@@ -285,6 +295,7 @@ def generate(
     flags.limit_process()
     process_flags.start()
 
+    from convert.lora.reading import read_adapters
     from jax_interp.cli.guardrail_flags import open_guardrails
     from jax_interp.pipeline.interpolator import Interpolator
     from jax_interp.runtime import processes
@@ -303,6 +314,7 @@ def generate(
     )
     with processes.shared_fate():
         agree_on_machines()
+        adapters = read_adapters(adapter_files, checkpoint_dir, diffusion_transformer_dir)
         interpolator = Interpolator.from_pretrained(
             checkpoint_dir,
             dtype=dtype,
@@ -317,6 +329,7 @@ def generate(
             text_embeddings=text_embeddings,
             embedding_cache=embedding_cache,
             mesh=mesh_flags.choose(jobs),
+            adapters=adapters,
         )
         check_guardrails(guardrails, jobs)
         agree_on_work(interpolator, jobs)

@@ -13,6 +13,7 @@ from jax_interp.errors import UsageError
 if TYPE_CHECKING:
     from jax_interp.pipeline.memory.plan import Plan, PlannedNetwork, Planner
     from jax_interp.runtime.mesh import MeshShape
+    from jax_interp.train.settings import TrainSettings
 
 Precision = Literal["bfloat16", "float32"]
 
@@ -52,6 +53,19 @@ def memory(
     resident_blocks: Annotated[
         str, typer.Option(help="That plan streams the transformer and keeps this many of its blocks on the GPU.")
     ] = "auto",
+    train: Annotated[
+        bool, typer.Option("--train", help="Say what `train` would take instead, with the options below.")
+    ] = False,
+    batch_size: Annotated[int, typer.Option(help="Samples a training step.")] = 1,
+    accumulate: Annotated[int, typer.Option(help="Passes that a batch is divided into.")] = 1,
+    lora_rank: Annotated[int | None, typer.Option(help="Train an adapter of this rank.")] = None,
+    lora_targets: Annotated[str, typer.Option(help="Layers that get one.")] = "q,v",
+    optimizer_on_host: Annotated[
+        bool, typer.Option("--optimizer-on-host", help="Keep the optimizer's state in host memory.")
+    ] = False,
+    stream_base: Annotated[
+        bool, typer.Option("--stream-base", help="Pass the network beside an adapter through the GPU.")
+    ] = False,
 ) -> None:
     """Say what a run would take, and what `generate` would choose. Loads nothing and needs no GPU."""
     from jax_interp.cli.console import show_log
@@ -84,13 +98,28 @@ def memory(
     configs, origin = _networks(checkpoint_dir, model, wanted)
     if not disable_guardrail and not configs.keys() & {*GUARDRAILS}:
         print(f"{origin} has no guardrails: none are counted, and `generate` only runs with --disable-guardrail")
-    latent_shape(
+    latents = latent_shape(
         configs["diffusion_transformer"],
         configs["tokenizer"],
         height=height,
         width=width,
         num_video_frames=num_video_frames,
     )
+    if train:
+        from jax_interp.cli.train import adapter_settings, train_settings
+
+        adapter = {"rank": lora_rank, "scale": 1.0, "targets": lora_targets}
+        run = {
+            "batch_size": batch_size,
+            "accumulate": accumulate,
+            "dtype": dtype,
+            "optimizer_on_host": optimizer_on_host,
+            "stream_base": stream_base,
+        }
+        asked = train_settings(adapter_settings(adapter), {}, "default", run)
+        print(f"training the transformer of {origin}, {height}×{width}; all numbers in GiB\n")
+        _show_training(configs["diffusion_transformer"], asked, latents, MeshShape.parse(mesh))
+        return
     shape = MeshShape.parse(mesh)
     networks = _planned(configs, {"--dtype": dtype, "--text-encoder-dtype": text_encoder_dtype}, shape)
     planner = Planner(networks, settings.workload(shape))
@@ -182,6 +211,18 @@ def _show_plan(what: str, plan: "Plan") -> None:
     excess = "" if plan.host <= host_memory()[0] else ", which is more than is free here"
     print(f"{what}: {describe(plan)}")
     print(f"takes {gib(plan.process_peak)} of the GPU, and {gib(plan.host)} of host memory{excess}")
+
+
+def _show_training(
+    config: Any, settings: "TrainSettings", latents: tuple[int, int, int, int], shape: "MeshShape"
+) -> None:
+    from jax_interp.pipeline.memory.plan import PROCESS, gib
+    from jax_interp.train.steps.footprint import training_footprint
+
+    found = training_footprint(config, settings, latents, shape)
+    names = ("weights", "gradients", "optimizer", "activations", "peak", "host")
+    _show_table(names, [tuple(_gib(getattr(found, name)) for name in names)])
+    print(f"of each GPU: {gib(found.peak + PROCESS)} with what the process itself takes; host: {gib(found.host)}")
 
 
 def _show_table(names: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:

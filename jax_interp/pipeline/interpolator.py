@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -29,6 +29,7 @@ from jax_interp.pipeline.settings import InterpolationSettings
 from jax_interp.pipeline.stages.codec import Codec
 from jax_interp.pipeline.stages.denoiser import Denoiser, SampleSettings
 from jax_interp.pipeline.stages.geometry import latent_shape
+from jax_interp.runtime.adapters import Adapter
 from jax_interp.runtime.checkpoint import find_component
 from jax_interp.runtime.host import host_out_of_memory, out_of_memory
 from jax_interp.runtime.mesh import ALONE, DeviceMesh, MeshShape
@@ -113,6 +114,7 @@ class Interpolator:
         text_embeddings: str | Path | None = None,
         embedding_cache: str | Path | bool = True,
         mesh: MeshShape | str = ALONE,
+        adapters: Sequence[Adapter] = (),
     ) -> "Interpolator":
         """Open a folder that `jax-interp convert` made; no parameters are read yet.
 
@@ -123,7 +125,8 @@ class Interpolator:
         the default here but not of the command line, that is up to the caller. `text_embeddings` is a file of
         `pipeline.embeddings.save_embeddings`, whose texts need no text encoder. `embedding_cache` is the folder that
         keeps encoded prompts, True the default one in the user's cache folder, False none. `mesh` says over how many
-        devices to spread, as `MeshShape(sequence=4)` or "sequence=4"; see `runtime.mesh`.
+        devices to spread, as `MeshShape(sequence=4)` or "sequence=4"; see `runtime.mesh`. `adapters` of the transformer
+        (`convert.lora.reading.read_adapters`) are merged into its weights as they are read.
 
         Raises:
             CheckpointError: the folder or one of its networks is missing, unconverted or incomplete.
@@ -134,9 +137,9 @@ class Interpolator:
                 raise UsageError(f"{name} is {value!r}; expected 'bfloat16' or 'float32'")
         root = Path(folder)
         devices = DeviceMesh(MeshShape.parse(mesh) if isinstance(mesh, str) else mesh)
-        denoiser = Denoiser(
-            find_component(root, "diffusion_transformer", diffusion_transformer_dir), dtype, rotary_precision, devices
-        )
+        transformer = find_component(root, "diffusion_transformer", diffusion_transformer_dir)
+        transformer = replace(transformer, adapters=tuple(adapters))
+        denoiser = Denoiser(transformer, dtype, rotary_precision, devices)
         codec = Codec(find_component(root, "tokenizer", tokenizer_dir), dtype, devices)
         text_encoder = open_text_encoder(
             root, text_encoder_dir, text_encoder_dtype, devices, text_embeddings, embedding_cache

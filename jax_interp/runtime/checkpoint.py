@@ -19,6 +19,7 @@ from jax_interp.components import TABLE
 from jax_interp.config import from_json
 from jax_interp.errors import CheckpointError
 from jax_interp.nn.params import check_complete, flatten, unflatten
+from jax_interp.runtime.adapters import Adapter, adapted_paths, merge
 from jax_interp.runtime.host import out_of_memory
 from jax_interp.runtime.param_files import ArrayStream, read_arrays, read_params, write_params
 from jax_interp.types import Params
@@ -60,6 +61,8 @@ class ConvertedComponent:
     """Where it came from ("sources"), its arrays ("params") and the sizes of its files ("files")."""
     within: str = ""
     """How the paths of the arrays begin that count, if it is a `part` of what the folder holds."""
+    adapters: tuple[Adapter, ...] = ()
+    """What is merged into the parameters as they are read, in this order."""
 
     def part(self, name: str, config: Any) -> "ConvertedComponent":
         """One of several networks that are stored together: that of `config`, whose arrays are under `name`."""
@@ -171,8 +174,8 @@ def load_params(found: ConvertedComponent, abstract: Params, dtype: Any = None) 
     Raises:
         CheckpointError: paths or shapes differ from `abstract` (all are named), or the files are damaged.
     """
-    if found.within:
-        raise ValueError(f"{found.within} is a part of what {found.path} holds; read it with StackedParams")
+    if found.within or found.adapters:
+        raise ValueError(f"a part of {found.path}, or one with adapters, is read with StackedParams")
     dtypes = _checked_dtypes(found, abstract, dtype)
     default = jnp.zeros(()).sharding
     target = {
@@ -209,7 +212,11 @@ class StackedParams:
     def part(self, index: int, names: Collection[str]) -> Params:
         """What block `index` of the stack has under `names`."""
         wanted = {path: dtype for path, dtype in self._blocks.items() if path.split("/")[1] in names}
-        arrays = self._read(wanted, index)
+        adapters = self._found.adapters
+        # Sums are rounded once, from float32: a weight that is to be merged is not rounded on its way here.
+        merged = {path: np.dtype("float32") for path in adapted_paths(adapters) & wanted.keys()}
+        arrays = self._read(wanted | merged, index)
+        arrays |= {path: merge(arrays[path], path, index, adapters, wanted[path]) for path in merged}
         return unflatten({path.removeprefix(BLOCKS): array for path, array in arrays.items()})
 
     def _read(self, wanted: dict[str, Any], row: int | None) -> dict[str, Any]:
