@@ -30,12 +30,15 @@ from benchmarks.measure import (
     seconds,
     warm_ms,
 )
+from jax_interp.components import TABLE
 from jax_interp.guardrails.faces import Found, anchor_boxes, blur_faces
 from jax_interp.guardrails.frame_safety import CLASSES, prepare_frames
 from jax_interp.guardrails.llama_guard import ANSWER_TOKENS
-from jax_interp.pipeline.memory.footprint import Workload, footprint
+from jax_interp.pipeline.memory.footprint import footprint
 from jax_interp.pipeline.safety.text_guard import TextGuard
 from jax_interp.pipeline.safety.video_guard import FaceGuard, FrameGuard
+from jax_interp.pipeline.stage_classes import STAGE_CLASSES
+from jax_interp.pipeline.stages.workload import Workload
 from jax_interp.runtime.checkpoint import find_component
 from jax_interp.runtime.placement import Placement
 
@@ -88,7 +91,9 @@ def run(options: argparse.Namespace, what: str, kind: str) -> None:
         size, times = measure(guard, options)
         peaks = {"allocator_peak_bytes": allocator_peak(), "process_peak_bytes": watch.peak}
     peaks["memory_limit_bytes"] = allocator_limit()
-    predicted = footprint(guard.found.config, guard.PRECISION, workload).in_stage(placement)
+    [plan_name] = TABLE[guard_type.COMPONENT].plan_names
+    stage = STAGE_CLASSES[plan_name]
+    predicted = footprint(stage, guard.found.config, guard.PRECISION, workload).in_stage(placement)
     config = {"case": what, "placement": kind, **size}
     emit("guardrails", config=config, weights="random", **times, predicted_peak_bytes=predicted, **peaks)
 

@@ -7,26 +7,28 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FOUNDATION = {"types", "config", "errors", "_version", "files"}
+TABLE = {"components"}
 NETWORKS = FOUNDATION | {"nn", "models"}
-STAGES = NETWORKS | {"diffusion", "media", "guardrails", "runtime", "pipeline.stages"}
+STAGES = NETWORKS | TABLE | {"diffusion", "media", "guardrails", "runtime", "pipeline.stages"}
 ALLOWED = {
     "types": set(),
     "errors": set(),
     "_version": set(),
     "config": {"errors"},
+    "components": {"config", "types"},
     "files": {"errors"},
     "nn": FOUNDATION - {"files"},
     "models": FOUNDATION - {"files"} | {"nn"},
     "diffusion": FOUNDATION - {"files"},
     "media": FOUNDATION,
     "guardrails": FOUNDATION,
-    "runtime": FOUNDATION | {"nn"},
+    "runtime": FOUNDATION | TABLE | {"nn"},
     "convert.formats": {"errors", "types"},
     "convert.mapping": {"errors", "types", "nn", "convert.formats"},
     "convert.tables": {"config", "convert.mapping"},
     "convert.architecture": {"errors", "config", "convert.formats", "convert.mapping", "convert.tables"},
-    "convert.networks": NETWORKS | {"runtime", "convert.mapping", "convert.tables", "convert.architecture"},
-    "convert.hub": FOUNDATION,
+    "convert.networks": NETWORKS | TABLE | {"convert.mapping", "convert.tables", "convert.architecture"},
+    "convert.hub": FOUNDATION | TABLE,
     "convert.lora": FOUNDATION
     | {"nn", "runtime", "convert.formats", "convert.architecture"}
     | {"convert.networks", "convert.source"},

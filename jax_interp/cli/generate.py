@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from jax_interp.cli.network_flags import NONE_GIVEN, NetworkFolders, which_converted, with_network_folders
 from jax_interp.errors import UsageError
 
 _INPUT, _TEXT, _SAMPLING, _GUARDRAILS, _OUTPUT, _NETWORKS, _MEMORY, _DEVICES, _UPSTREAM = (
@@ -16,6 +17,7 @@ _INPUT, _TEXT, _SAMPLING, _GUARDRAILS, _OUTPUT, _NETWORKS, _MEMORY, _DEVICES, _U
 Precision = Literal["bfloat16", "float32"]
 
 
+@with_network_folders(which_converted(_NETWORKS))
 def generate(
     input: Annotated[
         list[Path] | None,
@@ -142,9 +144,7 @@ def generate(
     checkpoint_dir: Annotated[
         Path, typer.Option(help="Folder that `jax-interp convert` made.", rich_help_panel=_NETWORKS)
     ] = Path("converted"),
-    diffusion_transformer_dir: Annotated[
-        str | None, typer.Option(help="Which transformer, if several are converted.", rich_help_panel=_NETWORKS)
-    ] = None,
+    folders: NetworkFolders = NONE_GIVEN,
     lora: Annotated[
         list[str] | None,
         typer.Option(
@@ -152,26 +152,6 @@ def generate(
             " times.",
             rich_help_panel=_NETWORKS,
         ),
-    ] = None,
-    tokenizer_dir: Annotated[
-        str | None, typer.Option(help="Which tokenizer, if several are converted.", rich_help_panel=_NETWORKS)
-    ] = None,
-    text_encoder_dir: Annotated[
-        str | None, typer.Option(help="Which text encoder, if several are converted.", rich_help_panel=_NETWORKS)
-    ] = None,
-    prompt_upsampler_dir: Annotated[
-        str | None, typer.Option(help="Which prompt upsampler, if several are converted.", rich_help_panel=_NETWORKS)
-    ] = None,
-    text_safety_dir: Annotated[
-        str | None,
-        typer.Option(help="Which classifier of prompts, if several are converted.", rich_help_panel=_NETWORKS),
-    ] = None,
-    video_safety_dir: Annotated[
-        str | None,
-        typer.Option(help="Which classifier of frames, if several are converted.", rich_help_panel=_NETWORKS),
-    ] = None,
-    face_blur_dir: Annotated[
-        str | None, typer.Option(help="Which face detector, if several are converted.", rich_help_panel=_NETWORKS)
     ] = None,
     memory_budget: Annotated[
         str,
@@ -311,7 +291,7 @@ def generate(
         ),
     )
     jobs = [template] if batch_input_path is None else read_batch(batch_input_path, template)
-    check_upsampler(jobs, checkpoint_dir, asked_for=bool(prompt_upsampler or prompt_upsampler_dir))
+    check_upsampler(jobs, checkpoint_dir, asked_for=bool(prompt_upsampler or folders["prompt_upsampler"]))
     flags.limit_process()
     process_flags.start()
 
@@ -326,7 +306,7 @@ def generate(
         be_quiet()
     guardrails = open_guardrails(
         checkpoint_dir,
-        {"text_safety_dir": text_safety_dir, "video_safety_dir": video_safety_dir, "face_blur_dir": face_blur_dir},
+        folders,
         frame_stride=guardrail_frame_stride,
         timeout=guardrail_timeout,
         disabled=disable_guardrail,
@@ -340,11 +320,11 @@ def generate(
             dtype=dtype,
             rotary_precision=rotary_precision,
             text_encoder_dtype=text_encoder_dtype,
-            diffusion_transformer_dir=diffusion_transformer_dir,
-            tokenizer_dir=tokenizer_dir,
-            text_encoder_dir=text_encoder_dir,
+            diffusion_transformer_dir=folders["diffusion_transformer"],
+            tokenizer_dir=folders["tokenizer"],
+            text_encoder_dir=folders["text_encoder"],
             prompt_upsampler=any(job.upsampler is not None for job in jobs),
-            prompt_upsampler_dir=prompt_upsampler_dir,
+            prompt_upsampler_dir=folders["prompt_upsampler"],
             guardrails=guardrails or False,
             text_embeddings=text_embeddings,
             embedding_cache=embedding_cache,

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from convert.lora.writing import write_adapter
-from convert.target.folders import clear_leftovers, replacing
+from convert.target.folders import clear_leftovers, only_writer, replacing
 from convert.trained import write_trained
 from jax_interp.cli.console import progress_bar
 from jax_interp.errors import CheckpointError, UsageError
@@ -74,6 +74,7 @@ def run_training(request: TrainingRequest) -> None:
         width=request.width,
         num_video_frames=request.windows.num_frames,
     )
+    trainer = _kind(request.settings)(base.config, request.settings, devices)
     text_encoder = _text_encoder(request)
     clips = find_clips(request.data, request.windows, height=request.height, width=request.width)
     training, held_out = _split(clips, request)
@@ -85,12 +86,25 @@ def run_training(request: TrainingRequest) -> None:
         height=request.height,
         width=request.width,
     )
+    with only_writer(request.folder.path):
+        _train_on(request, base, tokenizer, trainer, cache, training, held_out)
+
+
+def _train_on(
+    request: TrainingRequest,
+    base: ConvertedComponent,
+    tokenizer: ConvertedComponent,
+    trainer: Trainer,
+    cache: EncodingCache,
+    training: list[Clip],
+    held_out: list[Clip],
+) -> None:
+    """Encode, train and write the result, in a folder that nobody else writes to."""
     samples = cache.samples(training)
     request.folder.claim(identity_of(base, request.settings, samples), resume=request.resume)
     with progress_bar() as bar:
         task = bar.add_task("encoding samples", total=None)
-        cache.fill(clips, lambda done, total: bar.update(task, completed=done, total=total))
-    trainer = _kind(request.settings)(base.config, request.settings, devices)
+        cache.fill([*training, *held_out], lambda done, total: bar.update(task, completed=done, total=total))
     if request.settings.lora is not None:
         adapter, _ = split_adapter(trainer.network.abstract)
         logger.info("training an adapter of %d layers", num_adapted(adapter))

@@ -357,7 +357,7 @@ class Interpolator:
     def place(self, placements: Mapping[str, Placement | Kind]) -> None:
         """Use `placements` from now on; networks that are not named keep theirs.
 
-        Names are those of `runtime.placement.NETWORKS`; "streamed" is short for `Placement("streamed")`. Networks whose
+        Names are those of `components.PLACEMENT_NAMES`; "streamed" is short for `Placement("streamed")`. Networks whose
         placement changes are loaded again.
 
         Raises:
@@ -374,15 +374,8 @@ class Interpolator:
     @property
     def _networks(self) -> Networks:
         text = self.text_encoder.network if self.text_encoder is not None else None
-        placed: dict[str, Placed | None] = {
-            "prompt_upsampler": self.prompt_upsampler,
-            "guardrail_models": self.guardrails,
-            "text_encoder": text,
-            "tokenizer": self.codec,
-            "diffusion_transformer": self.denoiser,
-        }
-        there = {name: found for name, found in placed.items() if found is not None}
-        return Networks(there, self.devices)
+        placed: list[Placed | None] = [self.prompt_upsampler, self.guardrails, text, self.codec, self.denoiser]
+        return Networks((each for each in placed if each is not None), self.devices)
 
     def unload(self) -> None:
         """Give back the memory of all networks; the next use loads them again."""

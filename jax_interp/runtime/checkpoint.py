@@ -15,20 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jax_interp.config import (
-    DecoderConfig,
-    DiTConfig,
-    PixtralConfig,
-    RetinaFaceConfig,
-    T5Config,
-    TokenizerConfig,
-    VideoSafetyConfig,
-    from_json,
-)
+from jax_interp.components import TABLE
+from jax_interp.config import from_json
 from jax_interp.errors import CheckpointError
 from jax_interp.nn.params import check_complete, flatten, unflatten
 from jax_interp.runtime.adapters import Adapter, adapted_paths, merge
-from jax_interp.runtime.component_folders import DEFAULT_FOLDERS
 from jax_interp.runtime.host import out_of_memory
 from jax_interp.runtime.param_files import ArrayStream, read_arrays, read_params, write_params
 from jax_interp.types import Params
@@ -51,19 +42,6 @@ CONFIG_FILE, MANIFEST_FILE, PARAMS_FOLDER = "config.json", "manifest.json", "par
 BLOCKS = "blocks/"
 """How the paths of stacked arrays begin."""
 
-_CONFIGS: dict[str, type] = {
-    "diffusion_transformer": DiTConfig,
-    "tokenizer": TokenizerConfig,
-    "text_encoder": T5Config,
-    "prompt_upsampler": PixtralConfig,
-    "text_safety": DecoderConfig,
-    "video_safety": VideoSafetyConfig,
-    "face_blur": RetinaFaceConfig,
-}
-
-_SWALLOW_INFINITY = ("video_safety", "face_blur")
-"""Networks whose activations turn minus infinity into zero, so that a verdict does not show it."""
-
 _UNCONVERTED = (".pt", ".pth", ".bin", ".jit", ".safetensors")
 
 save_params = write_params
@@ -76,7 +54,7 @@ class ConvertedComponent:
     path: Path
     component: str
     config: Any
-    """The network's configuration, of the class that `jax_interp.config` has for it."""
+    """The network's configuration, of the class that `components.TABLE` has for it."""
     dtype: str
     """The dtype that most of the stored bytes have."""
     manifest: dict[str, Any]
@@ -124,10 +102,10 @@ def find_component(root: Path | str, component: str, name: str | None = None) ->
     folders = [folder for folder in scan(root) if _component_of(folder) == component]
     if not folders:
         raise CheckpointError(_why_absent(root, component, None))
-    default = root / DEFAULT_FOLDERS[component]
+    default = root / TABLE[component].folder
     if len(folders) > 1 and default not in folders:
         names = ", ".join(str(folder.relative_to(root)) for folder in folders)
-        raise CheckpointError(f"{root}: has several {component}s; choose one with {_flag(component)}: {names}")
+        raise CheckpointError(f"{root}: has several {component}s; choose one with {TABLE[component].flag}: {names}")
     return open_component(default if len(folders) > 1 else folders[0])
 
 
@@ -157,7 +135,8 @@ def open_component(path: Path, *, allow_incomplete: bool = False) -> ConvertedCo
         raise CheckpointError(
             f"{path}: of format {version}, this program reads up to {FORMAT_VERSION}; upgrade jax-interp, or {again}"
         )
-    if version != FORMAT_VERSION or component not in _CONFIGS or not isinstance(values.get("config"), dict):
+    row = TABLE.get(component) if isinstance(component, str) else None
+    if version != FORMAT_VERSION or row is None or not isinstance(values.get("config"), dict):
         raise CheckpointError(f"{path / CONFIG_FILE}: damaged or not written by jax-interp; {again}")
     if not (path / MANIFEST_FILE).is_file():
         raise CheckpointError(f"{path}: incomplete, it lacks {MANIFEST_FILE}; {again}")
@@ -165,8 +144,8 @@ def open_component(path: Path, *, allow_incomplete: bool = False) -> ConvertedCo
     lacks = [key for key in ("sources", "params", "files") if not manifest.get(key)]
     if lacks:
         raise CheckpointError(f"{path / MANIFEST_FILE}: damaged, it lacks {', '.join(lacks)}; {again}")
-    config = from_json(_CONFIGS[component], values["config"], str(path / CONFIG_FILE))
-    found = ConvertedComponent(path, component, config, str(values.get("dtype")), manifest)
+    config = from_json(row.config, values["config"], str(path / CONFIG_FILE))
+    found = ConvertedComponent(path, row.name, config, str(values.get("dtype")), manifest)
     if not allow_incomplete and (faults := faulty_files(found)):
         shown = "; ".join(faults[:5]) + (f"; and {len(faults) - 5} more" if len(faults) > 5 else "")
         raise CheckpointError(f"{path}: incomplete, {shown}; {again}")
@@ -252,7 +231,7 @@ class StackedParams:
 
 def _check_finite(found: ConvertedComponent, arrays: Mapping[str, Any]) -> None:
     """Raise `CheckpointError` if a network in which they would go unnoticed has values that are not numbers."""
-    if found.component not in _SWALLOW_INFINITY:
+    if not TABLE[found.component].swallows_infinity:
         return
     if faults := [path for path, array in arrays.items() if not np.isfinite(np.asarray(array)).all()]:
         raise CheckpointError(
@@ -324,7 +303,9 @@ def _component_of(folder: Path) -> str | None:
 
 def _of_kind(found: ConvertedComponent, component: str) -> ConvertedComponent:
     if found.component != component:
-        raise CheckpointError(f"{found.path}: is a {found.component}, expected a {component}; check {_flag(component)}")
+        raise CheckpointError(
+            f"{found.path}: is a {found.component}, expected a {component}; check {TABLE[component].flag}"
+        )
     return found
 
 
@@ -341,7 +322,7 @@ def _why_absent(root: Path, component: str, folder: Path | None) -> str:
                 f"{where}: not converted, {weights} is a PyTorch file; run `jax-interp convert --checkpoint-dir"
                 f" {root} --output-dir converted` and pass the folder converted"
             )
-    if any(partial_folder(place).exists() for place in [*places, root / DEFAULT_FOLDERS[component]]):
+    if any(partial_folder(place).exists() for place in [*places, root / TABLE[component].folder]):
         return f"{where}: a conversion to it was interrupted; {_how_to_convert(component, root)}"
     others = ", ".join(str(path.relative_to(root)) for path in scan(root))
     return f"{where}: has no {component} (it has {others or 'nothing converted'}); {_how_to_convert(component, root)}"
@@ -357,10 +338,6 @@ def _how_to_convert(component: str, root: Path, *flags: str) -> str:
     command = ["jax-interp convert --checkpoint-dir CHECKPOINTS --output-dir", str(root), "--components", component]
     fetched = f"CHECKPOINTS being the folder of `jax-interp download --components {component}`"
     return f"run `{' '.join([*command, *flags])}`, {fetched}"
-
-
-def _flag(component: str) -> str:
-    return f"--{component.replace('_', '-')}-dir"
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -75,7 +75,7 @@ def test_killed_at_ten_random_moments(converted, tmp_path):
     assert metrics.read_text() == (whole / "metrics.jsonl").read_text()
     for folder in ("network/params", f"checkpoints/step-{STEPS:09d}/state"):
         one, other = (chunks(run / folder) for run in (whole, killed))
-        assert len(one) > 30
+        assert len(one) >= 30  # the network has as many arrays
         assert one == other
     leftovers = [path.name for path in (killed / "checkpoints").iterdir()]
     assert leftovers == [f"step-{STEPS:09d}"]

@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
+from convert.target.folders import only_writer
 from jax_interp.runtime.checkpoint import open_component
 from tests.commands import jax_interp
 from tests.train.training_data import HEIGHT, WIDTH, add_clip
@@ -158,7 +159,15 @@ def test_options_that_cannot_work(converted, data, cache, tmp_path, options, cod
     assert outcome.code == code, outcome.output
     assert said in outcome.output
     assert "Traceback" not in outcome.output
-    assert not (tmp_path / "run" / "checkpoints").exists()
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_has_its_folder_to_itself(converted, data, cache, tmp_path):
+    (tmp_path / "run").mkdir()
+    with only_writer(tmp_path / "run"):
+        outcome = train(converted, data, cache, tmp_path / "run")
+    assert outcome.code == 3
+    assert "another jax-interp is writing to it" in outcome.output
 
 
 def test_data_that_cannot_work(converted, cache, tmp_path):

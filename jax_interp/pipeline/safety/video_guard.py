@@ -6,15 +6,21 @@ import numpy as np
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, UInt8
 
+from jax_interp.components import TABLE
+from jax_interp.config import RetinaFaceConfig, VideoSafetyConfig
 from jax_interp.guardrails import faces, frame_safety
 from jax_interp.guardrails.verdict import Verdict
 from jax_interp.models.retinaface import RawFaces, RetinaFace
 from jax_interp.models.safety_head import VideoSafety
 from jax_interp.pipeline.stages.stage import StackedStage, WholeStage
+from jax_interp.pipeline.stages.workload import Workload
 from jax_interp.runtime.checkpoint import ConvertedComponent
 from jax_interp.runtime.exchange import exchange_between
 from jax_interp.runtime.mesh import REPLICATED, DeviceMesh
 from jax_interp.types import Params, Precision
+
+FACE_BYTES = 220
+"""Activations of the face detector for one pixel of one frame."""
 
 Frames = UInt8[np.ndarray, "F Y X 3"]
 
@@ -26,13 +32,14 @@ class FrameGuard(StackedStage[VideoSafety]):
     """
 
     COMPONENT: ClassVar[str] = "video_safety"
-    PRECISION: ClassVar[Precision] = "float32"
+    PRECISION: ClassVar[Precision] = TABLE[COMPONENT].precision
+    NETWORK = VideoSafety
 
     _batch_size = 1
     """Of the compiled program: as many as were ever wanted, so that a clip's short rest compiles nothing."""
 
     def __init__(self, found: ConvertedComponent, devices: DeviceMesh | None = None):
-        super().__init__(found, VideoSafety, self.PRECISION, devices)
+        super().__init__(found, self.PRECISION, devices)
         exchange = exchange_between(self.devices)
         self._embed = self.jit(lambda outer, x: self.constrain(self.network.bind_outer(outer).embed(x), REPLICATED))
         self._parts = (
@@ -40,6 +47,12 @@ class FrameGuard(StackedStage[VideoSafety]):
             self.compile_part(1, lambda block, x, _: block.transform(x, exchange), REPLICATED, P()),
         )
         self._finish = self.jit(lambda outer, x: self.constrain(self.network.bind_outer(outer).finish(x), REPLICATED))
+
+    @classmethod
+    def activations(cls, config: VideoSafetyConfig, size: int, workload: Workload) -> int:
+        """A batch of frames: the residual stream, queries, keys, values and context, and the hidden MLP twice."""
+        tower = config.tower
+        return frame_safety.BATCH_SIZE * tower.num_patches * size * (6 * tower.width + 2 * tower.mlp_width)
 
     def check(self, frames: Frames, first_number: int = 0, stride: int = 1) -> tuple[Verdict, int]:
         """Whether `frames`, of which the first is number `first_number` of its clip, may pass; how many were looked at.
@@ -81,14 +94,19 @@ class FaceGuard(WholeStage[RetinaFace]):
     """
 
     COMPONENT: ClassVar[str] = "face_blur"
-    PRECISION: ClassVar[Precision] = "float32"
+    PRECISION: ClassVar[Precision] = TABLE[COMPONENT].precision
+    NETWORK = RetinaFace
 
     _batch_size = 1
     """As `FrameGuard` has it."""
 
     def __init__(self, found: ConvertedComponent, devices: DeviceMesh | None = None):
-        super().__init__(found, RetinaFace, self.PRECISION, devices)
+        super().__init__(found, self.PRECISION, devices)
         self._detect = self.jit(self._look)
+
+    @classmethod
+    def activations(cls, config: RetinaFaceConfig, size: int, workload: Workload) -> int:
+        return faces.BATCH_SIZE * workload.height * workload.width * FACE_BYTES * config.width // 64 * size // 4
 
     def blur(self, frames: Frames) -> faces.Blurred:
         """A copy of `frames` with faces pixelated; weights that do not stay on the device then leave it."""

@@ -120,12 +120,10 @@ def train(
     bit, as if it had not been stopped (on the same devices).
 
     Raises:
-        UsageError: the settings cannot work on these devices.
         CheckpointError: a checkpoint cannot be read or written.
         JaxInterpError: the loss is not a number; the last checkpoint before stays.
     """
     settings = trainer.settings
-    _check_rows(settings, trainer.devices)
     checkpoints = Checkpoints(folder.path / "checkpoints", folder.keep)
     source = SampleSource(samples, base.config, settings.dtype)
     batches = make_batches(source, settings.batch_size, settings.seed, settings.steps)
@@ -197,16 +195,6 @@ def _on_devices(batch: Batch, devices: DeviceMesh) -> Batch:
 
 def _abstract(state: TrainState) -> TrainState:
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), state)
-
-
-def _check_rows(settings: TrainSettings, devices: DeviceMesh) -> None:
-    """Every device has to have as many samples as the others in every pass."""
-    places = devices.shape.data * devices.shape.sequence
-    if settings.batch_size // settings.accumulate % places:
-        raise UsageError(
-            f"--batch-size {settings.batch_size} in {settings.accumulate} pass(es) does not divide among {places}"
-            f" devices (--mesh {devices.shape}); expected a multiple of {places * settings.accumulate}"
-        )
 
 
 def _read(file: Path) -> dict[str, Any]:

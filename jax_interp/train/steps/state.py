@@ -40,14 +40,7 @@ def params_specs(params: Params, devices: DeviceMesh) -> Params:
 
     `params` are arrays (or their descriptions) of the network, of an adapter or of the log-variance.
     """
-    return {
-        name: _block_specs(leaf, devices)
-        if name == "blocks"
-        else share_specs({name: leaf}, devices)[name]
-        if name != "network"
-        else params_specs(leaf, devices)
-        for name, leaf in params.items()
-    }
+    return {name: _specs_of(name, leaf, devices) for name, leaf in params.items()}
 
 
 def state_specs(state: TrainState, devices: DeviceMesh) -> TrainState:
@@ -68,6 +61,14 @@ def state_specs(state: TrainState, devices: DeviceMesh) -> TrainState:
 def place_state(state: TrainState, devices: DeviceMesh) -> TrainState:
     """`state` laid out over `devices`."""
     return state if devices.alone else devices.put(state, state_specs(state, devices))
+
+
+def _specs_of(name: str, tree: Any, devices: DeviceMesh) -> Any:
+    if name == "network":
+        return params_specs(tree, devices)
+    if name == "blocks":
+        return _block_specs(tree, devices)
+    return share_specs({name: tree}, devices)[name]
 
 
 def _block_specs(stacked: Params, devices: DeviceMesh) -> Params:

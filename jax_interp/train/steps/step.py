@@ -11,6 +11,7 @@ import optax
 from jaxtyping import Array, Float
 
 from jax_interp.config import DiTConfig
+from jax_interp.errors import UsageError
 from jax_interp.models.dit import DiT
 from jax_interp.nn.params import StackedNetwork, flatten, unflatten
 from jax_interp.runtime.checkpoint import ConvertedComponent, load_params
@@ -64,9 +65,11 @@ class Trainer:
     """
 
     def __init__(self, config: DiTConfig, settings: TrainSettings, devices: DeviceMesh | None = None):
+        """Raise `UsageError` if the batch does not divide among the devices; nothing is read or compiled."""
         self.settings = settings
         self.network_config = config
         self.devices = devices or DeviceMesh()
+        _check_rows(settings, self.devices)
         self.dtype = jnp.dtype(settings.dtype)
         self.network = network_of(config, settings)
         self.optimizer = make_optimizer(settings.optimizer, settings.steps)
@@ -218,6 +221,16 @@ class Trainer:
             return params
         specs = params_specs(params, self.devices)
         return jax.lax.with_sharding_constraint(params, self.devices.shardings(params, specs))
+
+
+def _check_rows(settings: TrainSettings, devices: DeviceMesh) -> None:
+    """Every device has to have as many samples as the others in every pass."""
+    places = devices.shape.data * devices.shape.sequence
+    if settings.batch_size // settings.accumulate % places:
+        raise UsageError(
+            f"--batch-size {settings.batch_size} in {settings.accumulate} pass(es) does not divide among {places}"
+            f" devices (--mesh {devices.shape}); expected a multiple of {places * settings.accumulate}"
+        )
 
 
 def kept_text(batch: Batch, draws: Draws) -> Text:

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
+from jax_interp.components import TABLE
 from jax_interp.errors import Blocked, CheckpointError, UsageError
 from jax_interp.guardrails.faces import Blurred
 from jax_interp.guardrails.verdict import Verdict
 from jax_interp.pipeline.safety.guardrails import FRAME_GUARDRAILS, PROMPT_GUARDRAILS, Guardrails, together
 from jax_interp.pipeline.safety.text_guard import TextGuard
 from jax_interp.pipeline.safety.video_guard import FaceGuard, FrameGuard
-from jax_interp.runtime.component_folders import DEFAULT_FOLDERS
 from jax_interp.runtime.placement import Placement
 from tests.changed_weights import change_weight
 from tests.commands import jax_interp
@@ -212,13 +212,13 @@ MISSING = {
 def test_a_missing_file_blocks_and_is_known_at_the_door(guarded, tmp_path, name):
     root = shutil.copytree(guarded, tmp_path / "converted")
     component = "text_safety" if name == "blocklist" else name
-    path = root / DEFAULT_FOLDERS[component] / MISSING[name]
+    path = root / TABLE[component].folder / MISSING[name]
     path.rename(tmp_path / "away")
     guardrails = Guardrails.open(root)
     ready = guardrails.check_ready()
     first = "blocklist" if component == "text_safety" else name  # the first that looks at the folder
     both = "blocklist, text_safety" if component == "text_safety" else first
-    assert ready.reason.startswith(f"{both}: it could not tell: {root / DEFAULT_FOLDERS[component]}")
+    assert ready.reason.startswith(f"{both}: it could not tell: {root / TABLE[component].folder}")
     assert ready.reason.count("could not tell") == 1
     assert component not in [found.component for found in guardrails.founds]
     assert_blocked_by(guardrails, first, "convert")
@@ -231,7 +231,7 @@ def test_weights_that_vanish_after_the_door_block(guarded, tmp_path, name):
     root = shutil.copytree(guarded, tmp_path / "converted")
     guardrails = Guardrails.open(root)
     assert guardrails.check_ready().allowed
-    shutil.rmtree(root / DEFAULT_FOLDERS[name] / "params")
+    shutil.rmtree(root / TABLE[name].folder / "params")
     assert_blocked_by(guardrails, name, "cannot be read")
 
 
@@ -240,7 +240,7 @@ def test_word_lists_that_vanish_after_the_door_block(guarded, tmp_path, name):
     root = shutil.copytree(guarded, tmp_path / "converted")
     guardrails = Guardrails.open(root)
     assert len(guardrails.founds) == 3
-    (root / DEFAULT_FOLDERS["text_safety"] / "blocklist" / name).unlink()
+    (root / TABLE["text_safety"].folder / "blocklist" / name).unlink()
     assert_blocked_by(guardrails, "blocklist", "download")
 
 
@@ -256,7 +256,7 @@ def test_without_any_folder_everything_is_blocked(tmp_path):
 
 def test_another_folder_can_be_named(guarded, tmp_path):
     root = shutil.copytree(guarded, tmp_path / "converted")
-    (root / DEFAULT_FOLDERS["face_blur"]).rename(root / "mine")
+    (root / TABLE["face_blur"].folder).rename(root / "mine")
     assert Guardrails.open(root, face_blur_dir="mine").check_ready().allowed
     assert "face_blur" in Guardrails.open(root, face_blur_dir="other").check_ready().reason
 
