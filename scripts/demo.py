@@ -1,7 +1,9 @@
 """`make demo`: convert the embedded checkpoint and interpolate the embedded clip, on any machine, in minutes.
 
-The networks have the architecture of the real ones at toy size. Leaves `demo/interpolated.mp4`, its frames as PNG and
-`demo/side_by_side.png`: the two ends of the first pair with what was generated between them.
+The networks have the architecture of the real ones at toy size. The clip is 37 frames of a film that they never saw; of
+every nine only the first is used, the eight between are generated. Leaves `demo/interpolated.mp4`, its frames as PNG,
+`demo/side_by_side.png` and `demo/side_by_side.webp`, which show the true frames, both ends blended, and the generated
+ones.
 """
 
 import sys
@@ -13,7 +15,9 @@ from jax_interp.cli.main import main
 
 ASSETS = Path(__file__).parents[1] / "jax_interp" / "demo"
 OUTPUT = Path("demo")
-HEIGHT, WIDTH = 128, 192
+HEIGHT, WIDTH, STRIDE = 192, 320, 9
+SHOWN = (0, 2, 4, 7, 9)
+"""Frames of the first pair that the picture shows."""
 
 
 def run(*arguments: str | Path) -> None:
@@ -28,22 +32,37 @@ def run(*arguments: str | Path) -> None:
             raise
 
 
-def contact_sheet(frames: Path, sheet: Path, count: int) -> None:
-    """The first `count` frames of a folder side by side, in rows of five."""
-    import imageio.v3 as iio
+def blended(truth: np.ndarray) -> np.ndarray:
+    """Both ends of every pair mixed, as a cross-fade has it; uint8 as `truth` [F, Y, X, 3]."""
+    moments = np.arange(len(truth) - 1)
+    first = moments // STRIDE * STRIDE
+    share = (moments % STRIDE / STRIDE)[:, None, None, None]
+    mixed = np.round(truth[first] * (1 - share) + truth[first + STRIDE] * share)
+    return np.concatenate([mixed.astype(np.uint8), truth[-1:]])
 
-    pictures = [iio.imread(path) for path in sorted(frames.glob("*.png"))[:count]]
-    rows = [np.concatenate(pictures[start : start + 5], axis=1) for start in range(0, count, 5)]
-    iio.imwrite(sheet, np.concatenate(rows))
+
+def compare(clip: Path, frames: Path, picture: Path, animation: Path) -> None:
+    """The true frames, the blended and the generated ones: some of the first pair in rows, and all of them moving."""
+    import imageio.v3 as iio
+    from PIL import Image
+
+    truth = iio.imread(clip)
+    generated = np.stack([iio.imread(path) for path in sorted(frames.glob("*.png"))])
+    rows = [truth[: len(generated)], blended(truth)[: len(generated)], generated]
+    chosen = list(SHOWN)
+    iio.imwrite(picture, np.concatenate([np.concatenate(list(row[chosen]), axis=1) for row in rows]))
+    moving = [Image.fromarray(np.concatenate(list(moment), axis=1)) for moment in zip(*rows, strict=True)]
+    moving[0].save(animation, save_all=True, append_images=moving[1:], duration=1000 // 12, loop=0, quality=70)
 
 
 if __name__ == "__main__":
     run("convert", "--checkpoint-dir", ASSETS / "checkpoints", "--output-dir", OUTPUT / "converted", "--no-check-md5")
     run(
-        "generate", "--input", ASSETS / "clip.mp4", "--num-frame-pairs", "4",
-        "--height", str(HEIGHT), "--width", str(WIDTH),
+        "generate", "--input", ASSETS / "clip.mp4", "--frame-stride", str(STRIDE),
+        "--height", str(HEIGHT), "--width", str(WIDTH), "--num-steps", "12",
         "--checkpoint-dir", OUTPUT / "converted", "--video-save-folder", OUTPUT, "--video-save-name", "interpolated",
         "--save-frames", OUTPUT / "frames", "--overwrite", "--disable-prompt-upsampler", "--disable-guardrail",
     )  # fmt: skip
-    contact_sheet(OUTPUT / "frames", OUTPUT / "side_by_side.png", count=10)
-    print(f"look at {OUTPUT / 'interpolated.mp4'} and {OUTPUT / 'side_by_side.png'}")
+    sheet, animation = OUTPUT / "side_by_side.png", OUTPUT / "side_by_side.webp"
+    compare(ASSETS / "clip.mp4", OUTPUT / "frames", sheet, animation)
+    print(f"look at {OUTPUT / 'interpolated.mp4'}, {sheet} and {animation}: the truth, both ends blended, generated")

@@ -4,9 +4,9 @@
 python -m scripts.pack_demo WORK --output jax_interp/demo/checkpoints      # WORK is that of scripts/train_demo.py
 ```
 
-The parameters become converted networks, `jax-interp export` names them as upstream does, and PyTorch, which is needed for
-nothing else, packs the transformer and the statistics as the published files are packed. The text encoder, which is random, is
-written by `scripts/demo_assets`.
+The parameters become converted networks, `jax-interp export` names them as upstream does, and PyTorch, which is
+needed for nothing else, packs the transformer and the statistics as the published files are packed. The text encoder,
+which is random, is written by `scripts/demo_training/text.py`.
 """
 
 import argparse
@@ -67,7 +67,9 @@ def pack(work: Path, output: Path) -> None:
     """Write both networks below `output`; folders of them that are there are replaced."""
     with tempfile.TemporaryDirectory() as scratch:
         converted, exported = Path(scratch) / "converted", Path(scratch) / "exported"
-        write_converted(converted / DIT_FOLDER, DIFFUSION_TRANSFORMER, transformer.CONFIG, read(work / "transformer.npz"))
+        write_converted(
+            converted / DIT_FOLDER, DIFFUSION_TRANSFORMER, transformer.CONFIG, read(work / "transformer.npz")
+        )
         write_converted(converted / TOKENIZER_FOLDER, TOKENIZER, tokenizer.CONFIG, read(work / "tokenizer.npz"))
         export_checkpoints(converted, exported)
         for name in (DIT_FOLDER, TOKENIZER_FOLDER):

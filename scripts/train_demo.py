@@ -19,11 +19,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jax_interp.nn.params import flatten
+from jax_interp.nn.params import unflatten
 from jax_interp.runtime.compile_cache import enable_compile_cache
 from jax_interp.train.objective.log_variance import fresh_log_variance
 from jax_interp.train.steps.state import fresh_state
 from jax_interp.train.steps.step import Trainer
+from jax_interp.types import Params
 from scripts.demo_training import film, saved, scenes, tokenizer, transformer
 
 SEED = 0
@@ -152,7 +153,7 @@ def finish_tokenizer(data: Data, params, work: Path) -> None:
         for rows in starts
     ]
     params = tokenizer.with_statistics(params, jnp.concatenate(latents))
-    np.savez(work / "tokenizer.npz", **{path: np.asarray(leaf) for path, leaf in flatten(params)})
+    saved.save_params(work / "tokenizer.npz", params)
 
 
 def encoded(data: Data, params, text: np.ndarray) -> transformer.Latents:
@@ -176,21 +177,33 @@ def _turned(frames: jax.Array, backwards: bool, mirrored: bool) -> jax.Array:
     return frames[:, :, :, ::-1] if mirrored else frames
 
 
-def train_transformer(data: Data, work: Path, text: np.ndarray, steps: int, clock: Clock) -> bool:
-    """As `train_tokenizer`, on its latents."""
-    with np.load(work / "tokenizer.npz") as stored:
-        params = tokenizer.unflatten({path: jnp.asarray(stored[path]) for path in stored.files})
-    latents = encoded(data, params, text)
-    trainer = Trainer(transformer.CONFIG, transformer.settings(steps))
+def train_transformer(data: Data, work: Path, text: np.ndarray, clock: Clock) -> bool:
+    """As `train_tokenizer`, on its latents, phase after phase."""
+    latents = encoded(data, read_params(work / "tokenizer.npz"), text)
+    for number, phase in enumerate(transformer.PHASES):
+        result = work / f"transformer_{number}.npz"
+        if not result.exists() and not train_phase(latents, work, number, phase, clock):
+            return False
+    (work / "transformer.npz").write_bytes(result.read_bytes())
+    return True
+
+
+def train_phase(latents: transformer.Latents, work: Path, number: int, phase: transformer.Phase, clock: Clock) -> bool:
+    """Train until the phase's steps are done or the time is over; whether they are done."""
+    steps = phase.steps
+    trainer = Trainer(transformer.CONFIG, transformer.settings(phase))
     weighing, features = fresh_log_variance(jax.random.key(SEED + 3))
-    network = transformer.start(trainer.network.random_params(SEED + 4), SEED + 5)
+    if number:
+        network = read_params(work / f"transformer_{number - 1}.npz")
+    else:
+        network = transformer.start(trainer.network.random_params(SEED + 4), SEED + 5)
     state = fresh_state({"network": network, "log_variance": weighing}, trainer.optimizer, averages=True)
-    path = work / "transformer_state.npz"
+    path = work / f"transformer_state_{number}.npz"
     if path.exists():
         state = saved.load(path, state)
-    key, started, first = jax.random.key(SEED + 20), time.monotonic(), int(state.step)
+    key, started, first = jax.random.key(SEED + 20 + number), time.monotonic(), int(state.step)
     losses: list[jax.Array] = []
-    for done, batch in enumerate(latents.batches(SEED + 6, first), start=first):
+    for done, batch in enumerate(latents.batches(SEED + 6 + 100 * number, first), start=first):
         if done >= steps or clock.over():
             break
         state, metrics = trainer.step(state, {"log_variance": features}, batch, key)
@@ -198,7 +211,7 @@ def train_transformer(data: Data, work: Path, text: np.ndarray, steps: int, cloc
         if len(losses) == 500:
             rate = (done + 1 - first) / (time.monotonic() - started)
             error = float(jnp.stack(losses).mean())
-            report("transformer", step=done + 1, weighted_error=error, steps_per_second=rate)
+            report("transformer", phase=number, step=done + 1, weighted_error=error, steps_per_second=rate)
             losses.clear()
             if clock.wants_save():
                 saved.save(path, state)
@@ -206,8 +219,14 @@ def train_transformer(data: Data, work: Path, text: np.ndarray, steps: int, cloc
     if int(state.step) < steps:
         return False
     assert state.average is not None
-    np.savez(work / "transformer.npz", **{p: np.asarray(leaf) for p, leaf in flatten(state.average["network"])})
+    saved.save_params(work / f"transformer_{number}.npz", state.average["network"])
     return True
+
+
+def read_params(path: Path) -> Params:
+    """Parameters that `saved.save_params` wrote."""
+    with np.load(path, allow_pickle=False) as stored:
+        return unflatten({name: jnp.asarray(stored[name], jnp.float32) for name in stored.files})
 
 
 def report(what: str, **values) -> None:
@@ -221,8 +240,6 @@ def main() -> None:
     arguments.add_argument("--work", type=Path, required=True)
     arguments.add_argument("--text", type=Path, required=True, help="npy of the default negative prompt's embedding.")
     arguments.add_argument("--seconds", type=float, default=540)
-    arguments.add_argument("--tokenizer-steps", type=int, default=30000)
-    arguments.add_argument("--transformer-steps", type=int, default=15000)
     options = arguments.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     clock = Clock(options.seconds)
@@ -230,8 +247,8 @@ def main() -> None:
     data = Data(options.film)
     report("data", shots_held_out=len(data.split.held_out_shots), windows=len(data.split.train))
     done = (options.work / "tokenizer.npz").exists()
-    done = done or train_tokenizer(data, options.work, options.tokenizer_steps, clock)
-    done = done and train_transformer(data, options.work, np.load(options.text), options.transformer_steps, clock)
+    done = done or train_tokenizer(data, options.work, tokenizer.STEPS, clock)
+    done = done and train_transformer(data, options.work, np.load(options.text), clock)
     print("done" if done else "not done yet: run the same command again")
 
 

@@ -8,6 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jax_interp.nn.params import flatten
+from jax_interp.types import Params
+
 TreeT = TypeVar("TreeT")
 
 
@@ -17,6 +20,14 @@ def save(path: Path, tree: Any) -> None:
     leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]
     with partial.open("wb") as file:
         np.savez(file, *leaves)
+    partial.replace(path)
+
+
+def save_params(path: Path, params: Params) -> None:
+    """Write arrays under their paths in the tree."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with partial.open("wb") as file:
+        np.savez(file, **{name: np.asarray(leaf) for name, leaf in flatten(params)})
     partial.replace(path)
 
 

@@ -22,7 +22,7 @@ from jax_interp.types import Params
 CONFIG = TokenizerConfig(channels=24)
 CLIP = 9
 """Frames that are encoded together: one, and eight more that become the second latent frame."""
-BATCH = 8
+STEPS, BATCH = 15500, 8
 LATENT_NOISE = 0.03
 """Noise on the latents, beside their own deviation: neighbouring latents then decode alike, as sampling needs."""
 OPTIMIZER = OptimizerSettings(

@@ -29,14 +29,36 @@ BATCH = 48
 FPS = 24.0
 
 
-def settings(steps: int) -> TrainSettings:
-    """Noise levels as at inference, from 80 down; known frames nearly clean, as `--condition-noise fixed` has them."""
+@dataclass(frozen=True)
+class Phase:
+    """A part of the training, from the averaged weights of the phase before."""
+
+    steps: int
+    sigma: LogNormal
+    """How noise levels are drawn."""
+    learning_rate: float
+
+
+PHASES = (
+    Phase(14000, LogNormal(0.0, 1.4, 1.5), 1.2e-3),
+    # Where things go is decided at high noise, from the two ends alone; that is what takes longest to learn.
+    Phase(21000, LogNormal(0.0, 1.6, 4.0), 1.0e-3),
+)
+
+
+def settings(phase: Phase) -> TrainSettings:
+    """Known frames nearly clean, as `--condition-noise fixed` has them."""
     return TrainSettings(
-        steps=steps,
+        steps=phase.steps,
         batch_size=BATCH,
-        noise=NoiseSettings(sigma=LogNormal(0.0, 1.4, 1.5), augment_sigma=LogNormal(-6.0, 1.0), text_dropout=0.1),
+        noise=NoiseSettings(sigma=phase.sigma, augment_sigma=LogNormal(-6.0, 1.0), text_dropout=0.1),
         optimizer=OptimizerSettings(
-            learning_rate=1.2e-3, warmup_steps=300, final_factor=0.02, epsilon=1e-9, weight_decay=0.02, ema_rate=0.05
+            learning_rate=phase.learning_rate,
+            warmup_steps=300,
+            final_factor=0.02,
+            epsilon=1e-9,
+            weight_decay=0.02,
+            ema_rate=0.05,
         ),
     )
 

@@ -1,7 +1,13 @@
-"""A small T5 vocabulary and a random T5 encoder for the demo, in the Hugging Face layout."""
+"""A small T5 vocabulary and a random T5 encoder for the demo, in the Hugging Face layout.
+
+```
+python -m scripts.demo_training.text jax_interp/demo/checkpoints/google-t5/t5-11b
+```
+"""
 
 import json
 import math
+import sys
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +17,8 @@ import numpy as np
 import torch
 from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors
 from tokenizers.models import Unigram
-from torch import Tensor
 
-from demo_assets.scene import random_scene
+from scripts.demo_training.captions import random_caption
 
 SENTENCES = (
     "Two frames of a film are given and the pictures between them are drawn.",
@@ -58,7 +63,7 @@ def _pieces(seed: int) -> list[tuple[str, float]]:
     Counted here because the library's own trainer gives another vocabulary on every run.
     """
     rng = np.random.default_rng(seed)
-    corpus = [*SENTENCES * 4, *(random_scene(rng, 1.5).caption() for _ in range(200))]
+    corpus = [*SENTENCES * 4, *(random_caption(rng, 1.5) for _ in range(200))]
     words = Counter(f"▁{word}" for sentence in corpus for word in sentence.split())
     counts = Counter(dict.fromkeys(["▁", *map(chr, range(33, 127))], 1))
     for word, count in words.items():
@@ -120,18 +125,5 @@ def write_t5(folder: Path, tokenizer: Tokenizer, sizes: Sizes, seed: int) -> Non
     (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
 
 
-def encode(folder: Path, prompts: list[str]) -> Tensor:
-    """Embeddings `[n, 512, D]` of the written encoder, zero behind each prompt's end."""
-    from transformers import T5EncoderModel
-
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    tokenizer.enable_truncation(MAX_TOKENS)
-    tokenizer.enable_padding(length=MAX_TOKENS, pad_id=0, pad_token="<pad>")
-    encodings = tokenizer.encode_batch(prompts)
-    ids, mask = (torch.tensor([getattr(e, name) for e in encodings]) for name in ("ids", "attention_mask"))
-    model = T5EncoderModel.from_pretrained(folder).float().eval()
-    with torch.no_grad():
-        rows = [
-            model(input_ids=i[None], attention_mask=m[None])[0][0] * m[:, None] for i, m in zip(ids, mask, strict=True)
-        ]
-    return torch.stack(rows)
+if __name__ == "__main__":
+    write_t5(Path(sys.argv[1]), build_tokenizer(0), Sizes(), 0)
