@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import re
 import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -52,13 +53,9 @@ def replacing(target: Path) -> Iterator[Path]:
         yield work
         _swap(work, target)
     except (OSError, ValueError) as error:
-        if _is_disk_full(error):
-            raise CheckpointError(
-                f"{target}: the disk is full; nothing of it was kept. Free some space, or choose another folder"
-            ) from error
-        if isinstance(error, OSError):
-            raise CheckpointError(f"{target}: cannot be written ({error}); nothing of it was kept") from error
-        raise
+        if (number := _system_error(error)) is None:
+            raise
+        raise CheckpointError(f"{target}: {_why_unwritten(number, error)}") from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
         if parent_is_new:
@@ -128,7 +125,21 @@ def _remove_if_empty(folder: Path) -> None:
         folder.rmdir()
 
 
-def _is_disk_full(error: OSError | ValueError) -> bool:
-    # TensorStore reports it as a ValueError with the system's text.
-    number = getattr(error, "errno", None)
-    return number in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error)
+def _system_error(error: OSError | ValueError) -> int | None:
+    """The system's number of an error; TensorStore reports one as a ValueError, with number and text in its message."""
+    if isinstance(error, OSError):
+        return error.errno or errno.EIO
+    if found := re.search(r"os_error_code='([0-9]+)'", str(error)):
+        return int(found[1])
+    return errno.ENOSPC if os.strerror(errno.ENOSPC) in str(error) else None
+
+
+def _why_unwritten(number: int, error: OSError | ValueError) -> str:
+    if number in (errno.ENOSPC, errno.EDQUOT):
+        return "the disk is full; nothing of it was kept. Free some space, or choose another folder"
+    if number == errno.EFBIG:
+        return (
+            "a file would be larger than this process or this disk allows; nothing of it was kept. Raise the limit"
+            " (`ulimit -f`), or choose another folder"
+        )
+    return f"cannot be written ({error if isinstance(error, OSError) else os.strerror(number)}); nothing of it was kept"
