@@ -185,7 +185,7 @@ def load_params(found: ConvertedComponent, abstract: Params, dtype: Any = None) 
     with _damage_reported(found):
         params = read_params(found.path / PARAMS_FOLDER, unflatten(target))
     check_complete(params, abstract)
-    _check_finite(found, dict(flatten(params)))
+    _check_values(found, dict(flatten(params)))
     return params
 
 
@@ -225,19 +225,31 @@ class StackedParams:
             arrays = read_arrays(
                 self._found.path / PARAMS_FOLDER, {within + path: dtype for path, dtype in wanted.items()}, row
             )
-        _check_finite(self._found, arrays)
+        _check_values(self._found, arrays)
         return {path.removeprefix(within): array for path, array in arrays.items()}
 
 
-def _check_finite(found: ConvertedComponent, arrays: Mapping[str, Any]) -> None:
-    """Raise `CheckpointError` if a network in which they would go unnoticed has values that are not numbers."""
-    if not TABLE[found.component].swallows_infinity:
+def _check_values(found: ConvertedComponent, arrays: Mapping[str, Any]) -> None:
+    """Raise `CheckpointError` if a network in which they would go unnoticed has values that no training gives."""
+    if not TABLE[found.component].hides_damage:
         return
-    if faults := [path for path, array in arrays.items() if not np.isfinite(np.asarray(array)).all()]:
-        raise CheckpointError(
-            f"{found.path / PARAMS_FOLDER}: {', '.join(faults[:5])} hold values that are not numbers; download the"
-            f" {found.component} again and convert it again"
-        )
+    values = {path: np.asarray(array) for path, array in arrays.items()}
+    for fault, is_faulty in (("values that are not numbers", _has_no_numbers), ("one value throughout", _is_constant)):
+        if faults := [path for path, array in values.items() if is_faulty(array)]:
+            raise CheckpointError(
+                f"{found.path / PARAMS_FOLDER}: {', '.join(faults[:5])} hold {fault}; download the {found.component}"
+                " again and convert it again"
+            )
+
+
+def _has_no_numbers(array: np.ndarray) -> bool:
+    return not np.isfinite(array).all()
+
+
+def _is_constant(array: np.ndarray) -> bool:
+    """Whether it is a matrix or a kernel whose values are all the same; biases and scales may be."""
+    first, last = array.flat[0], array.flat[-1]
+    return array.ndim > 1 and array.size > 1 and bool(first == last) and bool((array == first).all())
 
 
 def _checked_dtypes(found: ConvertedComponent, abstract: Params, dtype: Any) -> dict[str, Any]:
