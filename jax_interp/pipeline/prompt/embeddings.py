@@ -17,6 +17,7 @@ from safetensors.numpy import save
 
 from jax_interp.errors import CheckpointError, JaxInterpError, UsageError
 from jax_interp.files.atomic import write_atomically
+from jax_interp.files.disk import why_not_written
 from jax_interp.runtime.compile_cache import user_cache_folder
 
 logger = logging.getLogger("jax_interp")
@@ -76,7 +77,7 @@ class EmbeddingCache:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(path, save({"rows": embedding.rows}, metadata))
         except OSError as error:
-            logger.warning("%s: cannot be written (%s); this text will be encoded again next time", path, error)
+            logger.warning("%s: %s; until then this text is encoded anew each time", path, why_not_written(path, error))
 
     def _path(self, network: str, text: str) -> Path:
         key = hashlib.sha256(f"{network}\0{text}".encode()).hexdigest()
@@ -107,7 +108,7 @@ def save_embeddings(path: str | Path, embeddings: Mapping[str, Float[np.ndarray,
     try:
         write_atomically(path, save(tensors, metadata))
     except OSError as error:
-        raise JaxInterpError(f"{path}: cannot be written ({error}); give a path in a folder that exists") from error
+        raise JaxInterpError(f"{path}: {why_not_written(path, error)}") from error
 
 
 def load_embeddings(path: str | Path) -> dict[str, Float[np.ndarray, "S D"]]:
