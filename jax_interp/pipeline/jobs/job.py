@@ -22,7 +22,7 @@ from jax_interp.media.reader import open_frames
 from jax_interp.media.source import FrameSource
 from jax_interp.media.writer import PngWriter, TeeWriter, VideoWriter
 from jax_interp.pipeline.interpolator import InterpolatedPair, Interpolator
-from jax_interp.pipeline.jobs.outputs import check_outputs, held_results, own_record
+from jax_interp.pipeline.jobs.outputs import check_outputs, held_results, is_of, own_record
 from jax_interp.pipeline.jobs.pair_store import CLAIM, PairStore
 from jax_interp.pipeline.jobs.record import fingerprint, run_record
 from jax_interp.pipeline.jobs.request import Job
@@ -285,6 +285,7 @@ def _has_results(interpolator: Interpolator, job: Job) -> bool:
     record, identity = own_record(job), _identity(interpolator, job)
     if record is None or record["fingerprint"] != identity:
         return False
-    made = job.video.exists() and (job.frames_folder is None or job.frames_folder.exists())
+    made = job.video.exists() and is_of(record, job.video, job)
+    made = made and (job.frames_folder is None or job.frames_folder.exists())
     # What a run with other settings had begun to put there before it was killed is not what the record describes.
     return made and not any((folder / CLAIM).exists() for folder in PairStore(job.video, identity).others())

@@ -100,14 +100,14 @@ def _strangers(job: Job) -> Iterator[str]:
         return
     record = own_record(job)
     for path in there:
-        if record is None or not _is_of(record, path, job):
+        if record is None or not is_of(record, path, job):
             yield (
                 f"{path}: is there already, and not what this program wrote for {job.video.name}; choose another name,"
                 " or pass --overwrite to replace it"
             )
 
 
-def _is_of(record: dict[str, Any], path: Path, job: Job) -> bool:
+def is_of(record: dict[str, Any], path: Path, job: Job) -> bool:
     """Whether `path` is still what the run of `record` wrote."""
     size = path.stat().st_size
     if path == job.video:
