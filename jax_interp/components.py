@@ -64,8 +64,8 @@ class ComponentRow:
     parts: Mapping[str, str] = field(default_factory=dict)
     """Where several networks are stored as one: the name of each, and which field of the configuration describes it."""
     hides_damage: bool = False
-    """Whether its verdicts do not show what its weights are: activations turn minus infinity into zero, and where a layer
-    lets nothing through no face is found and every frame is safe."""
+    """Whether its verdicts do not show what its weights are: activations turn minus infinity into zero, and where a
+    layer lets nothing through no face is found and every frame is safe."""
 
     @property
     def flag(self) -> str:

@@ -1,5 +1,6 @@
 """Errors that a user can mend. The command line prints their message and exits with `exit_code`; no traceback."""
 
+import signal
 from typing import Any
 
 
@@ -45,6 +46,14 @@ class ProcessFailure(JaxInterpError):
     """Of the processes that work together, one failed, died, did not come or is not like the others."""
 
     exit_code = 7
+
+
+class Ended(BaseException):
+    """A signal asks the program to end; like `KeyboardInterrupt` it is no error, and nothing catches it by chance."""
+
+    def __init__(self, number: int):
+        super().__init__(f"ended by {signal.Signals(number).name}")
+        self.exit_code = 128 + number  # as shells report it
 
 
 class Blocked(JaxInterpError):

@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import fcntl
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_st
 
 from convert.hub.catalog import Repository
 from jax_interp.errors import DownloadError
+from jax_interp.files.lock import lock_path, locked
 
 # The HTTP library below huggingface_hub has changed its name once; this is its base class for every failed request.
 TransportError: type[Exception] = HfHubHTTPError.__bases__[0]
@@ -96,8 +96,7 @@ class Hub:
         A broken connection is taken up again where it broke. Whatever ends the transfer, the bytes in `part` stay.
         """
         part.parent.mkdir(parents=True, exist_ok=True)
-        with self.explained(snapshot.repository, snapshot.commit, file.name), part.open("ab") as output:
-            _lock(output, part)
+        with self.explained(snapshot.repository, snapshot.commit, file.name), _only_writer(part) as output:
             failures = 0
             while (have := output.seek(0, 2)) < file.size:
                 try:
@@ -200,9 +199,12 @@ def _is_passing(error: Exception) -> bool:
     return not isinstance(error, HfHubHTTPError) or error.response.status_code >= 500
 
 
-def _lock(output: BinaryIO, part: Path) -> None:
-    """Two processes that write one file would spoil it."""
-    try:
-        fcntl.flock(output, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise DownloadError(f"{part} is being written by another download; wait for it to end") from error
+@contextlib.contextmanager
+def _only_writer(part: Path) -> Iterator[BinaryIO]:
+    """`part`, open at its end. Two processes that write one file would spoil it."""
+
+    def refusal(holder: str) -> DownloadError:
+        return DownloadError(f"{part} is being written by another download ({holder}); wait for it to end")
+
+    with part.open("ab") as output, locked(output.fileno(), lock_path(part), refusal):
+        yield output

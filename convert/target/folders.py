@@ -1,7 +1,6 @@
 """Folders that appear whole or not at all: written under another name, renamed at the end."""
 
 import errno
-import fcntl
 import os
 import re
 import shutil
@@ -12,7 +11,11 @@ from pathlib import Path
 from rich.filesize import decimal
 
 from jax_interp.errors import CheckpointError
+from jax_interp.files.lock import locked
 from jax_interp.runtime.checkpoint import partial_folder
+
+LOCK_NOTE = ".lock"
+"""In a folder that is being written to: by whom."""
 
 
 @contextmanager
@@ -29,13 +32,17 @@ def only_writer(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise CheckpointError(f"{folder}: cannot be written to ({error.strerror}); choose another folder") from error
     try:
-        _lock(handle, folder)
-        try:
+        with locked(
+            handle,
+            folder / LOCK_NOTE,
+            lambda holder: CheckpointError(
+                f"{folder}: another jax-interp is writing to it ({holder}); wait until it is done"
+            ),
+        ):
             yield
-        finally:
-            if is_new:
-                _remove_if_empty(folder)
     finally:
+        if is_new:
+            _remove_if_empty(folder)
         os.close(handle)
 
 
@@ -93,17 +100,6 @@ def check_space(folder: Path, needed: int) -> None:
             f"{folder}: {decimal(needed)} are needed and {decimal(free)} are free; free some space, choose another"
             " folder, or take fewer networks at a time with --components"
         )
-
-
-def _lock(handle: int, folder: Path) -> None:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise CheckpointError(f"{folder}: another jax-interp is writing to it; wait until it is done") from error
-    except OSError as error:
-        # Some network file systems have no locks; there the user has to take care.
-        if error.errno not in (errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK, errno.EBADF):
-            raise
 
 
 def _swap(work: Path, target: Path) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from convert.hub.catalog import component_names
+from jax_interp.errors import Ended
 
 if TYPE_CHECKING:
     from convert.hub.client import Hub
@@ -105,7 +106,7 @@ def _run(hub: "Hub", plan: "Plan", check_md5: bool) -> None:
                 progress.update(task, advance=count, description=doing + file.key)
 
             download(hub, plan, arrived, check_md5)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Ended) as stop:
         stderr.print("Interrupted. What has arrived is kept; the same command goes on from there.")
-        raise typer.Exit(130) from None
+        raise typer.Exit(getattr(stop, "exit_code", 130)) from None
     stderr.print(f"{plan.folder} is complete. Next: jax-interp convert --checkpoint-dir {plan.folder}")

@@ -7,6 +7,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from jax_interp._version import __version__
+from jax_interp.cli import signals
 from jax_interp.cli.check import check
 from jax_interp.cli.convert import convert
 from jax_interp.cli.doctor import doctor
@@ -17,7 +18,8 @@ from jax_interp.cli.inspect import inspect
 from jax_interp.cli.memory import memory
 from jax_interp.cli.train import train
 from jax_interp.cli.upsample import upsample
-from jax_interp.errors import JaxInterpError
+from jax_interp.cli.values import check_values
+from jax_interp.errors import Ended, JaxInterpError
 
 
 class Command(TyperCommand):
@@ -25,7 +27,10 @@ class Command(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         lists = {name for param in self.params if getattr(param, "multiple", False) for name in param.opts}
-        return super().parse_args(ctx, _repeat_list_options(args, lists))
+        args = _repeat_list_options(args, lists)
+        given, _, _ = self.make_parser(ctx).parse_args(args=list(args))  # the words; paths are not yet made of them
+        check_values(given, {param.name: param.opts[0] for param in self.get_params(ctx)})
+        return super().parse_args(ctx, args)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Options under the headings of their panels; unlike in rich's tables no name is ever cut short."""
@@ -103,7 +108,8 @@ def _root(
 def main() -> None:
     """Run the command line; a `JaxInterpError` is printed without a traceback and sets the exit code."""
     try:
-        app()
+        with signals.raised():
+            app()
     except JaxInterpError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
@@ -114,3 +120,6 @@ def main() -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+    except Ended as signal:
+        print(signal, file=sys.stderr)
+        sys.exit(signal.exit_code)

@@ -22,6 +22,7 @@ def upsample(
     upsampler_tokens: Annotated[int, typer.Option(help="Tokens that it writes at most.")] = 400,
     seed: Annotated[int, typer.Option(help="Decides between nearly equal words.")] = 11,
     output: Annotated[Path | None, typer.Option(help="A file for the prompt, beside printing it.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Let --output replace a file.")] = False,
     checkpoint_dir: Annotated[Path, typer.Option(help="Folder that `jax-interp convert` made.")] = Path("converted"),
     folders: NetworkFolders = NONE_GIVEN,
     dtype: Annotated[Precision, typer.Option(help="What it computes in.")] = "bfloat16",
@@ -41,13 +42,19 @@ def upsample(
     flags = MemoryFlags.parse(memory_budget, placements, AUTO, "1", offloaded={})
 
     from jax_interp.files.atomic import write_atomically
+    from jax_interp.media.destination import check_destination, clip_files
+    from jax_interp.media.output import reported
     from jax_interp.media.reader import last_frame
+    from jax_interp.pipeline.jobs.outputs import network_files
 
     settings = upsampler_settings(upsampler_instruction, upsampler_tokens)
     if not 0 <= seed < 2**32:
         raise UsageError(f"--seed is {seed}; expected a whole number from 0 to {2**32 - 1}")
     if output is not None and not output.absolute().parent.is_dir():
         raise UsageError(f"--output {output}: there is no folder {output.absolute().parent}; make it first")
+    if output is not None:
+        read = [*clip_files(input, "what the prompt is written about"), *network_files(checkpoint_dir)]
+        check_destination(output, "--output", read, overwrite=overwrite)
     picture = last_frame(input)
     flags.limit_process()
 
@@ -71,4 +78,5 @@ def upsample(
         )
     print(prompt)
     if output is not None:
-        write_atomically(output, f"{prompt}\n".encode())
+        with reported(output):
+            write_atomically(output, f"{prompt}\n".encode())

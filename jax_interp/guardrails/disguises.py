@@ -113,7 +113,7 @@ def leet_read(text: str) -> Iterator[str]:
         yield _WORD_WITH_SIGNS.sub(lambda found, table=table: _letters_for_signs(found[0], table), text)
 
 
-def _letters_for_signs(word: str, table: dict[int, str]) -> str:
+def _letters_for_signs(word: str, table: dict[int, int]) -> str:
     core = word.rstrip("!")
     if len(core) < _SHORTEST or not any(map(str.isalpha, core)):
         return word

@@ -144,7 +144,8 @@ def _profanity(lists: WordLists) -> Any:
     # parity: made with its own list first, whose longest phrase says over how many words a find may reach at least.
     profanity = Profanity()
     profanity.load_censor_words(custom_words=list(lists.custom), whitelist_words=list(lists.whitelist))
-    profanity.CENSOR_WORDSET = _Indexed(profanity.CENSOR_WORDSET, profanity.CHARS_MAPPING)
+    indexed = _Indexed(profanity.CENSOR_WORDSET, profanity.CHARS_MAPPING)
+    profanity.CENSOR_WORDSET = indexed  # pyright: ignore[reportAttributeAccessIssue]  # only iterated and asked
     return profanity
 
 

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from jax_interp.errors import UsageError
-from jax_interp.pipeline.jobs.job import Job
+from jax_interp.files.names import check_text
+from jax_interp.media.picture_reader import PICTURE_SUFFIXES
+from jax_interp.pipeline.jobs.request import Job
 
 _KEYS = {"prompt", "visual_input", "name"}
 
@@ -53,7 +55,12 @@ def _job(line: Any, number: int, template: Job) -> Job:
         raise ValueError("visual_input is neither a path nor a list of paths")
     if not isinstance(prompt, str):
         raise ValueError("prompt is not a text")
-    missing = [item for item in inputs if not Path(item).exists()]
+    check_text("prompt", prompt)
+    for item in inputs:
+        check_text("visual_input", item)
+    if "" in inputs:
+        raise ValueError("visual_input is an empty path")
+    missing = [item for item in inputs if not _exists(Path(item))]
     if missing:
         raise ValueError(f"no such file: {', '.join(missing)}")
     name = plain_name(line.get("name", f"{template.video.stem}_{number:04d}"), "name")
@@ -68,10 +75,32 @@ def _job(line: Any, number: int, template: Job) -> Job:
     )
 
 
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # no file can have that name
+        return False
+
+
 def plain_name(name: Any, flag: str) -> str:
-    """`name` if it is a file name without folders; a trailing .mp4 is dropped. Raises `UsageError` naming `flag`."""
-    if not isinstance(name, str) or not name or name in (".", "..") or Path(name).name != name or "\0" in name:
+    """`name` if it is a file name without folders, its .mp4 dropped, else `UsageError` naming `flag`."""
+    if not isinstance(name, str) or name in ("", ".", "..") or Path(name).name != name or "\0" in name:
         raise UsageError(f"{flag} {name!r}: expected a plain file name; give folders with --video-save-folder")
-    if name.removesuffix(".mp4").endswith(".partial"):
-        raise UsageError(f"{flag} {name!r}: what is not finished is called so; choose another name")
-    return name.removesuffix(".mp4")
+    check_text(flag, name)
+    stem, suffix = name[:-4] if name.lower().endswith(".mp4") else name, Path(name).suffix.lower()
+    if suffix in _OTHER_SUFFIXES:
+        raise UsageError(f"{flag} {name!r}: results are mp4; leave {suffix} out, or end the name in .mp4")
+    if not stem:
+        raise UsageError(f"{flag} {name!r}: has nothing before its .mp4; give the video a name")
+    return stem
+
+
+_OTHER_SUFFIXES = frozenset(
+    (
+        *(".mkv", ".mov", ".qt", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".asf"),
+        *(".flv", ".f4v", ".ogv", ".ogg", ".3gp", ".3g2", ".mxf", ".nut", ".vob", ".dv", ".y4m", ".ivf", ".h264"),
+        *(".h265", ".hevc", ".av1", ".gif", ".apng", ".avif", ".jxl", ".heic", ".tga", ".exr", ".dpx", ".npy", ".npz"),
+        *(".mp3", ".m4a", ".aac", ".wav", ".flac", ".opus", ".json", ".jsonl", ".txt", *PICTURE_SUFFIXES),
+    )
+)
+"""Of files that nobody would call mp4. Other dots are part of a name: "take.2", "v1.0"."""

@@ -18,6 +18,7 @@ from safetensors.numpy import save
 
 from jax_interp.errors import CheckpointError, JaxInterpError, UsageError
 from jax_interp.files.atomic import write_atomically
+from jax_interp.files.disk import why_not_written
 from jax_interp.files.private_folder import prepare_private_folder, user_cache_folder
 
 logger = logging.getLogger("jax_interp")
@@ -87,7 +88,7 @@ class EmbeddingCache:
             path.parent.mkdir(mode=0o700, exist_ok=True)
             write_atomically(path, save({"rows": embedding.rows}, metadata), mode=0o600)
         except OSError as error:
-            logger.warning("%s: cannot be written (%s); this text will be encoded again next time", path, error)
+            logger.warning("%s: %s; until then this text is encoded anew each time", path, why_not_written(path, error))
 
     @cached_property
     def _is_private(self) -> bool:
@@ -132,7 +133,7 @@ def save_embeddings(path: str | Path, embeddings: Mapping[str, Float[np.ndarray,
     try:
         write_atomically(path, save(tensors, metadata))
     except OSError as error:
-        raise JaxInterpError(f"{path}: cannot be written ({error}); give a path in a folder that exists") from error
+        raise JaxInterpError(f"{path}: {why_not_written(path, error)}") from error
 
 
 def load_embeddings(path: str | Path) -> dict[str, Float[np.ndarray, "S D"]]:

@@ -20,7 +20,7 @@ from jax._src import xla_bridge
 from jax._src.clusters import ClusterEnv
 from jax._src.distributed import global_state
 
-from jax_interp.errors import JaxInterpError, ProcessFailure, UsageError
+from jax_interp.errors import Ended, JaxInterpError, ProcessFailure, UsageError
 from jax_interp.runtime.processes.consensus import Consensus
 from jax_interp.runtime.processes.proxy import Proxy
 from jax_interp.runtime.processes.rendezvous import Member, meet, name_all
@@ -235,7 +235,7 @@ def _fail(team: _Team, error: BaseException) -> NoReturn:
     said = "interrupted" if code == INTERRUPTED else str(error) or type(error).__name__
     team.watch.keep_silent()
     with _limit(LONGEST_FAREWELL, os._exit, code):
-        if isinstance(error, JaxInterpError | OSError | KeyboardInterrupt):
+        if isinstance(error, JaxInterpError | OSError | KeyboardInterrupt | Ended):
             print(f"error: {said}", file=sys.stderr)
         elif not foreseen:
             traceback.print_exception(error)

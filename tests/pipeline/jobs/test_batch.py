@@ -1,13 +1,14 @@
 """JSON lines to jobs."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from jax_interp.errors import UsageError
 from jax_interp.pipeline.jobs.batch import plain_name, read_batch
-from jax_interp.pipeline.jobs.job import Job
+from jax_interp.pipeline.jobs.request import Job
 from jax_interp.pipeline.settings import InterpolationSettings
 
 
@@ -46,10 +47,18 @@ def test_every_faulty_line_is_named(tmp_path, template):
         {"visual_input": clip, "prompt": 3},
         {"visual_input": clip, "name": "../up"},
         {"visual_input": clip, "promt": "typo"},
+        {"visual_input": ""},
+        {"visual_input": [clip, ""]},
+        {"visual_input": clip, "prompt": "\ud800"},
+        {"visual_input": clip, "name": "\ud800"},
+        {"visual_input": "\udcff.mp4"},
+        {"visual_input": "x" * 300},
+        {"visual_input": clip, "name": "film.mov"},
+        {"visual_input": clip, "name": ""},
     ]
     with pytest.raises(UsageError) as error:
         read_batch(batch(tmp_path, *lines), template)
-    for number in range(1, 7):
+    for number in range(1, len(lines) + 1):
         assert f"line {number}:" in str(error.value)
 
 
@@ -72,11 +81,37 @@ def test_names_that_would_leave_the_folder(name):
         plain_name(name, "--video-save-name")
 
 
-def test_a_name_that_unfinished_files_have():
-    for name in ("a.partial", "a.partial.mp4"):
-        with pytest.raises(UsageError, match="what is not finished is called so"):
-            plain_name(name, "--video-save-name")
+def test_no_name_is_needed_for_what_is_not_finished():
+    """Files on their way have hidden names of their own, so that these are as good as any."""
+    assert [plain_name(name, "--video-save-name") for name in ("a.partial", "a.partial.mp4")] == ["a.partial"] * 2
 
 
-def test_a_suffix_in_the_name_is_not_doubled():
-    assert plain_name("film.mp4", "--video-save-name") == "film"
+@pytest.mark.parametrize(
+    ("name", "plain"),
+    [
+        ("film.mp4", "film"),
+        ("film.MP4", "film"),
+        ("a.mp4.mp4", "a.mp4"),
+        ("v1.0", "v1.0"),
+        ("take.2", "take.2"),
+        ("映像", "映像"),
+    ],
+)
+def test_a_suffix_in_the_name_is_not_doubled(name, plain):
+    assert plain_name(name, "--video-save-name") == plain
+
+
+@pytest.mark.parametrize("name", ["film.mkv", "film.AVI", "film.webm", "film.gif", "film.png", "film.json", "film.txt"])
+def test_results_are_mp4(name):
+    with pytest.raises(UsageError, match=r"--video-save-name 'film\..*': results are mp4; leave \..* out"):
+        plain_name(name, "--video-save-name")
+
+
+def test_a_name_that_is_all_suffix():
+    with pytest.raises(UsageError, match="nothing before its"):
+        plain_name(".mp4", "--video-save-name")
+
+
+def test_a_name_whose_bytes_are_no_utf8():
+    with pytest.raises(UsageError, match=r"'caf\\udce9': is not valid UTF-8"):
+        plain_name(os.fsdecode(b"caf\xe9"), "--video-save-name")

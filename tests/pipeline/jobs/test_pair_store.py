@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from jax_interp.files.partial import Partial
 from jax_interp.pipeline.jobs.pair_store import PairStore
 
 
@@ -59,7 +60,7 @@ def test_nothing_is_made_before_the_first_pair(tmp_path):
 def test_a_pair_cut_off_while_written_is_not_counted(tmp_path, frames):
     store = PairStore(tmp_path / "run.mp4", "a")
     store.save(0, frames)
-    (store.folder / "partial.npz").write_bytes(b"cut off")
+    Partial(store.folder / "000001.npz").path.write_bytes(b"cut off")
     assert PairStore(tmp_path / "run.mp4", "a").finished() == 1
 
 
