@@ -6,18 +6,19 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FOUNDATION = {"types", "config", "errors", "_version", "files"}
+FOUNDATION = {"types", "config", "errors", "_version", "files", "terminal"}
 NETWORKS = FOUNDATION | {"nn", "models"}
 STAGES = NETWORKS | {"diffusion", "media", "guardrails", "runtime", "pipeline.stages"}
 ALLOWED = {
     "types": set(),
     "errors": set(),
     "_version": set(),
-    "config": {"errors"},
+    "config": {"errors", "files"},
     "files": {"errors"},
-    "nn": FOUNDATION - {"files"},
-    "models": FOUNDATION - {"files"} | {"nn"},
-    "diffusion": FOUNDATION - {"files"},
+    "terminal": {"errors"},
+    "nn": FOUNDATION - {"files", "terminal"},
+    "models": FOUNDATION - {"files", "terminal"} | {"nn"},
+    "diffusion": FOUNDATION - {"files", "terminal"},
     "media": FOUNDATION,
     "guardrails": FOUNDATION,
     "runtime": FOUNDATION | {"nn"},
