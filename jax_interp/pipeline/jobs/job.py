@@ -21,7 +21,7 @@ from jax_interp.media.source import FrameSource
 from jax_interp.media.writer import PngWriter, TeeWriter, VideoWriter
 from jax_interp.pipeline.interpolator import InterpolatedPair, Interpolator
 from jax_interp.pipeline.jobs.pair_store import PairStore
-from jax_interp.pipeline.jobs.record import fingerprint, run_record
+from jax_interp.pipeline.jobs.record import fingerprint, recorded_fingerprint, run_record
 from jax_interp.pipeline.prompt.prompt_upsampler import UpsamplerSettings
 from jax_interp.pipeline.settings import InterpolationSettings
 from jax_interp.runtime import processes
@@ -204,7 +204,9 @@ def _all_pairs(
     interpolator: Interpolator, job: Job, clip: Clip, store: PairStore, progress: JobProgress | None
 ) -> Iterator[np.ndarray]:
     """Frames of every pair in order: first those that an interrupted run left, then new ones."""
-    done = _agree_on_start(job, min(store.finished(), clip.num_pairs))
+    settings = job.settings
+    shape = (settings.num_video_frames, settings.height, settings.width, 3)
+    done = _agree_on_start(job, store.finished(clip.num_pairs, shape))
     if done:
         logger.info("going on after pair %d of %d", done, clip.num_pairs)
     guardrails = interpolator.guardrails
@@ -245,10 +247,11 @@ def is_finished(interpolator: Interpolator, job: Job) -> bool:
 
 
 def _has_results(interpolator: Interpolator, job: Job) -> bool:
-    try:
-        record = json.loads(job.record.read_text())
-        identity = fingerprint(interpolator, job.settings, job.inputs, job.upsampler)
-    except (OSError, ValueError):
-        return False
+    recorded = recorded_fingerprint(job.record)
     made = job.video.exists() and (job.frames_folder is None or job.frames_folder.exists())
-    return made and record.get("fingerprint") == identity
+    if recorded is None or not made:
+        return False
+    try:
+        return recorded == fingerprint(interpolator, job.settings, job.inputs, job.upsampler)
+    except OSError:  # of an input that is not there; opening it says so
+        return False
