@@ -61,7 +61,8 @@ def convert(
     use_no_accelerator()
     show_log()
     from convert.conversion import ConversionRequest, Md5Policy, convert_checkpoints
-    from jax_interp.cli.byte_progress import byte_progress
+    from jax_interp.cli.progress import byte_progress
+    from jax_interp.terminal import show
 
     folders = {
         "diffusion_transformer": diffusion_transformer_dir,
@@ -84,4 +85,4 @@ def convert(
         overwrite=overwrite,
     )
     for path in convert_checkpoints(request, byte_progress):
-        print(path)
+        show(path)

@@ -29,10 +29,11 @@ def export(
     use_no_accelerator()
     show_log()
     from convert.export import export_checkpoints
-    from jax_interp.cli.byte_progress import byte_progress
+    from jax_interp.cli.progress import byte_progress
+    from jax_interp.terminal import show
 
     paths = export_checkpoints(
         converted_dir, output_dir, tuple(components or ()), overwrite=overwrite, progress=byte_progress
     )
     for path in paths:
-        print(path)
+        show(path)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from jax_interp.errors import UsageError
+from jax_interp.terminal import show
 
 if TYPE_CHECKING:
     from jax_interp.pipeline.memory.plan import Plan, Planner
@@ -100,7 +101,7 @@ def memory(
     }
     configs, origin = _networks(checkpoint_dir, model, folders)
     if not disable_guardrail and not any(name.startswith("guardrail_models") for name in configs):
-        print(f"{origin} has no guardrails: none are counted, and `generate` only runs with --disable-guardrail")
+        show(f"{origin} has no guardrails: none are counted, and `generate` only runs with --disable-guardrail")
     latent_shape(
         configs["diffusion_transformer"],
         configs["tokenizer"],
@@ -116,7 +117,8 @@ def memory(
             check_split(name, shape, split_counts(config))
     planner = Planner(configs, precisions, Workload.of(settings, shape))
     on = "" if shape.size == 1 else f", on each of {shape.size} GPUs ({shape})"
-    print(f"{origin}, {height}×{width}, {num_video_frames} frames a pair; all numbers in GiB{on}\n")
+    show(f"{origin}, {height}×{width}, {num_video_frames} frames a pair; all numbers in GiB{on}")
+    show()
     _show_networks(planner)
     _show_strategies(planner, flags.pairs_per_batch)
     if available is not None:
@@ -124,7 +126,7 @@ def memory(
         return
     if placed := flags.placements_in(planner):
         _show_plan("placed so", planner.plan(placed, flags.pairs_per_batch))
-    print("no GPU found: --memory-budget 8GB shows the plan for one of that size")
+    show("no GPU found: --memory-budget 8GB shows the plan for one of that size")
 
 
 def _networks(folder: Path | None, model: str | None, names: dict[str, str | None]) -> tuple[dict[str, Any], str]:
@@ -194,8 +196,8 @@ def _show_strategies(planner: "Planner", pairs_per_batch: int | None) -> None:
     from jax_interp.pipeline.memory.plan import PROCESS
     from jax_interp.runtime.hardware import host_memory
 
-    print(f"GPU in all: the peak and {_gib(PROCESS)} that the process itself takes (CUDA's context, kernels, handles)")
-    print(f"host: parameters that wait in host memory, of which {_gib(host_memory()[0])} are free here")
+    show(f"GPU in all: the peak and {_gib(PROCESS)} that the process itself takes (CUDA's context, kernels, handles)")
+    show(f"host: parameters that wait in host memory, of which {_gib(host_memory()[0])} are free here")
 
 
 def _show_plan(what: str, plan: "Plan") -> None:
@@ -203,23 +205,17 @@ def _show_plan(what: str, plan: "Plan") -> None:
     from jax_interp.runtime.hardware import host_memory
 
     excess = "" if plan.host <= host_memory()[0] else ", which is more than is free here"
-    print(f"{what}: {describe(plan)}")
-    print(f"takes {gib(plan.process_peak)} of the GPU, and {gib(plan.host)} of host memory{excess}")
+    show(f"{what}: {describe(plan)}")
+    show(f"takes {gib(plan.process_peak)} of the GPU, and {gib(plan.host)} of host memory{excess}")
 
 
 def _show_table(names: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
+    from jax_interp.cli.console import show_table
 
     # No lines between columns: so the longest names fit into 80 columns.
-    table = Table(box=None, padding=(0, 1), collapse_padding=True, pad_edge=False)
-    for name in names:
-        numbers = name not in ("network", "dtype", "strategy", "in the stage of")
-        table.add_column(name, justify="right" if numbers else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)
-    print()
+    numbers = set(names) - {"network", "dtype", "strategy", "in the stage of"}
+    show_table(rows, names, numbers=numbers, framed=False)
+    show()
 
 
 def _gib(size: int) -> str:
