@@ -6,14 +6,39 @@ import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, TypedDict
 
 from convert.hub.catalog import PUBLISHED_MD5, Repository
 from convert.hub.client import Hub, RemoteFile, Snapshot
 from jax_interp.errors import DownloadError, UsageError
+from jax_interp.files.json_file import JsonFault, read_json
 
 RECORD_FILE = "download.json"
-RECORD_VERSION = 1
+RECORD_VERSION: Literal[1] = 1
+
+
+class VerifiedFile(TypedDict):
+    """A file as it was when its checksums were right."""
+
+    size: int
+    modified_ns: int
+    sha256: str | None
+    git_sha1: str
+
+
+class Fetched(TypedDict):
+    """What was fetched of a repository."""
+
+    commit: str
+    files: dict[str, VerifiedFile]
+
+
+class Record(TypedDict):
+    """`download.json`, by repository id and by the file's name in the repository."""
+
+    version: Literal[1]
+    repositories: dict[str, Fetched]
+
 
 State = Literal["missing", "partial", "unverified", "different", "complete"]
 """`unverified`: there and of the right size, but not fetched by this command; it is hashed, not fetched again."""
@@ -137,20 +162,21 @@ def download(hub: Hub, plan: Plan, arrived: Callable[[PlannedFile, int], None], 
         _remember(plan.folder, file)
 
 
-def read_record(folder: Path) -> dict[str, Any]:
-    """What earlier downloads into `folder` wrote down: commits, and the files that were verified."""
+def read_record(folder: Path) -> Record:
+    """What earlier downloads into `folder` wrote down: commits, and the files that were verified.
+
+    Raises:
+        DownloadError: the record is damaged.
+    """
     path = folder / RECORD_FILE
-    if not path.exists():
-        return {"version": RECORD_VERSION, "repositories": {}}
     try:
-        record = json.loads(path.read_text())
-        if record["version"] == RECORD_VERSION and isinstance(record["repositories"], dict):
-            return record
-    except (ValueError, KeyError, TypeError):
-        pass
-    raise DownloadError(
-        f"{path} is not a record of this version; delete it, then the files are checked again, not fetched"
-    )
+        return read_json(path, Record)
+    except FileNotFoundError:
+        return {"version": RECORD_VERSION, "repositories": {}}
+    except JsonFault as fault:
+        raise DownloadError(
+            f"{path} is not a record of this version: {fault}; delete it, then the files are checked again, not fetched"
+        ) from None
 
 
 def _pin(folder: Path, snapshot: Snapshot) -> None:
@@ -175,14 +201,14 @@ def _remember(folder: Path, file: PlannedFile) -> None:
     _write_record(folder, record)
 
 
-def _write_record(folder: Path, record: dict[str, Any]) -> None:
+def _write_record(folder: Path, record: Record) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / f"{RECORD_FILE}.part"
     partial.write_text(json.dumps(record, indent=2) + "\n")
     partial.replace(folder / RECORD_FILE)
 
 
-def _look(folder: Path, snapshot: Snapshot, remote: RemoteFile, recorded: dict[str, Any]) -> PlannedFile:
+def _look(folder: Path, snapshot: Snapshot, remote: RemoteFile, recorded: Mapping[str, VerifiedFile]) -> PlannedFile:
     target = folder / snapshot.repository.path(remote.name)
     state: State = "missing"
     if target.is_file():

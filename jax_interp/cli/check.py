@@ -10,6 +10,7 @@ import typer
 
 from jax_interp.cli.network_flags import GUARDRAILS, NONE_GIVEN, NetworkFolders, which_converted, with_network_folders
 from jax_interp.errors import Blocked, UsageError
+from jax_interp.terminal import show
 
 if TYPE_CHECKING:
     from jax_interp.cli.memory_flags import MemoryFlags
@@ -103,13 +104,12 @@ def _place(guardrails: "Guardrails", flags: "MemoryFlags", source: "FrameSource 
 
 def _check_video(guardrails: "Guardrails", source: "FrameSource", writer: "VideoWriter | None") -> bool:
     """Check all frames, and give them to `writer`; whether every guardrail lets them pass."""
-    from jax_interp.cli.console import progress_bar
+    from jax_interp.cli.progress import progress
     from jax_interp.pipeline.safety.clip_check import check_clip
     from jax_interp.pipeline.safety.guardrails import FRAME_GUARDRAILS
 
-    with progress_bar() as bar:
-        task = bar.add_task("checking frames", total=source.num_frames)
-        verdicts = check_clip(guardrails, source, writer, lambda done: bar.update(task, completed=done))
+    with progress("checking frames", source.num_frames) as task:
+        verdicts = check_clip(guardrails, source, writer, task.update)
     return _show("video", verdicts, FRAME_GUARDRAILS)
 
 
@@ -135,9 +135,9 @@ def _show(what: str, verdicts: "Mapping[str, Verdict]", names: tuple[str, ...]) 
 
     for name in names:
         if name not in verdicts:
-            print(f"{what}, {name}: not asked")
+            show(f"{what}, {name}: not asked")
             continue
         verdict = verdicts[name]
         state = "allowed" if verdict.allowed else f"BLOCKED, {verdict.category}" if verdict.category else "BLOCKED"
-        print(f"{what}, {name}: {state}: {verdict.reason}")
+        show(f"{what}, {name}: {state}: {verdict.reason}")
     return together(verdicts, names).allowed

@@ -60,7 +60,8 @@ def convert(
         use_no_accelerator()
         show_log()
         from convert.conversion import ConversionRequest, Md5Policy, convert_checkpoints
-        from jax_interp.cli.byte_progress import byte_progress
+        from jax_interp.cli.progress import byte_progress
+        from jax_interp.terminal import show
 
         policies: dict[bool | None, Md5Policy] = {None: "warn", True: "require", False: "skip"}
         request = ConversionRequest(
@@ -75,4 +76,4 @@ def convert(
             allow_non_finite=allow_non_finite,
         )
         for path in convert_checkpoints(request, points.within(byte_progress)):
-            print(path)
+            show(path)

@@ -8,6 +8,7 @@ import typer
 
 from convert.hub.catalog import component_names
 from jax_interp.errors import Ended
+from jax_interp.terminal import tell
 
 if TYPE_CHECKING:
     from convert.hub.client import Hub
@@ -58,6 +59,7 @@ def download(
     from convert.hub.catalog import select
     from convert.hub.client import Hub
     from convert.hub.download import make_plan, parse_revisions, readable
+    from jax_interp.cli.console import confirm
 
     repositories = select(model_sizes or ["7B"], model_types or ["WorldInterpolator"], components or ())
     hub = Hub()
@@ -67,46 +69,40 @@ def download(
         return
     plan.check_space()
     wanted = plan.to_fetch and not yes and sys.stdin.isatty()
-    if wanted and not typer.confirm(f"Fetch {readable(plan.to_fetch)}?", default=True):
+    if wanted and not confirm(f"Fetch {readable(plan.to_fetch)}?"):
         raise typer.Exit(1)
     _run(hub, plan, check_md5)
 
 
 def _show(plan: "Plan") -> None:
-    from rich.table import Table
+    from convert.hub.download import PlannedFile, readable
+    from jax_interp.cli.console import tell_table
 
-    from convert.hub.download import readable
-    from jax_interp.cli.console import stderr
-
-    table = Table("file", "size", "commit", "state")
-    table.columns[0].overflow, table.columns[1].justify = "fold", "right"
-    for file in plan.files:
+    def state(file: PlannedFile) -> str:
         terms = "; terms must be accepted" if file.snapshot.repository.gated and file.to_fetch else ""
-        table.add_row(file.key, readable(file.remote.size), file.snapshot.commit[:12], STATES[file.state] + terms)
-    stderr.print(table)
-    stderr.print(
+        return STATES[file.state] + terms
+
+    rows = [(file.key, readable(file.remote.size), file.snapshot.commit[:12], state(file)) for file in plan.files]
+    tell_table(rows, ("file", "size", "commit", "state"), numbers=("size",))
+    tell(
         f"{readable(plan.total)} in all, {readable(plan.to_fetch)} to fetch; "
         f"{readable(plan.free)} free in {plan.folder}"
     )
 
 
 def _run(hub: "Hub", plan: "Plan", check_md5: bool) -> None:
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
     from convert.hub.download import PlannedFile, download
-    from jax_interp.cli.console import stderr
+    from jax_interp.cli.progress import progress
 
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     try:
-        with Progress(*columns, TimeRemainingColumn(), console=stderr, transient=True) as progress:
-            task = progress.add_task("", total=plan.to_fetch)
+        with progress("", plan.to_fetch, in_bytes=True) as task:
 
             def arrived(file: PlannedFile, count: int) -> None:
                 doing = "" if count else "checking "
-                progress.update(task, advance=count, description=doing + file.key)
+                task.advance(count, doing + file.key)
 
             download(hub, plan, arrived, check_md5)
     except (KeyboardInterrupt, Ended) as stop:
-        stderr.print("Interrupted. What has arrived is kept; the same command goes on from there.")
+        tell("Interrupted. What has arrived is kept; the same command goes on from there.")
         raise typer.Exit(getattr(stop, "exit_code", 130)) from None
-    stderr.print(f"{plan.folder} is complete. Next: jax-interp convert --checkpoint-dir {plan.folder}")
+    tell(f"{plan.folder} is complete. Next: jax-interp convert --checkpoint-dir {plan.folder}")

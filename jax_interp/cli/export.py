@@ -32,7 +32,8 @@ def export(
         use_no_accelerator()
         show_log()
         from convert.export import export_checkpoints
-        from jax_interp.cli.byte_progress import byte_progress
+        from jax_interp.cli.progress import byte_progress
+        from jax_interp.terminal import show
 
         paths = export_checkpoints(
             converted_dir,
@@ -42,4 +43,4 @@ def export(
             progress=points.within(byte_progress),
         )
         for path in paths:
-            print(path)
+            show(path)

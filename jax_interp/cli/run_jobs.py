@@ -7,8 +7,8 @@ from pathlib import Path
 import jax
 import typer
 
-from jax_interp.cli.console import progress_bar, stderr
-from jax_interp.errors import Blocked, Ended, JaxInterpError, ProcessFailure
+from jax_interp.cli.progress import Task, progress
+from jax_interp.errors import Blocked, Ended, JaxInterpError, ProcessFailure, explain
 from jax_interp.files.overlap import Read
 from jax_interp.pipeline.interpolator import Interpolator
 from jax_interp.pipeline.jobs.job import is_finished, open_clip, run_job, tidy_finished
@@ -17,6 +17,7 @@ from jax_interp.pipeline.jobs.record import effective_settings, networks
 from jax_interp.pipeline.jobs.request import Job
 from jax_interp.pipeline.safety.guardrails import Guardrails
 from jax_interp.runtime import processes
+from jax_interp.terminal import show, tell
 
 
 def check_results(jobs: Sequence[Job], batch: Path | None, text_embeddings: Path | None, checkpoint_dir: Path) -> None:
@@ -64,7 +65,7 @@ def run_jobs(interpolator: Interpolator, jobs: Sequence[Job], benchmark: bool, *
     for job in jobs:
         try:
             if is_batch and is_finished(interpolator, job):
-                stderr.print(f"{job.video}: already there, made with these settings")
+                tell(f"{job.video}: already there, made with these settings")
                 tidy_finished(interpolator, job)
                 continue
             clip = open_clip(interpolator, job)
@@ -73,36 +74,33 @@ def run_jobs(interpolator: Interpolator, jobs: Sequence[Job], benchmark: bool, *
         except (JaxInterpError, OSError) as error:
             if not is_batch:
                 raise
-            stderr.print(f"{job.video}: {error}")
             failed.append(job.video.name)
-            codes.add(_exit_code(error))
+            codes.add(_tell_failure(job, error))
             continue
         try:
-            with progress_bar() as bar:
-                task = bar.add_task(job.video.name, total=None)
+            with progress(job.video.name) as task:
 
-                def show(pair: int, pairs: int, call: int, calls: int, bar=bar, task=task) -> None:
-                    bar.update(task, total=pairs * calls, completed=pair * calls + call)
+                def advance(pair: int, pairs: int, call: int, calls: int, task: Task = task) -> None:
+                    task.update(pair * calls + call, pairs * calls)
 
-                record = run_job(interpolator, job, show, clip)
+                record = run_job(interpolator, job, advance, clip)
         except (KeyboardInterrupt, Ended) as stop:
-            stderr.print("interrupted; the same command goes on with the first pair that was not finished")
-            raise typer.Exit(getattr(stop, "exit_code", processes.INTERRUPTED)) from None
+            tell("interrupted; the same command goes on with the first pair that was not finished")
+            raise typer.Exit(explain(stop)[1]) from None
         except (JaxInterpError, OSError) as error:
             # The other processes are in the middle of the clip, and can only be ended; what is blocked they all leave,
             # as they do a clip whose results cannot be held.
             everywhere = isinstance(error, Blocked) or getattr(error, "in_all_processes", False)
             if not is_batch or (processes.count() > 1 and not everywhere):
                 raise
-            stderr.print(f"{job.video}: {error}")
             failed.append(job.video.name)
-            codes.add(_exit_code(error))
+            codes.add(_tell_failure(job, error))
             continue
         if record is None:
             continue
-        print(f"{job.video}: {record['frames']} frames from {record['pairs']} pair(s)")
+        show(f"{job.video}: {record['frames']} frames from {record['pairs']} pair(s)")
         if benchmark:
-            print("  " + ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in record["seconds"].items()))
+            show("  " + ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in record["seconds"].items()))
     if failed:
         error = JaxInterpError(f"{len(failed)} of {len(jobs)} clips failed: {', '.join(failed)}")
         error.in_all_processes = True  # what only one of them knows has ended all before
@@ -111,5 +109,8 @@ def run_jobs(interpolator: Interpolator, jobs: Sequence[Job], benchmark: bool, *
         raise error
 
 
-def _exit_code(error: Exception) -> int:
-    return error.exit_code if isinstance(error, JaxInterpError) else JaxInterpError.exit_code
+def _tell_failure(job: Job, error: Exception) -> int:
+    """Say why a clip of a batch was not made; the exit code of a run that would end so."""
+    message, code = explain(error)
+    tell(f"{job.video}: {message}")
+    return code

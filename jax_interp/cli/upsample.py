@@ -7,6 +7,7 @@ import typer
 
 from jax_interp.cli.network_flags import NONE_GIVEN, NetworkFolders, which_converted, with_network_folders
 from jax_interp.errors import UsageError
+from jax_interp.terminal import show
 
 Precision = Literal["bfloat16", "float32"]
 
@@ -33,8 +34,9 @@ def upsample(
     ] = None,
 ) -> None:
     """Let Pixtral look at a frame and write the prompt. Prints it."""
-    from jax_interp.cli.console import progress_bar, show_log
+    from jax_interp.cli.console import show_log
     from jax_interp.cli.memory_flags import AUTO, MemoryFlags
+    from jax_interp.cli.progress import progress
     from jax_interp.cli.upsampler_flags import upsampler_settings
 
     show_log()
@@ -71,12 +73,9 @@ def upsample(
         find_component(checkpoint_dir, "prompt_upsampler", folders["prompt_upsampler"]), dtype, devices
     )
     flags.place(Networks([upsampler], devices), InterpolationSettings())
-    with progress_bar() as bar:
-        task = bar.add_task("tokens", total=upsampler_tokens)
-        prompt = upsampler.upsample(
-            picture, settings, seed=seed, progress=lambda count: bar.update(task, completed=count)
-        )
-    print(prompt)
+    with progress("tokens", upsampler_tokens) as task:
+        prompt = upsampler.upsample(picture, settings, seed=seed, progress=task.update)
+    show(prompt)
     if output is not None:
         with reported(output):
             write_atomically(output, f"{prompt}\n".encode())

@@ -1,11 +1,11 @@
 """Many clips from a JSON-lines file, one output a line."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
 from jax_interp.errors import UsageError
+from jax_interp.files.json_file import parse_json
 from jax_interp.files.names import check_text
 from jax_interp.media.picture_reader import PICTURE_SUFFIXES
 from jax_interp.pipeline.jobs.request import Job
@@ -33,7 +33,7 @@ def read_batch(path: Path, template: Job) -> list[Job]:
         if not line.strip():
             continue
         try:
-            jobs.append(_job(json.loads(line), number, template))
+            jobs.append(_job(parse_json(line), number, template))
         except ValueError as error:
             faults.append(f"line {number + 1}: {error}")
     names = [job.video.name for job in jobs]

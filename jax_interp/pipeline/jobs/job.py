@@ -242,8 +242,9 @@ def _all_pairs(
     interpolator: Interpolator, job: Job, clip: Clip, store: PairStore, progress: JobProgress | None
 ) -> Iterator[np.ndarray]:
     """Frames of every pair in order: first those that an interrupted run left, then new ones."""
-    guardrails = interpolator.guardrails
-    done = min(store.finished(), clip.num_pairs)
+    guardrails, settings = interpolator.guardrails, job.settings
+    shape = (settings.num_video_frames, settings.height, settings.width, 3)
+    done = store.finished(clip.num_pairs, shape)
     done = _agree_on_start(job, _trusted_pairs(store, done) if guardrails else done)
     if done:
         logger.info("going on after pair %d of %d", done, clip.num_pairs)

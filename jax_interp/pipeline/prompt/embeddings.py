@@ -19,12 +19,17 @@ from safetensors.numpy import save
 from jax_interp.errors import CheckpointError, JaxInterpError, UsageError
 from jax_interp.files.atomic import write_atomically
 from jax_interp.files.disk import why_not_written
+from jax_interp.files.json_file import parse_json
+from jax_interp.files.json_schema import decode
 from jax_interp.files.private_folder import prepare_private_folder, user_cache_folder
 
 logger = logging.getLogger("jax_interp")
 
 PROMPT_TOKENS = 512
 """Tokens that a prompt is padded or cut to: rows of every embedding that a network sees."""
+
+LARGEST_ENTRY = 1 << 26
+"""Bytes up to which an entry of the cache is read: `PROMPT_TOKENS` rows of 32,768 numbers."""
 
 FILE_FORMAT = "jax-interp text embeddings 1"
 
@@ -66,11 +71,14 @@ class EmbeddingCache:
             return None
         path = self._path(network, text)
         try:
+            _refuse_no_file(path, LARGEST_ENTRY)
             with safe_open(path, framework="numpy") as file:
                 rows, metadata = file.get_tensor("rows"), file.metadata()
             embedding = Embedding(rows, int(metadata["tokens"]))
             if metadata["sha256"] != _checksum(embedding):
                 raise ValueError("wrong checksum")
+            if faults := _faults({text: rows}):
+                raise ValueError("; ".join(faults))
             return embedding
         except FileNotFoundError:
             return None
@@ -144,11 +152,12 @@ def load_embeddings(path: str | Path) -> dict[str, Float[np.ndarray, "S D"]]:
     """
     path = Path(path)
     try:
+        _refuse_no_file(path)
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != FILE_FORMAT:
                 raise CheckpointError(f"{path}: not a file of text embeddings; write one with `save_embeddings`")
-            texts = json.loads(metadata["texts"])
+            texts = decode(list[str], parse_json(metadata["texts"]))
             arrays = {text: file.get_tensor(f"{i:06d}").astype(np.float32) for i, text in enumerate(texts)}
     except FileNotFoundError:
         raise CheckpointError(f"{path}: there is no such file of text embeddings") from None
@@ -157,6 +166,14 @@ def load_embeddings(path: str | Path) -> dict[str, Float[np.ndarray, "S D"]]:
     if faults := _faults(arrays):
         raise CheckpointError(f"{path}: " + "; ".join(faults) + "; write it again")
     return arrays
+
+
+def _refuse_no_file(path: Path, most_bytes: int | None = None) -> None:
+    """Raise `ValueError` for what would keep a reader waiting or fill the memory."""
+    if not path.is_file() and path.exists():
+        raise ValueError("it is not a file")
+    if most_bytes is not None and path.stat().st_size > most_bytes:
+        raise ValueError(f"it is larger than {most_bytes} bytes")
 
 
 def _faults(arrays: Mapping[str, np.ndarray]) -> list[str]:

@@ -269,7 +269,7 @@ def test_a_full_disk_names_file_space_and_remedy(interpolator, make_job, tmp_pat
     """The store of pairs, the claim, the prompt and the record; the same run goes on when there is room."""
     job, real = make_job(frames_folder=tmp_path / "frames"), Partial.create_file
 
-    def create_file(partial):
+    def create_file(partial, mode=0o666):
         file = real(partial)
         return io.BufferedWriter(Full()) if partial.target.name == kept else file
 
