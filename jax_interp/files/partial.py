@@ -24,6 +24,7 @@ class Partial:
         self.target = target
         self.path = self._new_path()
         self._close: Callable[[], None] = _nothing
+        self._is_there = False
 
     def create_file(self, mode: int = 0o666) -> BinaryIO:
         """Make the file, empty, with the rights `mode` less the umask.
@@ -31,6 +32,7 @@ class Partial:
         It may be written by what is returned, which this object closes, or by its path.
         """
         file = os.fdopen(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb")
+        self._is_there = True
         self._close = file.close
         if _hold(file.fileno()):
             return file
@@ -40,6 +42,7 @@ class Partial:
     def create_folder(self) -> None:
         """Make the folder, empty, and those above it."""
         self.path.mkdir(parents=True)
+        self._is_there = True
         with suppress(FileNotFoundError):
             handle = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
             self._close = partial(os.close, handle)
@@ -54,13 +57,16 @@ class Partial:
             self.path.rename(self.target)
         else:
             self.path.replace(self.target)
+        self._is_there = False
         self._release()
 
     def discard(self) -> None:
         """Remove what was written; does nothing if it has its name."""
         self._release()
-        with suppress(OSError):
-            _remove(self.path)
+        if self._is_there:
+            with suppress(OSError):
+                _remove(self.path)
+                self._is_there = False
 
     def _choose_again(self) -> None:
         self.discard()
