@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-all lint docs clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -13,19 +13,35 @@ $(VENV)/.installed-core: pyproject.toml | $(BIN)/python
 	touch $@
 
 $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@
+
+$(VENV)/.installed-parity: pyproject.toml | $(BIN)/python
 	$(BIN)/pip install --quiet --editable '.[dev,parity]'
+	touch $@
+
+$(VENV)/.installed-docs: pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --quiet --editable '.[docs]'
 	touch $@
 
 demo: $(VENV)/.installed-core
 	$(BIN)/python scripts/demo.py
 
+# What a newcomer runs: minutes.
 test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest --numprocesses 2 -m "not slow" $(PYTEST_ARGS)
+
+# Every test that needs no GPU: also processes, kills, fuzzing, all meshes, and PyTorch's peers.
+test-all: $(VENV)/.installed-parity
 	$(BIN)/python -m pytest --numprocesses 2 $(PYTEST_ARGS)
 
-lint: $(VENV)/.installed-dev
+lint: $(VENV)/.installed-parity
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
+	$(BIN)/basedpyright
+
+docs: $(VENV)/.installed-docs
+	$(BIN)/mkdocs build --strict --site-dir site
 
 clean:
-	rm -rf $(VENV) demo outputs
+	rm -rf $(VENV) demo outputs site

@@ -30,12 +30,15 @@ from benchmarks.measure import (
     seconds,
     warm_ms,
 )
+from jax_interp.components import TABLE
 from jax_interp.guardrails.faces import Found, anchor_boxes, blur_faces
 from jax_interp.guardrails.frame_safety import CLASSES, prepare_frames
 from jax_interp.guardrails.llama_guard import ANSWER_TOKENS
-from jax_interp.pipeline.memory.footprint import Workload, footprint
+from jax_interp.pipeline.memory.footprint import footprint
 from jax_interp.pipeline.safety.text_guard import TextGuard
 from jax_interp.pipeline.safety.video_guard import FaceGuard, FrameGuard
+from jax_interp.pipeline.stage_classes import STAGE_CLASSES
+from jax_interp.pipeline.stages.workload import Workload
 from jax_interp.runtime.checkpoint import find_component
 from jax_interp.runtime.placement import Placement
 
@@ -88,7 +91,9 @@ def run(options: argparse.Namespace, what: str, kind: str) -> None:
         size, times = measure(guard, options)
         peaks = {"allocator_peak_bytes": allocator_peak(), "process_peak_bytes": watch.peak}
     peaks["memory_limit_bytes"] = allocator_limit()
-    predicted = footprint(guard.found.config, guard.PRECISION, workload).in_stage(placement)
+    [plan_name] = TABLE[guard_type.COMPONENT].plan_names
+    stage = STAGE_CLASSES[plan_name]
+    predicted = footprint(stage, guard.found.config, guard.PRECISION, workload).in_stage(placement)
     config = {"case": what, "placement": kind, **size}
     emit("guardrails", config=config, weights="random", **times, predicted_peak_bytes=predicted, **peaks)
 
@@ -170,17 +175,17 @@ def _random_pairs(options: argparse.Namespace) -> tuple[list[np.ndarray], dict[s
 
 
 def _called_safe(logits: np.ndarray) -> np.ndarray:
-    """As many logits as were given, of frames that are safe."""
-    return np.tile(np.eye(len(CLASSES), dtype=np.float32)[0], (len(logits), 1))
+    """`logits`, which differ from frame to frame, raised where they say that a frame is safe."""
+    return logits + 1e3 * np.eye(len(CLASSES), dtype=np.float32)[0]
 
 
 def _few_faces(found: Found, height: int, width: int) -> Found:
-    """As much as was found, with other values: `FACES` anchors that do not overlap, without offsets."""
+    """What was found, with faces at `FACES` anchors that do not overlap, without offsets, and nowhere else."""
     anchors = anchor_boxes(height, width)
     apart = np.flatnonzero(np.isclose(anchors[:, 2] * width, 32))[: 8 * FACES : 8]  # 32 pixels wide, 64 pixels on
-    scores = np.zeros(len(anchors), np.float32)
-    scores[apart] = 0.9
-    return Found(np.zeros_like(found.offsets), np.broadcast_to(scores, found.scores.shape))
+    offsets, scores = found.offsets.copy(), found.scores / 2
+    offsets[:, apart], scores[:, apart] = 0, 0.9
+    return Found(offsets, scores)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What more GPUs would cost: one evaluation of the transformer predicted from link speeds and one GPU's time.
 
-docs/scaling.md says what the formulas leave out.
+docs/several-gpus.md says what the formulas leave out.
 """
 
 from dataclasses import dataclass, replace

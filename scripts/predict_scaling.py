@@ -1,9 +1,9 @@
-"""Write the tables of docs/scaling.md: bytes and arithmetic by formula, what was measured, what follows for more GPUs.
+"""Write the tables of docs/several-gpus.md: bytes and arithmetic by formula, measurements, and predictions from both.
 
 ```
 python -m scripts.predict_scaling                                # print them
 python -m scripts.predict_scaling --inside 200 --network 12.5    # for other links, in GB/s of one GPU
-python -m scripts.predict_scaling --write                        # into docs/scaling.md
+python -m scripts.predict_scaling --write                        # into docs/several-gpus.md
 ```
 
 Speeds that are not given are those in benchmarks/results/scaling.jsonl, and where there are none those of
@@ -22,7 +22,7 @@ from benchmarks.scaling_results import RESULTS, Scaling, read
 from jax_interp.config import DIT_7B, DIT_14B, DiTConfig
 from jax_interp.runtime.mesh import MeshShape
 
-DOCUMENT = Path(__file__).parents[1] / "docs/scaling.md"
+DOCUMENT = Path(__file__).parents[1] / "docs/several-gpus.md"
 SIZES = (2, 4, 8, 16, 64)
 CALLS = 36
 """Evaluations of a pair."""
@@ -225,7 +225,7 @@ def main() -> None:
     given = {field.name: getattr(options, field.name) for field in fields(Machine)}
     given = {name: value for name, value in given.items() if value is not None}
     if options.write and given:
-        sys.exit("--write takes no speeds: docs/scaling.md shows measured ones, and what is assumed without them")
+        sys.exit("--write takes no speeds: docs/several-gpus.md shows measured ones, and what is assumed without them")
     tables = sections(read(options.results), given)
     if options.write:
         DOCUMENT.write_text(updated(DOCUMENT.read_text(), tables))

@@ -7,32 +7,43 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FOUNDATION = {"types", "config", "errors", "_version", "files"}
+TABLE = {"components"}
 NETWORKS = FOUNDATION | {"nn", "models"}
-STAGES = NETWORKS | {"diffusion", "media", "guardrails", "runtime", "pipeline.stages"}
+STAGES = NETWORKS | TABLE | {"diffusion", "media", "guardrails", "runtime", "pipeline.stages"}
 ALLOWED = {
     "types": set(),
     "errors": set(),
     "_version": set(),
     "config": {"errors"},
+    "components": {"config", "types"},
     "files": {"errors"},
     "nn": FOUNDATION - {"files"},
     "models": FOUNDATION - {"files"} | {"nn"},
     "diffusion": FOUNDATION - {"files"},
     "media": FOUNDATION,
     "guardrails": FOUNDATION,
-    "runtime": FOUNDATION | {"nn"},
+    "runtime": FOUNDATION | TABLE | {"nn"},
     "convert.formats": {"errors", "types"},
     "convert.mapping": {"errors", "types", "nn", "convert.formats"},
     "convert.tables": {"config", "convert.mapping"},
     "convert.architecture": {"errors", "config", "convert.formats", "convert.mapping", "convert.tables"},
-    "convert.networks": NETWORKS | {"runtime", "convert.mapping", "convert.tables", "convert.architecture"},
-    "convert.hub": FOUNDATION,
+    "convert.networks": NETWORKS | TABLE | {"convert.mapping", "convert.tables", "convert.architecture"},
+    "convert.hub": FOUNDATION | TABLE,
+    "convert.lora": FOUNDATION
+    | {"nn", "runtime", "convert.formats", "convert.architecture"}
+    | {"convert.networks", "convert.source"},
     "convert.source": FOUNDATION
     | {"convert", "convert.formats", "convert.mapping", "convert.architecture", "convert.networks", "convert.hub"},
     "convert.target": FOUNDATION | {"runtime", "convert", "convert.formats", "convert.mapping", "convert.source"},
     "convert": NETWORKS
     | {"runtime"}
     | {f"convert.{room}" for room in ("formats", "mapping", "networks", "source", "target", "hub")},
+    "train": FOUNDATION,
+    "train.optimization": {"train"},
+    "train.objective": NETWORKS | {"diffusion", "train"},
+    "train.steps": NETWORKS | {"diffusion", "runtime", "train", "train.objective", "train.optimization"},
+    "train.data": STAGES | {"pipeline.prompt", "train", "train.steps"},
+    "train.runs": STAGES | {"train", "train.data", "train.steps", "train.objective", "train.optimization"},
     "pipeline.stages": STAGES,
     "pipeline.prompt": STAGES,
     "pipeline.memory": STAGES | {"pipeline", "pipeline.prompt"},
@@ -40,15 +51,16 @@ ALLOWED = {
     "pipeline": STAGES | {"pipeline.prompt", "pipeline.memory", "pipeline.safety"},
     "pipeline.jobs": STAGES | {"pipeline", "pipeline.prompt", "pipeline.memory", "pipeline.safety"},
     "cli": STAGES
-    | {"convert", "convert.source", "convert.target", "convert.hub", "convert.networks"}
-    | {"pipeline", "pipeline.prompt", "pipeline.memory", "pipeline.safety", "pipeline.jobs"},
+    | {"convert", "convert.lora", "convert.source", "convert.target", "convert.hub", "convert.networks"}
+    | {"pipeline", "pipeline.prompt", "pipeline.memory", "pipeline.safety", "pipeline.jobs"}
+    | {"train", "train.data", "train.steps", "train.runs"},
     "demo": set(),
     "__main__": {"cli"},
     "__init__": {"_version", "config", "errors", "pipeline", "pipeline.prompt", "pipeline.stages", "runtime"},
 }
 """What each room may import. Where a package is divided into rooms, its own name stands for the files beside them."""
 
-DIVIDED = {"convert", "pipeline"}
+DIVIDED = {"convert", "pipeline", "train"}
 FORBIDDEN = {"torch", "torchvision", "diffusers"}
 
 

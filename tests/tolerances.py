@@ -35,3 +35,13 @@ RESIZE_BF16_OFF_TORCH = 2e-3
 
 LATENTS_EQUAL = 0.998
 """Share of bfloat16 condition latents of a float32 run that equal upstream's; the others are neighbours."""
+
+TRAINING_F32 = 1e-5
+"""Loss, gradients, optimizer and averages of a training step in float32 against upstream's (its own spread: 3e-7)."""
+
+MOVED_F32 = 2e-3
+"""What three steps have changed, relative to that: weights near 1.7 move by 5e-5 each, and float32 is spaced 1.2e-7."""
+
+LEVELS_EQUAL = 0.998
+"""Share of resized and truncated levels that are upstream's; the others are off by one, next to a whole number, which
+flat parts of a picture make often."""

@@ -58,6 +58,18 @@ def open_safetensors(path: Path) -> dict[str, StoredTensor]:
     return tensors
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """The texts that the header of a `.safetensors` file holds beside its tensors.
+
+    Raises:
+        CheckpointError: the header is damaged.
+    """
+    metadata = _read_header(FileStamp.of(path))[1].get("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(text, str) for text in metadata.values()):
+        raise CheckpointError(f"{path}: its metadata are not texts; the file is damaged")
+    return metadata
+
+
 def _read_header(stamp: FileStamp) -> tuple[int, dict[str, Any]]:
     """Where the values start, and the header."""
     with stamp.open() as file:

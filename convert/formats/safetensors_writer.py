@@ -3,7 +3,7 @@
 import json
 import math
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,14 +34,16 @@ class Entry:
         return math.prod(self.shape) * self.dtype.itemsize
 
 
-def write_safetensors(path: Path, entries: Sequence[Entry]) -> None:
+def write_safetensors(path: Path, entries: Sequence[Entry], metadata: Mapping[str, str] | None = None) -> None:
     """Write `entries` in their order; no more than one of them is in memory at a time.
+
+    `metadata` are texts that the header holds beside the tensors.
 
     Raises:
         KeyError: a dtype that the format does not have.
         ValueError: what an entry makes is not what it said.
     """
-    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    header: dict[str, object] = {"__metadata__": {"format": "pt", **(metadata or {})}}
     end = 0
     for entry in entries:
         start, end = end, end + entry.nbytes

@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from jax_interp.components import TABLE
 from jax_interp.errors import UsageError
 
 
@@ -43,15 +44,16 @@ def _transformer(size: str, type: str) -> Repository:
     return Repository(f"nvidia/{name}", name, "diffusion_transformer", ("model.pt",), True, size, type)
 
 
-_TOKENIZER = "Cosmos-Tokenize1-CV8x8x8-720p"
+_TOKENIZER, _T5, _LLAMA_GUARD = (TABLE[name].folder for name in ("tokenizer", "text_encoder", "text_safety"))
 # `autoencoder.jit` beside these two holds both once more.
 _TOKENIZER_FILES = ("encoder.jit", "decoder.jit", "mean_std.pt", "image_mean_std.pt")
 # The repository has no safetensors; its `tf_model.h5` is the same 45 GB once more.
 _T5_FILES = ("config.json", "pytorch_model.bin", "spiece.model", "tokenizer.json")
 # Mistral publishes its tokenizer in a form of its own, hence the second repository.
-_PIXTRAL = ("Pixtral-12B", "prompt_upsampler")
+_PIXTRAL = (TABLE["prompt_upsampler"].folder, "prompt_upsampler")
 _CHAT_FILES = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
-# The other classifier, which is converted as `text_safety` too.
+ALTERNATIVES = {"aegis": "text_safety"}
+"""What has a name of its own here, so that it can be fetched in place of a component, and is converted as that one."""
 _AEGIS = "nvidia/Aegis-AI-Content-Safety-LlamaGuard-Defensive-1.0"
 # The model card has the policy that the classifier is asked about.
 _AEGIS_FILES = ("adapter_config.json", "adapter_model.safetensors", "README.md")
@@ -69,19 +71,19 @@ def _shards(count: int) -> tuple[str, ...]:
     return ("model.safetensors.index.json", *parts)
 
 
-def _text_guard(name: str, component: str, shards: int, on_request: bool = False) -> Repository:
-    repo_id = f"meta-llama/{name}"
+def _text_guard(repo_id: str, component: str, shards: int, on_request: bool = False) -> Repository:
     files = (*_shards(shards), *_CHAT_FILES)
     return Repository(repo_id, repo_id, component, files, gated=True, on_request=on_request)
 
 
 _GUARDRAILS = "nvidia/Cosmos-Guardrail1"
-_VIDEO_SAFETY = f"{_GUARDRAILS}/video_content_safety_filter"
+_VIDEO_SAFETY = TABLE["video_safety"].folder
 _SIGLIP = "google/siglip-so400m-patch14-384"
 
 
 def _guardrail(component: str, folder: str, names: tuple[str, ...]) -> Repository:
-    files = tuple(f"{folder}/{name}" for name in names)
+    """Files of one folder of the repository that has a folder for each guardrail."""
+    files = tuple(f"{folder.removeprefix(f'{_GUARDRAILS}/')}/{name}" for name in names)
     return Repository(_GUARDRAILS, _GUARDRAILS, component, files, gated=True)
 
 
@@ -90,19 +92,19 @@ REPOSITORIES: tuple[Repository, ...] = (
     _transformer("7B", "Video2World"),
     _transformer("14B", "Video2World"),
     Repository(f"nvidia/{_TOKENIZER}", _TOKENIZER, "tokenizer", _TOKENIZER_FILES, gated=True),
-    Repository("google-t5/t5-11b", "google-t5/t5-11b", "text_encoder", _T5_FILES, gated=False),
+    Repository(_T5, _T5, "text_encoder", _T5_FILES, gated=False),
     Repository(
         "mistralai/Pixtral-12B-2409", *_PIXTRAL, ("params.json", "consolidated.safetensors"), True, on_request=True
     ),
     Repository("mistral-community/pixtral-12b", *_PIXTRAL, ("tokenizer.json",), gated=False, on_request=True),
-    _text_guard("Llama-Guard-3-8B", "text_safety", 4),
+    _text_guard(_LLAMA_GUARD, "text_safety", 4),
     _guardrail("text_safety", "blocklist", _WORD_LISTS),
-    _text_guard("LlamaGuard-7b", "aegis", 3, on_request=True),
-    _guardrail("video_safety", "video_content_safety_filter", ("safety_filter.pt",)),
+    _text_guard("meta-llama/LlamaGuard-7b", "aegis", 3, on_request=True),
+    _guardrail("video_safety", _VIDEO_SAFETY, ("safety_filter.pt",)),
     Repository(
         _SIGLIP, f"{_VIDEO_SAFETY}/{_SIGLIP}", "video_safety", ("config.json", "model.safetensors"), gated=False
     ),
-    _guardrail("face_blur", "face_blur_filter", ("Resnet50_Final.pth",)),
+    _guardrail("face_blur", TABLE["face_blur"].folder, ("Resnet50_Final.pth",)),
     Repository(_AEGIS, _AEGIS, "aegis", _AEGIS_FILES, gated=False, on_request=True),
 )
 

@@ -11,8 +11,8 @@ from convert.architecture.sizes import Shapes
 from convert.mapping.matching import Leaf, plan
 from convert.mapping.rules import Ignored, Rule, Table, find_table
 from convert.networks.companions import Adapter, Companion
+from jax_interp.components import TABLE
 from jax_interp.nn.params import Network
-from jax_interp.runtime.component_folders import DEFAULT_FOLDERS
 from jax_interp.types import Params
 
 EXTRA_FOLDER = "tokenizer"
@@ -66,12 +66,12 @@ class Component:
     @property
     def folder(self) -> str:
         """Upstream's folder of it, relative to the checkpoint folder."""
-        return DEFAULT_FOLDERS[self.name]
+        return TABLE[self.name].folder
 
     @property
     def flag(self) -> str:
         """The option that names another folder."""
-        return f"--{self.name.replace('_', '-')}-dir"
+        return TABLE[self.name].flag
 
     def abstract(self, config: Any) -> Params:
         """The parameter tree of the network without its arrays; dtypes say nothing."""

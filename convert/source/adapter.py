@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from convert.architecture.plain_lora import expect_plain
 from convert.architecture.settings import Settings
 from convert.formats.archive import StoredTensor, open_archive
 from convert.formats.names import shown
@@ -19,14 +20,6 @@ logger = logging.getLogger("jax_interp")
 SETTINGS = "adapter_config.json"
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 _PREFIX, _DOWN, _UP = "base_model.model.", ".lora_A.weight", ".lora_B.weight"
-
-_IRRELEVANT = {
-    *("auto_mapping", "base_model_name_or_path", "inference_mode", "peft_version", "revision", "runtime_config"),
-    *("exclude_modules", "layers_pattern", "layers_to_transform", "target_modules", "task_type"),
-    *("init_lora_weights", "lora_dropout", "megatron_core", "qalora_group_size"),
-}
-"""Settings of training, and of which weights were trained: the keys of the file tell that."""
-_KNOWN = {"bias", "lora_alpha", "peft_type", "r"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,17 +75,10 @@ def merge_adapter(
 def _read_settings(folder: Path, base: str) -> tuple[int, float]:
     """Rank and alpha; everything else must be as in plain LoRA."""
     settings = Settings.read(folder, (SETTINGS,))
-    settings.expect("peft_type", "LORA")
-    settings.expect("bias", "none", default="none")
-    # Other ways to start change the base's weights too.
-    settings.expect("init_lora_weights", True, False, "gaussian", default=True)
-    for key, value in settings.entries().items():
-        if value and key not in _KNOWN | _IRRELEVANT:
-            settings.fault(key, "which is not plain LoRA and cannot be merged")
+    rank, alpha = expect_plain(settings)
     trained_on = settings.get("base_model_name_or_path", base)
     if not isinstance(trained_on, str) or PurePosixPath(trained_on).name != base:
         settings.fault("base_model_name_or_path", f"expected {base}")
-    rank, alpha = settings.whole("r"), settings.number("lora_alpha")
     settings.check()
     return rank, alpha
 

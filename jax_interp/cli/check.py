@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from jax_interp.cli.network_flags import GUARDRAILS, NONE_GIVEN, NetworkFolders, which_converted, with_network_folders
 from jax_interp.errors import Blocked, UsageError
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ RATE = 24
 """Frames a second of pictures that are saved as a video."""
 
 
+@with_network_folders(which_converted(), GUARDRAILS)
 def check(
     prompt: Annotated[str | None, typer.Option(help="Text to check.")] = None,
     video: Annotated[
@@ -30,13 +32,7 @@ def check(
         Path | None, typer.Option(help="Write the video with faces pixelated (mp4, mkv, mov), if it is not blocked.")
     ] = None,
     checkpoint_dir: Annotated[Path, typer.Option(help="Folder that `jax-interp convert` made.")] = Path("converted"),
-    text_safety_dir: Annotated[
-        str | None, typer.Option(help="Which classifier of prompts, if several are converted.")
-    ] = None,
-    video_safety_dir: Annotated[
-        str | None, typer.Option(help="Which classifier of frames, if several are converted.")
-    ] = None,
-    face_blur_dir: Annotated[str | None, typer.Option(help="Which face detector, if several are converted.")] = None,
+    folders: NetworkFolders = NONE_GIVEN,
     guardrail_frame_stride: Annotated[
         int, typer.Option(help="Look at every n-th frame; faces are pixelated on all.")
     ] = 1,
@@ -72,9 +68,7 @@ def check(
     enable_compile_cache()
     guardrails = Guardrails.open(
         checkpoint_dir,
-        text_safety_dir=text_safety_dir,
-        video_safety_dir=video_safety_dir,
-        face_blur_dir=face_blur_dir,
+        **{f"{name}_dir": folder for name, folder in folders.items()},
         frame_stride=guardrail_frame_stride,
         timeout=guardrail_timeout,
     )
@@ -98,7 +92,7 @@ def _place(guardrails: "Guardrails", flags: "MemoryFlags", source: "FrameSource 
     if source is not None:
         settings = replace(settings, height=source.height, width=source.width)
     if guardrails.networks:
-        flags.place(Networks({"guardrail_models": guardrails}, DeviceMesh()), settings)
+        flags.place(Networks([guardrails], DeviceMesh()), settings)
 
 
 def _check_video(guardrails: "Guardrails", source: "FrameSource", writer: "VideoWriter | None") -> bool:

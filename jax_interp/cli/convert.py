@@ -5,14 +5,18 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from jax_interp.runtime.component_folders import DEFAULT_FOLDERS
+from jax_interp.cli.network_flags import NONE_GIVEN, NetworkFolders, with_network_folders
+from jax_interp.components import TABLE, ComponentRow
+
+_NOTES = {"text_safety": "; meta-llama/LlamaGuard-7b is the other one, converted with the Aegis adapter merged into it"}
 
 
-def _folder_of(component: str, more: str = "") -> Any:
+def _folder_of(row: ComponentRow) -> Any:
     """The option that names another folder of a network."""
-    return typer.Option(help=f"Its folder in --checkpoint-dir{more}.", show_default=f"{DEFAULT_FOLDERS[component]}")
+    return typer.Option(help=f"Its folder in --checkpoint-dir{_NOTES.get(row.name, '')}.", show_default=row.folder)
 
 
+@with_network_folders(_folder_of)
 def convert(
     checkpoint_dir: Annotated[
         Path, typer.Option(help="Folder with upstream's checkpoints, in upstream's layout.")
@@ -20,21 +24,9 @@ def convert(
     output_dir: Annotated[Path, typer.Option(help="Where the converted networks go.")] = Path("converted"),
     components: Annotated[
         list[str] | None,
-        typer.Option(help=f"Only these: {', '.join(DEFAULT_FOLDERS)}.", show_default="all that are there"),
+        typer.Option(help=f"Only these: {', '.join(TABLE)}.", show_default="all that are there"),
     ] = None,
-    diffusion_transformer_dir: Annotated[str | None, _folder_of("diffusion_transformer")] = None,
-    tokenizer_dir: Annotated[str | None, _folder_of("tokenizer")] = None,
-    text_encoder_dir: Annotated[str | None, _folder_of("text_encoder")] = None,
-    prompt_upsampler_dir: Annotated[str | None, _folder_of("prompt_upsampler")] = None,
-    text_safety_dir: Annotated[
-        str | None,
-        _folder_of(
-            "text_safety",
-            "; meta-llama/LlamaGuard-7b is the other one, converted with the Aegis adapter merged into it",
-        ),
-    ] = None,
-    video_safety_dir: Annotated[str | None, _folder_of("video_safety")] = None,
-    face_blur_dir: Annotated[str | None, _folder_of("face_blur")] = None,
+    folders: NetworkFolders = NONE_GIVEN,
     dtype: Annotated[
         Literal["bfloat16", "float32"] | None,
         typer.Option(help="What the weights are stored in.", show_default="what they are in"),
@@ -61,15 +53,6 @@ def convert(
     """
     from jax_interp.cli.safe_points import safe_points
 
-    folders = {
-        "diffusion_transformer": diffusion_transformer_dir,
-        "tokenizer": tokenizer_dir,
-        "text_encoder": text_encoder_dir,
-        "prompt_upsampler": prompt_upsampler_dir,
-        "text_safety": text_safety_dir,
-        "video_safety": video_safety_dir,
-        "face_blur": face_blur_dir,
-    }
     with safe_points() as points:
         from jax_interp.cli.console import show_log
         from jax_interp.cli.host_only import use_no_accelerator

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from jax_interp.runtime.component_folders import DEFAULT_FOLDERS
+from jax_interp.components import TABLE
 
 
 def export(
@@ -15,7 +15,7 @@ def export(
     ),
     components: Annotated[
         list[str] | None,
-        typer.Option(help=f"Only these: {', '.join(DEFAULT_FOLDERS)}.", show_default="all that are there"),
+        typer.Option(help=f"Only these: {', '.join(TABLE)}.", show_default="all that are there"),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier export wrote.")] = False,
 ) -> None:

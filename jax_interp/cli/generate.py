@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from jax_interp.cli.network_flags import NONE_GIVEN, NetworkFolders, which_converted, with_network_folders
 from jax_interp.errors import UsageError
 
 _INPUT, _TEXT, _SAMPLING, _GUARDRAILS, _OUTPUT, _NETWORKS, _MEMORY, _DEVICES, _UPSTREAM = (
@@ -16,6 +17,7 @@ _INPUT, _TEXT, _SAMPLING, _GUARDRAILS, _OUTPUT, _NETWORKS, _MEMORY, _DEVICES, _U
 Precision = Literal["bfloat16", "float32"]
 
 
+@with_network_folders(which_converted(_NETWORKS))
 def generate(
     input: Annotated[
         list[Path] | None,
@@ -142,28 +144,14 @@ def generate(
     checkpoint_dir: Annotated[
         Path, typer.Option(help="Folder that `jax-interp convert` made.", rich_help_panel=_NETWORKS)
     ] = Path("converted"),
-    diffusion_transformer_dir: Annotated[
-        str | None, typer.Option(help="Which transformer, if several are converted.", rich_help_panel=_NETWORKS)
-    ] = None,
-    tokenizer_dir: Annotated[
-        str | None, typer.Option(help="Which tokenizer, if several are converted.", rich_help_panel=_NETWORKS)
-    ] = None,
-    text_encoder_dir: Annotated[
-        str | None, typer.Option(help="Which text encoder, if several are converted.", rich_help_panel=_NETWORKS)
-    ] = None,
-    prompt_upsampler_dir: Annotated[
-        str | None, typer.Option(help="Which prompt upsampler, if several are converted.", rich_help_panel=_NETWORKS)
-    ] = None,
-    text_safety_dir: Annotated[
-        str | None,
-        typer.Option(help="Which classifier of prompts, if several are converted.", rich_help_panel=_NETWORKS),
-    ] = None,
-    video_safety_dir: Annotated[
-        str | None,
-        typer.Option(help="Which classifier of frames, if several are converted.", rich_help_panel=_NETWORKS),
-    ] = None,
-    face_blur_dir: Annotated[
-        str | None, typer.Option(help="Which face detector, if several are converted.", rich_help_panel=_NETWORKS)
+    folders: NetworkFolders = NONE_GIVEN,
+    lora: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="FILE[=STRENGTH] of a low-rank adapter that is merged into the transformer; may be given several"
+            " times.",
+            rich_help_panel=_NETWORKS,
+        ),
     ] = None,
     memory_budget: Annotated[
         str,
@@ -271,6 +259,7 @@ def generate(
     mesh_flags = MeshFlags.parse(mesh, num_gpus)
     process_flags = ProcessFlags.parse(distributed, coordinator, process_id, num_processes, process_timeout)
 
+    from convert.lora.strength import parse_strength
     from jax_interp.cli.run_jobs import agree_on_machines, agree_on_work, check_guardrails, run_jobs
     from jax_interp.cli.upsampler_flags import check_upsampler, choose_upsampler
     from jax_interp.diffusion.condition import ConditionNoise
@@ -279,6 +268,7 @@ def generate(
     from jax_interp.pipeline.settings import InterpolationSettings
     from jax_interp.pipeline.stages.denoiser import SampleSettings
 
+    adapter_files = [parse_strength(text) for text in lora or ()]
     noise: ConditionNoise = condition_noise
     upsampler = choose_upsampler(prompt, prompt_upsampler, upsampler_instruction, upsampler_tokens, guidance)
     template = Job(
@@ -301,10 +291,11 @@ def generate(
         ),
     )
     jobs = [template] if batch_input_path is None else read_batch(batch_input_path, template)
-    check_upsampler(jobs, checkpoint_dir, asked_for=bool(prompt_upsampler or prompt_upsampler_dir))
+    check_upsampler(jobs, checkpoint_dir, asked_for=bool(prompt_upsampler or folders["prompt_upsampler"]))
     flags.limit_process()
     process_flags.start()
 
+    from convert.lora.reading import read_adapters
     from jax_interp.cli.guardrail_flags import open_guardrails
     from jax_interp.pipeline.interpolator import Interpolator
     from jax_interp.runtime import processes
@@ -315,7 +306,7 @@ def generate(
         be_quiet()
     guardrails = open_guardrails(
         checkpoint_dir,
-        {"text_safety_dir": text_safety_dir, "video_safety_dir": video_safety_dir, "face_blur_dir": face_blur_dir},
+        folders,
         frame_stride=guardrail_frame_stride,
         timeout=guardrail_timeout,
         disabled=disable_guardrail,
@@ -323,20 +314,22 @@ def generate(
     )
     with processes.shared_fate():
         agree_on_machines()
+        adapters = read_adapters(adapter_files, checkpoint_dir, diffusion_transformer_dir)
         interpolator = Interpolator.from_pretrained(
             checkpoint_dir,
             dtype=dtype,
             rotary_precision=rotary_precision,
             text_encoder_dtype=text_encoder_dtype,
-            diffusion_transformer_dir=diffusion_transformer_dir,
-            tokenizer_dir=tokenizer_dir,
-            text_encoder_dir=text_encoder_dir,
+            diffusion_transformer_dir=folders["diffusion_transformer"],
+            tokenizer_dir=folders["tokenizer"],
+            text_encoder_dir=folders["text_encoder"],
             prompt_upsampler=any(job.upsampler is not None for job in jobs),
-            prompt_upsampler_dir=prompt_upsampler_dir,
+            prompt_upsampler_dir=folders["prompt_upsampler"],
             guardrails=guardrails or False,
             text_embeddings=text_embeddings,
             embedding_cache=embedding_cache,
             mesh=mesh_flags.choose(jobs),
+            adapters=adapters,
         )
         check_guardrails(guardrails, jobs)
         agree_on_work(interpolator, jobs)

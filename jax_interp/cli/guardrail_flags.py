@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
+from jax_interp.cli.network_flags import GUARDRAILS, NetworkFolders
 from jax_interp.errors import UsageError
 from jax_interp.pipeline.safety.fail_closed import TIMEOUT
 from jax_interp.pipeline.safety.guardrails import Guardrails
@@ -13,26 +14,27 @@ logger = logging.getLogger("jax_interp")
 
 def open_guardrails(
     checkpoint_dir: Path,
-    folders: Mapping[str, str | None],
+    folders: NetworkFolders,
     *,
     frame_stride: int,
     timeout: float,
     disabled: bool,
     text_embeddings: Path | None,
 ) -> Guardrails | None:
-    """The guardrails of a run, None if they are disabled; `folders` has what the `*_dir` options say, by their names.
+    """The guardrails of a run, None if they are disabled.
 
     Raises:
         UsageError: they are disabled, and options say how they should be.
     """
+    own = {f"{name}_dir": folders[name] for name in GUARDRAILS}
     unusual = {"guardrail_frame_stride": frame_stride != 1, "guardrail_timeout": timeout != TIMEOUT}
-    refuse_unused(disabled, {name: folder is not None for name, folder in folders.items()} | unusual)
+    refuse_unused(disabled, {name: folder is not None for name, folder in own.items()} | unusual)
     if not disabled and text_embeddings is not None:
         logger.warning(
             "--text-embeddings %s: the guardrails check a text, not what is given as its embedding", text_embeddings
         )
     if not disabled:
-        return Guardrails.open(checkpoint_dir, **folders, frame_stride=frame_stride, timeout=timeout)
+        return Guardrails.open(checkpoint_dir, **own, frame_stride=frame_stride, timeout=timeout)
     logger.warning("guardrail: off. Neither prompts nor frames are checked; the run record says so")
     return None
 

@@ -15,6 +15,7 @@ from jax_interp.cli.export import export
 from jax_interp.cli.generate import generate
 from jax_interp.cli.inspect import inspect
 from jax_interp.cli.memory import memory
+from jax_interp.cli.train import train
 from jax_interp.cli.upsample import upsample
 from jax_interp.errors import JaxInterpError
 
@@ -80,7 +81,7 @@ app = typer.Typer(
     context_settings=_SETTINGS,
     help="Generate the frames between frames: Cosmos-Predict1 WorldInterpolator in JAX.",
 )
-for function in (download, convert, generate, upsample, check, memory, inspect, export, doctor):
+for function in (download, convert, generate, train, upsample, check, memory, inspect, export, doctor):
     app.command(cls=Command, context_settings=_SETTINGS)(function)
 
 

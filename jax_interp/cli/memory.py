@@ -1,37 +1,29 @@
 """`jax-interp memory`: what a run would take, before anything is loaded."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from jax_interp.cli.network_flags import GUARDRAILS, NONE_GIVEN, NetworkFolders, which_converted, with_network_folders
+from jax_interp.components import PLACEMENT_NAMES, TABLE
 from jax_interp.errors import UsageError
 
 if TYPE_CHECKING:
-    from jax_interp.pipeline.memory.plan import Plan, Planner
+    from jax_interp.pipeline.memory.plan import Plan, PlannedNetwork, Planner
+    from jax_interp.runtime.mesh import MeshShape
+    from jax_interp.train.settings import TrainSettings
 
 Precision = Literal["bfloat16", "float32"]
 
 
+@with_network_folders(which_converted())
 def memory(
     checkpoint_dir: Annotated[
         Path | None, typer.Option(help="Folder that `jax-interp convert` made.", show_default="converted")
     ] = None,
-    diffusion_transformer_dir: Annotated[
-        str | None, typer.Option(help="Which transformer, if several are converted.")
-    ] = None,
-    tokenizer_dir: Annotated[str | None, typer.Option(help="Which tokenizer, if several are converted.")] = None,
-    text_encoder_dir: Annotated[str | None, typer.Option(help="Which text encoder, if several are converted.")] = None,
-    prompt_upsampler_dir: Annotated[
-        str | None, typer.Option(help="Which prompt upsampler, if several are converted.")
-    ] = None,
-    text_safety_dir: Annotated[
-        str | None, typer.Option(help="Which classifier of prompts, if several are converted.")
-    ] = None,
-    video_safety_dir: Annotated[
-        str | None, typer.Option(help="Which classifier of frames, if several are converted.")
-    ] = None,
-    face_blur_dir: Annotated[str | None, typer.Option(help="Which face detector, if several are converted.")] = None,
+    folders: NetworkFolders = NONE_GIVEN,
     prompt_upsampler: Annotated[
         bool, typer.Option("--prompt-upsampler", help="Count it too, for runs that have their prompt written.")
     ] = False,
@@ -61,6 +53,19 @@ def memory(
     resident_blocks: Annotated[
         str, typer.Option(help="That plan streams the transformer and keeps this many of its blocks on the GPU.")
     ] = "auto",
+    train: Annotated[
+        bool, typer.Option("--train", help="Say what `train` would take instead, with the options below.")
+    ] = False,
+    batch_size: Annotated[int, typer.Option(help="Samples a training step.")] = 1,
+    accumulate: Annotated[int, typer.Option(help="Passes that a batch is divided into.")] = 1,
+    lora_rank: Annotated[int | None, typer.Option(help="Train an adapter of this rank.")] = None,
+    lora_targets: Annotated[str, typer.Option(help="Layers that get one.")] = "q,v",
+    optimizer_on_host: Annotated[
+        bool, typer.Option("--optimizer-on-host", help="Keep the optimizer's state in host memory.")
+    ] = False,
+    stream_base: Annotated[
+        bool, typer.Option("--stream-base", help="Pass the network beside an adapter through the GPU.")
+    ] = False,
 ) -> None:
     """Say what a run would take, and what `generate` would choose. Loads nothing and needs no GPU."""
     from jax_interp.cli.console import show_log
@@ -73,14 +78,11 @@ def memory(
     use_no_accelerator()
 
     from jax_interp.cli.guardrail_flags import refuse_unused
-    from jax_interp.pipeline.memory.footprint import Workload
     from jax_interp.pipeline.memory.plan import Planner, gib
-    from jax_interp.pipeline.safety.guardrails import GUARDRAIL_PRECISIONS
     from jax_interp.pipeline.settings import InterpolationSettings
     from jax_interp.pipeline.stages.denoiser import SampleSettings
     from jax_interp.pipeline.stages.geometry import latent_shape
     from jax_interp.runtime.mesh import MeshShape
-    from jax_interp.runtime.sharding import check_split, split_counts
 
     settings = InterpolationSettings(
         sampling=SampleSettings(guidance),
@@ -89,32 +91,38 @@ def memory(
         num_video_frames=num_video_frames,
         pairs_per_batch=flags.pairs_per_batch or 1,
     )
-    guards = {"text_safety": text_safety_dir, "video_safety": video_safety_dir, "face_blur": face_blur_dir}
-    refuse_unused(disable_guardrail, {f"{name}_dir": folder is not None for name, folder in guards.items()})
-    folders = {
-        **({"prompt_upsampler": prompt_upsampler_dir} if prompt_upsampler or prompt_upsampler_dir else {}),
-        **({} if disable_guardrail else guards),
-        "text_encoder": text_encoder_dir,
-        "tokenizer": tokenizer_dir,
-        "diffusion_transformer": diffusion_transformer_dir,
-    }
-    configs, origin = _networks(checkpoint_dir, model, folders)
-    if not disable_guardrail and not any(name.startswith("guardrail_models") for name in configs):
+    refuse_unused(disable_guardrail, {f"{name}_dir": folders[name] is not None for name in GUARDRAILS})
+    left_out = {*GUARDRAILS} if disable_guardrail else set()
+    left_out |= set() if prompt_upsampler or folders["prompt_upsampler"] else {"prompt_upsampler"}
+    wanted = {name: folder for name, folder in _in_order(folders) if name not in left_out}
+    configs, origin = _networks(checkpoint_dir, model, wanted)
+    if not disable_guardrail and not configs.keys() & {*GUARDRAILS}:
         print(f"{origin} has no guardrails: none are counted, and `generate` only runs with --disable-guardrail")
-    latent_shape(
+    latents = latent_shape(
         configs["diffusion_transformer"],
         configs["tokenizer"],
         height=height,
         width=width,
         num_video_frames=num_video_frames,
     )
-    own: dict[str, Precision] = {"text_encoder": text_encoder_dtype, **GUARDRAIL_PRECISIONS}
-    precisions: dict[str, Precision] = {name: own.get(name, dtype) for name in configs}
+    if train:
+        from jax_interp.cli.train import adapter_settings, train_settings
+
+        adapter = {"rank": lora_rank, "scale": 1.0, "targets": lora_targets}
+        run = {
+            "batch_size": batch_size,
+            "accumulate": accumulate,
+            "dtype": dtype,
+            "optimizer_on_host": optimizer_on_host,
+            "stream_base": stream_base,
+        }
+        asked = train_settings(adapter_settings(adapter), {}, "default", run)
+        print(f"training the transformer of {origin}, {height}×{width}; all numbers in GiB\n")
+        _show_training(configs["diffusion_transformer"], asked, latents, MeshShape.parse(mesh))
+        return
     shape = MeshShape.parse(mesh)
-    for name, config in configs.items():
-        if not name.startswith("guardrail_models"):  # they run on one device
-            check_split(name, shape, split_counts(config))
-    planner = Planner(configs, precisions, Workload.of(settings, shape))
+    networks = _planned(configs, {"--dtype": dtype, "--text-encoder-dtype": text_encoder_dtype}, shape)
+    planner = Planner(networks, settings.workload(shape))
     on = "" if shape.size == 1 else f", on each of {shape.size} GPUs ({shape})"
     print(f"{origin}, {height}×{width}, {num_video_frames} frames a pair; all numbers in GiB{on}\n")
     _show_networks(planner)
@@ -127,8 +135,31 @@ def memory(
     print("no GPU found: --memory-budget 8GB shows the plan for one of that size")
 
 
-def _networks(folder: Path | None, model: str | None, names: dict[str, str | None]) -> tuple[dict[str, Any], str]:
-    """Configurations of the networks `names`, by the names that plans have for them, and where they are from."""
+def _in_order(folders: NetworkFolders) -> list[tuple[str, str | None]]:
+    """`folders` in the order in which networks are offloaded, which is how plans list them."""
+    return sorted(folders.items(), key=lambda item: PLACEMENT_NAMES.index(TABLE[item[0]].placed_as))
+
+
+def _planned(
+    configs: Mapping[str, Any], precisions: Mapping[str | None, Precision], shape: "MeshShape"
+) -> "dict[str, PlannedNetwork]":
+    """What a planner takes for `configs`; `precisions` are those of the options that choose one."""
+    from jax_interp.pipeline.stage_classes import planned
+    from jax_interp.runtime.sharding import check_split, split_counts
+
+    networks: dict[str, PlannedNetwork] = {}
+    for name, config in configs.items():
+        row = TABLE[name]
+        each = planned(name, config, precisions.get(row.precision_flag, row.precision))
+        networks |= each
+        if not row.is_guardrail:  # those run on one device
+            for plan_name, network in each.items():
+                check_split(plan_name, shape, split_counts(network.config))
+    return networks
+
+
+def _networks(folder: Path | None, model: str | None, names: NetworkFolders) -> tuple[dict[str, Any], str]:
+    """Configurations of the networks `names`, and where they are from."""
     chosen = [name for name in names.values() if name is not None]
     if model is not None and (folder is not None or chosen):
         raise UsageError(f"--model {model} is for the released networks; leave it out to look at a converted folder")
@@ -137,51 +168,26 @@ def _networks(folder: Path | None, model: str | None, names: dict[str, str | Non
         root = folder or default
         configs = _converted(root, names)
         return configs, str(root) if "text_encoder" in configs else f"{root}, without a text encoder"
-    configs = {name: config for of in names for name, config in _by_plan(of, _released(model or "7B")[of]).items()}
+    configs = {name: TABLE[name].released_as(model or "7B") for name in names}
     return configs, f"the released {model} networks" if model else f"no folder {default} here: the released 7B networks"
 
 
-def _converted(root: Path, names: dict[str, str | None]) -> dict[str, Any]:
+def _converted(root: Path, names: NetworkFolders) -> dict[str, Any]:
     """Those of a converted folder; a run can do without guardrails and, if embeddings are given, a text encoder."""
     from jax_interp.runtime.checkpoint import find_component, has_component
 
-    needed = ("prompt_upsampler", "tokenizer", "diffusion_transformer")
-    configs = {}
-    for name, folder in names.items():
-        if name in needed or folder is not None or has_component(root, name):
-            configs |= _by_plan(name, find_component(root, name, folder).config)
-    return configs
-
-
-def _released(model: str) -> dict[str, Any]:
-    from jax_interp import config
-
     return {
-        "prompt_upsampler": config.PIXTRAL_12B,
-        "text_safety": config.LLAMA_3_1_8B,
-        "video_safety": config.VIDEO_SAFETY,
-        "face_blur": config.RETINAFACE_RESNET50,
-        "text_encoder": config.T5_11B,
-        "tokenizer": config.CV8X8X8_720P,
-        "diffusion_transformer": {"7B": config.DIT_7B, "14B": config.DIT_14B}[model],
+        name: find_component(root, name, folder).config
+        for name, folder in names.items()
+        if TABLE[name].used != "if there" or folder is not None or has_component(root, name)
     }
-
-
-def _by_plan(component: str, config: Any) -> dict[str, Any]:
-    """One or more networks of a component by the names that plans have for them."""
-    if component == "prompt_upsampler":
-        return {f"{component}/pictures": config.vision, f"{component}/language": config.text}
-    from jax_interp.pipeline.safety.guardrails import GUARDRAIL_PRECISIONS
-
-    guard = f"guardrail_models/{component}"
-    return {guard if guard in GUARDRAIL_PRECISIONS else component: config}
 
 
 def _show_networks(planner: "Planner") -> None:
     rows = []
     for name, found in planner.footprints().items():
         blocks = f"{found.num_blocks} × {_gib(found.block)}" if found.num_blocks else "-"
-        rows.append((name, planner.precisions[name], _gib(found.params), blocks, _gib(found.activations)))
+        rows.append((name, planner.networks[name].precision, _gib(found.params), blocks, _gib(found.activations)))
     _show_table(("network", "dtype", "parameters", "in blocks", "activations"), rows)
 
 
@@ -205,6 +211,18 @@ def _show_plan(what: str, plan: "Plan") -> None:
     excess = "" if plan.host <= host_memory()[0] else ", which is more than is free here"
     print(f"{what}: {describe(plan)}")
     print(f"takes {gib(plan.process_peak)} of the GPU, and {gib(plan.host)} of host memory{excess}")
+
+
+def _show_training(
+    config: Any, settings: "TrainSettings", latents: tuple[int, int, int, int], shape: "MeshShape"
+) -> None:
+    from jax_interp.pipeline.memory.plan import PROCESS, gib
+    from jax_interp.train.steps.footprint import training_footprint
+
+    found = training_footprint(config, settings, latents, shape)
+    names = ("weights", "gradients", "optimizer", "activations", "peak", "host")
+    _show_table(names, [tuple(_gib(getattr(found, name)) for name in names)])
+    print(f"of each GPU: {gib(found.peak + PROCESS)} with what the process itself takes; host: {gib(found.host)}")
 
 
 def _show_table(names: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, get_args
 
+from jax_interp.components import PLACEMENT_NAMES
 from jax_interp.errors import OutOfMemory, UsageError
 from jax_interp.runtime.hardware import Gpu, nvidia_gpus
-from jax_interp.runtime.placement import NETWORKS, Kind, Placement
+from jax_interp.runtime.placement import Kind, Placement
 
 if TYPE_CHECKING:
     from jax_interp.pipeline.interpolator import Interpolator
@@ -46,7 +47,7 @@ class MemoryFlags:
         for entry in placements:
             name, _, kind = entry.partition("=")
             name = name.strip().replace("-", "_")
-            if name not in NETWORKS:
+            if name not in PLACEMENT_NAMES:
                 raise UsageError(f"--placement {entry}: no such network; expected NETWORK=KIND with {_choices()}")
             wanted = Placement(_kind(entry, kind.strip()))
             if fixed.get(name, wanted) != wanted:
@@ -177,4 +178,4 @@ def _count(flag: str, text: str, *, least: int) -> int:
 
 
 def _choices() -> str:
-    return f"NETWORK one of {', '.join(NETWORKS)} and KIND one of {', '.join(get_args(Kind))}"
+    return f"NETWORK one of {', '.join(PLACEMENT_NAMES)} and KIND one of {', '.join(get_args(Kind))}"

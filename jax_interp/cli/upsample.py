@@ -5,11 +5,13 @@ from typing import Annotated, Literal
 
 import typer
 
+from jax_interp.cli.network_flags import NONE_GIVEN, NetworkFolders, which_converted, with_network_folders
 from jax_interp.errors import UsageError
 
 Precision = Literal["bfloat16", "float32"]
 
 
+@with_network_folders(which_converted(), ["prompt_upsampler"])
 def upsample(
     input: Annotated[
         list[Path], typer.Argument(help="A picture, or a video, a folder or pictures, of which the last frame counts.")
@@ -21,9 +23,7 @@ def upsample(
     seed: Annotated[int, typer.Option(help="Decides between nearly equal words.")] = 11,
     output: Annotated[Path | None, typer.Option(help="A file for the prompt, beside printing it.")] = None,
     checkpoint_dir: Annotated[Path, typer.Option(help="Folder that `jax-interp convert` made.")] = Path("converted"),
-    prompt_upsampler_dir: Annotated[
-        str | None, typer.Option(help="Which prompt upsampler, if several are converted.")
-    ] = None,
+    folders: NetworkFolders = NONE_GIVEN,
     dtype: Annotated[Precision, typer.Option(help="What it computes in.")] = "bfloat16",
     memory_budget: Annotated[str, typer.Option(help="GPU memory to use, as 8GB or 6GiB; auto: what is free.")] = "auto",
     placement: Annotated[
@@ -61,9 +61,9 @@ def upsample(
     enable_compile_cache()
     devices = DeviceMesh()
     upsampler = PromptUpsampler(
-        find_component(checkpoint_dir, "prompt_upsampler", prompt_upsampler_dir), dtype, devices
+        find_component(checkpoint_dir, "prompt_upsampler", folders["prompt_upsampler"]), dtype, devices
     )
-    flags.place(Networks({"prompt_upsampler": upsampler}, devices), InterpolationSettings())
+    flags.place(Networks([upsampler], devices), InterpolationSettings())
     with progress_bar() as bar:
         task = bar.add_task("tokens", total=upsampler_tokens)
         prompt = upsampler.upsample(

@@ -1,8 +1,10 @@
 """Scaled dot-product attention: our kernel on Hopper GPUs, cuDNN's on others, a memory-bounded XLA path elsewhere."""
 
 import logging
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -34,12 +36,35 @@ def attention(
     """
     scale = float(q.shape[-1] ** -0.5) if scale is None else scale
     if not causal and fits_flash(q, k) and flash_available():
-        from jax_interp.nn.flash_attention import flash_attention
+        return _flash(q, k, v, scale)
+    return _other_attention(q, k, v, scale, causal)
 
-        return flash_attention(q, k, v, scale=scale)
+
+def _other_attention(q: Array, k: Array, v: Array, scale: float, causal: bool = False) -> Array:
+    """cuDNN's or XLA's, both of which can be differentiated."""
     if q.dtype in (jnp.bfloat16, jnp.float16) and q.shape[-1] <= CUDNN_MAX_HEAD_WIDTH and cudnn_available():
         return jax.nn.dot_product_attention(q, k, v, scale=scale, is_causal=causal, implementation="cudnn")
     return blocked_attention(q, k, v, scale=scale, causal=causal)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _flash(q: Array, k: Array, v: Array, scale: float) -> Array:
+    """Our kernel; where gradients are wanted another one runs, since ours has no backward pass."""
+    from jax_interp.nn.flash_attention import flash_attention
+
+    return flash_attention(q, k, v, scale=scale)
+
+
+def _flash_forward(q: Array, k: Array, v: Array, scale: float) -> tuple[Array, Callable[[Array], Any]]:
+    return jax.vjp(partial(_other_attention, scale=scale), q, k, v)
+
+
+def _flash_backward(scale: float, pullback: Callable[[Array], Any], gradient: Array) -> Any:
+    del scale  # is in the pullback
+    return pullback(gradient)
+
+
+_flash.defvjp(_flash_forward, _flash_backward)
 
 
 def fits_flash(q: Array, k: Array) -> bool:

@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -29,6 +29,7 @@ from jax_interp.pipeline.settings import InterpolationSettings
 from jax_interp.pipeline.stages.codec import Codec
 from jax_interp.pipeline.stages.denoiser import Denoiser, SampleSettings
 from jax_interp.pipeline.stages.geometry import latent_shape
+from jax_interp.runtime.adapters import Adapter
 from jax_interp.runtime.checkpoint import find_component
 from jax_interp.runtime.host import host_out_of_memory, out_of_memory
 from jax_interp.runtime.mesh import ALONE, DeviceMesh, MeshShape
@@ -113,6 +114,7 @@ class Interpolator:
         text_embeddings: str | Path | None = None,
         embedding_cache: str | Path | bool = True,
         mesh: MeshShape | str = ALONE,
+        adapters: Sequence[Adapter] = (),
     ) -> "Interpolator":
         """Open a folder that `jax-interp convert` made; no parameters are read yet.
 
@@ -123,7 +125,8 @@ class Interpolator:
         the default here but not of the command line, that is up to the caller. `text_embeddings` is a file of
         `pipeline.embeddings.save_embeddings`, whose texts need no text encoder. `embedding_cache` is the folder that
         keeps encoded prompts, True the default one in the user's cache folder, False none. `mesh` says over how many
-        devices to spread, as `MeshShape(sequence=4)` or "sequence=4"; see `runtime.mesh`.
+        devices to spread, as `MeshShape(sequence=4)` or "sequence=4"; see `runtime.mesh`. `adapters` of the transformer
+        (`convert.lora.reading.read_adapters`) are merged into its weights as they are read.
 
         Raises:
             CheckpointError: the folder or one of its networks is missing, unconverted or incomplete.
@@ -134,9 +137,9 @@ class Interpolator:
                 raise UsageError(f"{name} is {value!r}; expected 'bfloat16' or 'float32'")
         root = Path(folder)
         devices = DeviceMesh(MeshShape.parse(mesh) if isinstance(mesh, str) else mesh)
-        denoiser = Denoiser(
-            find_component(root, "diffusion_transformer", diffusion_transformer_dir), dtype, rotary_precision, devices
-        )
+        transformer = find_component(root, "diffusion_transformer", diffusion_transformer_dir)
+        transformer = replace(transformer, adapters=tuple(adapters))
+        denoiser = Denoiser(transformer, dtype, rotary_precision, devices)
         codec = Codec(find_component(root, "tokenizer", tokenizer_dir), dtype, devices)
         text_encoder = open_text_encoder(
             root, text_encoder_dir, text_encoder_dtype, devices, text_embeddings, embedding_cache
@@ -354,7 +357,7 @@ class Interpolator:
     def place(self, placements: Mapping[str, Placement | Kind]) -> None:
         """Use `placements` from now on; networks that are not named keep theirs.
 
-        Names are those of `runtime.placement.NETWORKS`; "streamed" is short for `Placement("streamed")`. Networks whose
+        Names are those of `components.PLACEMENT_NAMES`; "streamed" is short for `Placement("streamed")`. Networks whose
         placement changes are loaded again.
 
         Raises:
@@ -371,15 +374,8 @@ class Interpolator:
     @property
     def _networks(self) -> Networks:
         text = self.text_encoder.network if self.text_encoder is not None else None
-        placed: dict[str, Placed | None] = {
-            "prompt_upsampler": self.prompt_upsampler,
-            "guardrail_models": self.guardrails,
-            "text_encoder": text,
-            "tokenizer": self.codec,
-            "diffusion_transformer": self.denoiser,
-        }
-        there = {name: found for name, found in placed.items() if found is not None}
-        return Networks(there, self.devices)
+        placed: list[Placed | None] = [self.prompt_upsampler, self.guardrails, text, self.codec, self.denoiser]
+        return Networks((each for each in placed if each is not None), self.devices)
 
     def unload(self) -> None:
         """Give back the memory of all networks; the next use loads them again."""

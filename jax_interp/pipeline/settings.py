@@ -3,10 +3,13 @@
 import math
 from dataclasses import dataclass, field
 
+from jax_interp.diffusion.guidance import branches
 from jax_interp.diffusion.schedule import sigmas
 from jax_interp.errors import UsageError
 from jax_interp.pipeline.prompt.prompts import DEFAULT_NEGATIVE_PROMPT
 from jax_interp.pipeline.stages.denoiser import SampleSettings
+from jax_interp.pipeline.stages.workload import Workload
+from jax_interp.runtime.mesh import ALONE, AXES, MeshShape
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +37,18 @@ class InterpolationSettings:
         """
         own = self.negative_prompt is not None and self.negative_prompt != DEFAULT_NEGATIVE_PROMPT
         return self.negative_prompt or "" if own and self.sampling.guidance < 0 else ""
+
+    def workload(self, mesh: MeshShape = ALONE, share_axes: tuple[str, ...] = AXES[:2]) -> Workload:
+        """What decides how much memory a run with these settings takes, on each device of `mesh`."""
+        return Workload(
+            height=self.height,
+            width=self.width,
+            num_video_frames=self.num_video_frames,
+            pairs_per_batch=self.pairs_per_batch,
+            branches=len(branches(self.sampling.guidance)),
+            mesh=mesh,
+            share_axes=share_axes,
+        )
 
     def __post_init__(self) -> None:
         """Raise `UsageError` for values that can never work; sizes are checked against the networks later."""

@@ -15,19 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jax_interp.config import (
-    DecoderConfig,
-    DiTConfig,
-    PixtralConfig,
-    RetinaFaceConfig,
-    T5Config,
-    TokenizerConfig,
-    VideoSafetyConfig,
-    from_json,
-)
+from jax_interp.components import TABLE
+from jax_interp.config import from_json
 from jax_interp.errors import CheckpointError
 from jax_interp.nn.params import check_complete, flatten, unflatten
-from jax_interp.runtime.component_folders import DEFAULT_FOLDERS
+from jax_interp.runtime.adapters import Adapter, adapted_paths, merge
 from jax_interp.runtime.host import out_of_memory
 from jax_interp.runtime.param_files import ArrayStream, read_arrays, read_params, write_params
 from jax_interp.types import Params
@@ -50,19 +42,6 @@ CONFIG_FILE, MANIFEST_FILE, PARAMS_FOLDER = "config.json", "manifest.json", "par
 BLOCKS = "blocks/"
 """How the paths of stacked arrays begin."""
 
-_CONFIGS: dict[str, type] = {
-    "diffusion_transformer": DiTConfig,
-    "tokenizer": TokenizerConfig,
-    "text_encoder": T5Config,
-    "prompt_upsampler": PixtralConfig,
-    "text_safety": DecoderConfig,
-    "video_safety": VideoSafetyConfig,
-    "face_blur": RetinaFaceConfig,
-}
-
-_SWALLOW_INFINITY = ("video_safety", "face_blur")
-"""Networks whose activations turn minus infinity into zero, so that a verdict does not show it."""
-
 _UNCONVERTED = (".pt", ".pth", ".bin", ".jit", ".safetensors")
 
 save_params = write_params
@@ -75,13 +54,15 @@ class ConvertedComponent:
     path: Path
     component: str
     config: Any
-    """The network's configuration, of the class that `jax_interp.config` has for it."""
+    """The network's configuration, of the class that `components.TABLE` has for it."""
     dtype: str
     """The dtype that most of the stored bytes have."""
     manifest: dict[str, Any]
     """Where it came from ("sources"), its arrays ("params") and the sizes of its files ("files")."""
     within: str = ""
     """How the paths of the arrays begin that count, if it is a `part` of what the folder holds."""
+    adapters: tuple[Adapter, ...] = ()
+    """What is merged into the parameters as they are read, in this order."""
 
     def part(self, name: str, config: Any) -> "ConvertedComponent":
         """One of several networks that are stored together: that of `config`, whose arrays are under `name`."""
@@ -121,10 +102,10 @@ def find_component(root: Path | str, component: str, name: str | None = None) ->
     folders = [folder for folder in scan(root) if _component_of(folder) == component]
     if not folders:
         raise CheckpointError(_why_absent(root, component, None))
-    default = root / DEFAULT_FOLDERS[component]
+    default = root / TABLE[component].folder
     if len(folders) > 1 and default not in folders:
         names = ", ".join(str(folder.relative_to(root)) for folder in folders)
-        raise CheckpointError(f"{root}: has several {component}s; choose one with {_flag(component)}: {names}")
+        raise CheckpointError(f"{root}: has several {component}s; choose one with {TABLE[component].flag}: {names}")
     return open_component(default if len(folders) > 1 else folders[0])
 
 
@@ -154,7 +135,8 @@ def open_component(path: Path, *, allow_incomplete: bool = False) -> ConvertedCo
         raise CheckpointError(
             f"{path}: of format {version}, this program reads up to {FORMAT_VERSION}; upgrade jax-interp, or {again}"
         )
-    if version != FORMAT_VERSION or component not in _CONFIGS or not isinstance(values.get("config"), dict):
+    row = TABLE.get(component) if isinstance(component, str) else None
+    if version != FORMAT_VERSION or row is None or not isinstance(values.get("config"), dict):
         raise CheckpointError(f"{path / CONFIG_FILE}: damaged or not written by jax-interp; {again}")
     if not (path / MANIFEST_FILE).is_file():
         raise CheckpointError(f"{path}: incomplete, it lacks {MANIFEST_FILE}; {again}")
@@ -162,8 +144,8 @@ def open_component(path: Path, *, allow_incomplete: bool = False) -> ConvertedCo
     lacks = [key for key in ("sources", "params", "files") if not manifest.get(key)]
     if lacks:
         raise CheckpointError(f"{path / MANIFEST_FILE}: damaged, it lacks {', '.join(lacks)}; {again}")
-    config = from_json(_CONFIGS[component], values["config"], str(path / CONFIG_FILE))
-    found = ConvertedComponent(path, component, config, str(values.get("dtype")), manifest)
+    config = from_json(row.config, values["config"], str(path / CONFIG_FILE))
+    found = ConvertedComponent(path, row.name, config, str(values.get("dtype")), manifest)
     if not allow_incomplete and (faults := faulty_files(found)):
         shown = "; ".join(faults[:5]) + (f"; and {len(faults) - 5} more" if len(faults) > 5 else "")
         raise CheckpointError(f"{path}: incomplete, {shown}; {again}")
@@ -192,8 +174,8 @@ def load_params(found: ConvertedComponent, abstract: Params, dtype: Any = None) 
     Raises:
         CheckpointError: paths or shapes differ from `abstract` (all are named), or the files are damaged.
     """
-    if found.within:
-        raise ValueError(f"{found.within} is a part of what {found.path} holds; read it with StackedParams")
+    if found.within or found.adapters:
+        raise ValueError(f"a part of {found.path}, or one with adapters, is read with StackedParams")
     dtypes = _checked_dtypes(found, abstract, dtype)
     default = jnp.zeros(()).sharding
     target = {
@@ -203,7 +185,7 @@ def load_params(found: ConvertedComponent, abstract: Params, dtype: Any = None) 
     with _damage_reported(found):
         params = read_params(found.path / PARAMS_FOLDER, unflatten(target))
     check_complete(params, abstract)
-    _check_finite(found, dict(flatten(params)))
+    _check_values(found, dict(flatten(params)))
     return params
 
 
@@ -230,7 +212,11 @@ class StackedParams:
     def part(self, index: int, names: Collection[str]) -> Params:
         """What block `index` of the stack has under `names`."""
         wanted = {path: dtype for path, dtype in self._blocks.items() if path.split("/")[1] in names}
-        arrays = self._read(wanted, index)
+        adapters = self._found.adapters
+        # Sums are rounded once, from float32: a weight that is to be merged is not rounded on its way here.
+        merged = {path: np.dtype("float32") for path in adapted_paths(adapters) & wanted.keys()}
+        arrays = self._read(wanted | merged, index)
+        arrays |= {path: merge(arrays[path], path, index, adapters, wanted[path]) for path in merged}
         return unflatten({path.removeprefix(BLOCKS): array for path, array in arrays.items()})
 
     def _read(self, wanted: dict[str, Any], row: int | None) -> dict[str, Any]:
@@ -239,19 +225,31 @@ class StackedParams:
             arrays = read_arrays(
                 self._found.path / PARAMS_FOLDER, {within + path: dtype for path, dtype in wanted.items()}, row
             )
-        _check_finite(self._found, arrays)
+        _check_values(self._found, arrays)
         return {path.removeprefix(within): array for path, array in arrays.items()}
 
 
-def _check_finite(found: ConvertedComponent, arrays: Mapping[str, Any]) -> None:
-    """Raise `CheckpointError` if a network in which they would go unnoticed has values that are not numbers."""
-    if found.component not in _SWALLOW_INFINITY:
+def _check_values(found: ConvertedComponent, arrays: Mapping[str, Any]) -> None:
+    """Raise `CheckpointError` if a network in which they would go unnoticed has values that no training gives."""
+    if not TABLE[found.component].hides_damage:
         return
-    if faults := [path for path, array in arrays.items() if not np.isfinite(np.asarray(array)).all()]:
-        raise CheckpointError(
-            f"{found.path / PARAMS_FOLDER}: {', '.join(faults[:5])} hold values that are not numbers; download the"
-            f" {found.component} again and convert it again"
-        )
+    values = {path: np.asarray(array) for path, array in arrays.items()}
+    for fault, is_faulty in (("values that are not numbers", _has_no_numbers), ("one value throughout", _is_constant)):
+        if faults := [path for path, array in values.items() if is_faulty(array)]:
+            raise CheckpointError(
+                f"{found.path / PARAMS_FOLDER}: {', '.join(faults[:5])} hold {fault}; download the {found.component}"
+                " again and convert it again"
+            )
+
+
+def _has_no_numbers(array: np.ndarray) -> bool:
+    return not np.isfinite(array).all()
+
+
+def _is_constant(array: np.ndarray) -> bool:
+    """Whether it is a matrix or a kernel whose values are all the same; biases and scales may be."""
+    first, last = array.flat[0], array.flat[-1]
+    return array.ndim > 1 and array.size > 1 and bool(first == last) and bool((array == first).all())
 
 
 def _checked_dtypes(found: ConvertedComponent, abstract: Params, dtype: Any) -> dict[str, Any]:
@@ -317,7 +315,9 @@ def _component_of(folder: Path) -> str | None:
 
 def _of_kind(found: ConvertedComponent, component: str) -> ConvertedComponent:
     if found.component != component:
-        raise CheckpointError(f"{found.path}: is a {found.component}, expected a {component}; check {_flag(component)}")
+        raise CheckpointError(
+            f"{found.path}: is a {found.component}, expected a {component}; check {TABLE[component].flag}"
+        )
     return found
 
 
@@ -334,7 +334,7 @@ def _why_absent(root: Path, component: str, folder: Path | None) -> str:
                 f"{where}: not converted, {weights} is a PyTorch file; run `jax-interp convert --checkpoint-dir"
                 f" {root} --output-dir converted` and pass the folder converted"
             )
-    if any(partial_folder(place).exists() for place in [*places, root / DEFAULT_FOLDERS[component]]):
+    if any(partial_folder(place).exists() for place in [*places, root / TABLE[component].folder]):
         return f"{where}: a conversion to it was interrupted; {_how_to_convert(component, root)}"
     others = ", ".join(str(path.relative_to(root)) for path in scan(root))
     return f"{where}: has no {component} (it has {others or 'nothing converted'}); {_how_to_convert(component, root)}"
@@ -350,10 +350,6 @@ def _how_to_convert(component: str, root: Path, *flags: str) -> str:
     command = ["jax-interp convert --checkpoint-dir CHECKPOINTS --output-dir", str(root), "--components", component]
     fetched = f"CHECKPOINTS being the folder of `jax-interp download --components {component}`"
     return f"run `{' '.join([*command, *flags])}`, {fetched}"
-
-
-def _flag(component: str) -> str:
-    return f"--{component.replace('_', '-')}-dir"
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -7,14 +7,6 @@ from jax_interp.errors import UsageError
 
 Kind = Literal["resident", "sharded", "offloaded", "streamed"]
 
-NETWORKS = ("prompt_upsampler", "guardrail_models", "text_encoder", "tokenizer", "diffusion_transformer")
-"""Every network of the pipeline by the name that placements use, in the order in which upstream offloads them."""
-
-
-def placed_as(network: str) -> str:
-    """By which of `NETWORKS` a network is placed: several go by one name, as "prompt_upsampler/pictures"."""
-    return network.split("/")[0]
-
 
 @dataclass(frozen=True)
 class Placement:

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from demo_assets.transformer import DiT
+from jax_interp.components import TABLE
 
-DIT_FOLDER = "Cosmos-Predict1-7B-WorldInterpolator"
-TOKENIZER_FOLDER = "Cosmos-Tokenize1-CV8x8x8-720p"
-T5_FOLDER = "google-t5/t5-11b"
+DIT_FOLDER, TOKENIZER_FOLDER, T5_FOLDER = (
+    TABLE[name].folder for name in ("diffusion_transformer", "tokenizer", "text_encoder")
+)
 LATENT_CHUNK = 16
 UNWANTED = ("version", "byteorder", ".data/", "traced_inputs")
 """Records of a TorchScript archive that the writer adds by itself, or that nothing reads."""

@@ -54,7 +54,18 @@ def test_version():
 
 def test_every_command_is_listed():
     output = jax_interp("--help").output
-    for command in ("download", "convert", "generate", "upsample", "check", "memory", "inspect", "export", "doctor"):
+    for command in (
+        "download",
+        "convert",
+        "generate",
+        "train",
+        "upsample",
+        "check",
+        "memory",
+        "inspect",
+        "export",
+        "doctor",
+    ):
         assert command in output
 
 

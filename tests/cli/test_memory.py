@@ -262,3 +262,15 @@ def test_bad_input(arguments, error, message):
     assert message in outcome.output
     assert "┃" not in outcome.output
     assert "Traceback" not in outcome.output
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [((), "139.78"), (("--lora-rank", 8), "18."), (("--optimizer-on-host",), "host: 107.")],
+    ids=["full", "adapter", "on the host"],
+)
+def test_training(options, said):
+    outcome = jax_interp("memory", "--model", "7B", "--disable-guardrail", "--train", *options)
+    assert outcome.code == 0, outcome.output
+    assert "training the transformer of the released 7B networks, 704×1280" in outcome.output
+    assert said in outcome.output, outcome.output

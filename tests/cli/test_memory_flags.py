@@ -6,11 +6,11 @@ import pytest
 
 from jax_interp.cli import memory_flags
 from jax_interp.cli.memory_flags import MemoryFlags, parse_bytes
+from jax_interp.components import PLACEMENT_NAMES
 from jax_interp.errors import OutOfMemory, UsageError
 from jax_interp.pipeline.settings import InterpolationSettings
 from jax_interp.runtime.hardware import Gpu
-from jax_interp.runtime.placement import NETWORKS, Placement
-from jax_interp.types import Precision
+from jax_interp.runtime.placement import Placement
 from tests import golden
 from tests.commands import jax_interp
 
@@ -26,7 +26,7 @@ UPSTREAM = {
 
 
 def parse(placements=(), budget="auto", resident_blocks="auto", pairs="auto", offloaded=()):
-    wanted = {name: name in offloaded for name in NETWORKS}
+    wanted = {name: name in offloaded for name in PLACEMENT_NAMES}
     return MemoryFlags.parse(budget, list(placements), resident_blocks, pairs, wanted)
 
 
@@ -69,11 +69,11 @@ def gpu(monkeypatch):
 
 
 def test_upstreams_five_flags_are_one_placement_each(parsed):
-    assert set(UPSTREAM.values()) == set(NETWORKS)
+    assert set(UPSTREAM.values()) == set(PLACEMENT_NAMES)
     for flag, name in UPSTREAM.items():
         for spelling in (flag, "--" + flag[2:].replace("-", "_")):
             assert parsed(spelling).placements == {name: OFFLOADED}
-    assert parsed(*UPSTREAM).placements == dict.fromkeys(NETWORKS, OFFLOADED)
+    assert parsed(*UPSTREAM).placements == dict.fromkeys(PLACEMENT_NAMES, OFFLOADED)
     assert parsed() == MemoryFlags(None, {}, None)
 
 
@@ -106,13 +106,14 @@ def test_saying_the_same_twice_is_no_contradiction():
             parse(other, offloaded=["tokenizer"])
 
 
+NAMES = ", ".join(PLACEMENT_NAMES)
 KINDS = "resident, sharded, offloaded, streamed"
 
 
 @pytest.mark.parametrize(
     ("arguments", "named", "choices"),
     [
-        (("--placement", "unet=streamed"), "--placement unet=streamed", f"{', '.join(NETWORKS)} and KIND one of"),
+        (("--placement", "unet=streamed"), "--placement unet=streamed", f"{NAMES} and KIND one of"),
         (("--placement", "tokenizer=disk"), "--placement tokenizer=disk", KINDS),
         (("--placement", "tokenizer"), "--placement tokenizer:", KINDS),
         (("--placement", "tokenizer="), "--placement tokenizer=:", KINDS),
@@ -210,12 +211,12 @@ class Placed:
 
     def planner(self, settings):
         from jax_interp.config import CV8X8X8_720P, DIT_7B
-        from jax_interp.pipeline.memory.footprint import Workload
         from jax_interp.pipeline.memory.plan import Planner
+        from jax_interp.pipeline.stage_classes import planned
 
         configs = {"tokenizer": CV8X8X8_720P, "diffusion_transformer": DIT_7B}
-        precisions: dict[str, Precision] = dict.fromkeys(configs, "bfloat16")
-        return Planner(configs, precisions, Workload.of(settings))
+        each = [planned(name, config, "bfloat16") for name, config in configs.items()]
+        return Planner({name: network for networks in each for name, network in networks.items()}, settings.workload())
 
     def place(self, placements):
         self.placements = dict(placements)

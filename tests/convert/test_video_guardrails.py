@@ -14,11 +14,11 @@ from convert.export import export_checkpoints
 from convert.formats.locating import find_file
 from convert.networks.components import FACE_BLUR, VIDEO_SAFETY
 from jax_interp import config
+from jax_interp.components import TABLE
 from jax_interp.config import RetinaFaceConfig, SiglipVisionConfig, VideoSafetyConfig
 from jax_interp.errors import CheckpointError
 from jax_interp.nn.params import flatten
 from jax_interp.runtime.checkpoint import find_component, has_component
-from jax_interp.runtime.component_folders import DEFAULT_FOLDERS
 from tests.convert.checkpoints import everything_below
 from tests.models import video_peers
 
@@ -67,14 +67,14 @@ def test_both_are_found_where_they_are_by_default(both):
         width=4, num_blocks=(1, 2, 1, 1), neck_width=16
     )
     for name in ("video_safety", "face_blur"):
-        assert find_component(both / "converted", name).path == both / "converted" / DEFAULT_FOLDERS[name]
+        assert find_component(both / "converted", name).path == both / "converted" / TABLE[name].folder
 
 
 @pytest.mark.parametrize("place", PLACES)
 def test_siglip_is_found_in_every_layout(both, tmp_path, place):
     write_video(tmp_path, place)
-    assert arrays(convert(tmp_path) / DEFAULT_FOLDERS["video_safety"]) == arrays(
-        both / "converted" / DEFAULT_FOLDERS["video_safety"]
+    assert arrays(convert(tmp_path) / TABLE["video_safety"].folder) == arrays(
+        both / "converted" / TABLE["video_safety"].folder
     )
 
 
@@ -99,8 +99,8 @@ def test_two_snapshots_are_one_too_many(tmp_path):
 def test_the_face_detector_is_read_as_pytorch_wrote_it_in_2019(both, tmp_path):
     options = {"_use_new_zipfile_serialization": False}
     video_peers.write_face_blur(tmp_path / "checkpoints", video_peers.retinaface(), **options)
-    assert arrays(convert(tmp_path) / DEFAULT_FOLDERS["face_blur"]) == arrays(
-        both / "converted" / DEFAULT_FOLDERS["face_blur"]
+    assert arrays(convert(tmp_path) / TABLE["face_blur"].folder) == arrays(
+        both / "converted" / TABLE["face_blur"].folder
     )
 
 
@@ -172,7 +172,7 @@ def test_convert_undoes_export_bit_by_bit(both, tmp_path):
 
 def test_exports_are_read_by_the_peers(both, tmp_path):
     export_checkpoints(both / "converted", tmp_path)
-    folder = tmp_path / DEFAULT_FOLDERS["video_safety"]
+    folder = tmp_path / TABLE["video_safety"].folder
     assert {path.name for path in folder.iterdir()} == {
         "config.json",
         "safety_filter.safetensors",
@@ -186,7 +186,7 @@ def test_exports_are_read_by_the_peers(both, tmp_path):
     tower.load_state_dict(weights)
     theirs = video_peers.siglip().vision_model.state_dict()
     assert all(torch.equal(theirs[key], value) for key, value in weights.items())
-    faces = load_file(tmp_path / DEFAULT_FOLDERS["face_blur"] / "Resnet50_Final.safetensors")
+    faces = load_file(tmp_path / TABLE["face_blur"].folder / "Resnet50_Final.safetensors")
     theirs = video_peers.retinaface().state_dict()
     assert {key.removeprefix("module.") for key in faces} == {key for key in theirs if "num_batches" not in key}
     assert all(torch.equal(theirs[key.removeprefix("module.")], value) for key, value in faces.items())

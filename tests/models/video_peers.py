@@ -7,7 +7,7 @@ import transformers
 from torch import nn
 from torch.nn import functional as F
 
-from jax_interp.runtime.component_folders import DEFAULT_FOLDERS
+from jax_interp.components import TABLE
 
 SIGLIP = "google/siglip-so400m-patch14-384"
 CACHE = "models--google--siglip-so400m-patch14-384/snapshots/9fdffc58afc957d1a03a25b10dba0329ab15c2a3"
@@ -170,7 +170,7 @@ def randomized(module: nn.Module) -> nn.Module:
 
 def write_video_safety(root: Path, encoder, classifier, place: str = SIGLIP) -> Path:
     """The folder of SigLIP and classifier below the checkpoint folder `root`; SigLIP lies at `place` in it."""
-    folder = root / DEFAULT_FOLDERS["video_safety"]
+    folder = root / TABLE["video_safety"].folder
     (folder / place).mkdir(parents=True)
     encoder.save_pretrained(folder / place)
     torch.save({"model": classifier.state_dict(), "epoch": 3}, folder / "safety_filter.pt")
@@ -179,7 +179,7 @@ def write_video_safety(root: Path, encoder, classifier, place: str = SIGLIP) -> 
 
 def write_face_blur(root: Path, detector, **options) -> Path:
     """The folder of the face detector below the checkpoint folder `root`; `options` are those of `torch.save`."""
-    folder = root / DEFAULT_FOLDERS["face_blur"]
+    folder = root / TABLE["face_blur"].folder
     folder.mkdir(parents=True)
     state = {f"module.{key}": value for key, value in detector.state_dict().items()}
     torch.save(state, folder / "Resnet50_Final.pth", **options)

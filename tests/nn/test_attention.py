@@ -8,6 +8,7 @@ from jax.core import Tracer
 
 from jax_interp.nn.attention import (
     FLASH_MIN_KEYS,
+    _flash,
     attention,
     blocked_attention,
     cudnn_available,
@@ -172,3 +173,25 @@ def test_cudnn_is_tried_with_numbers_also_inside_a_trace(monkeypatch):
     assert jax.jit(lambda x: x if cudnn_available() else -x)(1.0) == 1.0
     cudnn_available.cache_clear()
     assert [isinstance(q, Tracer) for q in seen] == [False]
+
+
+def test_gradients_come_from_a_kernel_that_has_them(monkeypatch):
+    """Our kernel cannot be differentiated: it serves where no gradient is wanted, and another one where one is."""
+    calls = []
+
+    def kernel(q, k, v, *, scale):
+        calls.append("ours")
+        return jax.pure_callback(lambda q: np.zeros_like(q), jax.ShapeDtypeStruct(q.shape, q.dtype), q)
+
+    monkeypatch.setattr("jax_interp.nn.flash_attention.flash_attention", kernel)
+    q, k, v = jax.random.normal(jax.random.key(0), (3, 1, 8, 2, 4))
+
+    def loss(attend):
+        return jax.grad(lambda *inputs: (attend(*inputs) ** 2).sum(), argnums=(0, 1, 2))(q, k, v)
+
+    ours = loss(lambda *inputs: _flash(*inputs, 0.3))
+    theirs = loss(lambda *inputs: blocked_attention(*inputs, scale=0.3))
+    assert not calls
+    assert all(relative_l2(mine, other) < 1e-6 for mine, other in zip(ours, theirs, strict=True))
+    assert not np.any(_flash(q, k, v, 0.3))
+    assert calls == ["ours"]

@@ -106,7 +106,7 @@ def test_where_nothing_is_smaller_the_advice_is_another(interpolator, fail):
         with pytest.raises(OutOfMemory, match="No plan takes less: give it a larger GPU, or a smaller --height"):
             run(interpolator)
     finally:
-        interpolator.place(dict.fromkeys(planner.configs, Placement()))
+        interpolator.place(dict.fromkeys(planner.networks, Placement()))
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -133,6 +133,13 @@ BROKEN = [
 ]
 
 
+@pytest.mark.parametrize("component", ["unet", ["diffusion_transformer"], {}, 3, None], ids=str)
+def test_what_is_no_network_of_the_table_is_refused(converted, component):
+    rewrite(converted / DIT / "config.json", lambda values: values.update(component=component))
+    with pytest.raises(CheckpointError, match=r"config\.json: damaged or not written by jax-interp"):
+        open_component(converted / DIT)
+
+
 @pytest.mark.parametrize("name", [None, DIT])
 @pytest.mark.parametrize(("damage", "text"), BROKEN, ids=[damage.__name__ for damage, _ in BROKEN])
 def test_what_is_not_whole_is_refused(converted, damage, text, name):

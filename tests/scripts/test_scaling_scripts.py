@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.scaling_model import ASSUMED
 from benchmarks.scaling_results import RESULTS, read
-from scripts import plot_scaling, predict_scaling, update_readme
+from scripts import plot_scaling, predict_scaling, update_results
 
 
 def line(benchmark, gpus, axis="sequence", placement="resident", **fields):
@@ -81,21 +81,21 @@ def test_several_gpus_stand_beside_one_of_the_same_host(results):
     assert scaling.speedups["evaluation"] == {1: 1.0, 4: 4.0}
 
 
-def test_readme_shows_several_gpus_once_they_were_measured(results):
-    shown = "\n".join(update_readme.scaling_parts(read(results)))
+def test_results_show_several_gpus_once_they_were_measured(results):
+    shown = "\n".join(update_results.scaling_parts(read(results)))
     assert "| 1 | 300 ms | 11.00 s | 80.0 s |" in shown
     assert "| 4 | 75 ms (4.00×) | 2.75 s (4.00×) | 20.0 s (4.00×) |" in shown
     assert "| sequence=4, sharded | 0.5 GiB | 0.5 GiB | 150 ms |" in shown
     assert "sequence=4 1.02." in shown
-    assert list(update_readme.scaling_parts(None)) == []
+    assert list(update_results.scaling_parts(None)) == []
 
 
-def test_readme_links_the_plot_only_if_it_exists(results, tmp_path, monkeypatch):
-    monkeypatch.setattr(update_readme, "ROOT", tmp_path)
-    assert "![" not in "".join(update_readme.scaling_parts(read(results)))
+def test_results_link_the_plot_only_if_it_exists(results, tmp_path, monkeypatch):
+    monkeypatch.setattr(update_results, "ROOT", tmp_path)
+    assert "![" not in "".join(update_results.scaling_parts(read(results)))
     (tmp_path / "docs").mkdir()
-    (tmp_path / update_readme.SCALING_PLOT).write_bytes(b"")
-    assert f"]({update_readme.SCALING_PLOT})" in "".join(update_readme.scaling_parts(read(results)))
+    (tmp_path / "docs" / update_results.SCALING_PLOT).write_bytes(b"")
+    assert f"]({update_results.SCALING_PLOT})" in "".join(update_results.scaling_parts(read(results)))
 
 
 def test_plot(results, tmp_path):

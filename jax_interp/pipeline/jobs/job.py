@@ -20,6 +20,7 @@ from jax_interp.media.reader import open_frames
 from jax_interp.media.source import FrameSource
 from jax_interp.media.writer import PngWriter, TeeWriter, VideoWriter
 from jax_interp.pipeline.interpolator import InterpolatedPair, Interpolator
+from jax_interp.pipeline.jobs.blocked import remove_results
 from jax_interp.pipeline.jobs.pair_store import PairStore
 from jax_interp.pipeline.jobs.record import fingerprint, run_record
 from jax_interp.pipeline.prompt.prompt_upsampler import UpsamplerSettings
@@ -134,10 +135,11 @@ def _write(interpolator: Interpolator, job: Job, clip: Clip, progress: JobProgre
                 writer.write(frames)
             if job.frames_folder is not None:
                 store.claim(job.frames_folder)
+            store.note_results(dict(zip(_results(job), (writer.partial for writer in writers), strict=True)))
     except BaseException as error:
         if _is_blocked(error):  # nothing of it stays, nor is any of it taken up again
-            store.remove()
-            _report_left(store.folder, *(writer.partial for writer in writers))
+            partials = [writer.partial for writer in writers]
+            remove_results(store, partials, job.prompt_file, job.settings.prompt)
             for folder in store.others():
                 logger.warning("%s is of an interrupted run with other settings; remove it if it is not wanted", folder)
         raise
@@ -164,12 +166,6 @@ def _is_blocked(error: BaseException | None) -> bool:
     return error is not None and (isinstance(error, Blocked) or _is_blocked(error.__context__))
 
 
-def _report_left(*paths: Path) -> None:
-    for path in paths:
-        if path.exists():
-            logger.error("%s belongs to what is blocked and cannot be removed; remove it yourself", path)
-
-
 def _with_prompt(interpolator: Interpolator, job: Job, clip: Clip, store: PairStore | None = None) -> Job:
     """`job` with its prompt: the one that an interrupted run left in process 0's `store`, else one written now.
 
@@ -192,6 +188,11 @@ def _with_prompt(interpolator: Interpolator, job: Job, clip: Clip, store: PairSt
     return job
 
 
+def _results(job: Job) -> list[Path]:
+    """Where what `_writers` give goes."""
+    return [job.video] if job.frames_folder is None else [job.video, job.frames_folder.resolve()]
+
+
 def _writers(job: Job, store: PairStore) -> Iterator[VideoWriter | PngWriter]:
     """The video's writer and, if the frames are wanted, theirs; nothing is opened yet."""
     settings = job.settings
@@ -204,10 +205,11 @@ def _all_pairs(
     interpolator: Interpolator, job: Job, clip: Clip, store: PairStore, progress: JobProgress | None
 ) -> Iterator[np.ndarray]:
     """Frames of every pair in order: first those that an interrupted run left, then new ones."""
-    done = _agree_on_start(job, min(store.finished(), clip.num_pairs))
+    guardrails = interpolator.guardrails
+    done = min(store.finished(), clip.num_pairs)
+    done = _agree_on_start(job, _trusted_pairs(store, done) if guardrails else done)
     if done:
         logger.info("going on after pair %d of %d", done, clip.num_pairs)
-    guardrails = interpolator.guardrails
     if guardrails is not None and done and (checked := store.checked(done - 1)):
         guardrails.go_on_counting(checked)
     for index in range(done):
@@ -215,6 +217,18 @@ def _all_pairs(
     for pair in _new_pairs(interpolator, job, clip, done, progress):
         store.save(pair.index, pair.frames, guardrails.facts() if guardrails else None)
         yield pair.frames
+
+
+def _trusted_pairs(store: PairStore, done: int) -> int:
+    """How many of the `done` pairs in `store` guardrails have let pass, so that they need not be checked again."""
+    if not done:
+        return 0
+    try:
+        store.check_private()
+    except OSError as error:
+        logger.warning("%d finished pair(s) are not taken up but made again, and checked: %s", done, error)
+        return 0
+    return next((index for index in range(done) if store.checked(index) is None), done)
 
 
 def _agree_on_start(job: Job, done: int | None = None) -> int:

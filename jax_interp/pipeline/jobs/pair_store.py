@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from jax_interp.files.atomic import write_atomically
+from jax_interp.files.private_folder import check_private_folder
 
 
 class PairStore:
@@ -46,14 +47,14 @@ class PairStore:
 
         `checked` is what the guardrails have counted up to there, JSON values.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self._make_folder()
         partial = self.folder / "partial.npz"
         np.savez_compressed(partial, frames=frames, checked=json.dumps(checked))
         partial.replace(self._path(index))
 
     def keep_prompt(self, prompt: str) -> None:
         """Note the prompt that was written for this run."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self._make_folder()
         write_atomically(self._prompt, prompt.encode())
 
     def prompt(self) -> str | None:
@@ -62,12 +63,26 @@ class PairStore:
 
     def claim(self, frames_folder: Path) -> None:
         """Note that this run's frames are complete and about to appear as `frames_folder`."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self._make_folder()
         write_atomically(self._claim, str(frames_folder.resolve()).encode())
 
     def claims(self, frames_folder: Path) -> bool:
         """Whether what is found as `frames_folder` is this run's own, which ended before all its results were there."""
         return self._claim.exists() and self._claim.read_text() == str(frames_folder.resolve())
+
+    def note_results(self, results: Mapping[Path, Path]) -> None:
+        """Note what is about to be renamed: `results` has the final path of each file or folder and its present one."""
+        self._make_folder()
+        found = {str(final.absolute()): _inode(present) for final, present in results.items()}
+        write_atomically(self._results, json.dumps(found).encode())
+
+    def own_results(self) -> list[Path]:
+        """What is found under final names and was put there by this run, as far as it was noted before it ended."""
+        try:
+            noted = json.loads(self._results.read_bytes())
+            return [Path(path) for path, inode in noted.items() if Path(path).exists() and _inode(Path(path)) == inode]
+        except (OSError, ValueError, AttributeError):
+            return []
 
     def others(self) -> list[Path]:
         """Folders that unfinished runs with other settings, input or networks have left of a result of that name."""
@@ -77,6 +92,17 @@ class PairStore:
     def remove(self) -> None:
         """Delete the folder: the run is finished."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def check_private(self) -> None:
+        """Raise `OSError` if somebody else can put pairs there, which then were never checked."""
+        check_private_folder(self.folder)
+
+    def _make_folder(self) -> None:
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    @property
+    def _results(self) -> Path:
+        return self.folder / "results.json"
 
     @property
     def _prompt(self) -> Path:
@@ -88,3 +114,9 @@ class PairStore:
 
     def _path(self, index: int) -> Path:
         return self.folder / f"{index:06d}.npz"
+
+
+def _inode(path: Path) -> list[int]:
+    """What tells a file or folder from others, also when it is renamed."""
+    found = path.stat()
+    return [found.st_dev, found.st_ino]

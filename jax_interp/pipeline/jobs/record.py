@@ -17,6 +17,7 @@ from jax_interp.pipeline.prompt.prompt_upsampler import UpsamplerSettings
 from jax_interp.pipeline.prompt.prompts import DEFAULT_NEGATIVE_PROMPT
 from jax_interp.pipeline.prompt.text import PromptNetwork
 from jax_interp.pipeline.settings import InterpolationSettings
+from jax_interp.runtime.checkpoint import ConvertedComponent
 
 
 def effective_settings(interpolator: Interpolator, settings: InterpolationSettings) -> dict[str, Any]:
@@ -97,7 +98,12 @@ def networks(interpolator: Interpolator, *, upsamples: bool = False) -> dict[str
     stages = (interpolator.denoiser, interpolator.codec, _text_network(interpolator), upsampler)
     founds = [stage.found for stage in stages if stage is not None]
     founds += interpolator.guardrails.founds if interpolator.guardrails else []
-    return {found.component: {"folder": found.path.name, "sha256": found.source_sha256} for found in founds}
+    return {found.component: _facts(found) for found in founds}
+
+
+def _facts(found: ConvertedComponent) -> dict[str, Any]:
+    facts: dict[str, Any] = {"folder": found.path.name, "sha256": found.source_sha256}
+    return facts | ({"lora": [adapter.facts for adapter in found.adapters]} if found.adapters else {})
 
 
 def _input_files(inputs: tuple[Path, ...]) -> list[Path]:

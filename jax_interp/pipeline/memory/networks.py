@@ -1,21 +1,26 @@
 """The networks of a run together: where each lives, what they take, and how they are moved."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
+from jax_interp.components import PLACEMENT_NAMES, placement_name
 from jax_interp.errors import OutOfMemory, UsageError
-from jax_interp.pipeline.memory.footprint import Workload, waiting_on_host
-from jax_interp.pipeline.memory.plan import Planner, gib
+from jax_interp.pipeline.memory.footprint import waiting_on_host
+from jax_interp.pipeline.memory.plan import PlannedNetwork, Planner, gib
 from jax_interp.pipeline.settings import InterpolationSettings
 from jax_interp.pipeline.stages.stage import NetworkStage
 from jax_interp.runtime.hardware import host_memory
 from jax_interp.runtime.mesh import DeviceMesh
-from jax_interp.runtime.placement import NETWORKS, Kind, Placement, placed_as
-from jax_interp.types import Precision
+from jax_interp.runtime.placement import Kind, Placement
 
 
 class Placed(Protocol):
     """What is placed under one name: a network, or several that go together."""
+
+    @property
+    def placed_as(self) -> str:
+        """That name, one of `components.PLACEMENT_NAMES`."""
+        ...
 
     @property
     def placement(self) -> Placement:
@@ -24,7 +29,7 @@ class Placed(Protocol):
 
     @property
     def networks(self) -> Mapping[str, NetworkStage]:
-        """Its networks; a single one goes by no name of its own."""
+        """Its networks by name: `{"pictures": ..., "language": ...}`, or `{"": ...}` where it is one network."""
         ...
 
     def place(self, placement: Placement) -> None:
@@ -37,15 +42,15 @@ class Placed(Protocol):
 
 
 class Networks:
-    """What a run has under the names of `runtime.placement.NETWORKS`."""
+    """What a run has under each of `components.PLACEMENT_NAMES`."""
 
-    def __init__(self, placed: Mapping[str, Placed], devices: DeviceMesh):
-        self._placed = dict(placed)
+    def __init__(self, placed: Iterable[Placed], devices: DeviceMesh):
+        self._placed = {each.placed_as: each for each in placed}
         self._devices = devices
 
     @property
     def each(self) -> dict[str, NetworkStage]:
-        """Every network by the name that `pipeline.plan.Planner` gives it."""
+        """Every network by the name that plans have for it (`components.ComponentRow.plan_names`)."""
         return {
             f"{name}/{own}" if own else name: network
             for name, placed in self._placed.items()
@@ -59,10 +64,10 @@ class Networks:
 
     def planner(self, settings: InterpolationSettings) -> Planner:
         """Predicts what runs with `settings` take, and finds placements that fit into a budget."""
-        each = self.each
-        precisions: dict[str, Precision] = {name: network.precision for name, network in each.items()}
-        workload = Workload.of(settings, self._devices.shape, self._devices.share_axes)
-        return Planner({name: network.config for name, network in each.items()}, precisions, workload)
+        networks = {
+            name: PlannedNetwork(type(stage), stage.config, stage.precision) for name, stage in self.each.items()
+        }
+        return Planner(networks, settings.workload(self._devices.shape, self._devices.share_axes))
 
     def place(self, placements: Mapping[str, Placement | Kind]) -> None:
         """Use `placements` from now on; those that are not named keep theirs.
@@ -71,15 +76,17 @@ class Networks:
             UsageError: a name is unknown.
             OutOfMemory: the host has too little memory for the parameters that would wait there.
         """
-        unknown = placements.keys() - set(NETWORKS)
-        if unknown:
-            raise UsageError(f"no network is called {', '.join(sorted(unknown))}; there are {', '.join(NETWORKS)}")
+        if unknown := placements.keys() - set(PLACEMENT_NAMES):
+            raise UsageError(
+                f"no network is called {', '.join(sorted(unknown))}; there are {', '.join(PLACEMENT_NAMES)}"
+            )
         current = self.placements
         wanted = {name: Placement(value) if isinstance(value, str) else value for name, value in placements.items()}
         full = {name: wanted.get(name, placement) for name, placement in current.items()}
-        prints = self.planner(InterpolationSettings()).footprints()
-        changing = {name: found for name, found in prints.items() if current[placed_as(name)] != full[placed_as(name)]}
-        needed = waiting_on_host(changing, {name: full[placed_as(name)] for name in changing})
+        changing = {name for name in current if current[name] != full[name]}
+        footprints = self.planner(InterpolationSettings()).footprints()
+        prints = {name: found for name, found in footprints.items() if placement_name(name) in changing}
+        needed = waiting_on_host(prints, {name: full[placement_name(name)] for name in prints})
         free, _ = host_memory()
         if needed > free:
             raise OutOfMemory(

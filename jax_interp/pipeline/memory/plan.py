@@ -5,17 +5,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from jax_interp.components import GUARDRAIL_MODELS, PLACEMENT_NAMES, TABLE, placement_name
 from jax_interp.errors import UsageError
-from jax_interp.pipeline.memory.footprint import GIB, Footprint, Workload, footprint, waiting_on_host
+from jax_interp.pipeline.memory.footprint import GIB, Footprint, Stage, footprint, waiting_on_host
+from jax_interp.pipeline.stages.workload import Workload
 from jax_interp.runtime.mesh import ALONE
-from jax_interp.runtime.placement import NETWORKS, RESIDENT, Placement, placed_as
+from jax_interp.runtime.placement import RESIDENT, Placement
 from jax_interp.types import Precision
 
 PROCESS = 9 * GIB // 8
 """What a process takes of a GPU beside its arrays: CUDA's context, kernels and library handles."""
 MOST_PAIRS = 2
 """Pairs that share a pass where weights are streamed: enough to hide their copies behind the arithmetic."""
-ONCE = ("prompt_upsampler", "guardrail_models", "text_encoder")
+_ALWAYS_USED = {row.placed_as for row in TABLE.values() if row.used == "always"}
+LEAVES_FIRST = tuple(name for name in PLACEMENT_NAMES if name not in _ALWAYS_USED)
 """What a run uses least, and what leaves the device first."""
 
 
@@ -47,19 +50,27 @@ class Plan:
 
 
 @dataclass(frozen=True)
+class PlannedNetwork:
+    """A network as far as a plan has to know it."""
+
+    stage: Stage
+    """The class of the stage that runs it."""
+    config: Any
+    precision: Precision
+
+
+@dataclass(frozen=True)
 class Planner:
     """The networks of a run and what they are asked to do."""
 
-    configs: Mapping[str, Any]
-    """Configuration of every network, by its name in `runtime.placement.NETWORKS`; where several go by one name, by
-    that name, a slash and its own."""
-    precisions: Mapping[str, Precision]
+    networks: Mapping[str, PlannedNetwork]
+    """By the names that `components.ComponentRow.plan_names` has for them."""
     workload: Workload
 
     @property
     def names(self) -> list[str]:
         """By which networks are placed, each once."""
-        return list(dict.fromkeys(map(placed_as, self.configs)))
+        return list(dict.fromkeys(map(placement_name, self.networks)))
 
     def footprints(self, workload: Workload | None = None) -> dict[str, Footprint]:
         """Bytes of every network."""
@@ -68,9 +79,12 @@ class Planner:
         guards = replace(together, mesh=ALONE, picture_patches=0)
         return {
             name: footprint(
-                config, self.precisions[name], guards if placed_as(name) == "guardrail_models" else together
+                network.stage,
+                network.config,
+                network.precision,
+                guards if placement_name(name) == GUARDRAIL_MODELS else together,
             )
-            for name, config in self.configs.items()
+            for name, network in self.networks.items()
         }
 
     def plan(self, placements: Mapping[str, Placement], pairs_per_batch: int | None = None) -> Plan:
@@ -78,7 +92,7 @@ class Planner:
         workload = replace(self.workload, pairs_per_batch=pairs_per_batch or self.workload.pairs_per_batch)
         prints = self.footprints(workload)
         full = {name: placements.get(name, RESIDENT) for name in self.names}
-        each = {name: full[placed_as(name)] for name in prints}
+        each = {name: full[placement_name(name)] for name in prints}
         rest = {name: found.at_rest(each[name]) for name, found in prints.items()}
         stages = {name: found.in_stage(each[name]) + sum(rest.values()) - rest[name] for name, found in prints.items()}
         return Plan(full, workload, stages, waiting_on_host(prints, each))
@@ -116,7 +130,7 @@ class Planner:
         pairs = smallest.workload.pairs_per_batch
         if fixed and self.smallest(pairs_per_batch=pairs).process_peak <= budget:
             yield f"leave it to the plan where {', '.join(fixed)} lives"
-        elif smallest.largest_stage == "text_encoder" and self.precisions["text_encoder"] == "float32":
+        elif smallest.largest_stage == "text_encoder" and self.networks["text_encoder"].precision == "float32":
             yield "pass --text-encoder-dtype bfloat16"
         elif "diffusion_transformer" in self.names:
             half = replace(self.workload, height=self.workload.height // 2, width=self.workload.width // 2)
@@ -131,7 +145,7 @@ class Planner:
         """
         placements: dict[str, Placement] = {}
         plans = {"nothing offloaded": self.plan(placements, pairs_per_batch or 1)}
-        for name in sorted(self.names, key=NETWORKS.index):
+        for name in sorted(self.names, key=PLACEMENT_NAMES.index):
             placements[name] = Placement("offloaded")
             plans[f"+ {name}"] = self.plan(placements, pairs_per_batch or 1)
         if self.workload.mesh.along(self.workload.share_axes) > 1:
@@ -170,7 +184,7 @@ class Planner:
     def _by_speed(self, fixed: Mapping[str, Placement]) -> Iterator[dict[str, Placement]]:
         """Placements from the fastest to the smallest: what a run uses least leaves the device first."""
         dit = "diffusion_transformer"
-        once = [name for name in ONCE if name in self.names]
+        once = [name for name in LEAVES_FIRST if name in self.names]
         rungs: list[dict[str, Any]] = [{}]
         for name in once:
             rungs.append({**rungs[-1], name: "offloaded"})

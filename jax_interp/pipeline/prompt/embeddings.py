@@ -8,6 +8,7 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from safetensors.numpy import save
 
 from jax_interp.errors import CheckpointError, JaxInterpError, UsageError
 from jax_interp.files.atomic import write_atomically
-from jax_interp.runtime.compile_cache import user_cache_folder
+from jax_interp.files.private_folder import prepare_private_folder, user_cache_folder
 
 logger = logging.getLogger("jax_interp")
 
@@ -45,15 +46,23 @@ class Embedding:
 class EmbeddingCache:
     """A folder of embeddings, one file for each pair of network and text.
 
-    Any number of processes may share it: a file appears whole or not at all. An entry that fails its checksum is
-    computed again, and a folder that cannot be written costs a warning, never the run.
+    Any number of the user's processes may share it: a file appears whole or not at all. An entry that fails its
+    checksum is computed again, and a folder that cannot be written, or that others can write to, costs a warning, never
+    the run: whoever puts an embedding there decides what the networks read in the place of a text that was checked.
     """
 
     def __init__(self, folder: Path | None = None):
-        self.folder = default_folder() if folder is None else Path(folder)
+        self._chosen = folder
+
+    @property
+    def folder(self) -> Path:
+        """Where it is; raises `OSError` if that is to be the user's cache folder and the user has none."""
+        return default_folder() if self._chosen is None else Path(self._chosen)
 
     def get(self, network: str, text: str) -> Embedding | None:
         """The embedding of `text` by the network with identity `network`, if it is there and intact."""
+        if not self._is_private:
+            return None
         path = self._path(network, text)
         try:
             with safe_open(path, framework="numpy") as file:
@@ -70,13 +79,29 @@ class EmbeddingCache:
 
     def put(self, network: str, text: str, embedding: Embedding) -> None:
         """Keep `embedding` for `get` with the same `network` and `text`."""
+        if not self._is_private:
+            return
         path = self._path(network, text)
         metadata = {"tokens": str(embedding.num_tokens), "sha256": _checksum(embedding)}
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, save({"rows": embedding.rows}, metadata))
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            write_atomically(path, save({"rows": embedding.rows}, metadata), mode=0o600)
         except OSError as error:
             logger.warning("%s: cannot be written (%s); this text will be encoded again next time", path, error)
+
+    @cached_property
+    def _is_private(self) -> bool:
+        """Whether nobody else can write there; what is wrong is said once."""
+        try:
+            prepare_private_folder(self.folder)
+        except OSError as error:
+            logger.warning(
+                "the cache of text embeddings cannot be written or trusted (%s): every run encodes its prompts anew."
+                " Set XDG_CACHE_HOME to a folder that only you can write to, or keep none (--no-embedding-cache)",
+                error,
+            )
+            return False
+        return True
 
     def _path(self, network: str, text: str) -> Path:
         key = hashlib.sha256(f"{network}\0{text}".encode()).hexdigest()

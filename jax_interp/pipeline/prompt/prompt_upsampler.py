@@ -9,6 +9,8 @@ import numpy as np
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Float
 
+from jax_interp.components import TABLE
+from jax_interp.config import PixtralVisionConfig
 from jax_interp.errors import CheckpointError, JaxInterpError, UsageError
 from jax_interp.media.pixtral_image import (
     TOKEN_NAMES,
@@ -22,8 +24,9 @@ from jax_interp.models.decoder_generate import Sampling
 from jax_interp.models.pixtral_vision import PixtralVision, Turn
 from jax_interp.pipeline.prompt.prompts import UPSAMPLER_INSTRUCTION
 from jax_interp.pipeline.prompt.text_tokenizer import load_tokenizer, tokenizer_path
-from jax_interp.pipeline.stages.language_model import LanguageModel
+from jax_interp.pipeline.stages.language_model import PREFILL_BYTES, LanguageModel
 from jax_interp.pipeline.stages.stage import StackedStage
+from jax_interp.pipeline.stages.workload import PICTURE_PATCHES, Workload
 from jax_interp.runtime.checkpoint import ConvertedComponent
 from jax_interp.runtime.exchange import exchange_between
 from jax_interp.runtime.mesh import REPLICATED, DeviceMesh
@@ -69,8 +72,11 @@ DEFAULT_SETTINGS = UpsamplerSettings()
 class PictureEncoder(StackedStage[PixtralVision]):
     """Pixtral's picture encoder; every shape of a picture compiles anew."""
 
+    NETWORK = PixtralVision
+    KEEP_ON_HOST = ()  # a run looks at one picture
+
     def __init__(self, found: ConvertedComponent, precision: Precision, devices: DeviceMesh | None = None):
-        super().__init__(found, PixtralVision, precision, devices, keep_on_host=())
+        super().__init__(found, precision, devices)
         exchange = exchange_between(self.devices)
         self._embed = self.jit(lambda outer, x: self.constrain(self.network.bind_outer(outer).embed(x), REPLICATED))
         # A device has all patches, and with `tensor` some of the heads.
@@ -79,6 +85,13 @@ class PictureEncoder(StackedStage[PixtralVision]):
             self.compile_part(1, lambda block, x, _: block.transform(x, exchange), REPLICATED, P()),
         )
         self._finish = self.jit(lambda outer, x: self.constrain(self.network.bind_outer(outer).finish(x), REPLICATED))
+
+    @classmethod
+    def activations(cls, config: PixtralVisionConfig, size: int, workload: Workload) -> int:
+        """Of every patch the residual stream, queries, keys, values and context, and the hidden MLP."""
+        inner = config.num_heads * config.head_width
+        each = PICTURE_PATCHES * (2 * config.width + 4 * inner + PREFILL_BYTES * config.mlp_width // 2)
+        return size * each + PICTURE_PATCHES * 3 * config.text_width * size
 
     def encode(self, pixels: Float[np.ndarray, "Y X 3"]) -> Float[np.ndarray, "P D"]:
         """What the language model reads for each patch of a picture that `prepare_picture` made."""
@@ -97,6 +110,11 @@ class PromptUpsampler:
         self.config: Any = found.config
         self.pictures = PictureEncoder(found.part("vision", found.config.vision), precision, devices)
         self.language = LanguageModel(found.part("language", found.config.text), precision, devices)
+
+    @property
+    def placed_as(self) -> str:
+        """By which of `components.PLACEMENT_NAMES` both are placed."""
+        return TABLE[self.found.component].placed_as
 
     @property
     def networks(self) -> dict[str, StackedStage[Any]]:

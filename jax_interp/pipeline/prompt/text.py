@@ -13,11 +13,13 @@ import numpy as np
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int
 
+from jax_interp.config import T5Config
 from jax_interp.errors import JaxInterpError, UsageError
 from jax_interp.models.t5 import Bias, T5Encoder
 from jax_interp.pipeline.prompt.embeddings import PROMPT_TOKENS, Embedding, EmbeddingCache, load_embeddings
 from jax_interp.pipeline.prompt.text_tokenizer import load_tokenizer, read_tokenizer, tokenizer_path
 from jax_interp.pipeline.stages.stage import StackedStage
+from jax_interp.pipeline.stages.workload import Workload
 from jax_interp.runtime import processes
 from jax_interp.runtime.checkpoint import ConvertedComponent, find_component, has_component
 from jax_interp.runtime.exchange import exchange_between
@@ -39,9 +41,11 @@ class PromptNetwork(StackedStage[T5Encoder]):
     memory does not grow with their number.
     """
 
+    NETWORK = T5Encoder
+    KEEP_ON_HOST = ()  # a run encodes its prompts once
+
     def __init__(self, found: ConvertedComponent, precision: Precision, devices: DeviceMesh | None = None):
-        # A run encodes its prompts once, so weights that leave the device need not wait in host memory.
-        super().__init__(found, T5Encoder, precision, devices, keep_on_host=())
+        super().__init__(found, precision, devices)
         exchange = exchange_between(self.devices)
         self._embed = self.jit(self._embed_tokens)
         # A prompt is short: every device has all of it, and with `tensor` some of the heads.
@@ -50,6 +54,13 @@ class PromptNetwork(StackedStage[T5Encoder]):
             self.compile_part(1, lambda block, x, _: block.transform(x, exchange), REPLICATED, P(None, "tensor")),
         )
         self._finish = self.jit(lambda outer, x: self.network.bind_outer(outer).finish(x).astype(jnp.float32))
+
+    @classmethod
+    def activations(cls, config: T5Config, size: int, workload: Workload) -> int:
+        """Float32 position bias, scores and weights; queries, keys, values and context; the hidden MLP twice."""
+        scores = 3 * 4 * config.num_heads * PROMPT_TOKENS**2
+        hidden = size * PROMPT_TOKENS * (4 * config.num_heads * config.head_width + 2 * config.mlp_width)
+        return (scores + hidden) // workload.mesh.tensor
 
     @property
     def tokenizer_path(self) -> Path:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
+from jax_interp.components import GUARDRAIL_MODELS
 from jax_interp.errors import UsageError
 from jax_interp.guardrails.faces import Blurred
 from jax_interp.guardrails.verdict import Verdict
@@ -22,7 +23,6 @@ from jax_interp.pipeline.stages.stage import NetworkStage
 from jax_interp.runtime.checkpoint import ConvertedComponent, find_component, has_component
 from jax_interp.runtime.mesh import ALONE, DeviceMesh
 from jax_interp.runtime.placement import RESIDENT, Placement
-from jax_interp.types import Precision
 
 Guard = TextGuard | FrameGuard | FaceGuard
 GuardT = TypeVar("GuardT", bound=Guard)
@@ -32,9 +32,8 @@ NEGATIVE_PROMPT_GUARDRAILS = ("text_safety",)
 FRAME_GUARDRAILS = ("video_safety", "face_blur")
 """The guardrails by name, in the order in which they are asked; one that blocks is the last."""
 
-_KINDS: tuple[type[Guard], ...] = (TextGuard, FrameGuard, FaceGuard)
-GUARDRAIL_PRECISIONS: dict[str, Precision] = {f"guardrail_models/{kind.COMPONENT}": kind.PRECISION for kind in _KINDS}
-"""What their networks compute in, by the names that plans have for them."""
+GUARD_CLASSES: tuple[type[Guard], ...] = (TextGuard, FrameGuard, FaceGuard)
+"""What checks with each of the networks that `components.TABLE` places as `GUARDRAIL_MODELS`."""
 _COUNTED = ("frames", "checked_frames", "faces")
 _COMPONENTS = {"blocklist": "text_safety"}
 """The converted network that a guardrail needs, if it has another name."""
@@ -198,6 +197,11 @@ class Guardrails:
         return stages
 
     @property
+    def placed_as(self) -> str:
+        """The name by which all of their networks are placed."""
+        return GUARDRAIL_MODELS
+
+    @property
     def placement(self) -> Placement:
         """Where all of their networks live."""
         return self._placement
@@ -226,7 +230,7 @@ class Guardrails:
     def founds(self) -> list[ConvertedComponent]:
         """Those of the converted networks that are there, for the run record."""
         self._those_there()
-        return [self._guards[kind].found for kind in _KINDS if kind in self._guards]
+        return [self._guards[kind].found for kind in GUARD_CLASSES if kind in self._guards]
 
     def start_counting(self) -> None:
         """Forget what was checked so far: `facts` are then about one clip."""
@@ -287,7 +291,7 @@ class Guardrails:
     def _those_there(self) -> Sequence[Guard]:
         """Those that can be opened; what is wrong with the others is said by the checks."""
         if not self._fail_closed.broken:
-            for kind in _KINDS:
+            for kind in GUARD_CLASSES:
                 with contextlib.suppress(Exception):
                     self._guard(kind)
         return self._loaded()

@@ -3,6 +3,7 @@
 from functools import cached_property
 from typing import ClassVar
 
+from jax_interp.components import TABLE
 from jax_interp.guardrails.blocklist import Blocklist
 from jax_interp.guardrails.llama_guard import ANSWER_TOKENS, LlamaGuard
 from jax_interp.guardrails.verdict import Verdict
@@ -24,7 +25,7 @@ class TextGuard:
     """
 
     COMPONENT: ClassVar[str] = "text_safety"
-    PRECISION: ClassVar[Precision] = "bfloat16"  # parity: upstream's classifier is
+    PRECISION: ClassVar[Precision] = TABLE[COMPONENT].precision
 
     def __init__(self, found: ConvertedComponent, devices: DeviceMesh | None = None):
         self.found = found

@@ -9,15 +9,19 @@ import numpy as np
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, UInt8
 
+from jax_interp.config import TokenizerConfig
 from jax_interp.diffusion.sample import from_model_scale, to_model_scale
 from jax_interp.media.resize import normalize_and_resize, to_uint8
 from jax_interp.models.tokenizer import Tokenizer
 from jax_interp.pipeline.stages.stage import WholeStage
+from jax_interp.pipeline.stages.workload import Workload
 from jax_interp.runtime.checkpoint import ConvertedComponent
 from jax_interp.runtime.mesh import REPLICATED, DeviceMesh
 from jax_interp.types import Latents, Params, Precision
 
 ROWS = P("data")
+ENCODE_BYTES, DECODE_BYTES = 112, 140
+"""Activations for one pixel of one frame of the clip."""
 
 FramePair = tuple[UInt8[np.ndarray, "Y X 3"], UInt8[np.ndarray, "Y X 3"]]
 """The first and the last frame."""
@@ -29,10 +33,18 @@ class Codec(WholeStage[Tokenizer]):
     On a mesh every device along `data` works on a pair of its own; how many pairs there are changes none of their bits.
     """
 
+    NETWORK = Tokenizer
+
     def __init__(self, found: ConvertedComponent, precision: Precision, devices: DeviceMesh | None = None):
-        super().__init__(found, Tokenizer, precision, devices)
+        super().__init__(found, precision, devices)
         self._encode = self.jit(self._encode_rows, static_argnames="num_video_frames")
         self._decode = self.jit(self._decode_rows)
+
+    @classmethod
+    def activations(cls, config: TokenizerConfig, size: int, workload: Workload) -> int:
+        pixels = (workload.num_video_frames - 1) * workload.height * workload.width
+        widths = config.channels / 128
+        return int(max(ENCODE_BYTES, DECODE_BYTES) * pixels * widths * size / 2)
 
     def encode_pair(
         self,

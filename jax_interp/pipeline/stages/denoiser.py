@@ -11,6 +11,7 @@ import numpy as np
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float
 
+from jax_interp.config import DiTConfig
 from jax_interp.diffusion.condition import ConditionNoise, augmenter, frame_indicator, initial_noise
 from jax_interp.diffusion.guidance import Branch, branches
 from jax_interp.diffusion.sample import CallInputs, call_coefficients, call_inputs, conclude, prepare, sample
@@ -22,6 +23,7 @@ from jax_interp.nn.embeddings import CellPositions
 from jax_interp.nn.patches import unpatchify
 from jax_interp.nn.rotary import rotary_angles
 from jax_interp.pipeline.stages.stage import StackedStage
+from jax_interp.pipeline.stages.workload import LATENT_CELL, Workload
 from jax_interp.runtime.checkpoint import ConvertedComponent
 from jax_interp.runtime.exchange import exchange_between
 from jax_interp.runtime.mesh import REPLICATED, DeviceMesh
@@ -63,6 +65,8 @@ class Run(NamedTuple):
 class Denoiser(StackedStage[DiT]):
     """The diffusion transformer with its sampler."""
 
+    NETWORK = DiT
+
     def __init__(
         self,
         found: ConvertedComponent,
@@ -70,7 +74,7 @@ class Denoiser(StackedStage[DiT]):
         rotary_precision: Precision | None = None,
         devices: DeviceMesh | None = None,
     ):
-        super().__init__(found, DiT, precision, devices)
+        super().__init__(found, precision, devices)
         self.rotary_precision: Precision = rotary_precision or precision
         self._embed = self.jit(self._embed_latents)
         between = partial(self._attend_cells, between=True)
@@ -80,6 +84,15 @@ class Denoiser(StackedStage[DiT]):
         self._project = self.jit(self._project_cells, static_argnames="shape")
         self._start = self.jit(self._start_call)
         self._finish = self.jit(self._finish_call)
+
+    @classmethod
+    def activations(cls, config: DiTConfig, size: int, workload: Workload) -> int:
+        """The residual stream, its normalised copy and the MLP's two hidden ones for each row."""
+        cell = LATENT_CELL * config.patch_size
+        frames = (workload.num_video_frames - 2) // LATENT_CELL + 2
+        tokens = frames * (workload.height // cell) * (workload.width // cell)
+        hidden = config.mlp_width // workload.mesh.tensor
+        return -(-tokens // workload.mesh.sequence) * size * workload.rows * (2 * config.width + 2 * hidden)
 
     def net(
         self,

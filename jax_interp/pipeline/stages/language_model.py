@@ -11,10 +11,12 @@ import numpy as np
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int
 
+from jax_interp.config import DecoderConfig
 from jax_interp.errors import JaxInterpError, UsageError
 from jax_interp.models.decoder_generate import GREEDY, NotFinite, Sampling, generate
 from jax_interp.models.decoder_lm import BlockInputs, Cache, DecoderLM, Logits, empty_cache, last_of
 from jax_interp.pipeline.stages.stage import StackedStage
+from jax_interp.pipeline.stages.workload import Workload
 from jax_interp.runtime.checkpoint import ConvertedComponent
 from jax_interp.runtime.exchange import exchange_between
 from jax_interp.runtime.mesh import REPLICATED, DeviceMesh
@@ -22,6 +24,11 @@ from jax_interp.types import Params, Precision, Text
 
 LENGTH_STEP = 128
 """Prompts and caches are padded to multiples of this many tokens, so that prompts of similar length share programs."""
+
+CONVERSATION = 1024
+"""Tokens of the longest question and answer that is planned for, beside those of a picture."""
+PREFILL_BYTES = 11
+"""Activations for one hidden unit of one token of a prompt."""
 
 HEADS = Cache(P(None, None, "tensor"), P(None, None, "tensor"))  # pyright: ignore[reportArgumentType]
 """How one block's cache lies on a mesh."""
@@ -34,11 +41,13 @@ class LanguageModel(StackedStage[DecoderLM]):
     embedding table stays in the host's memory: a token needs one row of it, and the table is as large as two blocks.
     """
 
+    NETWORK = DecoderLM
+    # A stage is many passes: streamed weights wait in host memory until it ends.
+    KEEP_ON_HOST = ("streamed",)
+    UNLOAD_HOST = True
+
     def __init__(self, found: ConvertedComponent, precision: Precision, devices: DeviceMesh | None = None):
-        # A tied table is also the head, which the device needs.
-        host_only = () if found.config.tied_head else ("embedding",)
-        # A stage is many passes: streamed weights wait in host memory until it ends.
-        super().__init__(found, DecoderLM, precision, devices, keep_on_host=("streamed",), host_only=host_only)
+        super().__init__(found, precision, devices)
         exchange = exchange_between(self.devices)
         self._attend = self.compile_part(
             0, lambda block, state, inputs: block.attend(*state, inputs, exchange), (REPLICATED, HEADS), REPLICATED
@@ -48,6 +57,23 @@ class LanguageModel(StackedStage[DecoderLM]):
         self._token_inputs = self.jit(self._turn_token)
         self._finish = self.jit(self._finish_last)
         self._table: np.ndarray | None = None
+
+    @classmethod
+    def host_only(cls, config: DecoderConfig) -> Collection[str]:
+        # A tied table is also the head, which the device needs.
+        return () if config.tied_head else ("embedding",)
+
+    @classmethod
+    def activations(cls, config: DecoderConfig, size: int, workload: Workload) -> int:
+        """The cache of all blocks, and one block's hidden units of the prompt or another copy of the head.
+
+        XLA tries out kernels on operands of its own, and no other product has one as large as the head.
+        """
+        tokens = min(workload.picture_patches + CONVERSATION, config.context_length)
+        cache_bytes = tokens * config.num_layers * 2 * config.num_kv_heads * config.head_width * size
+        prefill = tokens * config.mlp_width * PREFILL_BYTES * size // 2
+        head = config.vocab_size * config.width * size
+        return cache_bytes // workload.mesh.tensor + max(prefill // workload.mesh.tensor, head)
 
     def embed(self, ids: Sequence[int] | Int[np.ndarray, " S"]) -> Float[np.ndarray, "S D"]:
         """Rows of the embedding table.
@@ -113,7 +139,6 @@ class LanguageModel(StackedStage[DecoderLM]):
 
     def offload(self) -> None:
         super().offload()
-        self._on_host = None
         if not self.placement.stays:
             self._table = None
 

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,9 @@ import numpy as np
 from flax import nnx
 from jax.sharding import PartitionSpec as P
 
+from jax_interp.components import TABLE
 from jax_interp.nn.params import Network, StackedNetwork
+from jax_interp.pipeline.stages.workload import Workload
 from jax_interp.runtime.block_stream import BlockStream, marked
 from jax_interp.runtime.checkpoint import ConvertedComponent, StackedParams, load_params
 from jax_interp.runtime.gather_ahead import GatherAhead
@@ -34,26 +36,45 @@ class NetworkStage(ABC, Generic[ModuleT]):
 
     `offload` ends a stage: what is not resident leaves the device. `unload` forgets the parameters altogether. The
     network runs on `devices`, without them on the first one that JAX has.
+
+    What a memory plan has to know of a network before there is a stage of it, its class says: `NETWORK`, `structure`
+    and `activations`.
     """
 
-    def __init__(
-        self,
-        found: ConvertedComponent,
-        build: Callable[..., ModuleT],
-        precision: Precision,
-        devices: DeviceMesh | None = None,
-    ):
+    NETWORK: ClassVar[Callable[..., nnx.Module]]
+    """The class of the network, which takes (config, dtype=, rngs=)."""
+
+    def __init__(self, found: ConvertedComponent, precision: Precision, devices: DeviceMesh | None = None):
         self.found = found
         self.devices = devices or DeviceMesh()
         self.config: Any = found.config
         self.precision: Precision = precision
         self.dtype = jnp.dtype(precision)
-        self.network = self._structure(lambda rngs: build(found.config, dtype=self.dtype, rngs=rngs))
+        self.network = self.structure(found.config, precision)
         self.placement: Placement = RESIDENT
+
+    @classmethod
+    def structure(cls, config: Any, precision: Precision) -> Network[ModuleT]:
+        """The network of `config` without its arrays."""
+        return Network(cls._builder(config, precision))
+
+    @classmethod
+    @abstractmethod
+    def activations(cls, config: Any, size: int, workload: Workload) -> int:
+        """The bytes that the stage needs on a device beside parameters, at its widest point.
+
+        `size` is that of one value of its dtype. The constants in these formulas were fitted to measurements on an H100
+        (`benchmarks/results/` has predicted and measured peaks side by side).
+        """
+
+    @property
+    def placed_as(self) -> str:
+        """By which of `components.PLACEMENT_NAMES` it is placed."""
+        return TABLE[self.found.component].placed_as
 
     @property
     def networks(self) -> dict[str, "NetworkStage[Any]"]:
-        """Itself, as what is placed under one name; see `pipeline.networks.Placed`."""
+        """Itself, without a name of its own: `pipeline.memory.networks.Placed` says what that means."""
         return {"": self}
 
     def place(self, placement: Placement) -> None:
@@ -109,8 +130,9 @@ class NetworkStage(ABC, Generic[ModuleT]):
         yield
         logger.info("loaded %s in %.1f s", self.found.component, time.perf_counter() - started)
 
-    def _structure(self, build: Callable[[nnx.Rngs], ModuleT]) -> Network[ModuleT]:
-        return Network(build)
+    @classmethod
+    def _builder(cls, config: Any, precision: Precision) -> Callable[[nnx.Rngs], Any]:
+        return lambda rngs: cls.NETWORK(config, dtype=jnp.dtype(precision), rngs=rngs)
 
 
 class WholeStage(NetworkStage[ModuleT]):
@@ -151,29 +173,19 @@ class WholeStage(NetworkStage[ModuleT]):
 
 
 class StackedStage(NetworkStage[ModuleT]):
-    """A network whose forward is a start, its stack of blocks in turn, and an end, each compiled by itself.
+    """A network whose forward is a start, its stack of blocks in turn, and an end, each compiled by itself."""
 
-    `keep_on_host` says in which placements parameters wait in host memory for the next pass or stage; in others
-    they are read from disk in every stage, which suits a network that a run needs once. Parameters named in `host_only`
-    stay out of the device's memory; `host_only_array` reads them.
-    """
+    KEEP_ON_HOST: ClassVar[tuple[Kind, ...]] = ("offloaded", "streamed")
+    """The placements in which parameters wait in host memory for the next pass or stage. In others they are read from
+    disk in every stage, which suits a network that a run needs once."""
+    UNLOAD_HOST: ClassVar[bool] = False
+    """Whether what waits in host memory is given back at the end of every stage."""
 
     network: StackedNetwork[ModuleT]
 
-    def __init__(
-        self,
-        found: ConvertedComponent,
-        build: Callable[..., ModuleT],
-        precision: Precision,
-        devices: DeviceMesh | None = None,
-        *,
-        keep_on_host: Collection[Kind] = ("offloaded", "streamed"),
-        host_only: Collection[str] = (),
-    ):
-        self._host_only = host_only
-        super().__init__(found, build, precision, devices)
+    def __init__(self, found: ConvertedComponent, precision: Precision, devices: DeviceMesh | None = None):
+        super().__init__(found, precision, devices)
         check_split(found.component, self.devices.shape, split_counts(found.config))
-        self.keep_on_host = keep_on_host
         self._stored = StackedParams(found, self.network.abstract, self.dtype)
         parts = [self.network.part_abstract(part) for part in range(len(self.network.parts))]
         self._whole = [whole_specs(part) for part in parts]
@@ -188,6 +200,15 @@ class StackedStage(NetworkStage[ModuleT]):
         self._disk: ReadAhead[tuple[int, int], Params] | None = None
         self._on_host: dict[tuple[int, int], Params] | None = None
 
+    @classmethod
+    def host_only(cls, config: Any) -> Collection[str]:
+        """The parameters that stay out of the device's memory; `host_only_array` reads them."""
+        return ()
+
+    @classmethod
+    def structure(cls, config: Any, precision: Precision) -> StackedNetwork[ModuleT]:
+        return StackedNetwork(cls._builder(config, precision), cls.host_only(config))
+
     def place(self, placement: Placement) -> None:
         placement.check_blocks(self.found.component, self.network.num_blocks)
         super().place(placement)
@@ -197,7 +218,7 @@ class StackedStage(NetworkStage[ModuleT]):
         """Everything but the blocks, on the device."""
         if self._outer is not None:
             return self._outer
-        outer = self.devices.put(self._stored.outer(self._host_only))
+        outer = self.devices.put(self._stored.outer(self.host_only(self.config)))
         self._outer = outer
         return outer
 
@@ -272,6 +293,8 @@ class StackedStage(NetworkStage[ModuleT]):
         if not self.placement.stays:
             self._outer = None
             self._close_stream()
+        if self.UNLOAD_HOST:
+            self._on_host = None
 
     def unload(self) -> None:
         self._close_stream()
@@ -294,7 +317,7 @@ class StackedStage(NetworkStage[ModuleT]):
 
     @property
     def _keeps_on_host(self) -> bool:
-        return self.placement.kind in self.keep_on_host
+        return self.placement.kind in self.KEEP_ON_HOST
 
     @property
     def _divided(self) -> bool:
@@ -323,6 +346,3 @@ class StackedStage(NetworkStage[ModuleT]):
         if self._disk is not None:
             self._disk.close()
         self._stream = self._disk = None
-
-    def _structure(self, build: Callable[[nnx.Rngs], ModuleT]) -> Network[ModuleT]:
-        return StackedNetwork(build, self._host_only)

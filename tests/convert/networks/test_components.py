@@ -12,7 +12,6 @@ from convert.networks.components import (
 from jax_interp.config import CV8X8X8_720P, DIT_7B, DIT_14B, PIXTRAL_12B, T5_11B
 from jax_interp.errors import UsageError
 from jax_interp.nn.params import flatten
-from jax_interp.runtime.component_folders import DEFAULT_FOLDERS
 
 PUBLISHED = [(DIFFUSION_TRANSFORMER, DIT_7B), (DIFFUSION_TRANSFORMER, DIT_14B), (TOKENIZER, CV8X8X8_720P)]
 PUBLISHED += [(TEXT_ENCODER, T5_11B), (PROMPT_UPSAMPLER, PIXTRAL_12B)]
@@ -62,11 +61,6 @@ def test_the_published_sizes_come_out():
     stack = next(leaf for leaf in DIFFUSION_TRANSFORMER.plan(DIT_7B) if leaf.path == "blocks/mlp/up/kernel")
     assert (stack.shape, len(stack.keys)) == ((28, 4096, 16384), 28)
     assert any(leaf.op is keep for leaf in DIFFUSION_TRANSFORMER.plan(DIT_7B))
-
-
-def test_the_table_of_folders_is_of_all_components():
-    assert list(DEFAULT_FOLDERS) == list(COMPONENTS)
-    assert all(component.folder == DEFAULT_FOLDERS[name] for name, component in COMPONENTS.items())
 
 
 def test_components_are_named_by_flag_and_folder():

@@ -9,10 +9,15 @@ import pytest
 from jax_interp.cli.memory_flags import parse_bytes
 from jax_interp.config import CV8X8X8_720P, DIT_7B, DIT_14B, LLAMA_3_1_8B, PIXTRAL_12B, T5_11B
 from jax_interp.errors import UsageError
-from jax_interp.pipeline.memory.footprint import GIB, WORKSPACE, Workload, footprint
+from jax_interp.pipeline.memory.footprint import GIB, WORKSPACE, footprint
 from jax_interp.pipeline.memory.plan import PROCESS, Planner, describe, gib, gib_or_more
+from jax_interp.pipeline.prompt.text import PromptNetwork
 from jax_interp.pipeline.settings import InterpolationSettings
-from jax_interp.pipeline.stages.denoiser import SampleSettings
+from jax_interp.pipeline.stage_classes import planned
+from jax_interp.pipeline.stages.codec import Codec
+from jax_interp.pipeline.stages.denoiser import Denoiser, SampleSettings
+from jax_interp.pipeline.stages.language_model import LanguageModel
+from jax_interp.pipeline.stages.workload import Workload
 from jax_interp.runtime.mesh import MeshShape
 from jax_interp.runtime.placement import Placement
 from jax_interp.types import Precision
@@ -22,15 +27,16 @@ KINDS = ("resident", "offloaded", "streamed")
 
 
 def planner(transformer=DIT_7B, **workload):
-    return Planner(
-        {"text_encoder": T5_11B, "tokenizer": CV8X8X8_720P, "diffusion_transformer": transformer},
-        {"text_encoder": "float32", "tokenizer": "bfloat16", "diffusion_transformer": "bfloat16"},
-        Workload(**workload),
-    )
+    networks = {
+        **planned("text_encoder", T5_11B, "float32"),
+        **planned("tokenizer", CV8X8X8_720P, "bfloat16"),
+        **planned("diffusion_transformer", transformer, "bfloat16"),
+    }
+    return Planner(networks, Workload(**workload))
 
 
-def parameters(config, precision: Precision = "bfloat16"):
-    return footprint(config, precision, Workload())
+def parameters(stage, config, precision: Precision = "bfloat16"):
+    return footprint(stage, config, precision, Workload())
 
 
 @pytest.mark.parametrize(("config", "width", "num_blocks"), [(DIT_7B, 4096, 28), (DIT_14B, 5120, 36)])
@@ -41,23 +47,23 @@ def test_bytes_of_the_transformer(config, width, num_blocks):
     time = width**2 + width * 3 * width + width
     positions, patches, modulation = (128 + 120 + 120) * width, (72 + 64) * width, 3 * width * 256
     outer = time + positions + patches + modulation
-    found = parameters(config)
+    found = parameters(Denoiser, config)
     assert (found.block, found.num_blocks) == (2 * block, num_blocks)
     assert found.outer == 2 * outer
     assert found.params == 2 * (outer + num_blocks * block)
-    assert parameters(config, "float32").params == 2 * found.params
+    assert parameters(Denoiser, config, "float32").params == 2 * found.params
 
 
 def test_bytes_of_the_text_encoder():
     block = 4 * 1024 * 128 * 128 + 2 * 1024 * 65536 + 2 * 1024
-    found = parameters(T5_11B, "float32")
+    found = parameters(PromptNetwork, T5_11B, "float32")
     assert (found.block, found.num_blocks) == (4 * block, 24)
     assert found.outer == 4 * (32128 * 1024 + 32 * 128 + 1024)
     assert not found.kept_on_host
 
 
 def test_bytes_of_the_tokenizer():
-    assert parameters(CV8X8X8_720P).params == 2 * 105_654_244
+    assert parameters(Codec, CV8X8X8_720P).params == 2 * 105_654_244
 
 
 def test_activations_follow_the_workload():
@@ -78,18 +84,18 @@ def test_activations_follow_the_workload():
 
 def test_a_workload_of_settings():
     def branches(guidance):
-        return Workload.of(InterpolationSettings(sampling=SampleSettings(guidance))).branches
+        return InterpolationSettings(sampling=SampleSettings(guidance)).workload().branches
 
     assert [branches(guidance) for guidance in (-1, 0, 3)] == [1, 1, 2]
     settings = InterpolationSettings(height=64, width=96, num_video_frames=18, pairs_per_batch=2)
-    assert Workload.of(settings) == Workload(64, 96, 18, 2, 1)
-    assert Workload.of(InterpolationSettings()) == Workload()
+    assert settings.workload() == Workload(64, 96, 18, 2, 1)
+    assert InterpolationSettings().workload() == Workload()
 
 
 @pytest.mark.parametrize("transformer", [DIT_7B, DIT_14B])
 def test_less_stays_on_the_device_from_kind_to_kind(transformer):
     found = planner(transformer)
-    peaks = [found.plan(dict.fromkeys(found.configs, Placement(kind))).peak for kind in KINDS]
+    peaks = [found.plan(dict.fromkeys(found.networks, Placement(kind))).peak for kind in KINDS]
     assert peaks[0] >= peaks[1] > peaks[2]
     for name, prints in found.footprints().items():
         in_stage = [prints.in_stage(Placement(kind)) for kind in KINDS]
@@ -140,7 +146,7 @@ def test_host_memory():
     # resident blocks wait there too: they leave the device with their stage
     assert found.plan({"diffusion_transformer": Placement("streamed", 4)}).host == waiting["diffusion_transformer"]
     # the text encoder is read from disk in its stage, the only one of a run
-    assert found.plan(dict.fromkeys(found.configs, Placement("streamed"))).host == sum(waiting.values())
+    assert found.plan(dict.fromkeys(found.networks, Placement("streamed"))).host == sum(waiting.values())
 
 
 @pytest.mark.parametrize("transformer", [DIT_7B, DIT_14B])
@@ -230,9 +236,9 @@ def test_too_little_for_what_the_caller_insists_on():
 
 def test_without_a_text_encoder():
     whole = planner()
-    configs = {name: config for name, config in whole.configs.items() if name != "text_encoder"}
-    plan = replace(whole, configs=configs).within(24 * GIB)
-    assert set(plan.stages) == set(plan.placements) == set(configs)
+    networks = {name: network for name, network in whole.networks.items() if name != "text_encoder"}
+    plan = replace(whole, networks=networks).within(24 * GIB)
+    assert set(plan.stages) == set(plan.placements) == set(networks)
     assert {placement.kind for placement in plan.placements.values()} == {"resident"}
 
 
@@ -304,14 +310,12 @@ def test_dividing_is_chosen_before_moving():
     assert "all sharded" not in planner().strategies()
 
 
-UPSAMPLER = {"prompt_upsampler/pictures": PIXTRAL_12B.vision, "prompt_upsampler/language": PIXTRAL_12B.text}
+UPSAMPLER = planned("prompt_upsampler", PIXTRAL_12B, "bfloat16")
 
 
 def with_upsampler():
     """The planner of a run that writes its prompt."""
-    usual = planner()
-    precisions = {**dict.fromkeys(UPSAMPLER, "bfloat16"), **usual.precisions}
-    return Planner({**UPSAMPLER, **usual.configs}, precisions, Workload())
+    return Planner({**UPSAMPLER, **planner().networks}, Workload())
 
 
 def test_networks_of_one_name_are_placed_together():
@@ -330,19 +334,15 @@ def test_the_embedding_table_is_no_part_of_what_the_gpu_holds():
     """A block, by hand: queries and output, keys and values of 8 heads, the gated MLP, two norms."""
     text = PIXTRAL_12B.text
     block = 2 * 5120 * 4096 + 2 * 5120 * 1024 + 3 * 5120 * 14336 + 2 * 5120
-    found = parameters(text)
+    found = parameters(LanguageModel, text)
     assert (found.block, found.outer) == (2 * block, 2 * (5120 * 131072 + 5120))
     assert found.params == 2 * (40 * block + 5120 * 131072 + 5120)
 
 
 def test_language_models_take_turns_in_host_memory():
-    both = Planner(
-        {"prompt_upsampler/language": PIXTRAL_12B.text, "guardrail_models/text": LLAMA_3_1_8B},
-        {"prompt_upsampler/language": "bfloat16", "guardrail_models/text": "bfloat16"},
-        Workload(),
-    )
+    both = Planner({**UPSAMPLER, **planned("text_safety", LLAMA_3_1_8B, "bfloat16")}, Workload())
     plan = both.plan(dict.fromkeys(both.names, Placement("streamed")))
-    assert plan.host == parameters(PIXTRAL_12B.text).params
+    assert plan.host == parameters(LanguageModel, PIXTRAL_12B.text).params
 
 
 def test_what_a_run_uses_least_leaves_first():
@@ -353,10 +353,10 @@ def test_what_a_run_uses_least_leaves_first():
 
 
 def test_guardrails_take_one_device_whatever_the_mesh():
-    configs = {"guardrail_models/text_safety": LLAMA_3_1_8B, "diffusion_transformer": DIT_7B}
-    alone, spread = (
-        Planner(configs, dict.fromkeys(configs, "bfloat16"), Workload(mesh=mesh)).footprints()
-        for mesh in (MeshShape(), MeshShape(tensor=2))
-    )
+    networks = {
+        **planned("text_safety", LLAMA_3_1_8B, "bfloat16"),
+        **planned("diffusion_transformer", DIT_7B, "bfloat16"),
+    }
+    alone, spread = (Planner(networks, Workload(mesh=mesh)).footprints() for mesh in (MeshShape(), MeshShape(tensor=2)))
     assert spread["guardrail_models/text_safety"] == alone["guardrail_models/text_safety"]
     assert spread["diffusion_transformer"].block < alone["diffusion_transformer"].block

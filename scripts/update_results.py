@@ -1,6 +1,6 @@
-"""Write the tables of README.md from benchmarks/results/, so that every number there is a line of a result file.
+"""Write the tables of docs/results.md and the one of README.md from benchmarks/results/.
 
-A row appears when there is a result for it.
+So every number there is a line of a result file. A row appears when there is a result for it.
 """
 
 import json
@@ -13,7 +13,7 @@ from benchmarks.scaling_results import Line, Scaling, read
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks/results"
-SCALING_PLOT = "docs/scaling.png"
+SCALING_PLOT = "scaling.png"
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 GIB = 2**30
 Row = tuple[str, ...]
@@ -47,7 +47,7 @@ def newest(name: str, benchmark: str, **config: Any) -> Line | None:
 
 
 def tables() -> str:
-    """The Markdown between the marks."""
+    """The Markdown between the marks of docs/results.md."""
     step = results("dit_step")[-1]
     versions = ", ".join(f"{name} {found}" for name, found in step["versions"].items())
     parts = [
@@ -218,11 +218,11 @@ def scaling_parts(scaling: Scaling | None) -> Iterator[str]:
         return
     heads = ("GPUs", "an evaluation of one pair", "one whole pair", f"{scaling.num_pairs} pairs")
     yield f"{scaling.device}, 7B, several in one host:\n\n" + _table(heads, list(scaling_rows(scaling)))
-    if (ROOT / SCALING_PLOT).exists():
+    if (ROOT / "docs" / SCALING_PLOT).exists():
         yield f"![Speed-up over GPUs of one host]({SCALING_PLOT})\n"
     heads = ("mesh, transformer", "peak of a GPU", "process on a GPU", "an evaluation, per pair")
     yield _table(heads, list(policy_rows(scaling)))
-    yield "docs/scaling.md has the link speeds, and what follows for more GPUs and hosts.\n"
+    yield "[Several GPUs](several-gpus.md) has the link speeds, and what follows for more GPUs and hosts.\n"
     if scaling.agreement:
         errors = scaling.agreement["errors"].items()
         ratios = [f"{name} {error['ratio']:.2f}" for name, error in errors if name != "one GPU"]
@@ -275,16 +275,61 @@ def _table(heads: Row, rows: list[Row]) -> str:
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
-def updated(readme: str) -> str:
-    """`readme` with the tables between its marks."""
-    before, rest = readme.split(BEGIN)
+def summary() -> str:
+    """The Markdown between the marks of README.md: one table of the rows that matter most."""
+    step = results("dit_step")[-1]
+    rows = [*step_rows(), *stage_rows()]
+    picked = [row for row in rows if row[0] in SUMMARY_ROWS]
+    shown = [*map(_beside_peer, picked), *summary_memory(), *summary_gpus()]
+    head = f"{step['device']['kind']}, random weights of the real sizes, medians:\n\n"
+    return head + _table(("704×1280, bfloat16", "jax-interp", "PyTorch"), shown)
+
+
+SUMMARY_ROWS = ("an evaluation of the 7B transformer, our attention kernel", "a whole pair")
+
+
+def _beside_peer(row: Row) -> Row:
+    """A row with its peers in one cell."""
+    what, ours, eager, compiled = row
+    names = {"eager": eager, "torch.compile": compiled}
+    peers = ", ".join(f"{name} {found.split(' (')[0]}" for name, found in names.items() if found)
+    return what.split(",")[0], ours, f"diffusers {peers}"
+
+
+def summary_memory() -> Iterator[Row]:
+    """The largest and the smallest way to run the 7B network."""
+    stated = UPSTREAM_GB["resident"][0]
+    for strategy, beside in (("resident", f"upstream states {stated} GB (another job)"), ("streamed", "")):
+        lines = [m for m in memory() if (m["config"]["model"], m["config"]["strategy"]) == ("dit-7b", strategy)]
+        if lines:
+            took, line = lines[-1]["call_ms"]["median"] / lines[-1]["config"]["pairs"], lines[-1]
+            peak = _gib(line["allocator_peak_bytes"])
+            yield f"peak of GPU memory, every network {strategy}", f"{peak}, {took:.0f} ms an evaluation", beside
+
+
+def summary_gpus() -> Iterator[Row]:
+    """One pair on all the GPUs that were measured."""
+    scaling = read(RESULTS / "scaling.jsonl")
+    if scaling is not None and scaling.most > 1:
+        speedups = {gpus: scaling.speedups["pair"].get(gpus) for gpus in sorted(scaling.pair) if gpus > 1}
+        said = ", ".join(f"{gpus} GPUs {times:.2f}×" for gpus, times in speedups.items() if times)
+        yield f"one pair on several GPUs ({scaling.device})", said, "not possible upstream on 2 or 4"
+
+
+DOCUMENTS = {ROOT / "README.md": summary, ROOT / "docs/results.md": tables}
+"""Which Markdown stands between the marks of which file."""
+
+
+def updated(text: str, content: str) -> str:
+    """`text` with `content` between its marks."""
+    before, rest = text.split(BEGIN)
     _, after = rest.split(END)
-    return f"{before}{BEGIN}\n{tables()}{END}{after}"
+    return f"{before}{BEGIN}\n{content}{END}{after}"
 
 
 if __name__ == "__main__":
-    path = ROOT / "README.md"
-    text = updated(path.read_text())
-    if "--check" in sys.argv and text != path.read_text():
-        sys.exit("README.md does not show benchmarks/results; run python -m scripts.update_readme")
-    path.write_text(text)
+    for path, write in DOCUMENTS.items():
+        text = updated(path.read_text(), write())
+        if "--check" in sys.argv and text != path.read_text():
+            sys.exit(f"{path.name} does not show benchmarks/results; run python -m scripts.update_results")
+        path.write_text(text)

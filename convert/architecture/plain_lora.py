@@ -1,0 +1,23 @@
+"""Settings of an adapter in PEFT's files, of which everything but plain LoRA is refused."""
+
+from convert.architecture.settings import Settings
+
+_IRRELEVANT = {
+    *("auto_mapping", "base_model_name_or_path", "inference_mode", "peft_version", "revision", "runtime_config"),
+    *("exclude_modules", "layers_pattern", "layers_to_transform", "target_modules", "task_type"),
+    *("init_lora_weights", "lora_dropout", "megatron_core", "qalora_group_size"),
+}
+"""Settings of training, and of which weights were trained: the keys of the file tell that."""
+_KNOWN = {"bias", "lora_alpha", "peft_type", "r"}
+
+
+def expect_plain(settings: Settings) -> tuple[int, float]:
+    """Rank and alpha; notes every setting that makes it something else than plain LoRA, for `settings.check`."""
+    settings.expect("peft_type", "LORA")
+    settings.expect("bias", "none", default="none")
+    # Other ways to start change the base's weights too.
+    settings.expect("init_lora_weights", True, False, "gaussian", default=True)
+    for key, value in settings.entries().items():
+        if value and key not in _KNOWN | _IRRELEVANT:
+            settings.fault(key, "which is not plain LoRA and cannot be merged")
+    return settings.whole("r"), settings.number("lora_alpha")

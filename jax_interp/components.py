@@ -1,0 +1,191 @@
+"""The table of networks: one row each, with every fact about a network that several rooms need.
+
+It imports no JAX, so that the command line can read it before anything is loaded. A room that needs something of its
+own for every network (a stage's class, a weight table) has a small table whose keys are the names in this one;
+`tests/test_components.py` holds all of those complete, and docs/architecture.md says how a network is added.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from jax_interp.config import (
+    CV8X8X8_720P,
+    DIT_7B,
+    DIT_14B,
+    LLAMA_2_7B,
+    LLAMA_3_1_8B,
+    PIXTRAL_12B,
+    RETINAFACE_RESNET50,
+    T5_11B,
+    VIDEO_SAFETY,
+    DecoderConfig,
+    DiTConfig,
+    NetworkConfig,
+    PixtralConfig,
+    RetinaFaceConfig,
+    T5Config,
+    TokenizerConfig,
+    VideoSafetyConfig,
+)
+
+if TYPE_CHECKING:  # jax_interp.types imports JAX
+    from jax_interp.types import Precision
+
+GUARDRAIL_MODELS = "guardrail_models"
+"""The name by which all networks of the guardrails are placed."""
+
+PLACEMENT_NAMES = ("prompt_upsampler", GUARDRAIL_MODELS, "text_encoder", "tokenizer", "diffusion_transformer")
+"""Every name by which networks are placed, in the order in which upstream offloads them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComponentRow:
+    """What is to be known about one network of the pipeline."""
+
+    name: str
+    """What `--components`, converted folders and run records call it."""
+    title: str
+    """What the help of an option calls it."""
+    folder: str
+    """Upstream's folder of it, in checkpoint folders and in converted ones."""
+    config: type
+    """The class of its configuration."""
+    released: Mapping[str, NetworkConfig]
+    """The published configurations that this version knows; the first one is that of a default download."""
+    precision: "Precision"
+    """What it computes in, unless the option `precision_flag` says something else."""
+    precision_flag: str | None
+    """The option, as `--dtype`, that says what it computes in; None if that is fixed."""
+    placed_as: str
+    """The name, one of `PLACEMENT_NAMES`, by which it is placed."""
+    used: Literal["always", "if there", "on request"]
+    """Whether a run cannot do without it, uses it where it was converted, or only where the user asks for it."""
+    parts: Mapping[str, str] = field(default_factory=dict)
+    """Where several networks are stored as one: the name of each, and which field of the configuration describes it."""
+    hides_damage: bool = False
+    """Whether its verdicts do not show what its weights are: activations turn minus infinity into zero, and where a layer
+    lets nothing through no face is found and every frame is safe."""
+
+    @property
+    def flag(self) -> str:
+        """The option that chooses among several converted ones, as `--text-encoder-dir`."""
+        return f"--{self.name.replace('_', '-')}-dir"
+
+    @property
+    def is_guardrail(self) -> bool:
+        """Whether it belongs to the guardrails, which run on one device and can be disabled."""
+        return self.placed_as == GUARDRAIL_MODELS
+
+    @property
+    def plan_names(self) -> tuple[str, ...]:
+        """What memory plans call its networks.
+
+        That is the name by which it is placed, followed by a network's own name where several share a placement, as
+        `("tokenizer",)`, `("guardrail_models/face_blur",)` or
+        `("prompt_upsampler/pictures", "prompt_upsampler/language")`.
+        """
+        if self.parts:
+            return tuple(f"{self.placed_as}/{part}" for part in self.parts)
+        return (self.name if self.placed_as == self.name else f"{self.placed_as}/{self.name}",)
+
+    def released_as(self, size: str) -> NetworkConfig:
+        """The published configuration of that size, as "14B"; the first one where it is published in no such size."""
+        return self.released.get(size) or next(iter(self.released.values()))
+
+    def plan_configs(self, config: Any) -> dict[str, Any]:
+        """The configuration of each of its networks by what plans call it; `config` is that of the whole."""
+        configs = [getattr(config, name) for name in self.parts.values()] or [config]
+        return dict(zip(self.plan_names, configs, strict=True))
+
+
+def placement_name(plan_name: str) -> str:
+    """By which of `PLACEMENT_NAMES` a network is placed that plans call `plan_name`."""
+    return plan_name.split("/")[0]
+
+
+_ROWS = (
+    ComponentRow(
+        name="diffusion_transformer",
+        title="transformer",
+        folder="Cosmos-Predict1-7B-WorldInterpolator",
+        config=DiTConfig,
+        released={"7B": DIT_7B, "14B": DIT_14B},
+        precision="bfloat16",
+        precision_flag="--dtype",
+        placed_as="diffusion_transformer",
+        used="always",
+    ),
+    ComponentRow(
+        name="tokenizer",
+        title="tokenizer",
+        folder="Cosmos-Tokenize1-CV8x8x8-720p",
+        config=TokenizerConfig,
+        released={"CV8x8x8-720p": CV8X8X8_720P},
+        precision="bfloat16",
+        precision_flag="--dtype",
+        placed_as="tokenizer",
+        used="always",
+    ),
+    ComponentRow(
+        name="text_encoder",
+        title="text encoder",
+        folder="google-t5/t5-11b",
+        config=T5Config,
+        released={"t5-11b": T5_11B},
+        precision="float32",  # parity: upstream's runs in float32 whatever the others do
+        precision_flag="--text-encoder-dtype",
+        placed_as="text_encoder",
+        used="if there",
+    ),
+    ComponentRow(
+        name="prompt_upsampler",
+        title="prompt upsampler",
+        folder="Pixtral-12B",
+        config=PixtralConfig,
+        released={"Pixtral-12B": PIXTRAL_12B},
+        precision="bfloat16",
+        precision_flag="--dtype",
+        placed_as="prompt_upsampler",
+        used="on request",
+        parts={"pictures": "vision", "language": "text"},
+    ),
+    ComponentRow(
+        name="text_safety",
+        title="classifier of prompts",
+        folder="meta-llama/Llama-Guard-3-8B",
+        config=DecoderConfig,
+        released={"Llama-Guard-3-8B": LLAMA_3_1_8B, "LlamaGuard-7b": LLAMA_2_7B},
+        precision="bfloat16",  # parity: upstream's classifier is
+        precision_flag=None,
+        placed_as=GUARDRAIL_MODELS,
+        used="if there",
+    ),
+    ComponentRow(
+        name="video_safety",
+        title="classifier of frames",
+        folder="nvidia/Cosmos-Guardrail1/video_content_safety_filter",
+        config=VideoSafetyConfig,
+        released={"video_content_safety_filter": VIDEO_SAFETY},
+        precision="float32",
+        precision_flag=None,
+        placed_as=GUARDRAIL_MODELS,
+        used="if there",
+        hides_damage=True,
+    ),
+    ComponentRow(
+        name="face_blur",
+        title="face detector",
+        folder="nvidia/Cosmos-Guardrail1/face_blur_filter",
+        config=RetinaFaceConfig,
+        released={"face_blur_filter": RETINAFACE_RESNET50},
+        precision="float32",
+        precision_flag=None,
+        placed_as=GUARDRAIL_MODELS,
+        used="if there",
+        hides_damage=True,
+    ),
+)
+
+TABLE: Mapping[str, ComponentRow] = {row.name: row for row in _ROWS}
+"""Every network by its name, in the pipeline's order."""

@@ -1,0 +1,33 @@
+"""Which class of a stage runs each network: what a memory plan asks where nothing has been opened yet."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from jax_interp.components import TABLE
+from jax_interp.pipeline.memory.footprint import Stage
+from jax_interp.pipeline.memory.plan import PlannedNetwork
+from jax_interp.pipeline.prompt.prompt_upsampler import PictureEncoder
+from jax_interp.pipeline.prompt.text import PromptNetwork
+from jax_interp.pipeline.safety.video_guard import FaceGuard, FrameGuard
+from jax_interp.pipeline.stages.codec import Codec
+from jax_interp.pipeline.stages.denoiser import Denoiser
+from jax_interp.pipeline.stages.language_model import LanguageModel
+from jax_interp.types import Precision
+
+STAGE_CLASSES: Mapping[str, Stage] = {
+    "diffusion_transformer": Denoiser,
+    "tokenizer": Codec,
+    "text_encoder": PromptNetwork,
+    "prompt_upsampler/pictures": PictureEncoder,
+    "prompt_upsampler/language": LanguageModel,
+    "guardrail_models/text_safety": LanguageModel,
+    "guardrail_models/video_safety": FrameGuard,
+    "guardrail_models/face_blur": FaceGuard,
+}
+"""By the names that `components.ComponentRow.plan_names` has for the networks."""
+
+
+def planned(component: str, config: Any, precision: Precision) -> dict[str, PlannedNetwork]:
+    """The networks of a component as `pipeline.memory.plan.Planner` takes them; `config` is that of the whole."""
+    configs = TABLE[component].plan_configs(config)
+    return {name: PlannedNetwork(STAGE_CLASSES[name], part, precision) for name, part in configs.items()}

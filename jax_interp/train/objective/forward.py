@@ -1,0 +1,86 @@
+"""The transformer's forward for training: compute dtype, rematerialised blocks, weights gathered block by block."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jax_interp.models.dit import BlockInputs, DiT, patch_grid
+from jax_interp.nn.embeddings import CellPositions
+from jax_interp.nn.params import StackedNetwork
+from jax_interp.nn.patches import unpatchify
+from jax_interp.types import Latents, Params, Text, Tokens
+
+Gather = Callable[[Params], Params]
+"""Brings the weights of a block together that several devices share."""
+
+
+def forward(
+    network: StackedNetwork[DiT],
+    params: Params,
+    x: Latents,
+    c_noise: Float[Array, " B"],
+    text: Text,
+    indicator: Float[Array, "B T 1 1 1"],
+    angles: Float[Array, "B L half_K"],
+    *,
+    dtype: Any,
+    learned_positions: bool = True,
+    gather: Gather = lambda block: block,
+) -> Latents:
+    """The network F for scaled latents, computed in `dtype`, float32.
+
+    Of every block only its input is kept for the way back; the rest is computed again there. Weights are cast block by
+    block, so that no second copy of all of them exists.
+    """
+    outer = cast({name: leaf for name, leaf in params.items() if name != "blocks"}, dtype)
+    tokens, inputs = embed(network, outer, x, c_noise, text, indicator, angles, learned_positions)
+
+    def step(tokens: Tokens, block: Params) -> tuple[Tokens, None]:
+        return run_block(network, gather(cast(block, dtype)), tokens, inputs), None
+
+    # Within a loop the compiler cannot merge the two computations of a block, which is all that prevent_cse is for.
+    tokens, _ = jax.lax.scan(jax.checkpoint(step, prevent_cse=False), tokens, params["blocks"])
+    return project(network, outer, tokens, inputs, x.shape)
+
+
+def embed(
+    network: StackedNetwork[DiT],
+    outer: Params,
+    x: Latents,
+    c_noise: Float[Array, " B"],
+    text: Text,
+    indicator: Float[Array, "B T 1 1 1"],
+    angles: Float[Array, "B L half_K"],
+    learned_positions: bool,
+) -> tuple[Tokens, BlockInputs]:
+    """The residual stream's start and what all blocks share."""
+    mask = jnp.broadcast_to(indicator, (*x.shape[:4], 1))
+    tokens, inputs = network.bind_outer(outer).embed(x, c_noise, text, mask, jnp.zeros_like(mask), angles)
+    if not learned_positions:
+        inputs = inputs._replace(positions=CellPositions(jnp.zeros(tokens.shape[1:], tokens.dtype)))
+    return tokens, inputs
+
+
+def run_block(network: StackedNetwork[DiT], block: Params, tokens: Tokens, inputs: BlockInputs) -> Tokens:
+    """One block."""
+    attend, transform = (
+        network.bind_part(part, {name: block[name] for name in names}) for part, names in enumerate(network.parts)
+    )
+    return transform.transform(attend.attend(tokens, inputs), inputs)
+
+
+def project(
+    network: StackedNetwork[DiT], outer: Params, tokens: Tokens, inputs: BlockInputs, shape: tuple[int, ...]
+) -> Latents:
+    """The end of the residual stream to latents of `shape`, float32."""
+    ends = network.bind_outer(outer)
+    size = ends.config.patch_size
+    return unpatchify(ends.project(tokens, inputs).astype(jnp.float32), patch_grid(shape, size), size)
+
+
+def cast(params: Params, dtype: Any) -> Params:
+    """Every array of `params` in `dtype`."""
+    return jax.tree.map(lambda leaf: leaf.astype(dtype), params)

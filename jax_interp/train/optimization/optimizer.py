@@ -1,0 +1,48 @@
+"""AdamW with clipped gradients, on optax."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+from jax_interp.train.optimization.schedule import learning_rate
+from jax_interp.train.settings import OptimizerSettings
+
+
+def make_optimizer(settings: OptimizerSettings, steps: int) -> optax.GradientTransformation:
+    """Values that are not numbers become 0, then the global norm is clipped, then AdamW on every parameter."""
+    return optax.chain(finite(), optax.clip_by_global_norm(settings.clip_norm), make_unclipped(settings, steps))
+
+
+def make_unclipped(settings: OptimizerSettings, steps: int) -> optax.GradientTransformation:
+    """AdamW alone, for gradients that are clipped already."""
+    rate = learning_rate(settings, steps)
+    adamw = optax.adamw(rate, *settings.betas, eps=settings.epsilon, weight_decay=settings.weight_decay)
+    return _promoting(adamw)
+
+
+def finite() -> optax.GradientTransformation:
+    """Gradients whose NaN and infinities are 0, as upstream's clipping begins."""
+
+    def zero_others(updates: Any, params: Any = None) -> Any:
+        del params
+        return jax.tree.map(lambda g: jnp.where(jnp.isfinite(g), g, jnp.zeros_like(g)), updates)
+
+    return optax.stateless(zero_others)
+
+
+def gradient_norm(gradients: Any) -> Float[Array, ""]:
+    """The global norm, in float32 whatever the gradients' dtypes."""
+    return optax.tree.norm(jax.tree.map(lambda leaf: leaf.astype(jnp.float32), gradients))
+
+
+def _promoting(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
+    """optax raises floats to the power of whole step numbers, which JAX allows unless it is told to be strict."""
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        with jax.numpy_dtype_promotion("standard"):
+            return optimizer.update(updates, state, params)
+
+    return optax.GradientTransformation(optimizer.init, update)

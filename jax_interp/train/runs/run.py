@@ -1,0 +1,207 @@
+"""A training run from a folder of clips to a trained network, resumable."""
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jax_interp._version import __version__
+from jax_interp.errors import CheckpointError, JaxInterpError, UsageError
+from jax_interp.files.atomic import write_atomically
+from jax_interp.nn.params import flatten, unflatten
+from jax_interp.runtime.checkpoint import ConvertedComponent
+from jax_interp.runtime.mesh import DeviceMesh
+from jax_interp.train.data.batches import SampleSource, make_batches
+from jax_interp.train.data.encoding import Sample
+from jax_interp.train.optimization.schedule import learning_rate
+from jax_interp.train.runs.checkpoints import Checkpoints
+from jax_interp.train.runs.journal import Journal
+from jax_interp.train.settings import TrainSettings
+from jax_interp.train.steps.state import ROWS, TrainState
+from jax_interp.train.steps.step import Batch, Metrics, Trainer
+from jax_interp.types import Params
+
+RUN_FILE = "run.json"
+
+Report = Callable[[int, Mapping[str, float]], None]
+"""Told (steps done, metrics) after every step."""
+
+Preview = Callable[[int, Params], None]
+"""Told (steps done, the network's parameters) now and then, to show what it can do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFolder:
+    """Where a run keeps itself, and how much of it."""
+
+    path: Path
+    keep: int = 2
+    """Checkpoints that stay."""
+    save_every: int = 500
+    """Steps from one checkpoint to the next."""
+    preview_every: int = 0
+    """Steps from one preview to the next; 0 for none."""
+
+    def __post_init__(self) -> None:
+        faults = []
+        if self.keep < 1:
+            faults.append(f"--keep is {self.keep}; expected 1 or more")
+        if self.save_every < 1:
+            faults.append(f"--save-every is {self.save_every}; expected 1 or more")
+        if self.preview_every < 0:
+            faults.append(f"--preview-every is {self.preview_every}; expected 0 (never) or more")
+        if faults:
+            raise UsageError("; ".join(faults))
+
+    def claim(self, identity: Mapping[str, Any], *, resume: bool) -> None:
+        """Make the folder this run's own, or find that it is.
+
+        Raises:
+            UsageError: a run is there and `resume` was not asked for, or none is and it was, or it is another one.
+        """
+        file = self.path / RUN_FILE
+        if file.exists():
+            theirs = _read(file)
+            differing = sorted(key for key in identity.keys() | theirs.keys() if identity.get(key) != theirs.get(key))
+            if differing:
+                raise UsageError(
+                    f"{self.path}: holds another run (it differs in {', '.join(differing)}); choose another"
+                    " --output-dir, or repeat the options of that run"
+                )
+            if not resume:
+                raise UsageError(f"{self.path}: this run has begun already; pass --resume to go on with it")
+            return
+        if resume:
+            raise UsageError(f"{self.path}: has no run to go on with; leave --resume out to begin one")
+        if self.path.exists() and any(not path.name.endswith(".part") for path in self.path.iterdir()):
+            raise UsageError(f"{self.path}: is there already and is no training run; choose another --output-dir")
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_atomically(file, (json.dumps(identity, indent=1) + "\n").encode())
+
+
+class Outcome(NamedTuple):
+    """The end of a run."""
+
+    state: TrainState
+    network: Params
+    """What was trained, averaged if an average was kept: the network's parameters, or an adapter's."""
+
+
+def identity_of(base: ConvertedComponent, settings: TrainSettings, samples: list[Sample]) -> dict[str, Any]:
+    """What makes a run the one that it is, as JSON values."""
+    listed = hashlib.sha256(json.dumps([sample.latents.name for sample in samples]).encode()).hexdigest()
+    return {
+        "jax_interp": __version__,
+        "base": {"folder": base.path.name, "sha256": base.source_sha256},
+        "settings": json.loads(json.dumps(asdict(settings))),
+        "samples": {"number": len(samples), "sha256": listed},
+    }
+
+
+def train(
+    base: ConvertedComponent,
+    samples: list[Sample],
+    trainer: Trainer,
+    folder: RunFolder,
+    *,
+    report: Report | None = None,
+    preview: Preview | None = None,
+) -> Outcome:
+    """Train the transformer `base`, or an adapter of it if that is what `trainer` trains, on encoded `samples`.
+
+    `folder` is claimed before. Stopped at any moment and called again, it gives the same losses and weights, to the
+    bit, as if it had not been stopped (on the same devices).
+
+    Raises:
+        CheckpointError: a checkpoint cannot be read or written.
+        JaxInterpError: the loss is not a number; the last checkpoint before stays.
+    """
+    settings = trainer.settings
+    checkpoints = Checkpoints(folder.path / "checkpoints", folder.keep)
+    source = SampleSource(samples, base.config, settings.dtype)
+    batches = make_batches(source, settings.batch_size, settings.seed, settings.steps)
+    state, frozen = trainer.begin(base)
+    if steps := checkpoints.steps():
+        described = _abstract(state)
+        del state  # there may be room for one
+        state, data_state = checkpoints.restore(steps[-1], described)
+        state = trainer.place(state)
+        batches.set_state(data_state)
+    state = _run_steps(trainer, state, frozen, batches, folder, checkpoints, report, preview)
+    return Outcome(state, trainer.trained(state)["network"])
+
+
+def _run_steps(
+    trainer: Trainer,
+    state: TrainState,
+    frozen: Params,
+    batches: Any,
+    folder: RunFolder,
+    checkpoints: Checkpoints,
+    report: Report | None,
+    preview: Preview | None,
+) -> TrainState:
+    settings = trainer.settings
+    key = jax.random.key(settings.seed)
+    rate = learning_rate(settings.optimizer, settings.steps)
+    done = int(state.step)
+    journal = Journal(folder.path, done)
+    try:
+        while done < settings.steps:
+            started = time.perf_counter()
+            state, metrics = trainer.step(state, frozen, _on_devices(next(batches), trainer.devices), key)
+            values = _checked(metrics, done + 1, checkpoints) | {"learning_rate": float(np.asarray(rate(done)))}
+            done += 1
+            seconds = time.perf_counter() - started
+            journal.note(done, values)
+            if report is not None:
+                report(done, values | {"seconds": seconds})
+            if done % folder.save_every == 0 or done == settings.steps:
+                checkpoints.save(state, batches.get_state())
+            if preview is not None and folder.preview_every and done % folder.preview_every == 0:
+                preview(done, merged(trainer.trained(state), frozen)["network"])
+    finally:
+        journal.close()
+    return state
+
+
+def merged(trained: Params, frozen: Params) -> Params:
+    """All parameters that a step reads."""
+    return unflatten(dict(flatten(frozen)) | dict(flatten(trained)))
+
+
+def _checked(metrics: Metrics, step: int, checkpoints: Checkpoints) -> dict[str, float]:
+    """The metrics as numbers."""
+    values = {name: float(value) for name, value in metrics._asdict().items()}
+    if not math.isfinite(values["loss"]):
+        kept = checkpoints.steps()
+        where = f"the checkpoint of step {kept[-1]} stays" if kept else "no checkpoint was written yet"
+        raise JaxInterpError(
+            f"the loss of step {step} is {values['loss']}; {where}. Try a lower --learning-rate, or --dtype float32"
+        )
+    return values
+
+
+def _on_devices(batch: Batch, devices: DeviceMesh) -> Batch:
+    return batch if devices.alone else devices.put(batch, ROWS)
+
+
+def _abstract(state: TrainState) -> TrainState:
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), state)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{file}: damaged ({error}); choose another --output-dir") from error
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{file}: damaged; choose another --output-dir")
+    return values

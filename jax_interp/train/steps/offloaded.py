@@ -1,0 +1,201 @@
+"""Training with float32 weights, moments and averages in pinned host memory.
+
+The device has weights and gradients in the computation's dtype alone.
+
+After the gradients the optimizer goes through the network piece by piece, a piece being a block or everything else: its
+float32 state is copied in while the piece before is worked on, and copied back.
+"""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import PartitionSpec as P
+
+from jax_interp.config import DiTConfig
+from jax_interp.nn.params import flatten, unflatten
+from jax_interp.runtime.checkpoint import ConvertedComponent, StackedParams
+from jax_interp.runtime.mesh import REPLICATED, DeviceMesh
+from jax_interp.runtime.sharding import share_specs
+from jax_interp.train.objective.log_variance import fresh_log_variance
+from jax_interp.train.objective.noise import draw
+from jax_interp.train.optimization.ema import update_average
+from jax_interp.train.optimization.optimizer import finite, make_unclipped
+from jax_interp.train.settings import TrainSettings
+from jax_interp.train.steps.state import TrainState, params_specs
+from jax_interp.train.steps.step import Batch, Metrics, Trainer
+from jax_interp.types import Params
+
+OUTER = "outer"
+BLOCKS = "network/blocks/"
+
+
+class OffloadedTrainer(Trainer):
+    """A `Trainer` whose states lie in host memory, in pieces; it serves one run at a time."""
+
+    def __init__(self, config: DiTConfig, settings: TrainSettings, devices: DeviceMesh | None = None):
+        super().__init__(config, settings, devices)
+        self.optimizer = make_unclipped(settings.optimizer, settings.steps)
+        self._draw = jax.jit(partial(draw, settings=settings.noise), static_argnames="shape")
+        self._clipping = jax.jit(self._clip_factor)
+        self._update = jax.jit(self._update_piece, donate_argnums=(0, 2))
+        self._weights: tuple[int, Params] | None = None
+        """The weights on the device, and after how many steps they are these."""
+        self.step = self._run_step
+
+    def begin(self, base: ConvertedComponent) -> tuple[TrainState, Params]:
+        """As of `Trainer`; the network is read block by block."""
+        trained, fixed = fresh_log_variance(jax.random.key(self.settings.seed))
+        stored = StackedParams(base, self.network.abstract, "float32")
+        names = [name for part in self.network.parts for name in part]
+
+        def pieces() -> Iterator[tuple[str, Params]]:
+            yield OUTER, {"network": stored.outer(), "log_variance": trained}
+            for index in range(self.network.num_blocks):
+                yield f"block-{index:03d}", {"network": {"blocks": stored.part(index, names)}}
+
+        return self._initial(pieces()), {"log_variance": fixed}
+
+    def initial(self, params: Params) -> TrainState:
+        """The state before the first step."""
+        return self._initial(iter(split_pieces(params).items()))
+
+    def _initial(self, pieces: Iterator[tuple[str, Params]]) -> TrainState:
+        """One piece after the other, so that the device holds the state of one."""
+        averages = self.settings.optimizer.ema_rate is not None
+        params, optimizer, average = {}, {}, {}
+        for name, piece in pieces:
+            wide = jax.tree.map(_wide, self._put(piece, host=False))
+            params[name] = self._put(wide, host=True)
+            optimizer[name] = self._put(self.optimizer.init(wide), host=True)
+            if averages:
+                average[name] = self._put(jax.tree.map(jnp.copy, wide), host=True)
+        return self.place(TrainState(jnp.zeros((), jnp.int32), params, optimizer, average if averages else None))
+
+    def place(self, state: TrainState) -> TrainState:
+        """`state` in host memory, divided among the devices."""
+        self._weights = None
+        return TrainState(
+            self.devices.put(state.step),
+            {name: self._put(piece, host=True) for name, piece in state.params.items()},
+            {name: self._put(piece, host=True) for name, piece in state.optimizer.items()},
+            None if state.average is None else {n: self._put(piece, host=True) for n, piece in state.average.items()},
+        )
+
+    def trained(self, state: TrainState) -> Params:
+        """What was trained, averaged if an average is kept."""
+        return join_pieces(jax.tree.map(np.asarray, state.average or state.params))
+
+    def _run_step(self, state: TrainState, frozen: Params, batch: Batch, key: jax.Array) -> tuple[TrainState, Metrics]:
+        done = int(state.step)
+        if self._weights is None or self._weights[0] != done:
+            self._weights = done, self._on_device(state)
+        weights, self._weights = self._weights[1], None
+        draws = self._draw(jax.random.fold_in(key, state.step), shape=batch.latents.shape)
+        metrics, gradients = self.gradients(weights, frozen, batch, draws)
+        factor = self._clipping(gradients)
+        params, optimizer, average = {}, {}, {}
+        for name, held in self._pieces_ahead(state):
+            index = None if name == OUTER else jnp.int32(name.removeprefix("block-"))
+            weights, held = self._update(weights, gradients, held, factor, state.step, index)
+            params[name], optimizer[name], average[name] = (self._put(each, host=True) for each in held)
+        self._weights = done + 1, weights
+        new = TrainState(state.step + 1, params, optimizer, None if state.average is None else average)
+        return new, metrics
+
+    def _pieces_ahead(self, state: TrainState) -> Iterator[tuple[str, Any]]:
+        """Every piece's (weights, optimizer's state, average) on the device, the next one on its way already."""
+        names = list(state.params)
+        average = state.average or dict.fromkeys(names)
+
+        def fetch(name: str) -> Any:
+            return tuple(self._put(each[name], host=False) for each in (state.params, state.optimizer, average))
+
+        coming = fetch(names[0])
+        for name, after in zip(names, [*names[1:], None], strict=True):
+            here, coming = coming, None if after is None else fetch(after)
+            yield name, here
+
+    def _clip_factor(self, gradients: Params) -> jax.Array:
+        cleaned, _ = finite().update(jax.tree.map(_wide, gradients), optax.EmptyState())
+        norm = optax.tree.norm(cleaned)
+        limit = self.settings.optimizer.clip_norm
+        return jnp.where(norm < limit, jnp.ones_like(norm), limit / norm)
+
+    def _update_piece(self, weights: Params, gradients: Params, held: Any, factor: Any, step: Any, index: Any) -> Any:
+        old, optimizer, average = held
+        gradient, _ = finite().update(jax.tree.map(_wide, _piece(gradients, index)), optax.EmptyState())
+        updates, optimizer = self.optimizer.update(jax.tree.map(lambda g: factor * g, gradient), optimizer, old)
+        params: Any = optax.apply_updates(old, updates)
+        if average is not None:
+            assert self._gamma is not None
+            average = update_average(average, params, step, self._gamma)
+        leaves = dict(flatten(weights))
+        for path, new in flatten(params):
+            weight = leaves[path]
+            narrow = new.astype(weight.dtype)
+            leaves[path] = narrow if index is None else weight.at[index].set(narrow)
+        weights = self._shared(unflatten(leaves))
+        return weights, (params, optimizer, average)
+
+    def _on_device(self, state: TrainState) -> Params:
+        """What gradients are taken of: the network in the computation's dtype, the log-variance as it is."""
+
+        def narrow(leaf: jax.Array, dtype: Any) -> jax.Array:
+            return jax.device_put(leaf, leaf.sharding.with_memory_kind("device")).astype(dtype)
+
+        pieces = {
+            name: {
+                part: jax.tree.map(partial(narrow, dtype=self.dtype if part == "network" else jnp.float32), tree)
+                for part, tree in piece.items()
+            }
+            for name, piece in state.params.items()
+        }
+        weights = join_pieces(pieces)
+        return weights if self.devices.alone else self.devices.put(weights, params_specs(weights, self.devices))
+
+    def _put(self, tree: Any, *, host: bool) -> Any:
+        return self.devices.put(tree, _specs(tree, self.devices), host=host)
+
+
+def split_pieces(params: Params) -> dict[str, Params]:
+    """Trained parameters by piece: a block each, without the stack's axis, and the rest."""
+    leaves = dict(flatten(params))
+    stacked = {path: leaf for path, leaf in leaves.items() if path.startswith(BLOCKS)}
+    pieces: dict[str, Params] = {OUTER: unflatten({path: leaf for path, leaf in leaves.items() if path not in stacked})}
+    for index in range(len(next(iter(stacked.values())))):
+        pieces[f"block-{index:03d}"] = unflatten({path: leaf[index] for path, leaf in stacked.items()})
+    return pieces
+
+
+def join_pieces(pieces: Params) -> Params:
+    """Inverse of `split_pieces`; numpy arrays stay such, on the host."""
+    blocks = [dict(flatten(pieces[name])) for name in sorted(pieces) if name != OUTER]
+    stack = np.stack if isinstance(next(iter(blocks[0].values())), np.ndarray) else jnp.stack
+    stacked = {path: stack([block[path] for block in blocks]) for path in blocks[0]}
+    return unflatten(dict(flatten(pieces[OUTER])) | stacked)
+
+
+def _piece(tree: Params, index: Any) -> Params:
+    """A piece of a tree like the trained parameters: block `index`, or without one the rest."""
+    leaves = {path: leaf for path, leaf in flatten(tree) if path.startswith(BLOCKS) != (index is None)}
+    return unflatten(leaves if index is None else {path: leaf[index] for path, leaf in leaves.items()})
+
+
+def _specs(tree: Any, devices: DeviceMesh) -> Any:
+    """How the arrays of a piece, or of its optimizer's state, are divided: each along an axis that divides."""
+    if devices.alone:
+        return REPLICATED
+    return jax.tree.map(lambda leaf: _spec(leaf, devices), tree)
+
+
+def _spec(leaf: Any, devices: DeviceMesh) -> P:
+    return share_specs({"array": jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)}, devices)["array"]
+
+
+def _wide(leaf: jax.Array) -> jax.Array:
+    return leaf.astype(jnp.float32)

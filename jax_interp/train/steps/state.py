@@ -1,0 +1,76 @@
+"""What a training run changes from step to step, how it starts, and how it lies on several devices."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, Int
+
+from jax_interp.runtime.mesh import REPLICATED, DeviceMesh
+from jax_interp.runtime.sharding import share_specs
+from jax_interp.types import Params
+
+ROWS = P(("data", "sequence"))
+"""How samples lie on a mesh: every device along either axis has some of its own."""
+
+
+class TrainState(NamedTuple):
+    """Arrays that a step replaces, float32 but for the counters."""
+
+    step: Int[Array, ""]
+    """Optimizer steps done."""
+    params: Params
+    """The trained parameters: `{"network": ..., "log_variance": ...}`, without what is frozen."""
+    optimizer: Any
+    average: Params | None
+    """The running average of `params`."""
+
+
+def fresh_state(params: Params, optimizer: optax.GradientTransformation, *, averages: bool) -> TrainState:
+    """The state before the first step; `params` are copied to float32."""
+    wide = jax.tree.map(lambda leaf: jnp.array(leaf, jnp.float32), params)
+    average = jax.tree.map(jnp.copy, wide) if averages else None
+    return TrainState(jnp.zeros((), jnp.int32), wide, optimizer.init(wide), average)
+
+
+def params_specs(params: Params, devices: DeviceMesh) -> Params:
+    """Every array divided among the devices that work on different samples; those of a block as in `sharding`.
+
+    `params` are arrays (or their descriptions) of the network, of an adapter or of the log-variance.
+    """
+    return {name: _specs_of(name, leaf, devices) for name, leaf in params.items()}
+
+
+def state_specs(state: TrainState, devices: DeviceMesh) -> TrainState:
+    """How a state lies on `devices`: moments and averages as the parameters that they belong to."""
+    specs = params_specs(state.params, devices)
+    structure = jax.tree.structure(state.params)
+
+    def like_params(tree: Any) -> bool:
+        return jax.tree.structure(tree) == structure
+
+    optimizer = jax.tree.map(
+        lambda node: specs if like_params(node) else REPLICATED, state.optimizer, is_leaf=like_params
+    )
+    average = None if state.average is None else specs
+    return TrainState(REPLICATED, specs, optimizer, average)  # pyright: ignore[reportArgumentType]
+
+
+def place_state(state: TrainState, devices: DeviceMesh) -> TrainState:
+    """`state` laid out over `devices`."""
+    return state if devices.alone else devices.put(state, state_specs(state, devices))
+
+
+def _specs_of(name: str, tree: Any, devices: DeviceMesh) -> Any:
+    if name == "network":
+        return params_specs(tree, devices)
+    if name == "blocks":
+        return _block_specs(tree, devices)
+    return share_specs({name: tree}, devices)[name]
+
+
+def _block_specs(stacked: Params, devices: DeviceMesh) -> Params:
+    block = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), stacked)
+    return jax.tree.map(lambda spec: P(None, *spec), share_specs(block, devices), is_leaf=lambda x: isinstance(x, P))

@@ -1,0 +1,249 @@
+"""One optimizer step as one compiled function of state, batch and key."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+from jax_interp.config import DiTConfig
+from jax_interp.errors import UsageError
+from jax_interp.models.dit import DiT
+from jax_interp.nn.params import StackedNetwork, flatten, unflatten
+from jax_interp.runtime.checkpoint import ConvertedComponent, load_params
+from jax_interp.runtime.mesh import DeviceMesh
+from jax_interp.runtime.sharding import whole_specs
+from jax_interp.train.objective.forward import forward
+from jax_interp.train.objective.log_variance import fresh_log_variance, log_variance
+from jax_interp.train.objective.loss import NetworkQuestion, ask, loss_terms, predicted, total_loss
+from jax_interp.train.objective.noise import Draws, draw
+from jax_interp.train.optimization.ema import exponent, update_average
+from jax_interp.train.optimization.optimizer import gradient_norm, make_optimizer
+from jax_interp.train.settings import TrainSettings
+from jax_interp.train.steps.lora import adapt, draw_adapter, split_adapter
+from jax_interp.train.steps.state import ROWS, TrainState, fresh_state, params_specs, place_state
+from jax_interp.types import Latents, Params, Text
+
+
+class Batch(NamedTuple):
+    """Samples of one optimizer step."""
+
+    latents: Latents
+    """Clean latents on the model's scale (`diffusion.sample.to_model_scale`), float32."""
+    text: Text
+    """Embeddings padded with zeros."""
+    angles: Float[Array, "B L half_K"]
+    """`nn.rotary.rotary_angles` at the rate of every sample."""
+
+
+class Metrics(NamedTuple):
+    """What is known of a step, float32."""
+
+    loss: Float[Array, ""]
+    weighted_error: Float[Array, ""]
+    """Mean of the error times its weight, without the log-variance."""
+    squared_error: Float[Array, ""]
+    gradient_norm: Float[Array, ""]
+    """Before clipping."""
+
+
+class Trainer:
+    """The compiled training step of one network on some devices.
+
+    ```python
+    trainer = Trainer(config, settings)
+    state, frozen = trainer.begin(base)
+    state, metrics = trainer.step(state, frozen, batch, key)
+    ```
+
+    `frozen` holds what is not trained (the log-variance's features; of an adapter also the network) and has the same
+    layout as the trained parameters. The state that goes in is used up.
+    """
+
+    def __init__(self, config: DiTConfig, settings: TrainSettings, devices: DeviceMesh | None = None):
+        """Raise `UsageError` if the batch does not divide among the devices; nothing is read or compiled."""
+        self.settings = settings
+        self.network_config = config
+        self.devices = devices or DeviceMesh()
+        _check_rows(settings, self.devices)
+        self.dtype = jnp.dtype(settings.dtype)
+        self.network = network_of(config, settings)
+        self.optimizer = make_optimizer(settings.optimizer, settings.steps)
+        rate = settings.optimizer.ema_rate
+        self._gamma = None if rate is None else exponent(rate)
+        options = {"xla_allow_excess_precision": False}
+        self.step: Callable[..., tuple[TrainState, Metrics]] = jax.jit(
+            self._with_numerics(self._step), donate_argnums=0, compiler_options=options
+        )
+        self.gradients: Callable[..., tuple[Metrics, Params]] = jax.jit(
+            self._with_numerics(self._gradients), compiler_options=options
+        )
+
+    def begin(self, base: ConvertedComponent) -> tuple[TrainState, Params]:
+        """The state before the first step, and what is not trained, from the network `base`.
+
+        Raises:
+            CheckpointError: it is damaged.
+        """
+        trained, fixed = fresh_log_variance(jax.random.key(self.settings.seed))
+        if self.settings.lora is None:
+            params = {"network": self._read(base, "float32"), "log_variance": trained}
+            return self.initial(params), {"log_variance": fixed}
+        frozen = {"network": self._read(base, self.settings.dtype), "log_variance": {**trained, **fixed}}
+        return self.initial({"network": self.fresh_adapter()}), frozen
+
+    def fresh_adapter(self) -> Params:
+        """An adapter that changes nothing yet."""
+        lora = self.settings.lora
+        assert lora is not None
+        return draw_adapter(split_adapter(self.network.abstract)[0], lora.rank, jax.random.key(self.settings.seed))
+
+    def _read(self, base: ConvertedComponent, dtype: str) -> Params:
+        """All parameters of `base`, every device reading its share."""
+        abstract = network_of(base.config, replace(self.settings, lora=None, stream_base=False)).abstract
+        specs = params_specs(abstract, self.devices)
+        target = jax.tree.map(
+            lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+            abstract,
+            self.devices.shardings(abstract, specs),
+        )
+        return load_params(base, target, dtype)
+
+    def initial(self, params: Params) -> TrainState:
+        """The state before the first step, where it belongs."""
+        placed = params if self.devices.alone else self.devices.put(params, params_specs(params, self.devices))
+        averages = self.settings.optimizer.ema_rate is not None
+        return self.place(fresh_state(placed, self.optimizer, averages=averages))
+
+    def place(self, state: TrainState) -> TrainState:
+        """`state` laid out over the devices."""
+        return place_state(state, self.devices)
+
+    def trained(self, state: TrainState) -> Params:
+        """What was trained, averaged if an average is kept."""
+        return state.average or state.params
+
+    def _with_numerics(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Full float32 products in a float32 run: GPUs would otherwise round the operands to tf32."""
+
+        def run(*arguments: Any) -> Any:
+            with jax.default_matmul_precision("highest" if self.settings.dtype == "float32" else "default"):
+                return function(*arguments)
+
+        return run
+
+    def _step(self, state: TrainState, frozen: Params, batch: Batch, key: jax.Array) -> tuple[TrainState, Metrics]:
+        draws = draw(jax.random.fold_in(key, state.step), batch.latents.shape, self.settings.noise)
+        metrics, gradients = self._gradients(state.params, frozen, batch, draws)
+        return self._apply(state, gradients), metrics
+
+    def _apply(self, state: TrainState, gradients: Params) -> TrainState:
+        """The state after an optimizer step along `gradients`."""
+        updates, optimizer = self.optimizer.update(gradients, state.optimizer, state.params)
+        params = optax.apply_updates(state.params, updates)
+        average = state.average
+        if average is not None:
+            assert self._gamma is not None
+            average = update_average(average, params, state.step, self._gamma)
+        return TrainState(state.step + 1, params, optimizer, average)  # pyright: ignore[reportArgumentType]
+
+    def _gradients(self, params: Params, frozen: Params, batch: Batch, draws: Draws) -> tuple[Metrics, Params]:
+        """Metrics and gradients of a whole batch, part after part if it is to be accumulated."""
+        parts = self.settings.accumulate
+        evaluate = jax.value_and_grad(partial(self._loss, frozen=frozen), has_aux=True)
+        if parts == 1:
+            (_, metrics), gradients = evaluate(params, self._spread((batch, draws)))
+        else:
+            split = jax.tree.map(lambda leaf: leaf.reshape(parts, -1, *leaf.shape[1:]), (batch, draws))
+
+            def add(total: Any, part: Any) -> tuple[Any, None]:
+                (_, metrics), gradients = evaluate(params, self._spread(part))
+                return jax.tree.map(
+                    lambda sum, new: sum + new.astype(jnp.float32) / parts, total, (metrics, gradients)
+                ), None
+
+            wide = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.float32), params)
+            zeros = Metrics(*[jnp.zeros(())] * 4), wide
+            (metrics, gradients), _ = jax.lax.scan(add, zeros, split)
+        gradients = self._shared(gradients)
+        return metrics._replace(gradient_norm=gradient_norm(gradients)), gradients
+
+    def _loss(self, params: Params, inputs: tuple[Batch, Draws], *, frozen: Params) -> tuple[Array, Metrics]:
+        batch, draws = inputs
+        everything = unflatten(dict(flatten(frozen)) | dict(flatten(params)))
+        question = ask(batch.latents, draws)
+        output = forward(
+            self.network,
+            everything["network"],
+            question.scaled,
+            question.c_noise,
+            kept_text(batch, draws),
+            draws.indicator,
+            batch.angles,
+            dtype=self.dtype,
+            learned_positions=self.settings.learned_positions,
+            gather=self._gather,
+        )
+        return self._loss_of(output, question, inputs, everything.get("log_variance"))
+
+    def _loss_of(
+        self, output: Latents, question: NetworkQuestion, inputs: tuple[Batch, Draws], weighing: Params | None
+    ) -> tuple[Array, Metrics]:
+        """The loss for the network's `output`; `weighing` are the log-variance's parameters."""
+        batch, draws = inputs
+        terms = loss_terms(predicted(output, question, batch.latents, draws), batch.latents, draws.sigma)
+        uncertainty = None
+        if self.settings.loss.log_variance:
+            assert weighing is not None
+            uncertainty = log_variance(weighing, weighing, question.c_noise)
+        elements = batch.latents[0, 0].size
+        loss = total_loss(terms, uncertainty, self.settings.loss.reduce, elements)
+        return loss, Metrics(loss, terms.weighted.mean(), terms.squared.mean(), jnp.zeros(()))
+
+    def _spread(self, rows: Any) -> Any:
+        """Samples divided among the devices."""
+        if self.devices.alone:
+            return rows
+        return jax.lax.with_sharding_constraint(rows, self.devices.shardings(rows, ROWS))
+
+    def _gather(self, block: Params) -> Params:
+        """A block's weights, of which every device has a share, together."""
+        if self.devices.alone:
+            return block
+        return jax.lax.with_sharding_constraint(block, self.devices.shardings(block, whole_specs(block)))
+
+    def _shared(self, params: Params) -> Params:
+        if self.devices.alone:
+            return params
+        specs = params_specs(params, self.devices)
+        return jax.lax.with_sharding_constraint(params, self.devices.shardings(params, specs))
+
+
+def _check_rows(settings: TrainSettings, devices: DeviceMesh) -> None:
+    """Every device has to have as many samples as the others in every pass."""
+    places = devices.shape.data * devices.shape.sequence
+    if settings.batch_size // settings.accumulate % places:
+        raise UsageError(
+            f"--batch-size {settings.batch_size} in {settings.accumulate} pass(es) does not divide among {places}"
+            f" devices (--mesh {devices.shape}); expected a multiple of {places * settings.accumulate}"
+        )
+
+
+def kept_text(batch: Batch, draws: Draws) -> Text:
+    """The texts, zeros where they are dropped."""
+    return batch.text * draws.text_kept[:, None, None].astype(batch.text.dtype)
+
+
+def network_of(config: DiTConfig, settings: TrainSettings) -> StackedNetwork[DiT]:
+    """The transformer, with adapters if they are what is trained; its dtype is that of the computation."""
+    dtype = jnp.dtype(settings.dtype)
+
+    def build(rngs: Any) -> DiT:
+        network = DiT(config, dtype=dtype, rngs=rngs)
+        return network if settings.lora is None else adapt(network, settings.lora, rngs)
+
+    return StackedNetwork(build)

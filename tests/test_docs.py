@@ -1,0 +1,72 @@
+"""README and pages show what was measured, name what exists, and stay within the README's size."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from scripts import update_results, write_cli_reference
+from tests.commands import jax_interp
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+EXAMPLES = sorted(
+    {
+        (path.name, command, arguments)
+        for path in PAGES
+        if path.name != "cli.md"
+        for command, arguments in re.findall(r"^(?:\S*/|srun .*)?jax-interp (\w+)(.*)$", path.read_text(), re.MULTILINE)
+    }
+)
+LINKS = [
+    (path, target)
+    for path in PAGES
+    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", path.read_text())
+    if "://" not in target
+]
+
+
+@pytest.mark.parametrize("path", update_results.DOCUMENTS, ids=lambda path: path.name)
+def test_tables_are_those_of_the_result_files(path):
+    text = path.read_text()
+    assert update_results.updated(text, update_results.DOCUMENTS[path]()) == text
+
+
+def test_other_numbers_would_be_noticed():
+    text, write = README.read_text(), update_results.DOCUMENTS[README]
+    changed = text.replace(" GiB, ", " GB, ")
+    assert changed != text
+    assert update_results.updated(changed, write()) == text
+
+
+def test_readme_is_one_screen():
+    text = README.read_text()
+    assert len(text.split()) <= 900
+    rows = re.findall(r"^\|.*\|$", text.split(update_results.BEGIN)[1].split(update_results.END)[0], re.MULTILINE)
+    assert len(rows) - 2 <= 8  # without the head and the line below it
+
+
+def test_command_line_page_is_what_help_prints():
+    assert write_cli_reference.DOCUMENT.read_text() == write_cli_reference.reference()
+
+
+def test_examples_were_found():
+    assert {"quickstart.md", "README.md", "memory.md", "several-gpus.md"} <= {page for page, _, _ in EXAMPLES}
+
+
+@pytest.mark.parametrize(("page", "command", "arguments"), EXAMPLES, ids=lambda value: value.strip()[:40])
+def test_flags_of_every_example_exist(page, command, arguments):
+    words = {word.rstrip(",") for word in jax_interp(command, "--help").output.split()}
+    for flag in re.findall(r"--[a-z-]+", arguments.split("#")[0]):
+        assert flag in words
+
+
+@pytest.mark.parametrize(("path", "target"), LINKS, ids=lambda value: value if isinstance(value, str) else value.name)
+def test_links_lead_somewhere(path, target):
+    assert (path.parent / target).exists()
+
+
+def test_every_page_is_in_the_menu():
+    menu = set(re.findall(r"\b([a-z-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE))
+    assert menu == {path.name for path in (ROOT / "docs").glob("*.md")}
