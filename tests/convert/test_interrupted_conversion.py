@@ -4,7 +4,6 @@ The same command then finishes the work.
 """
 
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -24,21 +23,30 @@ LARGE = DiTConfig(width=64, num_heads=2, head_width=32, num_blocks=16, mlp_width
 
 
 def start(*arguments, limit=None):
-    def prepare():
-        # A shell ignores Ctrl-C in what it runs in the background; children of these tests would inherit that.
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        if limit is not None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    """The command as a process; `limit` is the largest file that it may write."""
+    program = ["-m", "jax_interp"] if limit is None else ["-c", LIMITED, str(limit)]
+    # A shell ignores Ctrl-C in what it runs in the background; children of these tests would inherit that.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return subprocess.Popen(
+            [sys.executable, *program, *map(str, arguments)],
+            cwd=ROOT,
+            env=os.environ | {"COLUMNS": "500"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
 
-    return subprocess.Popen(
-        [sys.executable, "-m", "jax_interp", *map(str, arguments)],
-        cwd=ROOT,
-        env=os.environ | {"COLUMNS": "500"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        preexec_fn=prepare,
-    )
+
+LIMITED = """
+import resource, sys
+limit = int(sys.argv.pop(1))
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+from jax_interp.cli.main import main
+main()
+"""
 
 
 def end(process):
