@@ -13,6 +13,7 @@ from jax_interp.files.partial import Partial
 from jax_interp.media.color import BT709, LIMITED_RANGE, ColorConverter, Target
 from jax_interp.media.output import check_frames, reported
 from jax_interp.media.source import Clip
+from jax_interp.media.x264 import THREADS, x264_options
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,19 @@ CODECS = {
 
 SLOWEST, FASTEST = Fraction(1, 100), 1000
 """Frames a second. Every rate between them is kept exactly; containers count in ticks of at most 32 bits."""
+_LARGEST_TERM = 2**31 - 1
+"""Of a rate's fraction: containers state it in 32 bits."""
 
 _MUXERS = {".mp4": "mp4", ".mkv": "matroska", ".mov": "mov"}
 
 
 class VideoWriter:
     """Writes mp4, mkv or mov (by the suffix of `path`); holds one frame besides the encoder's own lookahead.
+
+    The same frames, rate and settings give the same bytes, with the same build of PyAV on processors of one kind:
+    however many cores there are and whatever the program did before. (Another kind of processor computes with other
+    instructions, which may differ in the last bits.) mp4 and mov have the exact rate and exact time stamps; Matroska
+    counts milliseconds, so its time stamps are rounded to the nearest one.
 
     H.264 is BT.709: converted with that matrix and tagged so; the default quality is visually lossless. In mp4 and mov
     the index comes first, so that players can start before they have the whole file. While open, the file has a hidden
@@ -64,7 +72,8 @@ class VideoWriter:
 
         Args:
             path: the video; its folder is created if need be.
-            fps: frames a second, exact; floats near n/1.001 (23.976, 29.97) are read as that.
+            fps: frames a second, exact as a fraction, as in Fraction(24000, 1001); floats near n/1.001 (23.976, 29.97)
+                are read as that.
             height: in pixels.
             width: in pixels.
             codec: a key of `CODECS`.
@@ -80,6 +89,8 @@ class VideoWriter:
             faults.append(f"the rate must be positive, not {fps} frames a second")
         elif not SLOWEST <= fps <= FASTEST:
             faults.append(f"the rate must be from {float(SLOWEST):g} to {FASTEST} frames a second, not {fps}")
+        elif max(exact_rate(fps).as_integer_ratio()) > _LARGEST_TERM:
+            faults.append(f"give the rate as a fraction of whole numbers below {_LARGEST_TERM + 1:,}, not {fps}")
         if faults:
             raise UsageError(f"{path}: " + "; ".join(faults))
         self._fps, self._height, self._width = exact_rate(fps), height, width
@@ -100,7 +111,8 @@ class VideoWriter:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._partial.create_file()
             muxer = _MUXERS[self._path.suffix.lower()]
-            options = {} if muxer == "matroska" else {"movflags": "+faststart"}
+            # Without bitexact Matroska gets random identifiers.
+            options = {"fflags": "+bitexact"} if muxer == "matroska" else {"movflags": "+faststart"}
             self._container = av.open(f"file:{self.partial}", "w", format=muxer, container_options=options)
             self._stream = self._add_stream()
             # Otherwise the file appears with the first packet, and a folder without write permission shows that late.
@@ -142,8 +154,9 @@ class VideoWriter:
         return self._partial.path
 
     def _add_stream(self) -> Any:
-        options = {} if self._crf is None else {"crf": str(self._crf)}
+        options = {} if self._crf is None else x264_options() | {"crf": str(self._crf)}
         stream = self._container.add_stream(self._codec.encoder, rate=self._fps, options=options)
+        stream.codec_context.thread_type, stream.codec_context.thread_count = "FRAME", THREADS
         stream.width, stream.height, stream.pix_fmt = self._width, self._height, self._pixel_format
         stream.time_base = stream.codec_context.time_base = 1 / self._fps
         if self._is_yuv:

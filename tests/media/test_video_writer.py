@@ -246,3 +246,30 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(MediaError, match=r"file/out\.mp4: cannot be written \((Not a directory|File exists)\)"):
         write(tmp_path / "file" / "out.mp4", clips.ramp(3))
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov"])
+@pytest.mark.parametrize("fps", [Fraction(24000, 1001), Fraction(60000, 1001), Fraction(15, 2), Fraction(123457, 1000)])
+def test_the_stated_rate_and_every_time_stamp_are_exact(tmp_path, suffix, fps):
+    path = write(tmp_path / f"out{suffix}", clips.ramp(19), fps)
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        assert stream.average_rate == fps
+        times = sorted(packet.pts * stream.time_base for packet in container.demux(stream) if packet.size)
+    assert times == [index / fps for index in range(19)]
+
+
+def test_matroska_keeps_the_rate_and_the_nearest_millisecond(tmp_path):
+    fps = Fraction(60000, 1001)
+    path = write(tmp_path / "out.mkv", clips.ramp(19), fps)
+    assert open_video(path).fps == fps
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        times = sorted(packet.pts * stream.time_base for packet in container.demux(stream) if packet.size)
+    assert all(abs(time - index / fps) <= Fraction(1, 2000) for index, time in enumerate(times))
+
+
+@pytest.mark.parametrize("fps", [Fraction(10**10 + 1, 10**9), Fraction(0.1) + 24])
+def test_a_fraction_that_no_container_can_state_is_refused(tmp_path, fps):
+    with pytest.raises(UsageError, match=r"as a fraction of whole numbers below 2,147,483,648"):
+        VideoWriter(tmp_path / "out.mp4", fps, *SIZE)
