@@ -24,6 +24,7 @@ from jax_interp.nn.patches import unpatchify
 from jax_interp.nn.rotary import rotary_angles
 from jax_interp.pipeline.stages.stage import StackedStage
 from jax_interp.pipeline.stages.workload import LATENT_CELL, Workload
+from jax_interp.runtime.block_stream import PartCall, PartResult
 from jax_interp.runtime.checkpoint import ConvertedComponent
 from jax_interp.runtime.exchange import exchange_between
 from jax_interp.runtime.mesh import REPLICATED, DeviceMesh
@@ -185,11 +186,11 @@ class Denoiser(StackedStage[DiT]):
         """
         last = self.network.num_blocks - 1
 
-        def apply(block: int, part: int, params: Params, cells: Cells, ahead: Params | None) -> Any:
-            if part == 1:
-                return self._transform(params, cells, shared, ahead)
-            attend = self._attend_between if only_between and block == last else self._attend
-            return attend(params, cells, shared, ahead, cells=num_cells)
+        def apply(call: PartCall, cells: Cells) -> PartResult[Cells]:
+            if call.part == 1:
+                return self._transform(call.params, cells, shared, call.ahead)
+            attend = self._attend_between if only_between and call.block == last else self._attend
+            return attend(call.params, cells, shared, call.ahead, cells=num_cells)
 
         return self.run_blocks(apply, cells)
 

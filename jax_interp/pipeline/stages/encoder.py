@@ -38,7 +38,7 @@ class EncoderStage(StackedStage[ModuleT]):
         """What `finish` gives for the arguments of `embed`; other shapes of them compile anew."""
         with self.numerics():
             x, shared = self._embed(self.outer, *self.devices.put(inputs))
-            x = self.run_blocks(lambda _, part, params, x, ahead: self._parts[part](params, x, shared, ahead), x)
+            x = self.run_blocks(lambda call, x: self._parts[call.part](call.params, x, shared, call.ahead), x)
             return np.asarray(self._finish(self.outer, x))
 
     # Traced by `jit`.

@@ -1,5 +1,7 @@
 """One pass of an encoder, on networks whose output can be computed by hand."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -71,7 +73,7 @@ X = np.asarray([[1.0, -2.0, 5.0, 0.25]], np.float32)
 BY = np.asarray([[10.0, 20.0, 30.0, 40.0]], np.float32)
 
 
-def expected(x, by=0.0):
+def expected(x, by: Any = 0.0):
     x = x - 3
     for added, gain in zip(ADDED, GAIN, strict=True):
         x = (x + added * (1 + by)) * gain
@@ -117,7 +119,7 @@ def test_what_is_shared_is_divided_as_the_class_says(found):
 
 
 def test_the_same_shapes_compile_once(found):
-    stage = AloneStage(found, "float32")
+    stage: Any = AloneStage(found, "float32")
     stage.forward(X)
     stage.forward(2 * X)
     assert stage._embed._cache_size() == stage._finish._cache_size() == 1
