@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 import numpy as np
-from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, UInt8
 
 from jax_interp.components import TABLE
@@ -14,11 +13,11 @@ from jax_interp.guardrails import faces, frame_safety, self_test
 from jax_interp.guardrails.verdict import Verdict
 from jax_interp.models.retinaface import RawFaces, RetinaFace
 from jax_interp.models.safety_head import VideoSafety
-from jax_interp.pipeline.stages.stage import StackedStage, WholeStage
+from jax_interp.pipeline.stages.encoder import EncoderStage
+from jax_interp.pipeline.stages.stage import WholeStage
 from jax_interp.pipeline.stages.workload import Workload
 from jax_interp.runtime.checkpoint import ConvertedComponent
-from jax_interp.runtime.exchange import exchange_between
-from jax_interp.runtime.mesh import REPLICATED, DeviceMesh
+from jax_interp.runtime.mesh import DeviceMesh
 from jax_interp.types import Params, Precision
 
 FACE_BYTES = 220
@@ -27,7 +26,7 @@ FACE_BYTES = 220
 Frames = UInt8[np.ndarray, "F Y X 3"]
 
 
-class FrameGuard(StackedStage[VideoSafety]):
+class FrameGuard(EncoderStage[VideoSafety]):
     """What frames show: SigLIP and the classifier on it, float32.
 
     Whatever it raises has to block: see `pipeline.fail_closed`.
@@ -43,13 +42,6 @@ class FrameGuard(StackedStage[VideoSafety]):
 
     def __init__(self, found: ConvertedComponent, devices: DeviceMesh | None = None):
         super().__init__(found, self.PRECISION, devices)
-        exchange = exchange_between(self.devices)
-        self._embed = self.jit(lambda outer, x: self.constrain(self.network.bind_outer(outer).embed(x), REPLICATED))
-        self._parts = (
-            self.compile_part(0, lambda block, x, _: block.attend(x, exchange), REPLICATED, P()),
-            self.compile_part(1, lambda block, x, _: block.transform(x, exchange), REPLICATED, P()),
-        )
-        self._finish = self.jit(lambda outer, x: self.constrain(self.network.bind_outer(outer).finish(x), REPLICATED))
 
     @classmethod
     def activations(cls, config: VideoSafetyConfig, size: int, workload: Workload) -> int:
@@ -85,10 +77,7 @@ class FrameGuard(StackedStage[VideoSafety]):
 
     def classify(self, pixels: Float[np.ndarray, "B size size 3"]) -> Float[np.ndarray, "B classes"]:
         """Logits of frames that `frame_safety.prepare_frames` made; another number of them compiles anew."""
-        with self.numerics():
-            x = self._embed(self.outer, self.devices.put(pixels))
-            x = self.run_blocks(lambda _, part, params, x, ahead: self._parts[part](params, x, None, ahead), x)
-            return np.asarray(self._finish(self.outer, x))
+        return self.forward(pixels)
 
     def unload(self) -> None:
         super().unload()
