@@ -16,6 +16,7 @@ from convert.progress import Progress, no_progress
 from convert.source.adapter import merge_adapter
 from convert.source.checkpoint_files import OpenedCheckpoint, Weights, locate, open_checkpoint, understand
 from convert.source.provenance import Md5Policy, SourceRecord, check_published, record_sources
+from convert.target.finite import FiniteCheck
 from convert.target.folders import check_space, clear_leftovers, only_writer, refuse_strangers, replacing
 from convert.target.manifest import write_description
 from convert.target.streams import stream
@@ -49,6 +50,8 @@ class ConversionRequest:
     md5: Md5Policy = "warn"
     overwrite: bool = False
     """Replace converted networks that are there already."""
+    allow_non_finite: bool = False
+    """Convert weights that are NaN or infinite as well, with a warning."""
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -80,8 +83,8 @@ def convert_checkpoints(request: ConversionRequest, progress: Progress = no_prog
 
     Raises:
         UsageError: a component or folder name cannot be.
-        CheckpointError: files are missing, damaged or not of the network, differ from what is converted already, or
-            the disk is or would be full.
+        CheckpointError: files are missing, damaged or not of the network, hold weights that are not finite, differ
+            from what is converted already, or the disk is or would be full.
     """
     chosen = _choose(request)
     with only_writer(request.output_dir):
@@ -194,8 +197,9 @@ def _bytes_needed(request: ConversionRequest, job: _Job) -> int:
 
 def _write(request: ConversionRequest, job: _Job, sources: tuple[SourceRecord, ...], progress: Progress) -> None:
     total = sum(job.opened.tensors[key].nbytes for leaf in job.leaves for key in leaf.keys)
+    check = FiniteCheck(refuses=not request.allow_non_finite)
     with progress(f"converting {job.name}", total) as advance, replacing(job.target) as folder:
-        streams = {leaf.path: stream(leaf, job.opened.tensors, request.dtype, advance) for leaf in job.leaves}
+        streams = {leaf.path: stream(leaf, job.opened.tensors, request.dtype, advance, check) for leaf in job.leaves}
         save_params(folder / PARAMS_FOLDER, unflatten(streams))
         for name, path in _extra_files(job).items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -210,3 +214,14 @@ def _write(request: ConversionRequest, job: _Job, sources: tuple[SourceRecord, .
             streams=streams,
         )
     logger.info("%s: converted, %s", job.target, decimal(sum(array.nbytes for array in streams.values())))
+    check.report(job.name)
+    if unchecked := _unchecked(job, sources):
+        logger.info("%s: %s have no checksums of their own, so flipped bits would go unnoticed", job.name, unchecked)
+
+
+def _unchecked(job: _Job, sources: tuple[SourceRecord, ...]) -> str:
+    """The files of which nothing tells whether they are intact: neither their format nor a published checksum."""
+    compared = {Path(record.name).name for record in sources if record.published_md5 == "matches"}
+    tensors = (job.opened.tensors[key] for leaf in job.leaves for key in leaf.keys)
+    files = {tensor.stamp.path.name for tensor in tensors if tensor.record is None and tensor.nbytes}
+    return ", ".join(sorted(files - compared))

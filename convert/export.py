@@ -18,7 +18,8 @@ from convert.progress import Advance, Progress, no_progress
 from convert.target.folders import check_space, clear_leftovers, only_writer, refuse_strangers, replacing
 from jax_interp.errors import CheckpointError
 from jax_interp.nn.params import flatten
-from jax_interp.runtime.checkpoint import PARAMS_FOLDER, ConvertedComponent, open_component, scan
+from jax_interp.runtime.checkpoint import ConvertedComponent, damage_reported, open_component, scan
+from jax_interp.runtime.description import AGAIN, CONFIG_FILE, MANIFEST_FILE, PARAMS_FOLDER
 from jax_interp.runtime.param_files import open_array
 
 logger = logging.getLogger("jax_interp")
@@ -45,6 +46,8 @@ def export_checkpoints(
             the disk is or would be full.
     """
     chosen = _choose(converted_dir, components)
+    for found in chosen:
+        _check_arrays(found, COMPONENTS[found.component])
     targets = {found.path: output_dir / found.path.relative_to(converted_dir) for found in chosen}
     with only_writer(output_dir):
         for target in targets.values():
@@ -79,7 +82,6 @@ def _choose(converted_dir: Path, components: tuple[str, ...]) -> list[ConvertedC
 def _write(found: ConvertedComponent, target: Path, progress: Progress) -> None:
     component = COMPONENTS[found.component]
     leaves = component.plan(found.config)
-    _check_arrays(found, component)
     total = sum(found.manifest["files"].values())
     with progress(f"exporting {target.name}", total) as advance, replacing(target) as folder:
         entries = [entry for leaf in leaves for entry in _entries(found, leaf, advance)]
@@ -102,19 +104,21 @@ def _check_arrays(found: ConvertedComponent, component: Component) -> None:
     if stored != wanted:
         differing = sorted(path for path in stored.keys() | wanted.keys() if stored.get(path) != wanted.get(path))
         raise CheckpointError(
-            f"{found.path}: does not fit this version's network ({', '.join(differing)}); convert it again with"
-            " `jax-interp convert --overwrite`"
+            f"{found.path / MANIFEST_FILE} (and {CONFIG_FILE}): does not fit this version's network"
+            f" ({', '.join(differing)}); {AGAIN}"
         )
 
 
 def _entries(found: ConvertedComponent, leaf: Leaf, advance: Advance) -> Iterator[Entry]:
     """The tensors that `leaf` came from."""
-    array = open_array(found.path / PARAMS_FOLDER, leaf.path)
+    with damage_reported(found):
+        array = open_array(found.path / PARAMS_FOLDER, leaf.path)
     dtype = array.dtype.numpy_dtype
     shape = leaf.op.inverse(np.broadcast_to(np.zeros((), dtype), leaf.part_shape)).shape
 
     def make(index: int | None) -> np.ndarray:
-        values = np.asarray(array.read().result() if index is None else array[index].read().result())
+        with damage_reported(found):
+            values = np.asarray(array.read().result() if index is None else array[index].read().result())
         advance(values.nbytes)
         return leaf.op.inverse(values)
 

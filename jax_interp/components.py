@@ -63,8 +63,9 @@ class ComponentRow:
     """Whether a run cannot do without it, uses it where it was converted, or only where the user asks for it."""
     parts: Mapping[str, str] = field(default_factory=dict)
     """Where several networks are stored as one: the name of each, and which field of the configuration describes it."""
-    swallows_infinity: bool = False
-    """Whether its activations turn minus infinity into zero, so that what it says does not show a damaged weight."""
+    hides_damage: bool = False
+    """Whether its verdicts do not show what its weights are: activations turn minus infinity into zero, and where a
+    layer lets nothing through no face is found and every frame is safe."""
 
     @property
     def flag(self) -> str:
@@ -170,7 +171,7 @@ _ROWS = (
         precision_flag=None,
         placed_as=GUARDRAIL_MODELS,
         used="if there",
-        swallows_infinity=True,
+        hides_damage=True,
     ),
     ComponentRow(
         name="face_blur",
@@ -182,7 +183,7 @@ _ROWS = (
         precision_flag=None,
         placed_as=GUARDRAIL_MODELS,
         used="if there",
-        swallows_infinity=True,
+        hides_damage=True,
     ),
 )
 

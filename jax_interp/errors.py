@@ -1,6 +1,15 @@
 """Errors that a user can mend. The command line prints their message and exits with `exit_code`; no traceback."""
 
+import signal
 from typing import Any
+
+TRACEBACK = "JAX_INTERP_TRACEBACK"
+"""Environment variable; set to 1 it has the program print where an error was raised."""
+INTERRUPTED = 130
+"""Exit code after Ctrl-C."""
+
+_LONGEST_FOREIGN = 1000
+"""Characters of the message of an error that is none of ours."""
 
 
 class JaxInterpError(Exception):
@@ -47,6 +56,14 @@ class ProcessFailure(JaxInterpError):
     exit_code = 7
 
 
+class Ended(BaseException):
+    """A signal asks the program to end; like `KeyboardInterrupt` it is no error, and nothing catches it by chance."""
+
+    def __init__(self, number: int):
+        super().__init__(f"ended by {signal.Signals(number).name}")
+        self.exit_code = 128 + number  # as shells report it
+
+
 class Blocked(JaxInterpError):
     """The guardrails do not let `what` ("the prompt", "clip.mp4") pass, or could not tell whether it may."""
 
@@ -57,3 +74,25 @@ class Blocked(JaxInterpError):
         category = f" (category {verdict.category})" if verdict.category else ""
         super().__init__(f"{what} is blocked by the guardrails{category}: {verdict.reason}")
         self.verdict = verdict
+
+
+def explain(error: BaseException) -> tuple[str, int]:
+    """What `error` means to the user, and the exit code of a program that it ends."""
+    try:
+        text = str(error)
+    except Exception:  # of an error that cannot even be shown
+        text = ""
+    if isinstance(error, JaxInterpError):
+        return text, error.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", INTERRUPTED
+    if isinstance(error, Ended):
+        return text, error.exit_code
+    shown = text if len(text) <= _LONGEST_FOREIGN else f"{text[:_LONGEST_FOREIGN]}..."
+    named = f"{type(error).__name__}: {shown}" if shown else type(error).__name__
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text:
+        advice = "end other programs, or use less; `jax-interp memory` says what a run takes"
+        return f"out of memory ({named}): {advice}", OutOfMemory.exit_code
+    if isinstance(error, OSError):  # the system's own words name the file
+        return text or named, JaxInterpError.exit_code
+    return f"unexpected {named}; {TRACEBACK}=1 in the environment shows where it was raised", JaxInterpError.exit_code

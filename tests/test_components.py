@@ -16,7 +16,7 @@ from convert.networks.components import COMPONENTS
 from jax_interp import Interpolator
 from jax_interp.cli.main import app
 from jax_interp.components import GUARDRAIL_MODELS, PLACEMENT_NAMES, TABLE, placement_name
-from jax_interp.config import to_json
+from jax_interp.config import DIT_14B, PixtralConfig, to_json
 from jax_interp.nn.params import flatten
 from jax_interp.pipeline.memory.footprint import footprint
 from jax_interp.pipeline.memory.plan import LEAVES_FIRST, Planner
@@ -54,12 +54,13 @@ def test_names_of_plans():
     assert TABLE["tokenizer"].plan_names == ("tokenizer",)
     assert TABLE["face_blur"].plan_names == ("guardrail_models/face_blur",)
     pixtral = TABLE["prompt_upsampler"].released_as("12B")
+    assert isinstance(pixtral, PixtralConfig)
     assert TABLE["prompt_upsampler"].plan_configs(pixtral) == {
         "prompt_upsampler/pictures": pixtral.vision,
         "prompt_upsampler/language": pixtral.text,
     }
     assert {placement_name(name) for name in PLAN_NAMES} == set(PLACEMENT_NAMES)
-    assert TABLE["diffusion_transformer"].released_as("14B").num_blocks == 36
+    assert TABLE["diffusion_transformer"].released_as("14B") == DIT_14B
 
 
 def test_flags_have_dashes():

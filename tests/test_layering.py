@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FOUNDATION = {"types", "config", "errors", "_version", "files"}
+FOUNDATION = {"types", "config", "errors", "_version", "files", "terminal"}
 TABLE = {"components"}
 NETWORKS = FOUNDATION | {"nn", "models"}
 STAGES = NETWORKS | TABLE | {"diffusion", "media", "guardrails", "runtime", "pipeline.stages"}
@@ -14,12 +14,13 @@ ALLOWED = {
     "types": set(),
     "errors": set(),
     "_version": set(),
-    "config": {"errors"},
+    "config": {"errors", "files"},
     "components": {"config", "types"},
     "files": {"errors"},
-    "nn": FOUNDATION - {"files"},
-    "models": FOUNDATION - {"files"} | {"nn"},
-    "diffusion": FOUNDATION - {"files"},
+    "terminal": {"errors"},
+    "nn": FOUNDATION - {"files", "terminal"},
+    "models": FOUNDATION - {"files", "terminal"} | {"nn"},
+    "diffusion": FOUNDATION - {"files", "terminal"},
     "media": FOUNDATION,
     "guardrails": FOUNDATION,
     "runtime": FOUNDATION | TABLE | {"nn"},

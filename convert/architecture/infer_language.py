@@ -59,7 +59,7 @@ def infer_pixtral(shapes: Shapes, folder: Path) -> PixtralConfig:
         text, vision, sizes = settings.section("text_config"), settings.section("vision_config"), HUGGING_FACE_SIZES
         check_llava(settings, vision)
         known = hugging_face_decoder(text)
-        known = replace(known, tied_head=known.tied_head or settings.get("tie_word_embeddings") is True)
+        known = replace(known, tied_head=known.tied_head or settings.flag("tie_word_embeddings"))
     seen = vision_encoder(vision)
     settings.check()
     config = PixtralConfig(

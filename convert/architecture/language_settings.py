@@ -65,7 +65,7 @@ def hugging_face_decoder(settings: Settings) -> DecoderConfig:
     known = DecoderConfig(
         num_heads=settings.whole("num_attention_heads", 32),
         norm_epsilon=settings.number("rms_norm_eps", 1e-6),
-        tied_head=settings.get("tie_word_embeddings") is True,
+        tied_head=settings.flag("tie_word_embeddings"),
         context_length=context,
     )
     return _with_rotary(known, settings)

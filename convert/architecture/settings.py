@@ -1,13 +1,17 @@
 """Settings that lie beside the weights as JSON: what the shapes of tensors do not tell."""
 
-import json
+import reprlib
 import sys
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from convert.formats.json_text import read_json
 from convert.formats.locating import find_file
+from convert.formats.names import shown
 from jax_interp.errors import CheckpointError
+
+_LARGEST = (1 << 31) - 1
 
 
 class Settings:
@@ -41,12 +45,9 @@ class Settings:
         if path is None:
             return None
         try:
-            values = json.loads(path.read_text("utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
+            return cls(path, read_json(path))
+        except (OSError, ValueError) as error:
             raise CheckpointError(f"{path}: not a model's settings ({error}); download it again") from error
-        if not isinstance(values, dict):
-            raise CheckpointError(f"{path}: not a model's settings, it is no JSON object; download it again")
-        return cls(path, values)
 
     def has(self, key: str) -> bool:
         """Whether there is such an entry, and it is not null."""
@@ -81,11 +82,19 @@ class Settings:
         return 1.0
 
     def whole(self, key: str, default: int | None = None) -> int:
-        """A positive whole number; without a default the entry must be there."""
+        """A positive whole number of 31 bits; without a default the entry must be there."""
         value = self.number(key, default)
-        if value != int(value):
-            self.fault(key, "expected a whole number")
+        if value != int(value) or value > _LARGEST:
+            self.fault(key, f"expected a whole number up to {_LARGEST:,}")
+            return 1
         return int(value)
+
+    def flag(self, key: str) -> bool:
+        """True or false; an absent entry is false."""
+        value = self.get(key, False)
+        if not isinstance(value, bool):
+            self.fault(key, "expected true or false")
+        return value is True
 
     def expect(self, key: str, *wanted: Any, default: Any = None) -> None:
         """The entry must be one of `wanted`; if it is absent it is `default`."""
@@ -113,10 +122,10 @@ class Settings:
     def fault(self, key: str, text: str, default: Any = None) -> None:
         """Note that an entry is wrong: `text` says what was expected."""
         if self.has(key):
-            said = f"is {self.get(key)!r}"
+            said = f"is {reprlib.repr(self.get(key))}"
         else:
             said = "is missing" if default is None else f"is missing, which means {default!r}"
-        self._faults.append(f"{self._section}{key} {said}, {text}")
+        self._faults.append(f"{self._section}{shown(key)} {said}, {text}")
 
     def check(self) -> None:
         """Raise `CheckpointError` for everything that was wrong."""

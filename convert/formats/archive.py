@@ -1,12 +1,15 @@
 """Open any PyTorch checkpoint file without PyTorch: every tensor by its state-dict name, none of them read yet."""
 
-import json
+import reprlib
 from pathlib import Path
 from typing import Literal
 
+from convert.formats.json_text import read_json
 from convert.formats.legacy_file import is_legacy, open_legacy_file
+from convert.formats.limits import MAX_TENSORS
+from convert.formats.names import shown
 from convert.formats.safetensors_file import open_safetensors
-from convert.formats.stored_tensor import StoredTensor
+from convert.formats.stored_tensor import FileStamp, StoredTensor
 from convert.formats.torch_file import open_torch_archive
 from jax_interp.errors import CheckpointError
 
@@ -16,6 +19,8 @@ SUFFIXES = (".pt", ".pth", ".bin", ".jit", ".ts", ".safetensors")
 INDEX_SUFFIX = ".index.json"
 
 _HEAD_BYTES = 512
+_NAMED = 20
+"""Of many faults of one kind so many are named."""
 
 
 def open_archive(path: Path) -> dict[str, StoredTensor]:
@@ -23,11 +28,20 @@ def open_archive(path: Path) -> dict[str, StoredTensor]:
 
     `path` ends in one of `SUFFIXES`, or in `.index.json` for a checkpoint in several files, which must lie beside it.
     Which of PyTorch's two formats a file is of, or of safetensors', is told by its first bytes. Nothing in a file is
-    executed and no tensor is read: memory does not grow with the size of the file.
+    executed and no tensor is read: memory does not grow with the size of the file, and time and memory are bounded by
+    `convert.formats.limits` whatever it holds.
 
     Raises:
-        CheckpointError: the file is missing, damaged, of a format that is not read, or names a forbidden global.
+        CheckpointError: the file is missing, damaged, of a format that is not read, names a forbidden global, or holds
+            more than is read.
     """
+    try:
+        return _open(path)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _open(path: Path) -> dict[str, StoredTensor]:
     head = _read_head(path)
     if path.name.endswith(INDEX_SUFFIX):
         return _open_index(path)
@@ -63,9 +77,8 @@ def select_state_dict(
     chosen = {key.partition(".")[2]: tensor for key, tensor in tensors.items() if key.partition(".")[0] == which}
     if not chosen:
         source = next(iter(tensors.values())).source.partition(":")[0]
-        raise CheckpointError(
-            f"{source}: holds no {which} weights, only {', '.join(sorted(levels))}; choose one of these"
-        )
+        there = ", ".join(map(shown, sorted(levels)[:_NAMED]))
+        raise CheckpointError(f"{source}: holds no {which} weights, only {there}; choose one of these")
     return {key.replace("-", "."): tensor for key, tensor in chosen.items()} if which == "ema" else chosen
 
 
@@ -78,15 +91,13 @@ def _read_head(path: Path) -> bytes:
     Raises:
         CheckpointError: it is missing, a folder, empty, a git-lfs pointer, or a page that a server sent instead.
     """
+    if path.is_dir():
+        raise CheckpointError(f"{path}: a folder, expected a checkpoint file in it")
     try:
-        with path.open("rb") as file:
+        with FileStamp.of(path).open() as file:
             head = file.read(_HEAD_BYTES)
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such file") from error
-    except IsADirectoryError as error:
-        raise CheckpointError(f"{path}: a folder, expected a checkpoint file in it") from error
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
     if not head:
         raise CheckpointError(f"{path}: the file is empty; download it again")
     if head.startswith(b"version https://git-lfs"):
@@ -115,24 +126,49 @@ def _refuse_foreign(path: Path, head: bytes) -> None:
 
 def _open_index(path: Path) -> dict[str, StoredTensor]:
     """The tensors of all files that a Hugging Face index names."""
-    try:
-        weight_map = json.loads(path.read_text("utf-8"))["weight_map"]
-        names = {str(key): str(name) for key, name in weight_map.items()}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError) as error:
-        raise CheckpointError(f"{path}: not an index of checkpoint files (no weight_map); download it again") from error
+    names = _read_index(path)
+    shards: dict[str, dict[str, StoredTensor]] = {}
     for name in sorted(set(names.values())):
-        if Path(name).name != name or "\\" in name or Path(name).suffix not in SUFFIXES:
-            raise CheckpointError(f"{path}: names {name!r}; its files must lie in the same folder under plain names")
-    shards = {name: open_archive(path.parent / name) for name in sorted(set(names.values()))}
-    missing = [f"{key} in {name}" for key, name in names.items() if key not in shards[name]]
+        shards[name] = open_archive(path.parent / name)
+        if sum(map(len, shards.values())) > MAX_TENSORS:
+            raise CheckpointError(f"{path}: its files have more than {MAX_TENSORS:,} tensors, the most that are read")
+    missing = [f"{shown(key)} in {name}" for key, name in names.items() if key not in shards[name]]
     if missing:
-        raise CheckpointError(f"{path}: not found: {', '.join(missing)}; download index and files again")
+        more = f" and {len(missing) - _NAMED:,} more" if len(missing) > _NAMED else ""
+        raise CheckpointError(f"{path}: not found: {', '.join(missing[:_NAMED])}{more}; download index and files again")
     tensors: dict[str, StoredTensor] = {}
     for name, shard in shards.items():
         for key, tensor in shard.items():
             if names.get(key, name) != name:
                 continue
             if key in tensors:
-                raise CheckpointError(f"{path}: {key} lies in two files and the index does not say which one counts")
+                raise CheckpointError(
+                    f"{path}: {shown(key)} lies in two files and the index does not say which one counts"
+                )
             tensors[key] = tensor
     return tensors
+
+
+def _read_index(path: Path) -> dict[str, str]:
+    """The file of every tensor, all in the folder of the index."""
+    try:
+        weight_map = read_json(path).get("weight_map")
+    except ValueError as error:
+        raise CheckpointError(
+            f"{path}: not an index of checkpoint files, no weight_map can be read ({error}); download it again"
+        ) from error
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise CheckpointError(f"{path}: not an index of checkpoint files (no weight_map); download it again")
+    if len(weight_map) > MAX_TENSORS:
+        raise CheckpointError(f"{path}: names more than {MAX_TENSORS:,} tensors, the most that are read")
+    for name in weight_map.values():
+        if not isinstance(name, str) or not _is_plain(name):
+            raise CheckpointError(
+                f"{path}: names {reprlib.repr(name)}; its files must lie in the same folder under plain names"
+            )
+    return weight_map
+
+
+def _is_plain(name: str) -> bool:
+    """Whether it is the name of a file of weights and not of one in another folder."""
+    return name.endswith(SUFFIXES) and "/" not in name and "\\" not in name and name.isprintable()

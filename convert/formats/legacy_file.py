@@ -3,17 +3,21 @@
 Five pickles one behind the other (a magic number, the version, facts about the machine, the content, the keys of the
 storages), then every storage as its length and its values. The pickles are read by `convert.formats.unpickle`, which
 cannot run anything.
+
+The format has no checksums: of its values nothing but their number is compared.
 """
 
 from collections.abc import Mapping
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from convert.formats.limits import MAX_TEXT_BYTES
+from convert.formats.named_views import named_views
+from convert.formats.names import shown
 from convert.formats.pickle_globals import Storage
-from convert.formats.stored_tensor import FileStamp, StoredTensor
-from convert.formats.torch_file import MAX_PICKLE_BYTES, locate_tensor, named_views
-from convert.formats.unpickle import unpickle
+from convert.formats.stored_tensor import FileStamp, Record, StoredTensor
+from convert.formats.torch_file import locate_tensor
+from convert.formats.unpickle import PickleReader
 from jax_interp.errors import CheckpointError
 
 MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
@@ -38,8 +42,8 @@ def open_legacy_file(path: Path) -> dict[str, StoredTensor]:
     """
     stamp = FileStamp.of(path)
     with stamp.open() as file:
-        head = BytesIO(file.read(MAX_PICKLE_BYTES))
-    magic, version, machine, content, keys = (unpickle(head, str(path)) for _ in range(5))
+        pickles = PickleReader(file.read(MAX_TEXT_BYTES), str(path))
+    magic, version, machine, content, keys = (pickles.load() for _ in range(5))
     if (magic, version) != (MAGIC_NUMBER, VERSION):
         # Only a number is shown: what a pickle describes can be endless as text.
         found = version if isinstance(version, int) else "unknown"
@@ -50,14 +54,15 @@ def open_legacy_file(path: Path) -> dict[str, StoredTensor]:
     if not isinstance(machine, dict) or machine.get("little_endian") is not True:
         raise CheckpointError(f"{path}: was written on a big-endian machine; save it again on a little-endian one")
     views = named_views(content, str(path))
-    places = _places(stamp, head.tell(), keys, {view.storage.key: view.storage for view in views.values()})
+    places = _places(stamp, pickles.position, keys, {view.storage.key: view.storage for view in views.values()})
     return {
-        key: locate_tensor(view, stamp, places[view.storage.key], f"{path.name}: {key}") for key, view in views.items()
+        key: locate_tensor(view, stamp, places[view.storage.key], f"{path.name}: {shown(key)}")
+        for key, view in views.items()
     }
 
 
-def _places(stamp: FileStamp, start: int, keys: Any, storages: Mapping[str, Storage]) -> dict[str, tuple[int, int]]:
-    """First byte and length of every storage, from byte `start` on in the order of `keys`.
+def _places(stamp: FileStamp, start: int, keys: Any, storages: Mapping[str, Storage]) -> dict[str, Record]:
+    """Where every storage lies, from byte `start` on in the order of `keys`.
 
     The file gives the lengths in values; none is trusted beyond the file's end.
     """
@@ -73,6 +78,6 @@ def _places(stamp: FileStamp, start: int, keys: Any, storages: Mapping[str, Stor
             size = int.from_bytes(file.read(_LENGTH_BYTES), "little") * storages[key].itemsize
             if start + size > stamp.size:
                 raise CheckpointError(damaged)
-            places[key] = start, size
+            places[key] = Record(start, size)
             start += size
     return places

@@ -10,10 +10,10 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from convert.formats.stored_tensor import MAX_DIMENSIONS
+from convert.formats.limits import MAX_AXES
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Storage:
     """A persistent id: `numel` values of `dtype`, or bytes if `dtype` is None, in the record `data/<key>`."""
 
@@ -27,7 +27,7 @@ class Storage:
         return 1 if self.dtype is None else self.dtype.itemsize
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TensorView:
     """A tensor as the pickle describes it; offset and strides count elements. Nothing is checked against the file."""
 
@@ -38,7 +38,7 @@ class TensorView:
     strides: tuple[int, ...]
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class ModuleRecord:
     """An object of a TorchScript class: its name and attributes, without any behaviour."""
 
@@ -46,14 +46,14 @@ class ModuleRecord:
     attributes: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Opaque:
     """Something that was accepted and thrown away, such as the bytes of an `io.BytesIO`."""
 
     kind: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Global:
     """An allowed name, before it is called."""
 
@@ -62,6 +62,23 @@ class Global:
 
 class DamagedPickle(Exception):
     """The pickle is not one that PyTorch writes for a state dict."""
+
+
+class NumberKey(str):
+    """The key of a dict that was a whole number, as in an optimizer's state.
+
+    A file can choose numbers that all fall on one place of Python's table, so that every further one takes longer to
+    put there. Texts are hashed with a secret of the process, so it is kept as a text.
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, key: Any) -> "NumberKey":
+        """Raise `DamagedPickle` if `key` is not a whole number of 64 bits."""
+        if type(key) is not int or not -(1 << 63) <= key < 1 << 64:
+            raise DamagedPickle(f"a dict has a key of type {type(key).__name__}, expected text or a whole number")
+        return cls(key)
 
 
 MODULE_PREFIX = "__torch__."
@@ -115,8 +132,8 @@ def _view(storage: Any, dtype: Any, offset: Any, shape: Any, strides: Any, metad
 
 def _sizes(values: Any) -> tuple[Any, ...]:
     """A copy of lengths or strides. One list can be named millions of times, so a long one is not copied."""
-    if type(values) not in (list, tuple) or len(values) > MAX_DIMENSIONS:
-        raise DamagedPickle(f"a shape is no list of {MAX_DIMENSIONS} numbers at most")
+    if type(values) not in (list, tuple) or len(values) > MAX_AXES:
+        raise DamagedPickle(f"a shape is no list of {MAX_AXES} numbers at most")
     return tuple(values)
 
 

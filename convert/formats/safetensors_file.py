@@ -1,11 +1,11 @@
 """Read the header of a `.safetensors` file.
 
 Own code, because the safetensors package gives numpy neither bfloat16 nor float8 and maps the whole file: the format is
-a length, a JSON header and the values (https://github.com/huggingface/safetensors, "Format").
+a length, a JSON header and the values (https://github.com/huggingface/safetensors, "Format"). It has no checksums.
 """
 
-import json
 import math
+import reprlib
 import struct
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,11 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from convert.formats.json_text import parse_json
+from convert.formats.limits import MAX_NAME, MAX_TENSORS, MAX_TEXT_BYTES
+from convert.formats.names import shown
 from convert.formats.stored_tensor import FileStamp, StoredTensor, check_layout
 from jax_interp.errors import CheckpointError
-
-MAX_HEADER_BYTES = 100_000_000
-"""The format's own limit."""
 
 _DTYPES = {
     "BOOL": np.bool_, "U8": np.uint8, "I8": np.int8, "U16": np.uint16, "I16": np.int16, "U32": np.uint32,
@@ -41,14 +41,18 @@ def open_safetensors(path: Path) -> dict[str, StoredTensor]:
     for key, entry in header.items():
         if key == "__metadata__":
             continue
-        source = f"{path.name}: {key}"
+        source = f"{path.name}: {shown(key)}"
+        if len(key) > MAX_NAME:
+            raise CheckpointError(f"{source}: the name has more than {MAX_NAME} letters, the most that are read")
         dtype, shape, begin, end = _parse_entry(entry, source)
         if end > size:
             raise CheckpointError(f"{source}: ends {end - size} bytes past the end of the file; download it again")
         tensors[key] = StoredTensor(shape, dtype, source, stamp, start + begin)
         check_layout(tensors[key], start, size)
         if end - begin != math.prod(shape) * dtype.itemsize:
-            raise CheckpointError(f"{source}: {end - begin} bytes for {dtype} {shape}; the file is damaged")
+            raise CheckpointError(
+                f"{source}: {end - begin} bytes for {dtype} {reprlib.repr(shape)}; the file is damaged"
+            )
         spans.append((begin, end, source))
     _check_gapless(spans, size, path)
     return tensors
@@ -71,25 +75,25 @@ def _read_header(stamp: FileStamp) -> tuple[int, dict[str, Any]]:
     with stamp.open() as file:
         prefix = file.read(8)
         length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else None
-        if length is None or not 2 <= length <= MAX_HEADER_BYTES:
-            raise CheckpointError(f"{stamp.path}: not a safetensors file (no header length); download it again")
+        if length is None or not 2 <= length <= stamp.size - 8:
+            raise CheckpointError(
+                f"{stamp.path}: not a safetensors file, or cut short inside its header (no header length that fits"
+                f" {stamp.size} bytes); download it again"
+            )
+        if length > MAX_TEXT_BYTES:
+            raise CheckpointError(
+                f"{stamp.path}: its header has {length:,} bytes, more than the {MAX_TEXT_BYTES:,} that are read"
+            )
         text = file.read(length)
-    if len(text) < length:
-        raise CheckpointError(f"{stamp.path}: cut short inside its header of {length} bytes; download it again")
     try:
-        header = json.loads(text, object_pairs_hook=_without_repeats)
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{stamp.path}: its header is not valid JSON ({error}); download it again") from error
-    if not isinstance(header, dict):
-        raise CheckpointError(f"{stamp.path}: its header is not a JSON object; download it again")
+        header = parse_json(text)
+    except ValueError as error:
+        raise CheckpointError(
+            f"{stamp.path}: its header is not valid JSON, or not a JSON object ({error}); download it again"
+        ) from error
+    if len(header) > MAX_TENSORS:
+        raise CheckpointError(f"{stamp.path}: has more than {MAX_TENSORS:,} tensors, the most that are read")
     return 8 + length, header
-
-
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
-    if len(values) != len(pairs):
-        raise ValueError("a key appears twice")
-    return values
 
 
 def _parse_entry(entry: Any, source: str) -> tuple[np.dtype, tuple[int, ...], int, int]:
@@ -98,8 +102,10 @@ def _parse_entry(entry: Any, source: str) -> tuple[np.dtype, tuple[int, ...], in
         case {"dtype": str(name), "shape": [*shape], "data_offsets": [begin, end]}:
             numbers = [*shape, begin, end]
             if name not in _DTYPES:
-                raise CheckpointError(f"{source}: dtype {name} is not supported (supported: {', '.join(_DTYPES)})")
-            if all(type(number) is int and number >= 0 for number in numbers) and begin <= end:
+                raise CheckpointError(
+                    f"{source}: dtype {shown(name)} is not supported (supported: {', '.join(_DTYPES)})"
+                )
+            if all(type(number) is int and 0 <= number < 1 << 63 for number in numbers) and begin <= end:
                 return np.dtype(_DTYPES[name]), tuple(shape), begin, end
     raise CheckpointError(f"{source}: its header entry has no valid dtype, shape and data_offsets; download it again")
 

@@ -1,19 +1,21 @@
 """Fetch the published checkpoint files: plan, check, transfer, verify, and remember which commit they are of."""
 
-import hashlib
-import json
+import contextlib
+import errno
+import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from convert.hub.catalog import PUBLISHED_MD5, Repository
-from convert.hub.client import Hub, RemoteFile, Snapshot
+from convert.hub.client import Hub
+from convert.hub.explanations import AccessRefused, explain_disk
+from convert.hub.listing import RemoteFile, Snapshot
+from convert.hub.record import RECORD_FILE, pin, read_record, remember
+from convert.hub.verification import compare
 from jax_interp.errors import DownloadError, UsageError
-
-RECORD_FILE = "download.json"
-RECORD_VERSION = 1
 
 State = Literal["missing", "partial", "unverified", "different", "complete"]
 """`unverified`: there and of the right size, but not fetched by this command; it is hashed, not fetched again."""
@@ -62,6 +64,14 @@ class Plan:
     def total(self) -> int:
         return sum(file.remote.size for file in self.files)
 
+    def check(self) -> None:
+        """Raise `DownloadError` if the folder or its disk cannot take what is to be fetched."""
+        unfinished = [file.target for file in self.files if file.state != "complete"]
+        with disk_explained(self.folder):
+            for path in [self.folder / RECORD_FILE, *unfinished]:
+                _check_place(path)
+        self.check_space()
+
     def check_space(self) -> None:
         """Raise `DownloadError` if the disk cannot take what is to be fetched."""
         if self.to_fetch > self.free:
@@ -99,14 +109,19 @@ def make_plan(hub: Hub, folder: Path, repositories: Iterable[Repository], revisi
 
     A repository's revision is the one in `revisions`, else the commit of an earlier download, else the catalog's.
     """
-    record = read_record(folder)
     files: list[PlannedFile] = []
-    for repository in repositories:
-        earlier = record["repositories"].get(repository.repo_id, {})
-        revision = revisions.get(repository.repo_id) or earlier.get("commit") or repository.revision
-        snapshot = hub.snapshot(repository, revision)
-        files += [_look(folder, snapshot, remote, earlier.get("files", {})) for remote in snapshot.files]
-    return Plan(folder, tuple(files), free=_free_space(folder))
+    commits: dict[str, str] = {}
+    with disk_explained(folder):
+        record = read_record(folder)["repositories"]
+        for repository in repositories:
+            repo_id = repository.repo_id
+            earlier = record.get(repo_id, {})
+            revision = revisions.get(repo_id) or earlier.get("commit") or repository.revision
+            # a repository in several rows is asked once for its branch: that may move on in between
+            snapshot = hub.snapshot(repository, commits.get(repo_id, revision))
+            commits[repo_id] = snapshot.commit
+            files += [_look(folder, snapshot, remote, earlier.get("files", {})) for remote in snapshot.files]
+        return Plan(folder, tuple(files), free=_free_space(folder))
 
 
 def download(hub: Hub, plan: Plan, arrived: Callable[[PlannedFile, int], None], check_md5: bool = True) -> None:
@@ -118,68 +133,69 @@ def download(hub: Hub, plan: Plan, arrived: Callable[[PlannedFile, int], None], 
     Raises:
         DownloadError: access is refused, the disk is too small, the hub is out of reach or a file is damaged.
     """
-    plan.check_space()
-    for snapshot in {file.snapshot.repository.repo_id: file.snapshot for file in plan.files if file.to_fetch}.values():
-        hub.check_access(snapshot)
-    for file in plan.files:
-        _pin(plan.folder, file.snapshot)
-    for file in plan.files:
-        if file.state == "complete":
-            continue
-        source = file.target if file.state == "unverified" else file.part
-        if file.state != "unverified":
-            hub.fetch(file.snapshot, file.remote, file.part, lambda count, file=file: arrived(file, count))
-        arrived(file, 0)
-        _verify(source, file, check_md5)
-        source.replace(file.target)
-        for stale in file.target.parent.glob(f"{file.target.name}.*.part"):
-            stale.unlink()
-        _remember(plan.folder, file)
+    plan.check()
+    _check_access(hub, plan)
+    with disk_explained(plan.folder):
+        for file in plan.files:
+            pin(plan.folder, file.snapshot)
+        for file in plan.files:
+            if file.state != "complete":
+                _complete(hub, plan.folder, file, arrived, check_md5)
 
 
-def read_record(folder: Path) -> dict[str, Any]:
-    """What earlier downloads into `folder` wrote down: commits, and the files that were verified."""
-    path = folder / RECORD_FILE
-    if not path.exists():
-        return {"version": RECORD_VERSION, "repositories": {}}
+@contextlib.contextmanager
+def disk_explained(folder: Path) -> Iterator[None]:
+    """Turn what the disk refuses inside into a `DownloadError` with the cause and the remedy."""
     try:
-        record = json.loads(path.read_text())
-        if record["version"] == RECORD_VERSION and isinstance(record["repositories"], dict):
-            return record
-    except (ValueError, KeyError, TypeError):
-        pass
-    raise DownloadError(
-        f"{path} is not a record of this version; delete it, then the files are checked again, not fetched"
+        yield
+    except ConnectionError:  # whoever watches the progress has gone
+        raise
+    except OSError as error:
+        raise DownloadError(f"{folder}: {'; '.join(explain_disk(error))}") from error
+
+
+def _check_access(hub: Hub, plan: Plan) -> None:
+    """Ask for what every repository with files to fetch wants, so that all terms can be accepted at once."""
+    refused = []
+    for snapshot in {file.snapshot.repository.repo_id: file.snapshot for file in plan.files if file.to_fetch}.values():
+        try:
+            hub.check_access(snapshot)
+        except AccessRefused as error:
+            refused.append(str(error))
+    if refused:
+        raise DownloadError("\n".join(refused))
+
+
+def _complete(
+    hub: Hub, folder: Path, file: PlannedFile, arrived: Callable[[PlannedFile, int], None], check_md5: bool
+) -> None:
+    source = file.target if file.state == "unverified" else file.part
+    if file.state != "unverified":
+        hub.fetch(file.snapshot, file.remote, file.part, lambda count: arrived(file, count))
+    arrived(file, 0)
+    md5 = PUBLISHED_MD5.get(file.key) if check_md5 else None
+    faults = compare(source, file.remote, md5)
+    if faults:
+        raise _set_aside(source, file, faults)
+    source.replace(file.target)
+    for stale in file.target.parent.glob(f"{file.target.name}.*.part"):
+        stale.unlink()
+    remember(folder, file.snapshot, file.remote, file.target)
+
+
+def _set_aside(source: Path, file: PlannedFile, faults: dict[str, str]) -> DownloadError:
+    """Take the name away from a file that is not the one that was asked for."""
+    corrupt = file.target.with_name(f"{file.target.name}.corrupt")
+    source.replace(corrupt)
+    remedy = "run this command again to fetch it anew"
+    if [*faults] == ["MD5"] and file.state != "unverified":
+        remedy = (
+            f"it is what the hub has at {file.snapshot.commit[:12]}, but not the known release; fetch that with "
+            f"--revision {file.snapshot.repository.repo_id}=REVISION, or accept this one with --no-check-md5"
+        )
+    return DownloadError(
+        f"{file.target} is damaged or another file: {'; '.join(faults.values())}. Kept as {corrupt.name}; {remedy}"
     )
-
-
-def _pin(folder: Path, snapshot: Snapshot) -> None:
-    """Write down the commit, which the next download into the folder then asks for."""
-    record = read_record(folder)
-    repositories, repo_id = record["repositories"], snapshot.repository.repo_id
-    if repositories.get(repo_id, {}).get("commit") != snapshot.commit:
-        repositories[repo_id] = {"commit": snapshot.commit, "files": {}}
-        _write_record(folder, record)
-
-
-def _remember(folder: Path, file: PlannedFile) -> None:
-    """Write down that the file was verified, and how to tell that nobody has touched it since."""
-    record = read_record(folder)
-    stat = file.target.stat()
-    record["repositories"][file.snapshot.repository.repo_id]["files"][file.remote.name] = {
-        "size": stat.st_size,
-        "modified_ns": stat.st_mtime_ns,
-        "sha256": file.remote.sha256,
-        "git_sha1": file.remote.git_sha1,
-    }
-    _write_record(folder, record)
-
-
-def _write_record(folder: Path, record: dict[str, Any]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f"{RECORD_FILE}.part"
-    partial.write_text(json.dumps(record, indent=2) + "\n")
-    partial.replace(folder / RECORD_FILE)
 
 
 def _look(folder: Path, snapshot: Snapshot, remote: RemoteFile, recorded: dict[str, Any]) -> PlannedFile:
@@ -199,51 +215,21 @@ def _look(folder: Path, snapshot: Snapshot, remote: RemoteFile, recorded: dict[s
     return replace(empty, have=have, state="partial" if state == "missing" else state)
 
 
+def _check_place(path: Path) -> None:
+    """Refuse what would otherwise fail when the file is there and gets its name."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "", str(path))
+    place = path.parent
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "", str(place))
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, "", str(place))
+
+
 def _free_space(folder: Path) -> int:
     place = folder.absolute()
     while not place.exists():
         place = place.parent
     return shutil.disk_usage(place).free
-
-
-def _verify(path: Path, file: PlannedFile, check_md5: bool) -> None:
-    """Compare with the hub's checksum and with the known MD5; a file that differs is renamed and reported."""
-    md5 = PUBLISHED_MD5.get(file.key) if check_md5 else None
-    wanted = {
-        "size": str(file.remote.size),
-        "SHA-256": file.remote.sha256,
-        "Git SHA-1": None if file.remote.sha256 else file.remote.git_sha1 or None,
-        "MD5": md5,
-    }
-    found = _checksums(path, {name for name, value in wanted.items() if value})
-    wrong = [
-        f"{name} {found[name]}, expected {value}" for name, value in wanted.items() if value and found[name] != value
-    ]
-    if not wrong:
-        return
-    corrupt = file.target.with_name(f"{file.target.name}.corrupt")
-    path.replace(corrupt)
-    remedy = "run this command again to fetch it anew"
-    if len(wrong) == 1 and wrong[0].startswith("MD5") and file.state != "unverified":
-        remedy = (
-            f"it is what the hub has at {file.snapshot.commit[:12]}, but not the known release; fetch that with "
-            f"--revision {file.snapshot.repository.repo_id}=REVISION, or accept this one with --no-check-md5"
-        )
-    raise DownloadError(
-        f"{file.target} is damaged or another file: {'; '.join(wrong)}. Kept as {corrupt.name}; {remedy}"
-    )
-
-
-def _checksums(path: Path, names: set[str]) -> dict[str, str]:
-    size = path.stat().st_size
-    digests = {
-        "SHA-256": hashlib.sha256(),
-        "Git SHA-1": hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False),
-        "MD5": hashlib.md5(usedforsecurity=False),
-    }
-    digests = {name: digest for name, digest in digests.items() if name in names}
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 22):
-            for digest in digests.values():
-                digest.update(chunk)
-    return {"size": str(size)} | {name: digest.hexdigest() for name, digest in digests.items()}

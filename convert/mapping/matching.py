@@ -9,6 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
+from convert.formats.names import shown
 from convert.mapping.ops import Op
 from convert.mapping.rules import Ignored, Rule
 from jax_interp.errors import CheckpointError
@@ -17,6 +18,9 @@ from jax_interp.types import Params
 
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 _NUMBER = "0|[1-9][0-9]*"
+
+_LISTED = 1000
+"""Of faults of one kind so many are listed: no network has as many keys, but a file of something else can."""
 
 
 class Tensor(Protocol):
@@ -64,16 +68,17 @@ class Report:
             "missing keys": self.missing,
             "tensors of a wrong shape or dtype": self.misshapen,
         }
-        lines = [
-            f"  {title} ({len(faults)}):" + "".join(f"\n    {fault}" for fault in faults)
-            for title, faults in sections.items()
-            if faults
-        ]
+        lines = [_listed(title, faults) for title, faults in sections.items() if faults]
         if lines:
             raise CheckpointError(
                 f"{files}: not the checkpoint of the network that its own shapes describe; it is damaged, of another"
                 " model, or newer than this program:\n" + "\n".join(lines)
             )
+
+
+def _listed(title: str, faults: Sequence[str]) -> str:
+    more = f"\n    and {len(faults) - _LISTED:,} more" if len(faults) > _LISTED else ""
+    return f"  {title} ({len(faults)}):" + "".join(f"\n    {fault}" for fault in faults[:_LISTED]) + more
 
 
 def plan(rules: Sequence[Rule], abstract: Params) -> tuple[Leaf, ...]:
@@ -96,8 +101,8 @@ def check_tensors(leaves: Sequence[Leaf], ignored: Sequence[Ignored], tensors: M
             f"ignored as {entry.pattern}" for entry in ignored if fnmatchcase(key, entry.pattern)
         )
     return Report(
-        unknown=[f"{key}: {_describe(tensors[key])}" for key in tensors if not claims[key]],
-        doubled=[f"{key}: {' and '.join(names)}" for key, names in claims.items() if len(names) > 1],
+        unknown=[f"{shown(key)}: {_describe(tensors[key])}" for key in tensors if not claims[key]],
+        doubled=[f"{shown(key)}: {' and '.join(names)}" for key, names in claims.items() if len(names) > 1],
         missing=[f"{key} (for {leaf.path})" for leaf in leaves for key in leaf.keys if key not in tensors],
         misshapen=[fault for leaf in leaves for fault in _misshapen(leaf, tensors)],
     )

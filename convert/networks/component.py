@@ -25,7 +25,7 @@ class Source:
 
     names: tuple[str, ...]
     """Spellings under which it may lie in the folder, as `locating.find_file` takes them; the first that is there is
-    read."""
+    read. Each may also lie there in several files with an index."""
     exported: str
     """The name, one of `names`, under which `export` writes it."""
     prefix: str = ""

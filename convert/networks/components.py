@@ -51,17 +51,7 @@ TEXT_ENCODER = Component(
     name="text_encoder",
     network=T5Encoder,
     infer=infer_t5,
-    sources=(
-        Source(
-            names=(
-                "model.safetensors",
-                "model.safetensors.index.json",
-                "pytorch_model.bin",
-                "pytorch_model.bin.index.json",
-            ),
-            exported="model.safetensors",
-        ),
-    ),
+    sources=(Source(names=("model.safetensors", "pytorch_model.bin"), exported="model.safetensors"),),
     rules=t5.RULES,
     ignored=t5.IGNORED,
     required_files=("tokenizer.json",),

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from convert.architecture.plain_lora import expect_plain
 from convert.architecture.settings import Settings
 from convert.formats.archive import StoredTensor, open_archive
+from convert.formats.names import shown
 from convert.networks.companions import Adapter
 from convert.source.checkpoint_files import OpenedCheckpoint
 from jax_interp.errors import CheckpointError
@@ -75,7 +76,8 @@ def _read_settings(folder: Path, base: str) -> tuple[int, float]:
     """Rank and alpha; everything else must be as in plain LoRA."""
     settings = Settings.read(folder, (SETTINGS,))
     rank, alpha = expect_plain(settings)
-    if PurePosixPath(str(settings.get("base_model_name_or_path", base))).name != base:
+    trained_on = settings.get("base_model_name_or_path", base)
+    if not isinstance(trained_on, str) or PurePosixPath(trained_on).name != base:
         settings.fault("base_model_name_or_path", f"expected {base}")
     settings.check()
     return rank, alpha
@@ -87,19 +89,22 @@ def _merge(
     """The tensors of `base` that the adapter's pairs change."""
     modules = {key.removeprefix(_PREFIX).removesuffix(_DOWN).removesuffix(_UP) for key in stored}
     known = {_PREFIX + module + suffix for module in modules for suffix in (_DOWN, _UP)}
-    faults = [f"{key} is not a weight of plain LoRA" for key in stored.keys() - known]
-    faults += [f"{key} is missing" for key in known - stored.keys()]
+    faults = [f"{shown(key)} is not a weight of plain LoRA" for key in stored.keys() - known]
+    faults += [f"{shown(key)} is missing" for key in known - stored.keys()]
     merged = {}
     for module in sorted(modules) if not faults else ():
         key, down, up = f"{module}.weight", stored[_PREFIX + module + _DOWN], stored[_PREFIX + module + _UP]
         tensor = base.get(key)
         shapes = ((rank, *tensor.shape[1:]), (*tensor.shape[:1], rank)) if tensor else None
         if tensor is None:
-            faults.append(f"{key} is not in the network")
+            faults.append(f"{shown(key)} is not in the network")
         elif len(tensor.shape) != 2 or (down.shape, up.shape) != shapes:
-            faults.append(f"{module} has pairs {down.shape} and {up.shape} for a weight {tensor.shape} and rank {rank}")
+            faults.append(
+                f"{shown(module)} has pairs {down.shape} and {up.shape} for a weight {tensor.shape} and rank {rank}"
+            )
         else:
-            merged[key] = MergedTensor(**vars(tensor), down=down, up=up, scale=scale)
+            known_of_base = {field.name: getattr(tensor, field.name) for field in fields(StoredTensor)}
+            merged[key] = MergedTensor(**known_of_base, down=down, up=up, scale=scale)
     if faults or not merged:
         raise CheckpointError(
             f"{path}: not an adapter of this network: {'; '.join(sorted(faults)[:8]) or 'it is empty'}; download both"

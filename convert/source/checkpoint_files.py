@@ -1,15 +1,20 @@
 """A network's files in a checkpoint folder: which ones they are and what is in them."""
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from convert.formats.archive import StoredTensor, open_archive, select_state_dict
+from convert.formats.archive import INDEX_SUFFIX, StoredTensor, open_archive, select_state_dict
 from convert.formats.locating import find_file
+from convert.formats.names import shown
 from convert.mapping.matching import Leaf, check_tensors
 from convert.networks.component import Component, Source
+from convert.source.wrappers import unwrapped, wrapper_of
 from jax_interp.errors import CheckpointError
+
+logger = logging.getLogger("jax_interp")
 
 Weights = Literal["model", "ema"]
 
@@ -36,10 +41,17 @@ def locate(component: Component, folder: Path) -> dict[Source, Path]:
     """Where each source of `component` lies in `folder`; sources that are missing are left out."""
     found = {}
     for source in component.sources:
-        path = next((path for name in source.names if (path := find_file(folder, name))), None)
-        if path is not None:
+        if (path := next(_spelled(source, folder), None)) is not None:
             found[source] = path
     return found
+
+
+def _spelled(source: Source, folder: Path) -> Iterator[Path]:
+    """What is there of the spellings of `source`, the preferred one first: a file before an index of several."""
+    for name in source.names:
+        for spelling in (name,) if name.endswith(INDEX_SUFFIX) else (name, name + INDEX_SUFFIX):
+            if path := find_file(folder, spelling):
+                yield path
 
 
 def open_checkpoint(component: Component, folder: Path, weights: Weights | None) -> OpenedCheckpoint:
@@ -64,11 +76,13 @@ def open_checkpoint(component: Component, folder: Path, weights: Weights | None)
     files: dict[Path, None] = {}
     for source, path in paths.items():
         files[path] = None
+        _tell_others(source, folder, path)
         stored = open_archive(path)
         files.update(dict.fromkeys(tensor.stamp.path for tensor in stored.values()))
-        for key, tensor in _choose(source, stored, weights, path).items():
+        chosen = _choose(source, stored, weights, path)
+        for key, tensor in _unwrap(component, chosen, path).items():
             if source.prefix + key in tensors:
-                raise CheckpointError(f"{path}: {key} also lies in another file of {folder}; remove one of them")
+                raise CheckpointError(f"{path}: {shown(key)} also lies in another file of {folder}; remove one of them")
             tensors[source.prefix + key] = tensor
     return OpenedCheckpoint(folder, tensors, tuple(files))
 
@@ -83,6 +97,28 @@ def understand(component: Component, opened: OpenedCheckpoint) -> tuple[Any, tup
     leaves = component.plan(config, opened.tensors)
     check_tensors(leaves, component.table(opened.tensors).ignored, opened.tensors).check(opened.described())
     return config, leaves
+
+
+def _tell_others(source: Source, folder: Path, chosen: Path) -> None:
+    """Say so if there are several spellings of one file: they need not hold the same."""
+    others = list(dict.fromkeys(str(path.relative_to(folder)) for path in _spelled(source, folder) if path != chosen))
+    if others:
+        logger.warning(
+            "%s: %s is read; %s, which may hold other weights, is not",
+            folder,
+            chosen.relative_to(folder),
+            " and ".join(others),
+        )
+
+
+def _unwrap(component: Component, tensors: dict[str, StoredTensor], path: Path) -> dict[str, StoredTensor]:
+    own = wrapper_of([rule.src for rule in component.rules])
+    found, outer = unwrapped(tensors, own, path)
+    if outer != own:
+        logger.info(
+            "%s: its keys begin with %r, which a wrapper of PyTorch's has put there; read without it", path, outer
+        )
+    return found
 
 
 def _choose(

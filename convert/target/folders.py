@@ -1,8 +1,8 @@
 """Folders that appear whole or not at all: written under another name, renamed at the end."""
 
 import errno
-import fcntl
 import os
+import re
 import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -11,7 +11,11 @@ from pathlib import Path
 from rich.filesize import decimal
 
 from jax_interp.errors import CheckpointError
+from jax_interp.files.lock import locked
 from jax_interp.runtime.checkpoint import partial_folder
+
+LOCK_NOTE = ".lock"
+"""In a folder that is being written to: by whom."""
 
 
 @contextmanager
@@ -28,13 +32,17 @@ def only_writer(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise CheckpointError(f"{folder}: cannot be written to ({error.strerror}); choose another folder") from error
     try:
-        _lock(handle, folder)
-        try:
+        with locked(
+            handle,
+            folder / LOCK_NOTE,
+            lambda holder: CheckpointError(
+                f"{folder}: another jax-interp is writing to it ({holder}); wait until it is done"
+            ),
+        ):
             yield
-        finally:
-            if is_new:
-                _remove_if_empty(folder)
     finally:
+        if is_new:
+            _remove_if_empty(folder)
         os.close(handle)
 
 
@@ -52,13 +60,9 @@ def replacing(target: Path) -> Iterator[Path]:
         yield work
         _swap(work, target)
     except (OSError, ValueError) as error:
-        if _is_disk_full(error):
-            raise CheckpointError(
-                f"{target}: the disk is full; nothing of it was kept. Free some space, or choose another folder"
-            ) from error
-        if isinstance(error, OSError):
-            raise CheckpointError(f"{target}: cannot be written ({error}); nothing of it was kept") from error
-        raise
+        if (number := _system_error(error)) is None:
+            raise
+        raise CheckpointError(f"{target}: {_why_unwritten(number, error)}") from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
         if parent_is_new:
@@ -98,17 +102,6 @@ def check_space(folder: Path, needed: int) -> None:
         )
 
 
-def _lock(handle: int, folder: Path) -> None:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise CheckpointError(f"{folder}: another jax-interp is writing to it; wait until it is done") from error
-    except OSError as error:
-        # Some network file systems have no locks; there the user has to take care.
-        if error.errno not in (errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK, errno.EBADF):
-            raise
-
-
 def _swap(work: Path, target: Path) -> None:
     if not target.exists():
         work.rename(target)
@@ -128,7 +121,21 @@ def _remove_if_empty(folder: Path) -> None:
         folder.rmdir()
 
 
-def _is_disk_full(error: OSError | ValueError) -> bool:
-    # TensorStore reports it as a ValueError with the system's text.
-    number = getattr(error, "errno", None)
-    return number in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error)
+def _system_error(error: OSError | ValueError) -> int | None:
+    """The system's number of an error; TensorStore reports one as a ValueError, with number and text in its message."""
+    if isinstance(error, OSError):
+        return error.errno or errno.EIO
+    if found := re.search(r"os_error_code='([0-9]+)'", str(error)):
+        return int(found[1])
+    return errno.ENOSPC if os.strerror(errno.ENOSPC) in str(error) else None
+
+
+def _why_unwritten(number: int, error: OSError | ValueError) -> str:
+    if number in (errno.ENOSPC, errno.EDQUOT):
+        return "the disk is full; nothing of it was kept. Free some space, or choose another folder"
+    if number == errno.EFBIG:
+        return (
+            "a file would be larger than this process or this disk allows; nothing of it was kept. Raise the limit"
+            " (`ulimit -f`), or choose another folder"
+        )
+    return f"cannot be written ({error if isinstance(error, OSError) else os.strerror(number)}); nothing of it was kept"

@@ -9,7 +9,16 @@ from convert.mapping.matching import Leaf
 from convert.source.provenance import SourceRecord
 from jax_interp._version import __version__
 from jax_interp.config import to_json
-from jax_interp.runtime.checkpoint import CONFIG_FILE, FORMAT_VERSION, MANIFEST_FILE
+from jax_interp.runtime.description import (
+    CONFIG_FILE,
+    FORMAT_VERSION,
+    MANIFEST_FILE,
+    ConversionSettings,
+    Description,
+    Manifest,
+    SourceFile,
+    StoredArray,
+)
 from jax_interp.runtime.param_files import ArrayStream
 
 
@@ -24,7 +33,7 @@ def write_description(
     streams: Mapping[str, ArrayStream],
 ) -> None:
     """Write `config.json` and `manifest.json` into a folder whose other files are all written."""
-    params = {
+    params: dict[str, StoredArray] = {
         leaf.path: {
             "shape": list(leaf.shape),
             "dtype": streams[leaf.path].dtype.name,
@@ -33,16 +42,16 @@ def write_description(
         }
         for leaf in leaves
     }
-    manifest = {
+    manifest: Manifest = {
         "format_version": FORMAT_VERSION,
         "jax_interp": __version__,
         "component": component,
-        "settings": dict(settings),
-        "sources": [vars(record) for record in sources],
+        "settings": ConversionSettings(**settings),
+        "sources": [SourceFile(**vars(record)) for record in sources],
         "params": params,
         "files": dict(_files(folder)),
     }
-    description = {
+    description: Description = {
         "component": component,
         "format_version": FORMAT_VERSION,
         "dtype": main_dtype(streams),

@@ -8,19 +8,28 @@ import numpy as np
 from convert.formats.archive import StoredTensor
 from convert.mapping.matching import Leaf
 from convert.progress import Advance
+from convert.target.finite import REFUSE, FiniteCheck
 from jax_interp.runtime.param_files import ArrayStream, split_rows
 from jax_interp.types import Precision
 
 
-def stream(leaf: Leaf, tensors: Mapping[str, StoredTensor], dtype: Precision | None, advance: Advance) -> ArrayStream:
-    """The array that `leaf` describes. `advance` is told the bytes that have been read.
+def stream(
+    leaf: Leaf,
+    tensors: Mapping[str, StoredTensor],
+    dtype: Precision | None,
+    advance: Advance,
+    check: FiniteCheck = REFUSE,
+) -> ArrayStream:
+    """The array that `leaf` describes. `advance` is told the bytes that have been read, `check` sees the values.
 
     `dtype` is what floating tensors become; without it they keep theirs, but for float64, which becomes float32.
     """
     target = _target_dtype(tensors[leaf.keys[0]].dtype, dtype)
 
     def part(key: str) -> np.ndarray:
-        values = leaf.op.forward(tensors[key].read()).astype(target, copy=False)
+        with np.errstate(over="ignore"):  # what becomes infinite is told by the check
+            values = leaf.op.forward(tensors[key].read()).astype(target, copy=False)
+        check(values, tensors[key].source)
         advance(tensors[key].nbytes)
         return values
 

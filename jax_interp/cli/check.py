@@ -1,6 +1,7 @@
 """`jax-interp check`: the guardrails alone, on a prompt or on a video."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -9,6 +10,7 @@ import typer
 
 from jax_interp.cli.network_flags import GUARDRAILS, NONE_GIVEN, NetworkFolders, which_converted, with_network_folders
 from jax_interp.errors import Blocked, UsageError
+from jax_interp.terminal import show
 
 if TYPE_CHECKING:
     from jax_interp.cli.memory_flags import MemoryFlags
@@ -31,6 +33,7 @@ def check(
     save_blurred: Annotated[
         Path | None, typer.Option(help="Write the video with faces pixelated (mp4, mkv, mov), if it is not blocked.")
     ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Let --save-blurred replace a file.")] = False,
     checkpoint_dir: Annotated[Path, typer.Option(help="Folder that `jax-interp convert` made.")] = Path("converted"),
     folders: NetworkFolders = NONE_GIVEN,
     guardrail_frame_stride: Annotated[
@@ -58,10 +61,13 @@ def check(
     show_log()
     placements = [] if placement is None else [f"guardrail_models={placement}"]
     flags = MemoryFlags.parse(memory_budget, placements, AUTO, "1", offloaded={})
+    if save_blurred is not None:
+        _check_output(save_blurred, video or [], checkpoint_dir, overwrite)
     source = open_frames(video, at_least=1) if video else None
-    writer = _writer(save_blurred, video or [], source) if source is not None and save_blurred is not None else None
+    writer = _writer(save_blurred, source) if source is not None and save_blurred is not None else None
     flags.limit_process()
 
+    from jax_interp.media.destination import held
     from jax_interp.pipeline.safety.guardrails import PROMPT_GUARDRAILS, Guardrails
     from jax_interp.runtime.compile_cache import enable_compile_cache
 
@@ -77,7 +83,8 @@ def check(
     if prompt is not None:
         allowed &= _show("prompt", guardrails.ask_about_prompt(prompt), PROMPT_GUARDRAILS)
     if source is not None:
-        allowed &= _check_video(guardrails, source, writer)
+        with held(save_blurred) if save_blurred is not None else nullcontext():
+            allowed &= _check_video(guardrails, source, writer)
     if not allowed:
         raise typer.Exit(Blocked.exit_code)
 
@@ -97,21 +104,26 @@ def _place(guardrails: "Guardrails", flags: "MemoryFlags", source: "FrameSource 
 
 def _check_video(guardrails: "Guardrails", source: "FrameSource", writer: "VideoWriter | None") -> bool:
     """Check all frames, and give them to `writer`; whether every guardrail lets them pass."""
-    from jax_interp.cli.console import progress_bar
+    from jax_interp.cli.progress import progress
     from jax_interp.pipeline.safety.clip_check import check_clip
     from jax_interp.pipeline.safety.guardrails import FRAME_GUARDRAILS
 
-    with progress_bar() as bar:
-        task = bar.add_task("checking frames", total=source.num_frames)
-        verdicts = check_clip(guardrails, source, writer, lambda done: bar.update(task, completed=done))
+    with progress("checking frames", source.num_frames) as task:
+        verdicts = check_clip(guardrails, source, writer, task.update)
     return _show("video", verdicts, FRAME_GUARDRAILS)
 
 
-def _writer(path: Path, inputs: list[Path], source: "FrameSource") -> "VideoWriter":
+def _check_output(path: Path, inputs: list[Path], checkpoint_dir: Path, overwrite: bool) -> None:
+    from jax_interp.media.destination import check_destination, clip_files
+    from jax_interp.pipeline.jobs.outputs import network_files
+
+    read = [*clip_files(inputs, "the video that is to be checked"), *network_files(checkpoint_dir)]
+    check_destination(path, "--save-blurred", read, overwrite=overwrite)
+
+
+def _writer(path: Path, source: "FrameSource") -> "VideoWriter":
     from jax_interp.media.writer import VideoWriter
 
-    if any(path.resolve() == file.resolve() for file in inputs):
-        raise UsageError(f"--save-blurred {path}: is the video that is to be checked; choose another name")
     odd = source.height % 2 or source.width % 2
     # Colours at half the size need even sides.
     return VideoWriter(path, source.fps or RATE, source.height, source.width, pixel_format="yuv444p" if odd else None)
@@ -123,9 +135,9 @@ def _show(what: str, verdicts: "Mapping[str, Verdict]", names: tuple[str, ...]) 
 
     for name in names:
         if name not in verdicts:
-            print(f"{what}, {name}: not asked")
+            show(f"{what}, {name}: not asked")
             continue
         verdict = verdicts[name]
         state = "allowed" if verdict.allowed else f"BLOCKED, {verdict.category}" if verdict.category else "BLOCKED"
-        print(f"{what}, {name}: {state}: {verdict.reason}")
+        show(f"{what}, {name}: {state}: {verdict.reason}")
     return together(verdicts, names).allowed

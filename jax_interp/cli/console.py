@@ -1,38 +1,123 @@
-"""What the commands show: log lines and progress bars, on standard error."""
+"""What the commands show beside single lines: the log, tables and questions. Everything is printed by `terminal`."""
 
+import io
 import logging
+import os
+import shutil
+import sys
+from collections.abc import Collection, Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple, TextIO, TypeAlias
 
-from rich.console import Console
-from rich.logging import RichHandler
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from jax_interp import terminal
+from jax_interp.terminal import is_terminal, one_line
 
-stderr = Console(stderr=True)
+if TYPE_CHECKING:
+    from rich.text import Text
+
+_UNBOUNDED = 1 << 20
+"""Columns of what is no terminal: nothing is folded there."""
+
+
+class Coloured(NamedTuple):
+    """A cell's line in a colour, where there are colours."""
+
+    line: str
+    colour: str
+
+
+Cell: TypeAlias = str | Coloured | Sequence[str]
+"""A line or several; any text, of which nothing is taken for markup."""
+
+
+class LogHandler(logging.Handler):
+    """Prints the log; what a line is about may be any text."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            message = self.format(record)
+        except Exception:  # a message that cannot be put together is no reason to stop working
+            message = str(record.msg)
+        terminal.log(f"{record.levelname:8} {message}")
 
 
 def show_log(level: int = logging.INFO) -> None:
-    """Send the package's log lines to the console."""
-    handler = RichHandler(console=stderr, show_time=False, show_path=False, show_level=True)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    """Print the package's log lines from `level` on, and the warnings of libraries that print theirs nowhere."""
+    handler = LogHandler()
     logger = logging.getLogger("jax_interp")
     logger.handlers = [handler]
     logger.propagate = False  # JAX's libraries give the root logger a handler, which would print every line again
     logger.setLevel(level)
+    logging.lastResort = handler
 
 
 def be_quiet() -> None:
-    """Show errors only: of several processes the first one speaks."""
+    """Show results and errors only: of several processes the first one speaks."""
     logging.getLogger("jax_interp").setLevel(logging.ERROR)
-    stderr.quiet = True
+    terminal.be_quiet()
 
 
-def progress_bar() -> Progress:
-    """A bar with counts, time spent and time left; vanishes when done."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=stderr,
-        transient=True,
+def show_table(
+    rows: Iterable[Sequence[Cell]], names: Sequence[str] = (), *, numbers: Collection[str] = (), framed: bool = True
+) -> None:
+    """Print a table on standard output, with the columns' `names` above if there are any.
+
+    `numbers` are the columns that are flush right. On a terminal long cells are folded to its width; elsewhere a row
+    is as long as it is, without a frame.
+    """
+    terminal.show_escaped(_table(rows, names, numbers, framed, sys.stdout))
+
+
+def tell_table(rows: Iterable[Sequence[Cell]], names: Sequence[str] = (), *, numbers: Collection[str] = ()) -> None:
+    """As `show_table`, on standard error: for what a command is about to do."""
+    terminal.tell_escaped(_table(rows, names, numbers, True, sys.stderr))
+
+
+def confirm(question: str) -> bool:
+    """Ask whether to go on; Enter is yes."""
+    import typer
+
+    return typer.confirm(one_line(question), default=True)
+
+
+def _table(
+    rows: Iterable[Sequence[Cell]],
+    names: Sequence[str],
+    numbers: Collection[str],
+    framed: bool,
+    stream: TextIO | None,
+) -> str:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    there, rows = is_terminal(stream), list(rows)
+    framed = framed and there and (getattr(stream, "encoding", None) or "").lower().startswith("utf")
+    table = Table(
+        box=box.HEAVY_HEAD if framed else None,
+        show_header=bool(names),
+        padding=(0, 1),
+        collapse_padding=not framed,
+        pad_edge=framed,
     )
+    for name in names or [""] * max(map(len, rows), default=0):
+        table.add_column(name, justify="right" if name in numbers else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*map(_text, row))
+    console = Console(
+        file=io.StringIO(),
+        width=shutil.get_terminal_size().columns if there else _UNBOUNDED,
+        force_terminal=there,
+        color_system="auto" if there and not os.environ.get("NO_COLOR") else None,
+        legacy_windows=False,
+    )
+    with console.capture() as capture:
+        console.print(table)
+    return "".join(f"{line.rstrip()}\n" for line in capture.get().rstrip("\n").split("\n"))
+
+
+def _text(cell: Cell) -> "Text":
+    from rich.text import Text
+
+    if isinstance(cell, Coloured):
+        return Text(one_line(cell.line), cell.colour)
+    return Text("\n".join(map(one_line, [cell] if isinstance(cell, str) else cell)))

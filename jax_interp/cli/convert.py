@@ -42,29 +42,38 @@ def convert(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace networks that are converted already.")
     ] = False,
+    allow_non_finite: Annotated[
+        bool,
+        typer.Option("--allow-non-finite", help="Convert weights that are NaN or infinite too, instead of refusing."),
+    ] = False,
 ) -> None:
     """Convert upstream's PyTorch checkpoints.
 
     Run again after an interruption, it goes on with what is not done.
     """
-    from jax_interp.cli.console import show_log
-    from jax_interp.cli.host_only import use_no_accelerator
+    from jax_interp.cli.safe_points import safe_points
 
-    use_no_accelerator()
-    show_log()
-    from convert.conversion import ConversionRequest, Md5Policy, convert_checkpoints
-    from jax_interp.cli.byte_progress import byte_progress
+    with safe_points() as points:
+        from jax_interp.cli.console import show_log
+        from jax_interp.cli.host_only import use_no_accelerator
 
-    policies: dict[bool | None, Md5Policy] = {None: "warn", True: "require", False: "skip"}
-    request = ConversionRequest(
-        checkpoint_dir=checkpoint_dir,
-        output_dir=output_dir,
-        components=tuple(components or ()),
-        folders={name: folder for name, folder in folders.items() if folder is not None},
-        dtype=dtype,
-        weights=weights,
-        md5=policies[check_md5],
-        overwrite=overwrite,
-    )
-    for path in convert_checkpoints(request, byte_progress):
-        print(path)
+        use_no_accelerator()
+        show_log()
+        from convert.conversion import ConversionRequest, Md5Policy, convert_checkpoints
+        from jax_interp.cli.progress import byte_progress
+        from jax_interp.terminal import show
+
+        policies: dict[bool | None, Md5Policy] = {None: "warn", True: "require", False: "skip"}
+        request = ConversionRequest(
+            checkpoint_dir=checkpoint_dir,
+            output_dir=output_dir,
+            components=tuple(components or ()),
+            folders={name: folder for name, folder in folders.items() if folder is not None},
+            dtype=dtype,
+            weights=weights,
+            md5=policies[check_md5],
+            overwrite=overwrite,
+            allow_non_finite=allow_non_finite,
+        )
+        for path in convert_checkpoints(request, points.within(byte_progress)):
+            show(path)

@@ -1,7 +1,6 @@
 """`jax-interp doctor`: what this machine can do and what to install."""
 
 import dataclasses
-import json
 import os
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,10 +23,11 @@ def doctor(
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     from jax_interp._version import __version__
     from jax_interp.runtime.doctor import examine
+    from jax_interp.terminal import show_json
 
     checks = examine()
     if as_json:
-        print(json.dumps({"version": __version__, "checks": [dataclasses.asdict(check) for check in checks]}, indent=2))
+        show_json({"version": __version__, "checks": [dataclasses.asdict(check) for check in checks]})
     else:
         _show(checks)
     if any(check.status == "missing" for check in checks):
@@ -35,15 +35,7 @@ def doctor(
 
 
 def _show(checks: "list[Check]") -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
+    from jax_interp.cli.console import Coloured, show_table
 
-    table = Table("", "status", "found", "what to do")
-    for column in table.columns:
-        column.overflow = "fold"
-    for check in checks:
-        colour = COLOURS[check.status]
-        status = f"[{colour}]{check.status}[/{colour}]"
-        table.add_row(check.name, status, escape(check.value), escape(check.advice))
-    Console().print(table)
+    rows = [(check.name, Coloured(check.status, COLOURS[check.status]), check.value, check.advice) for check in checks]
+    show_table(rows, ("", "status", "found", "what to do"))

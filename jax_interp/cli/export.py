@@ -23,16 +23,24 @@ def export(
 
     Converting those gives the same networks again.
     """
-    from jax_interp.cli.console import show_log
-    from jax_interp.cli.host_only import use_no_accelerator
+    from jax_interp.cli.safe_points import safe_points
 
-    use_no_accelerator()
-    show_log()
-    from convert.export import export_checkpoints
-    from jax_interp.cli.byte_progress import byte_progress
+    with safe_points() as points:
+        from jax_interp.cli.console import show_log
+        from jax_interp.cli.host_only import use_no_accelerator
 
-    paths = export_checkpoints(
-        converted_dir, output_dir, tuple(components or ()), overwrite=overwrite, progress=byte_progress
-    )
-    for path in paths:
-        print(path)
+        use_no_accelerator()
+        show_log()
+        from convert.export import export_checkpoints
+        from jax_interp.cli.progress import byte_progress
+        from jax_interp.terminal import show
+
+        paths = export_checkpoints(
+            converted_dir,
+            output_dir,
+            tuple(components or ()),
+            overwrite=overwrite,
+            progress=points.within(byte_progress),
+        )
+        for path in paths:
+            show(path)

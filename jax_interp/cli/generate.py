@@ -94,8 +94,12 @@ def generate(
     height: Annotated[int, typer.Option(help="Output height, a multiple of 16.", rich_help_panel=_SAMPLING)] = 704,
     width: Annotated[int, typer.Option(help="Output width, a multiple of 16.", rich_help_panel=_SAMPLING)] = 1280,
     fps: Annotated[
-        float, typer.Option(help="Rate of the output, which the network is told too.", rich_help_panel=_SAMPLING)
-    ] = 24.0,
+        str,
+        typer.Option(
+            help="Rate of the output, which the network is told too: 24, 23.976 or 24000/1001.",
+            rich_help_panel=_SAMPLING,
+        ),
+    ] = "24",
     num_video_frames: Annotated[
         int, typer.Option(help="Frames of one pair, both ends included: 8n + 2.", rich_help_panel=_SAMPLING)
     ] = 10,
@@ -139,7 +143,13 @@ def generate(
         Path | None, typer.Option(help="Folder for the video's frames as PNG, lossless.", rich_help_panel=_OUTPUT)
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Let --save-frames replace a folder.", rich_help_panel=_OUTPUT)
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="Let --save-frames replace a folder of frames, and the results replace files of that name that this"
+            " program did not write.",
+            rich_help_panel=_OUTPUT,
+        ),
     ] = False,
     checkpoint_dir: Annotated[
         Path, typer.Option(help="Folder that `jax-interp convert` made.", rich_help_panel=_NETWORKS)
@@ -260,16 +270,18 @@ def generate(
     process_flags = ProcessFlags.parse(distributed, coordinator, process_id, num_processes, process_timeout)
 
     from convert.lora.strength import parse_strength
-    from jax_interp.cli.run_jobs import agree_on_machines, agree_on_work, check_guardrails, run_jobs
+    from jax_interp.cli.rate_flag import Rate
+    from jax_interp.cli.run_jobs import agree_on_machines, agree_on_work, check_guardrails, check_results, run_jobs
     from jax_interp.cli.upsampler_flags import check_upsampler, choose_upsampler
     from jax_interp.diffusion.condition import ConditionNoise
     from jax_interp.pipeline.jobs.batch import plain_name, read_batch
-    from jax_interp.pipeline.jobs.job import Job
+    from jax_interp.pipeline.jobs.request import Job
     from jax_interp.pipeline.settings import InterpolationSettings
     from jax_interp.pipeline.stages.denoiser import SampleSettings
 
     adapter_files = [parse_strength(text) for text in lora or ()]
     noise: ConditionNoise = condition_noise
+    rate = Rate.parse(fps)
     upsampler = choose_upsampler(prompt, prompt_upsampler, upsampler_instruction, upsampler_tokens, guidance)
     template = Job(
         inputs=tuple(input or ()),
@@ -277,10 +289,11 @@ def generate(
         upsampler=upsampler,
         frames_folder=save_frames,
         overwrite=overwrite,
+        rate=rate.exact,
         settings=InterpolationSettings(
             prompt=prompt or "",
             negative_prompt=negative_prompt,
-            sampling=SampleSettings(guidance, seed, num_steps, fps, noise),
+            sampling=SampleSettings(guidance, seed, num_steps, rate.value, noise),
             num_frame_pairs=num_frame_pairs,
             frame_stride=frame_stride,
             frame_index_start=frame_index_start,
@@ -313,6 +326,7 @@ def generate(
         text_embeddings=text_embeddings,
     )
     with processes.shared_fate():
+        check_results(jobs, batch_input_path, text_embeddings, checkpoint_dir)
         agree_on_machines()
         adapters = read_adapters(adapter_files, checkpoint_dir, diffusion_transformer_dir)
         interpolator = Interpolator.from_pretrained(

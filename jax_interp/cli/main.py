@@ -6,18 +6,23 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from jax_interp import terminal
 from jax_interp._version import __version__
+from jax_interp.cli import signals
 from jax_interp.cli.check import check
 from jax_interp.cli.convert import convert
 from jax_interp.cli.doctor import doctor
 from jax_interp.cli.download import download
 from jax_interp.cli.export import export
+from jax_interp.cli.failures import explained
 from jax_interp.cli.generate import generate
 from jax_interp.cli.inspect import inspect
 from jax_interp.cli.memory import memory
 from jax_interp.cli.train import train
 from jax_interp.cli.upsample import upsample
-from jax_interp.errors import JaxInterpError
+from jax_interp.cli.values import check_values
+from jax_interp.errors import JaxInterpError, UsageError
+from jax_interp.terminal import visible
 
 
 class Command(TyperCommand):
@@ -25,7 +30,10 @@ class Command(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         lists = {name for param in self.params if getattr(param, "multiple", False) for name in param.opts}
-        return super().parse_args(ctx, _repeat_list_options(args, lists))
+        args = _repeat_list_options(args, lists)
+        given, _, _ = self.make_parser(ctx).parse_args(args=list(args))  # the words; paths are not yet made of them
+        check_values(given, {param.name: param.opts[0] for param in self.get_params(ctx)})
+        return super().parse_args(ctx, args)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Options under the headings of their panels; unlike in rich's tables no name is ever cut short."""
@@ -39,7 +47,13 @@ class Command(TyperCommand):
 
 
 class Group(TyperGroup):
-    """Subcommands in the order in which a user meets them."""
+    """Subcommands in the order in which a user meets them; without one, the help."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args or ctx.resilient_parsing:
+            return super().parse_args(ctx, args)
+        terminal.tell_escaped(visible(ctx.get_help()) + "\n")
+        raise typer.Exit(UsageError.exit_code)
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(self.commands)
@@ -74,7 +88,6 @@ _SETTINGS = {
 
 app = typer.Typer(
     cls=Group,
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -87,7 +100,7 @@ for function in (download, convert, generate, train, upsample, check, memory, in
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        print(f"jax-interp {__version__}")
+        terminal.show(f"jax-interp {__version__}")
         raise typer.Exit
 
 
@@ -101,16 +114,25 @@ def _root(
 
 
 def main() -> None:
-    """Run the command line; a `JaxInterpError` is printed without a traceback and sets the exit code."""
-    try:
-        app()
-    except JaxInterpError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except OSError as error:
-        # the system's own words name the file; a traceback would not help who can mend it
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(JaxInterpError.exit_code)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
+    """Run the command line; whatever is raised ends it with a message and an exit code."""
+    with explained():
+        try:
+            with signals.raised():
+                code = app(standalone_mode=False)
+        except typer.Abort:
+            raise JaxInterpError("no answer; pass --yes to go on without being asked") from None
+        except Exception as error:
+            if not hasattr(error, "format_message"):
+                raise
+            raise _wrong_use(error) from None
+        sys.exit(code or 0)
+
+
+def _wrong_use(error: Any) -> JaxInterpError:
+    """What typer has to say about the command line, as an error of ours: typer prints what was typed as it is."""
+    message = error.format_message().replace("\n\t", " ")
+    if (context := getattr(error, "ctx", None)) is not None:
+        message += f" (`{context.command_path} --help` shows what there is)"
+    ours = JaxInterpError(message)
+    ours.exit_code = error.exit_code
+    return ours

@@ -9,6 +9,7 @@ import typer
 from jax_interp.cli.network_flags import GUARDRAILS, NONE_GIVEN, NetworkFolders, which_converted, with_network_folders
 from jax_interp.components import PLACEMENT_NAMES, TABLE
 from jax_interp.errors import UsageError
+from jax_interp.terminal import show
 
 if TYPE_CHECKING:
     from jax_interp.pipeline.memory.plan import Plan, PlannedNetwork, Planner
@@ -97,7 +98,7 @@ def memory(
     wanted = {name: folder for name, folder in _in_order(folders) if name not in left_out}
     configs, origin = _networks(checkpoint_dir, model, wanted)
     if not disable_guardrail and not configs.keys() & {*GUARDRAILS}:
-        print(f"{origin} has no guardrails: none are counted, and `generate` only runs with --disable-guardrail")
+        show(f"{origin} has no guardrails: none are counted, and `generate` only runs with --disable-guardrail")
     latents = latent_shape(
         configs["diffusion_transformer"],
         configs["tokenizer"],
@@ -124,7 +125,8 @@ def memory(
     networks = _planned(configs, {"--dtype": dtype, "--text-encoder-dtype": text_encoder_dtype}, shape)
     planner = Planner(networks, settings.workload(shape))
     on = "" if shape.size == 1 else f", on each of {shape.size} GPUs ({shape})"
-    print(f"{origin}, {height}×{width}, {num_video_frames} frames a pair; all numbers in GiB{on}\n")
+    show(f"{origin}, {height}×{width}, {num_video_frames} frames a pair; all numbers in GiB{on}")
+    show()
     _show_networks(planner)
     _show_strategies(planner, flags.pairs_per_batch)
     if available is not None:
@@ -132,7 +134,7 @@ def memory(
         return
     if placed := flags.placements_in(planner):
         _show_plan("placed so", planner.plan(placed, flags.pairs_per_batch))
-    print("no GPU found: --memory-budget 8GB shows the plan for one of that size")
+    show("no GPU found: --memory-budget 8GB shows the plan for one of that size")
 
 
 def _in_order(folders: NetworkFolders) -> list[tuple[str, str | None]]:
@@ -200,8 +202,8 @@ def _show_strategies(planner: "Planner", pairs_per_batch: int | None) -> None:
     from jax_interp.pipeline.memory.plan import PROCESS
     from jax_interp.runtime.hardware import host_memory
 
-    print(f"GPU in all: the peak and {_gib(PROCESS)} that the process itself takes (CUDA's context, kernels, handles)")
-    print(f"host: parameters that wait in host memory, of which {_gib(host_memory()[0])} are free here")
+    show(f"GPU in all: the peak and {_gib(PROCESS)} that the process itself takes (CUDA's context, kernels, handles)")
+    show(f"host: parameters that wait in host memory, of which {_gib(host_memory()[0])} are free here")
 
 
 def _show_plan(what: str, plan: "Plan") -> None:
@@ -209,8 +211,8 @@ def _show_plan(what: str, plan: "Plan") -> None:
     from jax_interp.runtime.hardware import host_memory
 
     excess = "" if plan.host <= host_memory()[0] else ", which is more than is free here"
-    print(f"{what}: {describe(plan)}")
-    print(f"takes {gib(plan.process_peak)} of the GPU, and {gib(plan.host)} of host memory{excess}")
+    show(f"{what}: {describe(plan)}")
+    show(f"takes {gib(plan.process_peak)} of the GPU, and {gib(plan.host)} of host memory{excess}")
 
 
 def _show_training(
@@ -226,18 +228,12 @@ def _show_training(
 
 
 def _show_table(names: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
+    from jax_interp.cli.console import show_table
 
     # No lines between columns: so the longest names fit into 80 columns.
-    table = Table(box=None, padding=(0, 1), collapse_padding=True, pad_edge=False)
-    for name in names:
-        numbers = name not in ("network", "dtype", "strategy", "in the stage of")
-        table.add_column(name, justify="right" if numbers else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)
-    print()
+    numbers = set(names) - {"network", "dtype", "strategy", "in the stage of"}
+    show_table(rows, names, numbers=numbers, framed=False)
+    show()
 
 
 def _gib(size: int) -> str:

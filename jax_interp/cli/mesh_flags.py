@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from jax_interp.errors import MediaError, UsageError
 
 if TYPE_CHECKING:
-    from jax_interp.pipeline.jobs.job import Job
+    from jax_interp.pipeline.jobs.request import Job
     from jax_interp.runtime.mesh import MeshShape
 
 AUTO = "auto"

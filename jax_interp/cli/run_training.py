@@ -13,7 +13,7 @@ import numpy as np
 from convert.lora.writing import write_adapter
 from convert.target.folders import clear_leftovers, only_writer, replacing
 from convert.trained import write_trained
-from jax_interp.cli.console import progress_bar
+from jax_interp.cli.progress import progress
 from jax_interp.errors import CheckpointError, UsageError
 from jax_interp.media.resize import normalize_and_resize, to_uint8
 from jax_interp.pipeline.prompt.text import TextEncoder, open_text_encoder
@@ -102,9 +102,8 @@ def _train_on(
     """Encode, train and write the result, in a folder that nobody else writes to."""
     samples = cache.samples(training)
     request.folder.claim(identity_of(base, request.settings, samples), resume=request.resume)
-    with progress_bar() as bar:
-        task = bar.add_task("encoding samples", total=None)
-        cache.fill([*training, *held_out], lambda done, total: bar.update(task, completed=done, total=total))
+    with progress("encoding samples") as task:
+        cache.fill([*training, *held_out], task.update)
     if request.settings.lora is not None:
         adapter, _ = split_adapter(trainer.network.abstract)
         logger.info("training an adapter of %d layers", num_adapted(adapter))
@@ -202,11 +201,11 @@ def _preview(
 @contextmanager
 def _shown_steps(request: TrainingRequest) -> Iterator[Report]:
     """A bar with the loss and the steps a second."""
-    with progress_bar() as bar:
-        task = bar.add_task("training", total=request.settings.steps)
+    with progress("training", request.settings.steps) as task:
 
         def report(done: int, values: Mapping[str, float]) -> None:
             rate = 1 / max(values["seconds"], 1e-9)
-            bar.update(task, completed=done, description=f"loss {values['loss']:.4f}, {rate:.2f} steps/s")
+            task.label = f"loss {values['loss']:.4f}, {rate:.2f} steps/s"
+            task.update(done)
 
         yield report

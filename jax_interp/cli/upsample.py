@@ -7,6 +7,7 @@ import typer
 
 from jax_interp.cli.network_flags import NONE_GIVEN, NetworkFolders, which_converted, with_network_folders
 from jax_interp.errors import UsageError
+from jax_interp.terminal import show
 
 Precision = Literal["bfloat16", "float32"]
 
@@ -22,6 +23,7 @@ def upsample(
     upsampler_tokens: Annotated[int, typer.Option(help="Tokens that it writes at most.")] = 400,
     seed: Annotated[int, typer.Option(help="Decides between nearly equal words.")] = 11,
     output: Annotated[Path | None, typer.Option(help="A file for the prompt, beside printing it.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Let --output replace a file.")] = False,
     checkpoint_dir: Annotated[Path, typer.Option(help="Folder that `jax-interp convert` made.")] = Path("converted"),
     folders: NetworkFolders = NONE_GIVEN,
     dtype: Annotated[Precision, typer.Option(help="What it computes in.")] = "bfloat16",
@@ -32,8 +34,9 @@ def upsample(
     ] = None,
 ) -> None:
     """Let Pixtral look at a frame and write the prompt. Prints it."""
-    from jax_interp.cli.console import progress_bar, show_log
+    from jax_interp.cli.console import show_log
     from jax_interp.cli.memory_flags import AUTO, MemoryFlags
+    from jax_interp.cli.progress import progress
     from jax_interp.cli.upsampler_flags import upsampler_settings
 
     show_log()
@@ -41,13 +44,19 @@ def upsample(
     flags = MemoryFlags.parse(memory_budget, placements, AUTO, "1", offloaded={})
 
     from jax_interp.files.atomic import write_atomically
+    from jax_interp.media.destination import check_destination, clip_files
+    from jax_interp.media.output import reported
     from jax_interp.media.reader import last_frame
+    from jax_interp.pipeline.jobs.outputs import network_files
 
     settings = upsampler_settings(upsampler_instruction, upsampler_tokens)
     if not 0 <= seed < 2**32:
         raise UsageError(f"--seed is {seed}; expected a whole number from 0 to {2**32 - 1}")
     if output is not None and not output.absolute().parent.is_dir():
         raise UsageError(f"--output {output}: there is no folder {output.absolute().parent}; make it first")
+    if output is not None:
+        read = [*clip_files(input, "what the prompt is written about"), *network_files(checkpoint_dir)]
+        check_destination(output, "--output", read, overwrite=overwrite)
     picture = last_frame(input)
     flags.limit_process()
 
@@ -64,11 +73,9 @@ def upsample(
         find_component(checkpoint_dir, "prompt_upsampler", folders["prompt_upsampler"]), dtype, devices
     )
     flags.place(Networks([upsampler], devices), InterpolationSettings())
-    with progress_bar() as bar:
-        task = bar.add_task("tokens", total=upsampler_tokens)
-        prompt = upsampler.upsample(
-            picture, settings, seed=seed, progress=lambda count: bar.update(task, completed=count)
-        )
-    print(prompt)
+    with progress("tokens", upsampler_tokens) as task:
+        prompt = upsampler.upsample(picture, settings, seed=seed, progress=task.update)
+    show(prompt)
     if output is not None:
-        write_atomically(output, f"{prompt}\n".encode())
+        with reported(output):
+            write_atomically(output, f"{prompt}\n".encode())

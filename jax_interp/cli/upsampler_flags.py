@@ -6,7 +6,7 @@ from pathlib import Path
 
 from jax_interp.diffusion.guidance import Branch, branches
 from jax_interp.errors import UsageError
-from jax_interp.pipeline.jobs.job import Job
+from jax_interp.pipeline.jobs.request import Job
 from jax_interp.pipeline.prompt.prompt_upsampler import DEFAULT_SETTINGS, UpsamplerSettings
 from jax_interp.runtime.checkpoint import has_component
 

@@ -1,14 +1,37 @@
-"""Small files that readers see whole or not at all."""
+"""Files that readers see whole or not at all."""
 
-import uuid
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
+
+from jax_interp.files.partial import Partial, remove_leftovers
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write under a temporary name beside `path`, then rename."""
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.part")
+def write_atomically(path: Path, content: bytes, *, mode: int = 0o666) -> None:
+    """Write under a temporary name beside `path`, then rename; removes what killed processes have left of this.
+
+    `mode` are the file's rights, less the umask.
+    """
+    with open_atomically(path, mode=mode) as file:
+        file.write(content)
+
+
+@contextmanager
+def open_atomically(path: Path, *, mode: int = 0o666) -> Iterator[BinaryIO]:
+    """A file to write to, which becomes `path` when the block ends and vanishes if an exception leaves it.
+
+    Raises:
+        OSError: it cannot be written; what was at `path` is as it was.
+    """
+    remove_leftovers(path)
+    partial = Partial(path)
     try:
-        partial.write_bytes(content)
-        partial.replace(path)
+        file = partial.create_file(mode)
+        yield file
+        file.flush()
+        os.fsync(file.fileno())  # a network file system says only now that its disk is full
+        partial.publish()
     finally:
-        partial.unlink(missing_ok=True)
+        partial.discard()

@@ -1,10 +1,10 @@
 """A tokenizer's chat template, from the files beside its vocabulary; it is run in Jinja's sandbox, nothing else is."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from jax_interp.errors import CheckpointError
+from jax_interp.files.json_file import JsonFault, read_json
 
 CONFIG, TEMPLATE = "tokenizer_config.json", "chat_template.jinja"
 
@@ -30,12 +30,11 @@ def add_chat_template(tokenizer: Any, folder: Path) -> None:
 
 def _read_config(path: Path) -> dict[str, Any]:
     try:
-        values = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: cannot be read ({error}); put it beside the weights, convert again") from error
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{path}: damaged, it is no JSON object; download it again and convert again")
-    return values
+        return read_json(path, dict[str, Any])
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: there is no such file; put it beside the weights and convert again") from None
+    except JsonFault as fault:
+        raise CheckpointError(f"{path}: damaged, {fault}; download it again and convert again") from None
 
 
 def _template(folder: Path, config: dict[str, Any]) -> str:

@@ -51,6 +51,10 @@ class English:
         """Words and punctuation marks of `text`, in order."""
         return [word for sentence in self._sentences.tokenize(text) for word in self._words.tokenize(sentence)]
 
+    def is_noun(self, word: str) -> bool:
+        """Whether WordNet has `word`, or what it is a plural of, among its nouns."""
+        return self.lemma(word) in self._nouns
+
     def lemma(self, word: str) -> str:
         """The shortest noun of WordNet that `word` is a form of; `word` itself if there is none.
 

@@ -6,13 +6,13 @@ and a line of category codes; anything else blocks.
 """
 
 import html
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jax_interp.errors import CheckpointError, UsageError
+from jax_interp.files.json_file import JsonFault, read_json
 from jax_interp.guardrails.chat_template import add_chat_template
 from jax_interp.guardrails.verdict import Verdict
 
@@ -141,9 +141,11 @@ def _read_policy(path: Path) -> str | None:
 def _stop_tokens(tokenizer: Any, folder: Path) -> frozenset[int]:
     path = folder / "generation_config.json"
     try:
-        given = json.loads(path.read_text("utf-8")).get("eos_token_id") if path.exists() else None
-    except (OSError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"{path}: damaged ({error}); download it again and convert again") from error
+        given = read_json(path, dict[str, Any]).get("eos_token_id")
+    except FileNotFoundError:
+        given = None
+    except JsonFault as fault:
+        raise CheckpointError(f"{path}: damaged, {fault}; download it again and convert again") from None
     ids = {tokenizer.eos_token_id, *(given if isinstance(given, list) else [given])} - {None}
     if not ids or not all(type(token) is int for token in ids):
         raise CheckpointError(

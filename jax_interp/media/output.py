@@ -1,6 +1,5 @@
 """What all writers have in common: the check of incoming frames and the message when a file cannot be written."""
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from jax_interp.errors import MediaError
+from jax_interp.files.disk import why_not_written
 from jax_interp.media.source import Clip
 
 
@@ -27,12 +27,7 @@ def reported(path: Path) -> Iterator[None]:
     except Exception as error:
         if not _is_io_error(error):
             raise
-        folder = next(parent for parent in path.absolute().parents if parent.is_dir())
-        reason = getattr(error, "strerror", None) or str(error)
-        raise MediaError(
-            f"{path}: cannot be written ({reason}); {shutil.disk_usage(folder).free / 1e9:.2f} GB are free in {folder}:"
-            " make room there, or choose another place"
-        ) from error
+        raise MediaError(f"{path}: {why_not_written(path, error)}") from error
 
 
 def _is_io_error(error: Exception) -> bool:

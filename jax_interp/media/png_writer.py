@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from jax_interp.errors import MediaError, UsageError
+from jax_interp.files.partial import Partial
 from jax_interp.media.output import check_frames, reported
 from jax_interp.media.source import Clip
 
@@ -21,8 +22,8 @@ _COMPRESSION = 3
 class PngWriter:
     """Writes 00000.png, 00001.png, … (8-bit RGB, lossless), each whole or not at all.
 
-    While open, the folder is called `<folder>.partial`; it gets its name at the end, and is removed if the block is
-    left by an exception. What an interrupted run left under that name is replaced.
+    While open, the folder has a hidden name of its own (`files.partial`); it gets its name at the end, and is removed
+    if the block is left by an exception.
     """
 
     def __init__(self, folder: Path, *, overwrite: bool = False):
@@ -39,17 +40,18 @@ class PngWriter:
         self._overwrite = overwrite
         if fault := self._find_fault():
             raise UsageError(fault)
-        self.partial = self._folder.with_name(self._folder.name + ".partial")
-        if self.partial.exists() and not _holds_only_frames(self.partial):
-            raise UsageError(f"{self.partial}: this name is needed while writing; move what is there")
+        self._partial = Partial(self._folder)
         self.num_frames = 0
 
     def __enter__(self) -> Self:
         with self._removed_on_error():
-            if self.partial.exists():
-                shutil.rmtree(self.partial)
-            self.partial.mkdir(parents=True)
+            self._partial.create_folder()
         return self
+
+    @property
+    def partial(self) -> Path:
+        """The folder while it is open."""
+        return self._partial.path
 
     def write(self, frames: Clip) -> None:
         """Append frames, uint8 [F, Y, X, 3].
@@ -82,9 +84,21 @@ class PngWriter:
                 raise MediaError(f"{self._folder}: no frame was written, so there is no folder of frames")
             if fault := self._find_fault():
                 raise MediaError(f"while this ran something came in the way: {fault}")
-            if self._folder.exists():
-                shutil.rmtree(self._folder)
-            self.partial.rename(self._folder)
+            self._replace()
+
+    def _replace(self) -> None:
+        """Put the new folder in the old one's place, which goes away whole."""
+        if not self._folder.exists():
+            self._partial.publish()
+            return
+        old = Partial(self._folder).path
+        self._folder.rename(old)
+        try:
+            self._partial.publish()
+        except BaseException:
+            old.rename(self._folder)
+            raise
+        shutil.rmtree(old)
 
     def _find_fault(self) -> str | None:
         """Why the folder cannot be written or replaced."""
@@ -110,7 +124,7 @@ class PngWriter:
             raise
 
     def _discard(self) -> None:
-        shutil.rmtree(self.partial, ignore_errors=True)
+        self._partial.discard()
 
 
 def _holds_only_frames(folder: Path) -> bool:

@@ -1,17 +1,21 @@
 """Video files as frames, through PyAV: packets counted without decoding, then decoded once in display order."""
 
+from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jax_interp.errors import MediaError
 from jax_interp.media.color import RGB, ColorConverter
+from jax_interp.media.file_ends import find_cut
+from jax_interp.media.rates import frame_rate
 from jax_interp.media.source import FrameSource, Picture
+from jax_interp.media.transport_stream import ends_within_frame
 
 _CONTAINERS = (
     "mov,matroska,avi,gif,apng,mpegts,mpeg,mpegvideo,flv,ogg,asf,h264,hevc,m4v,ivf,obu,yuv4mpegpipe,dv,mxf,nut"
@@ -22,24 +26,20 @@ name other files or hosts, text rendered as pictures, single pictures, devices."
 _HIDDEN_FRAME_CODECS = ("vp8",)
 """Codecs whose packets may hold a frame that is never shown, so that packets say nothing about frames."""
 
-_HEADER_DURATIONS = ("mov", "matroska")
-"""Containers that state their duration, rather than have it guessed from the bit rate."""
+_NOTICING_CODECS = ("h264", "mpeg1video", "mpeg2video", "mpeg4")
+"""Codecs whose decoder says of a frame that a part of it is missing. HEVC's makes something up."""
 
 
 @dataclass(frozen=True)
 class _Packets:
-    """What a pass over all packets tells about the video stream. Times in seconds."""
+    """What a pass over all packets tells about the video stream."""
 
     shown: int
     """Packets that are not discarded (an edit list may discard some)."""
     complete: bool
     """Every packet can be decoded on its own or after its predecessors: decoding gives `shown` frames."""
-    first: Fraction | None
-    """Presentation time of the first frame."""
-    last: Fraction | None
-    """Presentation time of the last frame."""
-    end: Fraction | None
-    """Where the data of all streams ends."""
+    times: NDArray[np.int64]
+    """Presentation times of the frames in units of the stream's time base, ascending; fewer where some have none."""
     broken: int | None
     """Index of the first packet of which a part is missing."""
 
@@ -61,11 +61,14 @@ def open_video(path: Path, *, at_least: int = 2) -> FrameSource:
             packets = _scan_packets(container, stream)
         except _decoding_errors() as error:
             raise MediaError(f"{path}: the file is damaged ({error}); get it anew") from error
-        _check_complete(path, container, packets)
-        trusted = packets.complete and stream.frames in (0, packets.shown)
-        fps = _frame_rate(stream, packets)
         codec, pixel_format = stream.codec_context.name, stream.codec_context.pix_fmt
-        trusted = trusted and codec not in _HIDDEN_FRAME_CODECS
+        in_doubt = container.format.name == "mpegts" and ends_within_frame(path, stream.id)
+        _check_complete(path, container, packets, in_doubt and codec not in _NOTICING_CODECS)
+        if container.format.name.startswith("mov") and stream.frames > packets.shown:
+            _check_samples(path, stream.frames)
+        trusted = packets.complete and stream.frames in (0, packets.shown)
+        trusted = trusted and codec not in _HIDDEN_FRAME_CODECS and not in_doubt
+        fps = frame_rate((stream.average_rate, stream.guessed_rate), packets.times, stream.time_base)
     num_frames = packets.shown if trusted else sum(1 for _ in _decode(path))
     first = next(_read(path, None), None)
     if first is None or num_frames < at_least:
@@ -97,15 +100,15 @@ def _decoding_errors() -> tuple[type[Exception], ...]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
-    """The container and its best video stream; closed afterwards."""
+def _opened(path: Path, **options: str) -> Iterator[tuple[Any, Any]]:
+    """The container and its best video stream; closed afterwards. `options` are the container format's."""
     import av
 
     # The file: prefix keeps a name like "http:x" or "concat:x" from being read as an address.
     address, limits = f"file:{path}", {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"}
     try:
         # Not `options`: PyAV 14 crashes when these are handed to the streams of a container without a header.
-        container = av.open(address, container_options=limits)
+        container = av.open(address, container_options=limits | options)
     except _decoding_errors() as error:
         reason = (
             error.strerror if isinstance(error, OSError) and error.strerror else "not a known video format, or damaged"
@@ -121,64 +124,49 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
 
 
 def _scan_packets(container: Any, stream: Any) -> _Packets:
-    """Read every packet once. All streams are read, because sound may outlast the picture."""
+    """Read every packet of the video stream once."""
     shown, complete = 0, True
-    first = last = end = first_key = broken = None
-    for packet in container.demux():
-        if not packet.size:
-            continue
-        time = None if packet.pts is None else packet.pts * packet.time_base
-        if time is not None:
-            stop = time + (packet.duration or 0) * packet.time_base
-            end = stop if end is None else max(end, stop)
-        if packet.stream.index != stream.index or packet.is_discard:
+    times = array("q")
+    first_key = broken = None
+    for packet in container.demux(stream):
+        if not packet.size or packet.is_discard:
             continue
         if not shown:
-            first_key, complete = time, packet.is_keyframe
+            first_key, complete = packet.pts, packet.is_keyframe
         if packet.is_corrupt and broken is None:
             broken = shown
         shown += 1
-        if time is not None:
-            first, last = (time, time) if first is None or last is None else (min(first, time), max(last, time))
+        if packet.pts is not None:
+            times.append(packet.pts)
+    ascending = np.sort(np.frombuffer(times, np.int64)) if times else np.zeros(0, np.int64)
     # Frames shown before the first key frame lean on data that was cut away; a decoder may drop them.
-    complete = complete and first == first_key
-    return _Packets(shown, complete, first, last, end, broken)
+    complete = complete and (first_key is None or first_key == ascending[0])
+    return _Packets(shown, complete, ascending, broken)
 
 
-def _check_complete(path: Path, container: Any, packets: _Packets) -> None:
-    """Raise `MediaError` if the header promises more than the file holds."""
-    if container.format.name.split(",")[0] not in _HEADER_DURATIONS:
-        return
-    missing = Fraction(0)
-    if container.duration and packets.first is not None and packets.end is not None:
-        missing = Fraction(container.duration, 1_000_000) - (packets.end - packets.first)
-    # A last frame without a duration of its own, or a header rounded up, is no damage.
-    if packets.broken is not None or missing > Fraction(1, 4) + Fraction(container.duration or 0, 100_000_000):
-        index = packets.shown if packets.broken is None else packets.broken
-        raise MediaError(
-            f"{path}: cut off or damaged at frame {index} ({float(max(missing, 0)):.2f} s are missing at the end);"
-            " get the whole file, or copy the part that is left to a new one"
-        )
+def _check_complete(path: Path, container: Any, packets: _Packets, ends_within_frame: bool) -> None:
+    """Raise `MediaError` if the file ends before its own structure does, or a packet before its own end."""
+    cut = find_cut(path, container.format.name)
+    if packets.broken is not None or ends_within_frame:
+        cut = cut or "a part of that frame is missing"
+    if cut is not None:
+        raise _cut_off(path, packets.shown if packets.broken is None else packets.broken, cut)
 
 
-def _frame_rate(stream: Any, packets: _Packets) -> Fraction | None:
-    """The stated rate that keeps step with the time stamps (within half a frame or 1 %), else the mean rate."""
-    stated = [rate for rate in (stream.average_rate, stream.guessed_rate) if rate]
-    if packets.first is None or packets.last is None or packets.last == packets.first:
-        # Without time stamps the average is a default, the guess comes from the stream itself.
-        return stated[-1] if stated else None
-    span, steps = packets.last - packets.first, packets.shown - 1
-    for rate in stated:
-        if abs(rate * span - steps) <= max(Fraction(1, 2), Fraction(steps, 100)):
-            return rate
-    return (steps / span).limit_denominator(1001)
+def _check_samples(path: Path, promised: int) -> None:
+    """Raise `MediaError` if fewer frames are there than promised, those counted that an edit list leaves out."""
+    with _opened(path, ignore_editlist="1") as (container, stream):
+        found = sum(packet.size > 0 for packet in container.demux(stream))
+    if found < promised:
+        raise _cut_off(path, found, f"{promised} frames are announced")
 
 
 def _decode(path: Path) -> Iterator[Any]:
     """Decoded frames in display order, one at a time; a damaged one raises `MediaError` with its index."""
     index = 0
     with _opened(path) as (container, stream):
-        stream.thread_type = "AUTO"
+        # Several frames at once would be faster, but then a damaged one is not always said to be damaged.
+        stream.thread_type = "SLICE"
         frames = container.decode(stream)
         while True:
             try:
@@ -231,6 +219,13 @@ def _orientation(frame: Any) -> Callable[[Picture], Picture]:
         return np.ascontiguousarray(upright[:: -1 if flip_y else 1, :: -1 if flip_x else 1])
 
     return turn
+
+
+def _cut_off(path: Path, index: int, reason: str) -> MediaError:
+    return MediaError(
+        f"{path}: cut off or damaged at frame {index} ({reason});"
+        " get the whole file, or copy the part that is left to a new one"
+    )
 
 
 def _damaged(path: Path, index: int, reason: str) -> MediaError:

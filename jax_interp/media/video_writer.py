@@ -9,9 +9,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from jax_interp.errors import MediaError, UsageError
+from jax_interp.files.partial import Partial
 from jax_interp.media.color import BT709, LIMITED_RANGE, ColorConverter, Target
 from jax_interp.media.output import check_frames, reported
 from jax_interp.media.source import Clip
+from jax_interp.media.x264 import THREADS, x264_options
 
 
 @dataclass(frozen=True)
@@ -33,16 +35,26 @@ CODECS = {
 }
 """What `VideoWriter` takes as `codec`. ffv1, and libx264rgb at its default CRF 0, give every frame back bit for bit."""
 
+SLOWEST, FASTEST = Fraction(1, 100), 1000
+"""Frames a second. Every rate between them is kept exactly; containers count in ticks of at most 32 bits."""
+_LARGEST_TERM = 2**31 - 1
+"""Of a rate's fraction: containers state it in 32 bits."""
+
 _MUXERS = {".mp4": "mp4", ".mkv": "matroska", ".mov": "mov"}
 
 
 class VideoWriter:
     """Writes mp4, mkv or mov (by the suffix of `path`); holds one frame besides the encoder's own lookahead.
 
+    The same frames, rate and settings give the same bytes, with the same build of PyAV on processors of one kind:
+    however many cores there are and whatever the program did before. (Another kind of processor computes with other
+    instructions, which may differ in the last bits.) mp4 and mov have the exact rate and exact time stamps; Matroska
+    counts milliseconds, so its time stamps are rounded to the nearest one.
+
     H.264 is BT.709: converted with that matrix and tagged so; the default quality is visually lossless. In mp4 and mov
-    the index comes first, so that players can start before they have the whole file. While open, the file is called
-    `<stem>.partial<suffix>` in the same folder; at the end it replaces `path`. Leaving the block by an exception
-    (KeyboardInterrupt too) removes it.
+    the index comes first, so that players can start before they have the whole file. While open, the file has a hidden
+    name of its own in the same folder (`files.partial`); at the end it replaces `path`. Leaving the block by an
+    exception (KeyboardInterrupt too) removes it.
     """
 
     def __init__(
@@ -60,7 +72,8 @@ class VideoWriter:
 
         Args:
             path: the video; its folder is created if need be.
-            fps: frames a second, exact; floats near n/1.001 (23.976, 29.97) are read as that.
+            fps: frames a second, exact as a fraction, as in Fraction(24000, 1001); floats near n/1.001 (23.976, 29.97)
+                are read as that.
             height: in pixels.
             width: in pixels.
             codec: a key of `CODECS`.
@@ -74,6 +87,10 @@ class VideoWriter:
         faults = _file_faults(self._path, codec) + _codec_faults(codec, crf, pixel_format, height, width)
         if not fps > 0:
             faults.append(f"the rate must be positive, not {fps} frames a second")
+        elif not SLOWEST <= fps <= FASTEST:
+            faults.append(f"the rate must be from {float(SLOWEST):g} to {FASTEST} frames a second, not {fps}")
+        elif max(exact_rate(fps).as_integer_ratio()) > _LARGEST_TERM:
+            faults.append(f"give the rate as a fraction of whole numbers below {_LARGEST_TERM + 1:,}, not {fps}")
         if faults:
             raise UsageError(f"{path}: " + "; ".join(faults))
         self._fps, self._height, self._width = exact_rate(fps), height, width
@@ -82,7 +99,7 @@ class VideoWriter:
         self._pixel_format = pixel_format or self._codec.pixel_formats[0]
         self._is_yuv = self._pixel_format.startswith("yuv")
         self._converter = ColorConverter(Target(self._pixel_format, bt709=self._is_yuv))
-        self.partial = self._path.with_name(f"{self._path.stem}.partial{self._path.suffix}")
+        self._partial = Partial(self._path)
         self._container: Any = None
         self._stream: Any = None
         self.num_frames = 0
@@ -92,8 +109,10 @@ class VideoWriter:
             import av
 
             self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._partial.create_file()
             muxer = _MUXERS[self._path.suffix.lower()]
-            options = {} if muxer == "matroska" else {"movflags": "+faststart"}
+            # Without bitexact Matroska gets random identifiers.
+            options = {"fflags": "+bitexact"} if muxer == "matroska" else {"movflags": "+faststart"}
             self._container = av.open(f"file:{self.partial}", "w", format=muxer, container_options=options)
             self._stream = self._add_stream()
             # Otherwise the file appears with the first packet, and a folder without write permission shows that late.
@@ -127,11 +146,17 @@ class VideoWriter:
                 raise MediaError(f"{self._path}: no frame was written, so there is no video")
             self._container.mux(self._stream.encode())
             self._container.close()
-            self.partial.replace(self._path)
+            self._partial.publish()
+
+    @property
+    def partial(self) -> Path:
+        """The file while it is open."""
+        return self._partial.path
 
     def _add_stream(self) -> Any:
-        options = {} if self._crf is None else {"crf": str(self._crf)}
+        options = {} if self._crf is None else x264_options() | {"crf": str(self._crf)}
         stream = self._container.add_stream(self._codec.encoder, rate=self._fps, options=options)
+        stream.codec_context.thread_type, stream.codec_context.thread_count = "FRAME", THREADS
         stream.width, stream.height, stream.pix_fmt = self._width, self._height, self._pixel_format
         stream.time_base = stream.codec_context.time_base = 1 / self._fps
         if self._is_yuv:
@@ -154,8 +179,7 @@ class VideoWriter:
         if self._container is not None:
             with suppress(Exception):
                 self._container.close()
-        with suppress(OSError):
-            self.partial.unlink()
+        self._partial.discard()
 
 
 def exact_rate(fps: Fraction | float) -> Fraction:
@@ -163,7 +187,7 @@ def exact_rate(fps: Fraction | float) -> Fraction:
     if not isinstance(fps, float) or fps.is_integer():
         return Fraction(fps)
     ntsc = Fraction(round(fps) * 1000, 1001)
-    return ntsc if abs(fps - ntsc) < 0.005 else Fraction(fps).limit_denominator(100_000)
+    return ntsc if ntsc and abs(fps - ntsc) < 0.005 else Fraction(fps).limit_denominator(100_000)
 
 
 def _file_faults(path: Path, codec: str) -> list[str]:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from jax_interp.diffusion.guidance import branches
 from jax_interp.diffusion.schedule import sigmas
 from jax_interp.errors import UsageError
+from jax_interp.files.names import check_text
+from jax_interp.media.writer import FASTEST, SLOWEST
 from jax_interp.pipeline.prompt.prompts import DEFAULT_NEGATIVE_PROMPT
 from jax_interp.pipeline.stages.denoiser import SampleSettings
 from jax_interp.pipeline.stages.workload import Workload
@@ -53,9 +55,11 @@ class InterpolationSettings:
     def __post_init__(self) -> None:
         """Raise `UsageError` for values that can never work; sizes are checked against the networks later."""
         sigmas(self.sampling.num_steps)
+        for name, text in (("--prompt", self.prompt), ("--negative-prompt", self.negative_prompt)):
+            check_text(name, text or "")
         faults = []
-        if not (math.isfinite(self.sampling.fps) and self.sampling.fps > 0):
-            faults.append(f"--fps is {self.sampling.fps}; expected a positive number")
+        if not SLOWEST <= self.sampling.fps <= FASTEST:
+            faults.append(f"--fps is {self.sampling.fps}; expected frames a second, from {float(SLOWEST)} to {FASTEST}")
         if not math.isfinite(self.sampling.guidance):
             faults.append(f"--guidance is {self.sampling.guidance}; expected a finite number")
         if not 0 <= self.sampling.seed < 2**32:

@@ -5,7 +5,7 @@ The same compiled parts run whatever the placement, so a streamed network gives 
 
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax
 
@@ -13,8 +13,29 @@ from jax_interp.types import Params
 
 StateT = TypeVar("StateT")
 
-Apply = Callable[[int, int, Params, StateT], tuple[StateT, jax.Array]]
-"""(block, part, its parameters, state) -> `marked` state after it"""
+
+class PartCall(NamedTuple):
+    """A part of a block whose turn it is."""
+
+    block: int
+    part: int
+    params: Params
+    ahead: Params | None = None
+    """The shares of the part after it, to be gathered by the same program (`runtime.gather_ahead`)."""
+
+
+class PartResult(NamedTuple, Generic[StateT]):
+    """What the program of a part gives; a tree of arrays."""
+
+    state: StateT
+    mark: jax.Array
+    """`mark_of` the state."""
+    gathered: Params | None = None
+    """The parameters of the part after it, put together from `PartCall.ahead`."""
+
+
+Apply = Callable[[PartCall, StateT], PartResult[StateT]]
+"""Runs the program of a part on the state that the part before has left."""
 
 WAITING = 3
 """Streamed parts on their way or there, beside the one that computes. XLA starts a copy when all work that it was given
@@ -22,10 +43,10 @@ before is done, so each has to be asked for well ahead: with one block waiting, 
 an H100: 553 ms an evaluation), with two halves of one they nearly overlapped (343 ms), with three they do (321 ms)."""
 
 
-def marked(state: StateT) -> tuple[StateT, jax.Array]:
-    """`state`, and something small that is ready when it is: the next part takes over the buffers of `state` itself."""
+def mark_of(state: Any) -> jax.Array:
+    """Something small that is ready when `state` is: the next part takes over the buffers of `state` itself."""
     first = jax.tree.leaves(state)[0]
-    return state, first[(0,) * first.ndim][None]
+    return first[(0,) * first.ndim][None]
 
 
 class BlockStream:
@@ -69,10 +90,11 @@ class BlockStream:
                     jax.block_until_ready(self._dones.popleft())
                 self._fetch()
             params = self._resident[at] if at in self._resident else self._waiting.popleft()
-            state, done = apply(*at, params, state)
+            result = apply(PartCall(*at, params), state)
             del params  # so that a later copy may take its memory
+            state = result.state
             if self._streamed:
-                self._dones.append(done)
+                self._dones.append(result.mark)
         self._under_way = False
         if not self._repeats:
             self._next = 0

@@ -4,7 +4,6 @@ A converted folder has one folder for each network, under upstream's name:
 `converted/Cosmos-Predict1-7B-WorldInterpolator/{config.json, manifest.json, params/}`.
 """
 
-import json
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,6 +19,16 @@ from jax_interp.config import from_json
 from jax_interp.errors import CheckpointError
 from jax_interp.nn.params import check_complete, flatten, unflatten
 from jax_interp.runtime.adapters import Adapter, adapted_paths, merge
+from jax_interp.runtime.description import (
+    AGAIN,
+    CONFIG_FILE,
+    MANIFEST_FILE,
+    PARAMS_FOLDER,
+    Manifest,
+    read_description,
+    read_manifest,
+    stated_component,
+)
 from jax_interp.runtime.host import out_of_memory
 from jax_interp.runtime.param_files import ArrayStream, read_arrays, read_params, write_params
 from jax_interp.types import Params
@@ -28,6 +37,7 @@ __all__ = [
     "ArrayStream",
     "ConvertedComponent",
     "StackedParams",
+    "damage_reported",
     "faulty_files",
     "find_component",
     "has_component",
@@ -37,8 +47,6 @@ __all__ = [
     "scan",
 ]
 
-FORMAT_VERSION = 1
-CONFIG_FILE, MANIFEST_FILE, PARAMS_FOLDER = "config.json", "manifest.json", "params"
 BLOCKS = "blocks/"
 """How the paths of stacked arrays begin."""
 
@@ -57,7 +65,7 @@ class ConvertedComponent:
     """The network's configuration, of the class that `components.TABLE` has for it."""
     dtype: str
     """The dtype that most of the stored bytes have."""
-    manifest: dict[str, Any]
+    manifest: Manifest
     """Where it came from ("sources"), its arrays ("params") and the sizes of its files ("files")."""
     within: str = ""
     """How the paths of the arrays begin that count, if it is a `part` of what the folder holds."""
@@ -99,7 +107,7 @@ def find_component(root: Path | str, component: str, name: str | None = None) ->
         if not (root / name / CONFIG_FILE).is_file():
             raise CheckpointError(_why_absent(root, component, root / name))
         return _of_kind(open_component(root / name), component)
-    folders = [folder for folder in scan(root) if _component_of(folder) == component]
+    folders = [folder for folder in scan(root) if stated_component(folder) == component]
     if not folders:
         raise CheckpointError(_why_absent(root, component, None))
     default = root / TABLE[component].folder
@@ -111,12 +119,12 @@ def find_component(root: Path | str, component: str, name: str | None = None) ->
 
 def has_component(root: Path | str, component: str) -> bool:
     """Whether `root` holds a converted `component`, whole or not."""
-    return any(_component_of(folder) == component for folder in scan(Path(root)))
+    return any(stated_component(folder) == component for folder in scan(Path(root)))
 
 
 def scan(root: Path) -> list[Path]:
     """The folders at `root` and up to three levels below that hold a converted network, whole or not."""
-    return [folder for folder in folders_in(root) if _component_of(folder) is not None]
+    return [folder for folder in folders_in(root) if stated_component(folder) is not None]
 
 
 def open_component(path: Path, *, allow_incomplete: bool = False) -> ConvertedComponent:
@@ -126,29 +134,19 @@ def open_component(path: Path, *, allow_incomplete: bool = False) -> ConvertedCo
         CheckpointError: its config or manifest is missing, damaged or of a newer format, or files are missing or cut
             short (all are named).
     """
-    again = "convert it again: the command of the first time, with --overwrite"
-    if not (path / CONFIG_FILE).is_file():
-        raise CheckpointError(f"{path}: incomplete, it lacks {CONFIG_FILE}; {again}")
-    values = _read_json(path / CONFIG_FILE)
-    version, component = values.get("format_version"), values.get("component")
-    if isinstance(version, int) and version > FORMAT_VERSION:
+    description = read_description(path)
+    component = description["component"]
+    if component not in _CONFIGS:
         raise CheckpointError(
-            f"{path}: of format {version}, this program reads up to {FORMAT_VERSION}; upgrade jax-interp, or {again}"
+            f"{path / CONFIG_FILE}: damaged or not written by jax-interp, component is {component!r:.60}, expected"
+            f" {' or '.join(_CONFIGS)}; {AGAIN}"
         )
-    row = TABLE.get(component) if isinstance(component, str) else None
-    if version != FORMAT_VERSION or row is None or not isinstance(values.get("config"), dict):
-        raise CheckpointError(f"{path / CONFIG_FILE}: damaged or not written by jax-interp; {again}")
-    if not (path / MANIFEST_FILE).is_file():
-        raise CheckpointError(f"{path}: incomplete, it lacks {MANIFEST_FILE}; {again}")
-    manifest = _read_json(path / MANIFEST_FILE)
-    lacks = [key for key in ("sources", "params", "files") if not manifest.get(key)]
-    if lacks:
-        raise CheckpointError(f"{path / MANIFEST_FILE}: damaged, it lacks {', '.join(lacks)}; {again}")
-    config = from_json(row.config, values["config"], str(path / CONFIG_FILE))
-    found = ConvertedComponent(path, row.name, config, str(values.get("dtype")), manifest)
+    manifest = read_manifest(path, component)
+    config = from_json(TABLE[component].config, description["config"], str(path / CONFIG_FILE))
+    found = ConvertedComponent(path, component, config, description["dtype"], manifest)
     if not allow_incomplete and (faults := faulty_files(found)):
         shown = "; ".join(faults[:5]) + (f"; and {len(faults) - 5} more" if len(faults) > 5 else "")
-        raise CheckpointError(f"{path}: incomplete, {shown}; {again}")
+        raise CheckpointError(f"{path}: incomplete, {shown}; {AGAIN}")
     return found
 
 
@@ -157,10 +155,13 @@ def faulty_files(found: ConvertedComponent) -> list[str]:
     faults = []
     for name, size in found.manifest["files"].items():
         path = found.path / name
-        if not path.is_file():
-            faults.append(f"{name} is missing")
-        elif path.stat().st_size != size:
-            faults.append(f"{name} has {path.stat().st_size} bytes, expected {size}")
+        try:
+            if not path.is_file():
+                faults.append(f"{name} is missing")
+            elif path.stat().st_size != size:
+                faults.append(f"{name} has {path.stat().st_size} bytes, expected {size}")
+        except OSError as error:
+            faults.append(f"{name} cannot be read ({error.strerror})")
     return faults
 
 
@@ -182,10 +183,10 @@ def load_params(found: ConvertedComponent, abstract: Params, dtype: Any = None) 
         path: jax.ShapeDtypeStruct(leaf.shape, dtypes[path], sharding=getattr(leaf, "sharding", None) or default)
         for path, leaf in flatten(abstract)
     }
-    with _damage_reported(found):
+    with damage_reported(found):
         params = read_params(found.path / PARAMS_FOLDER, unflatten(target))
     check_complete(params, abstract)
-    _check_finite(found, dict(flatten(params)))
+    _check_values(found, dict(flatten(params)))
     return params
 
 
@@ -221,29 +222,41 @@ class StackedParams:
 
     def _read(self, wanted: dict[str, Any], row: int | None) -> dict[str, Any]:
         within = self._found.within
-        with _damage_reported(self._found):
+        with damage_reported(self._found):
             arrays = read_arrays(
                 self._found.path / PARAMS_FOLDER, {within + path: dtype for path, dtype in wanted.items()}, row
             )
-        _check_finite(self._found, arrays)
+        _check_values(self._found, arrays)
         return {path.removeprefix(within): array for path, array in arrays.items()}
 
 
-def _check_finite(found: ConvertedComponent, arrays: Mapping[str, Any]) -> None:
-    """Raise `CheckpointError` if a network in which they would go unnoticed has values that are not numbers."""
-    if not TABLE[found.component].swallows_infinity:
+def _check_values(found: ConvertedComponent, arrays: Mapping[str, Any]) -> None:
+    """Raise `CheckpointError` if a network in which they would go unnoticed has values that no training gives."""
+    if not TABLE[found.component].hides_damage:
         return
-    if faults := [path for path, array in arrays.items() if not np.isfinite(np.asarray(array)).all()]:
-        raise CheckpointError(
-            f"{found.path / PARAMS_FOLDER}: {', '.join(faults[:5])} hold values that are not numbers; download the"
-            f" {found.component} again and convert it again"
-        )
+    values = {path: np.asarray(array) for path, array in arrays.items()}
+    for fault, is_faulty in (("values that are not numbers", _has_no_numbers), ("one value throughout", _is_constant)):
+        if faults := [path for path, array in values.items() if is_faulty(array)]:
+            raise CheckpointError(
+                f"{found.path / PARAMS_FOLDER}: {', '.join(faults[:5])} hold {fault}; download the {found.component}"
+                " again and convert it again"
+            )
+
+
+def _has_no_numbers(array: np.ndarray) -> bool:
+    return not np.isfinite(array).all()
+
+
+def _is_constant(array: np.ndarray) -> bool:
+    """Whether it is a matrix or a kernel whose values are all the same; biases and scales may be."""
+    first, last = array.flat[0], array.flat[-1]
+    return array.ndim > 1 and array.size > 1 and bool(first == last) and bool((array == first).all())
 
 
 def _checked_dtypes(found: ConvertedComponent, abstract: Params, dtype: Any) -> dict[str, Any]:
     """What every stored array becomes; raises `CheckpointError` if they do not fit `abstract`."""
     stored = {
-        path.removeprefix(found.within): _stored(found, path, entry)
+        path.removeprefix(found.within): jax.ShapeDtypeStruct(tuple(entry["shape"]), jnp.dtype(entry["dtype"]))
         for path, entry in found.manifest["params"].items()
         if path.startswith(found.within)
     }
@@ -251,14 +264,14 @@ def _checked_dtypes(found: ConvertedComponent, abstract: Params, dtype: Any) -> 
         check_complete(unflatten(stored), abstract)
     except ValueError as error:
         raise CheckpointError(
-            f"{found.path}: does not fit this version's network; convert it again: the command of the first time,"
-            f" with --overwrite ({error})"
+            f"{found.path / MANIFEST_FILE} (and {CONFIG_FILE}): does not fit this version's network ({error}); {AGAIN}"
         ) from error
     return {path: _cast(leaf.dtype, dtype) for path, leaf in stored.items()}
 
 
 @contextmanager
-def _damage_reported(found: ConvertedComponent) -> Iterator[None]:
+def damage_reported(found: ConvertedComponent) -> Iterator[None]:
+    """Turn whatever goes wrong while arrays are read, but for memory that runs out, into a `CheckpointError`."""
     try:
         yield
     except Exception as error:  # Orbax raises a bare Exception for an array that it cannot read
@@ -270,13 +283,6 @@ def _damage_reported(found: ConvertedComponent) -> Iterator[None]:
         ) from error
 
 
-def _stored(found: ConvertedComponent, path: str, entry: Any) -> jax.ShapeDtypeStruct:
-    try:
-        return jax.ShapeDtypeStruct(tuple(entry["shape"]), jnp.dtype(entry["dtype"]))
-    except (KeyError, TypeError) as error:
-        raise CheckpointError(f"{found.path / MANIFEST_FILE}: damaged at {path}; convert again") from error
-
-
 def _cast(stored: Any, wanted: Any) -> Any:
     return jnp.dtype(wanted) if wanted is not None and jnp.issubdtype(stored, jnp.floating) else stored
 
@@ -286,19 +292,6 @@ def folders_in(root: Path) -> Iterator[Path]:
     yield root
     for pattern in ("*", "*/*", "*/*/*"):
         yield from sorted(path for path in root.glob(pattern) if path.is_dir() and not path.name.startswith("."))
-
-
-def _component_of(folder: Path) -> str | None:
-    """What `config.json` says it is; None if there is none, or if it is another program's."""
-    config = folder / CONFIG_FILE
-    if not config.is_file():
-        return None
-    try:
-        return _read_json(config).get("component")
-    except CheckpointError:
-        if (folder / MANIFEST_FILE).exists():
-            raise
-        return None
 
 
 def _of_kind(found: ConvertedComponent, component: str) -> ConvertedComponent:
@@ -338,15 +331,3 @@ def _how_to_convert(component: str, root: Path, *flags: str) -> str:
     command = ["jax-interp convert --checkpoint-dir CHECKPOINTS --output-dir", str(root), "--components", component]
     fetched = f"CHECKPOINTS being the folder of `jax-interp download --components {component}`"
     return f"run `{' '.join([*command, *flags])}`, {fetched}"
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(
-            f"{path}: damaged ({error}); convert again: the command of the first time, with --overwrite"
-        ) from error
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{path}: damaged, it is not a JSON object; convert again")
-    return values

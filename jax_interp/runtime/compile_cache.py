@@ -1,11 +1,12 @@
 """Compiled programs kept in the user's cache folder, so that a second start does not compile again."""
 
-import errno
 import logging
 import os
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
+
+from jax_interp.files.private_folder import prepare_private_folder, user_cache_folder
 
 logger = logging.getLogger("jax_interp")
 
@@ -14,12 +15,6 @@ MAX_BYTES = 4 * 10**9
 
 _ENTRY, _STAMP = "-cache", "-atime"
 """How JAX's names of an entry and of its time of last use end; the latter is written last."""
-
-
-def user_cache_folder() -> Path:
-    """`jax-interp` in the user's cache folder (`$XDG_CACHE_HOME`, else `~/.cache`)."""
-    root = os.environ.get("XDG_CACHE_HOME")
-    return (Path(root) if root else Path.home() / ".cache") / "jax-interp"
 
 
 def compiled_folder() -> Path:
@@ -46,7 +41,7 @@ def enable_compile_cache() -> None:
         prepare_folder(folder)
         if jax.config.jax_compilation_cache_max_size != -1:  # type: ignore[attr-defined]
             _remove_unfinished(folder)
-    except (OSError, RuntimeError) as error:  # RuntimeError: a user without a home
+    except OSError as error:
         logger.warning(
             "compiled programs cannot be kept (%s): every start compiles anew. Set JAX_COMPILATION_CACHE_DIR to a"
             " folder of your own",
@@ -59,12 +54,10 @@ def enable_compile_cache() -> None:
 
 
 def prepare_folder(folder: Path) -> None:
-    """Make the folder, for the user alone; raises `OSError` if it cannot be written or is everybody's."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    """Make the folder, for the user alone; raises `OSError` if it cannot be written, or others can write there."""
+    prepare_private_folder(folder)
     with tempfile.TemporaryFile(dir=folder):
         pass
-    if folder.stat().st_mode & 0o002:
-        raise PermissionError(errno.EACCES, "everybody may write there, and what lies there is run", str(folder))
 
 
 def _settings() -> dict[str, float | int]:

@@ -12,7 +12,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from jax_interp.runtime.compile_cache import compiled_folder, prepare_folder, user_cache_folder
+from jax_interp.files.private_folder import user_cache_folder
+from jax_interp.runtime.compile_cache import compiled_folder, prepare_folder
 from jax_interp.runtime.hardware import cuda_of_driver, host_memory, nvidia_gpus
 
 Status = Literal["ok", "warning", "missing"]
@@ -66,7 +67,8 @@ def check_packages(name: str) -> Check:
 
 
 def check_guardrail_packages(name: str) -> Check:
-    missing = [package for package in ("better_profanity", "nltk", "jinja2") if find_spec(package) is None]
+    needed = ("better_profanity", "confusable_homoglyphs", "nltk", "jinja2")
+    missing = [package for package in needed if find_spec(package) is None]
     if not missing:
         return Check(name, "ok", "there")
     advice = 'prompts cannot be checked, so runs with one are blocked: install "jax-interp[guardrails]"'
@@ -176,7 +178,11 @@ def check_disk(name: str) -> Check:
 
 
 def check_cache_folder(name: str) -> Check:
-    return _writable(name, user_cache_folder(), "XDG_CACHE_HOME")
+    variable = "XDG_CACHE_HOME"
+    try:
+        return _writable(name, user_cache_folder(), variable)
+    except FileNotFoundError as error:
+        return Check(name, "warning", str(error.strerror), f"set {variable} to a folder of your own")
 
 
 def check_compilation_cache(name: str) -> Check:
@@ -192,7 +198,7 @@ def check_compilation_cache(name: str) -> Check:
         prepare_folder(folder)
     except OSError as error:
         advice = "every start compiles anew; set JAX_COMPILATION_CACHE_DIR to a folder of your own"
-        return Check(name, "warning", f"{folder} cannot be used ({error.strerror})", advice)
+        return Check(name, "warning", f"{folder} cannot be used ({error.strerror}: {error.filename})", advice)
     used = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     return Check(name, "ok", f"{folder}, {used / 10**6:.1f} MB used")
 
@@ -244,7 +250,7 @@ CHECKS: dict[str, Callable[[str], Check]] = {
 
 def _writable(name: str, folder: Path, variable: str) -> Check:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:

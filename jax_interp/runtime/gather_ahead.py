@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 
+from jax_interp.runtime.block_stream import Apply, PartCall, PartResult
 from jax_interp.types import Params
 
 At = tuple[int, int]
@@ -14,31 +15,28 @@ At = tuple[int, int]
 class GatherAhead:
     """Runs each part when its successor's shares are there, for one pass; the last one when `finish` is called.
 
-    To be used where `runtime.block_stream` asks for a function to apply. `gather(at, shares)` gives a part's parameters
-    and a mark; `apply(block, part, parameters, state, ahead)` gives (state, mark, parameters gathered from `ahead`).
+    To be used where `runtime.block_stream` asks for a function to apply: it is called with shares, and calls `apply`
+    with whole parameters and, in `PartCall.ahead`, the shares of the part after them. `gather(at, shares)` puts a
+    part's parameters together and gives a mark that they are there.
     """
 
-    def __init__(
-        self,
-        gather: Callable[[At, Params], tuple[Params, jax.Array]],
-        apply: Callable[[int, int, Params, Any, Params | None], tuple[Any, jax.Array, Params | None]],
-    ):
+    def __init__(self, gather: Callable[[At, Params], tuple[Params, jax.Array]], apply: Apply[Any]):
         self._gather, self._apply = gather, apply
         self._held: tuple[At, Params] | None = None
 
-    def __call__(self, block: int, part: int, shares: Params, state: Any) -> tuple[Any, jax.Array]:
+    def __call__(self, call: PartCall, state: Any) -> PartResult[Any]:
         """Run what is held, and hold this part instead."""
         if self._held is None:
-            together, mark = self._gather((block, part), shares)
+            together, mark = self._gather((call.block, call.part), call.params)
         else:
             (at, params), self._held = self._held, None
-            state, mark, together = self._apply(*at, params, state, shares)
+            state, mark, together = self._apply(PartCall(*at, params, ahead=call.params), state)
         assert together is not None
-        self._held = (block, part), together
-        return state, mark
+        self._held = (call.block, call.part), together
+        return PartResult(state, mark)
 
     def finish(self, state: Any) -> Any:
         """Run the last part."""
         assert self._held is not None
         (at, params), self._held = self._held, None
-        return self._apply(*at, params, state, None)[0]
+        return self._apply(PartCall(*at, params), state).state

@@ -1,12 +1,15 @@
 """`jax-interp generate` as a user runs it."""
 
 import json
+import os
+import shutil
+from fractions import Fraction
 
 import imageio.v3 as iio
 import numpy as np
 import pytest
 
-from jax_interp import Interpolator
+from jax_interp import Interpolator, save_embeddings
 from jax_interp.errors import CheckpointError, MediaError, UsageError
 from jax_interp.media.reader import open_frames
 from jax_interp.runtime.placement import Placement
@@ -169,6 +172,14 @@ def test_a_streamed_transformer_gives_the_frames_of_a_resident_one(generate, tmp
         (("--input", golden.CLIP, "--seed", -1), UsageError, "--seed is -1"),
         (("--input", "missing.mp4"), MediaError, "missing.mp4"),
         (("--input", golden.CLIP, "--text-embeddings", "none.safetensors"), CheckpointError, "none.safetensors"),
+        (("--input", golden.CLIP, "--fps", "0.001"), UsageError, "--fps 0.001: expected frames a second, from 0.01 to"),
+        (("--input", golden.CLIP, "--fps", "1e9"), UsageError, "--fps 1e9: expected frames a second, from"),
+        (("--input", golden.CLIP, "--fps", "nan"), UsageError, "--fps nan: expected frames a second, from"),
+        (("--input", golden.CLIP, "--fps", "24/0"), UsageError, "--fps 24/0: expected frames a second, as 24, 23.976"),
+        (("--input", golden.CLIP, "--video-save-name", "film.mkv"), UsageError, "'film.mkv': results are mp4"),
+        (("--input", golden.CLIP, "--video-save-name", "x" * 231), UsageError, "--video-save-name: xxx"),
+        (("--input", golden.CLIP, "--prompt", "\udcff"), UsageError, r"--prompt '\udcff': is not valid UTF-8"),
+        (("--input", golden.CLIP, "--save-frames", ""), UsageError, '--save-frames "": is empty'),
     ],
 )
 def test_bad_input(generate, tmp_path, arguments, error, message):
@@ -177,6 +188,124 @@ def test_bad_input(generate, tmp_path, arguments, error, message):
     assert message in outcome.output
     assert "Traceback" not in outcome.output
     assert outputs(tmp_path) == []
+
+
+def test_an_exact_rate(generate, tmp_path):
+    assert generate("--input", golden.CLIP, "--num-frame-pairs", 1, "--fps", "24000/1001").code == 0
+    assert open_frames([tmp_path / "out" / "output.mp4"]).fps == Fraction(24000, 1001)
+    assert record(tmp_path)["output"]["fps"] == "24000/1001"
+    assert record(tmp_path)["settings"]["fps"] == 24000 / 1001
+
+
+@pytest.fixture
+def own(tmp_path):
+    """The user's files in the folder of the results: a clip, pictures, and notes of the same name."""
+    (tmp_path / "out").mkdir()
+    shutil.copy(golden.CLIP, tmp_path / "out" / "same.mp4")
+    for name in ("same.txt", "same.json"):
+        (tmp_path / "out" / name).write_text("mine")
+    return tmp_path / "out"
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_input_is_not_replaced(generate, own):
+    before = contents(own)
+    for overwrite in ((), ("--overwrite",)):
+        outcome = generate("--input", own / "same.mp4", "--video-save-name", "same", *overwrite)
+        assert outcome.code == UsageError.exit_code
+        assert f"{own}/same.mp4: is an input" in outcome.output
+    assert contents(own) == before
+
+
+def test_what_the_user_wrote_is_replaced_only_when_told(generate, own):
+    (own / "same.mp4").unlink()
+    before = contents(own)
+    outcome = generate("--input", golden.CLIP, "--num-frame-pairs", 1, "--video-save-name", "same")
+    assert outcome.code == UsageError.exit_code
+    assert f"{own}/same.txt: is there already, and not what this program wrote" in outcome.output
+    assert contents(own) == before
+    arguments = ("--input", golden.CLIP, "--num-frame-pairs", 1, "--video-save-name", "same")
+    assert generate(*arguments, "--overwrite").code == 0
+    assert (own / "same.txt").read_text() == "\n"
+    assert generate(*arguments).code == 0
+
+
+def test_the_pictures_of_the_input_are_not_replaced_by_frames(generate, pictures):
+    before = contents(pictures)
+    outcome = generate("--input", pictures, "--save-frames", pictures, "--overwrite")
+    assert outcome.code == UsageError.exit_code
+    assert f"--save-frames {pictures}: is an input" in outcome.output
+    assert contents(pictures) == before
+
+
+@pytest.mark.parametrize("name", ["batch.jsonl", "clip.mp4", "a.safetensors", "converted"])
+def test_nothing_that_is_read_is_replaced(generate, own, tmp_path, converted, name):
+    """The batch file, an input of another line, the file of embeddings, a network."""
+    clip = own / "clip.mp4"
+    shutil.copy(golden.CLIP, clip)
+    lines = batch_file(own, {"visual_input": str(golden.CLIP), "name": "first"}, {"visual_input": str(clip)})
+    rows = np.ones((3, Interpolator.from_pretrained(converted).text_encoder.width), np.float32)
+    save_embeddings(own / "a.safetensors", {"": rows})
+    shutil.copytree(converted, own / "converted")
+    where = ("--video-save-folder", own / "converted" / "google-t5" / "t5-11b")
+    if name != "converted":  # the frames of the first line would replace a folder that holds another name of it
+        (own / "frames" / "first").mkdir(parents=True)
+        (own / "frames" / "first" / "00000.png").hardlink_to(own / name)
+        where = ("--save-frames", own / "frames")
+    before = contents(own)
+    outcome = generate(
+        "--batch-input-path", lines, "--checkpoint-dir", own / "converted", "--text-embeddings", own / "a.safetensors",
+        "--negative-prompt", "", "--overwrite", *where,
+    )  # fmt: skip
+    assert outcome.code == UsageError.exit_code, outcome.output
+    assert ("lies in a network" if name == "converted" else "would replace") in outcome.output
+    assert contents(own) == before
+
+
+def test_an_output_of_one_line_that_another_reads(generate, own):
+    first = own / "first.mp4"
+    (own / "same.mp4").rename(first)
+    both = [{"visual_input": str(golden.CLIP), "name": "first"}, {"visual_input": str(first), "name": "second"}]
+    before = contents(own)
+    for lines in (both, both[::-1]):
+        outcome = generate("--batch-input-path", batch_file(own.parent, *lines), "--overwrite")
+        assert outcome.code == UsageError.exit_code
+        assert f"{first}: is an input" in outcome.output
+    assert contents(own) == before
+
+
+def test_frames_in_the_folder_of_the_video(generate, tmp_path):
+    outcome = generate("--input", golden.CLIP, "--save-frames", tmp_path / "out")
+    assert outcome.code == UsageError.exit_code
+    assert f"--save-frames {tmp_path}/out: would replace the result" in outcome.output
+    assert outputs(tmp_path) == []
+
+
+def test_a_second_run_says_who_writes_and_computes_nothing(generate, tmp_path, monkeypatch):
+    from jax_interp.media.destination import held
+
+    monkeypatch.setattr(Interpolator, "from_pretrained", lambda *_, **__: pytest.fail("loaded all the same"))
+    for path, own_frames in ((tmp_path / "out/output.mp4", "frames"), (tmp_path / "frames", "frames")):
+        with held(path):
+            outcome = generate("--input", golden.CLIP, "--save-frames", tmp_path / own_frames)
+            assert outcome.code == MediaError.exit_code
+            assert f"{path}: is being written by another run (process {os.getpid()} on " in outcome.output
+    assert outputs(tmp_path) == []
+
+
+def test_a_line_that_another_run_writes_does_not_stop_a_batch(generate, pictures, tmp_path):
+    from jax_interp.media.destination import held
+
+    both = [str(pictures / "0.png"), str(pictures / "1.png")]
+    lines = batch_file(tmp_path, {"visual_input": both, "name": "held"}, {"visual_input": both, "name": "free"})
+    with held(tmp_path / "out/held.mp4"):
+        outcome = generate("--batch-input-path", lines)
+    assert outcome.code == MediaError.exit_code
+    assert "held.mp4: is being written by another run" in outcome.output
+    assert outputs(tmp_path) == ["free.json", "free.mp4", "free.txt"]
 
 
 def test_unreadable_video_and_single_frame(generate, tmp_path):

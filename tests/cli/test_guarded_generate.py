@@ -1,6 +1,7 @@
 """`jax-interp generate` with its guardrails: what they block leaves nothing behind, and what cannot be asked blocks."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -9,7 +10,9 @@ import numpy as np
 import pytest
 
 from jax_interp.errors import Blocked, UsageError
+from jax_interp.files.atomic import write_atomically
 from jax_interp.guardrails.verdict import Verdict
+from jax_interp.pipeline.prompt.prompt_upsampler import UpsamplerSettings
 from jax_interp.pipeline.safety.guardrails import Checked, Guardrails
 from jax_interp.pipeline.safety.video_guard import FaceGuard, FrameGuard
 from tests import golden
@@ -103,6 +106,31 @@ def test_a_negative_prompt_is_checked_where_frames_are_drawn_towards_it(generate
     # The blocklist's words are what negative prompts are made of.
     assert generate("--negative-prompt", "a florble").code == 0
     assert record(tmp_path)["guardrail"]["guardrails"] == ["text_safety", "video_safety", "face_blur"]
+
+
+def test_a_prompt_whose_embedding_is_kept_is_checked_all_the_same(generate, tmp_path, monkeypatch):
+    """Before anything is read, the cache and the networks included."""
+    from jax_interp.pipeline.prompt.embeddings import EmbeddingCache
+    from jax_interp.runtime import checkpoint
+
+    command = ("--guidance", 0, "--prompt", BAD)
+    assert generate(*command, "--disable-guardrail").code == 0
+    kept, get = [], EmbeddingCache.get
+    monkeypatch.setattr(EmbeddingCache, "get", lambda *asked: kept.append(get(*asked)) or kept[-1])
+    assert generate(*command, "--disable-guardrail").code == 0
+    assert kept
+    assert kept[0] is not None
+    kept.clear()
+    read = checkpoint.read_arrays
+    monkeypatch.setattr(
+        checkpoint,
+        "read_arrays",
+        lambda path, *rest: read(path, *rest) if "Guard" in str(path) else pytest.fail("read"),
+    )
+    outcome = generate(*command)
+    assert outcome.code == Blocked.exit_code
+    assert "the prompt is blocked by the guardrails (category O1)" in outcome.output
+    assert kept == []
 
 
 def test_embeddings_cannot_be_checked(generate, converted, tmp_path):
@@ -249,6 +277,98 @@ def test_finished_pairs_of_an_unchecked_run_are_not_taken_up(generate, tmp_path,
     assert sum(decoded) == 2
 
 
+def block_prompts(monkeypatch):
+    """From now on what had passed does not, as with new word lists."""
+    monkeypatch.setattr(
+        Guardrails, "check_prompt", lambda *_: Verdict.block("blocklist: it has a new word", "Blocklist")
+    )
+
+
+def kill(*_, **__):
+    raise KeyboardInterrupt
+
+
+def kill_at_the_record(path, content, **options):
+    if path.suffix == ".json":
+        kill()
+    write_atomically(path, content, **options)
+
+
+KILLED = {
+    "before results are noted": ("jax_interp.pipeline.jobs.pair_store.PairStore.note_results", False),
+    "before the video has its name": ("jax_interp.media.video_writer.VideoWriter.__exit__", False),
+    "before the prompt": ("jax_interp.pipeline.jobs.job.run_record", True),
+    "before the record": ("jax_interp.pipeline.jobs.job.write_atomically", True),
+}
+
+
+@pytest.mark.parametrize("moment", KILLED)
+def test_what_a_killed_run_left_of_a_clip_that_is_blocked_now_is_removed(generate, tmp_path, monkeypatch, moment):
+    from jax_interp.media.writer import PngWriter, VideoWriter
+
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/mine.txt").touch()
+    where, is_placed = KILLED[moment]
+    command = ("--guidance", 0, "--prompt", "a street", "--save-frames", tmp_path / "out/frames")
+    with monkeypatch.context() as patched:
+        for writer in (PngWriter, VideoWriter):  # who is killed tidies nothing
+            patched.setattr(writer, "_discard", lambda self: None)
+        patched.setattr(where, kill_at_the_record if moment == "before the record" else kill)
+        assert generate(*command).code == 130
+    assert ("output.mp4" in left(tmp_path)) == is_placed
+    assert "00000.png" in left(tmp_path)
+    assert ("output.txt" in left(tmp_path)) == (moment == "before the record")
+    with monkeypatch.context() as patched:
+        block_prompts(patched)
+        outcome = generate(*command)
+    assert outcome.code == Blocked.exit_code
+    assert "cannot be removed" not in outcome.output
+    assert left(tmp_path) == ["mine.txt"]
+
+
+def test_results_of_a_finished_run_stay_when_the_same_is_blocked_later(generate, tmp_path, monkeypatch):
+    command = ("--guidance", 0, "--prompt", "a street")
+    assert generate(*command).code == 0
+    before = (tmp_path / "out/output.mp4").read_bytes()
+    block_prompts(monkeypatch)
+    assert generate(*command).code == Blocked.exit_code
+    assert left(tmp_path) == ["output.json", "output.mp4", "output.txt"]
+    assert (tmp_path / "out/output.mp4").read_bytes() == before
+
+
+def opened_to_all(folder):
+    folder.chmod(0o777)
+
+
+def replaced_by_a_link(folder):
+    folder.rename(folder.with_name("elsewhere"))
+    folder.symlink_to(folder.with_name("elsewhere"))
+
+
+def of_an_unchecked_run(folder):
+    for path in folder.glob("*.npz"):
+        np.savez_compressed(path, frames=np.load(path)["frames"], checked="null")
+
+
+@pytest.mark.parametrize("change", [opened_to_all, replaced_by_a_link, of_an_unchecked_run])
+def test_pairs_that_others_may_have_put_there_are_made_again(generate, tmp_path, monkeypatch, change):
+    """They say that they were checked, and would go into the video without being looked at."""
+    from jax_interp.pipeline.jobs import job
+    from jax_interp.pipeline.stages.codec import Codec
+
+    with monkeypatch.context() as patched:
+        patched.setattr(job, "run_record", kill)
+        assert generate().code == 130
+    [folder] = (tmp_path / "out").glob("*.unfinished")
+    change(folder)
+    decoded, decode = [], Codec.decode_pairs
+    monkeypatch.setattr(Codec, "decode_pairs", lambda self, x: decoded.append(len(x)) or decode(self, x))
+    outcome = generate()
+    assert outcome.code == 0, outcome.output
+    assert sum(decoded) == 2
+    assert ("finished pair(s) are not taken up" in outcome.output) == (change is not of_an_unchecked_run)
+
+
 def test_what_another_run_left_of_a_blocked_clip_is_named(generate, tmp_path, monkeypatch):
     from jax_interp.pipeline.jobs import job
 
@@ -302,7 +422,7 @@ def test_a_prompt_that_an_interrupted_run_left_is_checked_again(generate, tmp_pa
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Interpolator, "upsample_prompt", lambda *_: "a street")
-    settings = job.UpsamplerSettings()
+    settings = UpsamplerSettings()
     run_job = job.run_job
     monkeypatch.setattr(
         "jax_interp.cli.run_jobs.run_job",
@@ -316,7 +436,7 @@ def test_a_prompt_that_an_interrupted_run_left_is_checked_again(generate, tmp_pa
     kept.write_text(BAD)
     outcome = generate("--guidance", 0, "--disable-prompt-upsampler")
     assert outcome.code == Blocked.exit_code
-    assert left(tmp_path) == ["output.mp4"]  # of the first run, whose prompt had passed
+    assert left(tmp_path) == []
 
 
 def test_a_prompt_that_was_written_is_checked_before_it_is_seen(generate, tmp_path, monkeypatch):
@@ -329,9 +449,7 @@ def test_a_prompt_that_was_written_is_checked_before_it_is_seen(generate, tmp_pa
     run_job = job.run_job
     monkeypatch.setattr(
         "jax_interp.cli.run_jobs.run_job",
-        lambda interpolator, asked, *rest: run_job(
-            interpolator, replace(asked, upsampler=job.UpsamplerSettings()), *rest
-        ),
+        lambda interpolator, asked, *rest: run_job(interpolator, replace(asked, upsampler=UpsamplerSettings()), *rest),
     )
     outcome = generate("--guidance", 0, "--disable-prompt-upsampler")
     assert outcome.code == Blocked.exit_code
@@ -345,7 +463,7 @@ def test_what_cannot_be_removed_is_named(generate, tmp_path, monkeypatch):
     outcome = generate("--save-frames", tmp_path / "out/frames")
     assert outcome.code == Blocked.exit_code
     assert outcome.output.count("belongs to what is blocked and cannot be removed") == 2
-    assert "out/frames.partial" in outcome.output.replace(" ", "")  # a long line is broken anywhere
+    assert re.search(r"out/\.frames\.[0-9a-f]{12}\.part", outcome.output.replace(" ", ""))  # lines are broken anywhere
 
 
 def test_frames_that_are_allowed_but_not_there_block(generate, tmp_path, monkeypatch):

@@ -1,6 +1,6 @@
 """The options of networks' folders, on a command of two parameters."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import pytest
 import typer
@@ -39,7 +39,7 @@ def test_folders_arrive_together_under_the_names_of_their_networks(command):
 
 def test_options_stand_where_the_parameter_stands_with_the_help_of_the_table(command):
     app, _ = command
-    found = [param for param in typer.main.get_command(app).params if "completion" not in (param.name or "")]
+    found: list[Any] = [param for param in typer.main.get_command(app).params if "completion" not in (param.name or "")]
     assert [param.name for param in found] == ["first", "text_encoder_dir", "face_blur_dir", "last"]
     assert found[2].help == "Which face detector, if several are converted."
     assert found[2].rich_help_panel == "Networks"

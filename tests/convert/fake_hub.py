@@ -3,8 +3,8 @@
 import hashlib
 import json
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
@@ -42,6 +42,14 @@ class FakeHub:
     broken_status: list[int] = field(default_factory=list)
     """Answer the next transfers with these."""
     ignores_range: bool = False
+    act: "Callable[[Handler, str], bool] | None" = None
+    """Sees every request and its path before anything else; true if it has answered."""
+    most_requests: int = 10**9
+    """The next one is refused for good: a program that never gives up fails its test at once."""
+    closing: threading.Event = field(default_factory=threading.Event)
+    """Set at the end, for answers that would go on for ever."""
+    leaks: list[str] = field(default_factory=list)
+    """Tokens that came to another host than the hub's."""
     requests: list[tuple[str, str, str | None]] = field(default_factory=list)
     """Method, path and `Range` of every request."""
     endpoint: str = ""
@@ -54,7 +62,7 @@ class FakeHub:
         ]
 
 
-class _Handler(BaseHTTPRequestHandler):
+class Handler(BaseHTTPRequestHandler):
     hub: FakeHub
 
     def log_message(self, format: str, *args) -> None:
@@ -69,6 +77,13 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         path = unquote(urlsplit(self.path).path)
         self.hub.requests.append((self.command, path, self.headers["Range"]))
+        if self.headers["Host"].startswith("localhost") and self.headers["Authorization"]:
+            self.hub.leaks.append(self.headers["Authorization"])
+        if len(self.hub.requests) > self.hub.most_requests:
+            return self._send(410)
+        if self.hub.act and self.hub.act(self, path):
+            self.close_connection = True
+            return None
         if self.hub.status:
             return self._send(self.hub.status)
         if path.startswith("/cdn/"):
@@ -78,6 +93,16 @@ class _Handler(BaseHTTPRequestHandler):
         repo_id, _, rest = path.strip("/").partition("/resolve/")
         revision, _, name = rest.partition("/")
         return self._resolve(repo_id, revision, name)
+
+    def raw(self, *pieces: bytes, forever: Iterable[bytes] = (), pause: float = 0.0) -> None:
+        """Send bytes as they are, a pause before each of `forever`, until the client has had enough."""
+        with suppress(ConnectionError):
+            for piece in pieces:
+                self.wfile.write(piece)
+            for piece in forever:
+                if self.hub.closing.wait(pause):
+                    return
+                self.wfile.write(piece)
 
     def _describe(self, repo_id: str, revision: str) -> None:
         repository = self.hub.repositories.get(repo_id)
@@ -136,7 +161,7 @@ class _Handler(BaseHTTPRequestHandler):
 @contextmanager
 def serve(hub: FakeHub) -> Iterator[FakeHub]:
     """Answer on a free port of this machine until the block ends."""
-    handler = type("Handler", (_Handler,), {"hub": hub})
+    handler = type("Handler", (Handler,), {"hub": hub})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
@@ -144,6 +169,7 @@ def serve(hub: FakeHub) -> Iterator[FakeHub]:
     try:
         yield hub
     finally:
+        hub.closing.set()
         server.shutdown()
         thread.join()
         server.server_close()

@@ -12,6 +12,7 @@ import pytest
 
 from convert import conversion
 from convert.conversion import ConversionRequest, convert_checkpoints
+from convert.formats.archive import open_archive
 from convert.mapping.ops import transpose
 from convert.networks.components import DIFFUSION_TRANSFORMER
 from jax_interp.config import DiTConfig, T5Config, TokenizerConfig
@@ -20,6 +21,7 @@ from jax_interp.nn.params import flatten
 from jax_interp.runtime.checkpoint import find_component, load_params
 from jax_interp.runtime.param_files import open_array
 from tests import golden
+from tests.commands import jax_interp
 from tests.convert.checkpoints import (
     DIT,
     T5,
@@ -323,6 +325,44 @@ def test_a_post_trained_checkpoint_gives_the_chosen_weights(tmp_path, out):
         kernel = open_array(folder / "params", "blocks/mlp/up/kernel")[1].read().result()
         step = 1 if weights == "model" else -1
         np.testing.assert_array_equal(kernel, tensors[UP.format(1)][::step].T)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_refused_unless_they_are_allowed(tmp_path, out, bad):
+    key = UP.format(1)
+    weights = dit_tensors()[key].copy()
+    weights[3, 5] = bad
+    command = ("convert", "--checkpoint-dir", write_dit(tmp_path / "in", {key: weights}), "--output-dir", out)
+    refused = jax_interp(*command)
+    assert refused.code == 3
+    assert f"model.safetensors: {key}: {int(np.isnan(bad))} NaN and {int(np.isinf(bad))} infinite" in refused.output
+    assert "--allow-non-finite" in refused.output
+    assert not out.exists()
+    allowed = jax_interp(*command, "--allow-non-finite")
+    assert allowed.code == 0
+    assert "has weights that are not finite" in allowed.output
+    kernel = open_array(out / DIT / "params", "blocks/mlp/up/kernel")[1].read().result()
+    assert kernel.tobytes() == weights.T.tobytes()
+
+
+def test_a_flipped_bit_in_an_archive_ends_the_conversion(tmp_path, out):
+    """The bit of a weight: the CRC-32 of its storage tells, before anything has its name."""
+    source = copy_golden(tmp_path / "checkpoints", DIT)
+    path = source / DIT / "model.pt"
+    offset = open_archive(path)[UP.format(1)].offset
+    data = bytearray(path.read_bytes())
+    data[offset + 100] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(CheckpointError, match=rf"model\.pt: {UP.format(1)}: its bytes are not those that were saved"):
+        convert(source, out)
+    assert not out.exists()
+
+
+def test_files_that_have_no_checksums_are_named(out, log):
+    convert(golden.CHECKPOINTS, out)
+    lines = [line for line in log.text.splitlines() if "no checksums" in line]
+    assert len(lines) == 1
+    assert f"{TOKENIZER}: decoder.safetensors, encoder.safetensors have no checksums" in lines[0]
 
 
 _MEASURE = """

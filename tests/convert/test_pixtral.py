@@ -256,9 +256,9 @@ def test_the_published_network_has_the_published_size():
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"text": 5}, "here, text: not a DecoderConfig"),
-        ({"vision": {"width": 3}}, "here, vision: not a PixtralVisionConfig"),
-        ({"tone": 1}, "here: not a PixtralConfig of this version .unknown: ..tone.., missing: none"),
+        ({"text": 5}, "here: not a PixtralConfig of this version: text is 5, expected an object .DecoderConfig"),
+        ({"vision": {"width": 3}}, "vision lacks num_layers, num_heads, head_width, mlp_width"),
+        ({"tone": 1}, "here: not a PixtralConfig of this version: tone is not known to this version"),
     ],
 )
 def test_a_configuration_of_another_version_is_refused(change, text):
@@ -271,5 +271,5 @@ def test_a_damaged_configuration_of_a_converted_folder_is_refused(folders, tmp_p
     description = json.loads((folder / "config.json").read_text())
     del description["config"]["vision"]["width"]
     (folder / "config.json").write_text(json.dumps(description))
-    with pytest.raises(CheckpointError, match=r"vision: not a PixtralVisionConfig .*missing: ..width"):
+    with pytest.raises(CheckpointError, match=r"not a PixtralConfig of this version: vision lacks width;"):
         find_component(folder.parent, "prompt_upsampler")

@@ -1,25 +1,22 @@
-"""The blocklist against the same rules written down once more, with nltk's own lemmatiser and data loaders."""
+"""The blocklist: what is refused, however it is written, and what may pass in any language."""
 
-import random
-import re
-import string
 import sys
+import time
 import zipfile
-from collections import Counter
-from difflib import SequenceMatcher
+from pathlib import Path
 
-import nltk
+import better_profanity
 import pytest
-from better_profanity import Profanity
 
 from jax_interp.errors import CheckpointError, UsageError
 from jax_interp.guardrails.blocklist import CATEGORY, Blocklist
-from tests.guardrails.word_lists import CUSTOM, EXACT_MATCH, WHITELIST, write, write_blocklist
+from tests.guardrails.disguises import DISGUISES
+from tests.guardrails.ordinary_prompts import AWKWARD, PHRASES, prompts
+from tests.guardrails.word_lists import write_blocklist
 
-FILLERS = re.findall(
-    r"\S+", "a red robot turns over the hill, then runs. It sees Dr. Dog e.g. near 3 lamps in mice, leaves"
-)
-LEET = {"a": "@4*", "i": "*l1", "o": "*0@", "u": "*v", "l": "1", "e": "*3", "s": "$5", "t": "7"}
+DISGUISED = ("florble", "snargle", "wumple", "quibbit", "oaves", "zibberish", "crumpetation")
+"""Words that are looked for in every disguise, of both lists."""
+SENTENCES = ("{}", "a {} dog in the rain", "see {}, then run", "I like {}")
 
 
 @pytest.fixture(scope="module")
@@ -33,105 +30,10 @@ def blocklist(folder):
 
 
 @pytest.fixture(scope="module")
-def nltk_loads(folder):
-    """nltk finds its data in the folder, and only there."""
-    before, nltk.data.path[:] = nltk.data.path[:], [str(folder / "nltk_data")]
-    yield
-    nltk.data.path[:] = before
-
-
-class Rules:
-    """Upstream's rules, one after the other. `misaligned` tells whether its whitelist was applied to wrong words."""
-
-    def __init__(self):
-        self.profanity = Profanity()
-        self.profanity.load_censor_words(custom_words=list(CUSTOM), whitelist_words=list(WHITELIST))
-        self.whitelist = {word.lower() for word in WHITELIST}
-        self.misaligned = False
-
-    def allow(self, prompt):
-        self.misaligned = False
-        if prompt == "":
-            return False
-        ascii_only = "".join(c if ord(c) < 128 else " " for c in prompt)
-        lemmatizer = nltk.WordNetLemmatizer()
-        lemmas = " ".join(lemmatizer.lemmatize(token) for token in nltk.word_tokenize(ascii_only))
-        if self.censored(ascii_only) or self.censored(lemmas):
-            return False
-        lowered = re.sub(r"\s+", " ", ascii_only).strip().lower()
-        return not any(self.on_list(lowered, entry) for entry in EXACT_MATCH)
-
-    def censored(self, text):
-        before, after = text.split(), self.profanity.censor(text, censor_char="\0").split()
-        kept = [i for i, word in enumerate(before) if word.strip(string.punctuation).lower() in self.whitelist]
-        self.misaligned |= len(before) != len(after) and bool(kept)
-        for i in kept:
-            if i < len(after):  # upstream ends with an IndexError
-                after[i] = before[i]
-        return "\0" in "".join(after)
-
-    @staticmethod
-    def on_list(prompt, entry):
-        entry = re.sub(r"\s+", " ", entry).strip().lower()
-        if re.search(rf"\b{re.escape(entry)}\b", prompt):
-            return True
-        words, count = prompt.split(), len(entry.split())
-        windows = [" ".join(words[i : i + count]) for i in range(len(words) - count + 1)]
-        needed = (len(entry) - 0.4) / len(entry)
-        return len(entry) >= 6 and any(SequenceMatcher(None, w, entry).ratio() >= needed for w in windows)
-
-
-def disguised(word, draw):
-    """`word` in one of the ways in which people write a word that they should not."""
-    return draw.choice(
-        [
-            lambda: word,
-            lambda: word.upper(),
-            lambda: "".join(draw.choice(LEET[c]) if c in LEET and draw.random() < 0.5 else c for c in word.lower()),
-            lambda: word + "s",
-            lambda: re.sub("y$", "ie", word) + "s",
-            lambda: word + draw.choice([".", "!?", "'s", "...", ")", '"', ","]),
-            lambda: draw.choice(["(", '"', "'", "-", "*"]) + word,
-            lambda: word.replace(" ", "   \t"),
-            lambda: word[: len(word) // 2] + draw.choice([" ", "-", ".", "_", "\u200b", "é"]) + word[len(word) // 2 :],
-            lambda: word[:2] + word[3:],
-            lambda: word[:3] + draw.choice("xq") + word[3:],
-            lambda: "un" + word,
-            lambda: word + draw.choice(["\u00e9", " 世界", "\N{SNOWMAN}", "\u0301"]),
-            lambda: word + "\n" + word,
-        ]
-    )()
-
-
-def prompts(number):
-    draw = random.Random(7)
-    rare = [*CUSTOM, *EXACT_MATCH, *WHITELIST, "wumpae", "gribblies", "blue", "long zibberish tale"]
-    for _ in range(number):
-        words = draw.choices(FILLERS, k=draw.randrange(9))
-        for _ in range(draw.choice([0, 1, 1, 2])):
-            words.insert(draw.randrange(len(words) + 1), disguised(draw.choice(rare), draw))
-        yield draw.choice([" ", " ", "  ", " \n"]).join(words)
-
-
-def test_verdicts_equal_those_of_the_rules_on_a_thousand_prompts(blocklist, nltk_loads):
-    rules, seen = Rules(), Counter()
-    for prompt in prompts(1000):
-        allowed, ours = rules.allow(prompt), blocklist.check(prompt)
-        seen[allowed, rules.misaligned] += 1
-        if rules.misaligned:
-            assert allowed or not ours.allowed, prompt
-        else:
-            assert ours.allowed == allowed, prompt
-        assert (ours.category is None) == ours.allowed
-    assert min(seen[True, False], seen[False, False]) > 300
-    assert seen[True, True] + seen[False, True] < 30
-
-
-def test_the_comparison_can_fail(folder, nltk_loads, tmp_path):
-    write_blocklist(tmp_path / "blocklist")
-    write(tmp_path / "blocklist/custom/blocklist", "\n".join(set(CUSTOM) - {"quibbit"}))
-    other, rules = Blocklist(tmp_path / "blocklist"), Rules()
-    assert any(other.check(prompt).allowed != rules.allow(prompt) for prompt in prompts(300))
+def real_words(tmp_path_factory):
+    """With better-profanity's own words, 900 of them, on both lists."""
+    own = (Path(better_profanity.__file__).parent / "profanity_wordlist.txt").read_text().split()
+    return Blocklist(write_blocklist(tmp_path_factory.mktemp("real") / "blocklist", custom=own, exact_match=own))
 
 
 REFUSED = {
@@ -179,16 +81,89 @@ def test_allowed(blocklist, prompt):
     assert blocklist.check(prompt).allowed
 
 
+@pytest.mark.parametrize("name", DISGUISES)
+def test_a_disguised_word_is_refused(blocklist, name):
+    disguised = [DISGUISES[name](word) for word in DISGUISED]
+    assert any(word not in DISGUISED for word in disguised)
+    passed = [
+        prompt
+        for word in disguised
+        for prompt in map(str.format, SENTENCES, 4 * [word])
+        if blocklist.check(prompt).allowed
+    ]
+    assert passed == []
+
+
+def test_upstreams_rules_alone_would_let_most_disguises_pass(blocklist):
+    """So that the test above tests what it says."""
+    texts = [disguise(word) for disguise in DISGUISES.values() for word in DISGUISED]
+    passed = [text for text in texts if blocklist._listed.find(text) is None]
+    assert len(passed) > 0.7 * len(texts)
+
+
+@pytest.mark.parametrize("text", ["two zorks", "zork-off", "norbert plinth", "moon pie"])
+def test_disguised_phrases_are_refused(blocklist, text):
+    for name in ("full-width", "Cyrillic", "soft hyphens between", "circled", "entities", "upside down"):
+        assert not blocklist.check(f"a {DISGUISES[name](text)} in the rain").allowed, name
+    assert "-" in text or not blocklist.check(" ".join(".".join(word) for word in text.split())).allowed
+
+
+def test_the_plural_of_a_disguised_word_is_refused(blocklist):
+    assert not blocklist.check("Ｇｒｉｂｂｌｉｅｓ").allowed
+    assert not blocklist.check("g.r.i.b.b.l.i.e.s").allowed
+
+
+@pytest.mark.parametrize("known", ["blocklist", "real_words"])
+def test_no_ordinary_prompt_is_refused_for_its_disguise(known, request):
+    """In a Russian prompt Russian words are no disguise, nor are accents where they belong."""
+    blocklist = request.getfixturevalue(known)
+    ordinary = [*prompts(1150), *((prompt, "awkward") for prompt in AWKWARD)]
+    assert len(PHRASES) > 20
+    ordinary = [(prompt, language) for prompt, language in ordinary if blocklist._listed.find(prompt) is None]
+    assert len(ordinary) > 1100  # "XX век" and "negro" are on the real list, whatever the language
+    refused = [
+        (language, prompt, verdict.reason)
+        for prompt, language in ordinary
+        if not (verdict := blocklist.check(prompt)).allowed
+    ]
+    assert refused == []
+
+
+def test_what_is_refused_as_it_stands_is_refused(real_words):
+    refused = [prompt for prompt, _ in prompts(1150) if real_words._listed.find(prompt) is not None]
+    assert len(refused) > 10
+    assert not any(real_words.check(prompt).allowed for prompt in refused)
+
+
+@pytest.mark.parametrize("kind", ["plain", "disguised", "languages"])
+def test_a_prompt_of_150_words_takes_less_than_half_a_second(real_words, kind):
+    words = {
+        "plain": " ".join(AWKWARD[4:8]).split() * 9,
+        "disguised": [word for disguise in DISGUISES.values() for word in ("in", "the", "old", disguise("street"))],
+        "languages": " ".join(prompt for prompt, _ in prompts(200)).split(),
+    }[kind]
+    prompt = " ".join(words[:150])
+    assert len(words) >= 150
+    real_words.check("a street")
+    took = []
+    for _ in range(5):
+        started = time.perf_counter()
+        list(map(real_words._find, real_words._readings(prompt)))  # every reading, whatever is found
+        took.append(time.perf_counter() - started)
+    assert min(took) < 0.5
+
+
+@pytest.mark.parametrize(
+    "text", ["1", "!", "a.", "a ", "a!", "&amp;", "%25", "\u202ea", "é", "а", "x, ", "ǝ", "f\u0301", "a'"]
+)
+def test_long_prompts_take_a_time_in_proportion(blocklist, text):
+    started = time.perf_counter()
+    blocklist.check(text * (20_000 // len(text)))
+    assert time.perf_counter() - started < 5
+
+
 def test_the_reason_hides_the_word(blocklist):
     assert "'a **** dog'" in blocklist.check("a florble dog").reason
-
-
-def test_a_find_across_words_lets_no_later_one_pass(blocklist):
-    """Upstream counts "blue grib" as one word, and so puts the last "blue" in the place of florble."""
-    rules = Rules()
-    assert not rules.censored("blue grib blue florble")
-    assert rules.misaligned
-    assert not blocklist.check("blue grib blue florble").allowed
 
 
 def test_text_alone_is_checked(blocklist):
@@ -231,7 +206,12 @@ def test_damaged_files_are_errors(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("module", "package"), [("better_profanity", "better-profanity"), ("nltk.tokenize.punkt", "nltk")]
+    ("module", "package"),
+    [
+        ("better_profanity", "better-profanity"),
+        ("nltk.tokenize.punkt", "nltk"),
+        ("confusable_homoglyphs.confusables", "confusable-homoglyphs"),
+    ],
 )
 def test_a_missing_package_is_an_error_that_names_the_extra(folder, monkeypatch, module, package):
     monkeypatch.setitem(sys.modules, module, None)

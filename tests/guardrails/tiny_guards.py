@@ -95,7 +95,6 @@ def brightness_classifier(*, calm: bool = False) -> video_peers.SafetyFilter:
     with torch.no_grad():
         black, white = layers[:-1](torch.cat([_embedding(-1.0), _embedding(1.0)]))
         towards_white = (white - black) / (white - black).square().sum()
-        layers[-1].weight.zero_()
         layers[-1].bias.fill_(-50)
         layers[-1].bias[0] = 0
         if calm:
@@ -110,7 +109,6 @@ def face_detector() -> video_peers.RetinaFace:
     detector = video_peers.retinaface()
     with torch.no_grad():
         for level, head in enumerate(detector.ClassHead):
-            head.conv1x1.weight.zero_()
             head.conv1x1.bias.copy_(torch.tensor([0.0, 3.0 if level == 1 else -3.0] * 2))
     return detector
 

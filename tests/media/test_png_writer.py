@@ -1,5 +1,6 @@
 import errno
 import os
+import re
 from pathlib import Path
 
 import imageio.v3 as iio
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from jax_interp.errors import MediaError, UsageError
+from jax_interp.files.partial import Partial
 from jax_interp.media.png_writer import PngWriter
 from jax_interp.media.reader import open_frames
 from tests.media import clips
@@ -33,7 +35,8 @@ def test_the_folder_gets_its_name_at_the_end(tmp_path):
     with PngWriter(tmp_path / "frames") as writer:
         writer.write(clips.ramp(2))
         assert not (tmp_path / "frames").exists()
-        assert names(tmp_path / "frames.partial") == ["00000.png", "00001.png"]
+        assert names(writer.partial) == ["00000.png", "00001.png"]
+        assert re.fullmatch(r"\.frames\.[0-9a-f]{12}\.part", writer.partial.name)
     assert names(tmp_path) == ["frames"]
 
 
@@ -73,18 +76,26 @@ def test_what_appears_in_the_meantime_is_kept(tmp_path):
     assert names(tmp_path) == ["frames"]
 
 
-def test_leftovers_of_an_interrupted_run_are_replaced_but_nothing_else(tmp_path):
-    leftovers = tmp_path / "frames.partial"
-    leftovers.mkdir()
-    for name in ("00000.png", "00007.png", "00008.png.partial"):
-        (leftovers / name).write_bytes(b"half")
+def test_what_is_called_as_unfinished_files_once_were_is_left_alone(tmp_path):
+    others = tmp_path / "frames.partial"
+    others.mkdir()
+    (others / "00000.png").write_bytes(b"mine")
     write(tmp_path / "frames", clips.ramp(2))
     assert names(tmp_path / "frames") == ["00000.png", "00001.png"]
-    leftovers.mkdir()
-    (leftovers / "diary.txt").write_text("dear")
-    with pytest.raises(UsageError, match=r"frames\.partial: this name is needed"):
-        PngWriter(tmp_path / "frames", overwrite=True)
-    assert (leftovers / "diary.txt").exists()
+    assert (others / "00000.png").read_bytes() == b"mine"
+
+
+def test_the_old_frames_come_back_if_the_new_ones_cannot_have_their_name(tmp_path, monkeypatch):
+    write(tmp_path / "frames", clips.ramp(3))
+
+    def fail(self):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(Partial, "publish", fail)
+    with pytest.raises(MediaError, match="cannot be written"):
+        write(tmp_path / "frames", clips.ramp(2), overwrite=True)
+    assert names(tmp_path) == ["frames"]
+    assert len(names(tmp_path / "frames")) == 3
 
 
 def test_a_link_to_a_folder_is_followed(tmp_path):

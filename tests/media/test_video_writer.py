@@ -1,4 +1,5 @@
 import errno
+import re
 import resource
 from fractions import Fraction
 
@@ -9,7 +10,7 @@ import pytest
 from jax_interp.errors import MediaError, UsageError
 from jax_interp.media import video_writer
 from jax_interp.media.video_reader import open_video
-from jax_interp.media.video_writer import VideoWriter, exact_rate
+from jax_interp.media.video_writer import FASTEST, SLOWEST, VideoWriter, exact_rate
 from tests.golden import psnr
 from tests.media import clips
 from tests.media.clips import names
@@ -26,7 +27,7 @@ def write(path, frames, fps=24, **options):
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov"])
-@pytest.mark.parametrize("fps", [24, Fraction(24000, 1001), 29.97, 12.5, Fraction(60)])
+@pytest.mark.parametrize("fps", [24, Fraction(24000, 1001), 29.97, 12.5, Fraction(60), SLOWEST, FASTEST])
 def test_number_of_frames_and_rate_are_exact(tmp_path, suffix, fps):
     truth = clips.ramp(19)
     source = open_video(write(tmp_path / f"out{suffix}", truth, fps))
@@ -48,6 +49,8 @@ def test_number_of_frames_and_rate_are_exact(tmp_path, suffix, fps):
         (59.94, Fraction(60000, 1001)),
         (12.5, Fraction(25, 2)),
         (Fraction(23976, 1000), Fraction(2997, 125)),
+        (0.001, Fraction(1, 1000)),
+        (0.96, Fraction(24, 25)),
     ],
 )
 def test_exact_rate(fps, exact):
@@ -104,6 +107,10 @@ def test_the_index_comes_first(tmp_path, suffix):
         ("out.mkv", SIZE, {"codec": "ffv1", "crf": 3}, r"ffv1 is lossless and takes no CRF"),
         ("out.mp4", SIZE, {"pixel_format": "rgb24"}, r"h264 takes pixel format yuv420p or .*, not rgb24"),
         ("out.mp4", SIZE, {"fps": 0}, r"rate must be positive, not 0"),
+        ("out.mp4", SIZE, {"fps": 0.001}, r"rate must be from 0.01 to 1000 frames a second, not 0.001"),
+        ("out.mp4", SIZE, {"fps": 1e9}, r"rate must be from 0.01 to 1000"),
+        ("out.mp4", SIZE, {"fps": float("nan")}, r"rate must be positive, not nan"),
+        ("out.mp4", SIZE, {"fps": float("inf")}, r"rate must be from 0.01 to 1000"),
         ("out.mp4", (17, 32), {}, r"32x17 is odd.*even size, pixel format yuv444p or codec ffv1"),
         ("out.mp4", (16, 33), {"pixel_format": "yuv422p"}, r"33x16 is odd"),
         ("out.mp4", (0, 16), {}, r"size must be positive"),
@@ -129,11 +136,23 @@ def test_the_folder_is_created_and_the_old_video_replaced_at_the_end(tmp_path):
     write(path, clips.ramp(3))
     old = path.read_bytes()
     with VideoWriter(path, 24, *SIZE) as writer:
-        assert (path.parent / "out.partial.mp4").exists(), "what is wrong with the folder must show before the work"
+        assert writer.partial.exists(), "what is wrong with the folder must show before the work"
         writer.write(clips.ramp(5))
         assert path.read_bytes() == old
     assert open_video(path).num_frames == 5
     assert names(path.parent) == ["out.mp4"]
+
+
+def test_names_of_unfinished_files_are_unique_and_nobody_elses(tmp_path):
+    others = tmp_path / "out.partial.mp4"
+    others.write_bytes(b"mine")
+    with VideoWriter(tmp_path / "out.mp4", 24, *SIZE) as one, VideoWriter(tmp_path / "out.mp4", 24, *SIZE) as two:
+        for writer in (one, two):
+            writer.write(clips.ramp(2))
+            assert re.fullmatch(r"\.out\.mp4\.[0-9a-f]{12}\.part", writer.partial.name)
+        assert one.partial != two.partial
+    assert names(tmp_path) == ["out.mp4", "out.partial.mp4"]
+    assert others.read_bytes() == b"mine"
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError, MediaError])
@@ -227,3 +246,30 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(MediaError, match=r"file/out\.mp4: cannot be written \((Not a directory|File exists)\)"):
         write(tmp_path / "file" / "out.mp4", clips.ramp(3))
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov"])
+@pytest.mark.parametrize("fps", [Fraction(24000, 1001), Fraction(60000, 1001), Fraction(15, 2), Fraction(123457, 1000)])
+def test_the_stated_rate_and_every_time_stamp_are_exact(tmp_path, suffix, fps):
+    path = write(tmp_path / f"out{suffix}", clips.ramp(19), fps)
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        assert stream.average_rate == fps
+        times = sorted(packet.pts * stream.time_base for packet in container.demux(stream) if packet.size)
+    assert times == [index / fps for index in range(19)]
+
+
+def test_matroska_keeps_the_rate_and_the_nearest_millisecond(tmp_path):
+    fps = Fraction(60000, 1001)
+    path = write(tmp_path / "out.mkv", clips.ramp(19), fps)
+    assert open_video(path).fps == fps
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        times = sorted(packet.pts * stream.time_base for packet in container.demux(stream) if packet.size)
+    assert all(abs(time - index / fps) <= Fraction(1, 2000) for index, time in enumerate(times))
+
+
+@pytest.mark.parametrize("fps", [Fraction(10**10 + 1, 10**9), Fraction(0.1) + 24])
+def test_a_fraction_that_no_container_can_state_is_refused(tmp_path, fps):
+    with pytest.raises(UsageError, match=r"as a fraction of whole numbers below 2,147,483,648"):
+        VideoWriter(tmp_path / "out.mp4", fps, *SIZE)

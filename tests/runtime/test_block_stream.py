@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jax_interp.runtime.block_stream import WAITING, BlockStream, marked
+from jax_interp.runtime.block_stream import WAITING, BlockStream, PartResult, mark_of
 
 WIDTH = 37
 """Of no other array in these tests, so that blocks can be counted among all live arrays."""
@@ -48,12 +48,13 @@ class Stack:
         assert at == self.read[-1]
         return copy(at, params)
 
-    def apply(self, block, part, params, state) -> tuple[Any, Any]:
-        assert params["number"][0] == number(block, part)
-        self.applied.append((block, part))
-        event = Event(self.running)
-        self.running.append((event, params))
-        return 3 * state + params["number"][0], event
+    def apply(self, call, state) -> PartResult[Any]:
+        assert call.ahead is None
+        assert call.params["number"][0] == number(call.block, call.part)
+        self.applied.append((call.block, call.part))
+        event: Any = Event(self.running)
+        self.running.append((event, call.params))
+        return PartResult(3 * state + call.params["number"][0], event)
 
     def run(self, state=1.0):
         self.applied.clear()
@@ -106,7 +107,7 @@ def test_parts_run_in_order_in_every_pass(resident, repeats):
 def test_another_order_gives_another_result():
     stack = Stack(5)
     blocks = BlockStream(lambda at: stack.source((4 - at[0], at[1])), stack.order, copy)
-    out = blocks.run(lambda i, *rest: stack.apply(4 - i, *rest), jnp.float32(1))
+    out = blocks.run(lambda call, state: stack.apply(call._replace(block=4 - call.block), state), jnp.float32(1))
     assert float(out) != stack.result()
     assert stack.applied[:3] == [(4, 0), (4, 1), (3, 0)]
 
@@ -156,9 +157,9 @@ def test_the_next_parts_are_under_way_while_one_computes():
     stack = Stack(4, repeats=False)
     seen = []
 
-    def apply(*arguments):
+    def apply(call, state):
         seen.append(len(stack.read))
-        return stack.apply(*arguments)
+        return stack.apply(call, state)
 
     stack.blocks.run(apply, 0.0)
     assert seen == [min(WAITING + i, 8) for i in range(8)]
@@ -170,10 +171,10 @@ def test_copies_go_on_while_a_resident_block_computes():
     streamed = [at for at in stack.order if at[0] != 1]
     seen = []
 
-    def apply(block, *rest):
-        if block == 1:
+    def apply(call, state):
+        if call.block == 1:
             seen.append(stack.read[2:])
-        return stack.apply(block, *rest)
+        return stack.apply(call, state)
 
     stack.blocks.run(apply, 0.0)
     assert seen == [streamed[: 2 + WAITING]] * 2
@@ -209,10 +210,10 @@ class Interrupted(Exception):
 def test_a_pass_after_an_interrupted_one_starts_over(resident, stop, repeats):
     stack = Stack(4, resident=resident, repeats=repeats)
 
-    def apply(*arguments):
-        if arguments[:2] == stack.order[stop]:
+    def apply(call, state):
+        if (call.block, call.part) == stack.order[stop]:
             raise Interrupted
-        return stack.apply(*arguments)
+        return stack.apply(call, state)
 
     with pytest.raises(Interrupted):
         stack.blocks.run(apply, 1.0)
@@ -225,9 +226,10 @@ def test_a_pass_after_an_interrupted_one_starts_over(resident, stop, repeats):
 def test_a_part_that_failed_on_the_device_is_not_asked_again(failing):
     stack = Stack(4)
 
-    def apply(*arguments) -> tuple[Any, Any]:
-        state, event = stack.apply(*arguments)
-        return state, Event(stack.running, Interrupted()) if arguments[:2] == failing else event
+    def apply(call, state):
+        failed: Any = Event(stack.running, Interrupted())
+        result = stack.apply(call, state)
+        return result._replace(mark=failed) if (call.block, call.part) == failing else result
 
     def two_passes():
         for _ in range(2):
@@ -257,11 +259,9 @@ def test_a_part_that_cannot_be_read_is_said_at_once():
     with pytest.raises(OSError, match=r"part \(2, 0\)"):
         BlockStream(source, order, copy, resident=(2,))
     with pytest.raises(OSError, match=r"part \(0, 0\)"):
-        BlockStream(source, order, copy).run(lambda *arguments: marked(arguments[-1]), jnp.zeros(3))
+        BlockStream(source, order, copy).run(lambda _, state: PartResult(state, mark_of(state)), jnp.zeros(3))
 
 
 def test_a_mark_is_one_value_of_the_state():
-    state = jnp.arange(1.0, 7.0).reshape(1, 2, 3)
-    same, mark = marked(state)
-    assert same is state
+    mark = mark_of((jnp.arange(1.0, 7.0).reshape(1, 2, 3), jnp.zeros(4)))
     assert (mark.shape, float(mark[0])) == ((1,), 1)

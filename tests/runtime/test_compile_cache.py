@@ -141,6 +141,25 @@ def test_a_folder_that_everybody_may_write_is_not_used(run, folder):
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.parametrize("place", ["compiled", ".", ".."])
+def test_nor_one_whose_place_others_can_take(run, folder, place):
+    folder.mkdir(parents=True)
+    folder.chmod(0o770 if place == "compiled" else 0o700)
+    if place != "compiled":
+        (folder / ".." / place).resolve().chmod(0o777)
+    found = run()
+    assert found["folder"] is None
+    assert found["log"].count("WARNING:jax_interp:compiled programs cannot be kept") == 1
+    assert ("may write there" if place == "compiled" else "in the place of ours") in found["log"]
+    assert list(folder.iterdir()) == []
+
+
+def test_a_relative_cache_folder_in_the_environment_is_ignored(run, tmp_path):
+    (tmp_path / "home").mkdir()
+    found = run(XDG_CACHE_HOME="cache", HOME=str(tmp_path / "home"))
+    assert found["folder"] == str(tmp_path / "home" / ".cache" / "jax-interp" / "compiled")
+
+
 def test_help_does_not_wait_for_jax():
     program = "import sys, jax_interp.cli.main, jax_interp.runtime.compile_cache; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, timeout=60).returncode == 0

@@ -156,6 +156,14 @@ def test_cache_folders(monkeypatch, tmp_path):
     assert "set XDG_CACHE_HOME" in check.advice
 
 
+def test_without_a_home_there_is_no_cache_folder(monkeypatch):
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", "relative")
+    check = run("cache folder")
+    assert check.status == "warning"
+    assert "no home folder is known" in check.value
+
+
 @pytest.fixture
 def compilation_cache(monkeypatch, tmp_path):
     """JAX's cache as in a fresh process; called with a folder, as if the user had chosen that."""
@@ -189,6 +197,15 @@ def test_compilation_cache_in_the_users_folder(compilation_cache, tmp_path):
     check = run("compilation cache")
     assert (check.status, check.value) == ("ok", "switched off by JAX_ENABLE_COMPILATION_CACHE")
     assert not (tmp_path / "jax-interp").exists()
+
+
+def test_compilation_cache_that_others_can_write_to(compilation_cache, tmp_path):
+    folder = tmp_path / "jax-interp" / "compiled"
+    folder.mkdir(parents=True)
+    folder.chmod(0o777)
+    check = run("compilation cache")
+    assert check.status == "warning"
+    assert check.value.startswith(f"{folder} cannot be used (everybody may write there")
 
 
 def test_compilation_cache_that_cannot_be_used(compilation_cache, monkeypatch, tmp_path):

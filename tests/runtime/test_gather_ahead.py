@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from jax_interp.runtime.block_stream import BlockStream
+from jax_interp.runtime.block_stream import BlockStream, PartCall, PartResult
 from jax_interp.runtime.gather_ahead import GatherAhead
 
 ORDER = [(block, part) for block in range(3) for part in range(2)]
@@ -21,11 +21,12 @@ class Programs:
         self.log.append(f"gather {shares['name']}")
         return {"name": shares["name"].upper()}, f"{shares['name']} is there"
 
-    def apply(self, block, part, params, state, ahead) -> Any:
-        assert params["name"] == name((block, part)).upper()
-        following = None if ahead is None else {"name": ahead["name"].upper()}
-        self.log.append(f"run {params['name']}, gather {ahead and ahead['name']}")
-        return state + params["name"], f"{params['name']} has run", following
+    def apply(self, call, state) -> Any:
+        whole = call.params["name"]
+        assert whole == name((call.block, call.part)).upper()
+        following = None if call.ahead is None else {"name": call.ahead["name"].upper()}
+        self.log.append(f"run {whole}, gather {call.ahead and call.ahead['name']}")
+        return result(state + whole, f"{whole} has run", following)
 
     def late(self):
         return GatherAhead(self.gather, self.apply)
@@ -39,6 +40,14 @@ def source(at):
     return {"name": name(at)}
 
 
+def call(block, part):
+    return PartCall(block, part, source((block, part)))
+
+
+def result(state, mark: Any, gathered=None):
+    return PartResult(state, mark, gathered)
+
+
 @pytest.fixture
 def programs():
     return Programs()
@@ -48,7 +57,7 @@ def test_every_part_runs_once_and_in_order(programs):
     late = programs.late()
     state = ""
     for at in ORDER:
-        state, _ = late(*at, source(at), state)
+        state = late(call(*at), state).state
     assert state == "ABCDE"
     assert late.finish(state) == "ABCDEF"
     assert programs.log == [
@@ -64,15 +73,14 @@ def test_every_part_runs_once_and_in_order(programs):
 
 def test_each_part_runs_when_the_next_one_is_brought(programs):
     late = programs.late()
-    assert late(0, 0, source((0, 0)), "") == ("", "a is there")
-    assert late(0, 1, source((0, 1)), "") == ("A", "A has run")
-    assert late(1, 0, source((1, 0)), "A") == ("AB", "B has run")
+    assert late(call(0, 0), "") == result("", "a is there")
+    assert late(call(0, 1), "") == result("A", "A has run")
+    assert late(call(1, 0), "A") == result("AB", "B has run")
 
 
 def test_a_single_part(programs):
     late = programs.late()
-    state, _ = late(0, 0, source((0, 0)), "")
-    assert late.finish(state) == "A"
+    assert late.finish(late(call(0, 0), "").state) == "A"
     assert programs.log == ["gather a", "run A, gather None"]
 
 
@@ -116,7 +124,7 @@ def test_a_part_that_has_run_is_not_held(programs):
 
     late = GatherAhead(programs.gather, apply)
     for at in ORDER[:3]:
-        late(*at, source(at), "")
+        late(call(*at), "")
     late.finish("")
     assert held == [None] * 3
     assert late._held is None

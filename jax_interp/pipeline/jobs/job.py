@@ -5,6 +5,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import dropwhile
 from pathlib import Path
@@ -14,46 +15,24 @@ import numpy as np
 
 from jax_interp.errors import Blocked, JaxInterpError
 from jax_interp.files.atomic import write_atomically
+from jax_interp.files.lock import lock_path
 from jax_interp.media.output import reported
 from jax_interp.media.pairs import iterate_pairs, join_pairs, num_pairs
 from jax_interp.media.reader import open_frames
 from jax_interp.media.source import FrameSource
 from jax_interp.media.writer import PngWriter, TeeWriter, VideoWriter
 from jax_interp.pipeline.interpolator import InterpolatedPair, Interpolator
-from jax_interp.pipeline.jobs.pair_store import PairStore
+from jax_interp.pipeline.jobs.blocked import remove_results
+from jax_interp.pipeline.jobs.outputs import check_outputs, held_results, is_of, own_record
+from jax_interp.pipeline.jobs.pair_store import CLAIM, PairStore
 from jax_interp.pipeline.jobs.record import fingerprint, run_record
-from jax_interp.pipeline.prompt.prompt_upsampler import UpsamplerSettings
-from jax_interp.pipeline.settings import InterpolationSettings
+from jax_interp.pipeline.jobs.request import Job
 from jax_interp.runtime import processes
 
 logger = logging.getLogger("jax_interp")
 
 JobProgress = Callable[[int, int, int, int], None]
 """Called with (pair, pairs, network calls done within the pair's batch, network calls in all)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """A clip to interpolate and where its result goes."""
-
-    inputs: tuple[Path, ...]
-    """One video, one folder of pictures, or several pictures."""
-    video: Path
-    settings: InterpolationSettings
-    upsampler: UpsamplerSettings | None = None
-    """How the prompt is written from the clip's last frame; without, it is the one in `settings`."""
-    frames_folder: Path | None = None
-    """Where the video's frames also go, as PNG."""
-    overwrite: bool = False
-    """Whether `frames_folder` may replace an existing folder."""
-
-    @property
-    def record(self) -> Path:
-        return self.video.with_suffix(".json")
-
-    @property
-    def prompt_file(self) -> Path:
-        return self.video.with_suffix(".txt")
 
 
 @dataclass(frozen=True)
@@ -103,27 +82,75 @@ def run_job(
     processes the first one writes, and the others return None.
 
     Raises:
-        UsageError, MediaError, CheckpointError: before anything is loaded wherever that is possible.
+        UsageError, MediaError, CheckpointError: before anything is loaded wherever that is possible; also if another
+            run is writing one of the results, or a result would replace an input or what is not this program's.
         Blocked: the guardrails do not let prompt or frames pass; nothing of the result is left.
     """
     interpolator.timings.clear()
     clip = clip or open_clip(interpolator, job)
-    if processes.is_first():
-        return _write(interpolator, job, clip, progress)
-    job = _with_prompt(interpolator, job, clip)
-    for _ in _new_pairs(interpolator, job, clip, _agree_on_start(job), progress):
-        pass  # the first process keeps the frames
-    return None
+    with _only_writer(job) as was_killed:
+        if was_killed and is_finished(interpolator, job):
+            logger.info("%s: was finished before", job.video)
+            return _tidy(interpolator, job)
+        if processes.is_first():
+            return _write(interpolator, job, clip, progress)
+        job = _with_prompt(interpolator, job, clip)
+        for _ in _new_pairs(interpolator, job, clip, _agree_on_start(job), progress):
+            pass  # the first process keeps the frames
+        return None
+
+
+@contextmanager
+def _only_writer(job: Job) -> Iterator[bool]:
+    """Hold the results of `job`, which process 0 does; yields whether a run was killed that had held them.
+
+    Raises:
+        UsageError, MediaError: they cannot be held, or not be replaced; in all processes the same.
+    """
+    with ExitStack() as stack:
+        was_killed, problem = False, None
+        if processes.is_first():
+            try:
+                was_killed = stack.enter_context(held_results(job))
+                check_outputs([job])
+            except (JaxInterpError, OSError) as error:
+                problem = error
+        said = None if problem is None else [str(problem), getattr(problem, "exit_code", JaxInterpError.exit_code)]
+        was_killed, said = processes.decide(f"who writes {job.video.name}", [was_killed, said], timeout=None)
+        if said is not None:
+            error = JaxInterpError(said[0])
+            error.exit_code, error.in_all_processes = said[1], True
+            raise error if problem is None or processes.count() > 1 else problem
+        yield was_killed
+
+
+def _tidy(interpolator: Interpolator, job: Job) -> dict[str, Any] | None:
+    """Remove what a run left that was killed when it had finished and removed what it needed no more."""
+    if not processes.is_first():
+        return None
+    PairStore(job.video, _identity(interpolator, job)).remove()
+    return own_record(job)
+
+
+def tidy_finished(interpolator: Interpolator, job: Job) -> None:
+    """The same for a job that is known to be finished, and of which a killed run may have left something."""
+    if processes.is_first() and lock_path(job.video).exists():
+        with suppress(JaxInterpError), held_results(job):
+            _tidy(interpolator, job)
+
+
+def _identity(interpolator: Interpolator, job: Job) -> str:
+    return fingerprint(interpolator, job.settings, job.inputs, job.upsampler, job.exact_rate)
 
 
 def _write(interpolator: Interpolator, job: Job, clip: Clip, progress: JobProgress | None) -> dict[str, Any]:
     started = time.perf_counter()
-    with reported(job.video):
-        job.video.parent.mkdir(parents=True, exist_ok=True)
     if job.video.exists():
         logger.info("%s is there already; this run replaces it once it is done", job.video)
-    identity = fingerprint(interpolator, job.settings, job.inputs, job.upsampler)
+    identity = _identity(interpolator, job)
     store = PairStore(job.video, identity)
+    for folder in store.others():
+        logger.warning("%s is of an interrupted run with other settings; remove it if it is not wanted", folder)
     if interpolator.guardrails is not None:
         interpolator.guardrails.start_counting()
     writers = tuple(_writers(job, store))
@@ -132,14 +159,12 @@ def _write(interpolator: Interpolator, job: Job, clip: Clip, progress: JobProgre
         with TeeWriter(*writers) as writer:
             for frames in join_pairs(_all_pairs(interpolator, job, clip, store, progress)):
                 writer.write(frames)
-            if job.frames_folder is not None:
-                store.claim(job.frames_folder)
+            store.note_results(dict(zip(_results(job), (writer.partial for writer in writers), strict=True)))
+            store.claim(job.frames_folder)
     except BaseException as error:
         if _is_blocked(error):  # nothing of it stays, nor is any of it taken up again
-            store.remove()
-            _report_left(store.folder, *(writer.partial for writer in writers))
-            for folder in store.others():
-                logger.warning("%s is of an interrupted run with other settings; remove it if it is not wanted", folder)
+            partials = [writer.partial for writer in writers]
+            remove_results(store, partials, job.prompt_file, job.settings.prompt)
         raise
     record = run_record(
         interpolator,
@@ -147,27 +172,35 @@ def _write(interpolator: Interpolator, job: Job, clip: Clip, progress: JobProgre
         job.upsampler,
         fingerprint=identity,
         input={"files": [str(path) for path in job.inputs], **clip.source.description},
-        output={"video": str(job.video), "frames_folder": str(job.frames_folder) if job.frames_folder else None},
+        output=_description(job),
         pairs=clip.num_pairs,
         frames=writer.num_frames,
         total_seconds=round(time.perf_counter() - started, 3),
     )
-    with reported(job.record):
-        write_atomically(job.prompt_file, f"{job.settings.prompt}\n".encode())
-        write_atomically(job.record, (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode())
+    for path, text in (
+        (job.prompt_file, job.settings.prompt),
+        (job.record, json.dumps(record, indent=2, ensure_ascii=False)),
+    ):
+        with reported(path):
+            write_atomically(path, f"{text}\n".encode())
+    store.take_over()
     store.remove()
     return record
+
+
+def _description(job: Job) -> dict[str, Any]:
+    """What the record says of the results."""
+    return {
+        "video": str(job.video),
+        "bytes": job.video.stat().st_size,
+        "frames_folder": str(job.frames_folder) if job.frames_folder else None,
+        "fps": str(job.exact_rate),
+    }
 
 
 def _is_blocked(error: BaseException | None) -> bool:
     """Whether `error` is `Blocked`, or was raised while that was on its way."""
     return error is not None and (isinstance(error, Blocked) or _is_blocked(error.__context__))
-
-
-def _report_left(*paths: Path) -> None:
-    for path in paths:
-        if path.exists():
-            logger.error("%s belongs to what is blocked and cannot be removed; remove it yourself", path)
 
 
 def _with_prompt(interpolator: Interpolator, job: Job, clip: Clip, store: PairStore | None = None) -> Job:
@@ -192,10 +225,15 @@ def _with_prompt(interpolator: Interpolator, job: Job, clip: Clip, store: PairSt
     return job
 
 
+def _results(job: Job) -> list[Path]:
+    """Where what `_writers` give goes."""
+    return [job.video] if job.frames_folder is None else [job.video, job.frames_folder.resolve()]
+
+
 def _writers(job: Job, store: PairStore) -> Iterator[VideoWriter | PngWriter]:
     """The video's writer and, if the frames are wanted, theirs; nothing is opened yet."""
     settings = job.settings
-    yield VideoWriter(job.video, settings.sampling.fps, settings.height, settings.width)
+    yield VideoWriter(job.video, job.exact_rate, settings.height, settings.width)
     if job.frames_folder is not None:
         yield PngWriter(job.frames_folder, overwrite=job.overwrite or store.claims(job.frames_folder))
 
@@ -204,10 +242,12 @@ def _all_pairs(
     interpolator: Interpolator, job: Job, clip: Clip, store: PairStore, progress: JobProgress | None
 ) -> Iterator[np.ndarray]:
     """Frames of every pair in order: first those that an interrupted run left, then new ones."""
-    done = _agree_on_start(job, min(store.finished(), clip.num_pairs))
+    guardrails, settings = interpolator.guardrails, job.settings
+    shape = (settings.num_video_frames, settings.height, settings.width, 3)
+    done = store.finished(clip.num_pairs, shape)
+    done = _agree_on_start(job, _trusted_pairs(store, done) if guardrails else done)
     if done:
         logger.info("going on after pair %d of %d", done, clip.num_pairs)
-    guardrails = interpolator.guardrails
     if guardrails is not None and done and (checked := store.checked(done - 1)):
         guardrails.go_on_counting(checked)
     for index in range(done):
@@ -215,6 +255,18 @@ def _all_pairs(
     for pair in _new_pairs(interpolator, job, clip, done, progress):
         store.save(pair.index, pair.frames, guardrails.facts() if guardrails else None)
         yield pair.frames
+
+
+def _trusted_pairs(store: PairStore, done: int) -> int:
+    """How many of the `done` pairs in `store` guardrails have let pass, so that they need not be checked again."""
+    if not done:
+        return 0
+    try:
+        store.check_private()
+    except OSError as error:
+        logger.warning("%d finished pair(s) are not taken up but made again, and checked: %s", done, error)
+        return 0
+    return next((index for index in range(done) if store.checked(index) is None), done)
 
 
 def _agree_on_start(job: Job, done: int | None = None) -> int:
@@ -245,10 +297,10 @@ def is_finished(interpolator: Interpolator, job: Job) -> bool:
 
 
 def _has_results(interpolator: Interpolator, job: Job) -> bool:
-    try:
-        record = json.loads(job.record.read_text())
-        identity = fingerprint(interpolator, job.settings, job.inputs, job.upsampler)
-    except (OSError, ValueError):
+    record, identity = own_record(job), _identity(interpolator, job)
+    if record is None or record["fingerprint"] != identity:
         return False
-    made = job.video.exists() and (job.frames_folder is None or job.frames_folder.exists())
-    return made and record.get("fingerprint") == identity
+    made = job.video.exists() and is_of(record, job.video, job)
+    made = made and (job.frames_folder is None or job.frames_folder.exists())
+    # What a run with other settings had begun to put there before it was killed is not what the record describes.
+    return made and not any((folder / CLAIM).exists() for folder in PairStore(job.video, identity).others())

@@ -3,8 +3,10 @@
 import dataclasses
 import hashlib
 import json
+import logging
 import platform
 import resource
+from fractions import Fraction
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,12 +14,17 @@ from typing import Any
 import jax
 
 from jax_interp._version import __version__
+from jax_interp.files.json_file import JsonFault, read_json
+from jax_interp.media.destination import pictures_in
+from jax_interp.media.writer import exact_rate
 from jax_interp.pipeline.interpolator import Interpolator
 from jax_interp.pipeline.prompt.prompt_upsampler import UpsamplerSettings
 from jax_interp.pipeline.prompt.prompts import DEFAULT_NEGATIVE_PROMPT
 from jax_interp.pipeline.prompt.text import PromptNetwork
 from jax_interp.pipeline.settings import InterpolationSettings
 from jax_interp.runtime.checkpoint import ConvertedComponent
+
+logger = logging.getLogger("jax_interp")
 
 
 def effective_settings(interpolator: Interpolator, settings: InterpolationSettings) -> dict[str, Any]:
@@ -39,12 +46,17 @@ def fingerprint(
     settings: InterpolationSettings,
     inputs: tuple[Path, ...],
     upsampler: UpsamplerSettings | None = None,
+    rate: Fraction | None = None,
 ) -> str:
-    """Identifies a result before it is made: settings, input files and networks; and how its prompt will be written."""
+    """Identifies a result before it is made: settings, input files and networks; and how its prompt will be written.
+
+    `rate` is the video's in frames a second; None for that of `settings`.
+    """
     files = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in _input_files(inputs)]
     effective = effective_settings(interpolator, settings)
     # How many pairs share a pass follows from free memory, and changes a result no more than its last bits.
     del effective["pairs_per_batch"]
+    effective["rate"] = str(rate or exact_rate(settings.sampling.fps))
     if upsampler is not None:
         effective["prompt"] = dataclasses.asdict(upsampler)
     found = networks(interpolator, upsamples=upsampler is not None)
@@ -83,6 +95,22 @@ def run_record(
     }
 
 
+def recorded_fingerprint(path: Path) -> str | None:
+    """The fingerprint in the record at `path`; None if there is no record, or one that says none.
+
+    A damaged record costs a warning and the time to make its clip again: what it would say about the clip that is
+    there cannot be told.
+    """
+    try:
+        identity = read_json(path, dict[str, Any]).get("fingerprint")
+    except FileNotFoundError:
+        return None
+    except JsonFault as fault:
+        logger.warning("%s: damaged, %s; its clip is made again", path, fault)
+        return None
+    return identity if isinstance(identity, str) else None
+
+
 def _named(settings: InterpolationSettings) -> Any:
     noise = settings.sampling.condition_noise
     return (
@@ -107,9 +135,9 @@ def _facts(found: ConvertedComponent) -> dict[str, Any]:
 
 
 def _input_files(inputs: tuple[Path, ...]) -> list[Path]:
-    """The inputs, with every file of those that are folders."""
+    """The inputs, with every picture of those that are folders."""
     resolved = [path.resolve() for path in inputs]
-    return [file for path in resolved for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
+    return [file for path in resolved for file in (sorted(pictures_in(path)) if path.is_dir() else [path])]
 
 
 def _text_network(interpolator: Interpolator) -> PromptNetwork | None:

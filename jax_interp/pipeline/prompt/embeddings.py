@@ -8,6 +8,7 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +18,18 @@ from safetensors.numpy import save
 
 from jax_interp.errors import CheckpointError, JaxInterpError, UsageError
 from jax_interp.files.atomic import write_atomically
-from jax_interp.runtime.compile_cache import user_cache_folder
+from jax_interp.files.disk import why_not_written
+from jax_interp.files.json_file import parse_json
+from jax_interp.files.json_schema import decode
+from jax_interp.files.private_folder import prepare_private_folder, user_cache_folder
 
 logger = logging.getLogger("jax_interp")
 
 PROMPT_TOKENS = 512
 """Tokens that a prompt is padded or cut to: rows of every embedding that a network sees."""
+
+LARGEST_ENTRY = 1 << 26
+"""Bytes up to which an entry of the cache is read: `PROMPT_TOKENS` rows of 32,768 numbers."""
 
 FILE_FORMAT = "jax-interp text embeddings 1"
 
@@ -45,22 +52,33 @@ class Embedding:
 class EmbeddingCache:
     """A folder of embeddings, one file for each pair of network and text.
 
-    Any number of processes may share it: a file appears whole or not at all. An entry that fails its checksum is
-    computed again, and a folder that cannot be written costs a warning, never the run.
+    Any number of the user's processes may share it: a file appears whole or not at all. An entry that fails its
+    checksum is computed again, and a folder that cannot be written, or that others can write to, costs a warning, never
+    the run: whoever puts an embedding there decides what the networks read in the place of a text that was checked.
     """
 
     def __init__(self, folder: Path | None = None):
-        self.folder = default_folder() if folder is None else Path(folder)
+        self._chosen = folder
+
+    @property
+    def folder(self) -> Path:
+        """Where it is; raises `OSError` if that is to be the user's cache folder and the user has none."""
+        return default_folder() if self._chosen is None else Path(self._chosen)
 
     def get(self, network: str, text: str) -> Embedding | None:
         """The embedding of `text` by the network with identity `network`, if it is there and intact."""
+        if not self._is_private:
+            return None
         path = self._path(network, text)
         try:
+            _refuse_no_file(path, LARGEST_ENTRY)
             with safe_open(path, framework="numpy") as file:
                 rows, metadata = file.get_tensor("rows"), file.metadata()
             embedding = Embedding(rows, int(metadata["tokens"]))
             if metadata["sha256"] != _checksum(embedding):
                 raise ValueError("wrong checksum")
+            if faults := _faults({text: rows}):
+                raise ValueError("; ".join(faults))
             return embedding
         except FileNotFoundError:
             return None
@@ -70,13 +88,29 @@ class EmbeddingCache:
 
     def put(self, network: str, text: str, embedding: Embedding) -> None:
         """Keep `embedding` for `get` with the same `network` and `text`."""
+        if not self._is_private:
+            return
         path = self._path(network, text)
         metadata = {"tokens": str(embedding.num_tokens), "sha256": _checksum(embedding)}
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, save({"rows": embedding.rows}, metadata))
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            write_atomically(path, save({"rows": embedding.rows}, metadata), mode=0o600)
         except OSError as error:
-            logger.warning("%s: cannot be written (%s); this text will be encoded again next time", path, error)
+            logger.warning("%s: %s; until then this text is encoded anew each time", path, why_not_written(path, error))
+
+    @cached_property
+    def _is_private(self) -> bool:
+        """Whether nobody else can write there; what is wrong is said once."""
+        try:
+            prepare_private_folder(self.folder)
+        except OSError as error:
+            logger.warning(
+                "the cache of text embeddings cannot be written or trusted (%s): every run encodes its prompts anew."
+                " Set XDG_CACHE_HOME to a folder that only you can write to, or keep none (--no-embedding-cache)",
+                error,
+            )
+            return False
+        return True
 
     def _path(self, network: str, text: str) -> Path:
         key = hashlib.sha256(f"{network}\0{text}".encode()).hexdigest()
@@ -107,7 +141,7 @@ def save_embeddings(path: str | Path, embeddings: Mapping[str, Float[np.ndarray,
     try:
         write_atomically(path, save(tensors, metadata))
     except OSError as error:
-        raise JaxInterpError(f"{path}: cannot be written ({error}); give a path in a folder that exists") from error
+        raise JaxInterpError(f"{path}: {why_not_written(path, error)}") from error
 
 
 def load_embeddings(path: str | Path) -> dict[str, Float[np.ndarray, "S D"]]:
@@ -118,11 +152,12 @@ def load_embeddings(path: str | Path) -> dict[str, Float[np.ndarray, "S D"]]:
     """
     path = Path(path)
     try:
+        _refuse_no_file(path)
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != FILE_FORMAT:
                 raise CheckpointError(f"{path}: not a file of text embeddings; write one with `save_embeddings`")
-            texts = json.loads(metadata["texts"])
+            texts = decode(list[str], parse_json(metadata["texts"]))
             arrays = {text: file.get_tensor(f"{i:06d}").astype(np.float32) for i, text in enumerate(texts)}
     except FileNotFoundError:
         raise CheckpointError(f"{path}: there is no such file of text embeddings") from None
@@ -131,6 +166,14 @@ def load_embeddings(path: str | Path) -> dict[str, Float[np.ndarray, "S D"]]:
     if faults := _faults(arrays):
         raise CheckpointError(f"{path}: " + "; ".join(faults) + "; write it again")
     return arrays
+
+
+def _refuse_no_file(path: Path, most_bytes: int | None = None) -> None:
+    """Raise `ValueError` for what would keep a reader waiting or fill the memory."""
+    if not path.is_file() and path.exists():
+        raise ValueError("it is not a file")
+    if most_bytes is not None and path.stat().st_size > most_bytes:
+        raise ValueError(f"it is larger than {most_bytes} bytes")
 
 
 def _faults(arrays: Mapping[str, np.ndarray]) -> list[str]:

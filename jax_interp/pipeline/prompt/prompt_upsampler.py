@@ -6,7 +6,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from jax.sharding import PartitionSpec as P
 from jaxtyping import Float
 
 from jax_interp.components import TABLE
@@ -21,17 +20,17 @@ from jax_interp.media.pixtral_image import (
 )
 from jax_interp.media.source import Picture
 from jax_interp.models.decoder_generate import Sampling
-from jax_interp.models.pixtral_vision import PixtralVision, Turn
+from jax_interp.models.pixtral_vision import PixtralVision
 from jax_interp.pipeline.prompt.prompts import UPSAMPLER_INSTRUCTION
 from jax_interp.pipeline.prompt.text_tokenizer import load_tokenizer, tokenizer_path
+from jax_interp.pipeline.stages.encoder import EncoderStage
 from jax_interp.pipeline.stages.language_model import PREFILL_BYTES, LanguageModel
 from jax_interp.pipeline.stages.stage import StackedStage
 from jax_interp.pipeline.stages.workload import PICTURE_PATCHES, Workload
 from jax_interp.runtime.checkpoint import ConvertedComponent
-from jax_interp.runtime.exchange import exchange_between
-from jax_interp.runtime.mesh import REPLICATED, DeviceMesh
+from jax_interp.runtime.mesh import DeviceMesh
 from jax_interp.runtime.placement import Placement
-from jax_interp.types import Precision, Tokens
+from jax_interp.types import Precision
 
 START, STOP = ("<s>", "[INST]"), ("[/INST]",)
 """Tokens around a request."""
@@ -69,22 +68,11 @@ class UpsamplerSettings:
 DEFAULT_SETTINGS = UpsamplerSettings()
 
 
-class PictureEncoder(StackedStage[PixtralVision]):
+class PictureEncoder(EncoderStage[PixtralVision]):
     """Pixtral's picture encoder; every shape of a picture compiles anew."""
 
     NETWORK = PixtralVision
     KEEP_ON_HOST = ()  # a run looks at one picture
-
-    def __init__(self, found: ConvertedComponent, precision: Precision, devices: DeviceMesh | None = None):
-        super().__init__(found, precision, devices)
-        exchange = exchange_between(self.devices)
-        self._embed = self.jit(lambda outer, x: self.constrain(self.network.bind_outer(outer).embed(x), REPLICATED))
-        # A device has all patches, and with `tensor` some of the heads.
-        self._parts = (
-            self.compile_part(0, lambda block, x, turn: block.attend(x, turn, exchange), REPLICATED, P()),
-            self.compile_part(1, lambda block, x, _: block.transform(x, exchange), REPLICATED, P()),
-        )
-        self._finish = self.jit(lambda outer, x: self.constrain(self.network.bind_outer(outer).finish(x), REPLICATED))
 
     @classmethod
     def activations(cls, config: PixtralVisionConfig, size: int, workload: Workload) -> int:
@@ -95,11 +83,7 @@ class PictureEncoder(StackedStage[PixtralVision]):
 
     def encode(self, pixels: Float[np.ndarray, "Y X 3"]) -> Float[np.ndarray, "P D"]:
         """What the language model reads for each patch of a picture that `prepare_picture` made."""
-        with self.numerics():
-            state: tuple[Tokens, Turn] = self._embed(self.outer, self.devices.put(pixels[None]))
-            x, turn = state
-            x = self.run_blocks(lambda _, part, params, x, ahead: self._parts[part](params, x, turn, ahead), x)
-            return np.asarray(self._finish(self.outer, x))[0]
+        return self.forward(pixels[None])[0]
 
 
 class PromptUpsampler:

@@ -8,23 +8,21 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
 from jax_interp.config import T5Config
 from jax_interp.errors import JaxInterpError, UsageError
-from jax_interp.models.t5 import Bias, T5Encoder
+from jax_interp.models.t5 import T5Encoder
 from jax_interp.pipeline.prompt.embeddings import PROMPT_TOKENS, Embedding, EmbeddingCache, load_embeddings
 from jax_interp.pipeline.prompt.text_tokenizer import load_tokenizer, read_tokenizer, tokenizer_path
-from jax_interp.pipeline.stages.stage import StackedStage
+from jax_interp.pipeline.stages.encoder import EncoderStage
 from jax_interp.pipeline.stages.workload import Workload
 from jax_interp.runtime import processes
 from jax_interp.runtime.checkpoint import ConvertedComponent, find_component, has_component
-from jax_interp.runtime.exchange import exchange_between
-from jax_interp.runtime.mesh import REPLICATED, DeviceMesh
-from jax_interp.types import Params, Precision, Text
+from jax_interp.runtime.mesh import DeviceMesh
+from jax_interp.types import Precision
 
 logger = logging.getLogger("jax_interp")
 
@@ -34,7 +32,7 @@ REVISION = "1"
 PAD_ID = 0
 
 
-class PromptNetwork(StackedStage[T5Encoder]):
+class PromptNetwork(EncoderStage[T5Encoder]):
     """The T5 encoder with its tokenizer, one prompt at a time.
 
     Prompts are never batched: the same program runs for each, so a prompt's bits do not depend on its neighbours, and
@@ -43,17 +41,7 @@ class PromptNetwork(StackedStage[T5Encoder]):
 
     NETWORK = T5Encoder
     KEEP_ON_HOST = ()  # a run encodes its prompts once
-
-    def __init__(self, found: ConvertedComponent, precision: Precision, devices: DeviceMesh | None = None):
-        super().__init__(found, precision, devices)
-        exchange = exchange_between(self.devices)
-        self._embed = self.jit(self._embed_tokens)
-        # A prompt is short: every device has all of it, and with `tensor` some of the heads.
-        self._parts = (
-            self.compile_part(0, lambda block, x, bias: block.attend(x, bias, exchange), REPLICATED, P(None, "tensor")),
-            self.compile_part(1, lambda block, x, _: block.transform(x, exchange), REPLICATED, P(None, "tensor")),
-        )
-        self._finish = self.jit(lambda outer, x: self.network.bind_outer(outer).finish(x).astype(jnp.float32))
+    SHARED = P(None, "tensor")  # the bias of every head
 
     @classmethod
     def activations(cls, config: T5Config, size: int, workload: Workload) -> int:
@@ -100,20 +88,13 @@ class PromptNetwork(StackedStage[T5Encoder]):
         ids, num_tokens = self.tokenize(text)
         padded = np.pad(ids, (0, PROMPT_TOKENS - len(ids)), constant_values=PAD_ID)
         mask = np.arange(PROMPT_TOKENS) < len(ids)
-        with self.numerics():
-            x, bias = self._embed(self.outer, padded[None], mask[None].astype(np.int32))
-            x = self.run_blocks(lambda _, part, params, x, ahead: self._parts[part](params, x, bias, ahead), x)
-            rows = np.asarray(self._finish(self.outer, x))[0, : len(ids)]
+        rows = self.forward(padded[None], mask[None].astype(np.int32))[0, : len(ids)].astype(np.float32)
         if not np.isfinite(rows).all():
             raise JaxInterpError(
                 f"{self.found.path}: the text encoder gave values that are not numbers; check the checkpoint with"
                 " `jax-interp inspect`"
             )
         return Embedding(rows, num_tokens)
-
-    def _embed_tokens(self, outer: Params, ids: Array, mask: Array) -> tuple[Text, Bias]:
-        x, bias = self.network.bind_outer(outer).embed(ids, mask)
-        return self.constrain(x, REPLICATED), self.constrain(bias, P(None, "tensor"))
 
     @cached_property
     def _tokenizer(self) -> Any:

@@ -1,22 +1,23 @@
 """The guardrails of frames as stages: what they show, and the faces on them."""
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 import numpy as np
-from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, UInt8
 
 from jax_interp.components import TABLE
 from jax_interp.config import RetinaFaceConfig, VideoSafetyConfig
-from jax_interp.guardrails import faces, frame_safety
+from jax_interp.errors import CheckpointError
+from jax_interp.guardrails import faces, frame_safety, self_test
 from jax_interp.guardrails.verdict import Verdict
 from jax_interp.models.retinaface import RawFaces, RetinaFace
 from jax_interp.models.safety_head import VideoSafety
-from jax_interp.pipeline.stages.stage import StackedStage, WholeStage
+from jax_interp.pipeline.stages.encoder import EncoderStage
+from jax_interp.pipeline.stages.stage import WholeStage
 from jax_interp.pipeline.stages.workload import Workload
 from jax_interp.runtime.checkpoint import ConvertedComponent
-from jax_interp.runtime.exchange import exchange_between
-from jax_interp.runtime.mesh import REPLICATED, DeviceMesh
+from jax_interp.runtime.mesh import DeviceMesh
 from jax_interp.types import Params, Precision
 
 FACE_BYTES = 220
@@ -25,7 +26,7 @@ FACE_BYTES = 220
 Frames = UInt8[np.ndarray, "F Y X 3"]
 
 
-class FrameGuard(StackedStage[VideoSafety]):
+class FrameGuard(EncoderStage[VideoSafety]):
     """What frames show: SigLIP and the classifier on it, float32.
 
     Whatever it raises has to block: see `pipeline.fail_closed`.
@@ -37,16 +38,10 @@ class FrameGuard(StackedStage[VideoSafety]):
 
     _batch_size = 1
     """Of the compiled program: as many as were ever wanted, so that a clip's short rest compiles nothing."""
+    _is_tested = False
 
     def __init__(self, found: ConvertedComponent, devices: DeviceMesh | None = None):
         super().__init__(found, self.PRECISION, devices)
-        exchange = exchange_between(self.devices)
-        self._embed = self.jit(lambda outer, x: self.constrain(self.network.bind_outer(outer).embed(x), REPLICATED))
-        self._parts = (
-            self.compile_part(0, lambda block, x, _: block.attend(x, exchange), REPLICATED, P()),
-            self.compile_part(1, lambda block, x, _: block.transform(x, exchange), REPLICATED, P()),
-        )
-        self._finish = self.jit(lambda outer, x: self.constrain(self.network.bind_outer(outer).finish(x), REPLICATED))
 
     @classmethod
     def activations(cls, config: VideoSafetyConfig, size: int, workload: Workload) -> int:
@@ -72,6 +67,7 @@ class FrameGuard(StackedStage[VideoSafety]):
         self._batch_size = max(self._batch_size, min(most, frame_safety.BATCH_SIZE))
         side = self.config.tower.image_size
         try:
+            self._test()
             verdict = frame_safety.check_frames(
                 looked_at, self.classify, side, numbers=numbers, batch_size=self._batch_size
             )
@@ -81,10 +77,21 @@ class FrameGuard(StackedStage[VideoSafety]):
 
     def classify(self, pixels: Float[np.ndarray, "B size size 3"]) -> Float[np.ndarray, "B classes"]:
         """Logits of frames that `frame_safety.prepare_frames` made; another number of them compiles anew."""
-        with self.numerics():
-            x = self._embed(self.outer, self.devices.put(pixels))
-            x = self.run_blocks(lambda _, part, params, x, ahead: self._parts[part](params, x, None, ahead), x)
-            return np.asarray(self._finish(self.outer, x))
+        return self.forward(pixels)
+
+    def unload(self) -> None:
+        super().unload()
+        self._is_tested = False
+
+    def _test(self) -> None:
+        """Raise `CheckpointError` unless these weights look at pictures; once they did, they are believed."""
+        if self._is_tested:
+            return
+        side = self.config.tower.image_size
+        pixels = frame_safety.prepare_frames(self_test.pictures(side, side), side)
+        logits = np.concatenate([self.classify(batch) for batch in _batches(pixels, self._batch_size)])
+        _raise_if(self_test.fault_of_classifier(logits[: len(pixels)]), self.found)
+        self._is_tested = True
 
 
 class FaceGuard(WholeStage[RetinaFace]):
@@ -99,6 +106,7 @@ class FaceGuard(WholeStage[RetinaFace]):
 
     _batch_size = 1
     """As `FrameGuard` has it."""
+    _is_tested = False
 
     def __init__(self, found: ConvertedComponent, devices: DeviceMesh | None = None):
         super().__init__(found, self.PRECISION, devices)
@@ -112,6 +120,7 @@ class FaceGuard(WholeStage[RetinaFace]):
         """A copy of `frames` with faces pixelated; weights that do not stay on the device then leave it."""
         self._batch_size = max(self._batch_size, min(len(frames), faces.BATCH_SIZE))
         try:
+            self._test(frames.shape[1:3])
             return faces.blur_faces(frames, self.detect, batch_size=self._batch_size)
         finally:
             self.offload()
@@ -122,5 +131,34 @@ class FaceGuard(WholeStage[RetinaFace]):
             raw = self._detect(self.params, self.devices.put(frames))
         return faces.Found(np.asarray(raw.offsets), np.asarray(raw.scores))
 
+    def unload(self) -> None:
+        super().unload()
+        self._is_tested = False
+
+    def _test(self, size: tuple[int, int]) -> None:
+        """Raise `CheckpointError` unless these weights look at pictures; with the program for frames of `size`."""
+        if self._is_tested:
+            return
+        pictures = self_test.pictures(*size)
+        found = [self.detect(batch) for batch in _batches(pictures, self._batch_size)]
+        joined = faces.Found(*(np.concatenate(arrays)[: len(pictures)] for arrays in zip(*found, strict=True)))
+        _raise_if(self_test.fault_of_detector(joined, size), self.found)
+        self._is_tested = True
+
     def _look(self, params: Params, frames: UInt8[Array, "B Y X 3"]) -> RawFaces:
         return self.network.bind(params)(faces.prepare_frames(frames))
+
+
+def _batches(frames: np.ndarray, size: int) -> Iterator[np.ndarray]:
+    """`frames`, `size` at a time, the last ones with repetitions at their end."""
+    for start in range(0, len(frames), size):
+        batch = frames[start : start + size]
+        yield np.pad(batch, [(0, size - len(batch)), (0, 0), (0, 0), (0, 0)], mode="edge")
+
+
+def _raise_if(fault: str | None, found: ConvertedComponent) -> None:
+    if fault is not None:
+        raise CheckpointError(
+            f"{found.path}: the {found.component} {fault}, so its weights are damaged; download it again and convert it"
+            " again"
+        )

@@ -3,12 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float
 
 from jax_interp.config import DiTConfig
@@ -18,25 +17,17 @@ from jax_interp.diffusion.sample import CallInputs, call_coefficients, call_inpu
 from jax_interp.diffusion.schedule import sigmas
 from jax_interp.diffusion.solver import advance
 from jax_interp.errors import JaxInterpError, UsageError
-from jax_interp.models.dit import ALL, Block, BlockInputs, DiT, patch_grid
-from jax_interp.nn.embeddings import CellPositions
+from jax_interp.models.dit import BlockInputs, DiT, patch_grid
 from jax_interp.nn.patches import unpatchify
 from jax_interp.nn.rotary import rotary_angles
+from jax_interp.pipeline.stages import cells
+from jax_interp.pipeline.stages.cells import CELLS, SHARED, Cells
 from jax_interp.pipeline.stages.stage import StackedStage
 from jax_interp.pipeline.stages.workload import LATENT_CELL, Workload
+from jax_interp.runtime.block_stream import PartCall, PartResult
 from jax_interp.runtime.checkpoint import ConvertedComponent
-from jax_interp.runtime.exchange import exchange_between
 from jax_interp.runtime.mesh import REPLICATED, DeviceMesh
 from jax_interp.types import Latents, Params, Precision, Text
-
-Cells = Float[Array, "B T cells D"]
-"""The residual stream by frame; a device of a mesh has some of the rows, and some of the cells of every frame."""
-
-CELLS = P("data", None, "sequence")
-SHARED: Any = BlockInputs(
-    *(P("data"), P("data"), CellPositions(P(None, "sequence")), P(None, None, "sequence"), P("data"))  # pyright: ignore
-)
-"""How what all blocks read lies on a mesh."""
 
 Progress = Callable[[int, int], None]
 """Called with (calls done, calls in all) as a sampling run goes on."""
@@ -77,10 +68,11 @@ class Denoiser(StackedStage[DiT]):
         super().__init__(found, precision, devices)
         self.rotary_precision: Precision = rotary_precision or precision
         self._embed = self.jit(self._embed_latents)
-        between = partial(self._attend_cells, between=True)
-        self._attend = self.compile_part(0, self._attend_cells, CELLS, SHARED, static_argnames="cells")
+        attend, transform = (partial(each, devices=self.devices) for each in (cells.attend, cells.transform))
+        between = partial(attend, between=True)
+        self._attend = self.compile_part(0, attend, CELLS, SHARED, static_argnames="cells")
         self._attend_between = self.compile_part(0, between, CELLS, SHARED, donate=False, static_argnames="cells")
-        self._transform = self.compile_part(1, self._transform_cells, CELLS, SHARED)
+        self._transform = self.compile_part(1, transform, CELLS, SHARED)
         self._project = self.jit(self._project_cells, static_argnames="shape")
         self._start = self.jit(self._start_call)
         self._finish = self.jit(self._finish_call)
@@ -108,9 +100,9 @@ class Denoiser(StackedStage[DiT]):
             angles = self._angles(x.shape, fps)
             spare = -x.shape[0] % self.devices.shape.data
             rows = [_repeat_last(array, spare) for array in (x, c_noise, text, mask, padding_mask)]
-            cells, shared = self._embed(self.outer, *self.devices.put((*rows, angles)))
-            cells = self._run_blocks(cells, shared, self._cells(x.shape))
-            return self._project(self.outer, cells, shared, shape=rows[0].shape)[: x.shape[0]]
+            stream, shared = self._embed(self.outer, *self.devices.put((*rows, angles)))
+            stream = self._run_blocks(stream, shared, self._num_cells(x.shape))
+            return self._project(self.outer, stream, shared, shape=rows[0].shape)[: x.shape[0]]
 
     def sample(
         self,
@@ -162,7 +154,7 @@ class Denoiser(StackedStage[DiT]):
         )
         with self.numerics():
             start = jnp.broadcast_to(noise, run.condition.shape)
-            step = partial(self._step, run, self._cells(condition.shape))
+            step = partial(self._step, run, self._num_cells(condition.shape))
             latents = sample(_reporting(step, len(levels), progress), start, levels, calls)[:num_pairs]
         if not bool(jnp.isfinite(latents).all()):
             raise JaxInterpError(
@@ -174,61 +166,42 @@ class Denoiser(StackedStage[DiT]):
     def _step(
         self, run: Run, num_cells: int, x: Latents, previous: Latents, inputs: CallInputs
     ) -> tuple[Latents, Latents]:
-        cells, shared, states = self._start(self.outer, run, x, inputs)
-        cells = self._run_blocks(cells, shared, num_cells, only_between=True)
-        return self._finish(self.outer, run, cells, shared, states, x, previous, inputs)
+        stream, shared, states = self._start(self.outer, run, x, inputs)
+        stream = self._run_blocks(stream, shared, num_cells, only_between=True)
+        return self._finish(self.outer, run, stream, shared, states, x, previous, inputs)
 
-    def _run_blocks(self, cells: Cells, shared: BlockInputs, num_cells: int, *, only_between: bool = False) -> Cells:
+    def _run_blocks(self, stream: Cells, shared: BlockInputs, num_cells: int, *, only_between: bool = False) -> Cells:
         """Every block; with `only_between` the last one only for the frames between the first and the last.
 
         What the network says of the known frames is not used, so the last block need not say it.
         """
         last = self.network.num_blocks - 1
 
-        def apply(block: int, part: int, params: Params, cells: Cells, ahead: Params | None) -> Any:
-            if part == 1:
-                return self._transform(params, cells, shared, ahead)
-            attend = self._attend_between if only_between and block == last else self._attend
-            return attend(params, cells, shared, ahead, cells=num_cells)
+        def apply(call: PartCall, stream: Cells) -> PartResult[Cells]:
+            if call.part == 1:
+                return self._transform(call.params, stream, shared, call.ahead)
+            attend = self._attend_between if only_between and call.block == last else self._attend
+            return attend(call.params, stream, shared, call.ahead, cells=num_cells)
 
-        return self.run_blocks(apply, cells)
+        return self.run_blocks(apply, stream)
 
-    # Traced by `jit`, on every device of a mesh by itself.
+    def _num_cells(self, shape: tuple[int, ...]) -> int:
+        return cells.num_cells(shape, self.config.patch_size)
 
-    def _attend_cells(self, block: Block, x: Cells, shared: BlockInputs, *, cells: int, between: bool = False) -> Cells:
-        rows, _, cells_here, width = x.shape
-        inputs = shared._replace(turn=shared.turn.reshape(2, -1, shared.turn.shape[-1]))
-        flat = x.reshape(rows, -1, width)
-        chosen = slice(cells_here, flat.shape[1] - cells_here) if between else ALL
-        exchange = exchange_between(self.devices, cells=cells, cells_here=cells_here)
-        return block.attend(flat, inputs, chosen, exchange).reshape(rows, -1, cells_here, width)
-
-    def _transform_cells(self, block: Block, x: Cells, shared: BlockInputs) -> Cells:
-        flat = x.reshape(x.shape[0], -1, x.shape[-1])
-        return block.transform(flat, shared, exchange_between(self.devices)).reshape(x.shape)
-
-    # Traced by `jit`, for all devices.
+    # Traced by `jit`.
 
     def _embed_latents(self, outer: Params, *arguments: Array) -> tuple[Cells, BlockInputs]:
         tokens, shared = self.network.bind_outer(outer).embed(*arguments)
-        frames = arguments[0].shape[1]
-        cells = tokens.reshape(tokens.shape[0], frames, -1, tokens.shape[-1])
-        if self.devices.alone:
-            return cells, shared
-        vectors = shared.positions.expand().reshape(frames, -1, cells.shape[-1])
-        turn = shared.turn.reshape(2, frames, -1, shared.turn.shape[-1])
-        shared = shared._replace(positions=CellPositions(self._fill_up(vectors, 1)), turn=self._fill_up(turn, 2))
-        return self.constrain(self._fill_up(cells, 2), CELLS), self.constrain(shared, SHARED)
+        laid_out, shared = cells.lay_out(tokens, shared, arguments[0].shape[1], self.devices)
+        return self.constrain(laid_out, CELLS), self.constrain(shared, SHARED)
 
-    def _project_cells(self, outer: Params, cells: Cells, shared: BlockInputs, shape: tuple[int, ...]) -> Latents:
-        def each(outer: Params, cells: Cells, shared: BlockInputs) -> Array:
-            flat = cells.reshape(cells.shape[0], -1, cells.shape[-1])
-            patches = self.network.bind_outer(outer).project(flat, shared)
-            return patches.reshape(*cells.shape[:3], -1)
+    def _project_cells(self, outer: Params, x: Cells, shared: BlockInputs, shape: tuple[int, ...]) -> Latents:
+        def each(outer: Params, x: Cells, shared: BlockInputs) -> Array:
+            return cells.project(self.network.bind_outer(outer), x, shared)
 
-        patches = self.on_each_device(each, (REPLICATED, CELLS, SHARED), CELLS)(outer, cells, shared)
-        patches = self.constrain(patches, REPLICATED)[:, :, : self._cells(shape)]
+        patches = self.on_each_device(each, (REPLICATED, CELLS, SHARED), CELLS)(outer, x, shared)
         size = self.config.patch_size
+        patches = self.constrain(patches, REPLICATED)[:, :, : cells.num_cells(shape, size)]
         return unpatchify(patches.reshape(shape[0], -1, patches.shape[-1]), patch_grid(shape, size), size)
 
     def _start_call(
@@ -237,16 +210,16 @@ class Denoiser(StackedStage[DiT]):
         indicator = jnp.asarray(frame_indicator(x.shape[1]))
         call = prepare(run.condition, indicator, x, inputs)
         mask = jnp.broadcast_to(indicator, (run.text.shape[0], *x.shape[1:4], 1))
-        cells, shared = self._embed_latents(
+        stream, shared = self._embed_latents(
             outer, call.scaled, call.c_noise, run.text, mask, jnp.zeros_like(mask), run.angles
         )
-        return cells, shared, self.constrain(call.states, REPLICATED)
+        return stream, shared, self.constrain(call.states, REPLICATED)
 
     def _finish_call(
         self,
         outer: Params,
         run: Run,
-        cells: Cells,
+        stream: Cells,
         shared: BlockInputs,
         states: Latents,
         x: Latents,
@@ -254,22 +227,11 @@ class Denoiser(StackedStage[DiT]):
         inputs: CallInputs,
     ) -> tuple[Latents, Latents]:
         rows, num_frames, *rest = states.shape
-        between = self._project_cells(outer, cells, shared, (rows, num_frames - 2, *rest))
+        between = self._project_cells(outer, stream, shared, (rows, num_frames - 2, *rest))
         output = jnp.pad(between, ((0, 0), (1, 1), (0, 0), (0, 0), (0, 0)))
         indicator = jnp.asarray(frame_indicator(x.shape[1]))
         x0 = conclude(output, states, run.condition, indicator, run.guidance, inputs)
         return self.constrain((advance(x, x0, previous_x0, inputs.coefficients), x0), REPLICATED)
-
-    def _cells(self, shape: tuple[int, ...]) -> int:
-        """Cells of a frame of latents of `shape`."""
-        _, rows, columns = patch_grid(shape, self.config.patch_size)
-        return rows * columns
-
-    def _fill_up(self, x: Array, axis: int) -> Array:
-        """`x` with zeros behind `axis`, so that it divides among the devices."""
-        padding = [(0, 0)] * x.ndim
-        padding[axis] = (0, -x.shape[axis] % self.devices.shape.sequence)
-        return jnp.pad(x, padding)
 
     def _text_rows(self, text: Text | None, num_pairs: int) -> np.ndarray:
         width = self.config.text_width

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +16,7 @@ from jax_interp.models.decoder_generate import GREEDY, NotFinite, Sampling, gene
 from jax_interp.models.decoder_lm import BlockInputs, Cache, DecoderLM, Logits, empty_cache, last_of
 from jax_interp.pipeline.stages.stage import StackedStage
 from jax_interp.pipeline.stages.workload import Workload
+from jax_interp.runtime.block_stream import PartCall, PartResult
 from jax_interp.runtime.checkpoint import ConvertedComponent
 from jax_interp.runtime.exchange import exchange_between
 from jax_interp.runtime.mesh import REPLICATED, DeviceMesh
@@ -169,11 +169,12 @@ class LanguageModel(StackedStage[DecoderLM]):
     def _run(self, x: Text, caches: list[Cache], inputs: BlockInputs) -> Text:
         """Every block in turn; `caches` are replaced by those with the keys and values of `x`."""
 
-        def apply(block: int, part: int, params: Params, x: Text, ahead: Params | None) -> Any:
-            if part == 1:
-                return self._transform(params, x, None, ahead)
-            (x, caches[block]), *rest = self._attend(params, (x, caches[block]), inputs, ahead)
-            return x, *rest
+        def apply(call: PartCall, x: Text) -> PartResult[Text]:
+            if call.part == 1:
+                return self._transform(call.params, x, None, call.ahead)
+            result = self._attend(call.params, (x, caches[call.block]), inputs, call.ahead)
+            x, caches[call.block] = result.state
+            return result._replace(state=x)
 
         return self.run_blocks(apply, x)
 

@@ -17,7 +17,7 @@ from jax.sharding import PartitionSpec as P
 from jax_interp.components import TABLE
 from jax_interp.nn.params import Network, StackedNetwork
 from jax_interp.pipeline.stages.workload import Workload
-from jax_interp.runtime.block_stream import BlockStream, marked
+from jax_interp.runtime.block_stream import Apply, BlockStream, PartResult, mark_of
 from jax_interp.runtime.checkpoint import ConvertedComponent, StackedParams, load_params
 from jax_interp.runtime.gather_ahead import GatherAhead
 from jax_interp.runtime.mesh import AXES, REPLICATED, DeviceMesh, Specs, local_shapes
@@ -251,32 +251,32 @@ class StackedStage(NetworkStage[ModuleT]):
     ) -> Callable[..., Any]:
         """`function(block, state, inputs)` as a program for `run_blocks`.
 
-        It takes (parameters, state, inputs, successor's shares or None) and gives (state, a mark that it is there,
-        successor's parameters put together or None). `state` and `inputs` are specs; `donate` lets the new state take
-        the place of the old one; `options` are those of `jax.jit`.
+        It takes (parameters, state, inputs, the successor's shares or None) and gives a `PartResult`. `state` and
+        `inputs` are specs; `donate` lets the new state take the place of the old one; `options` are those of `jax.jit`.
         Gathering in the same program lets its communication run beside the arithmetic.
         """
         following = (part + 1) % len(self.network.parts)
 
-        def run(params: Params, state: Any, inputs: Any, ahead: Params | None, **static: Any) -> Any:
+        def run(params: Params, state: Any, inputs: Any, ahead: Params | None, **static: Any) -> PartResult[Any]:
             block = self.network.bind_part(part, params, self._local[part])
             together = None if ahead is None else gather(ahead, self._shares[following], self._whole[following])
-            return *marked(function(block, state, inputs, **static)), together
+            after = function(block, state, inputs, **static)
+            return PartResult(after, mark_of(after), together)
 
-        def program(params: Params, x: Any, shared: Any, ahead: Params | None = None, **static: Any) -> Any:
+        def program(params: Params, x: Any, shared: Any, ahead: Params | None = None, **static: Any) -> PartResult[Any]:
             ahead_specs, together_specs = (
                 (None, None) if ahead is None else (self._shares[following], self._whole[following])
             )
             arguments = (self._whole[part], state, inputs, ahead_specs)
-            each = self.on_each_device(partial(run, **static), arguments, (state, P(AXES), together_specs))
-            return each(params, x, shared, ahead)
+            results = PartResult(state, P(AXES), together_specs)  # type: ignore[arg-type]
+            return self.on_each_device(partial(run, **static), arguments, results)(params, x, shared, ahead)
 
         return self.jit(program, donate_argnames="x" if donate else (), **options)
 
-    def run_blocks(self, apply: Callable[..., Any], state: Any) -> Any:
-        """Every part of every block in turn: `apply(block, part, parameters, state, ahead)` runs its program."""
+    def run_blocks(self, apply: Apply[Any], state: Any) -> Any:
+        """Every part of every block in turn: `apply` runs the program that `compile_part` made of it."""
         if not self._divided:
-            return self.blocks.run(lambda *arguments: apply(*arguments, None)[:2], state)
+            return self.blocks.run(apply, state)
         late = GatherAhead(lambda at, shares: self._gather[at[1]](shares), apply)
         return late.finish(self.blocks.run(late, state))
 
@@ -285,7 +285,7 @@ class StackedStage(NetworkStage[ModuleT]):
 
         def each(shares: Params) -> tuple[Params, jax.Array]:
             together = gather(shares, self._shares[part], self._whole[part])
-            return together, marked(jax.tree.leaves(together)[0])[1]
+            return together, mark_of(together)
 
         return self.on_each_device(each, (self._shares[part],), (self._whole[part], P(AXES)))(shares)
 

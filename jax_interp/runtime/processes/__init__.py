@@ -6,8 +6,6 @@ In a single process, for which nobody calls `start`, everything here does nothin
 
 import json
 import os
-import sys
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -20,7 +18,8 @@ from jax._src import xla_bridge
 from jax._src.clusters import ClusterEnv
 from jax._src.distributed import global_state
 
-from jax_interp.errors import JaxInterpError, ProcessFailure, UsageError
+from jax_interp import terminal
+from jax_interp.errors import INTERRUPTED, Ended, JaxInterpError, ProcessFailure, UsageError, explain
 from jax_interp.runtime.processes.consensus import Consensus
 from jax_interp.runtime.processes.proxy import Proxy
 from jax_interp.runtime.processes.rendezvous import Member, meet, name_all
@@ -33,8 +32,6 @@ STALE = 60.0
 LONGEST_FAREWELL = 15.0
 """Seconds that a process that failed has to tell the others."""
 _NOT_BY_PROXY = "no_grpc_proxy"
-INTERRUPTED = 130
-"""Exit code after Ctrl-C."""
 
 
 @dataclass(frozen=True)
@@ -235,14 +232,11 @@ def _fail(team: _Team, error: BaseException) -> NoReturn:
     said = "interrupted" if code == INTERRUPTED else str(error) or type(error).__name__
     team.watch.keep_silent()
     with _limit(LONGEST_FAREWELL, os._exit, code):
-        if isinstance(error, JaxInterpError | OSError | KeyboardInterrupt):
-            print(f"error: {said}", file=sys.stderr)
-        elif not foreseen:
-            traceback.print_exception(error)
+        if not foreseen or isinstance(error, JaxInterpError | OSError | KeyboardInterrupt | Ended):
+            terminal.show_failure(error)
         team.watch.publish(said if isinstance(error, ProcessFailure) else f"{team.watch.name(own)} failed: {said}", own)
         team.watch.leave(own)
-        sys.stdout.flush()
-        sys.stderr.flush()
+        terminal.flush()
         os._exit(code)
 
 
@@ -250,7 +244,7 @@ def _exit_code(error: BaseException) -> int:
     """What the command line would end with."""
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else 0 if error.code is None else 1
-    return INTERRUPTED if isinstance(error, KeyboardInterrupt) else getattr(error, "exit_code", 1)
+    return getattr(error, "exit_code", explain(error)[1])
 
 
 def _flat(facts: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jax_interp.errors import ProcessFailure, UsageError
+from jax_interp.files.json_file import parse_json
 
 GRACE = 5.0
 """Seconds by which the others wait longer than process 0, whose message names who is missing."""
@@ -164,7 +165,7 @@ def _read(call: socket.socket, keys: set[str], deadline: float) -> dict[str, Any
             if not (part := call.recv(4096)):
                 return None
             line += part
-        message = json.loads(line)
+        message = parse_json(line)
     except (OSError, ValueError):
         return None
     return message if isinstance(message, dict) and message.keys() == keys else None

@@ -5,8 +5,6 @@ answers. All count rounds and not seconds, so that one that was asleep itself bl
 """
 
 import json
-import os
-import sys
 import time
 from contextlib import suppress
 from threading import Event, Lock, Thread
@@ -14,6 +12,7 @@ from typing import Any
 
 import jax
 
+from jax_interp import terminal
 from jax_interp.errors import ProcessFailure
 from jax_interp.runtime.processes.rendezvous import Member
 
@@ -78,8 +77,7 @@ class Watch:
     def end(self, message: str) -> None:
         """Print `message` and end this process at once, whatever its other threads wait for."""
         self.keep_silent()
-        os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"\nerror: {message}\n".encode())
-        os._exit(ProcessFailure.exit_code)
+        terminal.end_now(message, ProcessFailure.exit_code)
 
     def lose_coordinator(self, how: str = "is gone") -> None:
         """End, because process 0 is not there any more."""

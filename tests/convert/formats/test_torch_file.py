@@ -3,13 +3,15 @@ import os
 import subprocess
 import sys
 import zipfile
+import zlib
 from collections import OrderedDict
 
 import numpy as np
 import pytest
 import torch
 
-from convert.formats.torch_file import MAX_VALUES, open_torch_archive
+from convert.formats.limits import MAX_VALUES
+from convert.formats.torch_file import open_torch_archive
 from jax_interp.errors import CheckpointError
 from tests.convert.archives import (
     RECORD,
@@ -315,3 +317,113 @@ def test_memory_does_not_follow_the_file(tmp_path):
     assert opened < 4 << 10, "KiB: opening reads headers only"
     assert read < 32 << 10
     assert strided < 48 << 10
+
+
+def place_of(path, record):
+    """First byte and length of a record, as Python's own zipfile finds it."""
+    with zipfile.ZipFile(path) as archive:
+        info = next(info for info in archive.infolist() if info.filename.endswith(record))
+        with archive.open(info) as content:
+            content.read(1)
+        data = path.read_bytes()
+        lengths = np.frombuffer(data, "<u2", 2, info.header_offset + 26)
+    return info.header_offset + 30 + int(lengths.sum()), info.file_size
+
+
+def flip(path, place, bit=0):
+    data = bytearray(path.read_bytes())
+    data[place] ^= 1 << bit
+    path.write_bytes(data)
+
+
+SHARED = torch.arange(24, dtype=torch.float32)
+STORED = {
+    "alone": torch.randn(5, 7),
+    "front": SHARED[:12],
+    "back": SHARED.view(4, 6)[2:],
+    "turned": SHARED.view(4, 6).T,
+    "small": torch.tensor(1, dtype=torch.uint8),
+    "none": torch.empty(0),
+}
+
+
+def unreadable(path):
+    """The tensors that say so when they are read."""
+    found = set()
+    for key, tensor in open_torch_archive(path).items():
+        try:
+            tensor.read()
+        except CheckpointError as error:
+            if f"model.pt: {key}: its bytes are not those that were saved (CRC-32 " in str(error):
+                found.add(key)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("record", "keys"),
+    [("data/0", {"alone"}), ("data/1", {"front", "back", "turned"}), ("data/2", {"small"})],
+)
+def test_a_flipped_bit_anywhere_in_a_storage_is_noticed_by_every_tensor_of_it(tmp_path, record, keys, rng):
+    path = tmp_path / "model.pt"
+    for _ in range(20):
+        torch.save(STORED, path)
+        start, size = place_of(path, record)
+        flip(path, start + int(rng.integers(size)), int(rng.integers(8)))
+        assert unreadable(path) == keys
+
+
+def test_a_flipped_bit_anywhere_else_is_refused_or_does_no_harm(tmp_path):
+    """Each byte of a small archive: what is read is right, or the file is refused."""
+    path = tmp_path / "model.pt"
+    torch.save({"w": torch.arange(4.0)}, path)
+    whole, right, outcomes = path.read_bytes(), torch.arange(4.0).numpy().tobytes(), set()
+    for place in range(4, len(whole)):
+        path.write_bytes(whole)
+        flip(path, place, place % 8)
+        try:
+            values = {key: tensor.read().tobytes() for key, tensor in open_torch_archive(path).items()}
+        except CheckpointError:
+            outcomes.add("refused")
+            continue
+        assert values == {"w": right}
+        outcomes.add("read")
+    assert outcomes == {"read", "refused"}
+
+
+def test_archives_without_checksums_are_read(tmp_path):
+    """PyTorch writes zeros instead if it is told not to compute them."""
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save(STORED, tmp_path / "model.pt")
+    finally:
+        torch.serialization.set_crc32_options(True)
+    with zipfile.ZipFile(tmp_path / "model.pt") as archive:
+        assert {info.CRC for info in archive.infolist()} == {0}
+    tensors = open_torch_archive(tmp_path / "model.pt")
+    assert_same(tensors, STORED)
+    assert {tensor.record for tensor in tensors.values()} == {None}
+
+
+def test_checksums_of_large_storages_are_compared_in_pieces(tmp_path):
+    large = torch.arange(3 << 20, dtype=torch.int32)
+    torch.save({"w": large, "part": large[5:]}, tmp_path / "model.pt")
+    assert_same(open_torch_archive(tmp_path / "model.pt"), {"w": large, "part": large[5:]})
+    start, size = place_of(tmp_path / "model.pt", "data/0")
+    flip(tmp_path / "model.pt", start + size - 1)
+    assert unreadable(tmp_path / "model.pt") == {"w", "part"}
+
+
+def test_a_storage_is_checked_once_for_all_its_views(tmp_path, monkeypatch):
+    torch.save({f"v{i}": SHARED[i : i + 3] for i in range(10)}, tmp_path / "model.pt")
+    tensors, reads = open_torch_archive(tmp_path / "model.pt"), []
+    crc32 = zlib.crc32
+    monkeypatch.setattr("zlib.crc32", lambda data, crc=0: reads.append(len(data)) or crc32(data, crc))
+    for tensor in tensors.values():
+        tensor.read()
+    assert reads == [SHARED.nbytes]
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "model.pt")
+    with pytest.raises(CheckpointError, match=r"model\.pt: not a file \(a pipe"):
+        open_torch_archive(tmp_path / "model.pt")

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from convert.formats.pickle_globals import ModuleRecord, Opaque, Storage, TensorView
-from convert.formats.unpickle import unpickle
+from convert.formats.unpickle import PickleReader, unpickle
 from jax_interp.errors import CheckpointError
 from tests.convert.archives import Call, FakeStorage, FakeTensor, pickled
 
@@ -112,6 +112,14 @@ def test_attacks_inside_accepted_objects_are_refused(tmp_path):
         pytest.param(b"}(K\x01u", id="key without value"),
         pytest.param(b"}]K\x01s", id="list as key"),
         pytest.param(b"}\x88K\x01s", id="bool as key"),
+        pytest.param(b"}G" + bytes(8) + b"K\x01s", id="float as key"),
+        pytest.param(b"}K\x01\x85K\x01s", id="tuple as key"),
+        pytest.param(b"}\x8a\x09" + bytes(8) + b"\x01K\x01s", id="key of more than 64 bits"),
+        pytest.param(b"}K\x01NX\x01\x00\x00\x001Nu", id="no mark for two items"),
+        pytest.param(b"}(K\x01NX\x01\x00\x00\x001Nu", id="a number and its text as keys"),
+        pytest.param(b"}(X\x01\x00\x00\x00aNX\x01\x00\x00\x00aNu", id="a key twice"),
+        pytest.param(b"X\x03\x00\x00\x00\xed\xa0\x80", id="half of a UTF-16 pair"),
+        pytest.param(b"Nr\x05\x00\x00\x00h\x04", id="memo that was left out"),
         pytest.param(b"h\x07", id="unknown memo"),
         pytest.param(b"q\x00", id="remember nothing"),
         pytest.param(b"K\x01)R", id="call a number"),
@@ -178,7 +186,6 @@ def test_lazily_conjugated_tensors_are_refused(tmp_path):
         unpickle(data, "model.pt")
 
 
-@pytest.mark.filterwarnings("ignore:invalid escape sequence:DeprecationWarning")  # pickletools, on a broken name
 def test_truncated_and_changed_pickles_never_do_anything_else_than_raise(rng):
     whole = pickled({"a": FakeTensor((3,), (1,)), "b": [io.BytesIO(b"x"), (1, 2.5)], "c": OrderedDict(d="text")})
     opcodes = bytes(opcode.code.encode("latin1")[0] for opcode in pickletools.opcodes)
@@ -200,6 +207,63 @@ def test_truncated_and_changed_pickles_never_do_anything_else_than_raise(rng):
 
 def test_nothing_that_reads_checkpoints_can_unpickle():
     dangerous = re.compile(r"import (?:pickle|torch|importlib)\b|from pickle\b|\b(?:eval|exec|setattr|getattr)\(")
-    for module in ("unpickle", "pickle_globals", "torch_file", "stored_tensor", "safetensors_file", "archive"):
-        found = dangerous.findall((Path(__file__).parents[3] / "convert/formats" / f"{module}.py").read_text())
-        assert found == (["getattr("] if module == "pickle_globals" else []), module  # of a dtype, by our own names
+    modules = sorted((Path(__file__).parents[3] / "convert/formats").glob("*.py"))
+    assert len(modules) > 10
+    for module in modules:
+        found = dangerous.findall(module.read_text())
+        assert found == (["getattr("] if module.stem == "pickle_globals" else []), (
+            module
+        )  # of a dtype, by our own names
+
+
+def test_whole_numbers_as_keys_are_kept_as_texts():
+    """They would be hashed by their value, so that a file could choose numbers that fall on one place of the table."""
+    keys = [0, 7, 255, 1 << 61, (1 << 61) - 1, -1, (1 << 64) - 1, -(1 << 63)]
+    got = unpickle(pickled({"state": {key: [key] for key in keys}}), "model.pt")["state"]
+    assert got == {str(key): [key] for key in keys}
+    assert all(hash(key) == hash(str(key)) for key in got)
+
+
+def test_memos_may_have_gaps():
+    assert run(b"Nr\x05\x00\x00\x00K\x01q\x02h\x05h\x02\x87") == (1, None, 1)
+
+
+def test_several_pickles_lie_one_behind_the_other_and_share_their_steps(monkeypatch):
+    data = b"\x80\x02K\x01." + b"\x80\x02]q\x00(K\x02K\x03e."
+    reader = PickleReader(data + b"rest", "model.pt")
+    assert (reader.load(), reader.load()) == (1, [2, 3])
+    assert reader.position == len(data)
+    for steps, are_enough in ((11, True), (10, False)):
+        monkeypatch.setattr("convert.formats.unpickle.MAX_STEPS", steps)
+        reader = PickleReader(data, "model.pt")
+        assert reader.load() == 1
+        if are_enough:
+            assert reader.load() == [2, 3]
+            continue
+        with pytest.raises(CheckpointError, match=f"takes more than {steps} steps, the most that is read"):
+            reader.load()
+
+
+@pytest.mark.parametrize(
+    "large",
+    [
+        pytest.param(b"ctorch\nSize\n](" + b"K\x01" * 60 + b"e\x85R", id="a size"),
+        pytest.param(
+            b"c__torch__\nA\n)\x81}(" + b"".join(b"X\x02\x00\x00\x00%02dN" % i for i in range(60)) + b"ub", id="state"
+        ),
+        pytest.param(b"Nr\x50\x00\x00\x00", id="a far memo"),
+    ],
+)
+def test_what_takes_long_costs_more_than_one_step(monkeypatch, large):
+    """An opcode that copies or looks through many values pays for each of them."""
+    steps = sum(1 for _ in pickletools.genops(b"\x80\x02" + large + b"."))
+    monkeypatch.setattr("convert.formats.unpickle.MAX_STEPS", steps + 50)
+    with pytest.raises(CheckpointError, match="steps, the most that is read"):
+        run(large)
+
+
+def test_names_in_messages_are_escaped():
+    with pytest.raises(CheckpointError) as caught:
+        run(b"}(X\x02\x00\x00\x00\x1baNX\x02\x00\x00\x00\x1baNu")
+    assert "\x1b" not in str(caught.value)
+    assert "\\x1ba" in str(caught.value)

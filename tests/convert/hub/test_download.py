@@ -1,6 +1,10 @@
+import errno
 import json
+import os
+import resource
 import shutil
 from collections import namedtuple
+from pathlib import Path
 
 import huggingface_hub.constants
 import pytest
@@ -179,6 +183,129 @@ def test_small_disk_is_reported_before_anything_is_fetched(fake, tmp_path, monke
     assert "1.0 kB free" in message
     assert "--components" in message
     assert not fake.transfers()
+
+
+def test_a_wrong_file_is_fetched_once_a_run_and_never_gets_the_name(fake, tmp_path):
+    fake.repositories[TEXT.repo_id].listing = lambda: [
+        row | {"lfs": {"sha256": "0" * 64, "size": len(MODEL), "pointerSize": 130}} if "lfs" in row else row
+        for row in FakeRepository.listing(fake.repositories[TEXT.repo_id])
+    ]
+    for count in (1, 2):
+        assert "model.bin is damaged or another file: SHA-256" in failure(run, fake, tmp_path)
+        assert fake.transfers().count(("model.bin", None)) == count
+        assert sorted(path.name for path in (tmp_path / "text/big").iterdir()) == ["config.json", "model.bin.corrupt"]
+
+
+def test_an_empty_file_is_complete_only_if_its_checksum_says_so(fake, tmp_path):
+    fake.repositories[TEXT.repo_id].files["config.json"] = b""
+    run(fake, tmp_path)
+    assert (tmp_path / "text/big/config.json").read_bytes() == b""
+    shutil.rmtree(tmp_path / "text")
+    rows = [row | {"blobId": "0" * 40} for row in fake.repositories[TEXT.repo_id].listing()]
+    fake.repositories[TEXT.repo_id].listing = lambda: rows
+    assert "config.json is damaged or another file: Git SHA-1" in failure(run, fake, tmp_path)
+    assert not (tmp_path / "text/big/config.json").exists()
+
+
+def test_a_part_that_is_longer_than_the_file_is_set_aside(fake, tmp_path):
+    part = tmp_path / f"text/big/config.json.{'a' * 12}.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(b"{}\n and more")
+    assert "config.json is damaged or another file: size 12, expected 3" in failure(run, fake, tmp_path)
+    run(fake, tmp_path)
+    assert (tmp_path / "text/big/config.json").read_bytes() == b"{}\n"
+
+
+def test_every_refusal_is_named_at_once(fake, tmp_path):
+    other = Repository("someone/other", "other", "tokenizer", ("encoder.jit",), gated=True)
+    fake.repositories[other.repo_id] = fake.repositories[TOKENIZER.repo_id]
+    message = failure(run, fake, tmp_path, [TOKENIZER, TEXT, other])
+    assert "https://huggingface.co/someone/tokenizer" in message
+    assert "https://huggingface.co/someone/other" in message
+    assert len(message.splitlines()) == 2
+
+
+def in_the_way(folder: Path, name: str) -> Path:
+    """A folder where the plan puts the file `name`, or a file where it puts a folder."""
+    place = folder / name
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if place.suffix:
+        place.mkdir()
+    else:
+        place.write_bytes(b"mine")
+    return place
+
+
+@pytest.mark.parametrize("name", ["text/big/model.bin", "text/big", "text", RECORD_FILE])
+def test_what_is_in_the_way_is_named_before_anything_is_fetched(fake, tmp_path, name):
+    place = in_the_way(tmp_path, name)
+    message = failure(run, fake, tmp_path)
+    assert f"{place} is in the way" in message
+    assert "move it away or name another --checkpoint-dir" in message
+    assert not fake.transfers()
+    assert place.exists()
+
+
+def test_a_file_as_the_checkpoint_folder(fake, tmp_path):
+    (tmp_path / "file").write_bytes(b"mine")
+    assert f"{tmp_path / 'file'} is in the way" in failure(run, fake, tmp_path / "file")
+    assert (tmp_path / "file").read_bytes() == b"mine"
+
+
+def test_a_folder_in_place_of_what_is_set_aside(fake, tmp_path):
+    run(fake, tmp_path)
+    (tmp_path / "text/big/model.bin").write_bytes(MODEL[::-1])
+    (tmp_path / "text/big/model.bin.corrupt").mkdir()
+    assert "is in the way" in failure(run, fake, tmp_path)
+
+
+def test_a_folder_that_may_not_be_written(fake, tmp_path, monkeypatch):
+    """By a stand-in: to the superuser, who runs many tests, every folder is writable."""
+    monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK)
+    message = failure(run, fake, tmp_path)
+    assert f"{tmp_path} may not be written; change its permissions or name another --checkpoint-dir" in message
+    assert not fake.transfers()
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_a_part_that_is_no_file(fake, tmp_path, kind):
+    part = tmp_path / f"text/big/model.bin.{'a' * 12}.part"
+    part.parent.mkdir(parents=True)
+    part.symlink_to(tmp_path / "elsewhere") if kind == "link" else os.mkfifo(part)
+    assert f"{part} is not a file of an earlier download; move it away" in failure(run, fake, tmp_path)
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_limit_on_file_sizes(fake, tmp_path):
+    """What `ulimit -f` does."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, limits[1]))
+    try:
+        message = failure(run, fake, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "someone/text/model.bin" in message
+    assert "files of this size are not taken here; raise the limit (`ulimit -f`)" in message
+    assert run(fake, tmp_path)["text/big/model.bin"] == len(MODEL) - 500_000
+    assert (tmp_path / "text/big/model.bin").read_bytes() == MODEL
+
+
+def test_a_disk_that_fills_up(fake, tmp_path, monkeypatch):
+    hub = client(fake)
+    plan = make_plan(hub, tmp_path, [TEXT], {})
+    arrived = 0
+
+    def fill(file, count):
+        nonlocal arrived
+        arrived += count
+        if arrived > 300_000:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(DownloadError, match=r"model\.bin .*the disk is full; free some space, then the same command"):
+        download(hub, plan, fill)
+    assert states(fake, tmp_path) == {"config.json": "complete", "model.bin": "partial"}
+    assert 0 < run(fake, tmp_path)["text/big/model.bin"] < len(MODEL) - 200_000
+    assert (tmp_path / "text/big/model.bin").read_bytes() == MODEL
 
 
 def test_unreadable_record_is_named(fake, tmp_path):

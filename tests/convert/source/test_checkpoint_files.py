@@ -1,12 +1,14 @@
 import hashlib
 import json
+import logging
 import shutil
 
 import numpy as np
 import pytest
 
-from convert.networks.components import DIFFUSION_TRANSFORMER, TEXT_ENCODER, TOKENIZER
-from convert.source.checkpoint_files import locate, open_checkpoint
+from convert.formats.archive import open_archive
+from convert.networks.components import COMPONENTS, DIFFUSION_TRANSFORMER, FACE_BLUR, TEXT_ENCODER, TOKENIZER
+from convert.source.checkpoint_files import locate, open_checkpoint, understand
 from convert.source.checksums import checksum
 from jax_interp.errors import CheckpointError
 from tests import golden
@@ -96,3 +98,106 @@ def test_choosing_among_one_set_is_an_error():
     with pytest.raises(CheckpointError, match="leave --weights out"):
         open_checkpoint(DIFFUSION_TRANSFORMER, golden.CHECKPOINTS / checkpoints.DIT, "ema")
     assert open_checkpoint(TEXT_ENCODER, golden.CHECKPOINTS / checkpoints.T5, "ema").tensors
+
+
+def shard(folder, name, tensors, shards=3):
+    """A checkpoint in several files with an index, called as `name` would be if it were one file."""
+    keys = list(tensors)
+    weight_map = {key: f"part-{index % shards}.safetensors" for index, key in enumerate(keys)}
+    for part in set(weight_map.values()):
+        write_tensors(folder / part, {key: tensors[key] for key in keys if weight_map[key] == part})
+    (folder / f"{name}.index.json").write_text(json.dumps({"weight_map": weight_map}))
+
+
+def read(path):
+    return {key: tensor.read() for key, tensor in open_archive(path).items()}
+
+
+@pytest.mark.parametrize(
+    ("component", "name", "file"),
+    [
+        (DIFFUSION_TRANSFORMER, checkpoints.DIT, "model.pt"),
+        (TEXT_ENCODER, checkpoints.T5, "pytorch_model.bin"),
+        (TOKENIZER, checkpoints.TOKENIZER, "encoder.safetensors"),
+        (TOKENIZER, checkpoints.TOKENIZER, "mean_std.pt"),
+    ],
+)
+@pytest.mark.parametrize("spelling", ["as published", "as safetensors"])
+def test_every_network_may_lie_in_several_files(tmp_path, component, name, file, spelling):
+    folder = copy_golden(tmp_path, name) / name
+    whole = {key: tensor.read() for key, tensor in open_checkpoint(component, folder, None).tensors.items()}
+    tensors = read(folder / file)
+    (folder / file).unlink()
+    known = [n for source in component.sources if file in source.names for n in source.names if "index" not in n]
+    shard(folder, file if spelling == "as published" else next(n for n in known if n.endswith(".safetensors")), tensors)
+    opened = open_checkpoint(component, folder, None)
+    assert {key: tensor.read().tobytes() for key, tensor in opened.tensors.items()} == {
+        key: values.tobytes() for key, values in whole.items()
+    }
+    assert {"part-0.safetensors", "part-1.safetensors"} <= {path.name for path in opened.files}
+    understand(component, opened)
+
+
+def test_every_source_may_be_an_index(tmp_path):
+    for component in COMPONENTS.values():
+        for source in component.sources:
+            for name in source.names:
+                folder = tmp_path / component.name / name.replace("/", "-").replace("*", "x")
+                path = folder / name.replace("*", "x")
+                path = path if path.name.endswith(".index.json") else path.with_name(f"{path.name}.index.json")
+                path.parent.mkdir(parents=True)
+                path.write_text("{}")
+                assert locate(component, folder)[source] == path
+
+
+def test_of_several_files_of_one_network_it_is_said_which_is_read(tmp_path, caplog):
+    folder = checkpoints.write_dit(copy_golden(tmp_path, checkpoints.DIT)) / checkpoints.DIT
+    (folder / "model.safetensors.index.json").write_text("{}")
+    with caplog.at_level(logging.INFO, "jax_interp"):
+        opened = open_checkpoint(DIFFUSION_TRANSFORMER, folder, None)
+    assert [path.name for path in opened.files] == ["model.pt"]
+    (line,) = (record.getMessage() for record in caplog.records)
+    assert line.startswith(f"{folder}: model.pt is read; model.safetensors and model.safetensors.index.json")
+    caplog.clear()
+    open_checkpoint(TOKENIZER, golden.CHECKPOINTS / checkpoints.TOKENIZER, None)
+    assert not caplog.records
+
+
+OUTER = ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."]
+
+
+@pytest.mark.parametrize("outer", OUTER)
+def test_wrappers_of_pytorch_are_left_out_of_the_keys(tmp_path, outer, caplog):
+    tensors = dit_tensors()
+    write_tensors(tmp_path / "model.safetensors", {outer + key: tensor for key, tensor in tensors.items()})
+    with caplog.at_level(logging.INFO, "jax_interp"):
+        opened = open_checkpoint(DIFFUSION_TRANSFORMER, tmp_path, None)
+    assert opened.tensors.keys() == tensors.keys()
+    assert f"model.safetensors: its keys begin with {outer!r}" in caplog.text
+    understand(DIFFUSION_TRANSFORMER, opened)
+
+
+def test_wrappers_are_left_out_of_both_sets_of_a_post_trained_file(tmp_path):
+    tensors = dit_tensors()
+    both = {f"model.module.{key}": tensor for key, tensor in tensors.items()}
+    both |= {f"ema.module-{key.replace('.', '-')}": tensor for key, tensor in tensors.items()}
+    write_tensors(tmp_path / "model.safetensors", both)
+    for weights in ("model", "ema"):
+        assert open_checkpoint(DIFFUSION_TRANSFORMER, tmp_path, weights).tensors.keys() == tensors.keys()
+
+
+def test_a_beginning_that_one_key_lacks_is_not_a_wrapper(tmp_path):
+    first, *others = dit_tensors()
+    renamed = {first: dit_tensors()[first]} | {f"module.{key}": dit_tensors()[key] for key in others}
+    write_tensors(tmp_path / "model.safetensors", renamed)
+    opened = open_checkpoint(DIFFUSION_TRANSFORMER, tmp_path, None)
+    assert opened.tensors.keys() == renamed.keys()
+    with pytest.raises(CheckpointError):
+        understand(DIFFUSION_TRANSFORMER, opened)
+
+
+@pytest.mark.parametrize("outer", ["", "module.", "module._orig_mod."])
+def test_the_face_detector_is_published_with_a_wrapper_and_read_with_or_without(tmp_path, outer):
+    weights = {f"{outer}body.conv1.weight": np.zeros((4, 3, 7, 7), np.float32)}
+    write_tensors(tmp_path / "Resnet50_Final.safetensors", weights)
+    assert list(open_checkpoint(FACE_BLUR, tmp_path, None).tensors) == ["module.body.conv1.weight"]

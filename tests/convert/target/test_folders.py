@@ -49,6 +49,7 @@ def test_a_failure_leaves_no_empty_folder(tmp_path):
         OSError(errno.ENOSPC, "No space left on device"),
         OSError(errno.EDQUOT, "Disk quota exceeded"),
         ValueError("RESOURCE_EXHAUSTED: Failed to write 5 bytes to file 7: No space left on device"),
+        ValueError("RESOURCE_EXHAUSTED: Failed to write [os_error_code='28']"),
     ],
 )
 def test_a_full_disk_is_named_and_cleared_up(tmp_path, error):
@@ -108,3 +109,22 @@ def test_space_is_checked_where_the_folder_will_be(tmp_path, monkeypatch):
     assert asked == [tmp_path]
     with pytest.raises(CheckpointError, match=r"2\.0 GB are needed and 1\.0 GB are free"):
         check_space(tmp_path / "a" / "b", 2 * 10**9)
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError(errno.EFBIG, "File too large"), r"x: a file would be larger .*ulimit -f"),
+        (ValueError("OUT_OF_RANGE: File too large [os_error_code='27']"), r"x: a file would be larger .*ulimit -f"),
+        (
+            ValueError("PERMISSION_DENIED: no [os_error_code='13']"),
+            r"x: cannot be written \(Permission denied\); nothing",
+        ),
+        (ValueError("DATA_LOSS: no [os_error_code='5']"), r"x: cannot be written \(Input/output error\); nothing"),
+        (OSError("no number"), r"x: cannot be written \(no number\); nothing"),
+    ],
+)
+def test_whatever_the_system_does_not_write_is_named_and_cleared_up(tmp_path, error, message):
+    with pytest.raises(CheckpointError, match=message):
+        fail_while_writing(tmp_path / "x", error)
+    assert list(tmp_path.iterdir()) == []

@@ -6,7 +6,9 @@ from convert.formats.archive import open_archive
 from convert.mapping.matching import plan
 from convert.mapping.ops import transpose
 from convert.mapping.rules import Rule
+from convert.target.finite import FiniteCheck
 from convert.target.streams import stream
+from jax_interp.errors import CheckpointError
 from tests.convert.checkpoints import write_tensors
 from tests.convert.mapping.test_matching import struct
 
@@ -65,3 +67,29 @@ def test_no_layer_is_read_before_its_turn(tensors):
     assert done == [24, 24]
     assert [len(piece) for piece in pieces] == [2, 1]
     assert done == [24] * 5
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_refused_by_key(tmp_path, bad):
+    values = np.zeros((2, 3), np.float32)
+    arrays = {f"l.{i}.w": np.where(i == 3, np.float32(bad), values) for i in range(5)}
+    write_tensors(tmp_path / "x.safetensors", arrays | {"w": np.zeros((3, 4)), "n": np.arange(2)})
+    stored = open_archive(tmp_path / "x.safetensors")
+    with pytest.raises(CheckpointError, match=r"x\.safetensors: l\.3\.w: .* of 6 weights"):
+        list(streams(stored)["stack"].pieces(5))
+    check = FiniteCheck(refuses=False)
+    leaves = {leaf.path: stream(leaf, stored, None, int, check) for leaf in plan(RULES, ABSTRACT)}
+    (piece,) = leaves["stack"].pieces(5)
+    np.testing.assert_array_equal(piece[3], arrays["l.3.w"].T)
+    assert len(check.found) == 1
+
+
+def test_numbers_too_large_for_their_dtype_are_noticed(tmp_path):
+    """As float32 they are infinite: float64 has numbers that it does not, and float32 such that bfloat16 does not."""
+    for values, dtype in ((np.full((3, 4), 1e300), None), (np.full((3, 4), 3.4e38, np.float32), "bfloat16")):
+        path = tmp_path / f"{values.dtype}.safetensors"
+        write_tensors(
+            path, {f"l.{i}.w": np.zeros((2, 3), np.float32) for i in range(5)} | {"w": values, "n": np.arange(2)}
+        )
+        with pytest.raises(CheckpointError, match="w: 0 NaN and 12 infinite"):
+            list(streams(open_archive(path), dtype)["one"].pieces(4))

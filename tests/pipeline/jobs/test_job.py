@@ -1,6 +1,10 @@
 """From files to files: what is written, what an interrupt leaves, and that nothing is half there."""
 
+import errno
+import io
 import json
+import os
+import shutil
 from pathlib import Path
 
 import imageio.v3 as iio
@@ -8,9 +12,14 @@ import numpy as np
 import pytest
 
 from jax_interp.errors import MediaError, UsageError
+from jax_interp.files.lock import lock_path
+from jax_interp.files.partial import Partial
 from jax_interp.media.reader import open_frames
 from jax_interp.pipeline.jobs import job as job_module
-from jax_interp.pipeline.jobs.job import Job, is_finished, run_job
+from jax_interp.pipeline.jobs.job import is_finished, run_job, tidy_finished
+from jax_interp.pipeline.jobs.outputs import held_results
+from jax_interp.pipeline.jobs.pair_store import CLAIM, PairStore
+from jax_interp.pipeline.jobs.request import Job
 from jax_interp.pipeline.prompt.prompts import DEFAULT_NEGATIVE_PROMPT
 from jax_interp.pipeline.settings import InterpolationSettings
 from jax_interp.pipeline.stages.denoiser import SampleSettings
@@ -153,15 +162,139 @@ def test_frames_of_somebody_else_are_not_replaced_by_a_run_that_goes_on(interpol
     assert files(tmp_path / "others") == ["00000.png"]
 
 
-def test_other_settings_do_not_use_what_is_left(interpolator, make_job, monkeypatch):
+OTHER = InterpolationSettings(sampling=SampleSettings(num_steps=1, seed=12), height=64, width=96)
+
+
+def test_other_settings_do_not_use_what_is_left(interpolator, make_job, tmp_path, monkeypatch, caplog):
     with monkeypatch.context() as patched:
         stopping_after(interpolator, 2, patched)
         with pytest.raises(Stop):
             run_job(interpolator, make_job())
-    other = InterpolationSettings(sampling=SampleSettings(num_steps=1, seed=12), height=64, width=96)
+    [left] = files(tmp_path / "out")
     made = stopping_after(interpolator, 10, monkeypatch)
-    run_job(interpolator, make_job(settings=other))
+    with caplog.at_level("WARNING", "jax_interp"):
+        run_job(interpolator, make_job(settings=OTHER))
     assert made == [0, 1, 2]
+    assert f"{left} is of an interrupted run with other settings; remove it if it is not wanted" in caplog.text
+
+
+def leave_its_lock(job):
+    """As a killed run does."""
+    lock_path(job.video).touch()
+
+
+def test_a_run_killed_while_it_removes_its_store_can_be_run_again(interpolator, make_job, tmp_path, monkeypatch):
+    """The claim on the frames went first; without a look at what is finished they were taken for somebody else's."""
+    job = make_job(frames_folder=tmp_path / "frames")
+
+    def stop(store):
+        (store.folder / CLAIM).unlink()
+        raise Stop
+
+    with monkeypatch.context() as patched:
+        patched.setattr(PairStore, "remove", stop)
+        with pytest.raises(Stop):
+            run_job(interpolator, job)
+    leave_its_lock(job)
+    made = stopping_after(interpolator, 10, monkeypatch)
+    record = run_job(interpolator, job)
+    assert made == []
+    assert record == json.loads(job.record.read_text())
+    assert files(tmp_path / "out") == ["film.json", "film.mp4", "film.txt"]
+
+
+def test_only_what_is_finished_is_not_made_again_after_a_kill(interpolator, make_job, monkeypatch):
+    job = make_job()
+    run_job(interpolator, job)
+    leave_its_lock(job)
+    made = stopping_after(interpolator, 10, monkeypatch)
+    run_job(interpolator, make_job(settings=OTHER))
+    assert made == [0, 1, 2]
+    run_job(interpolator, make_job(settings=OTHER))
+    assert made == [0, 1, 2] * 2
+
+
+def test_what_a_killed_run_left_of_a_finished_job_is_tidied(interpolator, make_job, tmp_path):
+    job = make_job()
+    run_job(interpolator, job)
+    tidy_finished(interpolator, job)
+    leave_its_lock(job)
+    Partial(job.prompt_file).path.write_text("half")
+    tidy_finished(interpolator, job)
+    assert files(tmp_path / "out") == ["film.json", "film.mp4", "film.txt"]
+
+
+def test_results_of_two_runs_are_not_one_that_is_finished(interpolator, make_job, monkeypatch):
+    """The second run was killed when its video had its name, under the record of the first."""
+    first, second = make_job(), make_job(settings=OTHER)
+    run_job(interpolator, first)
+    assert is_finished(interpolator, first)
+    run_up_to_the_record(interpolator, second, monkeypatch)
+    assert not is_finished(interpolator, first)
+    run_job(interpolator, first)
+    assert is_finished(interpolator, first)
+    run_job(interpolator, second)
+    assert is_finished(interpolator, second)
+
+
+def test_a_video_that_was_changed_since_is_not_finished(interpolator, make_job):
+    job = make_job()
+    run_job(interpolator, job)
+    job.video.write_bytes(b"cut")
+    assert not is_finished(interpolator, job)
+
+
+def test_nothing_that_is_read_or_somebody_elses_is_replaced(interpolator, make_job, tmp_path, monkeypatch):
+    made = stopping_after(interpolator, 10, monkeypatch)
+    (tmp_path / "out").mkdir()
+    shutil.copy(golden.CLIP, tmp_path / "out" / "film.mp4")
+    with pytest.raises(UsageError, match=r"film\.mp4: is an input"):
+        run_job(interpolator, make_job(inputs=(tmp_path / "out" / "film.mp4",), overwrite=True))
+    with pytest.raises(UsageError, match="not what this program wrote"):
+        run_job(interpolator, make_job())
+    assert (made, files(tmp_path / "out")) == ([], ["film.mp4"])
+
+
+def test_a_second_run_ends_before_it_computes(interpolator, make_job, tmp_path, monkeypatch):
+    made = stopping_after(interpolator, 10, monkeypatch)
+    with held_results(make_job()):
+        with pytest.raises(MediaError, match=r"film\.mp4: is being written by another run \(process \d+ on"):
+            run_job(interpolator, make_job(settings=OTHER))
+        assert files(tmp_path / "out") == [".film.mp4.lock"]
+    assert made == []
+
+
+@pytest.mark.parametrize("kept", ["000000.npz", "000001.npz", "placing.txt", "film.txt", "film.json"])
+def test_a_full_disk_names_file_space_and_remedy(interpolator, make_job, tmp_path, monkeypatch, kept):
+    """The store of pairs, the claim, the prompt and the record; the same run goes on when there is room."""
+    job, real = make_job(frames_folder=tmp_path / "frames"), Partial.create_file
+
+    def create_file(partial, mode=0o666):
+        file = real(partial)
+        return io.BufferedWriter(Full()) if partial.target.name == kept else file
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Partial, "create_file", create_file)
+        with pytest.raises(MediaError) as error:
+            run_job(interpolator, job)
+    assert f"{kept}: cannot be written (No space left on device)" in str(error.value)
+    assert f" GB are free in {tmp_path}" in str(error.value)
+    assert "make room there, or choose another place" in str(error.value)
+    assert error.value.exit_code == 4
+    assert not list(tmp_path.rglob("*.part"))
+    assert not list(tmp_path.rglob("*.lock"))
+    run_job(interpolator, job)
+    assert files(tmp_path / "out") == ["film.json", "film.mp4", "film.txt"]
+
+
+class Full(io.RawIOBase):
+    """A file that takes nothing."""
+
+    def writable(self):
+        return True
+
+    def write(self, data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_a_changed_picture_of_an_input_folder_is_another_job(interpolator, make_job, tmp_path):

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from jax_interp.files.partial import Partial
 from jax_interp.pipeline.jobs.pair_store import PairStore
 
 
@@ -59,7 +60,7 @@ def test_nothing_is_made_before_the_first_pair(tmp_path):
 def test_a_pair_cut_off_while_written_is_not_counted(tmp_path, frames):
     store = PairStore(tmp_path / "run.mp4", "a")
     store.save(0, frames)
-    (store.folder / "partial.npz").write_bytes(b"cut off")
+    Partial(store.folder / "000001.npz").path.write_bytes(b"cut off")
     assert PairStore(tmp_path / "run.mp4", "a").finished() == 1
 
 
@@ -81,3 +82,50 @@ def test_the_frames_of_a_run_are_known_by_its_claim(tmp_path, monkeypatch):
     assert not PairStore(tmp_path / "run.mp4", "b").claims(tmp_path / "frames")
     again.remove()
     assert not again.claims(tmp_path / "frames")
+
+
+def test_results_of_a_run_are_known_by_what_they_were_before_they_had_their_names(tmp_path):
+    store = PairStore(tmp_path / "run.mp4", "a")
+    assert store.own_results() == []
+    video, frames = tmp_path / "run.mp4", tmp_path / "frames"
+    video.write_text("of another run")
+    partials = {video: tmp_path / "run.partial.mp4", frames: tmp_path / "frames.partial"}
+    partials[video].write_text("new")
+    partials[frames].mkdir()
+    store.note_results(partials)
+    assert store.own_results() == []
+    partials[frames].rename(frames)
+    assert PairStore(video, "a").own_results() == [frames]
+    partials[video].replace(video)
+    assert PairStore(video, "a").own_results() == [video, frames]
+    assert PairStore(video, "b").own_results() == []
+    video.rename(tmp_path / "kept.mp4")
+    video.write_text("of another run")
+    assert store.own_results() == [frames]
+    store.remove()
+    assert store.own_results() == []
+
+
+@pytest.mark.parametrize("content", ["", "[]", "3", "{", '{"x": ', "\udcff"])
+def test_a_damaged_note_of_results_names_none(tmp_path, content):
+    store = PairStore(tmp_path / "run.mp4", "a")
+    store.note_results({})
+    (store.folder / "results.json").write_text(content, errors="surrogateescape")
+    assert store.own_results() == []
+
+
+def test_it_is_the_users_alone(tmp_path, frames):
+    store = PairStore(tmp_path / "run.mp4", "a")
+    store.save(0, frames)
+    assert store.folder.stat().st_mode & 0o777 == 0o700
+    store.check_private()
+    for rights in (0o777, 0o770):
+        store.folder.chmod(rights)
+        with pytest.raises(OSError, match="may write there"):
+            store.check_private()
+    store.folder.chmod(0o700)
+    store.folder.rename(tmp_path / "elsewhere")
+    store.folder.symlink_to(tmp_path / "elsewhere")
+    assert store.finished() == 1
+    with pytest.raises(OSError, match="ot a directory"):
+        store.check_private()

@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -110,6 +111,70 @@ def test_folder_that_cannot_be_written_costs_a_warning(tmp_path, embedding, capl
     cache.put("network", "rain", embedding)
     assert "cannot be written" in caplog.text
     assert cache.get("network", "rain") is None
+
+
+def test_folders_and_files_are_the_users_alone(tmp_path, embedding):
+    before = os.umask(0)
+    try:
+        cache = EmbeddingCache(tmp_path / "a" / "cache")
+        cache.put("network", "rain", embedding)
+    finally:
+        os.umask(before)
+    modes = {path.stat().st_mode & 0o777 for path in (cache.folder, *cache.folder.iterdir(), cache.folder.parent)}
+    assert modes == {0o700}
+    assert only_file(cache).stat().st_mode & 0o777 == 0o600
+
+
+def open_to_all(folder):
+    folder.chmod(0o777)
+
+
+def open_to_its_group(folder):
+    folder.chmod(0o770)
+
+
+def in_a_folder_that_is_open_to_all(folder):
+    folder.parent.chmod(0o777)
+
+
+def behind_a_link_in_an_open_folder(folder):
+    shared = folder.parent / "shared"
+    shared.mkdir()
+    folder.rename(folder.parent / "mine")
+    (shared / "link").symlink_to(folder.parent / "mine")
+    folder.symlink_to(shared / "link")
+    shared.chmod(0o777)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [open_to_all, open_to_its_group, in_a_folder_that_is_open_to_all, behind_a_link_in_an_open_folder],
+    ids=lambda f: f.__name__,
+)
+def test_what_others_could_have_put_there_is_not_used(cache, embedding, change, caplog):
+    cache.put("network", "rain", embedding)
+    assert cache.get("network", "rain") is not None
+    change(cache.folder)
+    later = EmbeddingCache(cache.folder)
+    for _ in range(3):
+        assert later.get("network", "rain") is None
+        later.put("network", "snow", embedding)
+    assert len([path for path in cache.folder.rglob("*") if path.is_file()]) == 1
+    [record] = caplog.records
+    assert "cannot be written or trusted" in record.getMessage()
+    assert "XDG_CACHE_HOME" in record.getMessage()
+
+
+def test_without_a_home_nothing_is_kept(embedding, monkeypatch, caplog, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", "cache")
+    monkeypatch.setenv("HOME", "home")
+    cache = EmbeddingCache()
+    cache.put("network", "rain", embedding)
+    assert cache.get("network", "rain") is None
+    assert len(caplog.records) == 1
+    assert "no home folder is known" in caplog.text
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_full_disk_leaves_nothing_behind(cache, embedding, monkeypatch, caplog):

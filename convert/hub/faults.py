@@ -1,0 +1,61 @@
+"""How an exchange with the hub can fail, and which failures another try may mend."""
+
+from importlib import import_module
+from typing import Any
+
+from huggingface_hub.errors import HfHubHTTPError
+
+# The HTTP library below huggingface_hub has changed its name once, from httpx to httpx2; its errors are those of both.
+_http = import_module(HfHubHTTPError.__bases__[0].__module__.partition(".")[0])
+TransportError: type[Exception] = _http.HTTPError
+InvalidAddress: type[Exception] = _http.InvalidURL
+UNREACHABLE: tuple[type[Exception], ...] = (_http.ConnectError, _http.ConnectTimeout)
+"""No connection came about: the address, the name server, the network or a certificate is wrong."""
+STALLED: tuple[type[Exception], ...] = (_http.ReadTimeout, _http.WriteTimeout)
+"""Nothing came or went for as long as we wait."""
+BROKEN: tuple[type[Exception], ...] = (_http.TimeoutException, _http.NetworkError, _http.RemoteProtocolError)
+"""The connection failed; the next one may not. The two above are part of it."""
+
+MOST_TEXT = 200
+"""Characters of the hub's own words that a message repeats."""
+
+
+class HubFault(Exception):
+    """The hub cannot be asked, or answers with something else than what was asked for."""
+
+    passing = False
+    """Whether another try may help."""
+    unresumable = False
+    """Whether it is only the rest of a file that cannot be had."""
+
+
+class Unusable(HubFault):
+    """The proxies or certificates that this machine's environment names cannot be used."""
+
+
+class BadAnswer(HubFault):
+    """The answer is something else; the text continues "the hub's answer"."""
+
+    def __init__(self, text: str, *, passing: bool = False, unresumable: bool = False, remedy: str = "") -> None:
+        super().__init__(text)
+        self.passing, self.unresumable, self.remedy = passing, unresumable, remedy
+
+
+class Refusal(HubFault):
+    """An answer with an error status. Its body, which may be of any size and kind, is not looked at."""
+
+    def __init__(self, status: int, headers: Any) -> None:
+        super().__init__(f"status {status}")
+        self.status = status
+        self.headers = headers
+        self.code: str = headers.get("X-Error-Code", "")
+        """The hub's name of the cause: RepoNotFound, RevisionNotFound, EntryNotFound, GatedRepo."""
+        self.text: str = headers.get("X-Error-Message", "")[:MOST_TEXT]
+        # 408: too slow, 416: no such part of the file, 429: too many requests, 500 and above: the hub is in trouble
+        self.passing = status in (408, 416, 429) or status >= 500
+        self.unresumable = status == 416
+
+
+def may_pass(error: Exception) -> bool:
+    """Whether another try may help."""
+    return isinstance(error, BROKEN) or (isinstance(error, HubFault) and error.passing)

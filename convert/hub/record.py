@@ -1,0 +1,99 @@
+"""What downloads into a folder write down: the commit of each repository, and the files that were verified."""
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Literal, TypedDict
+
+from convert.hub.listing import RemoteFile, Snapshot
+from jax_interp.errors import DownloadError
+from jax_interp.files.atomic import write_atomically
+from jax_interp.files.json_file import JsonFault, read_json
+from jax_interp.files.json_schema import Matching
+
+RECORD_FILE = "download.json"
+RECORD_VERSION: Literal[1] = 1
+
+
+def _is_commit(text: str) -> bool:
+    return re.fullmatch("[0-9a-f]{40}", text) is not None
+
+
+class VerifiedFile(TypedDict):
+    """A file as it was when its checksums were right."""
+
+    size: int
+    modified_ns: int
+    sha256: str | None
+    git_sha1: str | None
+
+
+class Fetched(TypedDict):
+    """What was fetched of a repository."""
+
+    commit: Annotated[str, Matching(_is_commit, "a commit's 40 hexadecimal digits")]
+    files: dict[str, VerifiedFile]
+
+
+class Record(TypedDict):
+    """`download.json`, by repository id and by the file's name in the repository."""
+
+    version: Literal[1]
+    repositories: dict[str, Fetched]
+
+
+def read_record(folder: Path) -> Record:
+    """What earlier downloads into `folder` wrote down.
+
+    Raises:
+        DownloadError: it is damaged or of another version.
+    """
+    path = folder / RECORD_FILE
+    try:
+        return read_json(path, Record)
+    except FileNotFoundError:
+        return {"version": RECORD_VERSION, "repositories": {}}
+    except JsonFault as fault:
+        raise DownloadError(
+            f"{path} is not a record of this version: {fault}; delete it, then the files are checked again, not fetched"
+        ) from None
+
+
+def pin(folder: Path, snapshot: Snapshot) -> None:
+    """Write down the commit, which the next download into the folder then asks for."""
+    with _changed(folder) as repositories:
+        if repositories.get(snapshot.repository.repo_id, {}).get("commit") != snapshot.commit:
+            repositories[snapshot.repository.repo_id] = {"commit": snapshot.commit, "files": {}}
+
+
+def remember(folder: Path, snapshot: Snapshot, file: RemoteFile, target: Path) -> None:
+    """Write down that `target` was verified to be `file`, and how to tell that nobody has touched it since."""
+    stat = target.stat()
+    with _changed(folder) as repositories:
+        entry = repositories.setdefault(snapshot.repository.repo_id, {"commit": snapshot.commit, "files": {}})
+        entry["files"][file.name] = {
+            "size": stat.st_size,
+            "modified_ns": stat.st_mtime_ns,
+            "sha256": file.sha256,
+            "git_sha1": file.git_sha1,
+        }
+
+
+@contextlib.contextmanager
+def _changed(folder: Path) -> Iterator[dict[str, Fetched]]:
+    """The record's repositories, to be changed; written afterwards. Downloads into one folder take turns."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        record = read_record(folder)
+        before = json.dumps(record)
+        yield record["repositories"]
+        if json.dumps(record) != before:
+            write_atomically(folder / RECORD_FILE, (json.dumps(record, indent=2) + "\n").encode())
+    finally:
+        os.close(handle)

@@ -1,0 +1,108 @@
+"""How far a long job is: a bar on a terminal, a line now and then elsewhere."""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from jax_interp import terminal
+from jax_interp.terminal import one_line
+
+FIRST_LINE, NEXT_LINES = 10.0, 30.0
+"""Seconds until the first line of a job that no terminal shows, and between those that follow."""
+
+
+@dataclass
+class Task:
+    """What is done of something that takes long; `show` is called with it whenever that changes."""
+
+    label: str
+    """Any text."""
+    total: int | None
+    """Steps or bytes; None: not known yet."""
+    show: Callable[["Task"], Any]
+    done: int = 0
+
+    def update(self, done: int, total: int | None = None) -> None:
+        """Say that `done` are done, and perhaps of how many."""
+        self.done, self.total = done, self.total if total is None else total
+        self.show(self)
+
+    def advance(self, count: int, label: str | None = None) -> None:
+        """Say that `count` more are done, and perhaps what is worked at now."""
+        self.label = self.label if label is None else label
+        self.update(self.done + count)
+
+
+@contextmanager
+def progress(label: str, total: int | None = None, *, in_bytes: bool = False) -> Iterator[Task]:
+    """A job that is shown until the context ends."""
+    if terminal.is_quiet():
+        yield Task(label, total, lambda task: None)
+    elif terminal.is_terminal(sys.stderr):
+        with _bar(label, total, in_bytes) as show:
+            yield Task(label, total, show)
+    else:
+        yield Task(label, total, Lines(in_bytes))
+
+
+@contextmanager
+def byte_progress(label: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A job in bytes, begun as `convert.progress.Progress` has it; yields what is told the bytes done."""
+    with progress(label, total, in_bytes=True) as task:
+        yield task.advance
+
+
+class Lines:
+    """Shows a job by a line at a time, seldom enough that a log stays readable."""
+
+    def __init__(self, in_bytes: bool, clock: Callable[[], float] = time.monotonic):
+        self._in_bytes, self._clock = in_bytes, clock
+        self._next = clock() + FIRST_LINE
+
+    def __call__(self, task: Task) -> None:
+        if self._clock() < self._next or task.done == task.total:
+            return
+        self._next = self._clock() + NEXT_LINES
+        amount = self._words(task.done)
+        if task.total:
+            amount += f" of {self._words(task.total)} ({100 * task.done // task.total} %)"
+        terminal.tell(one_line(f"{task.label}: {amount}"))
+
+    def _words(self, amount: int) -> str:
+        from rich.filesize import decimal
+
+        return decimal(amount) if self._in_bytes else str(amount)
+
+
+@contextmanager
+def _bar(label: str, total: int | None, in_bytes: bool) -> Iterator[Callable[[Task], None]]:
+    """A bar that vanishes at the end. What is printed on standard error meanwhile appears above it."""
+    from rich import progress
+    from rich.console import Console
+
+    counts = (
+        (progress.DownloadColumn(), progress.TransferSpeedColumn())
+        if in_bytes
+        else (progress.MofNCompleteColumn(), progress.TimeElapsedColumn())
+    )
+    description = progress.TextColumn("{task.description}", markup=False)
+    console = Console(
+        file=sys.stderr,
+        force_terminal=True,
+        color_system=None if os.environ.get("NO_COLOR") else "auto",
+        markup=False,
+        emoji=False,
+        highlight=False,
+    )
+    with progress.Progress(
+        *(description, progress.BarColumn(), *counts, progress.TimeRemainingColumn()),
+        console=console,
+        transient=True,
+        redirect_stdout=False,
+    ) as shown:
+        bar = shown.add_task(one_line(label), total=total)
+        yield lambda task: shown.update(bar, completed=task.done, total=task.total, description=one_line(task.label))

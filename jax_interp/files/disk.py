@@ -1,0 +1,12 @@
+"""What is said when a disk does not take a file."""
+
+import shutil
+from pathlib import Path
+
+
+def why_not_written(path: Path, error: Exception) -> str:
+    """The reason, the space that is free, and what to do: to be put behind the name of the file, which is `path`."""
+    folder = next(parent for parent in path.absolute().parents if parent.is_dir())
+    reason = getattr(error, "strerror", None) or str(error)
+    free = shutil.disk_usage(folder).free / 1e9
+    return f"cannot be written ({reason}); {free:.2f} GB are free in {folder}: make room there, or choose another place"

@@ -1,0 +1,110 @@
+"""Whether what a command will write is something that it reads: links, hard links and spellings do not hide it.
+
+Files are compared by device and inode, so that two names of one file are the same, whether through links, a folder
+that is mounted twice, or a file system that ignores upper and lower case.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+Identity = tuple[int, int]
+"""Device and inode."""
+
+Key = TypeVar("Key")
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Written:
+    """A file or folder that a command will replace or make."""
+
+    path: Path
+    name: str
+    """How messages call it, as "--save-frames"."""
+    replaces_folder: bool = False
+    """Whether it is a folder, which is replaced with all that it holds."""
+
+
+@dataclass(frozen=True)
+class Read:
+    """A file or folder that a command reads."""
+
+    path: Path
+    name: str
+    """How messages call it, as "the input"."""
+    files: Sequence[Path] = ()
+    """Of a folder, what is read in it."""
+    closed: bool = False
+    """Whether it is a folder in which nothing else may be written."""
+
+
+def find_overlaps(written: Sequence[Written], read: Sequence[Read]) -> list[str]:
+    """A message for each of `written` that is one of `read`, would take one of them away, or lies where it may not.
+
+    Also for two of `written` that are one, or of which one would take the other away.
+    """
+    files = {_identity(path): item for item in read for path in (item.path, *item.files)}
+    above = {_identity(folder): item for item in read for folder in _parents(item.path)}
+    closed = {_identity(item.path): item for item in read if item.closed}
+    for known in (files, above, closed):
+        known.pop(None, None)
+    faults = []
+    for target in written:
+        inside = map(_identity, _entries(target.path)) if target.replaces_folder else ()
+        if found := files.get(_identity(target.path)):
+            faults.append(f"{target.name} {target.path}: is {_called(found)}; choose another name")
+        elif found := target.replaces_folder and (above.get(_identity(target.path)) or _first(inside, files)):
+            faults.append(f"{target.name} {target.path}: would replace {_called(found)}; choose another name")
+        elif found := _first(map(_identity, _parents(target.path)), closed):
+            faults.append(f"{target.name} {target.path}: lies in {_called(found)}; choose another folder")
+    return faults + list(_overlaps_within(written))
+
+
+def _overlaps_within(written: Sequence[Written]) -> Iterator[str]:
+    """These need not exist yet, so that only their paths can be compared."""
+    taken: dict[Path, Written] = {}
+    for target in written:
+        if (other := taken.setdefault(_real(target.path), target)) is not target:
+            yield f"{target.name} {target.path}: is also written as {other.name}; choose another name"
+    for folder, target in taken.items():
+        if target.replaces_folder and (lost := next((path for path in taken if folder in path.parents), None)):
+            other = taken[lost]
+            yield f"{target.name} {target.path}: would replace {other.name} ({other.path}); name another folder"
+
+
+def _called(item: Read) -> str:
+    return f"{item.name} ({item.path})"
+
+
+def _first(keys: Iterable[Key], known: Mapping[Key, Item]) -> Item | None:
+    """What is known under the first of `keys` under which anything is."""
+    return next((known[key] for key in keys if key in known), None)
+
+
+def _identity(path: Path) -> Identity | None:
+    """None if there is nothing."""
+    try:
+        found = _real(path).stat()  # "new/../clip.mp4" exists as soon as the folder "new" is made
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _parents(path: Path) -> Iterator[Path]:
+    """The folders that `path` is in: as it is spelled, and as it lies behind its links."""
+    yield from path.absolute().parents
+    yield from _real(path).parents
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))  # unlike `Path.resolve` it bears links that lead in a circle
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        return []

@@ -1,0 +1,191 @@
+"""The ways in which a text can be read that was written so that a list of words does not find them.
+
+Each function undoes one kind of disguise for the whole text; `readings` combines them. What does not change a text
+costs nothing, because no reading is given twice.
+"""
+
+import html
+import re
+from collections.abc import Callable, Iterator
+from functools import cache
+from urllib.parse import unquote
+
+from jax_interp.guardrails.accents import without_accents
+from jax_interp.guardrails.look_alikes import BAR, LookAlikes, visible
+
+_ROUNDS = 3
+"""How often entities and percent signs are decoded, which may hide each other ("&amp;#102;")."""
+
+_REVERSED = re.compile("\u202e([^\u202c\n]*)")
+"""What a right-to-left override shows from its end to its start."""
+
+_ON_ITS_HEAD = dict(
+    zip(
+        "ɐqɔpǝɟƃɓɥıᴉɾʞʅןꞁɯuodbɹsʇnʌʍxʎz" + "∀ƆƎℲ⅁⅂ԀᴚɹΛ∩⊥┴⅄˥",
+        "abcdefgghiijklllmnopqrstuvwxyz" + "acefglprrvuttyl",
+        strict=True,
+    )
+)
+"""Characters that look like a letter when the page is turned round."""
+_TURNED = re.compile("[ɐǝɟƃɥᴉɾʞʅꞁɯɹʇʌʍʎƎℲ⅁⅂ᴚ⅄]")
+"""Those of them that no large language writes; one of these tells that a text stands on its head."""
+
+_TAGS = re.compile("[\U000e0020-\U000e007e]+")
+"""Invisible copies of ASCII."""
+
+_SIGNS = "!|+*@$€£¢¥"
+"""What is written for letters and is neither one nor a digit."""
+_LEET = str.maketrans("0234578@$+€£¢¥", "ozeastbastelcy")
+_LEET_TABLES = tuple(_LEET | str.maketrans("1!|69", either) for either in ("iilbg", "lilgq", "iiibg", "lllgq"))
+"""One for each way to read those that may stand for two letters."""
+_SHORTEST = 3
+"""Characters of a word whose digits and signs are read as letters."""
+_WORD_WITH_SIGNS = re.compile(rf"[\w{re.escape(_SIGNS)}]{{{_SHORTEST},}}")
+_BRACKET_IN_WORD = re.compile(r"(?<=[^\W_])[(<](?=[^\W_])")
+_CAPITAL_I = re.compile(r"I(?=[a-z])|(?<=[a-z])I")
+_CONTRACTION = re.compile(r"['’ʼ](?:s|t|d|m|ll|re|ve|em|n)\b|\b(?:[cdjlmnosty]|qu)['’ʼ]", re.IGNORECASE)
+"""English ones behind an apostrophe, and French and Italian ones before it."""
+
+
+def readings(text: str, look_alikes: LookAlikes) -> Iterator[str]:
+    """`text`, then every other text, in lower case, that it can be read as; none comes twice."""
+    known = set()
+    for source in _sources(text):
+        # Joined first as well: letters that stand apart do not tell in which script their word is.
+        seen = dict.fromkeys(look_alikes.read(each) for each in (source, joined(visible(source))))
+        for reading in (source, *(reading for each in seen for reading in _with_signs_read(each))):
+            if reading not in known:
+                known.add(reading)
+                yield reading
+
+
+def _sources(text: str) -> Iterator[str]:
+    """`text` as it is, decoded, and as it is displayed."""
+    undo: tuple[Callable[[str], str], ...] = (decoded, shown_reversed, turned_round, tags_shown)
+    for source in dict.fromkeys((text, decoded(text))):
+        yield source
+        for each in undo[1:]:
+            if (other := each(source)) != source:
+                yield other
+
+
+def _with_signs_read(text: str) -> Iterator[str]:
+    """Lower-case readings of what is left: digits and signs for letters, letters with something between them."""
+    for plain in dict.fromkeys((text, _CAPITAL_I.sub(BAR, text))):
+        for letter in "il" if BAR in plain else "i":
+            one = plain.replace(BAR, letter).lower()
+            for whole in dict.fromkeys((one, joined(one), joined(one, _SIGNS))):
+                yield whole
+                yield from leet_read(whole)
+
+
+def decoded(text: str) -> str:
+    """HTML entities and percent-encoded bytes as the characters that they stand for."""
+    for _ in range(_ROUNDS):
+        text = unquote(html.unescape(text))
+    return text
+
+
+def shown_reversed(text: str) -> str:
+    """What stands behind a right-to-left override the other way round."""
+    return _REVERSED.sub(lambda found: found[1][::-1], text)
+
+
+def turned_round(text: str) -> str:
+    """A text in letters that stand on their heads, read with the page turned round; others stay as they are."""
+    if not _TURNED.search(text):
+        return text
+    return "".join(_ON_ITS_HEAD.get(char, char) for char in reversed(text))
+
+
+def tags_shown(text: str) -> str:
+    """Unicode's tag characters, which nobody sees, as the letters that they are copies of."""
+    return _TAGS.sub(lambda found: "".join(chr(ord(char) - 0xE0000) for char in found[0]), text)
+
+
+def leet_read(text: str) -> Iterator[str]:
+    """Digits and signs in words as the letters that they stand for, which may be several.
+
+    Words of three characters or more, one of which is a letter: 4K and 1920 stay.
+    """
+    text = _BRACKET_IN_WORD.sub("c", text)
+    for table in _LEET_TABLES:
+        yield _WORD_WITH_SIGNS.sub(lambda found, table=table: _letters_for_signs(found[0], table), text)
+
+
+def _letters_for_signs(word: str, table: dict[int, int]) -> str:
+    core = word.rstrip("!")
+    if len(core) < _SHORTEST or not any(map(str.isalpha, core)):
+        return word
+    return core.translate(table) + word[len(core) :]
+
+
+def joined(text: str, signs: str = "") -> str:
+    """Letters that stand by themselves put together, and words without the punctuation in their midst.
+
+    "f l o r b l e" and "fl.or_ble" become "florble". `signs` count as letters, elsewhere as punctuation. An apostrophe
+    stays where contractions have one, and a number without letters keeps its point.
+    """
+    text = _spelled(signs).sub(
+        lambda found: " ".join(_spelled_words(found[0], signs)) if _is_word(found[0]) else found[0], text
+    )
+    return re.sub(r"\S+", lambda found: _without_punctuation(found[0], signs), text)
+
+
+def spelled_out(text: str) -> Iterator[str]:
+    """Every run of letters that stand by themselves, put together into one word, where `joined` may make several."""
+    for signs in ("", _SIGNS):
+        for found in filter(_is_word, (found[0] for found in _spelled(signs).finditer(text))):
+            run = without_accents("".join(re.findall(_letter(signs), found)))
+            yield from dict.fromkeys((run, *leet_read(run)))
+
+
+def _is_word(run: str) -> bool:
+    """Whether a run of single letters and digits spells anything: "4, 5, 5" are numbers."""
+    return any(map(str.isalpha, run))
+
+
+def _spelled_words(run: str, signs: str) -> list[str]:
+    """The words of a run of single letters.
+
+    Spaces part them if there is something else between the letters of one, else a gap that is wider than a neighbour.
+    """
+    gaps = re.split(_letter(signs), run)[1:-1]
+    spaces = [any(map(str.isspace, gap)) for gap in gaps]
+    widths = [len(gap) for gap in gaps]
+    ends = spaces
+    if all(spaces) or not any(spaces):
+        around = zip([widths[0], *widths], [*widths[1:], widths[-1]], strict=False)
+        ends = [width > min(pair) for width, pair in zip(widths, around, strict=True)]
+    words = [""]
+    for letter, end in zip(re.findall(_letter(signs), run), (*ends, False), strict=True):
+        words[-1] += letter
+        if end:
+            words.append("")
+    return words
+
+
+def _without_punctuation(token: str, signs: str) -> str:
+    """`token`, which has no spaces, without what is neither letter nor digit between its first and its last one."""
+    places = [index for index, char in enumerate(token) if char.isalnum()]
+    if not places or len(places) == places[-1] + 1 - places[0]:
+        return token
+    start, end = places[0], places[-1] + 1
+    core = token[start:end]
+    if 2 * sum(map(str.isdigit, core)) >= len(places):
+        return token
+    kept = {index for found in _CONTRACTION.finditer(core) for index in range(*found.span())}
+    inner = (char for index, char in enumerate(core) if char.isalnum() or index in kept or char in signs)
+    return token[:start] + "".join(inner) + token[end:]
+
+
+@cache
+def _spelled(signs: str) -> re.Pattern[str]:
+    """Three letters or more, each by itself, with whatever is between them."""
+    letter = _letter(signs)
+    alone = rf"{letter}(?![^\W_])"
+    return re.compile(rf"(?<![^\W_]){alone}(?:(?:(?!{letter})[\W_])+{alone}){{2,}}")
+
+
+def _letter(signs: str) -> str:
+    return rf"(?:[^\W_]|[{re.escape(signs)}])" if signs else r"[^\W_]"

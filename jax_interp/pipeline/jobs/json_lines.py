@@ -1,0 +1,167 @@
+"""Files of JSON lines, one object a line, read so that whatever is wrong is said with the line where it begins."""
+
+import codecs
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+MOST_BYTES = 2**26
+"""Of a file."""
+MOST_LINES = 100_000
+MOST_LINE = 2**20
+"""Bytes of a line."""
+_LOOKS_AHEAD = 20
+"""Faults after which a broken line is no longer looked at together with those behind it."""
+_WIDE_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
+# What a file without a mark begins with: an ASCII character among zeros.
+_WIDE_START = re.compile(rb"[\t\n\r -~]\0|\0{1,3}[\t\n\r -~]")
+_EXPECTED = "expected one object a line"
+
+
+@dataclass
+class JsonLines:
+    """What a file holds, by line number from 0; lines that are blank have neither."""
+
+    objects: dict[int, dict[str, Any]] = field(default_factory=dict)
+    faults: dict[int, str] = field(default_factory=dict)
+
+
+class _Unfinished(ValueError):
+    """An object or list begins on the line and does not end on it."""
+
+
+def read_json_lines(path: Path) -> JsonLines:
+    """The objects of the file at `path`, which is UTF-8, with or without byte order marks.
+
+    Lines end with a line feed, with or without a carriage return before it, and with nothing else: U+2028, U+0085 and
+    the separators of ASCII are part of the strings that they stand in.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is not text in UTF-8, or larger than any batch.
+    """
+    lines = _read_lines(path)
+    read = JsonLines()
+    number = 0
+    while number < len(lines):
+        here, number = number, number + 1
+        try:
+            text = _decode(lines[here])
+            if text.strip():
+                read.objects[here] = _parse(text)
+        except _Unfinished as error:
+            value, after = _look_ahead(lines, here) if len(read.faults) < _LOOKS_AHEAD else (None, number)
+            read.faults[here] = str(error) if value is None else _over_lines(value, after)
+            number = after
+        except ValueError as error:
+            read.faults[here] = str(error)
+    return read
+
+
+def _read_lines(path: Path) -> list[bytes]:
+    with path.open("rb") as file:
+        content = file.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise ValueError(f"is larger than {MOST_BYTES >> 20} MiB")
+    if content.startswith(_WIDE_MARKS) or _WIDE_START.match(content):
+        raise ValueError("is UTF-16 or UTF-32, expected UTF-8; save it as UTF-8")
+    if content.count(b"\n") > MOST_LINES:
+        raise ValueError(f"has more than {MOST_LINES} lines")
+    return content.split(b"\n")
+
+
+def _decode(line: bytes) -> str:
+    if len(line) > MOST_LINE:
+        raise ValueError(f"is longer than {MOST_LINE >> 20} MiB")
+    if b"\0" in line:
+        raise ValueError(f"a zero byte at column {line.index(0) + 1}, which is no text")
+    try:
+        # a mark also begins later lines, where files were put one behind the other
+        return line.removesuffix(b"\r").decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"byte 0x{line[error.start]:02X} at column {error.start + 1} is not UTF-8; save the file as UTF-8"
+        ) from None
+
+
+def _parse(text: str) -> dict[str, Any]:
+    try:
+        # not strict: control characters may stand in strings as they are
+        value = json.loads(
+            text, strict=False, object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_int=float
+        )
+        json.dumps(value, ensure_ascii=False).encode()
+    except json.JSONDecodeError as error:
+        raise _explain(text, error) from None
+    except UnicodeEncodeError as error:
+        raise ValueError(f"holds half of a surrogate pair ({error.object[error.start]!a}), which is no text") from None
+    except RecursionError:
+        raise ValueError("is nested too deeply") from None
+    if isinstance(value, list):
+        raise ValueError(f"a list; {_EXPECTED}, without brackets and commas around them")
+    if not isinstance(value, dict):
+        raise ValueError(f"no object; {_EXPECTED}")
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in values if names.count(name) > 1)
+        raise ValueError(f"{twice[:50]!r} is there twice")
+    return values
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _explain(text: str, error: json.JSONDecodeError) -> ValueError:
+    """The parser's error in terms of lines, commas and brackets, which is what is mostly wrong."""
+    before, behind = text[: error.pos].rstrip(), text[error.pos :].lstrip()
+    if error.msg == "Extra data":
+        if behind.startswith(","):
+            return ValueError(f"a comma behind the object; {_EXPECTED}, and nothing between them")
+        more = "another object" if behind.startswith("{") else "something else"
+        return ValueError(f"{more} behind the first at column {error.pos + 1}; {_EXPECTED}")
+    if text.lstrip()[:1] in ("{", "[") and (not behind or error.msg.startswith("Unterminated string")):
+        return _Unfinished(f"an object that does not end on its line; {_EXPECTED}")
+    if (before.endswith(",") and behind[:1] in ("}", "]")) or error.msg.startswith("Illegal trailing comma"):
+        return ValueError(f"a comma before the closing bracket at column {error.pos + 1}")
+    return ValueError(f"{error.msg} at column {error.pos + 1}; {_EXPECTED}")
+
+
+def _look_ahead(lines: list[bytes], first: int) -> tuple[Any, int]:
+    """The value that begins on line `first` and ends on a later one, and the line behind it.
+
+    Where none ends, None and the next line on which an object may begin.
+    """
+    text = b"\n".join(_window(lines, first)).decode("utf-8", "replace")
+    try:
+        value, end = json.JSONDecoder(strict=False, parse_int=float).raw_decode(text.lstrip("\ufeff \t\r"))
+    except (ValueError, RecursionError):
+        behind = range(first + 1, len(lines))
+        inside = takewhile(lambda number: not lines[number].lstrip().startswith((b"{", b"[")), behind)
+        return None, first + 1 + sum(1 for _ in inside)
+    return value, first + 1 + text.lstrip("\ufeff \t\r").count("\n", 0, end)
+
+
+def _window(lines: list[bytes], first: int) -> Iterator[bytes]:
+    """The lines from `first` on, as many as one line may have bytes."""
+    size = 0
+    for number in range(first, len(lines)):
+        size += len(lines[number]) + 1
+        if size > MOST_LINE:
+            return
+        yield lines[number]
+
+
+def _over_lines(value: Any, after: int) -> str:
+    if isinstance(value, list):
+        return f"a list up to line {after}; {_EXPECTED}, without brackets and commas around them"
+    return f"one object over several lines, up to line {after}; {_EXPECTED}"

@@ -1,0 +1,118 @@
+"""What a job writes: held against other runs, apart from all that is read, and nobody else's files replaced."""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from jax_interp.files.lock import lock_path
+from jax_interp.files.names import check_lengths
+from jax_interp.files.overlap import Read, Written, find_overlaps
+from jax_interp.files.partial import Partial, remove_leftovers
+from jax_interp.media.destination import clip_files, held, refuse, refuse_held, why_no_file
+from jax_interp.pipeline.jobs.pair_store import PairStore, is_being_placed
+from jax_interp.pipeline.jobs.request import Job
+from jax_interp.runtime.checkpoint import MANIFEST_FILE, folders_in
+
+_RECORD_BYTES = 1 << 24
+"""More than any record has."""
+
+
+def check_outputs(jobs: Sequence[Job], read: Iterable[Read] = ()) -> None:
+    """Check what `jobs` will write against all inputs of all of them, and against what else is `read`.
+
+    Raises:
+        UsageError: a result would replace something that is read, a file that this program did not write, or another
+            result; or its name is too long. All are named, up to ten.
+    """
+    for job in jobs:
+        _check_names(job)
+    written = [item for job in jobs for item in _written(job)]
+    inputs = [clip_files(job.inputs, "an input") for job in jobs]
+    refuse(find_overlaps(written, [*read, *(item for items in inputs for item in items)]))
+    refuse([fault for job in jobs for fault in _strangers(job)])
+
+
+def network_files(checkpoint_dir: Path) -> list[Read]:
+    """The folders of converted networks, in which nothing else may be written."""
+    folders = folders_in(checkpoint_dir) if checkpoint_dir.is_dir() else ()
+    return [Read(folder, "a network", closed=True) for folder in folders if (folder / MANIFEST_FILE).is_file()]
+
+
+def refuse_held_results(job: Job) -> None:
+    """Raise `MediaError` if another run is writing a result of `job` at this moment; holds nothing."""
+    for path in _held_paths(job):
+        refuse_held(path)
+
+
+@contextmanager
+def held_results(job: Job) -> Iterator[bool]:
+    """`held` for all that `job` writes; the lock of the video, which stands for the files beside it, is the last to go.
+
+    Whoever finds that of a killed run knows that something of it may be left.
+    """
+    with ExitStack() as stack:
+        was_left = [stack.enter_context(held(path)) for path in _held_paths(job)]
+        for path in job.files:
+            remove_leftovers(path)
+        yield was_left[0]
+
+
+def own_record(job: Job) -> dict[str, Any] | None:
+    """The record beside the video, if this program wrote it, and about a video of this name."""
+    try:
+        with job.record.open("rb") as file:
+            record = json.loads(file.read(_RECORD_BYTES))
+        texts = record["fingerprint"], record["settings"]["prompt"], record["output"]["video"]
+        whole = all(isinstance(text, str) for text in texts) and {"frames", "pairs", "seconds"} <= record.keys()
+        is_own = whole and Path(record["output"]["video"]).name == job.video.name
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return None
+    return record if is_own else None
+
+
+def _written(job: Job) -> Iterator[Written]:
+    for path in job.files:
+        yield Written(path, "the result")
+    if job.frames_folder is not None:
+        yield Written(job.frames_folder, "--save-frames", replaces_folder=True)
+
+
+def _held_paths(job: Job) -> list[Path]:
+    return [job.video] if job.frames_folder is None else [job.video, job.frames_folder.resolve()]
+
+
+def _check_names(job: Job) -> None:
+    hidden = [lock_path(job.video), PairStore(job.video, "0" * 12).folder, *(Partial(path).path for path in job.files)]
+    check_lengths("--video-save-name", job.video, hidden)
+    if job.frames_folder is not None:
+        folder = job.frames_folder
+        check_lengths("--save-frames", folder, [lock_path(folder), Partial(folder).path])
+
+
+def _strangers(job: Job) -> Iterator[str]:
+    """What is under the names of the results that this program did not write, or cannot replace."""
+    there = [path for path in job.files if os.path.lexists(path)]
+    yield from filter(None, map(why_no_file, there))
+    if job.overwrite or not there or is_being_placed(job.video):
+        return
+    record = own_record(job)
+    for path in there:
+        if record is None or not is_of(record, path, job):
+            yield (
+                f"{path}: is there already, and not what this program wrote for {job.video.name}; choose another name,"
+                " or pass --overwrite to replace it"
+            )
+
+
+def is_of(record: dict[str, Any], path: Path, job: Job) -> bool:
+    """Whether `path` is still what the run of `record` wrote."""
+    size = path.stat().st_size
+    if path == job.video:
+        return record["output"].get("bytes") in (None, size)
+    if path == job.prompt_file:
+        prompt = f"{record['settings']['prompt']}\n".encode(errors="replace")
+        return size == len(prompt) and path.read_bytes() == prompt
+    return True

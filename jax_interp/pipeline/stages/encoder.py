@@ -1,0 +1,54 @@
+"""A network that reads its whole input once, as a stage."""
+
+from typing import Any, ClassVar
+
+import jax
+import numpy as np
+
+from jax_interp.pipeline.stages.stage import ModuleT, StackedStage
+from jax_interp.runtime.checkpoint import ConvertedComponent
+from jax_interp.runtime.exchange import exchange_between
+from jax_interp.runtime.mesh import REPLICATED, DeviceMesh, Specs
+from jax_interp.types import Params, Precision, Tokens
+
+
+class EncoderStage(StackedStage[ModuleT]):
+    """`embed`, every block of the stack in turn, `finish`: one pass of an encoder over its input.
+
+    The network's `embed` gives the residual stream, or a tuple of the residual stream and whatever else all blocks
+    read; `attend` of a block takes (residual stream, what else they read, exchange), `transform` (residual stream,
+    exchange). An input is short enough that every device of a mesh holds all of its tokens, and with `tensor` some of
+    the heads.
+    """
+
+    SHARED: ClassVar[Specs] = REPLICATED
+    """How what all blocks read beside the residual stream lies on a mesh."""
+
+    def __init__(self, found: ConvertedComponent, precision: Precision, devices: DeviceMesh | None = None):
+        super().__init__(found, precision, devices)
+        exchange = exchange_between(self.devices)
+        self._embed = self.jit(self._embed_input)
+        self._parts = (
+            self.compile_part(0, lambda block, x, shared: block.attend(x, *shared, exchange), REPLICATED, self.SHARED),
+            self.compile_part(1, lambda block, x, _: block.transform(x, exchange), REPLICATED, self.SHARED),
+        )
+        self._finish = self.jit(self._finish_output)
+
+    def forward(self, *inputs: np.ndarray) -> np.ndarray:
+        """What `finish` gives for the arguments of `embed`; other shapes of them compile anew."""
+        with self.numerics():
+            x, shared = self._embed(self.outer, *self.devices.put(inputs))
+            x = self.run_blocks(lambda call, x: self._parts[call.part](call.params, x, shared, call.ahead), x)
+            return np.asarray(self._finish(self.outer, x))
+
+    # Traced by `jit`.
+
+    def _embed_input(self, outer: Params, *inputs: jax.Array) -> tuple[Tokens, tuple[Any, ...]]:
+        network: Any = self.network.bind_outer(outer)
+        embedded = network.embed(*inputs)
+        x, *shared = embedded if isinstance(embedded, tuple) else (embedded,)
+        return self.constrain(x, REPLICATED), self.constrain(tuple(shared), self.SHARED)
+
+    def _finish_output(self, outer: Params, x: Tokens) -> jax.Array:
+        network: Any = self.network.bind_outer(outer)
+        return self.constrain(network.finish(x), REPLICATED)

@@ -1,0 +1,146 @@
+"""What a converted folder says about itself: `config.json` for the program, `manifest.json` for where it came from."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypedDict, TypeVar
+
+from jax_interp.errors import CheckpointError
+from jax_interp.files.json_file import JsonFault, read_json
+from jax_interp.files.json_schema import Between, Matching
+
+FORMAT_VERSION: Literal[1] = 1
+CONFIG_FILE, MANIFEST_FILE, PARAMS_FOLDER = "config.json", "manifest.json", "params"
+
+AGAIN = "convert it again: the command of the first time, with --overwrite"
+
+T = TypeVar("T")
+
+_DTYPES = {
+    *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "complex64", "complex128"),
+    *("bfloat16", "float16", "float32", "float64", "float8_e4m3fn", "float8_e5m2", "float8_e8m0fnu"),
+}
+_Dtype = Annotated[str, Matching(_DTYPES.__contains__, "the name of a dtype")]
+_Bytes = Annotated[int, Between(0, 2**63 - 1)]
+
+
+class Description(TypedDict):
+    """`config.json`."""
+
+    component: str
+    format_version: Literal[1]
+    dtype: _Dtype
+    """The dtype that most of the stored bytes have."""
+    config: dict[str, Any]
+    """Fields of the network's class in `jax_interp.config`."""
+
+
+class SourceFile(TypedDict):
+    """A file that a network was converted from."""
+
+    name: str
+    size: _Bytes
+    modified_ns: int
+    sha256: str
+    md5: str | None
+    published_md5: Literal["matches", "differs", "unknown"] | None
+
+
+class StoredArray(TypedDict):
+    """An array of `params`, and how it was made."""
+
+    shape: list[_Bytes]
+    dtype: _Dtype
+    source: str
+    op: str
+
+
+class ConversionSettings(TypedDict):
+    """How a network was converted."""
+
+    dtype: Literal["bfloat16", "float32"] | None
+    weights: Literal["model", "ema"]
+
+
+class Manifest(TypedDict):
+    """`manifest.json`."""
+
+    sources: list[SourceFile]
+    params: dict[str, StoredArray]
+    """By path in the tree of parameters."""
+    files: dict[str, _Bytes]
+    """Bytes of every file beside the two descriptions, by path relative to the folder."""
+    settings: ConversionSettings
+    component: str
+    format_version: Literal[1]
+    jax_interp: str
+    """Version of the program that converted it."""
+
+
+def read_description(folder: Path) -> Description:
+    """The `config.json` of a converted folder.
+
+    Raises:
+        CheckpointError: it is missing, damaged or of a newer format.
+    """
+    version = _read(folder, CONFIG_FILE, dict[str, Any]).get("format_version")
+    if type(version) is int and version > FORMAT_VERSION:
+        raise CheckpointError(
+            f"{folder}: of format {version}, this program reads up to {FORMAT_VERSION}; upgrade jax-interp, or {AGAIN}"
+        )
+    return _read(folder, CONFIG_FILE, Description)
+
+
+def read_manifest(folder: Path, component: str) -> Manifest:
+    """The `manifest.json` of a converted folder that holds a `component`.
+
+    Raises:
+        CheckpointError: it is missing, damaged, of another network, or has nothing in one of its lists.
+    """
+    manifest = _read(folder, MANIFEST_FILE, Manifest)
+    faults = [f"it has no {name}" for name in ("sources", "params", "files") if not manifest[name]]
+    faults += [f"files has {name!r}, which is not in the folder" for name in manifest["files"] if not _is_inside(name)]
+    if manifest["component"] != component:
+        faults.append(f"component is {manifest['component']!r}, but {CONFIG_FILE} says {component!r}")
+    if faults:
+        raise CheckpointError(f"{folder / MANIFEST_FILE}: damaged, {'; '.join(faults)}; {AGAIN}")
+    return manifest
+
+
+def stated_component(folder: Path) -> str | None:
+    """Which network the folder says it holds; None if it says nothing, or is another program's.
+
+    Raises:
+        CheckpointError: it is a converted folder, but what it says cannot be read.
+    """
+    for name in (CONFIG_FILE, MANIFEST_FILE):
+        try:
+            values = read_json(folder / name, dict[str, Any])
+        except FileNotFoundError:
+            continue
+        except JsonFault as fault:
+            if _is_converted(folder):
+                raise CheckpointError(f"{folder / name}: damaged, {fault}; {AGAIN}") from None
+            continue
+        if isinstance(component := values.get("component"), str):
+            return component
+    return None
+
+
+def _read(folder: Path, name: str, kind: type[T]) -> T:
+    try:
+        return read_json(folder / name, kind)
+    except FileNotFoundError:
+        raise CheckpointError(f"{folder}: incomplete, it lacks {name}; {AGAIN}") from None
+    except JsonFault as fault:
+        raise CheckpointError(f"{folder / name}: damaged or not written by jax-interp, {fault}; {AGAIN}") from None
+
+
+def _is_converted(folder: Path) -> bool:
+    """Whether it has what other programs' folders do not; of one that may not be looked into nothing is known."""
+    try:
+        return (folder / MANIFEST_FILE).exists() or (folder / PARAMS_FOLDER).is_dir()
+    except OSError:
+        return False
+
+
+def _is_inside(name: str) -> bool:
+    return bool(name) and not name.startswith("/") and ".." not in name.split("/") and "\0" not in name

@@ -1,0 +1,160 @@
+"""The one place that prints. What is shown is text and nothing else: it cannot colour, move or forge what is around it.
+
+Names of files and tensors, prompts and answers of servers come from others. A terminal would obey the escape sequences
+in them, and a reader be misled by characters that change the direction of writing or are not seen at all; so each of
+these is shown by its code, as \\x1b.
+"""
+
+import json
+import os
+import re
+import sys
+import traceback
+from contextlib import suppress
+from typing import Any, NoReturn, TextIO
+
+from jax_interp.errors import TRACEBACK, Ended, JaxInterpError, explain
+
+_NOT_TEXT = re.compile(
+    "[\x00-\x09\x0b-\x1f\x7f-\x9f"  # control characters but the end of a line, escape sequences begin with one
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # the direction of writing
+    "\u200b\u2028\u2029\u2060-\u2065\u206a-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f"  # not to be seen
+    "\ud800-\udfff]"  # halves of pairs, as which Python has the bytes of a file name that are not UTF-8
+)
+
+_quiet = False
+
+
+class ReaderGone(SystemExit):
+    """Whoever read the standard output reads no more, as `head` after ten lines; the program ends without a word."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+
+
+def visible(text: str) -> str:
+    """`text` with everything but characters that are seen, spaces and ends of lines shown by its code."""
+    return _NOT_TEXT.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def one_line(text: str) -> str:
+    """`visible`, the ends of lines too: for what is from others within a line."""
+    return visible(text).replace("\n", "\\n")
+
+
+def show(line: object = "") -> None:
+    """Print a line of what was asked for, on standard output.
+
+    Raises:
+        ReaderGone: nobody reads on.
+        JaxInterpError: it cannot be written, to a full disk for example.
+    """
+    show_escaped(one_line(str(line)) + "\n")
+
+
+def show_escaped(text: str) -> None:
+    """Print what is `visible` already, lines and styles included, on standard output; raises as `show` does."""
+    try:
+        _print(sys.stdout, text)
+    except BrokenPipeError:
+        _give_up(sys.stdout)
+        raise ReaderGone from None
+    except OSError as error:
+        _give_up(sys.stdout)
+        raise JaxInterpError(f"standard output: cannot be written ({error.strerror})") from None
+
+
+def show_json(value: Any) -> None:
+    """Print a value for programs to read, on standard output; raises as `show` does."""
+    text = json.dumps(value, indent=2).replace("\x7f", "\\u007f")  # the one control character that JSON leaves as it is
+    show_escaped(text + "\n")
+
+
+def tell(text: object) -> None:
+    """Print how things go, on standard error; lines after the first are indented, so that none passes for a new one."""
+    if not _quiet:
+        _complain(str(text))
+
+
+def tell_escaped(text: str) -> None:
+    """As `tell`, for what is `visible` already, lines and styles included."""
+    if not _quiet:
+        _print_if_possible(text)
+
+
+def log(text: str) -> None:
+    """As `tell`, but always."""
+    _complain(text)
+
+
+def show_failure(error: BaseException) -> int:
+    """Print, on standard error, why the program ends; returns its exit code.
+
+    Where `error` was raised is shown to who asks for it by the environment variable `TRACEBACK`.
+    """
+    message, code = explain(error)
+    if os.environ.get(TRACEBACK, "0") not in ("", "0"):
+        _complain("".join(traceback.format_exception(error)).rstrip())
+    _complain(message if isinstance(error, KeyboardInterrupt | Ended) else f"error: {message}")
+    return code
+
+
+def be_quiet() -> None:
+    """Print results and errors only: of several processes the first one speaks."""
+    global _quiet
+    _quiet = True
+
+
+def is_quiet() -> bool:
+    """Whether `be_quiet` was called."""
+    return _quiet
+
+
+def end_now(message: str, code: int) -> NoReturn:
+    """Print why the program ends and end it at once, whatever its threads hold or wait for."""
+    if sys.__stderr__ is not None:
+        with suppress(OSError, ValueError):
+            os.write(sys.__stderr__.fileno(), f"\nerror: {_paragraph(message)}\n".encode())
+    os._exit(code)
+
+
+def flush() -> None:
+    """Let nothing that was printed stay in memory."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether `stream` is shown by a terminal that can do more than print lines."""
+    return stream is not None and stream.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
+
+
+def _complain(text: str) -> None:
+    _print_if_possible(_paragraph(text) + "\n")
+
+
+def _paragraph(text: str) -> str:
+    return visible(text).replace("\n", "\n  ")
+
+
+def _print_if_possible(text: str) -> None:
+    """Nobody who listens is no reason to stop working."""
+    with suppress(OSError, ValueError):
+        _print(sys.stderr, text)
+
+
+def _print(stream: TextIO | None, text: str) -> None:
+    if stream is None:  # closed before the program began
+        return
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+    stream.flush()
+
+
+def _give_up(stream: TextIO) -> None:
+    """Send what is left in memory, which Python would try to write once more at its end, nowhere."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
