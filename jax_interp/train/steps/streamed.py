@@ -16,7 +16,7 @@ from jaxtyping import Array
 from jax_interp.config import DiTConfig
 from jax_interp.models.dit import BlockInputs
 from jax_interp.nn.params import flatten, unflatten
-from jax_interp.runtime.block_stream import BlockStream, marked
+from jax_interp.runtime.block_stream import BlockStream, PartCall, PartResult, mark_of
 from jax_interp.runtime.checkpoint import ConvertedComponent, StackedParams
 from jax_interp.runtime.mesh import DeviceMesh
 from jax_interp.runtime.sharding import share_specs
@@ -87,16 +87,18 @@ class StreamedTrainer(Trainer):
         kept: list[Tokens] = []
         metrics: Metrics | None = None
 
-        def apply(index: int, direction: int, block: Params, state: Any) -> Any:
+        def apply(call: PartCall, state: Any) -> PartResult[Any]:
             nonlocal metrics
-            number = jnp.int32(index)
-            if direction == FORWARD:
+            number = jnp.int32(call.block)
+            if call.part == FORWARD:
                 kept.append(state)
-                return marked(self._forward(block, adapter, number, state, inputs))
-            if metrics is None:  # the last block comes first
-                metrics, gradient = self._end(frozen, state, inputs, question, rows)
-                state = gradient, jax.tree.map(jnp.zeros_like, adapter)
-            return marked(self._backward(block, *state, adapter, number, kept.pop(), inputs))
+                after = self._forward(call.params, adapter, number, state, inputs)
+            else:
+                if metrics is None:  # the last block comes first
+                    metrics, gradient = self._end(frozen, state, inputs, question, rows)
+                    state = gradient, jax.tree.map(jnp.zeros_like, adapter)
+                after = self._backward(call.params, *state, adapter, number, kept.pop(), inputs)
+            return PartResult(after, mark_of(after))
 
         _, gradients = self._blocks.run(apply, tokens)
         assert metrics is not None
