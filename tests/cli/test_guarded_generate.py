@@ -311,8 +311,8 @@ def test_what_a_killed_run_left_of_a_clip_that_is_blocked_now_is_removed(generat
     where, is_placed = KILLED[moment]
     command = ("--guidance", 0, "--prompt", "a street", "--save-frames", tmp_path / "out/frames")
     with monkeypatch.context() as patched:
-        for writer in (PngWriter, VideoWriter):  # who is killed tidies nothing
-            patched.setattr(writer, "_discard", lambda self: None)
+        for writer in (PngWriter, VideoWriter):  # who is killed tidies nothing, but its locks go
+            patched.setattr(writer, "_discard", lambda self: self._partial._release())
         patched.setattr(where, kill_at_the_record if moment == "before the record" else kill)
         assert generate(*command).code == 130
     assert ("output.mp4" in left(tmp_path)) == is_placed
