@@ -134,7 +134,9 @@ def test_without_networks_everything_is_blocked(tmp_path):
 def test_a_check_that_takes_too_long_blocks(check):
     outcome = check("--prompt", "a street", "--guardrail-timeout", "0.001")
     assert outcome.code == 8
-    lines(outcome, "blocklist: BLOCKED: it could not tell: it took longer than 0.001 s; allow more")
+    # The blocklist, if its words are in memory already, may be quick enough; the classifier never is.
+    lines(outcome, "BLOCKED: it could not tell: it took longer than 0.001 s; allow more")
+    assert "text_safety: allowed" not in outcome.output
 
 
 @pytest.mark.parametrize("enough", [True, False])
