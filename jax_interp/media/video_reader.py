@@ -14,7 +14,7 @@ from jax_interp.errors import MediaError
 from jax_interp.media.color import RGB, ColorConverter
 from jax_interp.media.file_ends import find_cut
 from jax_interp.media.rates import frame_rate
-from jax_interp.media.source import FrameSource, Picture
+from jax_interp.media.source import MAX_PIXELS, FrameSource, Picture
 from jax_interp.media.transport_stream import ends_within_frame
 
 _CONTAINERS = (
@@ -62,6 +62,8 @@ def open_video(path: Path, *, at_least: int = 2) -> FrameSource:
         except _decoding_errors() as error:
             raise MediaError(f"{path}: the file is damaged ({error}); get it anew") from error
         codec, pixel_format = stream.codec_context.name, stream.codec_context.pix_fmt
+        if stream.codec_context.width * stream.codec_context.height > MAX_PIXELS:
+            raise MediaError(f"{path}: frames may have {MAX_PIXELS:,} pixels at most; make them smaller")
         in_doubt = container.format.name == "mpegts" and ends_within_frame(path, stream.id)
         _check_complete(path, container, packets, in_doubt and codec not in _NOTICING_CODECS)
         if container.format.name.startswith("mov") and stream.frames > packets.shown:
