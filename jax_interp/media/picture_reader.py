@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jax_interp.errors import MediaError
 from jax_interp.media.pictures.header import PictureHeader, is_picture, read_header, unreadable
-from jax_interp.media.pictures.pixels import read_pixels
+from jax_interp.media.pictures.pixels import read_pixels, report_transparency
 from jax_interp.media.source import FrameSource, Picture
 
 logger = logging.getLogger("jax_interp")
@@ -77,7 +77,7 @@ def open_pictures(paths: Sequence[Path], description: Mapping[str, str | int], *
             frame, transparent = _read_picture(path, header)
             if transparent and not said:
                 said = True
-                _report_transparency(path)
+                report_transparency(path)
             yield frame
 
     return FrameSource(
@@ -96,7 +96,7 @@ def read_picture(path: Path) -> Picture:
         raise MediaError(f"{path}: no such file")
     frame, transparent = _read_picture(path, read_header(path))
     if transparent:
-        _report_transparency(path)
+        report_transparency(path)
     return frame
 
 
@@ -104,7 +104,9 @@ def _find_fault(path: Path) -> str | None:
     """Why a file that is called a picture cannot be a frame."""
     if not path.exists():
         return f"a link to {path.readlink()}, which is not there" if path.is_symlink() else "not there any more"
-    if path.is_file() and path.stat().st_size == 0:
+    if not path.is_file():
+        return "no regular file"
+    if path.stat().st_size == 0:
         return "empty"
     if path.suffix.lower() in _OTHER_SUFFIXES and not is_picture(path):
         return "a kind that is not read"
@@ -133,9 +135,3 @@ def _read_picture(path: Path, header: PictureHeader) -> tuple[Picture, bool]:
         expected = f"{header.width}x{header.height}"
         raise MediaError(f"{path}: decodes to {frame.shape[1]}x{frame.shape[0]}, expected {expected}")
     return frame, transparent
-
-
-def _report_transparency(path: Path) -> None:
-    logger.warning(
-        "%s has transparent parts: an alpha channel is ignored, transparent colours of a palette become black", path
-    )

@@ -19,7 +19,7 @@ _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
 
 
 def open_frames(inputs: Sequence[Path], *, at_least: int = 2) -> FrameSource:
-    """Open a clip: one video file, one folder of pictures (in natural order of their names), or pictures.
+    """Open a clip: one video or animation, one folder of pictures (in natural order of their names), or pictures.
 
     The sizes of all pictures, and a video's length and first frame, are checked here; the frames are read by iterating.
 
@@ -30,9 +30,9 @@ def open_frames(inputs: Sequence[Path], *, at_least: int = 2) -> FrameSource:
     paths = [Path(path) for path in inputs]
     if not paths:
         raise UsageError("--input: give one video, one folder of frames, or two or more pictures")
-    faults = [fault for path in paths if (fault := _find_fault(path))]
+    faults = _find_faults(paths)
     if faults:
-        raise MediaError("; ".join(faults))
+        raise MediaError(faults)
     if len(paths) == 1:
         return _open_one(paths[0], at_least)
     others = [str(path) for path in paths if path.is_dir() or not _is_called_or_is_picture(path)]
@@ -72,8 +72,8 @@ def _open_one(path: Path, at_least: int) -> FrameSource:
 
 def _open_picture(path: Path, at_least: int) -> FrameSource:
     header = read_header(path)
-    if header.animated and header.num_pictures >= at_least:
-        return open_animation(path, header) if header.format == "WEBP" else open_video(path, at_least=at_least)
+    if header.animated:
+        return open_animation(path, header)
     if at_least == 1:
         return open_pictures([path], {"kind": "pictures", "path": str(path)}, at_least=1)
     raise MediaError(
@@ -85,17 +85,38 @@ def _is_called_or_is_picture(path: Path) -> bool:
     return path.suffix.lower() in PICTURE_SUFFIXES or is_picture(path)
 
 
+def _find_faults(paths: Sequence[Path]) -> str:
+    """Why nothing can be read from some paths; "" if all are there. Paths with the same fault are named together."""
+    faults: dict[str, list[str]] = {}
+    for path in paths:
+        fault = _find_fault(path)
+        if fault:
+            faults.setdefault(fault, []).append(str(path))
+    return "; ".join(f"{', '.join(named)}: {fault}" for fault, named in faults.items())
+
+
 def _find_fault(path: Path) -> str | None:
     """Why nothing can be read from a path, and what to give instead."""
-    if path.exists():
-        return f"{path}: is empty (0 bytes)" if path.is_file() and path.stat().st_size == 0 else None
-    if path.is_symlink():
-        return f"{path}: is a link to {path.readlink()}, which is not there"
+    try:
+        if path.exists():
+            return _find_fault_of_existing(path)
+        if path.is_symlink():
+            return f"is a link to {path.readlink()}, which is not there"
+    except OSError as error:
+        return f"cannot be looked at ({error.strerror})"
     if _ADDRESS.match(str(path)):
-        return f"{path}: is an address; download it, and give the file"
-    if _PATTERN.search(path.name):
+        return "is an address; download it, and give the file"
+    if _PATTERN.search(str(path)):
         return (
-            f"{path}: is a pattern and no file; give the folder, {path.parent}, or the files themselves, two or more"
+            "is a pattern, not a file; give the folder of the pictures, or two or more files"
             " (a shell fills in *.png where it is not quoted)"
         )
-    return f"{path}: no such file or folder"
+    return "no such file or folder"
+
+
+def _find_fault_of_existing(path: Path) -> str | None:
+    if path.is_dir():
+        return None
+    if not path.is_file():
+        return "is no regular file, and input is read more than once; save it as a file, and give that"
+    return "is empty (0 bytes); replace it" if path.stat().st_size == 0 else None

@@ -33,16 +33,23 @@ class PictureHeader:
     """How the decoded pixels are to be turned, as EXIF counts: 1 (not at all) to 8."""
     num_pictures: int
     """More than 1 for an animation, or for a file with several pages, of which then 2 are counted."""
-    animated: bool
+    num_frames: int
+    """Pictures shown one after the other: 1 of a file with pages, one less where a PNG also has a still picture."""
     format: str
     """Pillow's name, as "PNG"."""
     deep: bool
     """16 bits a channel in a form that Pillow would cut to 8."""
 
+    @property
+    def animated(self) -> bool:
+        return self.num_frames > 1
+
 
 def is_picture(path: Path) -> bool:
-    """Whether a file begins as PNG, JPEG, WebP, TIFF or BMP do; False if it cannot be read."""
+    """Whether a file begins as PNG, JPEG, WebP, TIFF or BMP do; False if it cannot be read, or is no regular file."""
     try:
+        if not path.is_file():  # opening a pipe would wait for its writer
+            return False
         with path.open("rb") as file:
             head = file.read(12)
     except OSError:
@@ -53,6 +60,8 @@ def is_picture(path: Path) -> bool:
 def read_header(path: Path) -> PictureHeader:
     """Read a picture's header; raises `MediaError` if it is no picture, empty, or larger than allowed."""
     try:
+        if path.exists() and not path.is_file():
+            raise MediaError(f"{path}: is no regular file; replace it with one")
         size = path.stat().st_size
         if size == 0:
             raise MediaError(f"{path}: is empty (0 bytes); replace the file, or take it out")
@@ -93,7 +102,7 @@ def unreadable(path: Path, error: Exception) -> MediaError:
 
 
 def _header(path: Path, image: Any) -> PictureHeader:
-    orientation, deep, num_pictures, animated = 1, False, 1, False
+    orientation, deep, num_pictures, num_frames = 1, False, 1, 1
     if image.format == "TIFF":
         deep = 16 in tuple(image.tag_v2.get(_BITS_A_SAMPLE, ())) and not image.mode.startswith("I;16")
         # Pillow turns these itself; 16-bit colours are decoded elsewhere.
@@ -109,20 +118,23 @@ def _header(path: Path, image: Any) -> PictureHeader:
                     image.load()
         if image.format in ("PNG", "WEBP"):
             num_pictures = getattr(image, "n_frames", 1)
-            animated = num_pictures > 1
+            num_frames = num_pictures - bool(getattr(image, "default_image", False))
         orientation = _orientation(image)
         height, width = image.height, image.width
         if orientation >= 5:
             height, width = width, height
-    return PictureHeader(height, width, orientation, num_pictures, animated, image.format, deep)
+    return PictureHeader(height, width, orientation, num_pictures, num_frames, image.format, deep)
 
 
 def _orientation(image: Any) -> int:
     """From EXIF or XMP, wherever Pillow finds one; 1 where it is missing or makes no sense."""
     from PIL import Image
 
-    # PNG's own version decodes the picture first, in case that metadata follows the pixels.
-    found = Image.Image.getexif(image).get(_ORIENTATION)
+    try:
+        # PNG's own version decodes the picture first, in case that metadata follows the pixels.
+        found = Image.Image.getexif(image).get(_ORIENTATION)
+    except Exception:  # damaged metadata, which every viewer passes over
+        return 1
     return found if isinstance(found, int) and 2 <= found <= 8 else 1
 
 

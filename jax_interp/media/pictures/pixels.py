@@ -1,5 +1,6 @@
 """A picture's pixels as upright RGB with 8 bits a channel."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ from jax_interp.errors import MediaError
 from jax_interp.media.pictures.header import PictureHeader, opened
 from jax_interp.media.source import Picture
 
+logger = logging.getLogger("jax_interp")
+
 _DEEP_CHANNELS = {"gray16": 1, "ya16": 2, "rgb48": 3, "rgba64": 4}
 """FFmpeg's formats of 16 bits a channel, less their byte order."""
 
@@ -16,9 +19,9 @@ _DEEP_CHANNELS = {"gray16": 1, "ya16": 2, "rgb48": 3, "rgba64": 4}
 def read_pixels(path: Path, header: PictureHeader) -> tuple[Picture, bool]:
     """Decode a picture, or an animation's first one.
 
-    Palettes and gray become RGB, and 16 bits are rounded to the nearest of 256 levels. Of an alpha channel the colours
-    are kept as they are stored. Where instead one colour or entries of a palette stand for "transparent", what is
-    stored there was never meant to be seen: it becomes black.
+    Palettes and gray become RGB, and 16 bits are rounded to the nearest of 256 levels. What is transparent, by an alpha
+    channel, by a palette's entries or by one colour that stands for it, is laid over black: what is stored there was
+    never meant to be seen.
 
     Returns:
         The frame, and whether any of it is transparent.
@@ -28,12 +31,11 @@ def read_pixels(path: Path, header: PictureHeader) -> tuple[Picture, bool]:
         Exception: the file is damaged; decoders raise whatever they stumble over.
     """
     with opened(path) as image:
-        keyed = "transparency" in image.info
         if header.deep:
             image.load()
-            frame, transparent = _deep_pixels(path, image, header, keyed)
+            frame, transparent = _deep_pixels(path, image, header)
         elif image.mode.startswith("I;16"):
-            frame, transparent = _to_eight_bits(np.asarray(image)[..., None]), False
+            frame, transparent = to_eight_bits(np.asarray(image)[..., None]), False
         else:
             frame, transparent = to_rgb(path, image)
             frame = turn(frame, header.orientation)
@@ -47,12 +49,10 @@ def to_rgb(path: Path, image: Any) -> tuple[Picture, bool]:
             f"{path}: holds {np.asarray(image).dtype} values, whose range is unknown;"
             " save it with 8 or 16 bits a channel"
         )
-    keyed = "transparency" in image.info
-    if not keyed and not image.has_transparency_data:
+    if not image.has_transparency_data:
         return np.asarray(image.convert("RGB")), False
     rgba = np.asarray(image.convert("RGBA"))
-    transparent = bool((rgba[..., 3] < 255).any())
-    return (_over_black(rgba[..., :3], rgba[..., 3:], 255) if keyed else rgba[..., :3]), transparent
+    return over_black(rgba[..., :3], rgba[..., 3:], 255)
 
 
 def turn(frame: np.ndarray, orientation: int) -> np.ndarray:
@@ -63,11 +63,11 @@ def turn(frame: np.ndarray, orientation: int) -> np.ndarray:
     return frame[:: -1 if flip_y else 1, :: -1 if flip_x else 1]
 
 
-def _deep_pixels(path: Path, image: Any, header: PictureHeader, keyed: bool) -> tuple[Picture, bool]:
+def _deep_pixels(path: Path, image: Any, header: PictureHeader) -> tuple[Picture, bool]:
     """16 bits a channel, through FFmpeg; Pillow, which keeps the upper 8, has to agree within a level."""
     values = turn(_decode_deep(path, header.format), header.orientation)
     colors = values[..., :1] if values.shape[-1] < 3 else values[..., :3]
-    frame = _to_eight_bits(colors)
+    frame = to_eight_bits(colors)
     gray = image.mode.startswith("I")
     known = np.asarray(image)[..., None].astype(np.int64) >> 8 if gray else np.asarray(image.convert("RGB"))
     if header.format == "PNG":  # Pillow turns a TIFF itself
@@ -76,9 +76,8 @@ def _deep_pixels(path: Path, image: Any, header: PictureHeader, keyed: bool) -> 
         raise MediaError(f"{path}: two decoders read different colours in it; save it as PNG")
     if values.shape[-1] in (1, 3):
         return frame, False
-    alpha = values[..., -1:]
-    transparent = bool((alpha < 65535).any())
-    return (_over_black(frame, alpha, 65535) if keyed else frame), transparent
+    over, transparent = over_black(colors, values[..., -1:], 65535)
+    return to_eight_bits(over), transparent
 
 
 def _decode_deep(path: Path, name: str) -> np.ndarray:
@@ -97,11 +96,19 @@ def _decode_deep(path: Path, name: str) -> np.ndarray:
     return values.astype(np.uint16)
 
 
-def _to_eight_bits(values: np.ndarray) -> Picture:
+def to_eight_bits(values: np.ndarray) -> Picture:
     """The nearest of 256 levels, as RGB: 0x12FF becomes 19."""
     levels = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
     return np.broadcast_to(levels, (*levels.shape[:2], 3))
 
 
-def _over_black(colors: np.ndarray, alpha: np.ndarray, opaque: int) -> Picture:
-    return ((colors.astype(np.uint32) * alpha + opaque // 2) // opaque).astype(np.uint8)
+def over_black(colors: np.ndarray, alpha: np.ndarray, opaque: int) -> tuple[np.ndarray, bool]:
+    """Colours [Y, X, C] over black, of the same type, and whether any alpha [Y, X, 1] is less than `opaque`."""
+    if bool((alpha == opaque).all()):
+        return colors, False
+    over = (colors.astype(np.uint32) * alpha + opaque // 2) // opaque
+    return over.astype(colors.dtype), True
+
+
+def report_transparency(path: Path) -> None:
+    logger.warning("%s has transparent parts; they are laid over black", path)
