@@ -160,11 +160,11 @@ def test_a_long_animation_is_not_held_in_memory(tmp_path):
 
 
 def test_the_times_of_very_many_frames_are_small(tmp_path):
-    path = long_webp(tmp_path / "a.webp", 100_000, 1)
+    path = long_webp(tmp_path / "a.webp", 20_000, 1)
     tracemalloc.start()
     source = opened(path)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert (source.num_frames, source.fps) == (100_000, 25)
+    assert (source.num_frames, source.fps) == (20_000, 25)
     assert next(iter(source)).tolist() == [[[9, 90, 200]]]
-    assert peak < 16 << 20
+    assert peak < 4 << 20
