@@ -32,7 +32,8 @@ def list_pictures(folder: Path) -> list[Path]:
     except OSError as error:
         raise MediaError(f"{folder}: cannot list this folder: {error.strerror}") from error
     entries.sort(key=lambda path: _natural_key(path.name))
-    frames = [path for path in entries if path.suffix.lower() in PICTURE_SUFFIXES + _OTHER_SUFFIXES]
+    called = PICTURE_SUFFIXES + _OTHER_SUFFIXES
+    frames = [path for path in entries if path.suffix.lower() in called]
     faults = [f"{path.name} ({fault})" for path in frames if (fault := _find_fault(path))]
     if faults:
         raise MediaError(
@@ -43,7 +44,7 @@ def list_pictures(folder: Path) -> list[Path]:
         raise MediaError(
             f"{folder}: no pictures ({', '.join(PICTURE_SUFFIXES)}) in this folder; it holds {len(entries)} other files"
         )
-    left_out = [path.name for path in entries if path not in set(frames) and is_picture(path)]
+    left_out = [path.name for path in entries if path.suffix.lower() not in called and is_picture(path)]
     if left_out:
         logger.warning("%s: pictures that are not called so are left out: %s", folder, _shorten(left_out))
     return frames

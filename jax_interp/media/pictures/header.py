@@ -106,8 +106,7 @@ def _header(path: Path, image: Any) -> PictureHeader:
     if image.format == "TIFF":
         deep = 16 in tuple(image.tag_v2.get(_BITS_A_SAMPLE, ())) and not image.mode.startswith("I;16")
         # Pillow turns these itself; 16-bit colours are decoded elsewhere.
-        turned_later = image.tag_v2.get(_ORIENTATION, 1)
-        orientation = turned_later if deep else 1
+        orientation = _sensible(image.tag_v2.get(_ORIENTATION)) if deep else 1
         num_pictures = 1 + _has_second_page(image)
         height, width = image.height, image.width
     else:
@@ -135,7 +134,11 @@ def _orientation(image: Any) -> int:
         found = Image.Image.getexif(image).get(_ORIENTATION)
     except Exception:  # damaged metadata, which every viewer passes over
         return 1
-    return found if isinstance(found, int) and 2 <= found <= 8 else 1
+    return _sensible(found)
+
+
+def _sensible(orientation: Any) -> int:
+    return orientation if isinstance(orientation, int) and 2 <= orientation <= 8 else 1
 
 
 def _has_second_page(image: Any) -> bool:

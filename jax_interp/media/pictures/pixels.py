@@ -74,7 +74,7 @@ def _deep_pixels(path: Path, image: Any, header: PictureHeader) -> tuple[Picture
         known = turn(known, header.orientation)
     if known.shape[:2] != frame.shape[:2] or np.abs(frame.astype(np.int16) - known).max(initial=0) > 1:
         raise MediaError(f"{path}: two decoders read different colours in it; save it as PNG")
-    if values.shape[-1] in (1, 3):
+    if values.shape[-1] in (1, 3) or not image.has_transparency_data:  # a fourth channel may be padding
         return frame, False
     over, transparent = over_black(colors, values[..., -1:], 65535)
     return to_eight_bits(over), transparent

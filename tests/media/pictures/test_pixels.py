@@ -27,8 +27,8 @@ def deep_png(values: np.ndarray, *chunks: bytes) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + ihdr + b"".join(chunks) + pixels + png_chunk(b"IEND", b"")
 
 
-def deep_tiff(path, values: np.ndarray, orientation: int = 1) -> None:
-    """An uncompressed little-endian TIFF of [Y, X, 3] uint16."""
+def deep_tiff(path, values: np.ndarray, orientation: int = 1, *, padding: bool = False) -> None:
+    """An uncompressed little-endian TIFF of [Y, X, 3] uint16, or of 4 channels, the last of which means nothing."""
     height, width, channels = values.shape
     data = values.astype("<u2").tobytes()
     entries = [
@@ -42,6 +42,7 @@ def deep_tiff(path, values: np.ndarray, orientation: int = 1) -> None:
         (277, 3, 1, channels),
         (278, 3, 1, height),
         (279, 4, 1, len(data)),
+        *([(338, 3, 1, 0)] if padding else []),
     ]
     bits = struct.pack(f"<{channels}H", *[16] * channels)
     table = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", *entry) for entry in entries) + b"\0" * 4
@@ -97,6 +98,21 @@ def test_a_tiff_of_sixteen_bits_is_rounded_and_turned(tmp_path, orientation):
     frame, _ = read(tmp_path / "deep.tif")
     truth = np.stack([ROUNDED[:100], ROUNDED[:100], ROUNDED[:100, ::-1]], -1)
     assert np.array_equal(frame, EXPECTED[orientation](truth))
+
+
+@pytest.mark.parametrize("orientation", [0, 9])
+def test_a_tiff_of_sixteen_bits_whose_orientation_makes_no_sense_is_not_turned(tmp_path, orientation):
+    deep_tiff(tmp_path / "deep.tif", np.repeat(ALL[:100, :, None], 3, -1), orientation)
+    assert np.array_equal(read(tmp_path / "deep.tif")[0][..., 0], ROUNDED[:100])
+
+
+def test_a_fourth_channel_that_is_no_alpha_is_padding(tmp_path):
+    values = np.repeat(ALL[:100, :, None], 4, -1)
+    values[..., 3] = 7
+    deep_tiff(tmp_path / "deep.tif", values, padding=True)
+    frame, transparent = read(tmp_path / "deep.tif")
+    assert not transparent
+    assert np.array_equal(frame[..., 0], ROUNDED[:100])
 
 
 @pytest.mark.parametrize("orientation", EXPECTED)
