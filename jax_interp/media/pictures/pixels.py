@@ -84,7 +84,7 @@ def _decode_deep(path: Path, name: str) -> np.ndarray:
     """The channels of a PNG or TIFF as native uint16 [Y, X, 1 to 4]."""
     import av
 
-    decoder = av.CodecContext.create(name.lower(), "r")
+    decoder: Any = av.CodecContext.create(name.lower(), "r")
     [frame] = [*decoder.decode(av.Packet(path.read_bytes())), *decoder.decode(None)]
     name, order = frame.format.name[:-2], {"be": ">u2", "le": "<u2"}.get(frame.format.name[-2:])
     channels = _DEEP_CHANNELS.get(name)
