@@ -328,7 +328,7 @@ def generate(
     with processes.shared_fate():
         check_results(jobs, batch_input_path, text_embeddings, checkpoint_dir)
         agree_on_machines()
-        adapters = read_adapters(adapter_files, checkpoint_dir, diffusion_transformer_dir)
+        adapters = read_adapters(adapter_files, checkpoint_dir, folders["diffusion_transformer"])
         interpolator = Interpolator.from_pretrained(
             checkpoint_dir,
             dtype=dtype,

@@ -136,10 +136,10 @@ def open_component(path: Path, *, allow_incomplete: bool = False) -> ConvertedCo
     """
     description = read_description(path)
     component = description["component"]
-    if component not in _CONFIGS:
+    if component not in TABLE:
         raise CheckpointError(
             f"{path / CONFIG_FILE}: damaged or not written by jax-interp, component is {component!r:.60}, expected"
-            f" {' or '.join(_CONFIGS)}; {AGAIN}"
+            f" {' or '.join(TABLE)}; {AGAIN}"
         )
     manifest = read_manifest(path, component)
     config = from_json(TABLE[component].config, description["config"], str(path / CONFIG_FILE))
