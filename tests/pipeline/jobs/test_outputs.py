@@ -173,7 +173,7 @@ def test_a_file_that_is_no_record(job, content):
     )
 
 
-@pytest.mark.parametrize("damage", FILE_DAMAGES.keys() - {"missing", "broken link"})
+@pytest.mark.parametrize("damage", sorted(FILE_DAMAGES.keys() - {"missing", "broken link"}))
 def test_a_damaged_record_is_named(job, damage):
     finish(job)
     FILE_DAMAGES[damage](job.record)
