@@ -61,6 +61,7 @@ class Ended(BaseException):
 
     def __init__(self, number: int):
         super().__init__(f"ended by {signal.Signals(number).name}")
+        self.number = number
         self.exit_code = 128 + number  # as shells report it
 
 

@@ -1,6 +1,7 @@
 """What downloads into a folder write down: the commit of each repository, and the files that were verified."""
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -51,12 +52,15 @@ def read_record(folder: Path) -> Record:
 
     Raises:
         DownloadError: it is damaged or of another version.
+        IsADirectoryError: a folder has its name.
     """
     path = folder / RECORD_FILE
+    if not path.exists():
+        return {"version": RECORD_VERSION, "repositories": {}}
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     try:
         return read_json(path, Record)
-    except FileNotFoundError:
-        return {"version": RECORD_VERSION, "repositories": {}}
     except JsonFault as fault:
         raise DownloadError(
             f"{path} is not a record of this version: {fault}; delete it, then the files are checked again, not fetched"

@@ -118,7 +118,8 @@ def memory(
             "stream_base": stream_base,
         }
         asked = train_settings(adapter_settings(adapter), {}, "default", run)
-        print(f"training the transformer of {origin}, {height}×{width}; all numbers in GiB\n")
+        show(f"training the transformer of {origin}, {height}×{width}; all numbers in GiB")
+        show()
         _show_training(configs["diffusion_transformer"], asked, latents, MeshShape.parse(mesh))
         return
     shape = MeshShape.parse(mesh)
@@ -224,7 +225,7 @@ def _show_training(
     found = training_footprint(config, settings, latents, shape)
     names = ("weights", "gradients", "optimizer", "activations", "peak", "host")
     _show_table(names, [tuple(_gib(getattr(found, name)) for name in names)])
-    print(f"of each GPU: {gib(found.peak + PROCESS)} with what the process itself takes; host: {gib(found.host)}")
+    show(f"of each GPU: {gib(found.peak + PROCESS)} with what the process itself takes; host: {gib(found.host)}")
 
 
 def _show_table(names: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:

@@ -164,8 +164,9 @@ def _sequence(origin: Any, kinds: tuple[Any, ...], value: list[Any], at: str, fa
 
 
 def _path(at: str, key: str) -> str:
-    shown = key if len(key) <= _LONGEST_SHOWN else f"{key[:_LONGEST_SHOWN]}..."
-    return f"{at}.{shown}" if at else shown
+    name = key if len(key) <= _LONGEST_SHOWN else f"{key[:_LONGEST_SHOWN]}..."
+    name = name if name.isprintable() else repr(name)
+    return f"{at}.{name}" if at else name
 
 
 def _offence(kind: Any, value: Any, at: str) -> str:

@@ -2,8 +2,9 @@
 
 Durations do not tell: a picture may start after its sound or end before it, an edit list may skip, time stamps may
 start anywhere, and a last frame may have no duration. Sizes do. MP4 and QuickTime are boxes, Matroska and WebM are
-EBML elements, AVI is RIFF chunks, GIF is blocks, APNG is chunks, and each of them says how many bytes it has. An MPEG
-transport stream says nothing, but its packets have one size. Only headers are read, and no more than `_MOST` of them.
+EBML elements, AVI and WebP are RIFF chunks, GIF is blocks, APNG is chunks, and each of them says how many bytes it has.
+An MPEG transport stream says nothing, but its packets have one size. Only headers are read, and no more than `_MOST` of
+them.
 """
 
 import struct
@@ -36,6 +37,7 @@ def find_cut(path: Path, container: str) -> str | None:
         "mpegts": find_cut_packet,
         "gif": _gif_blocks,
         "apng": _png_chunks,
+        "webp": _riff_chunks,
     }.get(container.split(",")[0])
     if look is None:
         return None
@@ -115,7 +117,7 @@ def _vint_length(first: bytes) -> int:
 
 
 def _riff_chunks(file: BinaryIO, size: int) -> str | None:
-    """AVI: "RIFF", 4 bytes size, content; longer files have several. A recorder that was stopped leaves no size."""
+    """AVI, WebP: "RIFF", 4 bytes size, content; longer files have several. A stopped recorder leaves no size."""
     at = 0
     for _ in range(_MOST):
         header = _read(file, at, 8)

@@ -1,62 +1,85 @@
 """Pictures as frames: a folder in natural order or a list of files, decoded one at a time."""
 
+import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from jax_interp.errors import MediaError
+from jax_interp.media.pictures.header import PictureHeader, is_picture, read_header, unreadable
+from jax_interp.media.pictures.pixels import read_pixels, report_transparency
 from jax_interp.media.source import FrameSource, Picture
 
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
+logger = logging.getLogger("jax_interp")
 
-_CAMERA_SUFFIXES = (".jpg", ".jpeg", ".webp")
-"""Where an EXIF orientation is applied. Pillow itself applies TIFF's, and looking for PNG's would decode every file."""
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".bmp")
+"""What a folder's pictures are called. What is in them is told by their content."""
 
-_QUARTER_TURNS = (5, 6, 7, 8)
-"""EXIF orientations that swap height and width."""
+_OTHER_SUFFIXES = (".apng", ".avif", ".cin", ".dpx", ".exr", ".gif", ".hdr", ".heic", ".heif", ".ico", ".j2k", ".jp2")
+_OTHER_SUFFIXES += (".jxl", ".pbm", ".pcx", ".pgm", ".pnm", ".ppm", ".psd", ".qoi", ".sgi", ".svg", ".tga")
+"""Pictures of other kinds. A folder that holds one would lack a frame if it were passed over."""
 
 
 def list_pictures(folder: Path) -> list[Path]:
-    """The pictures directly in `folder`, frame2 before frame10; hidden and other files are passed over.
+    """The pictures directly in `folder`, frame2 before frame10; hidden files and such as are no pictures are left out.
 
     Raises:
-        MediaError: there is none, or the folder cannot be listed.
+        MediaError: there is none, one is empty, of a kind that is not read or a link to nothing (names each), or the
+            folder cannot be listed.
     """
     try:
-        files = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
+        entries = [path for path in folder.iterdir() if not path.name.startswith(".") and not path.is_dir()]
     except OSError as error:
         raise MediaError(f"{folder}: cannot list this folder: {error.strerror}") from error
-    pictures = [path for path in files if path.suffix.lower() in PICTURE_SUFFIXES]
-    if not pictures:
+    entries.sort(key=lambda path: _natural_key(path.name))
+    called = PICTURE_SUFFIXES + _OTHER_SUFFIXES
+    frames = [path for path in entries if path.suffix.lower() in called]
+    faults = [f"{path.name} ({fault})" for path in frames if (fault := _find_fault(path))]
+    if faults:
         raise MediaError(
-            f"{folder}: no pictures ({', '.join(PICTURE_SUFFIXES)}) in this folder; it holds {len(files)} other files"
+            f"{folder}: would lack frames: {_shorten(faults)};"
+            " replace them, convert them to PNG, or move them elsewhere"
         )
-    return sorted(pictures, key=lambda path: _natural_key(path.name))
+    if not frames:
+        raise MediaError(
+            f"{folder}: no pictures ({', '.join(PICTURE_SUFFIXES)}) in this folder; it holds {len(entries)} other files"
+        )
+    left_out = [path.name for path in entries if path.suffix.lower() not in called and is_picture(path)]
+    if left_out:
+        logger.warning("%s: pictures that are not called so are left out: %s", folder, _shorten(left_out))
+    return frames
 
 
 def open_pictures(paths: Sequence[Path], description: Mapping[str, str | int], *, at_least: int = 2) -> FrameSource:
-    """A source that yields `paths` in this order.
+    """A source that yields `paths` in this order, upright and as RGB (see `pictures.pixels.read_pixels`).
 
-    Sizes are compared from the file headers; pixels are decoded while iterating. Alpha is ignored, grayscale and
-    palettes become RGB, 16 bits are rounded to 8, and of an animated picture the first frame counts.
+    Sizes are compared from the file headers; pixels are decoded while iterating. It is logged if there are transparent
+    parts, and if only the first picture of an animation or of several pages is used.
 
     Raises:
-        MediaError: fewer than `at_least` pictures, an unreadable one, or sizes that differ (names each odd one out).
+        MediaError: fewer than `at_least` pictures, an unreadable or too large one, or sizes that differ (names each odd
+            one out).
     """
     if len(paths) < at_least:
         raise MediaError(f"{paths[0].parent}: holds one picture only ({paths[0].name}); at least {at_least} are needed")
-    sizes = [_read_size(path) for path in paths]
+    headers = [read_header(path) for path in paths]
+    sizes = [(header.height, header.width) for header in headers]
     height, width = sizes[0]
     odd = [f"{path} ({size[1]}x{size[0]})" for path, size in zip(paths, sizes, strict=True) if size != sizes[0]]
     if odd:
-        shown = ", ".join(odd[:10]) + (f" and {len(odd) - 10} more" if len(odd) > 10 else "")
-        raise MediaError(f"pictures must have one size; {paths[0]} is {width}x{height}, but: {shown}")
+        raise MediaError(f"pictures must have one size; {paths[0]} is {width}x{height}, but: {_shorten(odd)}")
+    several = [str(path) for path, header in zip(paths, headers, strict=True) if header.num_pictures > 1]
+    if several:
+        logger.warning("animated or of several pages, only the first picture is used: %s", _shorten(several))
 
     def read() -> Iterator[Picture]:
-        return (_read_picture(path, (height, width)) for path in paths)
+        said = False
+        for path, header in zip(paths, headers, strict=True):
+            frame, transparent = _read_picture(path, header)
+            if transparent and not said:
+                said = True
+                report_transparency(path)
+            yield frame
 
     return FrameSource(
         num_frames=len(paths),
@@ -72,7 +95,27 @@ def read_picture(path: Path) -> Picture:
     """One picture by itself, decoded as those of `open_pictures`; raises `MediaError` if it cannot be read."""
     if not path.is_file():
         raise MediaError(f"{path}: no such file")
-    return _read_picture(path, _read_size(path))
+    frame, transparent = _read_picture(path, read_header(path))
+    if transparent:
+        report_transparency(path)
+    return frame
+
+
+def _find_fault(path: Path) -> str | None:
+    """Why a file that is called a picture cannot be a frame."""
+    if not path.exists():
+        return f"a link to {path.readlink()}, which is not there" if path.is_symlink() else "not there any more"
+    if not path.is_file():
+        return "no regular file"
+    if path.stat().st_size == 0:
+        return "empty"
+    if path.suffix.lower() in _OTHER_SUFFIXES and not is_picture(path):
+        return "a kind that is not read"
+    return None
+
+
+def _shorten(names: Sequence[str]) -> str:
+    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
 
 
 def _natural_key(name: str) -> tuple[list[tuple[int, int, str]], str]:
@@ -81,51 +124,15 @@ def _natural_key(name: str) -> tuple[list[tuple[int, int, str]], str]:
     return [(0, int(part), "") if part.isascii() and part.isdigit() else (1, 0, part) for part in parts], name
 
 
-def _open(path: Path) -> Any:
-    import imageio.v3 as iio
-
-    return iio.imopen(path, "r", plugin="pillow")
-
-
-def _read_size(path: Path) -> tuple[int, int]:
-    """Height and width as they will be read, from the header alone."""
+def _read_picture(path: Path, header: PictureHeader) -> tuple[Picture, bool]:
+    """The frame, and whether any of it is transparent."""
     try:
-        with _open(path) as file:
-            height, width = file.properties(index=0).shape[:2]
-            turned = path.suffix.lower() in _CAMERA_SUFFIXES and (
-                file.metadata(index=0, exclude_applied=False).get("Orientation") in _QUARTER_TURNS
-            )
-    except Exception as error:  # picture decoders raise whatever their parser stumbles over
-        raise _unreadable(path, error) from error
-    return (width, height) if turned else (height, width)
-
-
-def _read_picture(path: Path, size: tuple[int, int]) -> Picture:
-    try:
-        with _open(path) as file:
-            rotate = path.suffix.lower() in _CAMERA_SUFFIXES
-            if file.properties(index=0).dtype in (np.uint8, np.bool_):
-                frame = file.read(index=0, mode="RGB", rotate=rotate)
-            else:
-                frame = _from_wide(file.read(index=0, rotate=rotate), path)
+        frame, transparent = read_pixels(path, header)
     except MediaError:
         raise
     except Exception as error:  # picture decoders raise whatever their parser stumbles over
-        raise _unreadable(path, error) from error
-    if frame.shape != (*size, 3):
-        raise MediaError(f"{path}: decodes to {frame.shape[1]}x{frame.shape[0]}, expected {size[1]}x{size[0]}")
-    return np.ascontiguousarray(frame)
-
-
-def _from_wide(gray: np.ndarray, path: Path) -> Picture:
-    """16-bit grayscale as RGB, rounded to the nearest of 256 levels."""
-    if gray.dtype != np.uint16:
-        raise MediaError(
-            f"{path}: holds {gray.dtype} values, whose range is unknown; save it with 8 or 16 bits a channel"
-        )
-    levels = ((gray.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    return np.repeat(levels[..., None], 3, axis=-1)
-
-
-def _unreadable(path: Path, error: Exception) -> MediaError:
-    return MediaError(f"{path}: cannot be read as a picture ({str(error) or type(error).__name__}); replace the file")
+        raise unreadable(path, error) from error
+    if frame.shape != (header.height, header.width, 3):
+        expected = f"{header.width}x{header.height}"
+        raise MediaError(f"{path}: decodes to {frame.shape[1]}x{frame.shape[0]}, expected {expected}")
+    return frame, transparent

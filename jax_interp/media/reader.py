@@ -1,17 +1,25 @@
 """The door for input: one video, one folder of frames, or pictures, told apart and checked before anything runs."""
 
+import re
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
 from jax_interp.errors import MediaError, UsageError
 from jax_interp.media.picture_reader import PICTURE_SUFFIXES, list_pictures, open_pictures, read_picture
+from jax_interp.media.pictures.animation import open_animation
+from jax_interp.media.pictures.header import is_picture, read_header
 from jax_interp.media.source import FrameSource, Picture
 from jax_interp.media.video_reader import open_video
 
+_PATTERN = re.compile(r"%0?[0-9]*[di]|[*?]|\[.+\]|\{.+\}|#{2,}|@{2,}")
+"""What FFmpeg, shells and compositing programs write for many files: frame%04d.png, *.png, frame.####.png."""
+
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
+
 
 def open_frames(inputs: Sequence[Path], *, at_least: int = 2) -> FrameSource:
-    """Open a clip: one video file, one folder of pictures (in natural order of their names), or pictures.
+    """Open a clip: one video or animation, one folder of pictures (in natural order of their names), or pictures.
 
     The sizes of all pictures, and a video's length and first frame, are checked here; the frames are read by iterating.
 
@@ -22,15 +30,15 @@ def open_frames(inputs: Sequence[Path], *, at_least: int = 2) -> FrameSource:
     paths = [Path(path) for path in inputs]
     if not paths:
         raise UsageError("--input: give one video, one folder of frames, or two or more pictures")
-    missing = [str(path) for path in paths if not path.exists()]
-    if missing:
-        raise MediaError(f"{', '.join(missing)}: no such file or folder")
+    faults = _find_faults(paths)
+    if faults:
+        raise MediaError(faults)
     if len(paths) == 1:
         return _open_one(paths[0], at_least)
-    others = [str(path) for path in paths if path.is_dir() or path.suffix.lower() not in PICTURE_SUFFIXES]
+    others = [str(path) for path in paths if path.is_dir() or not _is_called_or_is_picture(path)]
     if others:
         raise UsageError(
-            f"--input: of several inputs each must be a picture ({', '.join(PICTURE_SUFFIXES)}), which is not so for"
+            f"--input: of several inputs each must be a picture (PNG, JPEG, WebP, TIFF or BMP), which is not so for"
             f" {', '.join(others)}; give one video, one folder of frames, or two or more pictures"
         )
     return open_pictures(paths, {"kind": "pictures", "path": ", ".join(map(str, paths))})
@@ -42,19 +50,73 @@ def last_frame(inputs: Sequence[Path]) -> Picture:
     Raises:
         UsageError, MediaError: as `open_frames`.
     """
-    if len(inputs) == 1 and Path(inputs[0]).suffix.lower() in PICTURE_SUFFIXES and not Path(inputs[0]).is_dir():
-        return read_picture(Path(inputs[0]))
-    [last] = deque(open_frames(inputs), maxlen=1)
+    paths = [Path(path) for path in inputs]
+    if len(paths) == 1 and is_picture(paths[0]) and not read_header(paths[0]).animated:
+        return read_picture(paths[0])
+    [last] = deque(open_frames(paths, at_least=1), maxlen=1)
     return last
 
 
 def _open_one(path: Path, at_least: int) -> FrameSource:
     if path.is_dir():
         return open_pictures(list_pictures(path), {"kind": "folder", "path": str(path)}, at_least=at_least)
-    if path.suffix.lower() in PICTURE_SUFFIXES and at_least == 1:
+    if is_picture(path):
+        return _open_picture(path, at_least)
+    try:
+        return open_video(path, at_least=at_least)
+    except MediaError:
+        if path.suffix.lower() in PICTURE_SUFFIXES:
+            read_header(path)  # raises: it is no picture either
+        raise
+
+
+def _open_picture(path: Path, at_least: int) -> FrameSource:
+    header = read_header(path)
+    if header.animated:
+        return open_animation(path, header)
+    if at_least == 1:
         return open_pictures([path], {"kind": "pictures", "path": str(path)}, at_least=1)
-    if path.suffix.lower() in PICTURE_SUFFIXES:
-        raise MediaError(
-            f"{path}: one picture; interpolation needs at least two frames: give a second picture, a folder or a video"
+    raise MediaError(
+        f"{path}: one picture; interpolation needs at least two frames: give a second picture, a folder or a video"
+    )
+
+
+def _is_called_or_is_picture(path: Path) -> bool:
+    return path.suffix.lower() in PICTURE_SUFFIXES or is_picture(path)
+
+
+def _find_faults(paths: Sequence[Path]) -> str:
+    """Why nothing can be read from some paths; "" if all are there. Paths with the same fault are named together."""
+    faults: dict[str, list[str]] = {}
+    for path in paths:
+        fault = _find_fault(path)
+        if fault:
+            faults.setdefault(fault, []).append(str(path))
+    return "; ".join(f"{', '.join(named)}: {fault}" for fault, named in faults.items())
+
+
+def _find_fault(path: Path) -> str | None:
+    """Why nothing can be read from a path, and what to give instead."""
+    try:
+        if path.exists():
+            return _find_fault_of_existing(path)
+        if path.is_symlink():
+            return f"is a link to {path.readlink()}, which is not there"
+    except OSError as error:
+        return f"cannot be looked at ({error.strerror})"
+    if _ADDRESS.match(str(path)):
+        return "is an address; download it, and give the file"
+    if _PATTERN.search(str(path)):
+        return (
+            "is a pattern, not a file; give the folder of the pictures, or two or more files"
+            " (a shell fills in *.png where it is not quoted)"
         )
-    return open_video(path, at_least=at_least)
+    return "no such file or folder"
+
+
+def _find_fault_of_existing(path: Path) -> str | None:
+    if path.is_dir():
+        return None
+    if not path.is_file():
+        return "is no regular file, and input is read more than once; save it as a file, and give that"
+    return "is empty (0 bytes); replace it" if path.stat().st_size == 0 else None

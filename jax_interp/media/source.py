@@ -14,6 +14,9 @@ Picture: TypeAlias = NDArray[np.uint8]
 Clip: TypeAlias = NDArray[np.uint8]
 """RGB frames, uint8 [F, Y, X, 3]."""
 
+MAX_PIXELS = 1 << 26
+"""Of one frame, 8192x8192. A file of a few kilobytes can claim more than any memory holds, so more is refused."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class FrameSource:

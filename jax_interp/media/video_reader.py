@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from jax_interp.errors import MediaError
 from jax_interp.media.color import RGB, ColorConverter
 from jax_interp.media.file_ends import find_cut
+from jax_interp.media.pictures.pixels import over_black, report_transparency
 from jax_interp.media.rates import frame_rate
-from jax_interp.media.source import FrameSource, Picture
+from jax_interp.media.source import MAX_PIXELS, FrameSource, Picture
 from jax_interp.media.transport_stream import ends_within_frame
 
 _CONTAINERS = (
@@ -25,6 +26,9 @@ name other files or hosts, text rendered as pictures, single pictures, devices."
 
 _HIDDEN_FRAME_CODECS = ("vp8",)
 """Codecs whose packets may hold a frame that is never shown, so that packets say nothing about frames."""
+
+_FLATTENED_CODECS = ("gif",)
+"""Codecs of animated pictures, whose transparent parts are laid over black as those of other pictures are."""
 
 _NOTICING_CODECS = ("h264", "mpeg1video", "mpeg2video", "mpeg4")
 """Codecs whose decoder says of a frame that a part of it is missing. HEVC's makes something up."""
@@ -50,8 +54,9 @@ def open_video(path: Path, *, at_least: int = 2) -> FrameSource:
     `num_frames` is the number of packets that a pass over the file finds, without decoding. It is counted by decoding
     where packets are no safe guide: the container's own count differs (edit lists, damage), the stream does not start
     with a key frame, or the codec hides frames. `fps` is the container's rate if the time stamps bear it out, else the
-    mean rate of the time stamps. Rotation and mirroring in the metadata are applied; alpha is ignored; colours are
-    converted by the stream's tags (BT.601 where there are none, as FFmpeg does) and rounded to 8 bits.
+    mean rate of the time stamps. Rotation and mirroring in the metadata are applied; alpha is ignored, but a GIF's
+    transparent parts are laid over black; colours are converted by the stream's tags (BT.601 where there are none, as
+    FFmpeg does) and rounded to 8 bits.
 
     Raises:
         MediaError: unreadable, no video stream, truncated, damaged, or fewer than `at_least` frames.
@@ -62,6 +67,8 @@ def open_video(path: Path, *, at_least: int = 2) -> FrameSource:
         except _decoding_errors() as error:
             raise MediaError(f"{path}: the file is damaged ({error}); get it anew") from error
         codec, pixel_format = stream.codec_context.name, stream.codec_context.pix_fmt
+        if stream.codec_context.width * stream.codec_context.height > MAX_PIXELS:
+            raise MediaError(f"{path}: frames may have {MAX_PIXELS:,} pixels at most; make them smaller")
         in_doubt = container.format.name == "mpegts" and ends_within_frame(path, stream.id)
         _check_complete(path, container, packets, in_doubt and codec not in _NOTICING_CODECS)
         if container.format.name.startswith("mov") and stream.frames > packets.shown:
@@ -70,7 +77,8 @@ def open_video(path: Path, *, at_least: int = 2) -> FrameSource:
         trusted = trusted and codec not in _HIDDEN_FRAME_CODECS and not in_doubt
         fps = frame_rate((stream.average_rate, stream.guessed_rate), packets.times, stream.time_base)
     num_frames = packets.shown if trusted else sum(1 for _ in _decode(path))
-    first = next(_read(path, None), None)
+    flatten = codec in _FLATTENED_CODECS
+    first = next(_read(path, None, flatten), None)
     if first is None or num_frames < at_least:
         raise MediaError(f"{path}: holds {min(num_frames, 1)} frame(s); at least {at_least} needed")
     height, width, _ = first.shape
@@ -89,7 +97,7 @@ def open_video(path: Path, *, at_least: int = 2) -> FrameSource:
             "codec": codec,
             "pixel_format": pixel_format or "unknown",
         },
-        read=lambda: _read(path, num_frames),
+        read=lambda: _read(path, num_frames, flatten),
     )
 
 
@@ -181,9 +189,12 @@ def _decode(path: Path) -> Iterator[Any]:
             index += 1
 
 
-def _read(path: Path, num_frames: int | None) -> Iterator[Picture]:
-    """Upright RGB frames; `num_frames` of them if that is given, all of the first one's size."""
-    converter = ColorConverter(RGB)
+def _read(path: Path, num_frames: int | None, flatten: bool) -> Iterator[Picture]:
+    """Upright RGB frames; `num_frames` of them if that is given, all of the first one's size.
+
+    `flatten` lays transparent parts over black, and says so once where the frames are counted.
+    """
+    converter, said = ColorConverter(RGB), False
     size: tuple[int, int] | None = None
     turn: Callable[[Picture], Picture] | None = None
     index = -1
@@ -197,7 +208,13 @@ def _read(path: Path, num_frames: int | None) -> Iterator[Picture]:
             )
         if num_frames is not None and index >= num_frames:
             return
-        yield turn(converter.convert(frame).to_ndarray())
+        picture = converter.convert(frame).to_ndarray()
+        if flatten:
+            picture, transparent = over_black(picture, frame.to_ndarray()[..., 3:], 255)
+            if transparent and not said and num_frames is not None:
+                said = True
+                report_transparency(path)
+        yield turn(picture)
     if num_frames is not None and index + 1 < num_frames:
         raise _damaged(path, index + 1, f"the data ends there, {num_frames} frames were counted")
 
@@ -206,7 +223,12 @@ def _orientation(frame: Any) -> Callable[[Picture], Picture]:
     """How to set a frame upright, from the display matrix beside it (multiples of 90 degrees and mirror images)."""
     from av.sidedata.sidedata import Type
 
-    side_data = frame.side_data.get(Type.DISPLAYMATRIX)
+    try:
+        side_data = frame.side_data.get(Type.DISPLAYMATRIX)
+    except ValueError:
+        # PyAV knows no name for what lies beside the matrix (EXIF in Motion JPEG), and then gives the angle only.
+        quarters = frame.rotation // 90
+        return lambda picture: np.ascontiguousarray(np.rot90(picture, quarters))
     if side_data is None:
         return lambda picture: picture
     a, b, _, c, d = np.frombuffer(bytes(side_data), np.int32)[:5].tolist()

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, TypedDict, TypeVar
 
 from jax_interp.errors import CheckpointError
 from jax_interp.files.json_file import JsonFault, read_json
-from jax_interp.files.json_schema import Between, Matching
+from jax_interp.files.json_schema import MOST_FAULTS, Between, Matching
 
 FORMAT_VERSION: Literal[1] = 1
 CONFIG_FILE, MANIFEST_FILE, PARAMS_FOLDER = "config.json", "manifest.json", "params"
@@ -97,11 +97,14 @@ def read_manifest(folder: Path, component: str) -> Manifest:
     """
     manifest = _read(folder, MANIFEST_FILE, Manifest)
     faults = [f"it has no {name}" for name in ("sources", "params", "files") if not manifest[name]]
-    faults += [f"files has {name!r}, which is not in the folder" for name in manifest["files"] if not _is_inside(name)]
+    outside = [name for name in manifest["files"] if not _is_inside(name)]
+    faults += [f"files has {name!r:.80}, which is not in the folder" for name in outside]
+    faults += [f"params has {name!r:.80}, which is no path" for name in manifest["params"] if not name.isprintable()]
     if manifest["component"] != component:
         faults.append(f"component is {manifest['component']!r}, but {CONFIG_FILE} says {component!r}")
     if faults:
-        raise CheckpointError(f"{folder / MANIFEST_FILE}: damaged, {'; '.join(faults)}; {AGAIN}")
+        named = "; ".join(faults[:MOST_FAULTS])
+        raise CheckpointError(f"{folder / MANIFEST_FILE}: damaged, {named}; {AGAIN}")
     return manifest
 
 
@@ -143,4 +146,4 @@ def _is_converted(folder: Path) -> bool:
 
 
 def _is_inside(name: str) -> bool:
-    return bool(name) and not name.startswith("/") and ".." not in name.split("/") and "\0" not in name
+    return bool(name) and not name.startswith("/") and ".." not in name.split("/") and name.isprintable()

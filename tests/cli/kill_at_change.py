@@ -1,20 +1,27 @@
-"""The command line, killed just before the n-th change that it makes to the files below a folder.
+"""The command line, and what it would leave below a folder if it were killed before any of its changes there.
 
 Reads requests from standard input, a JSON object a line, and answers each with one:
 
-    {"arguments": ["generate", ...], "stop": 17, "torn": false}
+    {"arguments": ["generate", ...], "stop": 17}
     {"code": -9, "changes": ["os.mkdir out", "open out/.film.mp4.lock", ...]}
 
+    {"arguments": ["generate", ...], "states": "/somewhere/states"}
+    {"code": 0, "changes": [...]}
+
 Every request is a process of its own, forked from this one when the libraries are there but JAX has not started: what
-takes longest is done once. `stop` counts from 0; null lets the command run to its end. With `torn` a file that the
-change would make is there, empty, when the process dies. What FFmpeg writes is not counted, nor is what lies elsewhere.
+takes longest is done once. With `stop`, which counts from 0, the process is killed just before that change. With
+`states` it runs to its end and copies the folder before each change, to `states`/000017: killed there, it would have
+left just that, for a process that dies changes no file and lets its locks go. What FFmpeg writes is not counted, nor is
+what lies elsewhere.
 """
 
 import importlib
 import json
 import os
+import shutil
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -45,24 +52,21 @@ def changed_path(event: str, arguments: tuple[Any, ...]) -> str | None:
     return str(folder / os.fsdecode(path))
 
 
-def watch(root: Path, report: Callable[[str], None], stop: int | None, torn: bool) -> None:
-    """Report every change below `root` before it is made, and die at number `stop`."""
-    count, busy = 0, False
+def watch(root: Path, before: Callable[[str], None]) -> None:
+    """Call `before` with every change below `root` before it is made; meanwhile no other thread makes one."""
+    one_at_a_time = threading.Lock()
+    within = threading.local()
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
-        nonlocal count, busy
-        if busy:
+        if getattr(within, "before", False):
             return
         path = changed_path(event, arguments)
         if path is None or not path.startswith(f"{root}/"):
             return
-        report(f"{event} {path.removeprefix(f'{root}/')}\n")
-        if count == stop:
-            if torn and event == "open":
-                busy = True
-                Path(path).touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-        count += 1
+        with one_at_a_time:
+            within.before = True
+            before(f"{event} {path.removeprefix(f'{root}/')}")
+            within.before = False
 
     sys.addaudithook(hook)
 
@@ -74,7 +78,18 @@ def run(request: dict[str, Any], root: Path) -> dict[str, Any]:
     if not child:
         os.dup2(os.open(root.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 1)
         os.dup2(1, 2)
-        watch(root, lambda line: os.write(writer, line.encode()), request["stop"], request["torn"])
+        count = 0
+
+        def before(change: str) -> None:
+            nonlocal count
+            os.write(writer, f"{change}\n".encode())
+            if count == request.get("stop"):
+                os.kill(os.getpid(), signal.SIGKILL)
+            if "states" in request:
+                shutil.copytree(root, Path(request["states"], f"{count:06d}"), symlinks=True)
+            count += 1
+
+        watch(root, before)
         sys.argv = ["jax-interp", *request["arguments"]]
         code = 1
         try:

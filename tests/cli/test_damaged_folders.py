@@ -168,9 +168,19 @@ def test_several_offences_are_named_at_once(folder):
 def test_files_of_the_manifest_stay_inside(folder):
     path = folder / T5 / "manifest.json"
     values = json.loads(path.read_text())
-    for name in ("../../../etc/passwd", "/etc/passwd", "a/../../b", ""):
+    for name in ("../../../etc/passwd", "/etc/passwd", "a/../../b", "", HOSTILE):
         path.write_text(json.dumps(values | {"files": values["files"] | {name: 1}}))
-        assert "which is not in the folder" in refusal(path)
+        assert f"files has {name!r}, which is not in the folder" in refusal(path)
+
+
+def test_messages_have_no_names_that_do_not_print(folder):
+    path = folder / T5 / "manifest.json"
+    values = json.loads(path.read_text())
+    [stored, *_] = values["params"].values()
+    path.write_text(json.dumps(values | {"params": values["params"] | {HOSTILE: stored}}))
+    assert f"params has {HOSTILE!r}, which is no path" in refusal(path)
+    path.write_text(json.dumps(values | {HOSTILE: 1}))
+    assert f"{HOSTILE!r} is not known to this version" in refusal(path)
 
 
 STORED = ("params/_METADATA", "params/embedding/zarr.json", "params/embedding/c/0/0", "tokenizer/tokenizer.json")

@@ -327,3 +327,56 @@ def test_an_unconverted_folder(tmp_path):
     assert outcome.code == CheckpointError.exit_code
     assert "not converted" in outcome.output
     assert "jax-interp convert" in outcome.output
+
+
+def test_brackets_in_paths_are_no_markup(generate, tmp_path):
+    """The first line fails with a message that has its path as it is, and the next line runs."""
+    second = tmp_path / "b[bold]" / "a.mp4"
+    second.parent.mkdir()
+    shutil.copy(golden.CLIP, second)
+    broken = tmp_path / "x[" / "one].mp4"
+    broken.parent.mkdir()
+    broken.write_bytes(b"not a video")
+    lines = batch_file(
+        tmp_path,
+        {"visual_input": str(broken), "name": "first[red]"},
+        {"visual_input": str(second), "name": "second", "prompt": "[/one] rain"},
+    )
+    outcome = generate("--batch-input-path", lines, "--num-frame-pairs", 1)
+    assert outcome.code == MediaError.exit_code
+    assert str(broken) in outcome.output
+    assert "1 of 2 clips failed: first[red].mp4" in outcome.output
+    assert "Traceback" not in outcome.output
+    assert "MarkupError" not in outcome.output
+    assert outputs(tmp_path) == ["second.json", "second.mp4", "second.txt"]
+
+
+def test_a_damaged_record_is_named_and_replaced_only_when_told(generate, tmp_path):
+    arguments = ("--input", golden.CLIP, "--num-frame-pairs", 1)
+    assert generate(*arguments).code == 0
+    path = tmp_path / "out" / "output.json"
+    path.write_text(path.read_text()[:100])
+    before = contents(tmp_path / "out")
+    outcome = generate(*arguments)
+    assert outcome.code == UsageError.exit_code
+    assert f"{path} does not tell: it is not JSON" in outcome.output
+    assert contents(tmp_path / "out") == before
+    assert generate(*arguments, "--overwrite").code == 0
+    assert record(tmp_path)["frames"] == 10
+
+
+def test_a_damaged_cached_embedding_is_named_and_made_again(generate, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "cache").mkdir(mode=0o700)
+    arguments = ("--input", golden.CLIP, "--num-frame-pairs", 1, "--guidance", 0, "--prompt", "rain")
+    assert generate(*arguments).code == 0
+    entries = list((tmp_path / "cache" / "jax-interp" / "embeddings").rglob("*.safetensors"))
+    assert entries
+    whole = {entry: entry.read_bytes() for entry in entries}
+    for entry, content in whole.items():
+        entry.write_bytes(content[:-3])
+    outcome = generate(*arguments)
+    assert outcome.code == 0, outcome.output
+    for entry, content in whole.items():
+        assert f"{entry}: damaged entry of the embedding cache" in outcome.output
+        assert entry.read_bytes() == content

@@ -18,6 +18,8 @@ from jax_interp.errors import Blocked, MediaError
 from tests import golden
 from tests.guardrails.tiny_guards import link_networks
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 SETTINGS = ("--height", 32, "--width", 32, "--dtype", "float32", "--negative-prompt", "", "--num-frame-pairs", 3)
 RESULTS = ["film.json", "film.mp4", "film.txt", "frames"]

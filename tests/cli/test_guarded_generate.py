@@ -288,6 +288,11 @@ def kill(*_, **__):
     raise KeyboardInterrupt
 
 
+def kill_at_the_video(writer, *_):
+    writer._partial._release()  # the lock of who is killed goes
+    kill()
+
+
 def kill_at_the_record(path, content, **options):
     if path.suffix == ".json":
         kill()
@@ -295,10 +300,10 @@ def kill_at_the_record(path, content, **options):
 
 
 KILLED = {
-    "before results are noted": ("jax_interp.pipeline.jobs.pair_store.PairStore.note_results", False),
-    "before the video has its name": ("jax_interp.media.video_writer.VideoWriter.__exit__", False),
-    "before the prompt": ("jax_interp.pipeline.jobs.job.run_record", True),
-    "before the record": ("jax_interp.pipeline.jobs.job.write_atomically", True),
+    "before results are noted": ("jax_interp.pipeline.jobs.pair_store.PairStore.note_results", kill, False),
+    "before the video has its name": ("jax_interp.media.video_writer.VideoWriter.__exit__", kill_at_the_video, False),
+    "before the prompt": ("jax_interp.pipeline.jobs.job.run_record", kill, True),
+    "before the record": ("jax_interp.pipeline.jobs.job.write_atomically", kill_at_the_record, True),
 }
 
 
@@ -308,12 +313,12 @@ def test_what_a_killed_run_left_of_a_clip_that_is_blocked_now_is_removed(generat
 
     (tmp_path / "out").mkdir()
     (tmp_path / "out/mine.txt").touch()
-    where, is_placed = KILLED[moment]
+    where, how, is_placed = KILLED[moment]
     command = ("--guidance", 0, "--prompt", "a street", "--save-frames", tmp_path / "out/frames")
     with monkeypatch.context() as patched:
-        for writer in (PngWriter, VideoWriter):  # who is killed tidies nothing
-            patched.setattr(writer, "_discard", lambda self: None)
-        patched.setattr(where, kill_at_the_record if moment == "before the record" else kill)
+        for writer in (PngWriter, VideoWriter):  # who is killed tidies nothing, but its locks go
+            patched.setattr(writer, "_discard", lambda self: self._partial._release())
+        patched.setattr(where, how)
         assert generate(*command).code == 130
     assert ("output.mp4" in left(tmp_path)) == is_placed
     assert "00000.png" in left(tmp_path)

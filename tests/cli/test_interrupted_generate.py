@@ -13,6 +13,8 @@ import pytest
 from jax_interp.media.reader import open_frames
 from tests import golden
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 PAIRS = 3
 # Enough steps that a pair takes much longer than noticing that the one before is finished.

@@ -1,4 +1,7 @@
-"""`jax-interp generate` killed at every change that it makes to its files: run again, it succeeds."""
+"""`jax-interp generate` killed at every change that it makes to its files: run again, it succeeds.
+
+One run shows what a kill at each place leaves (`tests.cli.kill_at_change`), so that only what comes after has to run.
+"""
 
 import json
 import os
@@ -22,10 +25,11 @@ OTHER = ("--seed", "12", "--overwrite")
 
 
 class Commands:
-    """Runs `generate` in processes that can be killed at a change; everything they write lies below `root`."""
+    """Runs `generate` in processes of their own; everything they write lies below `root`."""
 
     def __init__(self, converted, folder):
         self.root = folder / "root"
+        self.states = folder / "states"
         self.arguments = [
             "generate", "--disable-guardrail", "--disable-prompt-upsampler", "--checkpoint-dir", str(converted),
             "--input", str(golden.CLIP), "--num-frame-pairs", "2", "--height", "32", "--width", "32",
@@ -50,9 +54,9 @@ class Commands:
             },
         )
 
-    def run(self, *more, stop=None, torn=False):
-        """(exit code, changes that it made or was about to make)."""
-        request = {"arguments": [*self.arguments, *more], "stop": stop, "torn": torn}
+    def run(self, *more, **request):
+        """(exit code, changes that it made or was about to make); `request` is `stop` or `states`."""
+        request = {"arguments": [*self.arguments, *more], **request}
         self._server.stdin.write(json.dumps(request) + "\n")
         self._server.stdin.flush()
         answer = json.loads(self._server.stdout.readline())
@@ -68,6 +72,13 @@ class Commands:
     def start_over(self):
         shutil.rmtree(self.root, ignore_errors=True)
         self.root.mkdir()
+
+    def go_back(self, change, number, torn):
+        """Make the folder what a run that is killed before `change`, its change `number`, leaves."""
+        shutil.rmtree(self.root)
+        shutil.copytree(self.states / f"{number:06d}", self.root, symlinks=True)
+        if torn:
+            (self.root / change.removeprefix("open ")).touch()
 
     def names(self):
         """Everything below the root, hidden or not."""
@@ -97,12 +108,10 @@ def commands(converted, tmp_path_factory):
 def whole(commands):
     """For the command, and for it with other settings: what an uninterrupted run leaves and gives; its changes."""
     found = {}
-    for more in ((), OTHER):
+    for more, request in (((), {"states": str(commands.states)}), (OTHER, {})):
         commands.start_over()
-        commands.succeed(*more)  # compiles
-        commands.start_over()
-        code, changes = commands.run(*more)
-        assert code == 0
+        code, changes = commands.run(*more, **request)
+        assert code == 0, commands.root.with_suffix(".log").read_text()
         found[more] = commands.names(), commands.results(), changes
     assert found[()][1][0] != found[OTHER][1][0]
     return found
@@ -131,24 +140,37 @@ def test_the_changes_are_seen(whole):
     ]
 
 
+def without_random_names(root):
+    """What lies below `root`, and the bytes of pictures; hexadecimal digits that each run draws anew are left out."""
+    return sorted(
+        (re.sub(r"[0-9a-f]{12}", "*", str(path.relative_to(root))), path.read_bytes() if path.suffix == ".png" else b"")
+        for path in root.rglob("*")
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
+def test_a_kill_leaves_what_was_copied(commands, whole, share):
+    number = int(share * len(whole[()][2]))
+    commands.start_over()
+    code, changes = commands.run(stop=number)
+    assert (code, len(changes)) == (-9, number + 1)
+    assert without_random_names(commands.root) == without_random_names(commands.states / f"{number:06d}") != []
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(PARTS))
-def test_after_a_kill_at_any_change(commands, whole, tmp_path, part):
-    for number, torn in list(places(whole[()][2]))[part::PARTS]:
-        commands.start_over()
-        code, changes = commands.run(stop=number, torn=torn)
-        assert code == -9
-        where = f"killed before change {number}, {changes[-1]}{', which had made its file' if torn else ''}"
-        left = tmp_path / "left"
-        shutil.copytree(commands.root, left)
+def test_after_a_kill_at_any_change(commands, whole, part):
+    changes = whole[()][2]
+    for number, torn in list(places(changes))[part::PARTS]:
+        where = f"killed before change {number}, {changes[number]}{', which had made its file' if torn else ''}"
+        commands.go_back(changes[number], number, torn)
         commands.succeed()
         assert (where, commands.names()) == (where, whole[()][0])
         assert (where, commands.results()) == (where, whole[()][1])
-        if ".png" not in changes[-1]:  # these are all alike
-            shutil.rmtree(commands.root)
-            shutil.copytree(left, commands.root)
+        if ".png" not in changes[number]:  # these are all alike
+            commands.go_back(changes[number], number, torn)
             check_other_settings(commands, whole, where)
-        shutil.rmtree(left)
 
 
 def check_other_settings(commands, whole, where):

@@ -1,10 +1,12 @@
 """SIGTERM and SIGHUP end a command with its cleaning up done."""
 
+import gc
 import os
 import pty
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -65,9 +67,80 @@ def test_what_is_ignored_stays_ignored():
         signal.signal(signal.SIGHUP, before)
 
 
+@pytest.fixture(autouse=True)
+def ctrl_c():
+    """A shell ignores it in what it runs in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+class Finalized:
+    """A signal comes while it is taken down, where Python raises nothing."""
+
+    def __init__(self, number):
+        self._number = number
+
+    def __del__(self):
+        signal.raise_signal(self._number)
+
+
+@pytest.mark.parametrize("times", [1, 3])
+@pytest.mark.parametrize(
+    ("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Ended), (signal.SIGHUP, Ended)]
+)
+def test_one_that_is_lost_in_a_finalizer_comes_again(number, error, times):
+    def work():
+        for _ in range(times):
+            Finalized(number)
+        time.sleep(60)
+
+    with pytest.raises(error), signals.raised():
+        work()
+
+
+def test_one_that_is_lost_in_the_garbage_collector_comes_again():
+    """As when JAX cleans up there."""
+
+    def collected(phase, info):
+        gc.callbacks.remove(collected)
+        signal.raise_signal(signal.SIGINT)
+
+    def work():
+        gc.callbacks.append(collected)
+        gc.collect()
+        time.sleep(60)
+
+    with pytest.raises(KeyboardInterrupt), signals.raised():
+        work()
+
+
+def test_other_errors_of_finalizers_are_shown_as_before(monkeypatch):
+    shown = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraised: shown.append(unraised.exc_value))
+
+    class Broken:
+        def __del__(self):
+            raise ValueError("broken")
+
+    with signals.raised():
+        Broken()
+    assert [str(error) for error in shown] == ["broken"]
+
+
+def test_one_that_is_lost_at_the_end_does_not_come_behind_it(monkeypatch):
+    monkeypatch.setattr(signals, "_SOON", 0.01)
+    heard = []
+    with signals.raised():
+        Finalized(signal.SIGINT)
+    signal.signal(signal.SIGINT, lambda number, frame: heard.append(number))
+    time.sleep(0.1)
+    assert heard == []
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_every_command_ends_with_it(monkeypatch, number, code):
-    monkeypatch.setattr(main_module, "app", lambda: os.kill(os.getpid(), number))
+    monkeypatch.setattr(main_module, "app", lambda **_: os.kill(os.getpid(), number))
     outcome = jax_interp("doctor")
     assert (outcome.code, outcome.output) == (code, f"ended by {number.name}")
 

@@ -10,6 +10,7 @@ from jax_interp.errors import CheckpointError, JaxInterpError, MediaError, Usage
 from jax_interp.media.reader import last_frame
 from jax_interp.pipeline.prompt.prompt_upsampler import PromptUpsampler, UpsamplerSettings
 from jax_interp.runtime.checkpoint import find_component
+from jax_interp.terminal import one_line
 from tests import golden
 from tests.commands import jax_interp
 from tests.convert.pixtral_checkpoints import write_pixtral
@@ -60,14 +61,36 @@ def test_a_picture(folder, picture, tmp_path):
     )
     assert outcome.code == 0, outcome.output
     expected = written(folder, iio.imread(picture))
-    assert outcome.output.endswith(expected)
+    assert outcome.output.endswith(one_line(expected))
     assert (tmp_path / "p.txt").read_text() == f"{expected}\n"
+
+
+def test_a_file_that_is_there_is_replaced_only_when_told(folder, picture, tmp_path):
+    (tmp_path / "p.txt").write_text("mine")
+    command = ("upsample", picture, "--checkpoint-dir", folder, "--dtype", "float32", *SHORT)
+    command = (*command, "--output", tmp_path / "p.txt")
+    outcome = jax_interp(*command)
+    assert outcome.code == UsageError.exit_code
+    assert "p.txt: is there already; choose another name, or pass --overwrite to replace it" in outcome.output
+    assert (tmp_path / "p.txt").read_text() == "mine"
+    outcome = jax_interp(*command, "--overwrite")
+    assert outcome.code == 0, outcome.output
+    assert (tmp_path / "p.txt").read_text() == f"{written(folder, iio.imread(picture))}\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["p.txt"]
+
+
+def test_overwriting_spares_the_picture_itself(folder, picture):
+    before = picture.read_bytes()
+    outcome = jax_interp("upsample", picture, "--checkpoint-dir", folder, "--output", picture, "--overwrite")
+    assert outcome.code == UsageError.exit_code
+    assert "is what the prompt is written about" in outcome.output
+    assert picture.read_bytes() == before
 
 
 def test_a_clip_counts_by_its_last_frame(folder):
     outcome = jax_interp("upsample", golden.CLIP, "--checkpoint-dir", folder, "--dtype", "float32", *SHORT)
     *_, last = iio.imiter(golden.CLIP)
-    assert outcome.output.endswith(written(folder, last_frame([golden.CLIP])))
+    assert outcome.output.endswith(one_line(written(folder, last_frame([golden.CLIP]))))
     np.testing.assert_allclose(last_frame([golden.CLIP]).astype(int), last.astype(int), atol=4)
 
 
@@ -76,7 +99,7 @@ def test_placements(folder, picture, placement):
     outcome = jax_interp(
         "upsample", picture, "--checkpoint-dir", folder, "--dtype", "float32", *SHORT, "--placement", placement
     )
-    assert outcome.output.endswith(written(folder, iio.imread(picture)))
+    assert outcome.output.endswith(one_line(written(folder, iio.imread(picture))))
 
 
 def bad_picture(tmp_path, kind):

@@ -60,6 +60,7 @@ def test_dataclasses_are_built_and_dictionaries_stay():
         ({"inner": {"ratio": 1, "sizes": {}}}, "inner.sizes is an object of 0 entries, expected a list"),
         ({"levels": []}, "levels is a list of 0 entries, expected a list of 1 to 2 entries"),
         ({"more": 1}, "more is not known to this version"),
+        ({"a\x1b[2J": 1}, r"'a\x1b[2J' is not known to this version"),
     ],
 )
 def test_each_offence(change, message):

@@ -3,6 +3,7 @@
 `python -m tests.fuzz.child READER FOLDER SEED FIRST LAST`, in a folder of its own.
 """
 
+import importlib
 import json
 import os
 import resource
@@ -27,14 +28,17 @@ _RUNS = (
     *("socket.connect", "socket.bind", "ctypes.dlopen", "pickle.find_class", "marshal.loads", "import", "exec"),
     *("os.remove", "os.rename", "os.rmdir", "shutil.rmtree", "os.chmod", "os.link", "os.symlink"),
 )
+_REMOVALS = ("os.remove", "os.rmdir", "shutil.rmtree")
 """Audit events that no reader causes."""
 
 
 class Watch:
     """Notes what Python reports of itself while a case is read."""
 
-    def __init__(self) -> None:
+    def __init__(self, removable: Path | None = None) -> None:
+        """`removable` is a folder that may be removed."""
         self.is_on = False
+        self._removable = removable
         self.events: list[str] = []
         sys.addaudithook(self._hear)
 
@@ -42,15 +46,22 @@ class Watch:
         if not self.is_on:
             return
         writes = event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR)
-        if event in _RUNS or writes:
+        if writes or (event in _RUNS and not (event in _REMOVALS and self._may_remove(*arguments))):
             self.events.append(f"{event} {arguments!r}"[:200])
+
+    def _may_remove(self, path: Any, folder: int | None) -> bool:
+        """`folder` is the descriptor of the one in which a relative path begins, None or -1 for the current one."""
+        if self._removable is None:
+            return False
+        start = Path("/proc/self/cwd" if folder in (None, -1) else f"/proc/self/fd/{folder}").readlink()
+        return Path(os.path.normpath(Path(start, os.fsdecode(path)))).is_relative_to(self._removable.absolute())
 
 
 def mutate(reader: Reader, folder: Path, seed: int, number: int) -> tuple[str, bool]:
     """Change one file in `folder`; returns how, and whether the format can tell."""
     rng = Random(f"{reader.name} {seed} {number}")
     path = folder / rng.choice(reader.targets)
-    is_seen = bool(reader.seen) and rng.random() < 0.5
+    is_seen = bool(reader.seen) and (not reader.unseen or rng.random() < 0.5)
     names, data = [], path.read_bytes()
     for _ in range(rng.choice([1, 1, 1, 2, 4])):
         change = rng.choice(reader.seen if is_seen else reader.unseen)
@@ -98,14 +109,17 @@ def _peak() -> int:
 
 def main(reader: Reader, valid: Path, seed: int, first: int, last: int) -> None:
     """Read the cases `first` to `last` - 1 of `seed`; `valid` is a folder of valid files."""
-    watch, work = Watch(), Path("case")
-    shutil.copytree(valid, work, dirs_exist_ok=True)
-    expected = reader.read(work)  # imports everything that reading needs
+    work = Path("case")
+    watch = Watch(work / reader.removable if reader.removable else None)
+    shutil.copytree(valid, work, symlinks=True)
+    expected = reader.read(work)  # imports everything that reading needs,
+    for module in ("encodings.unicode_escape", "unicodedata"):  # and the standard library to say what is wrong
+        importlib.import_module(module)
     shutil.rmtree(work)
     size = resource.getpagesize() * int(Path("/proc/self/statm").read_text().split()[0])
     resource.setrlimit(resource.RLIMIT_AS, (size + 4 * MEMORY, size + 4 * MEMORY))
     for number in range(first, last):
-        shutil.copytree(valid, work)
+        shutil.copytree(valid, work, symlinks=True)
         change, is_seen = mutate(reader, work, seed, number)
         print(json.dumps({"starts": number, "change": change}), flush=True)
         outcome, detail = run_case(reader, work, expected, is_seen, watch)
@@ -114,7 +128,5 @@ def main(reader: Reader, valid: Path, seed: int, first: int, last: int) -> None:
 
 
 if __name__ == "__main__":
-    import importlib
-
     module, name = sys.argv[1].split(":")
     main(importlib.import_module(module).READERS[name], Path(sys.argv[2]), *map(int, sys.argv[3:6]))

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from jax_interp.errors import CheckpointError, MediaError
 from tests import golden
 from tests.fuzz.mutations import ANYWHERE, Mutation, in_header, in_record, json_value, pickle_program, zip_field
 
@@ -31,6 +32,8 @@ class Reader:
     """Changes of which the format cannot tell; what is read may be anything."""
     seen: tuple[Mutation, ...] = ()
     """Changes of which it can: what is read is what was saved, or the file is refused."""
+    removable: str | None = None
+    """A folder that reading removes if it is damaged. Whatever else is removed counts as executed."""
 
 
 def _digest(arrays: Mapping[str, np.ndarray]) -> Values:
@@ -192,18 +195,79 @@ def _store(folder: Path) -> Any:
     return PairStore(folder / "film.mp4", "0123456789ab")
 
 
-_STORE = ".film.0123456789ab.unfinished/"
+_STORE = ".film.0123456789ab.unfinished"
+_FRAMES = (2, 4, 4, 3)
 
 
 def _make_pairs(folder: Path) -> None:
     store = _store(folder)
-    store.save(0, np.arange(96, dtype=np.uint8).reshape(2, 4, 4, 3), {"frames": 2})
+    store.save(0, np.arange(96, dtype=np.uint8).reshape(_FRAMES), {"frames": 2})
     store.keep_prompt("rain on a street")
 
 
 def _read_pairs(folder: Path) -> Values:
+    """As a run that goes on reads them: only what is `finished` is loaded, anything else is made again."""
     store = _store(folder)
-    return _digest({"frames": store.load(0)}) | {"checked": store.checked(0), "prompt": store.prompt()}
+    if not store.finished(1, _FRAMES):
+        raise MediaError("the pair is made again")
+    return _digest({"frames": store.load(0)}) | {"checked": store.checked(0)}
+
+
+def _read_prompt(folder: Path) -> Values:
+    store = _store(folder)
+    if (prompt := store.prompt()) is None:
+        raise MediaError("prompt and pairs are made again")
+    return {"prompt": prompt, "finished": store.finished(1, _FRAMES)}
+
+
+def _clip(folder: Path) -> Any:
+    from jax_interp.pipeline.jobs.request import Job
+    from jax_interp.pipeline.settings import InterpolationSettings
+
+    return Job(inputs=(), video=folder / "film.mp4", settings=InterpolationSettings())
+
+
+def _make_record(folder: Path) -> None:
+    job = _clip(folder)
+    job.video.write_bytes(b"video")
+    job.prompt_file.write_text("rain\n")
+    output = {"video": str(job.video), "bytes": 5}
+    record = {"fingerprint": "f" * 64, "settings": {"prompt": "rain"}, "output": output}
+    job.record.write_text(json.dumps(record | {"frames": 10, "pairs": 1, "seconds": {"denoise": 1.5}}))
+
+
+def _read_record(folder: Path) -> Values:
+    """As a run reads it that would replace what the record is about."""
+    from jax_interp.pipeline.jobs.outputs import check_outputs, own_record
+
+    job = _clip(folder)
+    check_outputs([job])
+    return {"record": own_record(job)}
+
+
+_CACHED = "one.safetensors"
+
+
+def _cache(folder: Path) -> Any:
+    from jax_interp.pipeline.prompt.embeddings import EmbeddingCache
+
+    return EmbeddingCache(folder / "cache")
+
+
+def _make_cache(folder: Path) -> None:
+    from jax_interp.pipeline.prompt.embeddings import Embedding
+
+    _cache(folder).put("network", "rain", Embedding(np.random.default_rng(0).standard_normal((3, 5), np.float32), 3))
+    [entry] = (folder / "cache").rglob("*.safetensors")
+    entry.rename(folder / _CACHED)
+    entry.symlink_to(Path("../..", _CACHED))
+
+
+def _read_cache(folder: Path) -> Values:
+    embedding = _cache(folder).get("network", "rain")
+    if embedding is None:
+        raise CheckpointError("the text is encoded again")
+    return _digest({"rows": embedding.rows}) | {"tokens": embedding.num_tokens}
 
 
 _JSON = (json_value, json_value, json_value, *ANYWHERE)
@@ -261,11 +325,29 @@ READERS = {
             (*ANYWHERE, *(in_header(change) for change in _JSON)),
         ),
         Reader(
+            "cached embedding",
+            _make_cache,
+            (_CACHED,),
+            _read_cache,
+            (),
+            (*ANYWHERE, *(in_header(change) for change in _JSON)),
+        ),
+        Reader(
             "pairs",
             _make_pairs,
-            (f"{_STORE}000000.npz", f"{_STORE}000000.npz", f"{_STORE}prompt.txt"),
+            (f"{_STORE}/000000.npz",),
             _read_pairs,
+            tuple(in_record(change) for change in ANYWHERE),
             (*ANYWHERE, zip_field),
         ),
+        Reader(
+            "prompt of a run",
+            _make_pairs,
+            (f"{_STORE}/prompt.txt",),
+            _read_prompt,
+            tuple(ANYWHERE),
+            removable=_STORE,
+        ),
+        Reader("run record", _make_record, ("film.json",), _read_record, _JSON),
     )
 }

@@ -49,7 +49,7 @@ def run(
                 yield result
                 last = result.number + 1
             if last == first:
-                raise RuntimeError(f"{name}: the process ended before its first case")
+                raise RuntimeError(f"{name}: the process ended before its first case\n{_errors(work)}")
             first = last
 
 
@@ -66,7 +66,7 @@ def _run_child(
 ) -> Iterator[Result]:
     command = [sys.executable, "-m", "tests.fuzz.child", f"{module}:{name}", valid, *map(str, (seed, first, last))]
     subprocess.run(["rm", "-rf", str(work / "case")], check=True)
-    with (work.parent / "errors").open("w+") as errors:
+    with (work.parent / "errors").open("w") as errors:
         child = subprocess.Popen(command, cwd=work, env=_environment(), stdout=subprocess.PIPE, stderr=errors)
         started: dict = {}
         try:
@@ -79,16 +79,19 @@ def _run_child(
                     started = {}
             code = child.wait(10)
             if started:
-                errors.seek(0)
-                yield Result(
-                    name, started["starts"], "crash", started["change"], f"died, {code}: {errors.read()[-300:]}"
-                )
+                detail = f"died, {code}: {_errors(work)[-300:]}"
+                yield Result(name, started["starts"], "crash", started["change"], detail)
         except TimeoutError:
             if started:
                 yield Result(name, started["starts"], "hang", started["change"], f"no word for {patience} s")
         finally:
             child.kill()
-            child.wait()
+            child.communicate()
+
+
+def _errors(work: Path) -> str:
+    """What the last process has printed on standard error."""
+    return (work.parent / "errors").read_text(errors="replace")
 
 
 def _lines(child: subprocess.Popen, patience: float) -> Iterator[bytes]:

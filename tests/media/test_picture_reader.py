@@ -1,3 +1,6 @@
+import logging
+import os
+
 import imageio.v3 as iio
 import numpy as np
 import pytest
@@ -5,7 +8,7 @@ from PIL import Image
 
 from jax_interp.errors import MediaError
 from jax_interp.media import picture_reader
-from jax_interp.media.picture_reader import list_pictures, open_pictures
+from jax_interp.media.picture_reader import list_pictures, open_pictures, read_picture
 from tests.media import clips
 from tests.media.clips import truncate
 
@@ -63,14 +66,12 @@ def test_webp_and_jpeg(tmp_path):
     assert np.abs(jpeg.astype(int) - truth).mean() < 2
 
 
-def test_grayscale_palettes_alpha_and_cmyk_become_rgb(tmp_path):
+def test_grayscale_palettes_and_cmyk_become_rgb(tmp_path):
     truth = clips.waves(1)[0]
     gray = truth[..., 0]
     assert np.array_equal(read_twice(tmp_path, "gray.png", Image.fromarray(gray)), np.repeat(gray[..., None], 3, -1))
     bits = read_twice(tmp_path, "bits.png", Image.fromarray(gray > 127))
     assert np.array_equal(bits[..., 1], np.where(gray > 127, 255, 0))
-    alpha = np.concatenate([truth, gray[..., None]], -1)
-    assert np.array_equal(read_twice(tmp_path, "alpha.png", Image.fromarray(alpha)), truth)
     palette = Image.fromarray(truth).quantize(32)
     assert np.array_equal(read_twice(tmp_path, "palette.png", palette), np.asarray(palette.convert("RGB")))
     cmyk = Image.fromarray(truth).convert("CMYK")
@@ -82,6 +83,60 @@ def test_sixteen_bits_are_rounded_to_eight(tmp_path, suffix):
     wide = np.linspace(0, 65535, clips.HEIGHT * clips.WIDTH).astype(np.uint16).reshape(clips.HEIGHT, clips.WIDTH)
     frame = read_twice(tmp_path, f"wide.{suffix}", Image.fromarray(wide))
     assert np.array_equal(frame[..., 2], np.rint(wide / 257).astype(np.uint8))
+
+
+def test_transparent_parts_are_laid_over_black_and_said_once(tmp_path, caplog):
+    truth = clips.waves(1)[0]
+    clear = np.zeros((clips.HEIGHT, clips.WIDTH, 1), np.uint8)
+    with caplog.at_level(logging.WARNING):
+        frame = read_twice(tmp_path, "alpha.png", Image.fromarray(np.concatenate([truth, clear], -1)))
+        assert frame.max() == 0
+        read_picture(tmp_path / "alpha.png")
+        read_twice(tmp_path, "opaque.png", Image.fromarray(np.concatenate([truth, clear + 255], -1)))
+    said = f"{tmp_path / 'alpha.png'} has transparent parts; they are laid over black"
+    assert [record.getMessage() for record in caplog.records] == [said, said]
+
+
+def test_what_a_folder_would_lack_is_named(tmp_path):
+    save(tmp_path / "0.png", clips.ramp(1)[0])
+    (tmp_path / "1.png").touch()
+    for name in ("2.tga", "3.avif", "4.exr", "5.gif", "6.HEIC"):
+        (tmp_path / name).write_bytes(b"GIF89a or something else")
+    (tmp_path / "7.png").symlink_to("moved.png")
+    os.mkfifo(tmp_path / "8.png")
+    kinds = ", ".join(
+        rf"{name} \(a kind that is not read\)" for name in ("2.tga", "3.avif", "4.exr", "5.gif", "6.HEIC")
+    )
+    links = r"7\.png \(a link to moved\.png, which is not there\), 8\.png \(no regular file\)"
+    with pytest.raises(
+        MediaError, match=rf"{tmp_path}: would lack frames: 1\.png \(empty\), {kinds}, {links}; replace"
+    ):
+        list_pictures(tmp_path)
+
+
+def test_many_faults_are_shortened(tmp_path):
+    for index in range(14):
+        (tmp_path / f"{index}.png").touch()
+    with pytest.raises(MediaError, match=r"9\.png \(empty\) and 4 more; replace"):
+        list_pictures(tmp_path)
+
+
+def test_pictures_count_by_content_whatever_they_are_called(tmp_path, caplog):
+    picture = Image.fromarray(clips.ramp(1)[0])
+    for name in ("0.jfif", "1.JPE", "2.tga", "3.png"):
+        picture.save(tmp_path / name, format="JPEG")
+    picture.save(tmp_path / "frame.dat", format="PNG")
+    with caplog.at_level(logging.WARNING):
+        assert [path.name for path in list_pictures(tmp_path)] == ["0.jfif", "1.JPE", "2.tga", "3.png"]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{tmp_path}: pictures that are not called so are left out: frame.dat"
+    ]
+
+
+def test_a_good_link_is_a_picture(tmp_path):
+    save(tmp_path / "a.png", clips.ramp(1)[0])
+    (tmp_path / "b.png").symlink_to("a.png")
+    assert [path.name for path in list_pictures(tmp_path)] == ["a.png", "b.png"]
 
 
 def test_values_of_unknown_range_are_refused(tmp_path):
@@ -110,11 +165,15 @@ def test_cameras_orientation_is_applied(tmp_path, name, orientation):
     assert np.abs(frame.astype(int) - expected).mean() < 2
 
 
-def test_of_an_animated_picture_the_first_frame_counts(tmp_path):
+def test_among_pictures_the_first_frame_of_an_animated_one_counts_and_that_is_said(tmp_path, caplog):
     truth = clips.waves(3)
     images = [Image.fromarray(frame) for frame in truth]
-    frame = read_twice(tmp_path, "moving.webp", images[0], save_all=True, append_images=images[1:], lossless=True)
+    with caplog.at_level(logging.WARNING):
+        frame = read_twice(tmp_path, "moving.webp", images[0], save_all=True, append_images=images[1:], lossless=True)
     assert np.array_equal(frame, truth[0])
+    [record] = caplog.records
+    assert record.getMessage().startswith("animated or of several pages, only the first picture is used: ")
+    assert str(tmp_path / "moving.webp") in record.getMessage()
 
 
 def test_pixels_are_decoded_one_picture_at_a_time(tmp_path, monkeypatch):

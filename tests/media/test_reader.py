@@ -1,12 +1,16 @@
+import os
+import re
+import shutil
 import subprocess
 import sys
 
 import imageio.v3 as iio
 import numpy as np
 import pytest
+from PIL import Image
 
 from jax_interp.errors import MediaError, UsageError
-from jax_interp.media.reader import open_frames
+from jax_interp.media.reader import last_frame, open_frames
 from tests import golden
 from tests.media import clips
 
@@ -40,6 +44,80 @@ def test_missing_inputs_are_all_named(folder):
 def test_one_picture_is_not_enough(folder):
     with pytest.raises(MediaError, match=r"0\.png: one picture; .* at least two frames"):
         open_frames([folder / "0.png"])
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["frame%d.png", "frame%04d.png", "*.png", "frame?.png", "frame[0-9].png", "frame.####.exr", "{a,b}.png", "*/a.png"],
+)
+def test_a_pattern_is_answered_with_what_to_give(folder, name):
+    with pytest.raises(MediaError, match=re.escape(f"{folder / name}: is a pattern") + ".* give the folder"):
+        open_frames([folder / name])
+
+
+def test_a_file_whose_name_looks_like_a_pattern_is_read(folder):
+    (folder / "0.png").rename(folder / "frame[0]*.png")
+    assert open_frames([folder / "frame[0]*.png", folder / "1.png"]).num_frames == 2
+
+
+def test_an_address_is_answered_with_what_to_give():
+    with pytest.raises(MediaError, match="is an address; download it"):
+        open_frames(["https://example.org/a.mp4"])
+
+
+def test_what_is_there_and_cannot_be_read_is_named(folder):
+    (folder / "empty.png").touch()
+    (folder / "lost.png").symlink_to("moved.png")
+    os.mkfifo(folder / "pipe.png")
+    for name, fault in [
+        ("empty.png", "is empty"),
+        ("lost.png", "is a link to moved.png"),
+        ("pipe.png", "is no regular"),
+    ]:
+        for inputs in ([folder / name], [folder / "0.png", folder / name]):
+            with pytest.raises(MediaError, match=re.escape(f"{folder / name}: {fault}")):
+                open_frames(inputs)
+    with pytest.raises(MediaError, match=r"cannot be looked at \(File name too long\)"):
+        open_frames([folder / ("a" * 300)])
+
+
+def test_different_faults_are_all_named(folder):
+    (folder / "empty.png").touch()
+    with pytest.raises(MediaError, match=r"a\.png, .*b\.png: no such file or folder; .*empty\.png: is empty"):
+        open_frames([folder / "a.png", folder / "empty.png", folder / "b.png"])
+
+
+@pytest.mark.parametrize(
+    ("name", "format"), [("a.webp", "WEBP"), ("a.png", "PNG"), ("a.gif", "GIF"), ("a.jpg", "WEBP")]
+)
+def test_an_animation_is_a_clip_by_its_content(tmp_path, name, format):
+    first, *more = [Image.fromarray(frame) for frame in clips.ramp(4)]
+    options = {"lossless": True} if format == "WEBP" else {}
+    first.save(tmp_path / name, format=format, save_all=True, append_images=more, duration=40, **options)
+    source = open_frames([tmp_path / name])
+    assert (source.num_frames, source.fps) == (4, 25)
+    assert np.array_equal(np.stack(list(source)), clips.ramp(4))
+    assert np.array_equal(last_frame([tmp_path / name]), clips.ramp(4)[3])
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.mp4", "a"])
+def test_one_picture_by_its_content(tmp_path, name):
+    Image.fromarray(clips.ramp(1)[0]).save(tmp_path / name, format="PNG")
+    with pytest.raises(MediaError, match=f"{name}: one picture; .* at least two frames"):
+        open_frames([tmp_path / name])
+    assert open_frames([tmp_path / name], at_least=1).num_frames == 1
+    assert np.array_equal(last_frame([tmp_path / name]), clips.ramp(1)[0])
+
+
+def test_a_video_that_is_called_a_picture_is_a_video(tmp_path):
+    shutil.copy(golden.CLIP, tmp_path / "a.png")
+    assert open_frames([tmp_path / "a.png"]).num_frames == 4
+
+
+def test_what_is_called_a_picture_and_is_none_is_refused_as_a_picture(tmp_path):
+    (tmp_path / "a.png").write_text("text")
+    with pytest.raises(MediaError, match=r"a\.png: cannot be read as a picture"):
+        open_frames([tmp_path / "a.png"])
 
 
 def test_mixtures_are_refused(folder):

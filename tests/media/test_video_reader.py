@@ -1,5 +1,7 @@
+import io
 import itertools
 import json
+import logging
 import weakref
 from dataclasses import replace
 from fractions import Fraction
@@ -7,6 +9,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from jax_interp.errors import MediaError
 from jax_interp.media import video_reader
@@ -108,6 +111,50 @@ def test_odd_sizes_deep_colour_and_alpha(tmp_path):
     assert np.abs(np.stack(list(open_video(path))).astype(int) - odd).max() <= 3
     path = clips.encode(tmp_path / "alpha.mov", odd, "png", "rgba")
     assert np.array_equal(np.stack(list(open_video(path))), odd)
+
+
+def test_a_gifs_transparent_parts_are_laid_over_black_and_that_is_said_once(tmp_path, caplog):
+    pictures = []
+    for last in (1, 2):
+        picture = Image.frombytes("P", (4, 1), bytes([0, 1, 2, last]))
+        picture.putpalette([250, 10, 20, 100, 0, 0, 0, 50, 0])
+        pictures.append(picture)
+    path = tmp_path / "a.gif"
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], transparency=0, disposal=2, duration=50)
+    with caplog.at_level(logging.WARNING):
+        frames = np.stack(list(open_video(path)))
+    red, green = [100, 0, 0], [0, 50, 0]
+    assert frames.tolist() == [[[[0, 0, 0], red, green, red]], [[[0, 0, 0], red, green, green]]]
+    said = f"{path} has transparent parts; they are laid over black"
+    assert [record.getMessage() for record in caplog.records] == [said]
+
+
+@pytest.mark.parametrize(("orientation", "quarters"), [(1, 0), (3, 2), (6, -1), (8, 1)])
+def test_a_cameras_motion_jpeg_is_turned_by_its_exif(tmp_path, orientation, quarters):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    truth = clips.waves(2)
+    with av.open(str(tmp_path / "a.mkv"), "w") as container:
+        stream = container.add_stream("mjpeg", rate=25)
+        stream.width, stream.height, stream.pix_fmt = clips.WIDTH, clips.HEIGHT, "yuvj444p"
+        for index, frame in enumerate(truth):
+            picture = io.BytesIO()
+            Image.fromarray(frame).save(picture, "JPEG", exif=exif, quality=95, subsampling=0)
+            packet = av.Packet(picture.getvalue())
+            packet.stream, packet.time_base, packet.is_keyframe = stream, Fraction(1, 25), True
+            packet.pts = packet.dts = index
+            container.mux(packet)
+    source = open_video(tmp_path / "a.mkv")
+    expected = np.rot90(truth, quarters, axes=(1, 2))
+    assert (source.height, source.width) == expected.shape[1:3]
+    assert np.abs(np.stack(list(source)).astype(int) - expected).mean() < 2
+
+
+def test_a_video_whose_frames_are_huge_is_refused(tmp_path, monkeypatch):
+    path = clips.encode(tmp_path / "a.mp4", clips.ramp(2))
+    monkeypatch.setattr(video_reader, "MAX_PIXELS", clips.HEIGHT * clips.WIDTH - 1)
+    with pytest.raises(MediaError, match=r"a\.mp4: frames may have 3,071 pixels at most"):
+        open_video(path)
 
 
 def test_frames_are_converted_as_they_are_asked_for_and_not_kept(tmp_path, monkeypatch):

@@ -19,6 +19,8 @@ from tests.changed_weights import change_weight, nudge
 from tests.runtime.test_exchange import collectives
 from tests.tolerances import BF16_RATIO, NETWORK_F32
 
+pytestmark = pytest.mark.slow
+
 SIZES = (2, 3, 4, 5, 6, 8)
 SHAPES = [
     MeshShape(size // tensor // sequence, sequence, tensor)

@@ -17,6 +17,8 @@ from jax_interp.runtime.placement import RESIDENT, Placement
 from jax_interp.runtime.sharding import share_specs, whole_specs
 from tests.pipeline.test_many_devices import PLACEMENTS, Quick, run
 
+pytestmark = pytest.mark.slow
+
 DEVICE = jax.devices()[0].default_memory().kind
 SHAPES = [MeshShape(sequence=2), MeshShape(data=2, tensor=2)]
 

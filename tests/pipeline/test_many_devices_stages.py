@@ -14,6 +14,8 @@ from tests.changed_weights import change_weight, nudge
 from tests.pipeline.test_many_devices import PLACEMENTS, Quick, Quickly
 from tests.tolerances import NETWORK_F32
 
+pytestmark = pytest.mark.slow
+
 
 class QuickText(Quickly, PromptNetwork):
     pass

@@ -1,12 +1,12 @@
 """What a job writes: held against other runs, apart from all that is read, and nobody else's files replaced."""
 
-import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from jax_interp.files.json_file import JsonFault, read_json
 from jax_interp.files.lock import lock_path
 from jax_interp.files.names import check_lengths
 from jax_interp.files.overlap import Read, Written, find_overlaps
@@ -63,14 +63,24 @@ def held_results(job: Job) -> Iterator[bool]:
 def own_record(job: Job) -> dict[str, Any] | None:
     """The record beside the video, if this program wrote it, and about a video of this name."""
     try:
-        with job.record.open("rb") as file:
-            record = json.loads(file.read(_RECORD_BYTES))
+        return _read_record(job)
+    except (OSError, JsonFault):
+        return None
+
+
+def _read_record(job: Job) -> dict[str, Any]:
+    """The same; raises `FileNotFoundError` or `JsonFault`, which says what is wrong with the file, if there is none."""
+    record = read_json(job.record, dict[str, Any], _RECORD_BYTES)
+    try:
         texts = record["fingerprint"], record["settings"]["prompt"], record["output"]["video"]
         whole = all(isinstance(text, str) for text in texts) and {"frames", "pairs", "seconds"} <= record.keys()
-        is_own = whole and Path(record["output"]["video"]).name == job.video.name
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        return None
-    return record if is_own else None
+    except (LookupError, TypeError):
+        whole = False
+    if not whole:
+        raise JsonFault("it is not the record of a run")
+    if (name := Path(record["output"]["video"]).name) != job.video.name:
+        raise JsonFault(f"it is the record of {name!r:.80}")
+    return record
 
 
 def _written(job: Job) -> Iterator[Written]:
@@ -98,12 +108,18 @@ def _strangers(job: Job) -> Iterator[str]:
     yield from filter(None, map(why_no_file, there))
     if job.overwrite or not there or is_being_placed(job.video):
         return
-    record = own_record(job)
+    record, why = None, ""
+    try:
+        record = _read_record(job)
+    except FileNotFoundError:
+        pass
+    except JsonFault as fault:
+        why = f" ({job.record} does not tell: {fault})"
     for path in there:
         if record is None or not is_of(record, path, job):
             yield (
-                f"{path}: is there already, and not what this program wrote for {job.video.name}; choose another name,"
-                " or pass --overwrite to replace it"
+                f"{path}: is there already, and not what this program wrote for {job.video.name}{why}; choose another"
+                " name, or pass --overwrite to replace it"
             )
 
 

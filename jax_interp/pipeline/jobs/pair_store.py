@@ -15,7 +15,7 @@ from jaxtyping import UInt8
 
 from jax_interp.errors import MediaError
 from jax_interp.files.atomic import open_atomically, write_atomically
-from jax_interp.files.json_file import parse_json
+from jax_interp.files.json_file import parse_json, read_json
 from jax_interp.files.json_schema import decode
 from jax_interp.files.private_folder import check_private_folder
 from jax_interp.media.output import reported
@@ -69,12 +69,12 @@ class PairStore:
 
     def load(self, index: int) -> UInt8[np.ndarray, "F Y X 3"]:
         """The frames of pair `index`, one of those that are `finished`."""
-        with np.load(self._path(index), allow_pickle=False) as stored:
-            return stored["frames"]
+        with self._open(index) as stored:
+            return np.asarray(stored["frames"])  # of an entry that is no array numpy gives the bytes
 
     def checked(self, index: int) -> dict[str, Any] | None:
         """What `save` was told with pair `index`."""
-        with np.load(self._path(index), allow_pickle=False) as stored:
+        with self._open(index) as stored:
             facts = parse_json(str(stored["checked"]))
         return None if facts is None else decode(dict[str, Any], facts)
 
@@ -145,9 +145,9 @@ class PairStore:
     def own_results(self) -> list[Path]:
         """What is found under final names and was put there by this run, as far as it was noted before it ended."""
         try:
-            noted = json.loads(self._results.read_bytes())
+            noted = read_json(self._results, dict[str, list[int]])
             return [Path(path) for path, inode in noted.items() if Path(path).exists() and _inode(Path(path)) == inode]
-        except (OSError, ValueError, AttributeError):
+        except (OSError, ValueError):
             return []
 
     def others(self) -> list[Path]:
@@ -178,6 +178,12 @@ class PairStore:
         with reported(path):
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             yield
+
+    @contextmanager
+    def _open(self, index: int) -> Iterator[Mapping[str, np.ndarray]]:
+        """What is stored of pair `index`. Opened here: numpy leaves a file that is no archive open."""
+        with self._path(index).open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            yield stored
 
     def _is_whole(self, index: int, shape: tuple[int, ...] | None) -> bool:
         """Whether pair `index` can be read, to its last byte; says what is wrong if it cannot."""

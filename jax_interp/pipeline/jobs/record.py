@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import json
-import logging
 import platform
 import resource
 from fractions import Fraction
@@ -14,7 +13,6 @@ from typing import Any
 import jax
 
 from jax_interp._version import __version__
-from jax_interp.files.json_file import JsonFault, read_json
 from jax_interp.media.destination import pictures_in
 from jax_interp.media.writer import exact_rate
 from jax_interp.pipeline.interpolator import Interpolator
@@ -23,8 +21,6 @@ from jax_interp.pipeline.prompt.prompts import DEFAULT_NEGATIVE_PROMPT
 from jax_interp.pipeline.prompt.text import PromptNetwork
 from jax_interp.pipeline.settings import InterpolationSettings
 from jax_interp.runtime.checkpoint import ConvertedComponent
-
-logger = logging.getLogger("jax_interp")
 
 
 def effective_settings(interpolator: Interpolator, settings: InterpolationSettings) -> dict[str, Any]:
@@ -93,22 +89,6 @@ def run_record(
         "device": {"platform": device.platform, "kind": device.device_kind, "count": interpolator.devices.shape.size},
         "mesh": dataclasses.asdict(interpolator.devices.shape),
     }
-
-
-def recorded_fingerprint(path: Path) -> str | None:
-    """The fingerprint in the record at `path`; None if there is no record, or one that says none.
-
-    A damaged record costs a warning and the time to make its clip again: what it would say about the clip that is
-    there cannot be told.
-    """
-    try:
-        identity = read_json(path, dict[str, Any]).get("fingerprint")
-    except FileNotFoundError:
-        return None
-    except JsonFault as fault:
-        logger.warning("%s: damaged, %s; its clip is made again", path, fault)
-        return None
-    return identity if isinstance(identity, str) else None
 
 
 def _named(settings: InterpolationSettings) -> Any:

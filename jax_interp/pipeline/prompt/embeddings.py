@@ -22,6 +22,7 @@ from jax_interp.files.disk import why_not_written
 from jax_interp.files.json_file import parse_json
 from jax_interp.files.json_schema import decode
 from jax_interp.files.private_folder import prepare_private_folder, user_cache_folder
+from jax_interp.terminal import one_line
 
 logger = logging.getLogger("jax_interp")
 
@@ -83,7 +84,8 @@ class EmbeddingCache:
         except FileNotFoundError:
             return None
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-            logger.warning("%s: damaged entry of the embedding cache (%s); encoding its text again", path, error)
+            fault = one_line(str(error))
+            logger.warning("%s: damaged entry of the embedding cache (%s); encoding its text again", path, fault)
             return None
 
     def put(self, network: str, text: str, embedding: Embedding) -> None:
@@ -162,7 +164,9 @@ def load_embeddings(path: str | Path) -> dict[str, Float[np.ndarray, "S D"]]:
     except FileNotFoundError:
         raise CheckpointError(f"{path}: there is no such file of text embeddings") from None
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: damaged file of text embeddings ({error}); write it again") from error
+        raise CheckpointError(
+            f"{path}: damaged file of text embeddings ({one_line(str(error))}); write it again"
+        ) from error
     if faults := _faults(arrays):
         raise CheckpointError(f"{path}: " + "; ".join(faults) + "; write it again")
     return arrays

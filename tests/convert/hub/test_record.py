@@ -80,7 +80,7 @@ ENTRY = {"commit": "a" * 40, "files": {}}
 )
 def test_a_damaged_record_is_named(tmp_path, damaged):
     (tmp_path / RECORD_FILE).write_bytes(damaged)
-    with pytest.raises(DownloadError, match=rf"{RECORD_FILE} is not a record of this version; delete it"):
+    with pytest.raises(DownloadError, match=rf"(?s){RECORD_FILE} is not a record of this version: .+; delete it"):
         read_record(tmp_path)
 
 

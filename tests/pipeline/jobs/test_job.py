@@ -124,6 +124,26 @@ def test_an_interrupted_run_goes_on_where_it_stopped(interpolator, make_job, tmp
     assert np.array_equal(resumed, whole.frames)
 
 
+def test_a_damaged_pair_of_an_interrupted_run_is_named_and_made_again(
+    interpolator, make_job, tmp_path, monkeypatch, caplog
+):
+    job = make_job(frames_folder=tmp_path / "frames")
+    with monkeypatch.context() as patched:
+        stopping_after(interpolator, 2, patched)
+        with pytest.raises(Stop):
+            run_job(interpolator, job)
+    [store] = (tmp_path / "out").iterdir()
+    path = store / "000001.npz"
+    path.write_bytes(path.read_bytes()[:-100])
+    made = stopping_after(interpolator, 10, monkeypatch)
+    run_job(interpolator, job)
+    assert made == [1, 2]
+    assert f"{path}: damaged (" in caplog.text
+    assert files(tmp_path / "out") == ["film.json", "film.mp4", "film.txt"]
+    whole = interpolator.interpolate(golden.load("inputs_clip")["frames"], num_steps=1, height=64, width=96)
+    assert np.array_equal(np.stack(list(open_frames([tmp_path / "frames"]))), whole.frames)
+
+
 def run_up_to_the_record(interpolator, job, monkeypatch):
     """As if killed when video and frames have their names and the record is about to be written."""
 

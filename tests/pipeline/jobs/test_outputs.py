@@ -21,6 +21,7 @@ from jax_interp.pipeline.jobs.outputs import (
 from jax_interp.pipeline.jobs.pair_store import PairStore
 from jax_interp.pipeline.jobs.request import Job
 from jax_interp.pipeline.settings import InterpolationSettings
+from tests.damages import FILE_DAMAGES
 
 
 @pytest.fixture
@@ -136,7 +137,9 @@ def test_what_this_program_did_not_write_is_replaced_only_when_told(job, suffix)
     path.write_text('{"mine": true}')
     said = refused(job)
     assert said.startswith(
-        f"{path}: is there already, and not what this program wrote for film.mp4; choose another name"
+        f"{path}: is there already, and not what this program wrote for film.mp4"
+        + (f" ({path} does not tell: it is not the record of a run)" if suffix == "json" else "")
+        + "; choose another name"
     )
     assert "--overwrite" in said
     check_outputs([replace(job, overwrite=True)])
@@ -160,11 +163,24 @@ def test_a_record_of_something_else(job, changes):
     assert refused(job).count("not what this program wrote") == 3
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"3", b"{", b"\xff", b"[" * 100_000, b'"film"'])
+@pytest.mark.parametrize("content", [b"", b"[]", b"3", b"{", b"\xff", b"[" * 100_000, b'"film"', b"{}"])
 def test_a_file_that_is_no_record(job, content):
     finish(job)
     job.record.write_bytes(content)
-    assert "film.json: is there already" in refused(job)
+    assert (
+        f"film.json: is there already, and not what this program wrote for film.mp4 ({job.record} does not tell: "
+        in (refused(job))
+    )
+
+
+@pytest.mark.parametrize("damage", sorted(FILE_DAMAGES.keys() - {"missing", "broken link"}))
+def test_a_damaged_record_is_named(job, damage):
+    finish(job)
+    FILE_DAMAGES[damage](job.record)
+    assert own_record(job) is None
+    said = refused(job)
+    assert f"film.mp4: is there already, and not what this program wrote for film.mp4 ({job.record} does not" in said
+    assert "--overwrite" in said
 
 
 def test_what_was_changed_since_is_the_users(job):

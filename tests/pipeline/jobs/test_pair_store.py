@@ -1,12 +1,15 @@
 """What an interrupted run leaves and a later one finds."""
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from jax_interp.errors import MediaError
 from jax_interp.files.partial import Partial
 from jax_interp.pipeline.jobs.pair_store import PairStore
+from tests.damages import FILE_DAMAGES
 
 
 @pytest.fixture
@@ -106,7 +109,63 @@ def test_results_of_a_run_are_known_by_what_they_were_before_they_had_their_name
     assert store.own_results() == []
 
 
-@pytest.mark.parametrize("content", ["", "[]", "3", "{", '{"x": ', "\udcff"])
+def not_an_array(path):
+    """A zip file, checksums and all, in which the frames are bytes that are no array of numpy's."""
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("frames.npy", b"none")
+        file.writestr("checked.npy", b"none")
+
+
+def not_frames(path):
+    np.savez(path, frames=np.zeros((10, 4), np.uint8), checked="null")
+
+
+def without_what_was_checked(path):
+    np.savez(path, frames=np.load(path)["frames"])
+
+
+def not_json(path):
+    np.savez(path, frames=np.load(path)["frames"], checked="[" * 100_000)
+
+
+DAMAGES = FILE_DAMAGES | {f.__name__: f for f in (not_an_array, not_frames, without_what_was_checked, not_json)}
+
+
+@pytest.mark.parametrize("damage", ["folder", "pipe"])
+def test_what_is_no_file_is_in_the_way(tmp_path, frames, damage):
+    store = PairStore(tmp_path / "run.mp4", "a")
+    store.save(0, frames)
+    FILE_DAMAGES[damage](store.folder / "000000.npz")
+    with pytest.raises(
+        MediaError, match=rf"000000\.npz: is not a file; remove {store.folder}, then the run starts anew"
+    ):
+        store.finished()
+
+
+def test_a_note_of_results_that_never_ends(tmp_path):
+    store = PairStore(tmp_path / "run.mp4", "a")
+    store.note_results({})
+    FILE_DAMAGES["pipe"](store.folder / "results.json")
+    assert store.own_results() == []
+
+
+@pytest.mark.parametrize(
+    "damage", sorted(DAMAGES.keys() - {"longer", "missing", "broken link", "folder", "pipe", "endless link"})
+)
+def test_a_damaged_pair_and_all_behind_it_are_made_again(tmp_path, frames, damage, caplog):
+    store = PairStore(tmp_path / "run.mp4", "a")
+    for index in range(3):
+        store.save(index, frames)
+    DAMAGES[damage](store.folder / "000001.npz")
+    assert store.finished(shape=frames.shape) == 1
+    assert "000001.npz: damaged (" in caplog.text
+    store.save(1, frames)
+    assert store.finished(shape=frames.shape) == 3
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "3", "{", '{"x": ', "\udcff", '{"x": "y"}', '{"\\u0000": [1]}', "[" * 100_000]
+)
 def test_a_damaged_note_of_results_names_none(tmp_path, content):
     store = PairStore(tmp_path / "run.mp4", "a")
     store.note_results({})

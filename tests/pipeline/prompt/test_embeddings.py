@@ -3,8 +3,9 @@
 import errno
 import logging
 import os
+import re
+import resource
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -177,16 +178,44 @@ def test_without_a_home_nothing_is_kept(embedding, monkeypatch, caplog, tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
-def test_full_disk_leaves_nothing_behind(cache, embedding, monkeypatch, caplog):
-    def write_half(path, content):
-        with path.open("wb") as file:
-            file.write(content[: len(content) // 2])
-        raise OSError(errno.ENOSPC, "No space left on device")
+def full_while_writing(monkeypatch):
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, old[1]))
+    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, old)
 
-    monkeypatch.setattr(Path, "write_bytes", write_half)
-    cache.put("network", "rain", embedding)
-    assert "No space left" in caplog.text
+
+def full_in_the_end(monkeypatch):
+    """As network file systems say it."""
+
+    def fail(handle):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    return monkeypatch.undo
+
+
+@pytest.mark.parametrize(
+    ("fill", "reason"),
+    [(full_while_writing, "File too large"), (full_in_the_end, "No space left on device")],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_full_disk_costs_a_warning_and_leaves_nothing_behind(cache, rng, monkeypatch, caplog, fill, reason):
+    embedding = Embedding(rng.standard_normal((512, 64)).astype(np.float32), num_tokens=512)
+    make_room = fill(monkeypatch)
+    try:
+        cache.put("network", "rain", embedding)
+    finally:
+        make_room()
+    [record] = caplog.records
+    assert re.fullmatch(
+        rf".*/[0-9a-f]{{64}}\.safetensors: cannot be written \({reason}\); [0-9.]+ GB are free in .*/[0-9a-f]{{2}}:"
+        " make room there, or choose another place; until then this text is encoded anew each time",
+        record.getMessage(),
+    )
     assert not [path for path in cache.folder.rglob("*") if path.is_file()]
+    assert cache.get("network", "rain") is None
+    cache.put("network", "rain", embedding)
+    np.testing.assert_array_equal(cache.get("network", "rain").rows, embedding.rows)
 
 
 def test_writers_and_readers_at_once(cache, rng):

@@ -15,6 +15,8 @@ from jax_interp.errors import ProcessFailure, UsageError
 from jax_interp.runtime import processes
 from jax_interp.runtime.processes.rendezvous import Member
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 CHILD = Path(__file__).with_name("process_member.py")
 LIMIT = 60

@@ -1,0 +1,114 @@
+"""An animated WebP or PNG as a clip. (A GIF is read as videos are.)"""
+
+import struct
+from array import array
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jax_interp.errors import MediaError
+from jax_interp.media.file_ends import find_cut
+from jax_interp.media.pictures.header import PictureHeader, opened
+from jax_interp.media.pictures.pixels import report_transparency, to_rgb, turn
+from jax_interp.media.rates import frame_rate
+from jax_interp.media.source import FrameSource, Picture
+
+_MICROSECOND = Fraction(1, 1_000_000)
+_MOST_CHUNKS = 10_000_000
+
+
+def open_animation(path: Path, header: PictureHeader) -> FrameSource:
+    """A source of an animation's frames, upright and over black as `pixels.read_pixels` gives them, one at a time.
+
+    `fps` is the mean rate, as of a video whose frames are shown for different times. A still picture that an animated
+    PNG holds for programs that cannot show animations is not part of the clip.
+
+    Raises:
+        MediaError: the file is cut off, or has 16 bits a channel.
+        OSError: the file cannot be read.
+    """
+    cut = find_cut(path, {"PNG": "apng", "WEBP": "webp"}[header.format])
+    if cut is not None:
+        raise MediaError(f"{path}: cut off or damaged ({cut}); get the whole file")
+    if header.deep:
+        raise MediaError(
+            f"{path}: is an animated PNG with 16 bits a channel, which is not read;"
+            " save its frames as single PNGs, and give their folder"
+        )
+    fps = frame_rate((), _start_times(path, header.format), _MICROSECOND)
+    return FrameSource(
+        num_frames=header.num_frames,
+        height=header.height,
+        width=header.width,
+        fps=fps,
+        description={
+            "kind": "animation",
+            "path": str(path),
+            "frames": header.num_frames,
+            "height": header.height,
+            "width": header.width,
+            "fps": str(fps) if fps else "unknown",
+        },
+        read=lambda: _read(path, header),
+    )
+
+
+def _read(path: Path, header: PictureHeader) -> Iterator[Picture]:
+    said = False
+    with opened(path) as image:
+        for index in range(header.num_frames):
+            try:
+                image.seek(header.num_pictures - header.num_frames + index)
+                frame, transparent = to_rgb(path, image)
+            except MediaError:
+                raise
+            except Exception as error:  # picture decoders raise whatever their parser stumbles over
+                reason = str(error) or type(error).__name__
+                raise MediaError(f"{path}: damaged at frame {index} ({reason}); get the whole file") from error
+            if transparent and not said:
+                said = True
+                report_transparency(path)
+            yield np.ascontiguousarray(turn(frame, header.orientation))
+
+
+def _start_times(path: Path, format: str) -> NDArray[np.int64]:
+    """When each frame appears, in microseconds: the sum of the durations before."""
+    times, now = array("q"), 0.0
+    for seconds in _webp_durations(path) if format == "WEBP" else _png_durations(path):
+        times.append(round(now * 1e6))
+        now += seconds
+    return np.array(times, np.int64)
+
+
+def _webp_durations(path: Path) -> Iterator[float]:
+    """Each ANMF chunk says its frame's duration in milliseconds."""
+    with path.open("rb") as file:
+        at = 12
+        for _ in range(_MOST_CHUNKS):
+            file.seek(at)
+            head = file.read(24)
+            if len(head) < 8:
+                return
+            if head[:4] == b"ANMF":
+                yield int.from_bytes(head[20:23], "little") / 1000
+            length = int.from_bytes(head[4:8], "little")
+            at += 8 + length + length % 2
+
+
+def _png_durations(path: Path) -> Iterator[float]:
+    """Each fcTL chunk says its frame's duration as a fraction of seconds; a denominator of 0 stands for 100."""
+    with path.open("rb") as file:
+        at = 8
+        for _ in range(_MOST_CHUNKS):
+            file.seek(at)
+            head = file.read(32)
+            if len(head) < 8:
+                return
+            length, kind = struct.unpack(">I4s", head[:8])
+            if kind == b"fcTL" and len(head) == 32:
+                numerator, denominator = struct.unpack(">HH", head[28:32])
+                yield numerator / (denominator or 100)
+            at += 12 + length

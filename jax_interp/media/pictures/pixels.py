@@ -1,0 +1,114 @@
+"""A picture's pixels as upright RGB with 8 bits a channel."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jax_interp.errors import MediaError
+from jax_interp.media.pictures.header import PictureHeader, opened
+from jax_interp.media.source import Picture
+
+logger = logging.getLogger("jax_interp")
+
+_DEEP_CHANNELS = {"gray16": 1, "ya16": 2, "rgb48": 3, "rgba64": 4}
+"""FFmpeg's formats of 16 bits a channel, less their byte order."""
+
+
+def read_pixels(path: Path, header: PictureHeader) -> tuple[Picture, bool]:
+    """Decode a picture, or an animation's first one.
+
+    Palettes and gray become RGB, and 16 bits are rounded to the nearest of 256 levels. What is transparent, by an alpha
+    channel, by a palette's entries or by one colour that stands for it, is laid over black: what is stored there was
+    never meant to be seen.
+
+    Returns:
+        The frame, and whether any of it is transparent.
+
+    Raises:
+        MediaError: values of unknown range.
+        Exception: the file is damaged; decoders raise whatever they stumble over.
+    """
+    with opened(path) as image:
+        if header.deep:
+            image.load()
+            frame, transparent = _deep_pixels(path, image, header)
+        elif image.mode.startswith("I;16"):
+            frame, transparent = to_eight_bits(np.asarray(image)[..., None]), False
+        else:
+            frame, transparent = to_rgb(path, image)
+            frame = turn(frame, header.orientation)
+    return np.ascontiguousarray(frame), transparent
+
+
+def to_rgb(path: Path, image: Any) -> tuple[Picture, bool]:
+    """An image of 8 bits a channel as RGB, not turned, and whether any of it is transparent."""
+    if image.mode in ("F", "I"):
+        raise MediaError(
+            f"{path}: holds {np.asarray(image).dtype} values, whose range is unknown;"
+            " save it with 8 or 16 bits a channel"
+        )
+    if not image.has_transparency_data:
+        return np.asarray(image.convert("RGB")), False
+    rgba = np.asarray(image.convert("RGBA"))
+    return over_black(rgba[..., :3], rgba[..., 3:], 255)
+
+
+def turn(frame: np.ndarray, orientation: int) -> np.ndarray:
+    """Set [Y, X, 3] upright, from an EXIF orientation of 1 to 8."""
+    if orientation >= 5:
+        frame = frame.transpose(1, 0, 2)
+    flip_y, flip_x = orientation in (3, 4, 7, 8), orientation in (2, 3, 6, 7)
+    return frame[:: -1 if flip_y else 1, :: -1 if flip_x else 1]
+
+
+def _deep_pixels(path: Path, image: Any, header: PictureHeader) -> tuple[Picture, bool]:
+    """16 bits a channel, through FFmpeg; Pillow, which keeps the upper 8, has to agree within a level."""
+    values = turn(_decode_deep(path, header.format), header.orientation)
+    colors = values[..., :1] if values.shape[-1] < 3 else values[..., :3]
+    frame = to_eight_bits(colors)
+    gray = image.mode.startswith("I")
+    known = np.asarray(image)[..., None].astype(np.int64) >> 8 if gray else np.asarray(image.convert("RGB"))
+    if header.format == "PNG":  # Pillow turns a TIFF itself
+        known = turn(known, header.orientation)
+    if known.shape[:2] != frame.shape[:2] or np.abs(frame.astype(np.int16) - known).max(initial=0) > 1:
+        raise MediaError(f"{path}: two decoders read different colours in it; save it as PNG")
+    if values.shape[-1] in (1, 3) or not image.has_transparency_data:  # a fourth channel may be padding
+        return frame, False
+    over, transparent = over_black(colors, values[..., -1:], 65535)
+    return to_eight_bits(over), transparent
+
+
+def _decode_deep(path: Path, name: str) -> np.ndarray:
+    """The channels of a PNG or TIFF as native uint16 [Y, X, 1 to 4]."""
+    import av
+
+    decoder: Any = av.CodecContext.create(name.lower(), "r")
+    [frame] = [*decoder.decode(av.Packet(path.read_bytes())), *decoder.decode(None)]
+    name, order = frame.format.name[:-2], {"be": ">u2", "le": "<u2"}.get(frame.format.name[-2:])
+    channels = _DEEP_CHANNELS.get(name)
+    if order is None or channels is None:
+        raise MediaError(f"{path}: holds {frame.format.name} values, which are not read; save it as PNG")
+    plane = frame.planes[0]
+    rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: frame.height, : 2 * channels * frame.width]
+    values = np.ascontiguousarray(rows).view(order).reshape(frame.height, frame.width, channels)
+    return values.astype(np.uint16)
+
+
+def to_eight_bits(values: np.ndarray) -> Picture:
+    """The nearest of 256 levels, as RGB: 0x12FF becomes 19."""
+    levels = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    return np.broadcast_to(levels, (*levels.shape[:2], 3))
+
+
+def over_black(colors: np.ndarray, alpha: np.ndarray, opaque: int) -> tuple[np.ndarray, bool]:
+    """Colours [Y, X, C] over black, of the same type, and whether any alpha [Y, X, 1] is less than `opaque`."""
+    if bool((alpha == opaque).all()):
+        return colors, False
+    over = (colors.astype(np.uint32) * alpha + opaque // 2) // opaque
+    return over.astype(colors.dtype), True
+
+
+def report_transparency(path: Path) -> None:
+    logger.warning("%s has transparent parts; they are laid over black", path)
