@@ -12,10 +12,6 @@ $(VENV)/.installed-core: pyproject.toml | $(BIN)/python
 	$(BIN)/pip install --quiet --editable .
 	touch $@
 
-$(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
-	$(BIN)/pip install --quiet --editable '.[dev]'
-	touch $@
-
 $(VENV)/.installed-parity: pyproject.toml | $(BIN)/python
 	$(BIN)/pip install --quiet --editable '.[dev,parity]'
 	touch $@
@@ -28,10 +24,10 @@ demo: $(VENV)/.installed-core
 	$(BIN)/python scripts/demo.py
 
 # What a newcomer runs: minutes.
-test: $(VENV)/.installed-dev
+test: $(VENV)/.installed-parity
 	$(BIN)/python -m pytest --numprocesses 2 -m "not slow" $(PYTEST_ARGS)
 
-# Every test that needs no GPU: also processes, kills, fuzzing, all meshes, and PyTorch's peers.
+# Every test that needs no GPU: also processes, kills, fuzzing and all meshes.
 test-all: $(VENV)/.installed-parity
 	$(BIN)/python -m pytest --numprocesses 2 $(PYTEST_ARGS)
 
