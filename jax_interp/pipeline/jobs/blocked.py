@@ -20,8 +20,7 @@ def remove_results(store: PairStore, unfinished: Iterable[Path], prompt_file: Pa
     `prompt_file` goes with the results if it holds `prompt`. What cannot be removed is named.
     """
     results = store.own_results()
-    with suppress(OSError, ValueError):
-        prompt = store.prompt() or prompt
+    prompt = store.kept_prompt() or prompt
     if results and prompt_file.is_file() and prompt_file.read_bytes() == f"{prompt}\n".encode():
         results.append(prompt_file)
     store.remove()

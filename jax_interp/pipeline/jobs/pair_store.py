@@ -94,6 +94,13 @@ class PairStore:
         with self._writing(self._prompt):
             write_atomically(self._prompt, prompt.encode())
 
+    def kept_prompt(self) -> str | None:
+        """What `keep_prompt` wrote, as far as it can be read; unlike `prompt` this changes nothing."""
+        try:
+            return self._prompt.read_text("utf-8") if self._prompt.stat().st_size <= _MOST_PROMPT_BYTES else None
+        except (OSError, UnicodeDecodeError):
+            return None
+
     def prompt(self) -> str | None:
         """The prompt that was written for this run before it was interrupted; None if there is none.
 

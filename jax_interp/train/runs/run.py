@@ -80,7 +80,7 @@ class RunFolder:
             return
         if resume:
             raise UsageError(f"{self.path}: has no run to go on with; leave --resume out to begin one")
-        if self.path.exists() and any(not path.name.endswith(".part") for path in self.path.iterdir()):
+        if self.path.exists() and any(not _is_of_a_writer(path.name) for path in self.path.iterdir()):
             raise UsageError(f"{self.path}: is there already and is no training run; choose another --output-dir")
         self.path.mkdir(parents=True, exist_ok=True)
         write_atomically(file, (json.dumps(identity, indent=1) + "\n").encode())
@@ -205,3 +205,8 @@ def _read(file: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise CheckpointError(f"{file}: damaged; choose another --output-dir")
     return values
+
+
+def _is_of_a_writer(name: str) -> bool:
+    """Whether a file is there only because somebody writes to the folder: a hidden lock, or what is not yet whole."""
+    return name.endswith(".part") or (name.startswith(".") and name.endswith(".lock"))
