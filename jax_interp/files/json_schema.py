@@ -144,7 +144,8 @@ def _object(kind: Any, value: Any, at: str, faults: list[str]) -> Any:
         faults.append(_offence(kind, value, at))
         return value
     fields = get_type_hints(kind, include_extras=True)
-    if missing := [name for name in fields if name not in value]:
+    required = getattr(kind, "__required_keys__", fields)
+    if missing := [name for name in fields if name in required and name not in value]:
         faults.append(f"{at or 'it'} lacks {', '.join(missing)}")
     faults += [f"{_path(at, key)} is not known to this version" for key in value if key not in fields]
     there = {

@@ -53,11 +53,12 @@ class StoredArray(TypedDict):
     op: str
 
 
-class ConversionSettings(TypedDict):
-    """How a network was converted."""
+class ConversionSettings(TypedDict, total=False):
+    """How a network was converted, or what it was trained from."""
 
     dtype: Literal["bfloat16", "float32"] | None
     weights: Literal["model", "ema"]
+    trained: dict[str, Any]
 
 
 class Manifest(TypedDict):
