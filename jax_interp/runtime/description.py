@@ -101,6 +101,9 @@ def read_manifest(folder: Path, component: str) -> Manifest:
     outside = [name for name in manifest["files"] if not _is_inside(name)]
     faults += [f"files has {name!r:.80}, which is not in the folder" for name in outside]
     faults += [f"params has {name!r:.80}, which is no path" for name in manifest["params"] if not name.isprintable()]
+    settings = manifest["settings"]
+    if "trained" not in settings and (lacking := [name for name in ("dtype", "weights") if name not in settings]):
+        faults.append(f"settings lacks {', '.join(lacking)}")
     if manifest["component"] != component:
         faults.append(f"component is {manifest['component']!r}, but {CONFIG_FILE} says {component!r}")
     if faults:
