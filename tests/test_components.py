@@ -80,7 +80,16 @@ def test_a_converted_folder_of_each_is_opened(row, tmp_path):
     config = row.released_as("7B")
     described = {"format_version": 1, "component": row.name, "config": to_json(config), "dtype": row.precision}
     (tmp_path / "config.json").write_text(json.dumps(described))
-    manifest = {"sources": [{"name": "a", "sha256": "b"}], "params": {"a": {}}, "files": {"a": 1}}
+    source = {"name": "a", "size": 1, "modified_ns": 0, "sha256": "b", "md5": "c", "published_md5": None}
+    manifest = {
+        "sources": [source],
+        "params": {"a": {"shape": [1], "dtype": row.precision, "source": "a", "op": "copy"}},
+        "files": {"a": 1},
+        "settings": {"dtype": row.precision, "weights": "model"},
+        "component": row.name,
+        "format_version": 1,
+        "jax_interp": "0",
+    }
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     assert open_component(tmp_path, allow_incomplete=True).config == config
 
