@@ -3,8 +3,10 @@
 import logging
 import os
 import tempfile
+import warnings
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from jax_interp.files.private_folder import prepare_private_folder, user_cache_folder
 
@@ -15,6 +17,10 @@ MAX_BYTES = 4 * 10**9
 
 _ENTRY, _STAMP = "-cache", "-atime"
 """How JAX's names of an entry and of its time of last use end; the latter is written last."""
+
+
+_NOT_KEPT = "Error writing persistent compilation cache entry"
+"""How JAX's warning begins, of which a full disk costs one for each program."""
 
 
 def compiled_folder() -> Path:
@@ -51,6 +57,7 @@ def enable_compile_cache() -> None:
     # A damaged entry is no reason to stop: it is compressed, what was cut off fails to decompress, and JAX then warns
     # and compiles (jax_raise_persistent_cache_errors is off by default).
     jax.config.update("jax_compilation_cache_dir", str(folder))
+    _tell_once(folder)
 
 
 def prepare_folder(folder: Path) -> None:
@@ -58,6 +65,26 @@ def prepare_folder(folder: Path) -> None:
     prepare_private_folder(folder)
     with tempfile.TemporaryFile(dir=folder):
         pass
+
+
+def _tell_once(folder: Path) -> None:
+    """Say once, in a line, that programs cannot be kept in `folder`; JAX would say it of every program in three."""
+    show, told = warnings.showwarning, False
+
+    def show_once(message: Warning | str, *about: Any, **more: Any) -> None:
+        nonlocal told
+        if not str(message).startswith(_NOT_KEPT):
+            show(message, *about, **more)
+        elif not told:
+            told = True
+            fault = str(message).partition(": ")[2]
+            logger.warning(
+                "%s: compiled programs can no longer be kept there (%s), the next start compiles them anew",
+                folder,
+                fault,
+            )
+
+    warnings.showwarning = show_once
 
 
 def _settings() -> dict[str, float | int]:

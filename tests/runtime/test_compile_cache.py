@@ -23,6 +23,7 @@ enable_compile_cache()
 def network(x):
     return jnp.sin(x) @ x.T
 
+MORE
 value = float(network(jnp.linspace(0.0, 1.0, 36).reshape(6, 6)).sum())
 print(json.dumps({
     "value": value, "hits": events.count("cache_hits"), "misses": events.count("cache_misses"),
@@ -36,9 +37,9 @@ def run(tmp_path):
     """Run `PROGRAM` in a fresh process whose user cache is `tmp_path`; returns what it printed, and `log`."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
 
-    def start(**environment):
+    def start(more="", **environment):
         found = subprocess.run(
-            [sys.executable, "-c", PROGRAM],
+            [sys.executable, "-c", PROGRAM.replace("MORE", more)],
             cwd=ROOT,
             env=inherited | {"JAX_PLATFORMS": "cpu", "XDG_CACHE_HOME": str(tmp_path)} | environment,
             capture_output=True,
@@ -121,6 +122,21 @@ def test_switched_off(run, tmp_path):
     assert (found["folder"], found["hits"], found["misses"]) == (None, 0, 0)
     assert "WARNING" not in found["log"]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_costs_one_line_however_many_programs_there_are(run, folder):
+    failing = """
+from jax._src import compilation_cache
+def put(*_): raise OSError(28, "No space left on device")
+compilation_cache.put_executable_and_time = put
+network(jnp.ones((2, 2))), network(jnp.ones((3, 3)))
+import warnings
+warnings.warn("another warning")
+"""
+    found = run(more=failing)
+    assert found["log"].count("No space left on device") == 1
+    assert f"{folder}: compiled programs can no longer be kept there" in found["log"]
+    assert "another warning" in found["log"]
 
 
 def test_a_folder_that_cannot_be_made_is_one_warning(run, tmp_path):
