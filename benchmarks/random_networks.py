@@ -23,6 +23,7 @@ import numpy as np
 
 from convert.networks.component import EXTRA_FOLDER
 from convert.networks.components import COMPONENTS
+from convert.source.provenance import SourceRecord
 from convert.target.manifest import write_description
 from jax_interp.config import (
     CV8X8X8_720P,
@@ -80,19 +81,12 @@ def write_network(root: Path, name: str) -> Path:
         folder,
         component=kind,
         config=config,
-        settings={},
-        sources=[_Random(f"random-{name}")],  # type: ignore[list-item]
+        settings={"dtype": "bfloat16", "weights": "model"},
+        sources=[SourceRecord(f"random-{name}", 0, 0, f"random-{name}", None, None)],
         leaves=leaves,
         streams=streams,
     )
     return folder
-
-
-class _Random:
-    """Stands where the record of a source file would."""
-
-    def __init__(self, name: str):
-        self.name, self.sha256 = name, name
 
 
 def random_stream(path: str, shape: tuple[int, ...]) -> ArrayStream:
