@@ -19,7 +19,7 @@ from jax_interp.nn.attention import attention
 from jax_interp.nn.exchange import NONE, Exchange
 from jax_interp.nn.gated_mlp import SwiGLU
 from jax_interp.nn.norms import RMSNorm
-from jax_interp.nn.rotary import apply_rotary, rotation
+from jax_interp.nn.rotary import apply_rotary, make_rotation
 from jax_interp.types import Text
 
 Logits = Float[Array, "B V"]
@@ -40,8 +40,8 @@ class BlockInputs(NamedTuple):
 
     positions: Int[Array, " B"] | None
     """Where each row's one token stands; without, the rows are prompts from position 0 on."""
-    turn: Float[Array, "2 *B S half_K"]
-    """`nn.rotary.rotation` of the tokens' angles."""
+    rotation: Float[Array, "2 *B S half_K"]
+    """`nn.rotary.make_rotation` of the tokens' angles."""
 
 
 class DecoderAttention(nnx.Module):
@@ -60,7 +60,7 @@ class DecoderAttention(nnx.Module):
         q, k, v = (
             linear(x).reshape(*x.shape[:-1], -1, self.head_width) for linear in (self.query, self.key, self.value)
         )
-        q, k = apply_rotary(q, inputs.turn), apply_rotary(k, inputs.turn)
+        q, k = apply_rotary(q, inputs.rotation), apply_rotary(k, inputs.rotation)
         if inputs.positions is None:
             cache = Cache(*(old.at[:, : x.shape[1]].set(new) for old, new in zip(cache, (k, v), strict=True)))
             k, v = (jnp.repeat(shared, q.shape[2] // k.shape[2], axis=2) for shared in (k, v))
@@ -157,11 +157,11 @@ class DecoderLM(nnx.Module):
 
     def prompt_inputs(self, size: int) -> BlockInputs:
         """What the blocks read when rows are prompts of `size` tokens from position 0 on."""
-        return BlockInputs(None, self._turn(jnp.arange(size)))
+        return BlockInputs(None, self._rotation_at(jnp.arange(size)))
 
     def token_inputs(self, positions: Int[Array, " B"]) -> BlockInputs:
         """What the blocks read when row b is one token at `positions[b]`."""
-        return BlockInputs(positions, self._turn(positions[:, None]))
+        return BlockInputs(positions, self._rotation_at(positions[:, None]))
 
     def finish(self, x: Text) -> Float[Array, "B S V"]:
         """The residual stream after the last block to float32 logits."""
@@ -179,9 +179,9 @@ class DecoderLM(nnx.Module):
 
         return jax.lax.scan(run_block, x, (stacked, cache))
 
-    def _turn(self, positions: Int[Array, "*B S"]) -> Float[Array, "2 *B S half_K"]:
+    def _rotation_at(self, positions: Int[Array, "*B S"]) -> Float[Array, "2 *B S half_K"]:
         speeds = jnp.asarray(rotary_speeds(self.config), jnp.float32)
-        return rotation(positions[..., None].astype(jnp.float32) * speeds)
+        return make_rotation(positions[..., None].astype(jnp.float32) * speeds)
 
 
 def empty_cache(config: DecoderConfig, batch: int, size: int, *, dtype: jnp.dtype) -> Cache:

@@ -19,7 +19,7 @@ from jax_interp.nn.embeddings import AxisPositions, CellPositions, GridPositions
 from jax_interp.nn.exchange import NONE, Exchange
 from jax_interp.nn.norms import RMSNorm, layer_norm
 from jax_interp.nn.patches import patchify, unpatchify
-from jax_interp.nn.rotary import apply_rotary, rotation
+from jax_interp.nn.rotary import apply_rotary, make_rotation
 from jax_interp.types import Latents, Text, Tokens
 
 ALL = slice(None)
@@ -32,8 +32,8 @@ class BlockInputs(NamedTuple):
     """Noise-level embedding, already through its activation."""
     adaln_lora: Float[Array, "B three_D"]
     positions: GridPositions | CellPositions
-    turn: Float[Array, "2 L half_K"]
-    """`nn.rotary.rotation` of the tokens' angles."""
+    rotation: Float[Array, "2 L half_K"]
+    """`nn.rotary.make_rotation` of the tokens' angles."""
     text: Text
 
 
@@ -61,7 +61,7 @@ class Modulation(nnx.Module):
 class Attention(nnx.Module):
     """Multi-head attention with RMS-normalised queries and keys; keys and values come from `context`.
 
-    With `turn` both are turned by their positions, those of `x` being the `rows` of the context's. `attend` is what
+    With `rotation` both are turned by their positions, those of `x` being the `rows` of the context's. `attend` is what
     brings queries, keys and values together.
     """
 
@@ -80,7 +80,7 @@ class Attention(nnx.Module):
         self,
         x: Tokens,
         context: Text,
-        turn: Float[Array, "2 L half_K"] | None = None,
+        rotation: Float[Array, "2 L half_K"] | None = None,
         rows: slice = ALL,
         *,
         attend: Callable[[Array, Array, Array], Array] = attention,
@@ -90,8 +90,8 @@ class Attention(nnx.Module):
             for projected in (self.query(x), self.key(context), self.value(context))
         )
         q, k = self.query_norm(q), self.key_norm(k)
-        if turn is not None:
-            q, k = apply_rotary(q, turn[:, rows]), apply_rotary(k, turn)
+        if rotation is not None:
+            q, k = apply_rotary(q, rotation[:, rows]), apply_rotary(k, rotation)
         return self.out(attend(q, k, v).reshape(*x.shape[:-1], -1))
 
 
@@ -131,7 +131,7 @@ class Block(nnx.Module):
         x = x + inputs.positions.expand()
         shift, scale, gate = self.self_modulation(inputs)
         h = _modulate(x, shift, scale)
-        attended = self.self_attention(h[:, rows], h, inputs.turn, rows, attend=exchange.attend)
+        attended = self.self_attention(h[:, rows], h, inputs.rotation, rows, attend=exchange.attend)
         x = x[:, rows] + gate * exchange.add(attended)
         shift, scale, gate = self.cross_modulation(inputs)
         return x + gate * exchange.add(self.cross_attention(_modulate(x, shift, scale), inputs.text))
@@ -206,7 +206,9 @@ class DiT(nnx.Module):
         # parity: upstream's embedding is the sinusoid itself; the linears only make the vector added to every AdaLN.
         adaln_lora = self.time_out(_silu(self.time_in(waves)))
         embedding = _silu(self.time_norm(waves))
-        return tokens, BlockInputs(embedding, adaln_lora, self.positions(grid), rotation(angles), text.astype(dtype))
+        return tokens, BlockInputs(
+            embedding, adaln_lora, self.positions(grid), make_rotation(angles), text.astype(dtype)
+        )
 
     def project(self, tokens: Tokens, inputs: BlockInputs) -> Float[Array, "B L P"]:
         """The residual stream to what it says of every patch; `unpatchify` makes latents of it."""

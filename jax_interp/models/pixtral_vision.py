@@ -20,11 +20,11 @@ from jax_interp.nn.exchange import NONE, Exchange
 from jax_interp.nn.gated_mlp import SwiGLU
 from jax_interp.nn.norms import RMSNorm
 from jax_interp.nn.patches import patchify
-from jax_interp.nn.rotary import apply_rotary, rotation
+from jax_interp.nn.rotary import apply_rotary, make_rotation
 from jax_interp.types import Text, Tokens
 
-Turn = Float[Array, "2 L half_K"]
-"""`nn.rotary.rotation` of the patches' angles, which all blocks share."""
+Rotation = Float[Array, "2 L half_K"]
+"""`nn.rotary.make_rotation` of the patches' angles, which all blocks share."""
 
 
 class PixtralAttention(nnx.Module):
@@ -38,11 +38,13 @@ class PixtralAttention(nnx.Module):
         self.value = _linear(config.width, inner, dtype=dtype, rngs=rngs)
         self.out = _linear(inner, config.width, dtype=dtype, rngs=rngs)
 
-    def __call__(self, x: Tokens, turn: Turn, *, attend: Callable[[Array, Array, Array], Array] = attention) -> Tokens:
+    def __call__(
+        self, x: Tokens, rotation: Rotation, *, attend: Callable[[Array, Array, Array], Array] = attention
+    ) -> Tokens:
         q, k, v = (
             linear(x).reshape(*x.shape[:-1], -1, self.head_width) for linear in (self.query, self.key, self.value)
         )
-        out = attend(apply_rotary(q, turn), apply_rotary(k, turn), v)
+        out = attend(apply_rotary(q, rotation), apply_rotary(k, rotation), v)
         return self.out(out.reshape(*x.shape[:-1], -1))
 
 
@@ -60,12 +62,12 @@ class PixtralBlock(nnx.Module):
         self.mlp_norm = norm()
         self.mlp = SwiGLU(config.width, config.mlp_width, dtype=dtype, rngs=rngs)
 
-    def __call__(self, x: Tokens, turn: Turn) -> Tokens:
-        return self.transform(self.attend(x, turn))
+    def __call__(self, x: Tokens, rotation: Rotation) -> Tokens:
+        return self.transform(self.attend(x, rotation))
 
-    def attend(self, x: Tokens, turn: Turn, exchange: Exchange = NONE) -> Tokens:
+    def attend(self, x: Tokens, rotation: Rotation, exchange: Exchange = NONE) -> Tokens:
         """Self-attention."""
-        return x + exchange.add(self.attention(self.attention_norm(x), turn, attend=exchange.attend))
+        return x + exchange.add(self.attention(self.attention_norm(x), rotation, attend=exchange.attend))
 
     def transform(self, x: Tokens, exchange: Exchange = NONE) -> Tokens:
         """The MLP."""
@@ -104,17 +106,17 @@ class PixtralVision(nnx.Module):
         Raises:
             ValueError: height or width is not a multiple of the patch size.
         """
-        x, turn = self.embed(pixels)
+        x, rotation = self.embed(pixels)
         structure, stacked = nnx.split(self.blocks)
 
         def run_block(x: Tokens, block_params: Any) -> tuple[Tokens, None]:
             block: PixtralBlock = nnx.merge(structure, block_params)
-            return block(x, turn), None
+            return block(x, rotation), None
 
         x, _ = jax.lax.scan(run_block, x, stacked)
         return self.finish(x)
 
-    def embed(self, pixels: Float[Array, "B Y X 3"]) -> tuple[Tokens, Turn]:
+    def embed(self, pixels: Float[Array, "B Y X 3"]) -> tuple[Tokens, Rotation]:
         """The residual stream's start, and what all blocks share."""
         config = self.config
         height, width = pixels.shape[1:3]
@@ -124,7 +126,7 @@ class PixtralVision(nnx.Module):
         angles = grid_angles(
             height // config.patch_size, width // config.patch_size, config.head_width, base=config.rotary_base
         )
-        return self.input_norm(self.patch_embedding(patches)), rotation(jnp.asarray(angles))
+        return self.input_norm(self.patch_embedding(patches)), make_rotation(jnp.asarray(angles))
 
     def finish(self, x: Tokens) -> Text:
         """The residual stream after the last block to the language model's input."""

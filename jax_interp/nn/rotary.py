@@ -53,16 +53,16 @@ def _frequencies(width: int, ratio: float, dtype: Any) -> np.ndarray:
     return np.asarray(1, dtype) / np.power(base, exponents).astype(dtype)
 
 
-def rotation(angles: Float[Array, "*B L half_K"]) -> Float[Array, "2 *B L half_K"]:
+def make_rotation(angles: Float[Array, "*B L half_K"]) -> Float[Array, "2 *B L half_K"]:
     """Cosine and sine of `angles`, which all heads of all layers share."""
     return jnp.stack([jnp.cos(angles), jnp.sin(angles)])
 
 
-def apply_rotary(x: Float[Array, "B L N K"], turn: Float[Array, "2 *B L half_K"]) -> Float[Array, "B L N K"]:
-    """Turn component i and i + K/2 of every head by the angle whose `rotation` is `turn[..., i]`, in float32.
+def apply_rotary(x: Float[Array, "B L N K"], rotation: Float[Array, "2 *B L half_K"]) -> Float[Array, "B L N K"]:
+    """Turn component i and i + K/2 of every head by the angle whose `make_rotation` is `rotation[..., i]`, in float32.
 
-    The rows of a batch may stand at positions of their own: `turn` is then `[2, B, L, K/2]`.
+    The rows of a batch may stand at positions of their own: `rotation` is then `[2, B, L, K/2]`.
     """
-    cos, sin = turn[..., None, :]
+    cos, sin = rotation[..., None, :]
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)

@@ -39,9 +39,9 @@ def lay_out(tokens: Tokens, shared: BlockInputs, num_frames: int, devices: Devic
     if devices.alone:
         return cells, shared
     vectors = shared.positions.expand().reshape(num_frames, -1, cells.shape[-1])
-    turn = shared.turn.reshape(2, num_frames, -1, shared.turn.shape[-1])
+    rotation = shared.rotation.reshape(2, num_frames, -1, shared.rotation.shape[-1])
     positions = CellPositions(_fill_up(vectors, 1, devices))
-    return _fill_up(cells, 2, devices), shared._replace(positions=positions, turn=_fill_up(turn, 2, devices))
+    return _fill_up(cells, 2, devices), shared._replace(positions=positions, rotation=_fill_up(rotation, 2, devices))
 
 
 # On every device of a mesh by itself.
@@ -55,7 +55,7 @@ def attend(
     With `between` the result has only the frames between the first and the last.
     """
     rows, _, cells_here, width = x.shape
-    inputs = shared._replace(turn=shared.turn.reshape(2, -1, shared.turn.shape[-1]))
+    inputs = shared._replace(rotation=shared.rotation.reshape(2, -1, shared.rotation.shape[-1]))
     flat = x.reshape(rows, -1, width)
     chosen = slice(cells_here, flat.shape[1] - cells_here) if between else ALL
     exchange = exchange_between(devices, cells=cells, cells_here=cells_here)

@@ -53,8 +53,8 @@ class LanguageModel(StackedStage[DecoderLM]):
             0, lambda block, state, inputs: block.attend(*state, inputs, exchange), (REPLICATED, HEADS), REPLICATED
         )
         self._transform = self.compile_part(1, lambda block, x, _: block.transform(x, exchange), REPLICATED, REPLICATED)
-        self._prompt_inputs = self.jit(self._turn_prompt, static_argnames="size")
-        self._token_inputs = self.jit(self._turn_token)
+        self._prompt_inputs = self.jit(self._make_prompt_inputs, static_argnames="size")
+        self._token_inputs = self.jit(self._make_token_inputs)
         self._finish = self.jit(self._finish_last)
         self._table: np.ndarray | None = None
 
@@ -186,10 +186,10 @@ class LanguageModel(StackedStage[DecoderLM]):
 
     # Traced by `jit`.
 
-    def _turn_prompt(self, *, size: int) -> BlockInputs:
+    def _make_prompt_inputs(self, *, size: int) -> BlockInputs:
         return self.constrain(self._without_params.prompt_inputs(size), REPLICATED)
 
-    def _turn_token(self, positions: Int[Array, " B"]) -> BlockInputs:
+    def _make_token_inputs(self, positions: Int[Array, " B"]) -> BlockInputs:
         return self.constrain(self._without_params.token_inputs(positions), REPLICATED)
 
     @property
