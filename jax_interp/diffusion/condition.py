@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jax_interp.diffusion.guidance import Branch
-from jax_interp.diffusion.scaling import numpy_dtype, scaling
+from jax_interp.diffusion.preconditioning import numpy_dtype, preconditioning
 from jax_interp.errors import UsageError
 from jax_interp.types import Latents, Precision
 
@@ -91,7 +91,7 @@ def seeded_source(seed: int, shape: tuple[int, ...]) -> NoiseSource:
 
 def _augmentation(sigma: list[float], noise: np.ndarray | Array, precision: Precision) -> Augmentation:
     rounded = np.asarray(sigma).astype(numpy_dtype(precision)).astype(np.float32)
-    return Augmentation(rounded, scaling(rounded, precision).c_in, noise)
+    return Augmentation(rounded, preconditioning(rounded, precision).c_in, noise)
 
 
 def noisy_condition(latents: Latents, augmentation: Augmentation, c_in: Array) -> Latents:

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from jax_interp.diffusion.condition import Augmentation, noisy_condition
 from jax_interp.diffusion.guidance import combine
-from jax_interp.diffusion.scaling import SIGMA_DATA, Scaling, scaling
+from jax_interp.diffusion.preconditioning import SIGMA_DATA, Preconditioning, preconditioning
 from jax_interp.diffusion.solver import StepCoefficients, step_coefficients
 from jax_interp.types import Latents, Precision
 
@@ -17,7 +17,7 @@ from jax_interp.types import Latents, Precision
 class CallInputs(NamedTuple):
     """What changes from one sampler call to the next; arrays only, so that one compiled step serves all calls."""
 
-    scaling: Scaling
+    preconditioning: Preconditioning
     state_c_in: np.ndarray
     """c_in in float32 whatever the network's dtype: the scale of the state that the condition frames are put into."""
     coefficients: StepCoefficients
@@ -28,7 +28,9 @@ class CallInputs(NamedTuple):
 def call_inputs(sigma: float, coefficients: StepCoefficients, augmentations: Any, precision: Precision) -> CallInputs:
     """The inputs of the call at noise level `sigma`."""
     sigma32 = np.float32(sigma)
-    return CallInputs(scaling(sigma32, precision), scaling(sigma32, "float32").c_in, coefficients, augmentations)
+    return CallInputs(
+        preconditioning(sigma32, precision), preconditioning(sigma32, "float32").c_in, coefficients, augmentations
+    )
 
 
 class NetworkCall(NamedTuple):
@@ -54,7 +56,9 @@ def prepare(condition: Latents, indicator: Float[Array, "T 1 1 1"], x: Latents, 
             for augmentation in inputs.augmentations
         ]
     )
-    c_in, c_noise = (jnp.asarray(factor).astype(dtype) for factor in (inputs.scaling.c_in, inputs.scaling.c_noise))
+    c_in, c_noise = (
+        jnp.asarray(factor).astype(dtype) for factor in (inputs.preconditioning.c_in, inputs.preconditioning.c_noise)
+    )
     return NetworkCall(c_in * states, jnp.broadcast_to(c_noise, states.shape[:1]), states)
 
 
@@ -68,7 +72,9 @@ def conclude(
 ) -> Latents:
     """The guided prediction x0 of clean latents from the network's `output` for a `NetworkCall`, float32."""
     dtype = condition.dtype
-    c_skip, c_out = (jnp.asarray(factor).astype(dtype) for factor in (inputs.scaling.c_skip, inputs.scaling.c_out))
+    c_skip, c_out = (
+        jnp.asarray(factor).astype(dtype) for factor in (inputs.preconditioning.c_skip, inputs.preconditioning.c_out)
+    )
     predictions = c_skip * states + c_out * output
     known = indicator.astype(bool)
     branches = jnp.split(predictions, len(inputs.augmentations))

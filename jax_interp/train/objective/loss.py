@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jax_interp.diffusion.scaling import SIGMA_DATA
+from jax_interp.diffusion.preconditioning import SIGMA_DATA
 from jax_interp.train.objective.noise import Draws
 from jax_interp.types import Latents
 

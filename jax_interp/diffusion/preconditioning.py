@@ -10,7 +10,7 @@ from jax_interp.types import Precision
 SIGMA_DATA = 0.5
 
 
-class Scaling(NamedTuple):
+class Preconditioning(NamedTuple):
     """`x0 = c_skip·x + c_out·F(c_in·x, c_noise)`; float32 numpy values."""
 
     c_skip: np.ndarray
@@ -19,7 +19,7 @@ class Scaling(NamedTuple):
     c_noise: np.ndarray
 
 
-def scaling(sigma: float | np.floating | np.ndarray, precision: Precision) -> Scaling:
+def preconditioning(sigma: float | np.floating | np.ndarray, precision: Precision) -> Preconditioning:
     """The four factors at noise level `sigma`, rounded to `precision` after every operation."""
     # parity: upstream casts sigma to the network's dtype first and stays in it.
     dtype = numpy_dtype(precision)
@@ -28,7 +28,7 @@ def scaling(sigma: float | np.floating | np.ndarray, precision: Precision) -> Sc
     variance = sigma * sigma + data * data
     deviation = np.sqrt(variance)
     factors = data * data / variance, sigma * data / deviation, 1 / deviation, np.asarray(0.25, dtype) * np.log(sigma)
-    return Scaling(*(np.asarray(factor, dtype).astype(np.float32) for factor in factors))
+    return Preconditioning(*(np.asarray(factor, dtype).astype(np.float32) for factor in factors))
 
 
 def numpy_dtype(precision: Precision) -> np.dtype:
