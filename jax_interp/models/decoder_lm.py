@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int
 
 from jax_interp.config import DecoderConfig
 from jax_interp.nn.attention import attention
-from jax_interp.nn.exchange import NONE, Exchange
+from jax_interp.nn.collectives import ONE_DEVICE, Collectives
 from jax_interp.nn.gated_mlp import SwiGLU
 from jax_interp.nn.norms import RMSNorm
 from jax_interp.nn.rotary import apply_rotary, make_rotation
@@ -85,7 +85,7 @@ def attend_cached(q: Float[Array, "B 1 N K"], cache: Cache, positions: Int[Array
 
 class DecoderBlock(nnx.Module):
     """`attend`, then `transform`; each reads the normalised residual stream and adds to it, and needs the parameters
-    of its entry of `PARTS` alone. With an `exchange` heads (the cache's too) and hidden units are those of one device.
+    of its entry of `PARTS` alone. With `collectives` heads (the cache's too) and hidden units are those of one device.
     """
 
     PARTS = (("attention_norm", "attention"), ("mlp_norm", "mlp"))
@@ -101,14 +101,16 @@ class DecoderBlock(nnx.Module):
         x, cache = self.attend(x, cache, inputs)
         return self.transform(x), cache
 
-    def attend(self, x: Text, cache: Cache, inputs: BlockInputs, exchange: Exchange = NONE) -> tuple[Text, Cache]:
+    def attend(
+        self, x: Text, cache: Cache, inputs: BlockInputs, collectives: Collectives = ONE_DEVICE
+    ) -> tuple[Text, Cache]:
         """Self-attention; the cache comes back with the keys and values of `x` in it."""
         attended, cache = self.attention(self.attention_norm(x), cache, inputs)
-        return x + exchange.add(attended), cache
+        return x + collectives.all_reduce(attended), cache
 
-    def transform(self, x: Text, exchange: Exchange = NONE) -> Text:
+    def transform(self, x: Text, collectives: Collectives = ONE_DEVICE) -> Text:
         """The MLP."""
-        return x + exchange.add(self.mlp(self.mlp_norm(x)))
+        return x + collectives.all_reduce(self.mlp(self.mlp_norm(x)))
 
 
 class DecoderLM(nnx.Module):

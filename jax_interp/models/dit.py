@@ -15,8 +15,8 @@ from jaxtyping import Array, Float
 from jax_interp.config import DiTConfig
 from jax_interp.nn.activations import gelu
 from jax_interp.nn.attention import attention
+from jax_interp.nn.collectives import ONE_DEVICE, Collectives
 from jax_interp.nn.embeddings import AxisPositions, CellPositions, GridPositions, sinusoid
-from jax_interp.nn.exchange import NONE, Exchange
 from jax_interp.nn.norms import RMSNorm, layer_norm
 from jax_interp.nn.patches import patchify, unpatchify
 from jax_interp.nn.rotary import apply_rotary, make_rotation
@@ -109,7 +109,7 @@ class MLP(nnx.Module):
 class Block(nnx.Module):
     """Self-attention, cross-attention to the text, MLP; each modulated before and gated after.
 
-    `attend`, then `transform`; each needs the parameters of its entry of `PARTS` alone. With an `exchange` the tokens
+    `attend`, then `transform`; each needs the parameters of its entry of `PARTS` alone. With `collectives` the tokens
     are those of one device, and so may be the heads and hidden units that the parameters make.
     """
 
@@ -126,20 +126,22 @@ class Block(nnx.Module):
     def __call__(self, x: Tokens, inputs: BlockInputs) -> Tokens:
         return self.transform(self.attend(x, inputs), inputs)
 
-    def attend(self, x: Tokens, inputs: BlockInputs, rows: slice = ALL, exchange: Exchange = NONE) -> Tokens:
+    def attend(
+        self, x: Tokens, inputs: BlockInputs, rows: slice = ALL, collectives: Collectives = ONE_DEVICE
+    ) -> Tokens:
         """Both attentions; with `rows` the result is that of those tokens alone, which still attend to all."""
         x = x + inputs.positions.expand()
         shift, scale, gate = self.self_modulation(inputs)
         h = _modulate(x, shift, scale)
-        attended = self.self_attention(h[:, rows], h, inputs.rotation, rows, attend=exchange.attend)
-        x = x[:, rows] + gate * exchange.add(attended)
+        attended = self.self_attention(h[:, rows], h, inputs.rotation, rows, attend=collectives.attend)
+        x = x[:, rows] + gate * collectives.all_reduce(attended)
         shift, scale, gate = self.cross_modulation(inputs)
-        return x + gate * exchange.add(self.cross_attention(_modulate(x, shift, scale), inputs.text))
+        return x + gate * collectives.all_reduce(self.cross_attention(_modulate(x, shift, scale), inputs.text))
 
-    def transform(self, x: Tokens, inputs: BlockInputs, exchange: Exchange = NONE) -> Tokens:
+    def transform(self, x: Tokens, inputs: BlockInputs, collectives: Collectives = ONE_DEVICE) -> Tokens:
         """The MLP."""
         shift, scale, gate = self.mlp_modulation(inputs)
-        return x + gate * exchange.add(self.mlp(_modulate(x, shift, scale)))
+        return x + gate * collectives.all_reduce(self.mlp(_modulate(x, shift, scale)))
 
 
 class DiT(nnx.Module):

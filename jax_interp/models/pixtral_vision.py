@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 from jax_interp.config import PixtralVisionConfig
 from jax_interp.nn.activations import gelu
 from jax_interp.nn.attention import attention
-from jax_interp.nn.exchange import NONE, Exchange
+from jax_interp.nn.collectives import ONE_DEVICE, Collectives
 from jax_interp.nn.gated_mlp import SwiGLU
 from jax_interp.nn.norms import RMSNorm
 from jax_interp.nn.patches import patchify
@@ -50,7 +50,7 @@ class PixtralAttention(nnx.Module):
 
 class PixtralBlock(nnx.Module):
     """`attend`, then `transform`; each reads the normalised residual stream and adds to it, and needs the parameters
-    of its entry of `PARTS` alone. With an `exchange` heads and hidden units are those of one device.
+    of its entry of `PARTS` alone. With `collectives` heads and hidden units are those of one device.
     """
 
     PARTS = (("attention_norm", "attention"), ("mlp_norm", "mlp"))
@@ -65,13 +65,13 @@ class PixtralBlock(nnx.Module):
     def __call__(self, x: Tokens, rotation: Rotation) -> Tokens:
         return self.transform(self.attend(x, rotation))
 
-    def attend(self, x: Tokens, rotation: Rotation, exchange: Exchange = NONE) -> Tokens:
+    def attend(self, x: Tokens, rotation: Rotation, collectives: Collectives = ONE_DEVICE) -> Tokens:
         """Self-attention."""
-        return x + exchange.add(self.attention(self.attention_norm(x), rotation, attend=exchange.attend))
+        return x + collectives.all_reduce(self.attention(self.attention_norm(x), rotation, attend=collectives.attend))
 
-    def transform(self, x: Tokens, exchange: Exchange = NONE) -> Tokens:
+    def transform(self, x: Tokens, collectives: Collectives = ONE_DEVICE) -> Tokens:
         """The MLP."""
-        return x + exchange.add(self.mlp(self.mlp_norm(x)))
+        return x + collectives.all_reduce(self.mlp(self.mlp_norm(x)))
 
 
 class Projector(nnx.Module):

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 
 from jax_interp.config import SiglipVisionConfig
 from jax_interp.nn.attention import attention
-from jax_interp.nn.exchange import NONE, Exchange
+from jax_interp.nn.collectives import ONE_DEVICE, Collectives
 from jax_interp.nn.norms import LayerNorm
 from jax_interp.nn.patches import patchify
 from jax_interp.types import Tokens
@@ -30,11 +30,11 @@ class SiglipAttention(nnx.Module):
         linear = partial(_linear, config.width, config.width, dtype=dtype, rngs=rngs)
         self.query, self.key, self.value, self.out = linear(), linear(), linear(), linear()
 
-    def __call__(self, x: Tokens, exchange: Exchange = NONE) -> Tokens:
+    def __call__(self, x: Tokens, collectives: Collectives = ONE_DEVICE) -> Tokens:
         q, k, v = (
             linear(x).reshape(*x.shape[:-1], -1, self.head_width) for linear in (self.query, self.key, self.value)
         )
-        return _product(self.out, exchange.attend(q, k, v).reshape(*x.shape[:-1], -1), exchange.add)
+        return _product(self.out, collectives.attend(q, k, v).reshape(*x.shape[:-1], -1), collectives.all_reduce)
 
 
 class SiglipMLP(nnx.Module):
@@ -44,14 +44,14 @@ class SiglipMLP(nnx.Module):
         self.up = _linear(config.width, config.mlp_width, dtype=dtype, rngs=rngs)
         self.down = _linear(config.mlp_width, config.width, dtype=dtype, rngs=rngs)
 
-    def __call__(self, x: Tokens, exchange: Exchange = NONE) -> Tokens:
+    def __call__(self, x: Tokens, collectives: Collectives = ONE_DEVICE) -> Tokens:
         hidden = jax.nn.gelu(self.up(x).astype(jnp.float32), approximate=True).astype(x.dtype)
-        return _product(self.down, hidden, exchange.add)
+        return _product(self.down, hidden, collectives.all_reduce)
 
 
 class SiglipBlock(nnx.Module):
     """`attend`, then `transform`; each reads the normalised residual stream and adds to it, and needs the parameters
-    of its entry of `PARTS` alone. With an `exchange` heads and hidden units are those of one device.
+    of its entry of `PARTS` alone. With `collectives` heads and hidden units are those of one device.
     """
 
     PARTS = (("attention_norm", "attention"), ("mlp_norm", "mlp"))
@@ -66,13 +66,13 @@ class SiglipBlock(nnx.Module):
     def __call__(self, x: Tokens) -> Tokens:
         return self.transform(self.attend(x))
 
-    def attend(self, x: Tokens, exchange: Exchange = NONE) -> Tokens:
+    def attend(self, x: Tokens, collectives: Collectives = ONE_DEVICE) -> Tokens:
         """Self-attention."""
-        return x + self.attention(self.attention_norm(x), exchange)
+        return x + self.attention(self.attention_norm(x), collectives)
 
-    def transform(self, x: Tokens, exchange: Exchange = NONE) -> Tokens:
+    def transform(self, x: Tokens, collectives: Collectives = ONE_DEVICE) -> Tokens:
         """The MLP."""
-        return x + self.mlp(self.mlp_norm(x), exchange)
+        return x + self.mlp(self.mlp_norm(x), collectives)
 
 
 class AttentionPooling(nnx.Module):

@@ -12,7 +12,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from jax_interp.config import T5Config
-from jax_interp.nn.exchange import NONE, Exchange
+from jax_interp.nn.collectives import ONE_DEVICE, Collectives
 from jax_interp.nn.norms import RMSNorm
 from jax_interp.types import Text
 
@@ -53,7 +53,7 @@ class T5MLP(nnx.Module):
 
 class T5Block(nnx.Module):
     """`attend`, then `transform`; each reads the normalised residual stream and adds to it, and needs the parameters
-    of its entry of `PARTS` alone. With an `exchange` heads and hidden units are those of one device.
+    of its entry of `PARTS` alone. With `collectives` heads and hidden units are those of one device.
     """
 
     PARTS = (("attention_norm", "attention"), ("mlp_norm", "mlp"))
@@ -67,13 +67,13 @@ class T5Block(nnx.Module):
     def __call__(self, x: Text, bias: Bias) -> Text:
         return self.transform(self.attend(x, bias))
 
-    def attend(self, x: Text, bias: Bias, exchange: Exchange = NONE) -> Text:
+    def attend(self, x: Text, bias: Bias, collectives: Collectives = ONE_DEVICE) -> Text:
         """Self-attention."""
-        return x + exchange.add(self.attention(self.attention_norm(x), bias))
+        return x + collectives.all_reduce(self.attention(self.attention_norm(x), bias))
 
-    def transform(self, x: Text, exchange: Exchange = NONE) -> Text:
+    def transform(self, x: Text, collectives: Collectives = ONE_DEVICE) -> Text:
         """The MLP."""
-        return x + exchange.add(self.mlp(self.mlp_norm(x)))
+        return x + collectives.all_reduce(self.mlp(self.mlp_norm(x)))
 
 
 class T5Encoder(nnx.Module):

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from jax_interp.models.dit import ALL, Block, BlockInputs, DiT, patch_grid
 from jax_interp.nn.embeddings import CellPositions
-from jax_interp.runtime.exchange import exchange_between
+from jax_interp.runtime.all_to_all import collectives_between
 from jax_interp.runtime.mesh import DeviceMesh
 from jax_interp.types import Tokens
 
@@ -58,14 +58,14 @@ def attend(
     inputs = shared._replace(rotation=shared.rotation.reshape(2, -1, shared.rotation.shape[-1]))
     flat = x.reshape(rows, -1, width)
     chosen = slice(cells_here, flat.shape[1] - cells_here) if between else ALL
-    exchange = exchange_between(devices, cells=cells, cells_here=cells_here)
-    return block.attend(flat, inputs, chosen, exchange).reshape(rows, -1, cells_here, width)
+    collectives = collectives_between(devices, cells=cells, cells_here=cells_here)
+    return block.attend(flat, inputs, chosen, collectives).reshape(rows, -1, cells_here, width)
 
 
 def transform(block: Block, x: Cells, shared: BlockInputs, *, devices: DeviceMesh) -> Cells:
     """`Block.transform` of this device's cells."""
     flat = x.reshape(x.shape[0], -1, x.shape[-1])
-    return block.transform(flat, shared, exchange_between(devices)).reshape(x.shape)
+    return block.transform(flat, shared, collectives_between(devices)).reshape(x.shape)
 
 
 def project(network: DiT, x: Cells, shared: BlockInputs) -> Float[Array, "B T cells P"]:

@@ -16,9 +16,9 @@ from jax_interp.models.decoder_generate import GREEDY, NotFinite, Sampling, gene
 from jax_interp.models.decoder_lm import BlockInputs, Cache, DecoderLM, Logits, empty_cache, last_of
 from jax_interp.pipeline.stages.stage import StackedStage
 from jax_interp.pipeline.stages.workload import Workload
+from jax_interp.runtime.all_to_all import collectives_between
 from jax_interp.runtime.block_stream import PartCall, PartResult
 from jax_interp.runtime.checkpoint import ConvertedComponent
-from jax_interp.runtime.exchange import exchange_between
 from jax_interp.runtime.mesh import REPLICATED, DeviceMesh
 from jax_interp.types import Params, Precision, Text
 
@@ -48,11 +48,13 @@ class LanguageModel(StackedStage[DecoderLM]):
 
     def __init__(self, found: ConvertedComponent, precision: Precision, devices: DeviceMesh | None = None):
         super().__init__(found, precision, devices)
-        exchange = exchange_between(self.devices)
+        collectives = collectives_between(self.devices)
         self._attend = self.compile_part(
-            0, lambda block, state, inputs: block.attend(*state, inputs, exchange), (REPLICATED, HEADS), REPLICATED
+            0, lambda block, state, inputs: block.attend(*state, inputs, collectives), (REPLICATED, HEADS), REPLICATED
         )
-        self._transform = self.compile_part(1, lambda block, x, _: block.transform(x, exchange), REPLICATED, REPLICATED)
+        self._transform = self.compile_part(
+            1, lambda block, x, _: block.transform(x, collectives), REPLICATED, REPLICATED
+        )
         self._prompt_inputs = self.jit(self._make_prompt_inputs, static_argnames="size")
         self._token_inputs = self.jit(self._make_token_inputs)
         self._finish = self.jit(self._finish_last)

@@ -52,11 +52,11 @@ def test_zeros_fill_every_frame_up_so_that_its_cells_divide(sequence, filled):
 class Block:
     """Doubles what it is asked about, and remembers how it was asked."""
 
-    def attend(self, x, inputs, chosen, exchange):
+    def attend(self, x, inputs, chosen, collectives):
         self.rotation = inputs.rotation.shape
         return 2 * x[:, chosen]
 
-    def transform(self, x, inputs, exchange):
+    def transform(self, x, inputs, collectives):
         assert x.shape == (1, FRAMES * CELLS, WIDTH)
         return x + 1
 

@@ -11,14 +11,14 @@ from jaxtyping import Array, Float
 from jax_interp.nn.attention import attention
 
 
-class Exchange(NamedTuple):
+class Collectives(NamedTuple):
     """The places in a transformer block where values of other devices are needed."""
 
     attend: Callable[[Array, Array, Array], Array] = attention
     """Self-attention of queries, keys and values `[B, L, N, K]` of this device's tokens and heads, over all tokens."""
-    add: Callable[[Float[Array, "B L D"]], Float[Array, "B L D"]] = lambda x: x
+    all_reduce: Callable[[Float[Array, "B L D"]], Float[Array, "B L D"]] = lambda x: x
     """The sum of a product whose inner axis (heads, hidden units) is spread."""
 
 
-NONE = Exchange()
+ONE_DEVICE = Collectives()
 """One device holds everything."""

@@ -9,8 +9,8 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from jax_interp.nn.attention import attention
-from jax_interp.nn.exchange import NONE
-from jax_interp.runtime.exchange import exchange_between
+from jax_interp.nn.collectives import ONE_DEVICE
+from jax_interp.runtime.all_to_all import collectives_between
 from jax_interp.runtime.mesh import DeviceMesh, MeshShape
 from tests.golden import relative_l2
 from tests.tolerances import ELEMENTWISE_F32
@@ -34,11 +34,11 @@ def spread_attention(shape, cells, frames=slice(None)):
     """The program of `attend` on a mesh, for queries of some `frames`."""
     devices = DeviceMesh(shape)
     cells_here = -(-cells // shape.sequence)
-    exchange = exchange_between(devices, cells=cells, cells_here=cells_here)
+    collectives = collectives_between(devices, cells=cells, cells_here=cells_here)
 
     def each(q, k, v):
         flat = (x.reshape(x.shape[0], -1, *x.shape[3:]) for x in (q[:, frames], k, v))
-        out = exchange.attend(*flat)
+        out = collectives.attend(*flat)
         return out.reshape(out.shape[0], -1, cells_here, *out.shape[2:])
 
     program = jax.shard_map(each, mesh=devices.mesh, in_specs=(LAID,) * 3, out_specs=LAID, check_vma=False)
@@ -116,7 +116,7 @@ def test_sums_are_over_tensor_alone(shape, rng):
     devices = DeviceMesh(shape)
     x = rng.integers(-99, 99, (shape.data, shape.sequence, shape.tensor * 5)).astype(np.float32)
     laid = P("data", "sequence", "tensor")
-    add = exchange_between(devices).add
+    add = collectives_between(devices).all_reduce
     program = jax.jit(jax.shard_map(add, mesh=devices.mesh, in_specs=laid, out_specs=laid, check_vma=False))
     summed = x.reshape(*x.shape[:2], shape.tensor, 5).sum(2, keepdims=True)
     expected = np.broadcast_to(summed, (*x.shape[:2], shape.tensor, 5)).reshape(x.shape)
@@ -126,12 +126,12 @@ def test_sums_are_over_tensor_alone(shape, rng):
 @pytest.mark.parametrize("shape", [MeshShape(data=4), MeshShape(sequence=4)], ids=str)
 def test_where_tensor_is_one_nothing_is_summed(shape):
     x = jnp.ones((1, 2, 3))
-    assert exchange_between(DeviceMesh(shape)).add(x) is x
+    assert collectives_between(DeviceMesh(shape)).all_reduce(x) is x
 
 
 def test_one_device_needs_nobody():
-    assert exchange_between(DeviceMesh()) is NONE
-    assert NONE.attend is attention
+    assert collectives_between(DeviceMesh()) is ONE_DEVICE
+    assert ONE_DEVICE.attend is attention
 
 
 COLLECTIVES = ("all-to-all", "all-gather", "all-reduce", "collective-permute", "reduce-scatter")

@@ -1,11 +1,11 @@
-"""What devices tell each other within a block, as `nn.exchange` asks for it; for use within `jax.shard_map`."""
+"""What devices tell each other within a block, as `nn.collectives` asks for it; for use within `jax.shard_map`."""
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jax_interp.nn.attention import attention
-from jax_interp.nn.exchange import NONE, Exchange
+from jax_interp.nn.collectives import ONE_DEVICE, Collectives
 from jax_interp.runtime.mesh import DeviceMesh
 
 GROUPS = 2
@@ -13,14 +13,14 @@ GROUPS = 2
 all heads at once 93.4)."""
 
 
-def exchange_between(devices: DeviceMesh, *, cells: int = 1, cells_here: int = 1) -> Exchange:
+def collectives_between(devices: DeviceMesh, *, cells: int = 1, cells_here: int = 1) -> Collectives:
     """Sums over `tensor`, and self-attention over `sequence` by turning tokens of all heads into heads of all tokens.
 
     A device has `cells_here` of the cells of every frame, frame by frame. Of all cells `cells` are real; those that
     fill the last devices up are left out of the attention. (DeepSpeed-Ulysses, Jacobs et al. 2023.)
     """
     if devices.alone:
-        return NONE
+        return ONE_DEVICE
     ranks = devices.shape.sequence
 
     def attend(q: Array, k: Array, v: Array) -> Array:
@@ -40,7 +40,7 @@ def exchange_between(devices: DeviceMesh, *, cells: int = 1, cells_here: int = 1
     def add(x: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
         return x if devices.shape.tensor == 1 else jax.lax.psum(x, "tensor")
 
-    return Exchange(attend, add)
+    return Collectives(attend, add)
 
 
 def _to_heads(x: Float[Array, "B L N K"], ranks: int, cells: int, cells_here: int) -> Array:
