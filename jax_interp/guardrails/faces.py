@@ -44,7 +44,7 @@ Boxes = Float32[np.ndarray, "faces 4"]
 
 
 class Found(NamedTuple):
-    """What the network says about a batch of frames; `models.retinaface.RawFaces` has it."""
+    """What the network says about a batch of frames; `models.retinaface.RetinaFaceOutputs` has it."""
 
     offsets: Float32[np.ndarray, "B anchors 4"]
     scores: Float32[np.ndarray, "B anchors"]

@@ -35,7 +35,7 @@ class Cache(NamedTuple):
     value: Float[Array, "*layers B M G K"]
 
 
-class BlockInputs(NamedTuple):
+class DecoderBlockInputs(NamedTuple):
     """What every block reads beside the residual stream."""
 
     positions: Int[Array, " B"] | None
@@ -56,7 +56,7 @@ class DecoderAttention(nnx.Module):
         self.value = linear(config.width, shared)
         self.out = linear(inner, config.width)
 
-    def __call__(self, x: Text, cache: Cache, inputs: BlockInputs) -> tuple[Text, Cache]:
+    def __call__(self, x: Text, cache: Cache, inputs: DecoderBlockInputs) -> tuple[Text, Cache]:
         q, k, v = (
             linear(x).reshape(*x.shape[:-1], -1, self.head_width) for linear in (self.query, self.key, self.value)
         )
@@ -97,12 +97,12 @@ class DecoderBlock(nnx.Module):
         self.mlp_norm = norm()
         self.mlp = SwiGLU(config.width, config.mlp_width, dtype=dtype, rngs=rngs)
 
-    def __call__(self, x: Text, cache: Cache, inputs: BlockInputs) -> tuple[Text, Cache]:
+    def __call__(self, x: Text, cache: Cache, inputs: DecoderBlockInputs) -> tuple[Text, Cache]:
         x, cache = self.attend(x, cache, inputs)
         return self.transform(x), cache
 
     def attend(
-        self, x: Text, cache: Cache, inputs: BlockInputs, collectives: Collectives = ONE_DEVICE
+        self, x: Text, cache: Cache, inputs: DecoderBlockInputs, collectives: Collectives = ONE_DEVICE
     ) -> tuple[Text, Cache]:
         """Self-attention; the cache comes back with the keys and values of `x` in it."""
         attended, cache = self.attention(self.attention_norm(x), cache, inputs)
@@ -157,13 +157,13 @@ class DecoderLM(nnx.Module):
         """The residual stream's start. Ids beyond the vocabulary are the caller's to refuse."""
         return self.embedding[...][ids]
 
-    def prompt_inputs(self, size: int) -> BlockInputs:
+    def prompt_inputs(self, size: int) -> DecoderBlockInputs:
         """What the blocks read when rows are prompts of `size` tokens from position 0 on."""
-        return BlockInputs(None, self._rotation_at(jnp.arange(size)))
+        return DecoderBlockInputs(None, self._rotation_at(jnp.arange(size)))
 
-    def token_inputs(self, positions: Int[Array, " B"]) -> BlockInputs:
+    def token_inputs(self, positions: Int[Array, " B"]) -> DecoderBlockInputs:
         """What the blocks read when row b is one token at `positions[b]`."""
-        return BlockInputs(positions, self._rotation_at(positions[:, None]))
+        return DecoderBlockInputs(positions, self._rotation_at(positions[:, None]))
 
     def finish(self, x: Text) -> Float[Array, "B S V"]:
         """The residual stream after the last block to float32 logits."""
@@ -172,7 +172,7 @@ class DecoderLM(nnx.Module):
             return jnp.einsum("bsd,vd->bsv", x, self.embedding[...], preferred_element_type=jnp.float32)
         return jnp.einsum("bsd,dv->bsv", x, self.head.kernel[...], preferred_element_type=jnp.float32)
 
-    def _run_blocks(self, x: Text, cache: Cache, inputs: BlockInputs) -> tuple[Text, Cache]:
+    def _run_blocks(self, x: Text, cache: Cache, inputs: DecoderBlockInputs) -> tuple[Text, Cache]:
         structure, stacked = nnx.split(self.blocks)
 
         def run_block(x: Text, layer: tuple[Any, Cache]) -> tuple[Text, Cache]:

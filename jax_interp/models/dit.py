@@ -25,7 +25,7 @@ from jax_interp.types import Latents, Text, Tokens
 ALL = slice(None)
 
 
-class BlockInputs(NamedTuple):
+class DiTBlockInputs(NamedTuple):
     """What every block reads beside the residual stream."""
 
     embedding: Float[Array, "B D"]
@@ -37,7 +37,7 @@ class BlockInputs(NamedTuple):
     text: Text
 
 
-class Linear(nnx.Linear):
+class BiasFreeLinear(nnx.Linear):
     """A linear without bias, as all of this network's are."""
 
     def __init__(self, inputs: int, outputs: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
@@ -49,16 +49,16 @@ class Modulation(nnx.Module):
 
     def __init__(self, config: DiTConfig, parts: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.parts = parts
-        self.down = Linear(config.width, config.adaln_rank, dtype=dtype, rngs=rngs)
-        self.up = Linear(config.adaln_rank, parts * config.width, dtype=dtype, rngs=rngs)
+        self.down = BiasFreeLinear(config.width, config.adaln_rank, dtype=dtype, rngs=rngs)
+        self.up = BiasFreeLinear(config.adaln_rank, parts * config.width, dtype=dtype, rngs=rngs)
 
-    def __call__(self, inputs: BlockInputs) -> list[Float[Array, "B 1 D"]]:
+    def __call__(self, inputs: DiTBlockInputs) -> list[Float[Array, "B 1 D"]]:
         """Shift, scale and (with three parts) gate."""
         raw = self.up(self.down(inputs.embedding))
         return jnp.split((raw + inputs.adaln_lora[:, : raw.shape[-1]])[:, None], self.parts, axis=-1)
 
 
-class Attention(nnx.Module):
+class DiTAttention(nnx.Module):
     """Multi-head attention with RMS-normalised queries and keys; keys and values come from `context`.
 
     With `rotation` both are turned by their positions, those of `x` being the `rows` of the context's. `attend` is what
@@ -66,7 +66,7 @@ class Attention(nnx.Module):
     """
 
     def __init__(self, config: DiTConfig, context_width: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
-        linear = partial(Linear, dtype=dtype, rngs=rngs)
+        linear = partial(BiasFreeLinear, dtype=dtype, rngs=rngs)
         inner = config.num_heads * config.head_width
         self.head_width = config.head_width
         self.query = linear(config.width, inner)
@@ -95,18 +95,18 @@ class Attention(nnx.Module):
         return self.out(attend(q, k, v).reshape(*x.shape[:-1], -1))
 
 
-class MLP(nnx.Module):
+class DiTMLP(nnx.Module):
     """Linear, exact GELU, linear."""
 
     def __init__(self, config: DiTConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
-        self.up = Linear(config.width, config.mlp_width, dtype=dtype, rngs=rngs)
-        self.down = Linear(config.mlp_width, config.width, dtype=dtype, rngs=rngs)
+        self.up = BiasFreeLinear(config.width, config.mlp_width, dtype=dtype, rngs=rngs)
+        self.down = BiasFreeLinear(config.mlp_width, config.width, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: Tokens) -> Tokens:
         return self.down(gelu(self.up(x)))
 
 
-class Block(nnx.Module):
+class DiTBlock(nnx.Module):
     """Self-attention, cross-attention to the text, MLP; each modulated before and gated after.
 
     `attend`, then `transform`; each needs the parameters of its entry of `PARTS` alone. With `collectives` the tokens
@@ -116,18 +116,18 @@ class Block(nnx.Module):
     PARTS = (("self_attention", "self_modulation", "cross_attention", "cross_modulation"), ("mlp", "mlp_modulation"))
 
     def __init__(self, config: DiTConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
-        self.self_attention = Attention(config, config.width, dtype=dtype, rngs=rngs)
+        self.self_attention = DiTAttention(config, config.width, dtype=dtype, rngs=rngs)
         self.self_modulation = Modulation(config, 3, dtype=dtype, rngs=rngs)
-        self.cross_attention = Attention(config, config.text_width, dtype=dtype, rngs=rngs)
+        self.cross_attention = DiTAttention(config, config.text_width, dtype=dtype, rngs=rngs)
         self.cross_modulation = Modulation(config, 3, dtype=dtype, rngs=rngs)
-        self.mlp = MLP(config, dtype=dtype, rngs=rngs)
+        self.mlp = DiTMLP(config, dtype=dtype, rngs=rngs)
         self.mlp_modulation = Modulation(config, 3, dtype=dtype, rngs=rngs)
 
-    def __call__(self, x: Tokens, inputs: BlockInputs) -> Tokens:
+    def __call__(self, x: Tokens, inputs: DiTBlockInputs) -> Tokens:
         return self.transform(self.attend(x, inputs), inputs)
 
     def attend(
-        self, x: Tokens, inputs: BlockInputs, rows: slice = ALL, collectives: Collectives = ONE_DEVICE
+        self, x: Tokens, inputs: DiTBlockInputs, rows: slice = ALL, collectives: Collectives = ONE_DEVICE
     ) -> Tokens:
         """Both attentions; with `rows` the result is that of those tokens alone, which still attend to all."""
         x = x + inputs.positions.expand()
@@ -138,7 +138,7 @@ class Block(nnx.Module):
         shift, scale, gate = self.cross_modulation(inputs)
         return x + gate * collectives.all_reduce(self.cross_attention(_modulate(x, shift, scale), inputs.text))
 
-    def transform(self, x: Tokens, inputs: BlockInputs, collectives: Collectives = ONE_DEVICE) -> Tokens:
+    def transform(self, x: Tokens, inputs: DiTBlockInputs, collectives: Collectives = ONE_DEVICE) -> Tokens:
         """The MLP."""
         shift, scale, gate = self.mlp_modulation(inputs)
         return x + gate * collectives.all_reduce(self.mlp(_modulate(x, shift, scale)))
@@ -152,7 +152,7 @@ class DiT(nnx.Module):
     """
 
     def __init__(self, config: DiTConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
-        linear = partial(Linear, dtype=dtype, rngs=rngs)
+        linear = partial(BiasFreeLinear, dtype=dtype, rngs=rngs)
         patch_area = config.patch_size**2
         self.config = config
         self.patch_embedding = linear(config.input_channels * patch_area, config.width)
@@ -160,7 +160,7 @@ class DiT(nnx.Module):
         self.time_in = linear(config.width, config.width)
         self.time_out = linear(config.width, 3 * config.width)
         self.time_norm = RMSNorm(config.width, dtype=dtype, rngs=rngs)
-        make_block = nnx.vmap(lambda keys: Block(config, dtype=dtype, rngs=keys), in_axes=0, out_axes=0)
+        make_block = nnx.vmap(lambda keys: DiTBlock(config, dtype=dtype, rngs=keys), in_axes=0, out_axes=0)
         self.blocks = make_block(rngs.split(config.num_blocks))
         self.final_modulation = Modulation(config, 2, dtype=dtype, rngs=rngs)
         self.final_linear = linear(config.width, config.latent_channels * patch_area)
@@ -183,7 +183,7 @@ class DiT(nnx.Module):
         structure, stacked = nnx.split(self.blocks)
 
         def run_block(tokens: Tokens, block_params: Any) -> tuple[Tokens, None]:
-            block: Block = nnx.merge(structure, block_params)
+            block: DiTBlock = nnx.merge(structure, block_params)
             return block(tokens, inputs), None
 
         tokens, _ = jax.lax.scan(run_block, tokens, stacked)
@@ -198,7 +198,7 @@ class DiT(nnx.Module):
         mask: Float[Array, "B T H W 1"],
         padding_mask: Float[Array, "B T H W 1"],
         angles: Float[Array, "L half_K"],
-    ) -> tuple[Tokens, BlockInputs]:
+    ) -> tuple[Tokens, DiTBlockInputs]:
         """The residual stream's start and what all blocks share."""
         dtype = self.patch_embedding.kernel[...].dtype
         grid = patch_grid(x.shape, self.config.patch_size)
@@ -208,11 +208,11 @@ class DiT(nnx.Module):
         # parity: upstream's embedding is the sinusoid itself; the linears only make the vector added to every AdaLN.
         adaln_lora = self.time_out(_silu(self.time_in(waves)))
         embedding = _silu(self.time_norm(waves))
-        return tokens, BlockInputs(
+        return tokens, DiTBlockInputs(
             embedding, adaln_lora, self.positions(grid), make_rotation(angles), text.astype(dtype)
         )
 
-    def project(self, tokens: Tokens, inputs: BlockInputs) -> Float[Array, "B L P"]:
+    def project(self, tokens: Tokens, inputs: DiTBlockInputs) -> Float[Array, "B L P"]:
         """The residual stream to what it says of every patch; `unpatchify` makes latents of it."""
         shift, scale = self.final_modulation(inputs)
         return self.final_linear(_modulate(tokens, shift, scale))

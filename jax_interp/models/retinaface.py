@@ -27,7 +27,7 @@ NUM_LEVELS = 3
 """Feature maps, of 8, 16 and 32 pixels a cell."""
 
 
-class RawFaces(NamedTuple):
+class RetinaFaceOutputs(NamedTuple):
     """What the network says about each anchor: level after level, row after row, cell after cell, size after size."""
 
     offsets: Float32[Array, "B anchors 4"]
@@ -88,7 +88,7 @@ class Bottleneck(nnx.Module):
         return jax.nn.relu(self.expand(inner) + (x if self.shortcut is None else self.shortcut(x)))
 
 
-class Body(nnx.Module):
+class Backbone(nnx.Module):
     """A ResNet without its classifier: the feature maps of its last three stages."""
 
     def __init__(self, config: RetinaFaceConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
@@ -113,7 +113,7 @@ class Body(nnx.Module):
         return maps[-NUM_LEVELS:]
 
 
-class Neck(nnx.Module):
+class FeaturePyramid(nnx.Module):
     """A feature pyramid: every map gets the same channels, and what the next coarser one knows."""
 
     def __init__(self, config: RetinaFaceConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
@@ -134,7 +134,7 @@ class Neck(nnx.Module):
         return [fine, middle, coarse]
 
 
-class Context(nnx.Module):
+class ContextModule(nnx.Module):
     """Convolutions that see 3×3, 5×5 and 7×7 cells, side by side (SSH)."""
 
     def __init__(self, config: RetinaFaceConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
@@ -153,24 +153,24 @@ class Context(nnx.Module):
 
 
 class RetinaFace(nnx.Module):
-    """A picture to `RawFaces`."""
+    """A picture to `RetinaFaceOutputs`."""
 
     def __init__(self, config: RetinaFaceConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
-        self.body = Body(config, dtype=dtype, rngs=rngs)
-        self.neck = Neck(config, dtype=dtype, rngs=rngs)
+        self.body = Backbone(config, dtype=dtype, rngs=rngs)
+        self.neck = FeaturePyramid(config, dtype=dtype, rngs=rngs)
         for level in range(1, NUM_LEVELS + 1):
-            setattr(self, f"context{level}", Context(config, dtype=dtype, rngs=rngs))
+            setattr(self, f"context{level}", ContextModule(config, dtype=dtype, rngs=rngs))
         for name, values in (("box", 4), ("class", 2), ("landmark", 10)):
             for level in range(NUM_LEVELS):
                 head = Conv(1, config.neck_width, ANCHORS * values, use_bias=True, dtype=dtype, rngs=rngs)
                 setattr(self, f"{name}_head_{level}", head)
 
-    def __call__(self, pixels: Float[Array, "B Y X 3"]) -> RawFaces:
+    def __call__(self, pixels: Float[Array, "B Y X 3"]) -> RetinaFaceOutputs:
         """Look at `pixels`, BGR as `guardrails.faces.prepare_frames` makes it; every size compiles anew."""
         maps = self.neck(self.body(pixels.astype(self.body.stem.conv.kernel[...].dtype)))
         maps = [getattr(self, f"context{level}")(x) for level, x in enumerate(maps, 1)]
         scores = jax.nn.softmax(self._heads("class", maps, 2), axis=-1)[..., 1]
-        return RawFaces(self._heads("box", maps, 4), scores, self._heads("landmark", maps, 10))
+        return RetinaFaceOutputs(self._heads("box", maps, 4), scores, self._heads("landmark", maps, 10))
 
     def _heads(self, name: str, maps: list[Features], values: int) -> Float32[Array, "B anchors values"]:
         found = [getattr(self, f"{name}_head_{level}")(x) for level, x in enumerate(maps)]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jax_interp.models.tokenizer.attention import SelfAttention, attend_along_time, attend_within_frames
-from jax_interp.models.tokenizer.layers import FrameNorm, Linear, ResidualBlock, SpatialConv, TemporalConv
+from jax_interp.models.tokenizer.layers import FrameNorm, PointwiseConv, ResidualBlock, SpatialConv, TemporalConv
 from jax_interp.models.tokenizer.levels import Downsample, Upsample
 from jax_interp.nn.params import Network, flatten, unflatten
 from tests.golden import relative_l2
@@ -82,7 +82,7 @@ def test_temporal_convolution_repeats_the_first_frame_in_front(stride, given, ex
     np.testing.assert_array_equal(conv(frames(*given)).reshape(-1), expected)
 
 
-@pytest.mark.parametrize(("make", "taps"), [(Linear, 1), (SpatialConv, 9), (TemporalConv, 3)])
+@pytest.mark.parametrize(("make", "taps"), [(PointwiseConv, 1), (SpatialConv, 9), (TemporalConv, 3)])
 def test_bfloat16_products_are_summed_in_float32(make, taps):
     kernel = np.zeros((taps, 2))
     kernel[-1] = 1 / 256, 1
@@ -98,11 +98,11 @@ def test_bfloat16_products_are_summed_in_float32(make, taps):
 def test_only_linears_and_spatial_convolutions_round_their_input():
     x = np.full((1, 1, 1, 1, 1), 1 + 1 / 512, np.float32)  # 1 in bfloat16
     results = {}
-    for make, taps in ((Linear, 1), (SpatialConv, 9), (TemporalConv, 3)):
+    for make, taps in ((PointwiseConv, 1), (SpatialConv, 9), (TemporalConv, 3)):
         kernel = np.zeros(taps)
         kernel[taps // 2] = 1
         results[make] = float(Layer(make, 1, 1, dtype=jnp.bfloat16, given={"kernel": kernel, "bias": 0})(x).squeeze())
-    assert results == {Linear: 1, SpatialConv: 1, TemporalConv: 1 + 1 / 512}
+    assert results == {PointwiseConv: 1, SpatialConv: 1, TemporalConv: 1 + 1 / 512}
 
 
 @pytest.mark.parametrize("outputs", [4, 6])

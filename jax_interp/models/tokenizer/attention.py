@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jax_interp.models.tokenizer.layers import Features, FrameNorm, Linear, ResidualBlock
+from jax_interp.models.tokenizer.layers import Features, FrameNorm, PointwiseConv, ResidualBlock
 from jax_interp.nn.attention import attention
 
 
@@ -38,7 +38,7 @@ class SelfAttention(nnx.Module):
         dtype: jnp.dtype,
         rngs: nnx.Rngs,
     ):
-        linear = partial(Linear, width, width, dtype=dtype, rngs=rngs)
+        linear = partial(PointwiseConv, width, width, dtype=dtype, rngs=rngs)
         self.attend = attend
         self.norm = FrameNorm(width, dtype=dtype, rngs=rngs)
         self.query, self.key, self.value, self.out = linear(), linear(), linear(), linear()
@@ -49,7 +49,7 @@ class SelfAttention(nnx.Module):
         return (x.astype(jnp.float32) + h).astype(x.dtype)
 
 
-class Middle(nnx.Module):
+class MiddleBlock(nnx.Module):
     """The only block with attention: residual, spatial, temporal, residual."""
 
     def __init__(self, width: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):

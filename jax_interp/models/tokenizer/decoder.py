@@ -6,9 +6,9 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from jax_interp.config import TokenizerConfig
-from jax_interp.models.tokenizer.attention import Middle
+from jax_interp.models.tokenizer.attention import MiddleBlock
 from jax_interp.models.tokenizer.encoder import PIXEL_CHANNELS
-from jax_interp.models.tokenizer.layers import FactorizedConv, FrameNorm, Linear
+from jax_interp.models.tokenizer.layers import FactorizedConv, FrameNorm, PointwiseConv
 from jax_interp.models.tokenizer.levels import Level, Upsample
 from jax_interp.models.tokenizer.wavelet import Unpatcher
 from jax_interp.types import Latents
@@ -22,9 +22,9 @@ class Decoder(nnx.Module):
         widths = [config.channels * multiplier for multiplier in config.channel_multipliers]
         self.dtype = dtype
         self.num_levels = len(widths)
-        self.from_latent = Linear(config.latent_channels, config.latent_channels, **keywords)
+        self.from_latent = PointwiseConv(config.latent_channels, config.latent_channels, **keywords)
         self.conv_in = FactorizedConv(config.latent_channels, widths[-1], **keywords)
-        self.mid = Middle(widths[-1], **keywords)
+        self.mid = MiddleBlock(widths[-1], **keywords)
         for i, width in enumerate(widths):
             resample = Upsample if i in config.resampled_decoder_levels else None
             level = Level([*widths, widths[-1]][i + 1], width, config.num_res_blocks + 1, resample, **keywords)

@@ -6,8 +6,8 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from jax_interp.config import TokenizerConfig
-from jax_interp.models.tokenizer.attention import Middle
-from jax_interp.models.tokenizer.layers import FactorizedConv, FrameNorm, Linear
+from jax_interp.models.tokenizer.attention import MiddleBlock
+from jax_interp.models.tokenizer.layers import FactorizedConv, FrameNorm, PointwiseConv
 from jax_interp.models.tokenizer.levels import Downsample, Level
 from jax_interp.models.tokenizer.wavelet import Patcher
 from jax_interp.types import Latents
@@ -29,10 +29,10 @@ class Encoder(nnx.Module):
             resample = Downsample if i in config.resampled_encoder_levels else None
             level = Level(widths[i], widths[i + 1], config.num_res_blocks, resample, **keywords)
             setattr(self, f"down_{i}", level)
-        self.mid = Middle(widths[-1], **keywords)
+        self.mid = MiddleBlock(widths[-1], **keywords)
         self.norm_out = FrameNorm(widths[-1], **keywords)
         self.conv_out = FactorizedConv(widths[-1], config.latent_channels, **keywords)
-        self.to_latent = Linear(config.latent_channels, config.latent_channels, **keywords)
+        self.to_latent = PointwiseConv(config.latent_channels, config.latent_channels, **keywords)
 
     def __call__(self, x: Float[Array, "B F Y X 3"]) -> Latents:
         h = self.conv_in(self.patcher(x)).astype(self.dtype)

@@ -35,7 +35,7 @@ class Affine(nnx.Module):
         return jnp.matmul(x.astype(kernel.dtype), kernel, preferred_element_type=jnp.float32)
 
 
-class Linear(Affine):
+class PointwiseConv(Affine):
     """A 1×1×1 convolution."""
 
     def __init__(self, inputs: int, outputs: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
@@ -121,7 +121,7 @@ class ResidualBlock(nnx.Module):
         self.norm2 = FrameNorm(outputs, dtype=dtype, rngs=rngs)
         self.conv2 = FactorizedConv(outputs, outputs, dtype=dtype, rngs=rngs)
         if inputs != outputs:
-            self.shortcut = Linear(inputs, outputs, dtype=dtype, rngs=rngs)
+            self.shortcut = PointwiseConv(inputs, outputs, dtype=dtype, rngs=rngs)
         self.changes_width = inputs != outputs
 
     def __call__(self, x: Features) -> Features:

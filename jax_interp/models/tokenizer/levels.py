@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from flax import nnx
 
-from jax_interp.models.tokenizer.layers import Features, Linear, ResidualBlock, SpatialConv, TemporalConv
+from jax_interp.models.tokenizer.layers import Features, PointwiseConv, ResidualBlock, SpatialConv, TemporalConv
 
 
 class Downsample(nnx.Module):
@@ -12,7 +12,7 @@ class Downsample(nnx.Module):
     def __init__(self, width: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.spatial = SpatialConv(width, width, stride=2, dtype=dtype, rngs=rngs)
         self.temporal = TemporalConv(width, width, stride=2, dtype=dtype, rngs=rngs)
-        self.mix = Linear(width, width, dtype=dtype, rngs=rngs)
+        self.mix = PointwiseConv(width, width, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: Features) -> Features:
         dtype, (batch, frames, rows, columns, width) = x.dtype, x.shape
@@ -29,7 +29,7 @@ class Upsample(nnx.Module):
     def __init__(self, width: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.temporal = TemporalConv(width, width, dtype=dtype, rngs=rngs)
         self.spatial = SpatialConv(width, width, dtype=dtype, rngs=rngs)
-        self.mix = Linear(width, width, dtype=dtype, rngs=rngs)
+        self.mix = PointwiseConv(width, width, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: Features) -> Features:
         dtype = x.dtype

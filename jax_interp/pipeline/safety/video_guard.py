@@ -11,7 +11,7 @@ from jax_interp.config import RetinaFaceConfig, VideoSafetyConfig
 from jax_interp.errors import CheckpointError
 from jax_interp.guardrails import faces, frame_safety, self_test
 from jax_interp.guardrails.verdict import Verdict
-from jax_interp.models.retinaface import RawFaces, RetinaFace
+from jax_interp.models.retinaface import RetinaFace, RetinaFaceOutputs
 from jax_interp.models.safety_head import VideoSafety
 from jax_interp.pipeline.stages.encoder import EncoderStage
 from jax_interp.pipeline.stages.stage import WholeStage
@@ -145,7 +145,7 @@ class FaceGuard(WholeStage[RetinaFace]):
         _raise_if(self_test.fault_of_detector(joined, size), self.found)
         self._is_tested = True
 
-    def _look(self, params: Params, frames: UInt8[Array, "B Y X 3"]) -> RawFaces:
+    def _look(self, params: Params, frames: UInt8[Array, "B Y X 3"]) -> RetinaFaceOutputs:
         return self.network.bind(params)(faces.prepare_frames(frames))
 
 

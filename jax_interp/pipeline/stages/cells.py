@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float
 
-from jax_interp.models.dit import ALL, Block, BlockInputs, DiT, patch_grid
+from jax_interp.models.dit import ALL, DiT, DiTBlock, DiTBlockInputs, patch_grid
 from jax_interp.nn.embeddings import CellPositions
 from jax_interp.runtime.all_to_all import collectives_between
 from jax_interp.runtime.mesh import DeviceMesh
@@ -21,7 +21,7 @@ Cells = Float[Array, "B T cells D"]
 
 CELLS = P("data", None, "sequence")
 """How the residual stream lies on a mesh."""
-SHARED: Any = BlockInputs(
+SHARED: Any = DiTBlockInputs(
     *(P("data"), P("data"), CellPositions(P(None, "sequence")), P(None, None, "sequence"), P("data"))  # pyright: ignore
 )
 """How what all blocks read lies on a mesh."""
@@ -33,7 +33,9 @@ def num_cells(shape: tuple[int, ...], patch_size: int) -> int:
     return rows * columns
 
 
-def lay_out(tokens: Tokens, shared: BlockInputs, num_frames: int, devices: DeviceMesh) -> tuple[Cells, BlockInputs]:
+def lay_out(
+    tokens: Tokens, shared: DiTBlockInputs, num_frames: int, devices: DeviceMesh
+) -> tuple[Cells, DiTBlockInputs]:
     """What `DiT.embed` gives, by frame, and so that it divides among `devices` as `CELLS` and `SHARED` say."""
     cells = tokens.reshape(tokens.shape[0], num_frames, -1, tokens.shape[-1])
     if devices.alone:
@@ -48,9 +50,9 @@ def lay_out(tokens: Tokens, shared: BlockInputs, num_frames: int, devices: Devic
 
 
 def attend(
-    block: Block, x: Cells, shared: BlockInputs, *, devices: DeviceMesh, cells: int, between: bool = False
+    block: DiTBlock, x: Cells, shared: DiTBlockInputs, *, devices: DeviceMesh, cells: int, between: bool = False
 ) -> Cells:
-    """`Block.attend` of this device's cells, of which there are `cells` a frame in all.
+    """`DiTBlock.attend` of this device's cells, of which there are `cells` a frame in all.
 
     With `between` the result has only the frames between the first and the last.
     """
@@ -62,13 +64,13 @@ def attend(
     return block.attend(flat, inputs, chosen, collectives).reshape(rows, -1, cells_here, width)
 
 
-def transform(block: Block, x: Cells, shared: BlockInputs, *, devices: DeviceMesh) -> Cells:
-    """`Block.transform` of this device's cells."""
+def transform(block: DiTBlock, x: Cells, shared: DiTBlockInputs, *, devices: DeviceMesh) -> Cells:
+    """`DiTBlock.transform` of this device's cells."""
     flat = x.reshape(x.shape[0], -1, x.shape[-1])
     return block.transform(flat, shared, collectives_between(devices)).reshape(x.shape)
 
 
-def project(network: DiT, x: Cells, shared: BlockInputs) -> Float[Array, "B T cells P"]:
+def project(network: DiT, x: Cells, shared: DiTBlockInputs) -> Float[Array, "B T cells P"]:
     """`DiT.project` of this device's cells."""
     flat = x.reshape(x.shape[0], -1, x.shape[-1])
     return network.project(flat, shared).reshape(*x.shape[:3], -1)

@@ -17,8 +17,8 @@ class EncoderStage(StackedStage[ModuleT]):
 
     The network's `embed` gives the residual stream, or a tuple of the residual stream and whatever else all blocks
     read; `attend` of a block takes (residual stream, what else they read, collectives), `transform` (residual stream,
-    collectives). An input is short enough that every device of a mesh holds all of its tokens, and with `tensor` some of
-    the heads.
+    collectives). An input is short enough that every device of a mesh holds all of its tokens, and with `tensor` some
+    of the heads.
     """
 
     SHARED: ClassVar[Specs] = REPLICATED

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int
 from jax_interp.config import DecoderConfig
 from jax_interp.errors import JaxInterpError, UsageError
 from jax_interp.models.decoder_generate import GREEDY, NotFinite, Sampling, generate
-from jax_interp.models.decoder_lm import BlockInputs, Cache, DecoderLM, Logits, empty_cache, last_of
+from jax_interp.models.decoder_lm import Cache, DecoderBlockInputs, DecoderLM, Logits, empty_cache, last_of
 from jax_interp.pipeline.stages.stage import StackedStage
 from jax_interp.pipeline.stages.workload import Workload
 from jax_interp.runtime.all_to_all import collectives_between
@@ -168,7 +168,7 @@ class LanguageModel(StackedStage[DecoderLM]):
         logits = self._finish(self.outer, x, lengths)
         return logits if self.devices.alone else logits.addressable_data(0)
 
-    def _run(self, x: Text, caches: list[Cache], inputs: BlockInputs) -> Text:
+    def _run(self, x: Text, caches: list[Cache], inputs: DecoderBlockInputs) -> Text:
         """Every block in turn; `caches` are replaced by those with the keys and values of `x`."""
 
         def apply(call: PartCall, x: Text) -> PartResult[Text]:
@@ -188,10 +188,10 @@ class LanguageModel(StackedStage[DecoderLM]):
 
     # Traced by `jit`.
 
-    def _make_prompt_inputs(self, *, size: int) -> BlockInputs:
+    def _make_prompt_inputs(self, *, size: int) -> DecoderBlockInputs:
         return self.constrain(self._without_params.prompt_inputs(size), REPLICATED)
 
-    def _make_token_inputs(self, positions: Int[Array, " B"]) -> BlockInputs:
+    def _make_token_inputs(self, positions: Int[Array, " B"]) -> DecoderBlockInputs:
         return self.constrain(self._without_params.token_inputs(positions), REPLICATED)
 
     @property

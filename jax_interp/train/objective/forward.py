@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jax_interp.models.dit import BlockInputs, DiT, patch_grid
+from jax_interp.models.dit import DiT, DiTBlockInputs, patch_grid
 from jax_interp.nn.embeddings import CellPositions
 from jax_interp.nn.params import StackedNetwork
 from jax_interp.nn.patches import unpatchify
@@ -55,7 +55,7 @@ def embed(
     indicator: Float[Array, "B T 1 1 1"],
     angles: Float[Array, "B L half_K"],
     learned_positions: bool,
-) -> tuple[Tokens, BlockInputs]:
+) -> tuple[Tokens, DiTBlockInputs]:
     """The residual stream's start and what all blocks share."""
     mask = jnp.broadcast_to(indicator, (*x.shape[:4], 1))
     tokens, inputs = network.bind_outer(outer).embed(x, c_noise, text, mask, jnp.zeros_like(mask), angles)
@@ -64,7 +64,7 @@ def embed(
     return tokens, inputs
 
 
-def run_block(network: StackedNetwork[DiT], block: Params, tokens: Tokens, inputs: BlockInputs) -> Tokens:
+def run_block(network: StackedNetwork[DiT], block: Params, tokens: Tokens, inputs: DiTBlockInputs) -> Tokens:
     """One block."""
     attend, transform = (
         network.bind_part(part, {name: block[name] for name in names}) for part, names in enumerate(network.parts)
@@ -73,7 +73,7 @@ def run_block(network: StackedNetwork[DiT], block: Params, tokens: Tokens, input
 
 
 def project(
-    network: StackedNetwork[DiT], outer: Params, tokens: Tokens, inputs: BlockInputs, shape: tuple[int, ...]
+    network: StackedNetwork[DiT], outer: Params, tokens: Tokens, inputs: DiTBlockInputs, shape: tuple[int, ...]
 ) -> Latents:
     """The end of the residual stream to latents of `shape`, float32."""
     ends = network.bind_outer(outer)

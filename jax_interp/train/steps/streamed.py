@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jax_interp.config import DiTConfig
-from jax_interp.models.dit import BlockInputs
+from jax_interp.models.dit import DiTBlockInputs
 from jax_interp.nn.params import flatten, unflatten
 from jax_interp.runtime.block_stream import BlockStream, PartCall, PartResult, mark_of
 from jax_interp.runtime.checkpoint import ConvertedComponent, StackedParams
@@ -106,7 +106,7 @@ class StreamedTrainer(Trainer):
 
     # Traced by `jit`.
 
-    def _start_pass(self, frozen: Params, rows: tuple[Batch, Draws]) -> tuple[Tokens, BlockInputs, NetworkQuestion]:
+    def _start_pass(self, frozen: Params, rows: tuple[Batch, Draws]) -> tuple[Tokens, DiTBlockInputs, NetworkQuestion]:
         batch, draws = self._spread(rows)
         question = ask(batch.latents, draws)
         tokens, inputs = embed(
@@ -121,7 +121,9 @@ class StreamedTrainer(Trainer):
         )
         return tokens, inputs, question
 
-    def _run_block(self, block: Params, adapter: Params, index: Array, tokens: Tokens, inputs: BlockInputs) -> Tokens:
+    def _run_block(
+        self, block: Params, adapter: Params, index: Array, tokens: Tokens, inputs: DiTBlockInputs
+    ) -> Tokens:
         here = jax.tree.map(lambda leaf: leaf[index], adapter)
         return self._adapted(block, here, tokens, inputs)
 
@@ -133,7 +135,7 @@ class StreamedTrainer(Trainer):
         adapter: Params,
         index: Array,
         tokens: Tokens,
-        inputs: BlockInputs,
+        inputs: DiTBlockInputs,
     ) -> tuple[Tokens, Params]:
         """The gradient before the block, and the adapter's gradients with those of this block in their places."""
         here = jax.tree.map(lambda leaf: leaf[index], adapter)
@@ -141,7 +143,7 @@ class StreamedTrainer(Trainer):
         of_adapter, before = pullback(gradient)
         return before, jax.tree.map(lambda all, new: all.at[index].set(new), gradients, of_adapter)
 
-    def _adapted(self, block: Params, adapter: Params, tokens: Tokens, inputs: BlockInputs) -> Tokens:
+    def _adapted(self, block: Params, adapter: Params, tokens: Tokens, inputs: DiTBlockInputs) -> Tokens:
         everything = unflatten(dict(flatten(block)) | dict(flatten(adapter)))
         return run_block(self.network, self._gather(cast(everything, self.dtype)), tokens, inputs)
 
@@ -149,7 +151,7 @@ class StreamedTrainer(Trainer):
         self,
         frozen: Params,
         tokens: Tokens,
-        inputs: BlockInputs,
+        inputs: DiTBlockInputs,
         question: NetworkQuestion,
         rows: tuple[Batch, Draws],
     ) -> tuple[Metrics, Tokens]:

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jax_interp.models.dit import BlockInputs
+from jax_interp.models.dit import DiTBlockInputs
 from jax_interp.nn.embeddings import CellPositions
 from jax_interp.pipeline.stages import cells
 from jax_interp.runtime.mesh import ALONE, DeviceMesh, MeshShape
@@ -23,7 +23,7 @@ def shared():
     positions = CellPositions(tokens()[0])
     rotation = jnp.stack([jnp.arange(12.0), -jnp.arange(12.0)])[..., None]
     nothing: Any = jnp.zeros((1, 1))
-    return BlockInputs(nothing, nothing, positions, rotation, nothing)
+    return DiTBlockInputs(nothing, nothing, positions, rotation, nothing)
 
 
 def test_cells_of_a_frame():
