@@ -25,8 +25,8 @@ from jax_interp.config import (
     PixtralConfig,
     RetinaFaceConfig,
     T5Config,
-    TokenizerConfig,
     VideoSafetyConfig,
+    VideoTokenizerConfig,
 )
 
 if TYPE_CHECKING:  # jax_interp.types imports JAX
@@ -120,7 +120,7 @@ _ROWS = (
         name="tokenizer",
         title="tokenizer",
         folder="Cosmos-Tokenize1-CV8x8x8-720p",
-        config=TokenizerConfig,
+        config=VideoTokenizerConfig,
         released={"CV8x8x8-720p": CV8X8X8_720P},
         precision="bfloat16",
         precision_flag="--dtype",

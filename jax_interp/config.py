@@ -45,7 +45,7 @@ class DiTConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TokenizerConfig:
+class VideoTokenizerConfig:
     """The causal video tokenizer. Sizes are those of `Cosmos-Tokenize1-CV8x8x8-720p`."""
 
     channels: Size = 128
@@ -187,7 +187,7 @@ class PixtralConfig:
 
 NetworkConfig = (
     DiTConfig
-    | TokenizerConfig
+    | VideoTokenizerConfig
     | T5Config
     | DecoderConfig
     | PixtralVisionConfig
@@ -199,7 +199,7 @@ NetworkConfig = (
 
 DIT_7B = DiTConfig()
 DIT_14B = DiTConfig(width=5120, num_heads=40, num_blocks=36, mlp_width=20480)
-CV8X8X8_720P = TokenizerConfig()
+CV8X8X8_720P = VideoTokenizerConfig()
 T5_11B = T5Config()
 PIXTRAL_12B_TEXT = DecoderConfig()
 LLAMA_2_7B = DecoderConfig(

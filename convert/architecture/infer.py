@@ -5,7 +5,7 @@ from pathlib import Path
 
 from convert.architecture.settings import Settings
 from convert.architecture.sizes import Shapes, Sizes, layers
-from jax_interp.config import DiTConfig, T5Config, TokenizerConfig
+from jax_interp.config import DiTConfig, T5Config, VideoTokenizerConfig
 from jax_interp.errors import CheckpointError
 
 
@@ -48,7 +48,7 @@ def infer_dit(shapes: Shapes, folder: Path) -> DiTConfig:
     )
 
 
-def infer_tokenizer(shapes: Shapes, folder: Path) -> TokenizerConfig:
+def infer_video_tokenizer(shapes: Shapes, folder: Path) -> VideoTokenizerConfig:
     """A tokenizer from the keys of its encoder, its decoder and `mean_std.*`.
 
     Raises:
@@ -67,7 +67,7 @@ def infer_tokenizer(shapes: Shapes, folder: Path) -> TokenizerConfig:
         raise CheckpointError(
             f"{folder}: encoder.conv_in reads {patch_volume} channels, expected 3·p³ for a patch size p (192 for 4)"
         )
-    return TokenizerConfig(
+    return VideoTokenizerConfig(
         channels=channels,
         channel_multipliers=tuple(
             sizes.quotient(width, channels, f"encoder.down.{level} is a multiple of encoder.conv_in")

@@ -1,12 +1,12 @@
 """The networks that can be converted, a table: files, weight tables and architecture of each. A new one is an entry."""
 
 from convert.architecture.exported_settings import llama_settings, pixtral_settings, siglip_settings
-from convert.architecture.infer import infer_dit, infer_t5, infer_tokenizer
+from convert.architecture.infer import infer_dit, infer_t5, infer_video_tokenizer
 from convert.architecture.infer_language import infer_llama, infer_pixtral
 from convert.architecture.infer_vision import infer_retinaface, infer_video_safety
 from convert.networks.companions import Adapter, Companion
 from convert.networks.component import EXTRA_FOLDER, Component, Source
-from convert.tables import decoder_lm, dit, pixtral, retinaface, safety_head, siglip, t5, tokenizer
+from convert.tables import decoder_lm, dit, pixtral, retinaface, safety_head, siglip, t5, video_tokenizer
 from jax_interp.errors import UsageError
 from jax_interp.models.decoder_lm import DecoderLM
 from jax_interp.models.dit import DiT
@@ -14,7 +14,7 @@ from jax_interp.models.pixtral import Pixtral
 from jax_interp.models.retinaface import RetinaFace
 from jax_interp.models.safety_head import VideoSafety
 from jax_interp.models.t5 import T5Encoder
-from jax_interp.models.tokenizer import Tokenizer
+from jax_interp.models.video_tokenizer import VideoTokenizer
 
 POLICY_FILE = "policy.md"
 """What a text guardrail is to find unsafe: lies among its tokenizer's files if the chat template does not say it."""
@@ -30,8 +30,8 @@ DIFFUSION_TRANSFORMER = Component(
 
 TOKENIZER = Component(
     name="tokenizer",
-    network=Tokenizer,
-    infer=infer_tokenizer,
+    network=VideoTokenizer,
+    infer=infer_video_tokenizer,
     sources=(
         Source(("encoder.jit", "encoder.safetensors"), "encoder.safetensors", keys=("encoder.", "quant_conv.")),
         Source(("decoder.jit", "decoder.safetensors"), "decoder.safetensors", keys=("decoder.", "post_quant_conv.")),
@@ -43,8 +43,8 @@ TOKENIZER = Component(
             ("image_mean_std.",),
         ),
     ),
-    rules=tokenizer.RULES,
-    ignored=tokenizer.IGNORED,
+    rules=video_tokenizer.RULES,
+    ignored=video_tokenizer.IGNORED,
 )
 
 TEXT_ENCODER = Component(

@@ -14,11 +14,11 @@ import jax
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from jax_interp.config import TokenizerConfig
+from jax_interp.config import VideoTokenizerConfig
 from jax_interp.errors import CheckpointError
 from jax_interp.files.atomic import write_atomically
 from jax_interp.media.output import reported
-from jax_interp.models.tokenizer import Tokenizer
+from jax_interp.models.video_tokenizer import VideoTokenizer
 from jax_interp.pipeline.prompt.text import TextEncoder
 from jax_interp.pipeline.stages.codec import Codec
 from jax_interp.pipeline.stages.stage import WholeStage
@@ -30,10 +30,10 @@ from jax_interp.train.data.windows import WindowSettings
 from jax_interp.types import Params, Precision
 
 
-class WindowEncoder(WholeStage[Tokenizer]):
+class WindowEncoder(WholeStage[VideoTokenizer]):
     """The tokenizer for windows of video: all of their frames, where `generate` only knows the ends."""
 
-    NETWORK = Tokenizer
+    NETWORK = VideoTokenizer
 
     def __init__(self, found: ConvertedComponent, precision: Precision, preparation: Preparation):
         super().__init__(found, precision)
@@ -41,7 +41,7 @@ class WindowEncoder(WholeStage[Tokenizer]):
         self._encode = self.jit(self._encode_pixels)
 
     @classmethod
-    def activations(cls, config: TokenizerConfig, size: int, workload: Workload) -> int:
+    def activations(cls, config: VideoTokenizerConfig, size: int, workload: Workload) -> int:
         return Codec.activations(config, size, workload)  # the same network on as many frames
 
     def encode(self, frames: UInt8[np.ndarray, "F Y X 3"], height: int, width: int) -> Float[np.ndarray, "T H W C"]:

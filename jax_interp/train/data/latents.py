@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, UInt8
 
 from jax_interp.diffusion.sample import to_model_scale
 from jax_interp.media.resize import normalize_and_resize
-from jax_interp.models.tokenizer import Tokenizer
+from jax_interp.models.video_tokenizer import VideoTokenizer
 from jax_interp.types import Latents
 
 Preparation = Literal["inference", "upstream"]
@@ -38,12 +38,14 @@ def upstream_resize(
     return (resized * 255).astype(jnp.uint8)
 
 
-def clip_latents(tokenizer: Tokenizer, pixels: Float[Array, "B F Y X 3"]) -> Latents:
+def clip_latents(tokenizer: VideoTokenizer, pixels: Float[Array, "B F Y X 3"]) -> Latents:
     """Latents of a clip of 1 + 8n frames on the model's scale, in the dtype of `pixels`."""
     return to_model_scale(tokenizer.encode_normalized(pixels))
 
 
-def interpolation_latents(tokenizer: Tokenizer, pixels: Float[Array, "B F Y X 3"], preparation: Preparation) -> Latents:
+def interpolation_latents(
+    tokenizer: VideoTokenizer, pixels: Float[Array, "B F Y X 3"], preparation: Preparation
+) -> Latents:
     """Latents of 8n + 2 frames: all but the last as a clip, the last by itself, as `generate` has them.
 
     parity: upstream encodes a second clip that begins with the last frame and keeps its first latent, which knows that

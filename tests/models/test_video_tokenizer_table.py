@@ -3,12 +3,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from convert.architecture.infer import infer_tokenizer
+from convert.architecture.infer import infer_video_tokenizer
 from convert.mapping.matching import check_tensors, plan
 from convert.mapping.ops import channel_table, channel_vector
-from convert.tables.tokenizer import IGNORED, RULES
+from convert.tables.video_tokenizer import IGNORED, RULES
 from jax_interp.errors import CheckpointError
-from tests.models.tokenizer_weights import TINY, convert, golden_tensors, network
+from tests.models.video_tokenizer_weights import TINY, convert, golden_tensors, network
 
 
 def leaves():
@@ -22,7 +22,7 @@ def test_every_key_has_one_use_and_every_array_its_key():
 
 def test_sizes_are_read_off_the_shapes():
     shapes = {key: tensor.shape for key, tensor in golden_tensors().items()}
-    assert infer_tokenizer(shapes, Path("folder")) == TINY
+    assert infer_video_tokenizer(shapes, Path("folder")) == TINY
 
 
 def test_every_change_of_layout_is_undone_bit_by_bit():

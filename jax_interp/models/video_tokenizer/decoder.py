@@ -5,19 +5,19 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from jax_interp.config import TokenizerConfig
-from jax_interp.models.tokenizer.attention import MiddleBlock
-from jax_interp.models.tokenizer.encoder import PIXEL_CHANNELS
-from jax_interp.models.tokenizer.layers import FactorizedConv, FrameNorm, PointwiseConv
-from jax_interp.models.tokenizer.levels import Level, Upsample
-from jax_interp.models.tokenizer.wavelet import Unpatcher
+from jax_interp.config import VideoTokenizerConfig
+from jax_interp.models.video_tokenizer.attention import MiddleBlock
+from jax_interp.models.video_tokenizer.encoder import PIXEL_CHANNELS
+from jax_interp.models.video_tokenizer.layers import FactorizedConv, FrameNorm, PointwiseConv
+from jax_interp.models.video_tokenizer.levels import Level, Upsample
+from jax_interp.models.video_tokenizer.wavelet import Unpatcher
 from jax_interp.types import Latents
 
 
 class Decoder(nnx.Module):
     """The encoder backwards; levels are numbered as the encoder's, so the last one runs first."""
 
-    def __init__(self, config: TokenizerConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, config: VideoTokenizerConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         keywords = {"dtype": dtype, "rngs": rngs}
         widths = [config.channels * multiplier for multiplier in config.channel_multipliers]
         self.dtype = dtype

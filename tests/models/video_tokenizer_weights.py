@@ -7,13 +7,13 @@ import numpy as np
 
 from convert.formats.archive import open_archive
 from convert.mapping.matching import check_tensors, plan
-from convert.tables.tokenizer import IGNORED, RULES
-from jax_interp.config import TokenizerConfig
-from jax_interp.models.tokenizer import Tokenizer
+from convert.tables.video_tokenizer import IGNORED, RULES
+from jax_interp.config import VideoTokenizerConfig
+from jax_interp.models.video_tokenizer import VideoTokenizer
 from jax_interp.nn.params import Network, unflatten
 from tests import golden
 
-TINY = TokenizerConfig(channels=8)
+TINY = VideoTokenizerConfig(channels=8)
 """The tokenizer of the golden data."""
 
 FAST_COMPILE = {"xla_backend_optimization_level": 0}
@@ -21,8 +21,8 @@ FAST_COMPILE = {"xla_backend_optimization_level": 0}
 
 
 @cache
-def network(precision: str, config: TokenizerConfig = TINY) -> Network[Tokenizer]:
-    return Network(lambda rngs: Tokenizer(config, dtype=jnp.dtype(precision), rngs=rngs))
+def network(precision: str, config: VideoTokenizerConfig = TINY) -> Network[VideoTokenizer]:
+    return Network(lambda rngs: VideoTokenizer(config, dtype=jnp.dtype(precision), rngs=rngs))
 
 
 @cache
@@ -38,8 +38,8 @@ def golden_tensors() -> dict[str, np.ndarray]:
     }
 
 
-def convert(tensors: dict[str, np.ndarray], config: TokenizerConfig, precision: str) -> dict:
-    """Parameters of `Tokenizer` from tensors in upstream's key names."""
+def convert(tensors: dict[str, np.ndarray], config: VideoTokenizerConfig, precision: str) -> dict:
+    """Parameters of `VideoTokenizer` from tensors in upstream's key names."""
     leaves = plan(RULES, network(precision, config).abstract)
     check_tensors(leaves, IGNORED, tensors).check("test tensors")
     return unflatten(

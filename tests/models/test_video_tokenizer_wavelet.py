@@ -3,9 +3,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jax_interp.models.tokenizer.wavelet import STORED_FILTER, Patcher, Unpatcher, merge_bands, split_bands
+from jax_interp.models.video_tokenizer.wavelet import STORED_FILTER, Patcher, Unpatcher, merge_bands, split_bands
 from tests.golden import relative_l2
-from tests.models.tokenizer_weights import FAST_COMPILE
+from tests.models.video_tokenizer_weights import FAST_COMPILE
 from tests.tolerances import ELEMENTWISE_F32
 
 EXACT = np.full(2, np.sqrt(0.5), np.float32)

@@ -4,10 +4,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from jax_interp.config import TokenizerConfig
+from jax_interp.config import VideoTokenizerConfig
 from jax_interp.errors import UsageError
-from jax_interp.models.tokenizer.decoder import Decoder
-from jax_interp.models.tokenizer.encoder import PIXEL_CHANNELS, Encoder
+from jax_interp.models.video_tokenizer.decoder import Decoder
+from jax_interp.models.video_tokenizer.encoder import PIXEL_CHANNELS, Encoder
 from jax_interp.types import Latents
 
 Pixels = Float[Array, "B F Y X 3"]
@@ -20,7 +20,7 @@ class Statistic(nnx.Variable):
 class Statistics(nnx.Module):
     """Mean and deviation of raw latents, per channel; clips have a pair for every latent frame as well."""
 
-    def __init__(self, config: TokenizerConfig, *, dtype: jnp.dtype):
+    def __init__(self, config: VideoTokenizerConfig, *, dtype: jnp.dtype):
         table = (config.latent_channels, config.latent_chunk)
         self.video_mean = Statistic(jnp.zeros(table, dtype))
         self.video_std = Statistic(jnp.ones(table, dtype))
@@ -42,14 +42,14 @@ class Statistics(nnx.Module):
         return mean, std
 
 
-class Tokenizer(nnx.Module):
+class VideoTokenizer(nnx.Module):
     """Causal autoencoder of videos and pictures (Cosmos-Tokenize1 CV8x8x8); multiplies in the dtype of its parameters.
 
     Pixels are RGB in about [-1, 1]. A clip of 1 + 8n frames has 1 + n latent frames, at an eighth of its height and
     width; a picture is a clip of one frame.
     """
 
-    def __init__(self, config: TokenizerConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, config: VideoTokenizerConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.config = config
         self.encoder = Encoder(config, dtype=dtype, rngs=rngs)
         self.decoder = Decoder(config, dtype=dtype, rngs=rngs)

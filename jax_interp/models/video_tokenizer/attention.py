@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jax_interp.models.tokenizer.layers import Features, FrameNorm, PointwiseConv, ResidualBlock
+from jax_interp.models.video_tokenizer.layers import Features, FrameNorm, PointwiseConv, ResidualBlock
 from jax_interp.nn.attention import attention
 
 

@@ -3,12 +3,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jax_interp.models.tokenizer.attention import SelfAttention, attend_along_time, attend_within_frames
-from jax_interp.models.tokenizer.layers import FrameNorm, PointwiseConv, ResidualBlock, SpatialConv, TemporalConv
-from jax_interp.models.tokenizer.levels import Downsample, Upsample
+from jax_interp.models.video_tokenizer.attention import SelfAttention, attend_along_time, attend_within_frames
+from jax_interp.models.video_tokenizer.layers import FrameNorm, PointwiseConv, ResidualBlock, SpatialConv, TemporalConv
+from jax_interp.models.video_tokenizer.levels import Downsample, Upsample
 from jax_interp.nn.params import Network, flatten, unflatten
 from tests.golden import relative_l2
-from tests.models.tokenizer_weights import FAST_COMPILE
+from tests.models.video_tokenizer_weights import FAST_COMPILE
 from tests.tolerances import BLOCK_F32, ELEMENTWISE_F32
 
 

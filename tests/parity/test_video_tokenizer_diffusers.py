@@ -16,10 +16,10 @@ import pytest
 import torch
 from diffusers import AutoencoderKLCosmos
 
-from convert.architecture.infer import infer_tokenizer
+from convert.architecture.infer import infer_video_tokenizer
 from jax_interp.nn.params import flatten, unflatten
 from tests.golden import channels_last, relative_l2
-from tests.models.tokenizer_weights import FAST_COMPILE, convert, network
+from tests.models.video_tokenizer_weights import FAST_COMPILE, convert, network
 from tests.tolerances import PEER_F32
 
 RENAMES = (
@@ -101,7 +101,7 @@ def ours(case):
     tensors["decoder.unpatcher3d.wavelets"] = model.decoder.unpatch_embed.wavelets.numpy()
     for name, shape in (("mean_std", (case.latent_channels, 3)), ("image_mean_std", (case.latent_channels,))):
         tensors |= {f"{name}.0": np.zeros(shape, np.float32), f"{name}.1": np.ones(shape, np.float32)}
-    config = infer_tokenizer({key: tensor.shape for key, tensor in tensors.items()}, Path("diffusers"))
+    config = infer_video_tokenizer({key: tensor.shape for key, tensor in tensors.items()}, Path("diffusers"))
     return config, convert(tensors, config, "float32")
 
 

@@ -11,7 +11,7 @@ from jax_interp.errors import UsageError
 from jax_interp.nn.params import flatten, unflatten
 from tests import golden
 from tests.golden import channels_last, relative_l2
-from tests.models.tokenizer_weights import FAST_COMPILE, TINY, golden_params, network
+from tests.models.video_tokenizer_weights import FAST_COMPILE, TINY, golden_params, network
 from tests.tolerances import BF16_RATIO, ELEMENTWISE_F32, NETWORK_F32
 
 L2 = golden.load("L2_tokenizer")

@@ -5,11 +5,11 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from jax_interp.config import TokenizerConfig
-from jax_interp.models.tokenizer.attention import MiddleBlock
-from jax_interp.models.tokenizer.layers import FactorizedConv, FrameNorm, PointwiseConv
-from jax_interp.models.tokenizer.levels import Downsample, Level
-from jax_interp.models.tokenizer.wavelet import Patcher
+from jax_interp.config import VideoTokenizerConfig
+from jax_interp.models.video_tokenizer.attention import MiddleBlock
+from jax_interp.models.video_tokenizer.layers import FactorizedConv, FrameNorm, PointwiseConv
+from jax_interp.models.video_tokenizer.levels import Downsample, Level
+from jax_interp.models.video_tokenizer.wavelet import Patcher
 from jax_interp.types import Latents
 
 PIXEL_CHANNELS = 3
@@ -18,7 +18,7 @@ PIXEL_CHANNELS = 3
 class Encoder(nnx.Module):
     """Wavelets, then levels of growing width and falling resolution, then the middle."""
 
-    def __init__(self, config: TokenizerConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, config: VideoTokenizerConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         keywords = {"dtype": dtype, "rngs": rngs}
         widths = [config.channels * multiplier for multiplier in (1, *config.channel_multipliers)]
         self.dtype = dtype

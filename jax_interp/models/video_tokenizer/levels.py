@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from flax import nnx
 
-from jax_interp.models.tokenizer.layers import Features, PointwiseConv, ResidualBlock, SpatialConv, TemporalConv
+from jax_interp.models.video_tokenizer.layers import Features, PointwiseConv, ResidualBlock, SpatialConv, TemporalConv
 
 
 class Downsample(nnx.Module):
