@@ -48,7 +48,7 @@ class PlannedFile:
 
 
 @dataclass(frozen=True)
-class Plan:
+class DownloadPlan:
     """Everything a download will do."""
 
     folder: Path
@@ -104,7 +104,9 @@ def parse_revisions(values: Iterable[str], repositories: Iterable[Repository]) -
     return revisions
 
 
-def make_plan(hub: Hub, folder: Path, repositories: Iterable[Repository], revisions: Mapping[str, str]) -> Plan:
+def plan_download(
+    hub: Hub, folder: Path, repositories: Iterable[Repository], revisions: Mapping[str, str]
+) -> DownloadPlan:
     """Ask the hub for sizes and look at what is in `folder`; fetches and changes nothing.
 
     A repository's revision is the one in `revisions`, else the commit of an earlier download, else the catalog's.
@@ -121,10 +123,10 @@ def make_plan(hub: Hub, folder: Path, repositories: Iterable[Repository], revisi
             snapshot = hub.snapshot(repository, commits.get(repo_id, revision))
             commits[repo_id] = snapshot.commit
             files += [_look(folder, snapshot, remote, earlier.get("files", {})) for remote in snapshot.files]
-        return Plan(folder, tuple(files), free=_free_space(folder))
+        return DownloadPlan(folder, tuple(files), free=_free_space(folder))
 
 
-def download(hub: Hub, plan: Plan, arrived: Callable[[PlannedFile, int], None], check_md5: bool = True) -> None:
+def download(hub: Hub, plan: DownloadPlan, arrived: Callable[[PlannedFile, int], None], check_md5: bool = True) -> None:
     """Fetch what is missing and verify everything; interrupted at any point, the next call goes on from there.
 
     `arrived` hears of every file's new bytes, and of 0 bytes when its checksums are about to be computed. A file gets
@@ -154,7 +156,7 @@ def disk_explained(folder: Path) -> Iterator[None]:
         raise DownloadError(f"{folder}: {'; '.join(explain_disk(error))}") from error
 
 
-def _check_access(hub: Hub, plan: Plan) -> None:
+def _check_access(hub: Hub, plan: DownloadPlan) -> None:
     """Ask for what every repository with files to fetch wants, so that all terms can be accepted at once."""
     refused = []
     for snapshot in {file.snapshot.repository.repo_id: file.snapshot for file in plan.files if file.to_fetch}.values():

@@ -81,7 +81,7 @@ def _listed(title: str, faults: Sequence[str]) -> str:
     return f"  {title} ({len(faults)}):" + "".join(f"\n    {fault}" for fault in faults[:_LISTED]) + more
 
 
-def plan(rules: Sequence[Rule], abstract: Params) -> tuple[Leaf, ...]:
+def plan_leaves(rules: Sequence[Rule], abstract: Params) -> tuple[Leaf, ...]:
     """What each array of `abstract` is made of, from the table alone; read backwards, where each array goes.
 
     Raises:

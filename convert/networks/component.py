@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from convert.architecture.sizes import Shapes
-from convert.mapping.matching import Leaf, plan
+from convert.mapping.matching import Leaf, plan_leaves
 from convert.mapping.rules import Ignored, Rule, Table, find_table
 from convert.networks.companions import Adapter, Companion
 from jax_interp.components import TABLE

@@ -13,7 +13,7 @@ from jax_interp.terminal import tell
 
 if TYPE_CHECKING:
     from convert.hub.client import Hub
-    from convert.hub.download import Plan
+    from convert.hub.download import DownloadPlan
 
 STATES = {
     "missing": "to fetch",
@@ -72,13 +72,13 @@ def download(
     """
     from convert.hub.catalog import select
     from convert.hub.client import Hub
-    from convert.hub.download import make_plan, parse_revisions, readable
+    from convert.hub.download import parse_revisions, plan_download, readable
     from jax_interp.cli.console import confirm, show_log
 
     show_log()
     repositories = select(model_sizes or ["7B"], model_types or ["WorldInterpolator"], components or ())
     hub = Hub()
-    plan = make_plan(hub, checkpoint_dir, repositories, parse_revisions(revision or (), repositories))
+    plan = plan_download(hub, checkpoint_dir, repositories, parse_revisions(revision or (), repositories))
     _show(plan)
     _show_terms(plan, bool(hub.token))
     if dry_run:
@@ -90,7 +90,7 @@ def download(
     _run(hub, plan, check_md5)
 
 
-def _show(plan: "Plan") -> None:
+def _show(plan: "DownloadPlan") -> None:
     from convert.hub.download import PlannedFile, readable
     from jax_interp.cli.console import tell_table
 
@@ -106,7 +106,7 @@ def _show(plan: "Plan") -> None:
     )
 
 
-def _show_terms(plan: "Plan", has_token: bool) -> None:
+def _show_terms(plan: "DownloadPlan", has_token: bool) -> None:
     """What an account has to have done before the hub hands the files out."""
 
     gated = {file.snapshot.repository.url for file in plan.files if file.snapshot.repository.gated and file.to_fetch}
@@ -119,7 +119,7 @@ def _show_terms(plan: "Plan", has_token: bool) -> None:
         tell("There is no token yet: run `hf auth login`, or set HF_TOKEN.")
 
 
-def _run(hub: "Hub", plan: "Plan", check_md5: bool) -> None:
+def _run(hub: "Hub", plan: "DownloadPlan", check_md5: bool) -> None:
     from convert.hub.download import PlannedFile, download
     from jax_interp.cli.progress import progress
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from convert.architecture.infer import infer_video_tokenizer
-from convert.mapping.matching import check_tensors, plan
+from convert.mapping.matching import check_tensors, plan_leaves
 from convert.mapping.ops import channel_table, channel_vector
 from convert.tables.video_tokenizer import IGNORED, RULES
 from jax_interp.errors import CheckpointError
@@ -12,7 +12,7 @@ from tests.models.video_tokenizer_weights import TINY, convert, golden_tensors, 
 
 
 def leaves():
-    return plan(RULES, network("float32").abstract)
+    return plan_leaves(RULES, network("float32").abstract)
 
 
 def test_every_key_has_one_use_and_every_array_its_key():

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from convert.formats.archive import open_archive
-from convert.mapping.matching import check_tensors, plan
+from convert.mapping.matching import check_tensors, plan_leaves
 from convert.tables.video_tokenizer import IGNORED, RULES
 from jax_interp.config import VideoTokenizerConfig
 from jax_interp.models.video_tokenizer import VideoTokenizer
@@ -40,7 +40,7 @@ def golden_tensors() -> dict[str, np.ndarray]:
 
 def convert(tensors: dict[str, np.ndarray], config: VideoTokenizerConfig, precision: str) -> dict:
     """Parameters of `VideoTokenizer` from tensors in upstream's key names."""
-    leaves = plan(RULES, network(precision, config).abstract)
+    leaves = plan_leaves(RULES, network(precision, config).abstract)
     check_tensors(leaves, IGNORED, tensors).check("test tensors")
     return unflatten(
         {leaf.path: jnp.asarray(leaf.op.forward(tensors[leaf.keys[0]])).astype(precision) for leaf in leaves}

@@ -11,7 +11,7 @@ import pytest
 
 from convert.hub.catalog import Repository
 from convert.hub.client import Hub
-from convert.hub.download import download, make_plan
+from convert.hub.download import download, plan_download
 from jax_interp.errors import DownloadError
 from tests.convert.fake_hub import MEMBER, FakeHub, FakeRepository, serve
 from tests.convert.hostile_hub import DATA, HARMLESS, LISTINGS, TRANSFERS, head
@@ -49,7 +49,7 @@ def attack(fake, folder: Path) -> Outcome:
     hub = Hub(fake.endpoint, MEMBER, attempts=ATTEMPTS, pause=0.01, patience=PATIENCE, least=10_000)
     began, error = time.monotonic(), None
     try:
-        download(hub, make_plan(hub, folder, [REPOSITORY], {}), lambda file, count: None)
+        download(hub, plan_download(hub, folder, [REPOSITORY], {}), lambda file, count: None)
     except DownloadError as raised:
         error = raised
     outcome = Outcome(error, time.monotonic() - began)
@@ -134,7 +134,7 @@ def test_a_pinned_commit_is_the_one_that_comes(fake, tmp_path):
     answer_listing(fake, lambda listing: listing | {"sha": "b" * 40})
     hub = Hub(fake.endpoint, MEMBER, attempts=1)
     with pytest.raises(DownloadError, match=f"is of commit {'b' * 40}, which was not asked for"):
-        make_plan(hub, tmp_path, [REPOSITORY], {REPOSITORY.repo_id: "a" * 40})
+        plan_download(hub, tmp_path, [REPOSITORY], {REPOSITORY.repo_id: "a" * 40})
 
 
 def test_a_repository_in_several_rows_is_of_one_commit(fake, tmp_path):
@@ -143,7 +143,7 @@ def test_a_repository_in_several_rows_is_of_one_commit(fake, tmp_path):
     answer_listing(fake, lambda listing: listing | {"sha": next(commits) * 40})
     rows = [replace(REPOSITORY, files=(name,)) for name in REPOSITORY.files]
     with pytest.raises(DownloadError, match=f"is of commit {'b' * 40}"):
-        make_plan(Hub(fake.endpoint, MEMBER, attempts=1), tmp_path, rows, {})
+        plan_download(Hub(fake.endpoint, MEMBER, attempts=1), tmp_path, rows, {})
 
 
 def test_requests_wait_longer_and_longer(fake, tmp_path, monkeypatch):
