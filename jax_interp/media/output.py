@@ -8,10 +8,10 @@ import numpy as np
 
 from jax_interp.errors import MediaError
 from jax_interp.files.disk import why_not_written
-from jax_interp.media.source import Clip
+from jax_interp.media.source import RgbFrames
 
 
-def check_frames(frames: Clip, height: int, width: int) -> Clip:
+def check_frames(frames: RgbFrames, height: int, width: int) -> RgbFrames:
     """The frames in host memory; raises `ValueError` unless they are uint8 [F, height, width, 3]."""
     frames = np.ascontiguousarray(frames)
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[1:] != (height, width, 3):

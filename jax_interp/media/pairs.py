@@ -5,7 +5,7 @@ from itertools import islice
 from typing import TypeVar
 
 from jax_interp.errors import MediaError, UsageError
-from jax_interp.media.source import Clip
+from jax_interp.media.source import RgbFrames
 
 FrameT = TypeVar("FrameT")
 
@@ -73,7 +73,7 @@ def iterate_pairs(
         first = last
 
 
-def join_pairs(outputs: Iterable[Clip]) -> Iterator[Clip]:
+def join_pairs(outputs: Iterable[RgbFrames]) -> Iterator[RgbFrames]:
     """Yield each pair's frames [F, ...], from the second pair on without the first frame, which repeats the last one.
 
     P pairs of 10 frames give 9 P + 1 frames. Nothing is held back: each pair is passed on as it comes.

@@ -11,7 +11,7 @@ from typing import Self
 from jax_interp.errors import MediaError, UsageError
 from jax_interp.files.partial import Partial
 from jax_interp.media.output import check_frames, reported
-from jax_interp.media.source import Clip
+from jax_interp.media.source import RgbFrames
 
 _OWN_FILE = re.compile(r"[0-9]{5,}\.png(\.partial)?")
 
@@ -53,7 +53,7 @@ class PngWriter:
         """The folder while it is open."""
         return self._partial.path
 
-    def write(self, frames: Clip) -> None:
+    def write(self, frames: RgbFrames) -> None:
         """Append frames, uint8 [F, Y, X, 3].
 
         Raises:

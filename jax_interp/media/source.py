@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 Picture: TypeAlias = NDArray[np.uint8]
 """One RGB frame, uint8 [Y, X, 3]."""
 
-Clip: TypeAlias = NDArray[np.uint8]
+RgbFrames: TypeAlias = NDArray[np.uint8]
 """RGB frames, uint8 [F, Y, X, 3]."""
 
 MAX_PIXELS = 1 << 26

@@ -12,12 +12,12 @@ from jax_interp.errors import MediaError, UsageError
 from jax_interp.files.partial import Partial
 from jax_interp.media.color import BT709, LIMITED_RANGE, ColorConverter, Target
 from jax_interp.media.output import check_frames, reported
-from jax_interp.media.source import Clip
+from jax_interp.media.source import RgbFrames
 from jax_interp.media.x264 import THREADS, x264_options
 
 
 @dataclass(frozen=True)
-class Codec:
+class VideoCodec:
     """An encoder and what it goes with."""
 
     encoder: str
@@ -29,9 +29,9 @@ class Codec:
 
 
 CODECS = {
-    "h264": Codec("libx264", ("yuv420p", "yuv422p", "yuv444p"), 14, (".mp4", ".mkv", ".mov")),
-    "libx264rgb": Codec("libx264rgb", ("rgb24",), 0, (".mp4", ".mkv", ".mov")),
-    "ffv1": Codec("ffv1", ("bgr0",), None, (".mkv",)),
+    "h264": VideoCodec("libx264", ("yuv420p", "yuv422p", "yuv444p"), 14, (".mp4", ".mkv", ".mov")),
+    "libx264rgb": VideoCodec("libx264rgb", ("rgb24",), 0, (".mp4", ".mkv", ".mov")),
+    "ffv1": VideoCodec("ffv1", ("bgr0",), None, (".mkv",)),
 }
 """What `VideoWriter` takes as `codec`. ffv1, and libx264rgb at its default CRF 0, give every frame back bit for bit."""
 
@@ -119,7 +119,7 @@ class VideoWriter:
             self._container.start_encoding()
         return self
 
-    def write(self, frames: Clip) -> None:
+    def write(self, frames: RgbFrames) -> None:
         """Append frames, uint8 [F, Y, X, 3].
 
         Raises:

@@ -7,10 +7,20 @@ from typing import Protocol, Self
 import numpy as np
 
 from jax_interp.media.png_writer import PngWriter
-from jax_interp.media.source import Clip
+from jax_interp.media.source import RgbFrames
 from jax_interp.media.video_writer import CODECS, FASTEST, SLOWEST, VideoWriter, exact_rate
 
-__all__ = ["CODECS", "FASTEST", "SLOWEST", "Clip", "FrameWriter", "PngWriter", "TeeWriter", "VideoWriter", "exact_rate"]
+__all__ = [
+    "CODECS",
+    "FASTEST",
+    "SLOWEST",
+    "RgbFrames",
+    "FrameWriter",
+    "PngWriter",
+    "TeeWriter",
+    "VideoWriter",
+    "exact_rate",
+]
 
 
 class FrameWriter(Protocol):
@@ -21,7 +31,7 @@ class FrameWriter(Protocol):
 
     def __enter__(self) -> Self: ...
 
-    def write(self, frames: Clip) -> None:
+    def write(self, frames: RgbFrames) -> None:
         """Append frames, uint8 [F, Y, X, 3].
 
         Raises:
@@ -53,7 +63,7 @@ class TeeWriter:
             self._stack = stack.pop_all()
         return self
 
-    def write(self, frames: Clip) -> None:
+    def write(self, frames: RgbFrames) -> None:
         """Append frames, uint8 [F, Y, X, 3], to every writer; see `FrameWriter.write`."""
         frames = np.asarray(frames)
         for writer in self._writers:

@@ -17,7 +17,7 @@ DEFAULT_FPS = 24.0
 
 
 @dataclass(frozen=True)
-class Clip:
+class TrainingClip:
     """One training video."""
 
     path: Path
@@ -36,7 +36,7 @@ class Clip:
         return float(self.source.fps) if self.source.fps else DEFAULT_FPS
 
 
-def find_clips(data: Path, chosen: WindowSettings, *, height: int, width: int) -> list[Clip]:
+def find_clips(data: Path, chosen: WindowSettings, *, height: int, width: int) -> list[TrainingClip]:
     """The clips below `data`, sorted by name.
 
     Raises:
@@ -70,7 +70,9 @@ def _ambiguous(paths: list[Path]) -> list[str]:
     ]
 
 
-def _open(path: Path, meta: Path, chosen: WindowSettings, height: int, width: int) -> tuple[Clip | None, list[str]]:
+def _open(
+    path: Path, meta: Path, chosen: WindowSettings, height: int, width: int
+) -> tuple[TrainingClip | None, list[str]]:
     """The clip, and everything that is wrong with it."""
     faults = []
     caption = _read_caption(meta)
@@ -88,7 +90,7 @@ def _open(path: Path, meta: Path, chosen: WindowSettings, height: int, width: in
             " (--height, --width)"
         )
     found = tuple(windows(source.num_frames, chosen))
-    return Clip(path, caption or "", source, found), faults
+    return TrainingClip(path, caption or "", source, found), faults
 
 
 def _read_caption(meta: Path) -> str | None:

@@ -24,7 +24,7 @@ from jax_interp.pipeline.stages.codec import Codec
 from jax_interp.pipeline.stages.stage import WholeStage
 from jax_interp.pipeline.stages.workload import Workload
 from jax_interp.runtime.checkpoint import ConvertedComponent
-from jax_interp.train.data.clips import Clip
+from jax_interp.train.data.clips import TrainingClip
 from jax_interp.train.data.latents import Preparation, interpolation_latents, prepare_pixels
 from jax_interp.train.data.windows import WindowSettings
 from jax_interp.types import Params, Precision
@@ -76,7 +76,7 @@ class EncodingCache:
     height: int
     width: int
 
-    def samples(self, clips: Sequence[Clip]) -> list[Sample]:
+    def samples(self, clips: Sequence[TrainingClip]) -> list[Sample]:
         """Every sample of `clips`, whether it is encoded already or not."""
         return [
             Sample(path, self._text_path(clip.caption), clip.fps, clip.name, window.start)
@@ -84,7 +84,7 @@ class EncodingCache:
             for window, path in zip(clip.windows, self._paths(clip), strict=True)
         ]
 
-    def fill(self, clips: Sequence[Clip], progress: Callable[[int, int], None] | None = None) -> None:
+    def fill(self, clips: Sequence[TrainingClip], progress: Callable[[int, int], None] | None = None) -> None:
         """Encode what is not there yet. `progress` hears (samples done, in all).
 
         Raises:
@@ -110,7 +110,7 @@ class EncodingCache:
                 _save(path, text=rows)
         self.text_encoder.unload()
 
-    def _encode_clip(self, clip: Clip) -> None:
+    def _encode_clip(self, clip: TrainingClip) -> None:
         paths = self._paths(clip)
         if all(path.exists() for path in paths):
             return
@@ -118,7 +118,7 @@ class EncodingCache:
             if not path.exists():
                 _save(path, latents=self.encoder.encode(frames, self.height, self.width))
 
-    def _paths(self, clip: Clip) -> list[Path]:
+    def _paths(self, clip: TrainingClip) -> list[Path]:
         status = clip.path.stat()
         key = _digest(
             [clip.path.name, status.st_size, status.st_mtime_ns],
@@ -146,7 +146,7 @@ def load_array(path: Path, name: str) -> np.ndarray:
         raise CheckpointError(f"{path}: damaged or gone ({error}); remove it, and the run encodes it again") from error
 
 
-def _read_windows(clip: Clip) -> Iterator[UInt8[np.ndarray, "F Y X 3"]]:
+def _read_windows(clip: TrainingClip) -> Iterator[UInt8[np.ndarray, "F Y X 3"]]:
     """The frames of every window, one pass over the video, no more than one window's span of frames held."""
     waiting = deque(clip.windows)
     span = clip.windows[0].stop - clip.windows[0].start
