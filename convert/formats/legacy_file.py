@@ -15,7 +15,7 @@ from convert.formats.limits import MAX_TEXT_BYTES
 from convert.formats.named_views import named_views
 from convert.formats.names import shown
 from convert.formats.pickle_globals import Storage
-from convert.formats.stored_tensor import FileStamp, Record, StoredTensor
+from convert.formats.stored_tensor import ArchiveRecord, FileStamp, StoredTensor
 from convert.formats.torch_file import locate_tensor
 from convert.formats.unpickle import PickleReader
 from jax_interp.errors import CheckpointError
@@ -61,7 +61,7 @@ def open_legacy_file(path: Path) -> dict[str, StoredTensor]:
     }
 
 
-def _places(stamp: FileStamp, start: int, keys: Any, storages: Mapping[str, Storage]) -> dict[str, Record]:
+def _places(stamp: FileStamp, start: int, keys: Any, storages: Mapping[str, Storage]) -> dict[str, ArchiveRecord]:
     """Where every storage lies, from byte `start` on in the order of `keys`.
 
     The file gives the lengths in values; none is trusted beyond the file's end.
@@ -78,6 +78,6 @@ def _places(stamp: FileStamp, start: int, keys: Any, storages: Mapping[str, Stor
             size = int.from_bytes(file.read(_LENGTH_BYTES), "little") * storages[key].itemsize
             if start + size > stamp.size:
                 raise CheckpointError(damaged)
-            places[key] = Record(start, size)
+            places[key] = ArchiveRecord(start, size)
             start += size
     return places

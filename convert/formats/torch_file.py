@@ -19,7 +19,7 @@ from convert.formats.limits import MAX_TEXT_BYTES
 from convert.formats.named_views import named_views
 from convert.formats.names import shown
 from convert.formats.pickle_globals import Storage, TensorView
-from convert.formats.stored_tensor import FileStamp, Record, StoredTensor, check_layout
+from convert.formats.stored_tensor import ArchiveRecord, FileStamp, StoredTensor, check_layout
 from convert.formats.unpickle import unpickle
 from convert.formats.zip_directory import DamagedDirectory, first_byte, read_directory
 from jax_interp.errors import CheckpointError
@@ -47,7 +47,7 @@ def open_torch_archive(path: Path) -> dict[str, StoredTensor]:
         }
 
 
-def locate_tensor(view: TensorView, stamp: FileStamp, record: Record, source: str) -> StoredTensor:
+def locate_tensor(view: TensorView, stamp: FileStamp, record: ArchiveRecord, source: str) -> StoredTensor:
     """Check `view` against its storage at `record` and make it a place in the file.
 
     Raises:
@@ -70,7 +70,7 @@ class _Archive:
     def __init__(self, stamp: FileStamp, file: BufferedReader):
         self.stamp = stamp
         self._file = file
-        self._records: dict[str, Record] = {}
+        self._records: dict[str, ArchiveRecord] = {}
         try:
             self._entries = read_directory(file, stamp.size)
         except DamagedDirectory as error:
@@ -90,7 +90,7 @@ class _Archive:
         with stamp.open() as file:
             yield cls(stamp, file)
 
-    def storage(self, storage: Storage) -> Record:
+    def storage(self, storage: Storage) -> ArchiveRecord:
         """Where the values of a storage lie.
 
         Raises:
@@ -118,7 +118,7 @@ class _Archive:
             return default
         return self.read(name, 64).decode("ascii", "replace").strip()
 
-    def _find(self, name: str) -> Record:
+    def _find(self, name: str) -> ArchiveRecord:
         entry = self._entries.get(self._root + name)
         if entry is None:
             raise CheckpointError(
@@ -134,7 +134,7 @@ class _Archive:
             start = first_byte(self._file, entry)
         except DamagedDirectory as error:
             raise CheckpointError(f"{self.stamp.path}: {error}; the archive is damaged: download it again") from error
-        return Record(start, entry.size, entry.crc or None)
+        return ArchiveRecord(start, entry.size, entry.crc or None)
 
 
 def _check_storage(storage: Storage, size: int, source: str) -> None:

@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 from convert.hub.catalog import PUBLISHED_MD5, Repository
 from convert.hub.client import Hub
+from convert.hub.download_record import RECORD_FILE, pin, read_record, remember
 from convert.hub.explanations import AccessRefused, explain_disk
 from convert.hub.listing import RemoteFile, Snapshot
-from convert.hub.record import RECORD_FILE, pin, read_record, remember
 from convert.hub.verification import compare
 from jax_interp.errors import DownloadError, UsageError
 

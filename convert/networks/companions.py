@@ -8,7 +8,7 @@ from jax_interp.errors import CheckpointError
 
 
 @dataclass(frozen=True)
-class Adapter:
+class AdapterFolder:
     """A low-rank adapter that belongs to one of the networks that a component can be (`convert.source.adapter`)."""
 
     folder: str

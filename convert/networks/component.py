@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from convert.architecture.sizes import Shapes
 from convert.mapping.matching import Leaf, plan_leaves
 from convert.mapping.rules import Ignored, Rule, Table, find_table
-from convert.networks.companions import Adapter, Companion
+from convert.networks.companions import AdapterFolder, Companion
 from jax_interp.components import TABLE
 from jax_interp.nn.params import Network
 from jax_interp.types import Params
@@ -60,7 +60,7 @@ class Component:
     """Where to get `required_files` if the weights come without them."""
     companion: Companion | None = None
     """A folder of files that are copied along."""
-    adapter: Adapter | None = None
+    adapter: AdapterFolder | None = None
     """What is merged into the weights if they are those that it was trained on."""
 
     @property

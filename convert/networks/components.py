@@ -4,7 +4,7 @@ from convert.architecture.exported_settings import llama_settings, pixtral_setti
 from convert.architecture.infer import infer_dit, infer_t5, infer_video_tokenizer
 from convert.architecture.infer_language import infer_llama, infer_pixtral
 from convert.architecture.infer_vision import infer_retinaface, infer_video_safety
-from convert.networks.companions import Adapter, Companion
+from convert.networks.companions import AdapterFolder, Companion
 from convert.networks.component import EXTRA_FOLDER, Component, Source
 from convert.tables import decoder_lm, dit, pixtral, retinaface, safety_head, siglip, t5, video_tokenizer
 from jax_interp.errors import UsageError
@@ -120,7 +120,7 @@ TEXT_SAFETY = Component(
             ),
         ),
     ),
-    adapter=Adapter(
+    adapter=AdapterFolder(
         folder="nvidia/Aegis-AI-Content-Safety-LlamaGuard-Defensive-1.0",
         base="LlamaGuard-7b",
         copied={"README.md": f"{EXTRA_FOLDER}/{POLICY_FILE}"},

@@ -11,7 +11,7 @@ from convert.architecture.plain_lora import expect_plain
 from convert.architecture.settings import Settings
 from convert.formats.archive import StoredTensor, open_archive
 from convert.formats.names import shown
-from convert.networks.companions import Adapter
+from convert.networks.companions import AdapterFolder
 from convert.source.checkpoint_files import OpenedCheckpoint
 from jax_interp.errors import CheckpointError
 
@@ -41,7 +41,7 @@ class MergedTensor(StoredTensor):
 
 
 def merge_adapter(
-    adapter: Adapter | None, opened: OpenedCheckpoint, checkpoint_dir: Path
+    adapter: AdapterFolder | None, opened: OpenedCheckpoint, checkpoint_dir: Path
 ) -> tuple[OpenedCheckpoint, dict[str, Path]]:
     """`opened` with the adapter's products added to its tensors, and the adapter's files to be copied along.
 

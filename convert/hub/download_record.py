@@ -40,14 +40,14 @@ class Fetched(TypedDict):
     files: dict[str, VerifiedFile]
 
 
-class Record(TypedDict):
+class DownloadRecord(TypedDict):
     """`download.json`, by repository id and by the file's name in the repository."""
 
     version: Literal[1]
     repositories: dict[str, Fetched]
 
 
-def read_record(folder: Path) -> Record:
+def read_record(folder: Path) -> DownloadRecord:
     """What earlier downloads into `folder` wrote down.
 
     Raises:
@@ -60,7 +60,7 @@ def read_record(folder: Path) -> Record:
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     try:
-        return read_json(path, Record)
+        return read_json(path, DownloadRecord)
     except JsonFault as fault:
         raise DownloadError(
             f"{path} is not a record of this version: {fault}; delete it, then the files are checked again, not fetched"

@@ -4,8 +4,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from convert.hub.catalog import Repository
+from convert.hub.download_record import RECORD_FILE, pin, read_record, remember
 from convert.hub.listing import RemoteFile, Snapshot
-from convert.hub.record import RECORD_FILE, pin, read_record, remember
 from jax_interp.errors import DownloadError
 
 FILE = RemoteFile("a.json", 3, None, "0" * 40)
