@@ -62,7 +62,7 @@ class FileStamp:
 
 
 @dataclass(slots=True)
-class Record:
+class ArchiveRecord:
     """A run of bytes of a file, in which tensors lie: a storage."""
 
     start: int
@@ -115,7 +115,7 @@ class StoredTensor:
     stamp: FileStamp
     offset: int
     strides: tuple[int, ...] | None = None
-    record: Record | None = None
+    record: ArchiveRecord | None = None
 
     @property
     def nbytes(self) -> int:
@@ -142,7 +142,7 @@ class StoredTensor:
         except OSError as error:
             raise CheckpointError(f"{self.source}: cannot be read ({error.strerror})") from error
 
-    def _fills(self, record: Record) -> bool:
+    def _fills(self, record: ArchiveRecord) -> bool:
         return self.strides is None and (self.offset, self.nbytes) == (record.start, record.size)
 
     def _read_contiguous(self, file: BufferedReader) -> np.ndarray:

@@ -84,4 +84,4 @@ class Component:
 
     def plan(self, config: Any, keys: Collection[str] = ()) -> tuple[Leaf, ...]:
         """What each array of the network is made of in a checkpoint with `keys`, or where `export` writes it."""
-        return plan(self.table(keys).rules(config), self.abstract(config))
+        return plan_leaves(self.table(keys).rules(config), self.abstract(config))

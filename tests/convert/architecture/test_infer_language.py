@@ -63,7 +63,7 @@ def shapes_of(leaves):
 
 def llama_shapes(config):
     network = Network(lambda rngs: DecoderLM(config, dtype=np.float32, rngs=rngs))
-    return shapes_of(plan(decoder_lm.hugging_face(), network.abstract))
+    return shapes_of(plan_leaves(decoder_lm.hugging_face(), network.abstract))
 
 
 def pixtral_shapes(config=SMALL_PIXTRAL, table=None):
