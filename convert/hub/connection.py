@@ -7,10 +7,10 @@ from typing import Any
 
 from huggingface_hub.utils import get_session
 
-from convert.hub.faults import STALLED, BadAnswer, InvalidAddress, Refusal, TransportError, Unusable
+from convert.hub.faults import STALLED, BadResponse, ErrorResponse, InvalidAddress, TransportError, Unusable
 from convert.hub.watchdog import Watchdog
 
-MOST_REDIRECTS = 10
+MAX_REDIRECTS = 10
 
 
 def session() -> Any:
@@ -26,14 +26,16 @@ def session() -> Any:
 
 
 @contextlib.contextmanager
-def answer(method: str, url: str, headers: dict[str, str], watch: Watchdog, leave_origin: bool = True) -> Iterator[Any]:
+def open_response(
+    method: str, url: str, headers: dict[str, str], watch: Watchdog, leave_origin: bool = True
+) -> Iterator[Any]:
     """The hub's response, with its body still to be read; without `leave_origin` also a redirect to another host.
 
     The HTTP library sends the token along to the host that was asked, and to no other.
 
     Raises:
-        Refusal: an error status.
-        BadAnswer: redirects without end, out of TLS, or to something else than the web; a compressed body, which was
+        ErrorResponse: an error status.
+        BadResponse: redirects without end, out of TLS, or to something else than the web; a compressed body, which was
             not asked for and would be of unknown size; next to nothing for as long as `watch` waits.
     """
     try:
@@ -53,11 +55,11 @@ def _final_response(
     # Every exchange has a connection of its own, so that the watchdog knows it.
     headers = {"Accept-Encoding": "identity", "Connection": "close"} | headers
     request = client.build_request(
-        method, url, headers=headers, timeout=watch.patience, extensions={"trace": watch.trace}
+        method, url, headers=headers, timeout=watch.timeout, extensions={"trace": watch.trace}
     )
-    for _ in range(MOST_REDIRECTS + 1):
+    for _ in range(MAX_REDIRECTS + 1):
         with contextlib.closing(client.send(request, stream=True, follow_redirects=False)) as response:
-            watch.answered()
+            watch.headers_arrived()
             if not response.has_redirect_location:
                 _check(response)
                 yield response
@@ -67,33 +69,33 @@ def _final_response(
                 yield response
                 return
         request = following
-    raise BadAnswer(f"redirects more than {MOST_REDIRECTS} times")
+    raise BadResponse(f"redirects more than {MAX_REDIRECTS} times")
 
 
 def read_bounded(response: Any, watch: Watchdog, most: int) -> bytes:
     """The whole body.
 
     Raises:
-        BadAnswer: it has more than `most` bytes, or came too slowly.
+        BadResponse: it has more than `most` bytes, or came too slowly.
     """
     body = bytearray()
     for chunk in response.iter_raw():
         watch.feed(len(chunk))
         body += chunk
         if len(body) > most:
-            raise BadAnswer(f"is longer than {most / 1e6:.0f} MB")
-    check_pace(watch)
+            raise BadResponse(f"is longer than {most / 1e6:.0f} MB")
+    check_speed(watch)
     return bytes(body)
 
 
-def check_pace(watch: Watchdog) -> None:
-    """Raise `BadAnswer` if the connection was given up: its end then is no end of the file."""
+def check_speed(watch: Watchdog) -> None:
+    """Raise `BadResponse` if the connection was given up: its end then is no end of the file."""
     if watch.expired:
         raise _too_slow(watch)
 
 
-def _too_slow(watch: Watchdog) -> BadAnswer:
-    return BadAnswer(f"brought next to nothing in {watch.patience:g} seconds", passing=True)
+def _too_slow(watch: Watchdog) -> BadResponse:
+    return BadResponse(f"brought next to nothing in {watch.timeout:g} seconds", transient=True)
 
 
 def content_type(response: Any) -> str:
@@ -101,7 +103,7 @@ def content_type(response: Any) -> str:
     return response.headers.get("Content-Type", "").partition(";")[0].strip()[:50]
 
 
-def stated_length(response: Any) -> int | None:
+def content_length(response: Any) -> int | None:
     """Bytes that the body is said to have."""
     text = response.headers.get("Content-Length", "")
     return int(text) if re.fullmatch(r"\d{1,18}", text) else None
@@ -109,20 +111,20 @@ def stated_length(response: Any) -> int | None:
 
 def _check(response: Any) -> None:
     if response.status_code >= 400:
-        raise Refusal(response.status_code, response.headers)
+        raise ErrorResponse(response.status_code, response.headers)
     if response.status_code not in (200, 206):
-        raise BadAnswer(f"has the status {response.status_code}", passing=True)
+        raise BadResponse(f"has the status {response.status_code}", transient=True)
     encoding = response.headers.get("Content-Encoding", "identity")[:50]
     if encoding.lower() != "identity":
-        raise BadAnswer(f"is compressed ({encoding}), which was not asked for; a proxy of the network may do that")
+        raise BadResponse(f"is compressed ({encoding}), which was not asked for; a proxy of the network may do that")
 
 
 def _redirected(request: Any, response: Any) -> Any:
     following = response.next_request
     if following is None or following.url.scheme not in ("http", "https"):
-        raise BadAnswer("redirects to what is no address on the web")
+        raise BadResponse("redirects to what is no address on the web")
     if request.url.scheme == "https" and following.url.scheme != "https":
-        raise BadAnswer(f"redirects from https to http ({following.url.host}), where others could read along")
+        raise BadResponse(f"redirects from https to http ({following.url.host}), where others could read along")
     return following
 
 

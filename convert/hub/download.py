@@ -11,10 +11,10 @@ from typing import Any, Literal
 
 from convert.hub.catalog import PUBLISHED_MD5, Repository
 from convert.hub.client import Hub
-from convert.hub.download_record import RECORD_FILE, pin, read_record, remember
+from convert.hub.download_record import RECORD_FILE, read_record, record_commit, record_verified
 from convert.hub.explanations import AccessRefused, explain_disk
 from convert.hub.listing import RemoteFile, Snapshot
-from convert.hub.verification import compare
+from convert.hub.verification import find_mismatches
 from jax_interp.errors import DownloadError, UsageError
 
 State = Literal["missing", "partial", "unverified", "different", "complete"]
@@ -67,7 +67,7 @@ class DownloadPlan:
     def check(self) -> None:
         """Raise `DownloadError` if the folder or its disk cannot take what is to be fetched."""
         unfinished = [file.target for file in self.files if file.state != "complete"]
-        with disk_explained(self.folder):
+        with disk_errors_explained(self.folder):
             for path in [self.folder / RECORD_FILE, *unfinished]:
                 _check_place(path)
         self.check_space()
@@ -76,12 +76,12 @@ class DownloadPlan:
         """Raise `DownloadError` if the disk cannot take what is to be fetched."""
         if self.to_fetch > self.free:
             raise DownloadError(
-                f"{self.folder} needs {readable(self.to_fetch)} more, but its disk has {readable(self.free)} free; "
-                "make room, name another --checkpoint-dir, or fetch less with --components"
+                f"{self.folder} needs {format_size(self.to_fetch)} more, but its disk has {format_size(self.free)}"
+                " free; make room, name another --checkpoint-dir, or fetch less with --components"
             )
 
 
-def readable(size: int) -> str:
+def format_size(size: int) -> str:
     """Bytes in the unit that people use for them."""
     if size >= 10**9:
         return f"{size / 1e9:.1f} GB"
@@ -113,7 +113,7 @@ def plan_download(
     """
     files: list[PlannedFile] = []
     commits: dict[str, str] = {}
-    with disk_explained(folder):
+    with disk_errors_explained(folder):
         record = read_record(folder)["repositories"]
         for repository in repositories:
             repo_id = repository.repo_id
@@ -137,16 +137,16 @@ def download(hub: Hub, plan: DownloadPlan, arrived: Callable[[PlannedFile, int],
     """
     plan.check()
     _check_access(hub, plan)
-    with disk_explained(plan.folder):
+    with disk_errors_explained(plan.folder):
         for file in plan.files:
-            pin(plan.folder, file.snapshot)
+            record_commit(plan.folder, file.snapshot)
         for file in plan.files:
             if file.state != "complete":
                 _complete(hub, plan.folder, file, arrived, check_md5)
 
 
 @contextlib.contextmanager
-def disk_explained(folder: Path) -> Iterator[None]:
+def disk_errors_explained(folder: Path) -> Iterator[None]:
     """Turn what the disk refuses inside into a `DownloadError` with the cause and the remedy."""
     try:
         yield
@@ -176,13 +176,13 @@ def _complete(
         hub.fetch(file.snapshot, file.remote, file.part, lambda count: arrived(file, count))
     arrived(file, 0)
     md5 = PUBLISHED_MD5.get(file.key) if check_md5 else None
-    faults = compare(source, file.remote, md5)
+    faults = find_mismatches(source, file.remote, md5)
     if faults:
         raise _set_aside(source, file, faults)
     source.replace(file.target)
     for stale in file.target.parent.glob(f"{file.target.name}.*.part"):
         stale.unlink()
-    remember(folder, file.snapshot, file.remote, file.target)
+    record_verified(folder, file.snapshot, file.remote, file.target)
 
 
 def _set_aside(source: Path, file: PlannedFile, faults: dict[str, str]) -> DownloadError:

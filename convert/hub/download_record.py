@@ -67,14 +67,14 @@ def read_record(folder: Path) -> DownloadRecord:
         ) from None
 
 
-def pin(folder: Path, snapshot: Snapshot) -> None:
+def record_commit(folder: Path, snapshot: Snapshot) -> None:
     """Write down the commit, which the next download into the folder then asks for."""
     with _changed(folder) as repositories:
         if repositories.get(snapshot.repository.repo_id, {}).get("commit") != snapshot.commit:
             repositories[snapshot.repository.repo_id] = {"commit": snapshot.commit, "files": {}}
 
 
-def remember(folder: Path, snapshot: Snapshot, file: RemoteFile, target: Path) -> None:
+def record_verified(folder: Path, snapshot: Snapshot, file: RemoteFile, target: Path) -> None:
     """Write down that `target` was verified to be `file`, and how to tell that nobody has touched it since."""
     stat = target.stat()
     with _changed(folder) as repositories:

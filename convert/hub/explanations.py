@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from huggingface_hub.errors import OfflineModeIsEnabled
 
 from convert.hub.catalog import Repository
-from convert.hub.faults import UNREACHABLE, BadAnswer, InvalidAddress, Refusal, Unusable
+from convert.hub.faults import UNREACHABLE, BadResponse, ErrorResponse, InvalidAddress, Unusable
 from jax_interp.errors import DownloadError
 
 TOKENS_PAGE = "https://huggingface.co/settings/tokens"
@@ -37,9 +37,9 @@ class Request:
 
     def explain(self, error: Exception) -> tuple[str, str]:
         """Cause and remedy of a request that failed with `error`."""
-        if isinstance(error, Refusal):
+        if isinstance(error, ErrorResponse):
             return self._refused(error)
-        if isinstance(error, BadAnswer):
+        if isinstance(error, BadResponse):
             return f"the hub's answer {error}", error.remedy or f"check the network and HF_ENDPOINT, then {GOES_ON}"
         if isinstance(error, Unusable):
             return f"no connection can be made ({error})", "correct HTTPS_PROXY, ALL_PROXY, NO_PROXY and SSL_CERT_FILE"
@@ -58,7 +58,7 @@ class Request:
             f"check the network, the name server and HTTPS_PROXY. What has arrived is kept: {GOES_ON}",
         )
 
-    def _refused(self, error: Refusal) -> tuple[str, str]:
+    def _refused(self, error: ErrorResponse) -> tuple[str, str]:
         status = error.status
         if status in (401, 403):
             return self._unauthorized(error)
@@ -73,7 +73,7 @@ class Request:
         said = f": {error.text}" if error.text else ""
         return f"the hub answers {status}{said}", "check HF_ENDPOINT"
 
-    def _unauthorized(self, error: Refusal) -> tuple[str, str]:
+    def _unauthorized(self, error: ErrorResponse) -> tuple[str, str]:
         page = self.repository.url
         if error.status == 401 and self.has_token:
             return "the hub does not know the token (401)", f"make a new one at {TOKENS_PAGE} and run `hf auth login`"
@@ -93,7 +93,7 @@ class Request:
             f"a fine-grained token needs the permission to read public gated repositories, see {TOKENS_PAGE}",
         )
 
-    def _not_found(self, error: Refusal) -> tuple[str, str]:
+    def _not_found(self, error: ErrorResponse) -> tuple[str, str]:
         page = self.repository.url
         if error.code == "RevisionNotFound":
             return f"there is no revision {self.revision} (404)", f"see {page}/commits/main and pass --revision"

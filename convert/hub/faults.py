@@ -16,14 +16,14 @@ STALLED: tuple[type[Exception], ...] = (_http.ReadTimeout, _http.WriteTimeout)
 BROKEN: tuple[type[Exception], ...] = (_http.TimeoutException, _http.NetworkError, _http.RemoteProtocolError)
 """The connection failed; the next one may not. The two above are part of it."""
 
-MOST_TEXT = 200
+MAX_TEXT = 200
 """Characters of the hub's own words that a message repeats."""
 
 
 class HubFault(Exception):
     """The hub cannot be asked, or answers with something else than what was asked for."""
 
-    passing = False
+    transient = False
     """Whether another try may help."""
     unresumable = False
     """Whether it is only the rest of a file that cannot be had."""
@@ -33,15 +33,15 @@ class Unusable(HubFault):
     """The proxies or certificates that this machine's environment names cannot be used."""
 
 
-class BadAnswer(HubFault):
+class BadResponse(HubFault):
     """The answer is something else; the text continues "the hub's answer"."""
 
-    def __init__(self, text: str, *, passing: bool = False, unresumable: bool = False, remedy: str = "") -> None:
+    def __init__(self, text: str, *, transient: bool = False, unresumable: bool = False, remedy: str = "") -> None:
         super().__init__(text)
-        self.passing, self.unresumable, self.remedy = passing, unresumable, remedy
+        self.transient, self.unresumable, self.remedy = transient, unresumable, remedy
 
 
-class Refusal(HubFault):
+class ErrorResponse(HubFault):
     """An answer with an error status. Its body, which may be of any size and kind, is not looked at."""
 
     def __init__(self, status: int, headers: Any) -> None:
@@ -50,12 +50,12 @@ class Refusal(HubFault):
         self.headers = headers
         self.code: str = headers.get("X-Error-Code", "")
         """The hub's name of the cause: RepoNotFound, RevisionNotFound, EntryNotFound, GatedRepo."""
-        self.text: str = headers.get("X-Error-Message", "")[:MOST_TEXT]
+        self.text: str = headers.get("X-Error-Message", "")[:MAX_TEXT]
         # 408: too slow, 416: no such part of the file, 429: too many requests, 500 and above: the hub is in trouble
-        self.passing = status in (408, 416, 429) or status >= 500
+        self.transient = status in (408, 416, 429) or status >= 500
         self.unresumable = status == 416
 
 
-def may_pass(error: Exception) -> bool:
+def is_transient(error: Exception) -> bool:
     """Whether another try may help."""
-    return isinstance(error, BROKEN) or (isinstance(error, HubFault) and error.passing)
+    return isinstance(error, BROKEN) or (isinstance(error, HubFault) and error.transient)

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 
 from huggingface_hub.utils import parse_ratelimit_headers
 
-from convert.hub.faults import Refusal, may_pass
+from convert.hub.faults import ErrorResponse, is_transient
 from jax_interp.errors import DownloadError
 
 logger = logging.getLogger("jax_interp")
 
-LONGEST_PAUSE = 60.0
+MAX_BACKOFF = 60.0
 """Seconds; pauses double up to here."""
-LONGEST_ASKED = 600.0
+MAX_RETRY_AFTER = 600.0
 """Seconds; the public hub counts requests over five minutes. A longer wait is the user's to decide on."""
 
 
@@ -28,7 +28,7 @@ class Retries:
 
     subject: str
     attempts: int
-    pause: float
+    backoff: float
     """Seconds before the second try; doubles with each."""
     failures: int = 0
     """In a row."""
@@ -42,20 +42,20 @@ class Retries:
         """Pause before the next try; `progress` tells that the last one, which ended with `error`, was not in vain.
 
         Raises:
-            DownloadError: the hub asks to wait for longer than `LONGEST_ASKED`.
+            DownloadError: the hub asks to wait for longer than `MAX_RETRY_AFTER`.
             Exception: `error` itself, after the last try or where no other try would help.
         """
         self.failures = 1 if progress else self.failures + 1
-        if self.failures >= self.attempts or not may_pass(error):
+        if self.failures >= self.attempts or not is_transient(error):
             raise error
-        asked = asked_pause(error.headers) if isinstance(error, Refusal) else None
-        if asked is not None and asked > LONGEST_ASKED:
+        asked = retry_after(error.headers) if isinstance(error, ErrorResponse) else None
+        if asked is not None and asked > MAX_RETRY_AFTER:
             raise DownloadError(
                 f"{self.subject}: {cause}. The hub asks to wait for {_duration(asked)}; "
                 "run this command again then: it goes on where it stopped"
             )
         # Jitter: machines that were cut off together do not come back together.
-        pause = min(self.pause * 2 ** (self.failures - 1), LONGEST_PAUSE) * random.uniform(0.75, 1.25)
+        pause = min(self.backoff * 2 ** (self.failures - 1), MAX_BACKOFF) * random.uniform(0.75, 1.25)
         if asked is not None:
             pause = max(pause, asked)
         logger.warning(
@@ -70,7 +70,7 @@ class Retries:
         time.sleep(pause)
 
 
-def asked_pause(headers: Mapping[str, str]) -> float | None:
+def retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds that the hub asks to wait: `Retry-After` as a number or a date, else the end of its rate limit."""
     text = headers.get("Retry-After", "").strip()
     if text.isascii() and text.isdigit():

@@ -5,15 +5,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from convert.hub.connection import check_pace, content_type, stated_length
-from convert.hub.faults import BadAnswer
+from convert.hub.connection import check_speed, content_length, content_type
+from convert.hub.faults import BadResponse
 from convert.hub.watchdog import Watchdog
 
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
 
 
 @dataclass
-class Part:
+class PartialDownload:
     """The beginning of a file of `size` bytes, in `output`, which is open for appending."""
 
     output: BinaryIO
@@ -39,7 +39,7 @@ class Part:
         """Write what the response holds of the file. If its connection breaks, what has arrived stays.
 
         Raises:
-            BadAnswer: it is not the bytes that were asked for, too many or too few of them, and none is kept. If they
+            BadResponse: it is not the bytes that were asked for, too many or too few of them, and none is kept. If they
                 only came too slowly, or in a part that is right but not the last, all are kept.
         """
         start, stop = self._extent(response)
@@ -48,34 +48,34 @@ class Part:
         for chunk in response.iter_raw():
             if len(chunk) > left:
                 self.shorten(start)
-                raise BadAnswer(f"is longer than the {self.size} bytes that the hub lists")
+                raise BadResponse(f"is longer than the {self.size} bytes that the hub lists")
             self.output.write(chunk)
             left -= len(chunk)
             watch.feed(len(chunk))
             self.arrived(len(chunk))
-        check_pace(watch)
+        check_speed(watch)
         if left:
             # A body that ends as it should, but early, is something else than the file: a login page, for one.
             self.shorten(start)
-            raise BadAnswer(self._too_short(response, stop - left), passing=True)
+            raise BadResponse(self._too_short(response, stop - left), transient=True)
         if stop < self.size:
-            raise BadAnswer(self._too_short(response, stop), passing=True)
+            raise BadResponse(self._too_short(response, stop), transient=True)
 
     def _extent(self, response: Any) -> tuple[int, int]:
         """The first byte of the file that the response holds, and the one behind the last."""
-        start, stop, total = 0, self.size, stated_length(response)
+        start, stop, total = 0, self.size, content_length(response)
         if response.status_code == 206:
             text = response.headers.get("Content-Range", "")
             match = _CONTENT_RANGE.fullmatch(text)
             if not match or int(match[1]) != self.have or int(match[2]) < int(match[1]):
                 got = text[:60] or "a part that is not named"
                 text = f"is not the rest of the file from byte {self.have} on, but {got}"
-                raise BadAnswer(text, passing=True, unresumable=True)
+                raise BadResponse(text, transient=True, unresumable=True)
             start, stop, total = int(match[1]), int(match[2]) + 1, None if match[3] == "*" else int(match[3])
         if max(stop, total or 0) > self.size:
-            raise BadAnswer(f"has {max(stop, total or 0)} bytes, but the hub lists {self.size}")
+            raise BadResponse(f"has {max(stop, total or 0)} bytes, but the hub lists {self.size}")
         if total is not None and total < self.size:
-            raise BadAnswer(self._too_short(response, total), passing=True)
+            raise BadResponse(self._too_short(response, total), transient=True)
         self._compare_etag(response, start)
         return start, stop
 
@@ -84,7 +84,7 @@ class Part:
         etag = response.headers.get("ETag", "W/")
         etag = None if etag.startswith("W/") else etag
         if start and self.etag and etag and etag != self.etag:
-            raise BadAnswer("is of another content than what has arrived", passing=True, unresumable=True)
+            raise BadResponse("is of another content than what has arrived", transient=True, unresumable=True)
         self.etag = etag
 
     def _too_short(self, response: Any, size: int) -> str:

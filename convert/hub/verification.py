@@ -6,7 +6,7 @@ from pathlib import Path
 from convert.hub.listing import RemoteFile
 
 
-def compare(path: Path, remote: RemoteFile, md5: str | None = None) -> dict[str, str]:
+def find_mismatches(path: Path, remote: RemoteFile, md5: str | None = None) -> dict[str, str]:
     """What is wrong with the file at `path`, by the name of the measure: size, the hub's checksum, the given MD5.
 
     Empty if it is `remote`.

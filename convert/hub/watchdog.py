@@ -8,18 +8,18 @@ from typing import Any
 
 
 class Watchdog:
-    """Shuts the connection of one exchange unless, every `patience` seconds, it brings an answer or `least` bytes.
+    """Shuts the connection of one exchange unless, every `timeout` seconds, it brings an answer or `min_bytes` bytes.
 
     The HTTP library's own timeouts are for a single read each. A hub that sends its headers or the file byte by byte
     keeps to them forever; here the time is measured from one sign of progress to the next.
     """
 
-    def __init__(self, patience: float, least: int) -> None:
-        self.patience = patience
+    def __init__(self, timeout: float, min_bytes: int) -> None:
+        self.timeout = timeout
         self.expired = False
-        self._least = least
+        self._min_bytes = min_bytes
         self._arrived = 0
-        self._deadline = time.monotonic() + patience
+        self._deadline = time.monotonic() + timeout
         self._done = threading.Event()
         self._sockets: list[socket.socket] = []
         self._thread = threading.Thread(target=self._watch, name="download watchdog", daemon=True)
@@ -42,15 +42,15 @@ class Watchdog:
         if event.endswith("connect_tcp.complete"):
             self._sockets.append(info["return_value"].get_extra_info("socket").dup())
 
-    def answered(self) -> None:
+    def headers_arrived(self) -> None:
         """Headers have arrived: the time starts anew."""
-        self._arrived, self._deadline = 0, time.monotonic() + self.patience
+        self._arrived, self._deadline = 0, time.monotonic() + self.timeout
 
     def feed(self, count: int) -> None:
         """`count` bytes have arrived; with enough of them the time starts anew."""
         self._arrived += count
-        if self._arrived >= self._least:
-            self.answered()
+        if self._arrived >= self._min_bytes:
+            self.headers_arrived()
 
     def _watch(self) -> None:
         while (left := self._deadline - time.monotonic()) > 0:

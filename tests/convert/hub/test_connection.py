@@ -2,8 +2,8 @@ from importlib import import_module
 
 import pytest
 
-from convert.hub.connection import MOST_REDIRECTS, answer, read_bounded, stated_length
-from convert.hub.faults import BadAnswer, Refusal, TransportError
+from convert.hub.connection import MAX_REDIRECTS, content_length, open_response, read_bounded
+from convert.hub.faults import BadResponse, ErrorResponse, TransportError
 from convert.hub.watchdog import Watchdog
 
 http = import_module(TransportError.__module__.partition(".")[0])
@@ -32,7 +32,10 @@ def content(body, **headers):
 
 
 def ask(url, most=100, **options):
-    with Watchdog(60, 1) as watch, answer("GET", url, {"Authorization": "Bearer hf_x"}, watch, **options) as response:
+    with (
+        Watchdog(60, 1) as watch,
+        open_response("GET", url, {"Authorization": "Bearer hf_x"}, watch, **options) as response,
+    ):
         return read_bounded(response, watch, most)
 
 
@@ -75,7 +78,7 @@ def test_a_redirect_within_the_hub_keeps_the_token(sites):
 def test_there_is_no_way_out_of_tls(sites, address):
     answers, came = sites
     answers |= {"hub": to(address), "cdn": to("http://store/c"), "store": content(b"x")}
-    with pytest.raises(BadAnswer, match="redirects from https to http"):
+    with pytest.raises(BadResponse, match="redirects from https to http"):
         ask("https://hub/a")
     assert {request.url.scheme for request in came} == {"https"}
 
@@ -90,7 +93,7 @@ def test_a_hub_without_tls_may_redirect_into_it(sites):
 def test_only_the_web_is_followed(sites, address):
     answers, came = sites
     answers["hub"] = to(address)
-    with pytest.raises(BadAnswer, match="redirects to what is no address on the web"):
+    with pytest.raises(BadResponse, match="redirects to what is no address on the web"):
         ask("https://hub/a")
     assert len(came) == 1
 
@@ -98,15 +101,15 @@ def test_only_the_web_is_followed(sites, address):
 def test_circles_end(sites):
     answers, came = sites
     answers["hub"] = to("/again")
-    with pytest.raises(BadAnswer, match="redirects more than 10 times"):
+    with pytest.raises(BadResponse, match="redirects more than 10 times"):
         ask("https://hub/a")
-    assert len(came) == MOST_REDIRECTS + 1
+    assert len(came) == MAX_REDIRECTS + 1
 
 
 def test_whoever_only_asks_for_permission_does_not_leave_the_hub(sites):
     answers, came = sites
     answers["hub"] = lambda request: to("https://cdn/b" if request.url.path == "/new" else "/new")(request)
-    with Watchdog(60, 1) as watch, answer("HEAD", "https://hub/a", {}, watch, leave_origin=False) as response:
+    with Watchdog(60, 1) as watch, open_response("HEAD", "https://hub/a", {}, watch, leave_origin=False) as response:
         assert response.status_code == 302
     assert [request.url.path for request in came] == ["/a", "/new"]
 
@@ -115,19 +118,19 @@ def test_an_error_after_a_redirect_is_one(sites):
     answers, _ = sites
     answers["hub"] = to("https://cdn/b")
     answers["cdn"] = lambda request: http.Response(403, headers={"X-Error-Code": "GatedRepo"})
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(ErrorResponse) as caught:
         ask("https://hub/a")
-    assert (caught.value.status, caught.value.code, caught.value.passing) == (403, "GatedRepo", False)
+    assert (caught.value.status, caught.value.code, caught.value.transient) == (403, "GatedRepo", False)
 
 
 def test_bodies_are_bounded(sites):
     answers, _ = sites
     answers["hub"] = content(bytes(100))
     assert len(ask("https://hub/a", most=100)) == 100
-    with pytest.raises(BadAnswer, match="is longer than"):
+    with pytest.raises(BadResponse, match="is longer than"):
         ask("https://hub/a", most=99)
 
 
 @pytest.mark.parametrize(("text", "length"), [("12", 12), ("-1", None), ("1e3", None), ("9" * 30, None), ("", None)])
 def test_lengths_are_numbers_or_nothing(text, length):
-    assert stated_length(http.Response(200, headers={"Content-Length": text})) == length
+    assert content_length(http.Response(200, headers={"Content-Length": text})) == length

@@ -37,7 +37,7 @@ def fake():
 
 
 def client(fake, token=None):
-    return Hub(fake.endpoint, token, attempts=2, pause=0.0)
+    return Hub(fake.endpoint, token, attempts=2, backoff=0.0)
 
 
 def run(fake, folder, repositories=(TEXT,), revisions=None, token=None, **options):
@@ -314,7 +314,7 @@ def test_unreadable_record_is_named(fake, tmp_path):
 
 
 def test_sizes_are_readable():
-    assert [module.readable(size) for size in (700, 8_050_000, 14_500_000_000)] == ["0.7 kB", "8.1 MB", "14.5 GB"]
+    assert [module.format_size(size) for size in (700, 8_050_000, 14_500_000_000)] == ["0.7 kB", "8.1 MB", "14.5 GB"]
 
 
 def test_revisions_for_all_and_for_one():

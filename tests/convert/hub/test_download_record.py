@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from convert.hub.catalog import Repository
-from convert.hub.download_record import RECORD_FILE, pin, read_record, remember
+from convert.hub.download_record import RECORD_FILE, read_record, record_commit, record_verified
 from convert.hub.listing import RemoteFile, Snapshot
 from jax_interp.errors import DownloadError
 
@@ -22,8 +22,8 @@ def test_there_is_nothing_at_first(tmp_path):
 
 def test_commits_and_files_are_read_back(tmp_path):
     (tmp_path / "a.json").write_bytes(b"{}\n")
-    pin(tmp_path, snapshot())
-    remember(tmp_path, snapshot(), FILE, tmp_path / "a.json")
+    record_commit(tmp_path, snapshot())
+    record_verified(tmp_path, snapshot(), FILE, tmp_path / "a.json")
     entry = read_record(tmp_path)["repositories"]["someone/text"]
     assert entry["commit"] == "a" * 40
     assert entry["files"]["a.json"]["size"] == 3
@@ -32,18 +32,18 @@ def test_commits_and_files_are_read_back(tmp_path):
 
 def test_another_commit_forgets_the_files_and_the_same_one_does_not(tmp_path):
     (tmp_path / "a.json").write_bytes(b"{}\n")
-    pin(tmp_path, snapshot())
-    remember(tmp_path, snapshot(), FILE, tmp_path / "a.json")
-    pin(tmp_path, snapshot())
+    record_commit(tmp_path, snapshot())
+    record_verified(tmp_path, snapshot(), FILE, tmp_path / "a.json")
+    record_commit(tmp_path, snapshot())
     assert read_record(tmp_path)["repositories"]["someone/text"]["files"]
-    pin(tmp_path, snapshot(commit="b" * 40))
+    record_commit(tmp_path, snapshot(commit="b" * 40))
     assert not read_record(tmp_path)["repositories"]["someone/text"]["files"]
 
 
 def test_downloads_at_the_same_time_keep_each_others_entries(tmp_path):
     names = [f"someone/{number}" for number in range(40)]
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda name: pin(tmp_path, snapshot(name)), names))
+        list(pool.map(lambda name: record_commit(tmp_path, snapshot(name)), names))
     assert read_record(tmp_path)["repositories"].keys() == set(names)
 
 

@@ -46,7 +46,7 @@ class Outcome:
 
 def attack(fake, folder: Path) -> Outcome:
     """The whole program against the hub, with the bounds that hold for every mode."""
-    hub = Hub(fake.endpoint, MEMBER, attempts=ATTEMPTS, pause=0.01, patience=PATIENCE, least=10_000)
+    hub = Hub(fake.endpoint, MEMBER, attempts=ATTEMPTS, backoff=0.01, timeout=PATIENCE, min_bytes=10_000)
     began, error = time.monotonic(), None
     try:
         download(hub, plan_download(hub, folder, [REPOSITORY], {}), lambda file, count: None)
@@ -150,7 +150,7 @@ def test_requests_wait_longer_and_longer(fake, tmp_path, monkeypatch):
     waits = []
     monkeypatch.setattr(time, "sleep", waits.append)
     fake.status = 503
-    hub = Hub(fake.endpoint, MEMBER, attempts=6, pause=2.0)
+    hub = Hub(fake.endpoint, MEMBER, attempts=6, backoff=2.0)
     with pytest.raises(DownloadError, match=r"in trouble \(503\)"):
         hub.snapshot(REPOSITORY, "main")
     assert len(waits) == 5
@@ -165,7 +165,7 @@ def test_waits_that_the_hub_asks_for_are_said(fake, tmp_path, monkeypatch, caplo
     fake.act = lambda handler, path: bool(
         (headers := next(answers, None)) and not handler.raw(head(429, Content_Length=0, **headers))
     )
-    Hub(fake.endpoint, MEMBER, pause=1.0).snapshot(REPOSITORY, "main")
+    Hub(fake.endpoint, MEMBER, backoff=1.0).snapshot(REPOSITORY, "main")
     assert waits[0] == 90
     assert 1.5 <= waits[1] <= 2.5
     assert "someone/text at main: too many requests (429). Trying again in 90 s, as the hub asks (try 2 of 5)" in (
@@ -181,7 +181,7 @@ def test_progress_is_what_lies_beyond_the_furthest_byte(fake, tmp_path):
 
 
 def test_a_slow_but_steady_connection_is_waited_for(fake, tmp_path):
-    """It takes longer than the patience, which is for the next bytes, not for the whole file."""
+    """It takes longer than the timeout, which is for the next bytes, not for the whole file."""
 
     def act(handler, path):
         if path.endswith("model.bin") and path.startswith("/cdn/"):

@@ -4,8 +4,8 @@ from email.utils import formatdate
 
 import pytest
 
-from convert.hub.faults import BadAnswer, Refusal
-from convert.hub.retries import LONGEST_PAUSE, Retries, asked_pause
+from convert.hub.faults import BadResponse, ErrorResponse
+from convert.hub.retries import MAX_BACKOFF, Retries, retry_after
 from jax_interp.errors import DownloadError
 
 NOON = "Wed, 21 Oct 2015 12:00:00 GMT"
@@ -41,49 +41,49 @@ def waits(monkeypatch):
     ],
 )
 def test_what_the_hub_asks_for(headers, seconds):
-    assert asked_pause(headers) == seconds
+    assert retry_after(headers) == seconds
 
 
 def test_a_date_without_the_hubs_clock_counts_from_now():
-    assert asked_pause({"Retry-After": formatdate(time.time() + 100, usegmt=True)}) == pytest.approx(100, abs=2)
+    assert retry_after({"Retry-After": formatdate(time.time() + 100, usegmt=True)}) == pytest.approx(100, abs=2)
 
 
 def test_the_last_try_ends_with_its_own_error(waits):
-    error = BadAnswer("is odd", passing=True)
-    retries = Retries("a file", attempts=3, pause=1.0)
+    error = BadResponse("is odd", transient=True)
+    retries = Retries("a file", attempts=3, backoff=1.0)
     retries.wait(error, "odd")
     assert not retries.is_last
     retries.wait(error, "odd")
     assert retries.is_last
-    with pytest.raises(BadAnswer, match="is odd"):
+    with pytest.raises(BadResponse, match="is odd"):
         retries.wait(error, "odd")
     assert len(waits) == 2
 
 
 def test_progress_starts_the_count_anew(waits):
-    retries = Retries("a file", attempts=2, pause=1.0)
+    retries = Retries("a file", attempts=2, backoff=1.0)
     for _ in range(5):
-        retries.wait(BadAnswer("is odd", passing=True), "odd", progress=True)
+        retries.wait(BadResponse("is odd", transient=True), "odd", progress=True)
         assert retries.is_last
     assert all(wait <= 1.25 for wait in waits)
 
 
 def test_pauses_grow_up_to_a_minute(waits):
-    retries = Retries("a file", attempts=20, pause=2.0)
+    retries = Retries("a file", attempts=20, backoff=2.0)
     for _ in range(19):
-        retries.wait(BadAnswer("is odd", passing=True), "odd")
-    assert all(wait <= 1.25 * LONGEST_PAUSE for wait in waits)
-    assert waits[10] >= 0.75 * LONGEST_PAUSE
+        retries.wait(BadResponse("is odd", transient=True), "odd")
+    assert all(wait <= 1.25 * MAX_BACKOFF for wait in waits)
+    assert waits[10] >= 0.75 * MAX_BACKOFF
 
 
 def test_what_another_try_cannot_mend_is_not_tried_again(waits):
-    for error in (BadAnswer("is odd"), Refusal(404, {})):
+    for error in (BadResponse("is odd"), ErrorResponse(404, {})):
         with pytest.raises(type(error)):
-            Retries("a file", attempts=5, pause=1.0).wait(error, "odd")
+            Retries("a file", attempts=5, backoff=1.0).wait(error, "odd")
     assert not waits
 
 
 def test_longer_waits_are_the_users_to_decide_on(waits):
     with pytest.raises(DownloadError, match=r"a file: busy. The hub asks to wait for 11 minutes; run this"):
-        Retries("a file", attempts=5, pause=1.0).wait(Refusal(429, {"Retry-After": "660"}), "busy")
+        Retries("a file", attempts=5, backoff=1.0).wait(ErrorResponse(429, {"Retry-After": "660"}), "busy")
     assert not waits

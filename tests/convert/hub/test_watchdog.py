@@ -24,8 +24,8 @@ def ends():
         yield ours, theirs
 
 
-def watch(connection, patience=0.2):
-    watchdog = Watchdog(patience, least=10)
+def watch(connection, timeout=0.2):
+    watchdog = Watchdog(timeout, min_bytes=10)
     watchdog.trace("connection.connect_tcp.started", {})
     watchdog.trace("connection.connect_tcp.complete", {"return_value": Stream(connection)})
     return watchdog
@@ -48,7 +48,7 @@ def test_few_bytes_do_not_buy_time_and_enough_do(ends, count, expires):
 
 
 def test_a_connection_that_is_done_stays_open(ends):
-    with watch(ends[0], patience=60.0) as watchdog:
+    with watch(ends[0], timeout=60.0) as watchdog:
         pass
     ends[1].send(b"x")
     assert ends[0].recv(1) == b"x"
