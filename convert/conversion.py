@@ -14,10 +14,10 @@ from convert.networks.component import EXTRA_FOLDER, Component
 from convert.networks.components import COMPONENTS, named
 from convert.progress import Progress, no_progress
 from convert.source.adapter import merge_adapter
-from convert.source.checkpoint_files import OpenedCheckpoint, Weights, locate, open_checkpoint, understand
+from convert.source.checkpoint_files import OpenedCheckpoint, Weights, infer_network, locate, open_checkpoint
 from convert.source.provenance import Md5Policy, SourceRecord, check_published, record_sources
 from convert.target.finite import FiniteCheck
-from convert.target.folders import check_space, clear_leftovers, only_writer, refuse_strangers, replacing
+from convert.target.folders import check_space, clear_leftovers, refuse_foreign_files, replace_atomically, writer_lock
 from convert.target.manifest import write_description
 from convert.target.streams import stream
 from jax_interp.errors import CheckpointError, UsageError
@@ -87,7 +87,7 @@ def convert_checkpoints(request: ConversionRequest, progress: Progress = no_prog
             from what is converted already, or the disk is or would be full.
     """
     chosen = _choose(request)
-    with only_writer(request.output_dir):
+    with writer_lock(request.output_dir):
         for _, name in chosen:
             if clear_leftovers(request.output_dir / name):
                 logger.info("%s: removed what an interrupted conversion had left", name)
@@ -136,14 +136,14 @@ def _prepare(request: ConversionRequest, component: Component, name: str) -> _Jo
     opened, copied = merge_adapter(component.adapter, opened, request.checkpoint_dir)
     if component.companion is not None:
         copied |= component.companion.find(opened.folder, request.checkpoint_dir)
-    config, leaves = understand(component, opened)
+    config, leaves = infer_network(component, opened)
     return _Job(component, name, target, opened, config, leaves, existing, copied)
 
 
 def _existing(request: ConversionRequest, target: Path) -> Mapping[str, Any]:
     if not target.exists():
         return {}
-    refuse_strangers(target, _OWN_NAMES)
+    refuse_foreign_files(target, _OWN_NAMES)
     return {} if request.overwrite else open_component(target).manifest
 
 
@@ -198,7 +198,7 @@ def _bytes_needed(request: ConversionRequest, job: _Job) -> int:
 def _write(request: ConversionRequest, job: _Job, sources: tuple[SourceRecord, ...], progress: Progress) -> None:
     total = sum(job.opened.tensors[key].nbytes for leaf in job.leaves for key in leaf.keys)
     check = FiniteCheck(refuses=not request.allow_non_finite)
-    with progress(f"converting {job.name}", total) as advance, replacing(job.target) as folder:
+    with progress(f"converting {job.name}", total) as advance, replace_atomically(job.target) as folder:
         streams = {leaf.path: stream(leaf, job.opened.tensors, request.dtype, advance, check) for leaf in job.leaves}
         save_params(folder / PARAMS_FOLDER, unflatten(streams))
         for name, path in _extra_files(job).items():

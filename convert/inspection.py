@@ -13,7 +13,7 @@ from convert.hub.catalog import PUBLISHED_MD5
 from convert.networks.component import Component
 from convert.networks.components import COMPONENTS
 from convert.progress import Progress
-from convert.source.checkpoint_files import locate, open_checkpoint, understand
+from convert.source.checkpoint_files import infer_network, locate, open_checkpoint
 from convert.source.checksums import checksum
 from jax_interp.errors import CheckpointError
 from jax_interp.runtime.checkpoint import faulty_files, folders_in, open_component, scan
@@ -121,7 +121,7 @@ def _try_component(component: Component, folder: Path, checksums: Progress | Non
     try:
         opened = open_checkpoint(component, folder, None)
         files = list(opened.files)
-        config, leaves = understand(component, opened)
+        config, leaves = infer_network(component, opened)
     except CheckpointError as error:
         return Finding(folder, kind, (str(error),), {}, (), _total(files), _origin(files, folder, None))
     read = {key for leaf in leaves for key in leaf.keys}

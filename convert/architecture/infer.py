@@ -3,7 +3,7 @@
 import math
 from pathlib import Path
 
-from convert.architecture.settings import Settings
+from convert.architecture.settings import CheckpointSettings
 from convert.architecture.sizes import Shapes, Sizes, layers
 from jax_interp.config import DiTConfig, T5Config, VideoTokenizerConfig
 from jax_interp.errors import CheckpointError
@@ -111,7 +111,7 @@ def infer_t5(shapes: Shapes, folder: Path) -> T5Config:
 
 def _check_t5_settings(config: T5Config, folder: Path) -> None:
     """Raise `CheckpointError` where Hugging Face's settings say something else than the shapes or this network."""
-    settings = Settings.find(folder, ("config.json",))
+    settings = CheckpointSettings.find(folder, ("config.json",))
     if settings is None:
         return
     settings.agree(

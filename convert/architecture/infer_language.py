@@ -14,7 +14,7 @@ from convert.architecture.language_settings import (
     mistral_vision,
     vision_encoder,
 )
-from convert.architecture.settings import Settings
+from convert.architecture.settings import CheckpointSettings
 from convert.architecture.sizes import Shapes, Sizes
 from convert.mapping.rules import Rule, find_table
 from convert.tables import decoder_lm, pixtral
@@ -32,7 +32,7 @@ def infer_llama(shapes: Shapes, folder: Path) -> DecoderConfig:
         CheckpointError: a key that tells a size is missing or of an impossible shape, or `config.json` is missing,
             contradicts the weights, or asks for what the network does not do; names every entry of one kind.
     """
-    settings = Settings.read(folder, ("config.json",))
+    settings = CheckpointSettings.read(folder, ("config.json",))
     known = hugging_face_decoder(settings)
     settings.check()
     config = _decoder(known, _names(decoder_lm.hugging_face()), shapes, folder)
@@ -51,7 +51,9 @@ def infer_pixtral(shapes: Shapes, folder: Path) -> PixtralConfig:
     # The names are those of every size.
     names = _names(table.rules(PIXTRAL_12B) if table else pixtral.RULES)
     files = ("config.json", "params.json")
-    settings = Settings.read(folder, files[::-1] if table and table.mark == "vision_language_adapter." else files)
+    settings = CheckpointSettings.read(
+        folder, files[::-1] if table and table.mark == "vision_language_adapter." else files
+    )
     if settings.has("dim"):
         text, vision, sizes = settings, mistral_vision(settings), MISTRAL_SIZES
         known = mistral_decoder(settings)

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from convert.architecture.settings import Settings
+from convert.architecture.settings import CheckpointSettings
 from jax_interp.config import DecoderConfig, PixtralVisionConfig
 
 HUGGING_FACE_SIZES = {
@@ -50,7 +50,7 @@ _UPSTREAM_VISION = "pixtral-12b-vit"
 """What upstream's settings have in the place of the picture encoder's: the name of the published one."""
 
 
-def hugging_face_decoder(settings: Settings) -> DecoderConfig:
+def hugging_face_decoder(settings: CheckpointSettings) -> DecoderConfig:
     """What shapes do not tell, from Hugging Face's settings; an absent entry means what it means in transformers."""
     settings.expect("model_type", "mistral", "llama")
     is_mistral = settings.get("model_type") == "mistral"
@@ -58,12 +58,12 @@ def hugging_face_decoder(settings: Settings) -> DecoderConfig:
     for key in ("attention_bias", "mlp_bias"):
         settings.expect(key, False, default=False)
     settings.expect("quantization_config", None)
-    context = settings.whole("max_position_embeddings", 131072 if is_mistral else 2048)
-    window = settings.whole("sliding_window", 4096) if is_mistral and _has_window(settings) else context
+    context = settings.integer("max_position_embeddings", 131072 if is_mistral else 2048)
+    window = settings.integer("sliding_window", 4096) if is_mistral and _has_window(settings) else context
     if window < context:
         settings.fault("sliding_window", f"expected null: every token of a context of {context} attends to all", 4096)
     known = DecoderConfig(
-        num_heads=settings.whole("num_attention_heads", 32),
+        num_heads=settings.integer("num_attention_heads", 32),
         norm_epsilon=settings.number("rms_norm_eps", 1e-6),
         tied_head=settings.flag("tie_word_embeddings"),
         context_length=context,
@@ -71,12 +71,12 @@ def hugging_face_decoder(settings: Settings) -> DecoderConfig:
     return _with_rotary(known, settings)
 
 
-def _has_window(settings: Settings) -> bool:
+def _has_window(settings: CheckpointSettings) -> bool:
     """Whether there is a sliding window: null means that there is none, an absent entry that there is."""
     return settings.has("sliding_window") or not settings.states("sliding_window")
 
 
-def _with_rotary(config: DecoderConfig, settings: Settings) -> DecoderConfig:
+def _with_rotary(config: DecoderConfig, settings: CheckpointSettings) -> DecoderConfig:
     """`config` with its rotary settings, of newer files (`rope_parameters`) or older ones (`rope_scaling`)."""
     rotary = settings.section("rope_parameters" if settings.has("rope_parameters") else "rope_scaling")
     kind = "rope_type" if rotary.has("rope_type") or not rotary.has("type") else "type"
@@ -91,25 +91,25 @@ def _with_rotary(config: DecoderConfig, settings: Settings) -> DecoderConfig:
         rotary_base=float(base),
         rotary_stretch=float(rotary.number("factor")),
         rotary_stretched_turns=(float(rotary.number("low_freq_factor")), float(rotary.number("high_freq_factor"))),
-        rotary_trained_length=rotary.whole("original_max_position_embeddings"),
+        rotary_trained_length=rotary.integer("original_max_position_embeddings"),
     )
 
 
-def mistral_decoder(settings: Settings) -> DecoderConfig:
+def mistral_decoder(settings: CheckpointSettings) -> DecoderConfig:
     """What shapes do not tell, from Mistral's settings. They do not state the context: it is the published one's."""
     settings.expect_only(_MISTRAL_KNOWN, _MISTRAL_FIXED)
     return DecoderConfig(
-        num_heads=settings.whole("n_heads"),
+        num_heads=settings.integer("n_heads"),
         norm_epsilon=settings.number("norm_eps"),
         rotary_base=float(settings.number("rope_theta")),
     )
 
 
-def mistral_vision(settings: Settings) -> Settings:
+def mistral_vision(settings: CheckpointSettings) -> CheckpointSettings:
     """The picture encoder's settings; upstream's file has but a name for them, whose entries are the published ones."""
     if isinstance(settings.get("vision_encoder"), str):
         settings.expect("vision_encoder", _UPSTREAM_VISION)
-        return Settings(settings.path, {})
+        return CheckpointSettings(settings.path, {})
     if not settings.has("vision_encoder"):
         settings.fault("vision_encoder", "expected the settings of the picture encoder")
     vision = settings.section("vision_encoder")
@@ -117,7 +117,7 @@ def mistral_vision(settings: Settings) -> Settings:
     return vision
 
 
-def check_llava(settings: Settings, vision: Settings) -> None:
+def check_llava(settings: CheckpointSettings, vision: CheckpointSettings) -> None:
     """Note what is not Pixtral's of Hugging Face's settings, an absent entry meaning what it means in transformers."""
     settings.expect("model_type", "llava")
     settings.expect("quantization_config", None)
@@ -129,13 +129,13 @@ def check_llava(settings: Settings, vision: Settings) -> None:
     vision.expect("hidden_act", "silu", default="gelu")
 
 
-def vision_encoder(settings: Settings) -> PixtralVisionConfig:
+def vision_encoder(settings: CheckpointSettings) -> PixtralVisionConfig:
     """What shapes do not tell of the picture encoder; Mistral's and Hugging Face's entries have the same names."""
     rotary = settings.section("rope_parameters")
     rotary.expect("rope_type", "axial", "default", default="axial")
     settings.expect("num_channels", 3, default=3)
     return PixtralVisionConfig(
-        num_heads=settings.whole("num_attention_heads", 16),
-        image_size=settings.whole("image_size", 1024),
+        num_heads=settings.integer("num_attention_heads", 16),
+        image_size=settings.integer("image_size", 1024),
         rotary_base=float(rotary.number("rope_theta", settings.number("rope_theta", 10000.0))),
     )

@@ -1,6 +1,6 @@
 """Settings of an adapter in PEFT's files, of which everything but plain LoRA is refused."""
 
-from convert.architecture.settings import Settings
+from convert.architecture.settings import CheckpointSettings
 
 _IRRELEVANT = {
     *("auto_mapping", "base_model_name_or_path", "inference_mode", "peft_version", "revision", "runtime_config"),
@@ -11,7 +11,7 @@ _IRRELEVANT = {
 _KNOWN = {"bias", "lora_alpha", "peft_type", "r"}
 
 
-def expect_plain(settings: Settings) -> tuple[int, float]:
+def expect_plain(settings: CheckpointSettings) -> tuple[int, float]:
     """Rank and alpha; notes every setting that makes it something else than plain LoRA, for `settings.check`."""
     settings.expect("peft_type", "LORA")
     settings.expect("bias", "none", default="none")
@@ -20,4 +20,4 @@ def expect_plain(settings: Settings) -> tuple[int, float]:
     for key, value in settings.entries().items():
         if value and key not in _KNOWN | _IRRELEVANT:
             settings.fault(key, "which is not plain LoRA and cannot be merged")
-    return settings.whole("r"), settings.number("lora_alpha")
+    return settings.integer("r"), settings.number("lora_alpha")

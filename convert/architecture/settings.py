@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from convert.formats.json_text import read_json
+from convert.formats.foreign_json import read_foreign_json
 from convert.formats.locating import find_file
 from convert.formats.names import shown
 from jax_interp.errors import CheckpointError
@@ -14,7 +14,7 @@ from jax_interp.errors import CheckpointError
 _LARGEST = (1 << 31) - 1
 
 
-class Settings:
+class CheckpointSettings:
     """Entries looked up by key; what is wrong is collected, so that one message names it all."""
 
     def __init__(self, path: Path, values: Mapping[str, Any], section: str = "", faults: list[str] | None = None):
@@ -24,7 +24,7 @@ class Settings:
         self._faults = [] if faults is None else faults
 
     @classmethod
-    def read(cls, folder: Path, names: tuple[str, ...]) -> "Settings":
+    def read(cls, folder: Path, names: tuple[str, ...]) -> "CheckpointSettings":
         """The first of the files `names` that is in `folder`.
 
         Raises:
@@ -39,13 +39,13 @@ class Settings:
         return settings
 
     @classmethod
-    def find(cls, folder: Path, names: tuple[str, ...]) -> "Settings | None":
+    def find(cls, folder: Path, names: tuple[str, ...]) -> "CheckpointSettings | None":
         """As `read`, but None if there is none of them. `names` are as `find_file` takes them."""
         path = next((path for name in names if (path := find_file(folder, name))), None)
         if path is None:
             return None
         try:
-            return cls(path, read_json(path))
+            return cls(path, read_foreign_json(path))
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{path}: not a model's settings ({error}); download it again") from error
 
@@ -65,13 +65,13 @@ class Settings:
         """All of them, as they are."""
         return self._values
 
-    def section(self, key: str) -> "Settings":
+    def section(self, key: str) -> "CheckpointSettings":
         """The entry `key`, an object of entries; an absent one is empty."""
         values = self.get(key, {})
         if not isinstance(values, dict):
             self.fault(key, "expected an object of entries")
             values = {}
-        return Settings(self.path, values, f"{self._section}{key}.", self._faults)
+        return CheckpointSettings(self.path, values, f"{self._section}{key}.", self._faults)
 
     def number(self, key: str, default: float | None = None) -> float:
         """A positive number; without a default the entry must be there."""
@@ -81,7 +81,7 @@ class Settings:
         self.fault(key, "expected a positive number")
         return 1.0
 
-    def whole(self, key: str, default: int | None = None) -> int:
+    def integer(self, key: str, default: int | None = None) -> int:
         """A positive whole number of 31 bits; without a default the entry must be there."""
         value = self.number(key, default)
         if value != int(value) or value > _LARGEST:

@@ -4,7 +4,7 @@ import reprlib
 from pathlib import Path
 from typing import Literal
 
-from convert.formats.json_text import read_json
+from convert.formats.foreign_json import read_foreign_json
 from convert.formats.legacy_file import is_legacy, open_legacy_file
 from convert.formats.limits import MAX_TENSORS
 from convert.formats.names import shown
@@ -152,7 +152,7 @@ def _open_index(path: Path) -> dict[str, StoredTensor]:
 def _read_index(path: Path) -> dict[str, str]:
     """The file of every tensor, all in the folder of the index."""
     try:
-        weight_map = read_json(path).get("weight_map")
+        weight_map = read_foreign_json(path).get("weight_map")
     except ValueError as error:
         raise CheckpointError(
             f"{path}: not an index of checkpoint files, no weight_map can be read ({error}); download it again"

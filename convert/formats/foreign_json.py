@@ -7,7 +7,7 @@ from typing import Any
 from convert.formats.limits import MAX_JSON_VALUES, MAX_TEXT_BYTES
 
 
-def parse_json(text: bytes) -> dict[str, Any]:
+def parse_foreign_json(text: bytes) -> dict[str, Any]:
     """The JSON object `text`. What it holds are values of any kind, which is for the caller to check.
 
     Raises:
@@ -27,15 +27,15 @@ def parse_json(text: bytes) -> dict[str, Any]:
     return values
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_foreign_json(path: Path) -> dict[str, Any]:
     """The JSON object in the file `path`.
 
     Raises:
-        ValueError: as `parse_json`.
+        ValueError: as `parse_foreign_json`.
         OSError: the file cannot be read.
     """
     with path.open("rb") as file:
-        return parse_json(file.read(MAX_TEXT_BYTES + 1))
+        return parse_foreign_json(file.read(MAX_TEXT_BYTES + 1))
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from convert.formats.json_text import parse_json
+from convert.formats.foreign_json import parse_foreign_json
 from convert.formats.limits import MAX_NAME, MAX_TENSORS, MAX_TEXT_BYTES
 from convert.formats.names import shown
 from convert.formats.stored_tensor import FileStamp, StoredTensor, check_layout
@@ -86,7 +86,7 @@ def _read_header(stamp: FileStamp) -> tuple[int, dict[str, Any]]:
             )
         text = file.read(length)
     try:
-        header = parse_json(text)
+        header = parse_foreign_json(text)
     except ValueError as error:
         raise CheckpointError(
             f"{stamp.path}: its header is not valid JSON, or not a JSON object ({error}); download it again"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from convert.architecture.plain_lora import expect_plain
-from convert.architecture.settings import Settings
+from convert.architecture.settings import CheckpointSettings
 from convert.formats.archive import StoredTensor, open_archive
 from convert.formats.safetensors_file import read_metadata
 from convert.lora.keys import DIFFUSERS_LAYERS, AdapterKey, is_upstream, parse_peft, parse_upstream
@@ -117,7 +117,7 @@ def _misfits(layer: str, block: int, shapes: Mapping[str, tuple[int, ...]], abst
 
 def _alpha(path: Path) -> float | None:
     """`lora_alpha` of the settings within the file or beside it; None, which is a scale of 1, if there are none."""
-    settings = Settings.find(path.parent, (SETTINGS,)) if path.name == WEIGHTS else None
+    settings = CheckpointSettings.find(path.parent, (SETTINGS,)) if path.name == WEIGHTS else None
     if settings is None and path.suffix == ".safetensors":
         settings = _within(path)
     if settings is None:
@@ -127,7 +127,7 @@ def _alpha(path: Path) -> float | None:
     return alpha
 
 
-def _within(path: Path) -> Settings | None:
+def _within(path: Path) -> CheckpointSettings | None:
     text = read_metadata(path).get(METADATA)
     if text is None:
         return None
@@ -137,7 +137,7 @@ def _within(path: Path) -> Settings | None:
         raise CheckpointError(f"{path}: its {METADATA} is not JSON ({error}); it is damaged") from error
     if not isinstance(values, dict):
         raise CheckpointError(f"{path}: its {METADATA} is no JSON object; it is damaged")
-    return Settings(path, {key.removeprefix("transformer."): value for key, value in values.items()})
+    return CheckpointSettings(path, {key.removeprefix("transformer."): value for key, value in values.items()})
 
 
 def _report_partial(path: Path, pairs: Mapping[tuple[str, int], LowRankPair], num_blocks: int) -> None:

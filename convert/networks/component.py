@@ -20,7 +20,7 @@ EXTRA_FOLDER = "tokenizer"
 
 
 @dataclass(frozen=True)
-class Source:
+class WeightsFile:
     """One file that a network is read from."""
 
     names: tuple[str, ...]
@@ -45,7 +45,7 @@ class Component:
     """The class, taking (config, dtype=, rngs=)."""
     infer: Callable[[Shapes, Path], Any]
     """Its configuration from the shapes in its files, and the folder for messages and settings beside them."""
-    sources: tuple[Source, ...]
+    sources: tuple[WeightsFile, ...]
     rules: tuple[Rule, ...]
     ignored: tuple[Ignored, ...]
     other_tables: tuple[Table, ...] = ()

@@ -5,7 +5,7 @@ from convert.architecture.infer import infer_dit, infer_t5, infer_video_tokenize
 from convert.architecture.infer_language import infer_llama, infer_pixtral
 from convert.architecture.infer_vision import infer_retinaface, infer_video_safety
 from convert.networks.companions import AdapterFolder, Companion
-from convert.networks.component import EXTRA_FOLDER, Component, Source
+from convert.networks.component import EXTRA_FOLDER, Component, WeightsFile
 from convert.tables import decoder_lm, dit, pixtral, retinaface, safety_head, siglip, t5, video_tokenizer
 from jax_interp.errors import UsageError
 from jax_interp.models.decoder_lm import DecoderLM
@@ -23,7 +23,7 @@ DIFFUSION_TRANSFORMER = Component(
     name="diffusion_transformer",
     network=DiT,
     infer=infer_dit,
-    sources=(Source(names=("model.pt", "model.safetensors"), exported="model.safetensors", post_trained=True),),
+    sources=(WeightsFile(names=("model.pt", "model.safetensors"), exported="model.safetensors", post_trained=True),),
     rules=dit.RULES,
     ignored=dit.IGNORED,
 )
@@ -33,10 +33,12 @@ TOKENIZER = Component(
     network=VideoTokenizer,
     infer=infer_video_tokenizer,
     sources=(
-        Source(("encoder.jit", "encoder.safetensors"), "encoder.safetensors", keys=("encoder.", "quant_conv.")),
-        Source(("decoder.jit", "decoder.safetensors"), "decoder.safetensors", keys=("decoder.", "post_quant_conv.")),
-        Source(("mean_std.pt", "mean_std.safetensors"), "mean_std.safetensors", "mean_std.", ("mean_std.",)),
-        Source(
+        WeightsFile(("encoder.jit", "encoder.safetensors"), "encoder.safetensors", keys=("encoder.", "quant_conv.")),
+        WeightsFile(
+            ("decoder.jit", "decoder.safetensors"), "decoder.safetensors", keys=("decoder.", "post_quant_conv.")
+        ),
+        WeightsFile(("mean_std.pt", "mean_std.safetensors"), "mean_std.safetensors", "mean_std.", ("mean_std.",)),
+        WeightsFile(
             ("image_mean_std.pt", "image_mean_std.safetensors"),
             "image_mean_std.safetensors",
             "image_mean_std.",
@@ -51,7 +53,7 @@ TEXT_ENCODER = Component(
     name="text_encoder",
     network=T5Encoder,
     infer=infer_t5,
-    sources=(Source(names=("model.safetensors", "pytorch_model.bin"), exported="model.safetensors"),),
+    sources=(WeightsFile(names=("model.safetensors", "pytorch_model.bin"), exported="model.safetensors"),),
     rules=t5.RULES,
     ignored=t5.IGNORED,
     required_files=("tokenizer.json",),
@@ -63,8 +65,8 @@ VIDEO_SAFETY = Component(
     network=VideoSafety,
     infer=infer_video_safety,
     sources=(
-        Source(("safety_filter.pt", "safety_filter.safetensors"), "safety_filter.safetensors", keys=("model.",)),
-        Source(siglip.WEIGHTS, siglip.EXPORTED, keys=("vision_model.",)),
+        WeightsFile(("safety_filter.pt", "safety_filter.safetensors"), "safety_filter.safetensors", keys=("model.",)),
+        WeightsFile(siglip.WEIGHTS, siglip.EXPORTED, keys=("vision_model.",)),
     ),
     rules=siglip.RULES + safety_head.RULES,
     ignored=siglip.IGNORED + safety_head.IGNORED,
@@ -75,7 +77,7 @@ FACE_BLUR = Component(
     name="face_blur",
     network=RetinaFace,
     infer=infer_retinaface,
-    sources=(Source(("Resnet50_Final.pth", "Resnet50_Final.safetensors"), "Resnet50_Final.safetensors"),),
+    sources=(WeightsFile(("Resnet50_Final.pth", "Resnet50_Final.safetensors"), "Resnet50_Final.safetensors"),),
     rules=retinaface.RULES,
     ignored=retinaface.IGNORED,
 )
@@ -85,7 +87,7 @@ PROMPT_UPSAMPLER = Component(
     network=Pixtral,
     infer=infer_pixtral,
     sources=(
-        Source(
+        WeightsFile(
             names=("model.pt", "consolidated.safetensors", "model.safetensors", "model.safetensors.index.json"),
             exported="model.safetensors",
         ),
@@ -103,7 +105,7 @@ TEXT_SAFETY = Component(
     name="text_safety",
     network=DecoderLM,
     infer=infer_llama,
-    sources=(Source(("model.safetensors", "model.safetensors.index.json"), "model.safetensors"),),
+    sources=(WeightsFile(("model.safetensors", "model.safetensors.index.json"), "model.safetensors"),),
     rules=decoder_lm.hugging_face(),
     ignored=decoder_lm.hugging_face_ignored(),
     settings=llama_settings,

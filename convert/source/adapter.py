@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from convert.architecture.plain_lora import expect_plain
-from convert.architecture.settings import Settings
+from convert.architecture.settings import CheckpointSettings
 from convert.formats.archive import StoredTensor, open_archive
 from convert.formats.names import shown
 from convert.networks.companions import AdapterFolder
@@ -74,7 +74,7 @@ def merge_adapter(
 
 def _read_settings(folder: Path, base: str) -> tuple[int, float]:
     """Rank and alpha; everything else must be as in plain LoRA."""
-    settings = Settings.read(folder, (SETTINGS,))
+    settings = CheckpointSettings.read(folder, (SETTINGS,))
     rank, alpha = expect_plain(settings)
     trained_on = settings.get("base_model_name_or_path", base)
     if not isinstance(trained_on, str) or PurePosixPath(trained_on).name != base:

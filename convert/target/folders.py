@@ -19,7 +19,7 @@ LOCK_NOTE = ".lock"
 
 
 @contextmanager
-def only_writer(folder: Path) -> Iterator[None]:
+def writer_lock(folder: Path) -> Iterator[None]:
     """Hold `folder` against other conversions. It is made if need be, and goes again if it stays empty.
 
     Raises:
@@ -47,7 +47,7 @@ def only_writer(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def replacing(target: Path) -> Iterator[Path]:
+def replace_atomically(target: Path) -> Iterator[Path]:
     """A folder to write to that becomes `target` when the block ends well and vanishes when it does not.
 
     Raises:
@@ -80,7 +80,7 @@ def clear_leftovers(target: Path) -> bool:
     return found
 
 
-def refuse_strangers(target: Path, own_names: Collection[str]) -> None:
+def refuse_foreign_files(target: Path, own_names: Collection[str]) -> None:
     """Raise `CheckpointError` if `target` has anything in it but `own_names`: replacing it would destroy that."""
     strangers = sorted({path.name for path in target.iterdir()} - {*own_names}) if target.is_dir() else [target.name]
     if strangers:

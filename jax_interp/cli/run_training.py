@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from convert.lora.writing import write_adapter
-from convert.target.folders import clear_leftovers, only_writer, replacing
+from convert.target.folders import clear_leftovers, replace_atomically, writer_lock
 from convert.trained import write_trained
 from jax_interp.cli.progress import progress
 from jax_interp.errors import CheckpointError, UsageError
@@ -86,7 +86,7 @@ def run_training(request: TrainingRequest) -> None:
         height=request.height,
         width=request.width,
     )
-    with only_writer(request.folder.path):
+    with writer_lock(request.folder.path):
         _train_on(request, base, tokenizer, trainer, cache, training, held_out)
 
 
@@ -136,7 +136,7 @@ def write_result(request: TrainingRequest, base: ConvertedComponent, outcome: Ou
     else:
         target = folder / ADAPTER
         clear_leftovers(target)
-        with replacing(target) as partial:
+        with replace_atomically(target) as partial:
             write_adapter(partial, outcome.network, rank=settings.lora.rank, scale=settings.lora.scale)
             layers = num_adapted(outcome.network)
             trained = {"from": {"folder": base.path.name, "sha256": base.source_sha256}, "layers": layers, **facts}

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from jax_interp.files.json_schema import JsonFault, decode, shown
+from jax_interp.files.json_schema import JsonFault, decode, quoted
 
 __all__ = ["MAX_BYTES", "JsonFault", "parse_json", "read_json"]
 
@@ -85,7 +85,7 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> Mapping[str, Any]:
     values = dict(pairs)
     if len(values) != len(pairs):
         [(repeated, _)] = Counter(name for name, _ in pairs).most_common(1)
-        raise JsonFault(f"it has the key {shown(repeated)} twice in one object")
+        raise JsonFault(f"it has the key {quoted(repeated)} twice in one object")
     return values
 
 

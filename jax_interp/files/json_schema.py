@@ -171,10 +171,10 @@ def _path(at: str, key: str) -> str:
 
 
 def _offence(kind: Any, value: Any, at: str) -> str:
-    return f"{at or 'it'} is {shown(value)}, expected {_words(kind)}"
+    return f"{at or 'it'} is {quoted(value)}, expected {_words(kind)}"
 
 
-def shown(value: Any) -> str:
+def quoted(value: Any) -> str:
     """A JSON value as messages quote it: never long, never nested."""
     match value:
         case None:
@@ -201,7 +201,7 @@ def _words(kind: Any) -> str:
     if origin in (Union, types.UnionType):
         return " or ".join(_words(argument) for argument in arguments)
     if origin is Literal:
-        return " or ".join(shown(argument) for argument in arguments)
+        return " or ".join(quoted(argument) for argument in arguments)
     if _has_fields(kind):
         return f"an object ({kind.__name__})"
     names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", dict: "an object"}
