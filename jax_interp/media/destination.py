@@ -11,10 +11,10 @@ from jax_interp.files.lock import holder_of, lock_file, lock_path
 from jax_interp.files.names import check_lengths
 from jax_interp.files.overlap import Read, Written, find_overlaps
 from jax_interp.files.partial import Partial, remove_leftovers
-from jax_interp.media.output import reported
+from jax_interp.media.output import as_media_error
 from jax_interp.media.picture_reader import list_pictures
 
-SHOWN = 10
+MAX_SHOWN = 10
 """Faults that a message names at most."""
 
 
@@ -23,7 +23,7 @@ def check_destination(path: Path, flag: str, read: Iterable[Read], *, overwrite:
 
     Raises:
         UsageError: it is one of `read`, would replace what is there, is a folder or a device, or its name is too long.
-        MediaError: as `refuse_held`.
+        MediaError: as `refuse_locked`.
     """
     check_lengths(flag, path, [Partial(path).path, lock_path(path)])
     refuse(find_overlaps([Written(path, flag)], list(read)))
@@ -31,11 +31,11 @@ def check_destination(path: Path, flag: str, read: Iterable[Read], *, overwrite:
         raise UsageError(f"{flag} {fault}")
     if os.path.lexists(path) and not overwrite:
         raise UsageError(f"{flag} {path}: is there already; choose another name, or pass --overwrite to replace it")
-    refuse_held(path)
+    refuse_locked(path)
 
 
 @contextmanager
-def held(path: Path) -> Iterator[bool]:
+def locked_result(path: Path) -> Iterator[bool]:
     """Hold a result against other runs while the block lasts, and remove what killed ones left of it half-written.
 
     Yields whether a run was killed that had held it.
@@ -45,17 +45,17 @@ def held(path: Path) -> Iterator[bool]:
         UsageError: another program's file has the name of the lock.
     """
     with ExitStack() as stack:
-        with reported(path):
+        with as_media_error(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            was_left = stack.enter_context(lock_file(lock_path(path), partial(_is_held, path)))
+            was_left = stack.enter_context(lock_file(lock_path(path), partial(_is_locked, path)))
         remove_leftovers(path)
         yield was_left
 
 
-def refuse_held(path: Path) -> None:
+def refuse_locked(path: Path) -> None:
     """Raise `MediaError` if another run is writing `path` at this moment."""
     if (holder := holder_of(lock_path(path))) is not None:
-        raise _is_held(path, holder)
+        raise _is_locked(path, holder)
 
 
 def clip_files(inputs: Iterable[Path], name: str) -> list[Read]:
@@ -81,11 +81,11 @@ def why_no_file(path: Path) -> str | None:
 def refuse(faults: Sequence[str]) -> None:
     """Raise `UsageError` if there are `faults`, naming them."""
     if faults:
-        more = f"\nand {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
-        raise UsageError("\n".join(faults[:SHOWN]) + more)
+        more = f"\nand {len(faults) - MAX_SHOWN} more" if len(faults) > MAX_SHOWN else ""
+        raise UsageError("\n".join(faults[:MAX_SHOWN]) + more)
 
 
-def _is_held(path: Path, holder: str) -> MediaError:
+def _is_locked(path: Path, holder: str) -> MediaError:
     return MediaError(
         f"{path}: is being written by another run ({holder}); wait until it is done, or choose another name"
     )

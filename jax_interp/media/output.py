@@ -11,7 +11,7 @@ from jax_interp.files.disk import why_not_written
 from jax_interp.media.source import RgbFrames
 
 
-def check_frames(frames: RgbFrames, height: int, width: int) -> RgbFrames:
+def check_frame_array(frames: RgbFrames, height: int, width: int) -> RgbFrames:
     """The frames in host memory; raises `ValueError` unless they are uint8 [F, height, width, 3]."""
     frames = np.ascontiguousarray(frames)
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[1:] != (height, width, 3):
@@ -20,7 +20,7 @@ def check_frames(frames: RgbFrames, height: int, width: int) -> RgbFrames:
 
 
 @contextmanager
-def reported(path: Path) -> Iterator[None]:
+def as_media_error(path: Path) -> Iterator[None]:
     """Turn a failing disk (or PyAV's own error types) into a `MediaError` that names `path` and the free space."""
     try:
         yield

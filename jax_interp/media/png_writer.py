@@ -10,7 +10,7 @@ from typing import Self
 
 from jax_interp.errors import MediaError, UsageError
 from jax_interp.files.partial import Partial
-from jax_interp.media.output import check_frames, reported
+from jax_interp.media.output import as_media_error, check_frame_array
 from jax_interp.media.source import RgbFrames
 
 _OWN_FILE = re.compile(r"[0-9]{5,}\.png(\.partial)?")
@@ -63,9 +63,9 @@ class PngWriter:
         import imageio.v3 as iio
 
         height, width = frames.shape[1:3] if frames.ndim == 4 else (0, 0)
-        for frame in check_frames(frames, height, width):
+        for frame in check_frame_array(frames, height, width):
             path = self.partial / f"{self.num_frames:05d}.png"
-            with reported(self._folder / path.name):
+            with as_media_error(self._folder / path.name):
                 unnamed = path.with_name(path.name + ".partial")
                 unnamed.write_bytes(
                     iio.imwrite("<bytes>", frame, plugin="pillow", extension=".png", compress_level=_COMPRESSION)
@@ -117,7 +117,7 @@ class PngWriter:
     @contextmanager
     def _removed_on_error(self) -> Iterator[None]:
         try:
-            with reported(self._folder):
+            with as_media_error(self._folder):
                 yield
         except BaseException:
             self._discard()

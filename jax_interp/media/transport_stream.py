@@ -14,7 +14,7 @@ _TAIL = 4 << 20
 """Bytes at the end in which the last frame is looked for."""
 
 
-def find_cut_packet(file: BinaryIO, size: int) -> str | None:
+def find_truncated_packet(file: BinaryIO, size: int) -> str | None:
     """Say so if the last packet is not complete; None if it is, or if this is no transport stream."""
     layout = _layout(file)
     if layout is None:

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from jax_interp.errors import MediaError
 from jax_interp.media.color import RGB, ColorConverter
-from jax_interp.media.file_ends import find_cut
-from jax_interp.media.pictures.pixels import over_black, report_transparency
+from jax_interp.media.pictures.pixels import composite_over_black, report_transparency
 from jax_interp.media.rates import frame_rate
 from jax_interp.media.source import MAX_PIXELS, FrameSource, Picture
 from jax_interp.media.transport_stream import ends_within_frame
+from jax_interp.media.truncation import find_truncation
 
 _CONTAINERS = (
     "mov,matroska,avi,gif,apng,mpegts,mpeg,mpegvideo,flv,ogg,asf,h264,hevc,m4v,ivf,obu,yuv4mpegpipe,dv,mxf,nut"
@@ -154,7 +154,7 @@ def _scan_packets(container: Any, stream: Any) -> _Packets:
 
 def _check_complete(path: Path, container: Any, packets: _Packets, ends_within_frame: bool) -> None:
     """Raise `MediaError` if the file ends before its own structure does, or a packet before its own end."""
-    cut = find_cut(path, container.format.name)
+    cut = find_truncation(path, container.format.name)
     if packets.broken is not None or ends_within_frame:
         cut = cut or "a part of that frame is missing"
     if cut is not None:
@@ -196,11 +196,11 @@ def _read(path: Path, num_frames: int | None, flatten: bool) -> Iterator[Picture
     """
     converter, said = ColorConverter(RGB), False
     size: tuple[int, int] | None = None
-    turn: Callable[[Picture], Picture] | None = None
+    orient: Callable[[Picture], Picture] | None = None
     index = -1
     for index, frame in enumerate(_decode(path)):
-        if size is None or turn is None:
-            size, turn = (frame.width, frame.height), _orientation(frame)
+        if size is None or orient is None:
+            size, orient = (frame.width, frame.height), _orientation(frame)
         if size != (frame.width, frame.height):
             raise MediaError(
                 f"{path}: frame {index} is {frame.width}x{frame.height}, the first one {size[0]}x{size[1]};"
@@ -210,11 +210,11 @@ def _read(path: Path, num_frames: int | None, flatten: bool) -> Iterator[Picture
             return
         picture = converter.convert(frame).to_ndarray()
         if flatten:
-            picture, transparent = over_black(picture, frame.to_ndarray()[..., 3:], 255)
+            picture, transparent = composite_over_black(picture, frame.to_ndarray()[..., 3:], 255)
             if transparent and not said and num_frames is not None:
                 said = True
                 report_transparency(path)
-        yield turn(picture)
+        yield orient(picture)
     if num_frames is not None and index + 1 < num_frames:
         raise _damaged(path, index + 1, f"the data ends there, {num_frames} frames were counted")
 
@@ -236,11 +236,11 @@ def _orientation(frame: Any) -> Callable[[Picture], Picture]:
     swapped = abs(b) > abs(a)
     flip_x, flip_y = (c < 0, b < 0) if swapped else (a < 0, d < 0)
 
-    def turn(picture: Picture) -> Picture:
+    def orient(picture: Picture) -> Picture:
         upright = picture.transpose(1, 0, 2) if swapped else picture
         return np.ascontiguousarray(upright[:: -1 if flip_y else 1, :: -1 if flip_x else 1])
 
-    return turn
+    return orient
 
 
 def _cut_off(path: Path, index: int, reason: str) -> MediaError:

@@ -11,7 +11,7 @@ from typing import Any, Self
 from jax_interp.errors import MediaError, UsageError
 from jax_interp.files.partial import Partial
 from jax_interp.media.color import BT709, LIMITED_RANGE, ColorConverter, Target
-from jax_interp.media.output import check_frames, reported
+from jax_interp.media.output import as_media_error, check_frame_array
 from jax_interp.media.source import RgbFrames
 from jax_interp.media.x264 import THREADS, x264_options
 
@@ -128,8 +128,8 @@ class VideoWriter:
         """
         import av
 
-        with reported(self._path):
-            for frame in check_frames(frames, self._height, self._width):
+        with as_media_error(self._path):
+            for frame in check_frame_array(frames, self._height, self._width):
                 picture = self._converter.convert(av.VideoFrame.from_ndarray(frame, format="rgb24"))
                 picture.pts, picture.time_base = self.num_frames, 1 / self._fps
                 self._container.mux(self._stream.encode(picture))
@@ -168,7 +168,7 @@ class VideoWriter:
     @contextmanager
     def _removed_on_error(self) -> Iterator[None]:
         try:
-            with reported(self._path):
+            with as_media_error(self._path):
                 yield
         except BaseException:
             self._discard()

@@ -20,7 +20,7 @@ from jax_interp.media.pixtral_image import (
     TOKEN_NAMES,
     PictureTokens,
     expand_pictures,
-    patch_grid,
+    picture_patch_grid,
     picture_tokens,
     prepare_picture,
 )
@@ -71,9 +71,10 @@ def test_grids_equal_the_peers(rng):
         peer = get_resize_output_image_size(empty, size=1024, patch_size=16, input_data_format="channels_first")
         if 0 in peer:
             with pytest.raises(MediaError):
-                patch_grid(height, width, PIXTRAL_12B_VISION)
+                picture_patch_grid(height, width, PIXTRAL_12B_VISION)
         else:
-            assert patch_grid(height, width, PIXTRAL_12B_VISION) == (peer[0] // 16, peer[1] // 16), (height, width)
+            grid = picture_patch_grid(height, width, PIXTRAL_12B_VISION)
+            assert grid == (peer[0] // 16, peer[1] // 16), (height, width)
 
 
 @pytest.mark.parametrize(
@@ -90,14 +91,14 @@ def test_grids_equal_the_peers(rng):
     ],
 )
 def test_grids_by_hand(size, grid):
-    assert patch_grid(size[0], size[1], PIXTRAL_12B_VISION) == grid
+    assert picture_patch_grid(size[0], size[1], PIXTRAL_12B_VISION) == grid
 
 
 @pytest.mark.parametrize("size", [(1, 1025), (2049, 2), (10, 20000), (20000, 19)])
 def test_a_side_that_would_vanish_is_refused(size):
     height, width = size
     with pytest.raises(MediaError, match=rf"{width}x{height} pixels is too elongated.*crop it.*1024:1"):
-        patch_grid(height, width, PIXTRAL_12B_VISION)
+        picture_patch_grid(height, width, PIXTRAL_12B_VISION)
     with pytest.raises(MediaError, match="too elongated"):
         prepare_picture(np.zeros((*size, 3), np.uint8), PIXTRAL_12B_VISION)
 
@@ -116,7 +117,7 @@ def test_what_is_no_picture_is_refused(picture):
 
 def test_sizes_come_from_the_config():
     config = PixtralVisionConfig(patch_size=4, image_size=20)
-    assert patch_grid(10, 40, config) == (2, 5)
+    assert picture_patch_grid(10, 40, config) == (2, 5)
     assert prepare_picture(np.zeros((10, 40, 3), np.uint8), config).shape == (8, 20, 3)
 
 

@@ -19,7 +19,7 @@ _FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
 
 _SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"BM")
 
-_MOST_CHUNKS = 1_000_000
+_MAX_CHUNKS = 1_000_000
 _ORIENTATION, _BITS_A_SAMPLE = 0x0112, 258
 
 
@@ -37,7 +37,7 @@ class PictureHeader:
     """Pictures shown one after the other: 1 of a file with pages, one less where a PNG also has a still picture."""
     format: str
     """Pillow's name, as "PNG"."""
-    deep: bool
+    is_16_bit: bool
     """16 bits a channel in a form that Pillow would cut to 8."""
 
     @property
@@ -102,17 +102,17 @@ def unreadable(path: Path, error: Exception) -> MediaError:
 
 
 def _header(path: Path, image: Any) -> PictureHeader:
-    orientation, deep, num_pictures, num_frames = 1, False, 1, 1
+    orientation, is_16_bit, num_pictures, num_frames = 1, False, 1, 1
     if image.format == "TIFF":
-        deep = 16 in tuple(image.tag_v2.get(_BITS_A_SAMPLE, ())) and not image.mode.startswith("I;16")
+        is_16_bit = 16 in tuple(image.tag_v2.get(_BITS_A_SAMPLE, ())) and not image.mode.startswith("I;16")
         # Pillow turns these itself; 16-bit colours are decoded elsewhere.
-        orientation = _sensible(image.tag_v2.get(_ORIENTATION)) if deep else 1
+        orientation = _sensible(image.tag_v2.get(_ORIENTATION)) if is_16_bit else 1
         num_pictures = 1 + _has_second_page(image)
         height, width = image.height, image.width
     else:
         if image.format == "PNG":
             with path.open("rb") as file:
-                deep = _read(file, 24, 1) == b"\x10"
+                is_16_bit = _read(file, 24, 1) == b"\x10"
                 if _has_late_metadata(file):
                     image.load()
         if image.format in ("PNG", "WEBP"):
@@ -122,7 +122,7 @@ def _header(path: Path, image: Any) -> PictureHeader:
         height, width = image.height, image.width
         if orientation >= 5:
             height, width = width, height
-    return PictureHeader(height, width, orientation, num_pictures, num_frames, image.format, deep)
+    return PictureHeader(height, width, orientation, num_pictures, num_frames, image.format, is_16_bit)
 
 
 def _orientation(image: Any) -> int:
@@ -153,7 +153,7 @@ def _has_second_page(image: Any) -> bool:
 def _has_late_metadata(file: BinaryIO) -> bool:
     """Whether a PNG has EXIF or text behind its pixels; only the chunks' headers are read."""
     at, pixels = 8, False
-    for _ in range(_MOST_CHUNKS):
+    for _ in range(_MAX_CHUNKS):
         header = _read(file, at, 8)
         if len(header) < 8:
             return False

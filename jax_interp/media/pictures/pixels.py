@@ -31,14 +31,14 @@ def read_pixels(path: Path, header: PictureHeader) -> tuple[Picture, bool]:
         Exception: the file is damaged; decoders raise whatever they stumble over.
     """
     with opened(path) as image:
-        if header.deep:
+        if header.is_16_bit:
             image.load()
             frame, transparent = _deep_pixels(path, image, header)
         elif image.mode.startswith("I;16"):
             frame, transparent = to_eight_bits(np.asarray(image)[..., None]), False
         else:
             frame, transparent = to_rgb(path, image)
-            frame = turn(frame, header.orientation)
+            frame = apply_orientation(frame, header.orientation)
     return np.ascontiguousarray(frame), transparent
 
 
@@ -52,10 +52,10 @@ def to_rgb(path: Path, image: Any) -> tuple[Picture, bool]:
     if not image.has_transparency_data:
         return np.asarray(image.convert("RGB")), False
     rgba = np.asarray(image.convert("RGBA"))
-    return over_black(rgba[..., :3], rgba[..., 3:], 255)
+    return composite_over_black(rgba[..., :3], rgba[..., 3:], 255)
 
 
-def turn(frame: np.ndarray, orientation: int) -> np.ndarray:
+def apply_orientation(frame: np.ndarray, orientation: int) -> np.ndarray:
     """Set [Y, X, 3] upright, from an EXIF orientation of 1 to 8."""
     if orientation >= 5:
         frame = frame.transpose(1, 0, 2)
@@ -65,18 +65,18 @@ def turn(frame: np.ndarray, orientation: int) -> np.ndarray:
 
 def _deep_pixels(path: Path, image: Any, header: PictureHeader) -> tuple[Picture, bool]:
     """16 bits a channel, through FFmpeg; Pillow, which keeps the upper 8, has to agree within a level."""
-    values = turn(_decode_deep(path, header.format), header.orientation)
+    values = apply_orientation(_decode_deep(path, header.format), header.orientation)
     colors = values[..., :1] if values.shape[-1] < 3 else values[..., :3]
     frame = to_eight_bits(colors)
     gray = image.mode.startswith("I")
     known = np.asarray(image)[..., None].astype(np.int64) >> 8 if gray else np.asarray(image.convert("RGB"))
     if header.format == "PNG":  # Pillow turns a TIFF itself
-        known = turn(known, header.orientation)
+        known = apply_orientation(known, header.orientation)
     if known.shape[:2] != frame.shape[:2] or np.abs(frame.astype(np.int16) - known).max(initial=0) > 1:
         raise MediaError(f"{path}: two decoders read different colours in it; save it as PNG")
     if values.shape[-1] in (1, 3) or not image.has_transparency_data:  # a fourth channel may be padding
         return frame, False
-    over, transparent = over_black(colors, values[..., -1:], 65535)
+    over, transparent = composite_over_black(colors, values[..., -1:], 65535)
     return to_eight_bits(over), transparent
 
 
@@ -102,7 +102,7 @@ def to_eight_bits(values: np.ndarray) -> Picture:
     return np.broadcast_to(levels, (*levels.shape[:2], 3))
 
 
-def over_black(colors: np.ndarray, alpha: np.ndarray, opaque: int) -> tuple[np.ndarray, bool]:
+def composite_over_black(colors: np.ndarray, alpha: np.ndarray, opaque: int) -> tuple[np.ndarray, bool]:
     """Colours [Y, X, C] over black, of the same type, and whether any alpha [Y, X, 1] is less than `opaque`."""
     if bool((alpha == opaque).all()):
         return colors, False

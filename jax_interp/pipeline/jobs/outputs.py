@@ -11,7 +11,7 @@ from jax_interp.files.lock import lock_path
 from jax_interp.files.names import check_lengths
 from jax_interp.files.overlap import Read, Written, find_overlaps
 from jax_interp.files.partial import Partial, remove_leftovers
-from jax_interp.media.destination import clip_files, held, refuse, refuse_held, why_no_file
+from jax_interp.media.destination import clip_files, locked_result, refuse, refuse_locked, why_no_file
 from jax_interp.pipeline.jobs.pair_store import PairStore, is_being_placed
 from jax_interp.pipeline.jobs.request import Job
 from jax_interp.runtime.checkpoint import MANIFEST_FILE, folders_in
@@ -44,17 +44,17 @@ def network_files(checkpoint_dir: Path) -> list[Read]:
 def refuse_held_results(job: Job) -> None:
     """Raise `MediaError` if another run is writing a result of `job` at this moment; holds nothing."""
     for path in _held_paths(job):
-        refuse_held(path)
+        refuse_locked(path)
 
 
 @contextmanager
 def held_results(job: Job) -> Iterator[bool]:
-    """`held` for all that `job` writes; the lock of the video, which stands for the files beside it, is the last to go.
+    """`locked_result` for all that `job` writes; the lock of the video, which stands for its side files, goes last.
 
     Whoever finds that of a killed run knows that something of it may be left.
     """
     with ExitStack() as stack:
-        was_left = [stack.enter_context(held(path)) for path in _held_paths(job)]
+        was_left = [stack.enter_context(locked_result(path)) for path in _held_paths(job)]
         for path in job.files:
             remove_leftovers(path)
         yield was_left[0]

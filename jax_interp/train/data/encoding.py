@@ -17,7 +17,7 @@ from jaxtyping import Float, UInt8
 from jax_interp.config import VideoTokenizerConfig
 from jax_interp.errors import CheckpointError
 from jax_interp.files.atomic import write_atomically
-from jax_interp.media.output import reported
+from jax_interp.media.output import as_media_error
 from jax_interp.models.video_tokenizer import VideoTokenizer
 from jax_interp.pipeline.prompt.text import TextEncoder
 from jax_interp.pipeline.stages.codec import Codec
@@ -91,7 +91,7 @@ class EncodingCache:
             MediaError: a video turns out damaged.
             CheckpointError: there is no caption's embedding and no text encoder to make it, or the disk is full.
         """
-        with reported(self.folder):
+        with as_media_error(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             self._encode_texts(sorted({clip.caption for clip in clips}))
             total, done = sum(len(clip.windows) for clip in clips), 0

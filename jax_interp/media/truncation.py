@@ -3,21 +3,21 @@
 Durations do not tell: a picture may start after its sound or end before it, an edit list may skip, time stamps may
 start anywhere, and a last frame may have no duration. Sizes do. MP4 and QuickTime are boxes, Matroska and WebM are
 EBML elements, AVI and WebP are RIFF chunks, GIF is blocks, APNG is chunks, and each of them says how many bytes it has.
-An MPEG transport stream says nothing, but its packets have one size. Only headers are read, and no more than `_MOST` of
-them.
+An MPEG transport stream says nothing, but its packets have one size. Only headers are read, and at most `_MAX_HEADERS`
+of them.
 """
 
 import struct
 from pathlib import Path
 from typing import BinaryIO
 
-from jax_interp.media.transport_stream import find_cut_packet
+from jax_interp.media.transport_stream import find_truncated_packet
 
-_MOST = 1_000_000
+_MAX_HEADERS = 1_000_000
 """Headers that are read of one file. What comes after them is not judged, so that no file keeps the reader busy."""
 
 
-def find_cut(path: Path, container: str) -> str | None:
+def find_truncation(path: Path, container: str) -> str | None:
     """Why a file cannot be whole, as in "its mdat box lacks 1,204 bytes"; None if nothing speaks against it.
 
     A file that was cut exactly where one box, cluster, packet or block ends and the next begins, in a container that
@@ -34,7 +34,7 @@ def find_cut(path: Path, container: str) -> str | None:
         "mov": _boxes,
         "matroska": _elements,
         "avi": _riff_chunks,
-        "mpegts": find_cut_packet,
+        "mpegts": find_truncated_packet,
         "gif": _gif_blocks,
         "apng": _png_chunks,
         "webp": _riff_chunks,
@@ -57,7 +57,7 @@ def _lacks(what: str, size: int) -> str:
 def _boxes(file: BinaryIO, size: int) -> str | None:
     """MP4, QuickTime: 4 bytes size (1: 8 bytes of size follow the type; 0: to the end of the file), type, content."""
     at, kind, fragmented = 0, b"", False
-    for _ in range(_MOST):
+    for _ in range(_MAX_HEADERS):
         header = _read(file, at, 16)
         if len(header) < 8:
             # Behind a whole file a few bytes are harmless. Behind a fragment they begin the next one.
@@ -84,7 +84,7 @@ _OPENED = (_SEGMENT, _CLUSTER)
 def _elements(file: BinaryIO, size: int) -> str | None:
     """Matroska, WebM: an ID of 1 to 4 bytes, a size of 1 to 8 bytes (all ones: unknown), content."""
     at, end = 0, size
-    for _ in range(_MOST):
+    for _ in range(_MAX_HEADERS):
         if at >= end:
             return None
         header = _read(file, at, 12)
@@ -119,7 +119,7 @@ def _vint_length(first: bytes) -> int:
 def _riff_chunks(file: BinaryIO, size: int) -> str | None:
     """AVI, WebP: "RIFF", 4 bytes size, content; longer files have several. A stopped recorder leaves no size."""
     at = 0
-    for _ in range(_MOST):
+    for _ in range(_MAX_HEADERS):
         header = _read(file, at, 8)
         if len(header) < 8 or header[:4] != b"RIFF":
             return None
@@ -136,7 +136,7 @@ def _riff_chunks(file: BinaryIO, size: int) -> str | None:
 def _gif_blocks(file: BinaryIO, size: int) -> str | None:
     """A header with a palette; then extensions (0x21) and pictures (0x2C), each in parts of up to 255 bytes; 0x3B."""
     at, inside = 13 + _palette(_read(file, 10, 1)), False
-    for _ in range(_MOST):
+    for _ in range(_MAX_HEADERS):
         first = _read(file, at, 1)
         if inside and first:
             at += 1 + first[0]
@@ -158,7 +158,7 @@ def _palette(flags: bytes) -> int:
 def _png_chunks(file: BinaryIO, size: int) -> str | None:
     """A signature of 8 bytes; then 4 bytes size, type, content, 4 bytes checksum; the last chunk is IEND."""
     at = 8
-    for _ in range(_MOST):
+    for _ in range(_MAX_HEADERS):
         header = _read(file, at, 8)
         if len(header) < 8:
             return "its IEND chunk is missing"

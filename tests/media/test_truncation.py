@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jax_interp.errors import MediaError
-from jax_interp.media.file_ends import find_cut
+from jax_interp.media.truncation import find_truncation
 from jax_interp.media.video_reader import open_video
 from tests.media import clips
 
@@ -152,7 +152,7 @@ def test_the_message_says_what_is_missing(tmp_path):
 
 def test_of_an_unknown_container_nothing_is_said(tmp_path):
     (tmp_path / "a.flv").write_bytes(b"FLV")
-    assert find_cut(tmp_path / "a.flv", "flv") is None
+    assert find_truncation(tmp_path / "a.flv", "flv") is None
 
 
 @pytest.mark.parametrize("container", ["mov", "matroska", "avi", "mpegts", "gif", "apng"])
@@ -161,4 +161,4 @@ def test_noise_ends_every_walk(tmp_path, container):
     path = tmp_path / "noise"
     for size in [0, 1, 3, 7, 12, 13, 40, 189, 500, 5000] * 20:
         path.write_bytes(rng.integers(0, 256, size, np.uint8).tobytes())
-        assert find_cut(path, container) is None or isinstance(find_cut(path, container), str)
+        assert find_truncation(path, container) is None or isinstance(find_truncation(path, container), str)
