@@ -13,6 +13,7 @@
 from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias
 
+import numpy as np
 from jax import Array
 from jaxtyping import Float, UInt8
 
@@ -25,4 +26,5 @@ Precision: TypeAlias = Literal["bfloat16", "float32"]
 Latents: TypeAlias = Float[Array, "B T H W C"]
 Tokens: TypeAlias = Float[Array, "B L D"]
 Text: TypeAlias = Float[Array, "B S D"]
-Frames: TypeAlias = UInt8[Array, "F Y X 3"]
+Frames: TypeAlias = UInt8[np.ndarray, "F Y X 3"]
+"""RGB frames in host memory."""

@@ -24,7 +24,7 @@ _ENGLISH = frozenset(_SMALL_WORDS.split())
 """Few other languages have these; "a" is a word of several, whose texts mostly have more than one accent."""
 _AROUND_WORDS, _IN_WORDS = string.punctuation + "“”„«»‘’…–—¡¿", "-'’"
 _TOKEN = re.compile(r"\S+")
-_FEWEST = 3
+_MIN_WORDS = 3
 """Words of a text that tell what it is written in."""
 
 
@@ -33,7 +33,7 @@ def without_marks(text: str) -> str:
     tokens = _TOKEN.findall(text)
     counts = [sum(map(is_accented, token)) for token in tokens]
     accented = sum(map(bool, counts))
-    if len(tokens) >= _FEWEST and 2 * accented > len(tokens):
+    if len(tokens) >= _MIN_WORDS and 2 * accented > len(tokens):
         return text
     english = accented == 1 and not _ENGLISH.isdisjoint(token.lower() for token in tokens)
     one_is_spelling = not english and len(tokens) > 1

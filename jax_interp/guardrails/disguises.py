@@ -11,7 +11,7 @@ from functools import cache
 from urllib.parse import unquote
 
 from jax_interp.guardrails.accents import without_accents
-from jax_interp.guardrails.look_alikes import BAR, LookAlikes, visible
+from jax_interp.guardrails.look_alikes import BAR, LookAlikes, normalized_text
 
 _ROUNDS = 3
 """How often entities and percent signs are decoded, which may hide each other ("&amp;#102;")."""
@@ -19,7 +19,7 @@ _ROUNDS = 3
 _REVERSED = re.compile("\u202e([^\u202c\n]*)")
 """What a right-to-left override shows from its end to its start."""
 
-_ON_ITS_HEAD = dict(
+_UPSIDE_DOWN = dict(
     zip(
         "ɐqɔpǝɟƃɓɥıᴉɾʞʅןꞁɯuodbɹsʇnʌʍxʎz" + "∀ƆƎℲ⅁⅂ԀᴚɹΛ∩⊥┴⅄˥",
         "abcdefgghiijklllmnopqrstuvwxyz" + "acefglprrvuttyl",
@@ -27,7 +27,7 @@ _ON_ITS_HEAD = dict(
     )
 )
 """Characters that look like a letter when the page is turned round."""
-_TURNED = re.compile("[ɐǝɟƃɥᴉɾʞʅꞁɯɹʇʌʍʎƎℲ⅁⅂ᴚ⅄]")
+_UPSIDE_DOWN_ONLY = re.compile("[ɐǝɟƃɥᴉɾʞʅꞁɯɹʇʌʍʎƎℲ⅁⅂ᴚ⅄]")
 """Those of them that no large language writes; one of these tells that a text stands on its head."""
 
 _TAGS = re.compile("[\U000e0020-\U000e007e]+")
@@ -38,9 +38,9 @@ _SIGNS = "!|+*@$€£¢¥"
 _LEET = str.maketrans("0234578@$+€£¢¥", "ozeastbastelcy")
 _LEET_TABLES = tuple(_LEET | str.maketrans("1!|69", either) for either in ("iilbg", "lilgq", "iiibg", "lllgq"))
 """One for each way to read those that may stand for two letters."""
-_SHORTEST = 3
+_MIN_LENGTH = 3
 """Characters of a word whose digits and signs are read as letters."""
-_WORD_WITH_SIGNS = re.compile(rf"[\w{re.escape(_SIGNS)}]{{{_SHORTEST},}}")
+_WORD_WITH_SIGNS = re.compile(rf"[\w{re.escape(_SIGNS)}]{{{_MIN_LENGTH},}}")
 _BRACKET_IN_WORD = re.compile(r"(?<=[^\W_])[(<](?=[^\W_])")
 _CAPITAL_I = re.compile(r"I(?=[a-z])|(?<=[a-z])I")
 _CONTRACTION = re.compile(r"['’ʼ](?:s|t|d|m|ll|re|ve|em|n)\b|\b(?:[cdjlmnosty]|qu)['’ʼ]", re.IGNORECASE)
@@ -52,7 +52,7 @@ def readings(text: str, look_alikes: LookAlikes) -> Iterator[str]:
     known = set()
     for source in _sources(text):
         # Joined first as well: letters that stand apart do not tell in which script their word is.
-        seen = dict.fromkeys(look_alikes.read(each) for each in (source, joined(visible(source))))
+        seen = dict.fromkeys(look_alikes.read(each) for each in (source, joined(normalized_text(source))))
         for reading in (source, *(reading for each in seen for reading in _with_signs_read(each))):
             if reading not in known:
                 known.add(reading)
@@ -61,7 +61,7 @@ def readings(text: str, look_alikes: LookAlikes) -> Iterator[str]:
 
 def _sources(text: str) -> Iterator[str]:
     """`text` as it is, decoded, and as it is displayed."""
-    undo: tuple[Callable[[str], str], ...] = (decoded, shown_reversed, turned_round, tags_shown)
+    undo: tuple[Callable[[str], str], ...] = (decoded, shown_reversed, upside_down_read, tags_shown)
     for source in dict.fromkeys((text, decoded(text))):
         yield source
         for each in undo[1:]:
@@ -91,11 +91,11 @@ def shown_reversed(text: str) -> str:
     return _REVERSED.sub(lambda found: found[1][::-1], text)
 
 
-def turned_round(text: str) -> str:
+def upside_down_read(text: str) -> str:
     """A text in letters that stand on their heads, read with the page turned round; others stay as they are."""
-    if not _TURNED.search(text):
+    if not _UPSIDE_DOWN_ONLY.search(text):
         return text
-    return "".join(_ON_ITS_HEAD.get(char, char) for char in reversed(text))
+    return "".join(_UPSIDE_DOWN.get(char, char) for char in reversed(text))
 
 
 def tags_shown(text: str) -> str:
@@ -115,7 +115,7 @@ def leet_read(text: str) -> Iterator[str]:
 
 def _letters_for_signs(word: str, table: dict[int, int]) -> str:
     core = word.rstrip("!")
-    if len(core) < _SHORTEST or not any(map(str.isalpha, core)):
+    if len(core) < _MIN_LENGTH or not any(map(str.isalpha, core)):
         return word
     return core.translate(table) + word[len(core) :]
 

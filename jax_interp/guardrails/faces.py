@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float32, Int, UInt8
 
 from jax_interp.guardrails.pixelate import pixelate
+from jax_interp.types import Frames
 
 BATCH_SIZE = 5
 """Frames that go through the network at a time, at most; half of those of a pair."""
@@ -21,37 +22,36 @@ BATCH_SIZE = 5
 MEANS = (104.0, 117.0, 123.0)
 """Of blue, green and red over the detector's training pictures."""
 
-CELL_SIDES = (8, 16, 32)
+STRIDES = (8, 16, 32)
 """Pixels of a cell of each feature map."""
 
-FACE_SIDES = ((16, 32), (64, 128), (256, 512))
+ANCHOR_SIZES = ((16, 32), (64, 128), (256, 512))
 """Pixels of the faces that every cell of each feature map looks for."""
 
 VARIANCES = (0.1, 0.2)
 """Units of the offsets of centres and of sizes."""
 
-CONFIDENCE = 0.7
+SCORE_THRESHOLD = 0.7
 """A face is what has a larger probability."""
 
-OVERLAP = 0.4
+IOU_THRESHOLD = 0.4
 """Two boxes that share more of their union are one face."""
 
-MOST_CANDIDATES, MOST_FACES = 5000, 750
+MAX_CANDIDATES, MAX_FACES = 5000, 750
 
-Frames = UInt8[np.ndarray, "F Y X 3"]
 Boxes = Float32[np.ndarray, "faces 4"]
 """Left, top, right and bottom in pixels; may reach past the border."""
 
 
-class Found(NamedTuple):
+class AnchorOutputs(NamedTuple):
     """What the network says about a batch of frames; `models.retinaface.RetinaFaceOutputs` has it."""
 
     offsets: Float32[np.ndarray, "B anchors 4"]
     scores: Float32[np.ndarray, "B anchors"]
 
 
-Detect = Callable[[UInt8[np.ndarray, "B Y X 3"]], Found]
-"""RGB frames to what the network says about `prepare_frames` of them."""
+Detect = Callable[[UInt8[np.ndarray, "B Y X 3"]], AnchorOutputs]
+"""RGB frames to what the network says about `prepare_for_detector` of them."""
 
 
 class Blurred(NamedTuple):
@@ -85,7 +85,7 @@ def blur_faces(frames: Frames, detect: Detect, *, batch_size: int = BATCH_SIZE) 
     return Blurred(blurred, tuple(counts))
 
 
-def prepare_frames(frames: UInt8[Array, "B Y X 3"]) -> Float32[Array, "B Y X 3"]:
+def prepare_for_detector(frames: UInt8[Array, "B Y X 3"]) -> Float32[Array, "B Y X 3"]:
     """RGB levels 0 to 255 as the detector wants them: blue, green, red, each less its mean."""
     return frames[..., ::-1].astype(jnp.float32) - jnp.array(MEANS, jnp.float32)
 
@@ -107,13 +107,13 @@ def find_faces(
         )
     if not (np.isfinite(offsets).all() and np.isfinite(scores).all()):
         raise FloatingPointError("the face detector gave values that are not numbers")
-    sure = np.flatnonzero(scores > np.float32(CONFIDENCE))
-    # parity: NumPy's own order of equal scores, reversed, here and in `suppress`.
-    candidates = sure[scores[sure].argsort()[::-1][:MOST_CANDIDATES]]
+    sure = np.flatnonzero(scores > np.float32(SCORE_THRESHOLD))
+    # parity: NumPy's own order of equal scores, reversed, here and in `non_max_suppression`.
+    candidates = sure[scores[sure].argsort()[::-1][:MAX_CANDIDATES]]
     boxes = decode_boxes(offsets[candidates], anchors[candidates], size)
     if not np.isfinite(boxes).all():
         raise FloatingPointError("the face detector gave a box without bounds")
-    return boxes[suppress(boxes, scores[candidates])[:MOST_FACES]]
+    return boxes[non_max_suppression(boxes, scores[candidates])[:MAX_FACES]]
 
 
 @lru_cache(maxsize=4)
@@ -124,7 +124,7 @@ def anchor_boxes(height: int, width: int) -> Float32[np.ndarray, "anchors 4"]:
     counts whole.
     """
     maps = []
-    for cell, sides in zip(CELL_SIDES, FACE_SIDES, strict=True):
+    for cell, sides in zip(STRIDES, ANCHOR_SIZES, strict=True):
         rows, columns = -(-height // cell), -(-width // cell)
         y, x, side = np.meshgrid(
             (np.arange(rows) + 0.5) * cell, (np.arange(columns) + 0.5) * cell, np.array(sides, float), indexing="ij"
@@ -151,7 +151,7 @@ def decode_boxes(
         return boxes * np.array([size[1], size[0]] * 2, np.float32)
 
 
-def suppress(boxes: Boxes, scores: Float32[np.ndarray, " faces"]) -> Int[np.ndarray, " kept"]:
+def non_max_suppression(boxes: Boxes, scores: Float32[np.ndarray, " faces"]) -> Int[np.ndarray, " kept"]:
     """Indices of the boxes that are left when each, the surest first, has removed those that overlap it too much.
 
     parity: a box that ends at pixel 5 includes it, so sides are a pixel longer than the difference of their ends.
@@ -166,5 +166,5 @@ def suppress(boxes: Boxes, scores: Float32[np.ndarray, " faces"]) -> Int[np.ndar
         shared_width = np.minimum(right[best], right[waiting]) - np.maximum(left[best], left[waiting]) + 1
         shared_height = np.minimum(bottom[best], bottom[waiting]) - np.maximum(top[best], top[waiting]) + 1
         shared = np.maximum(shared_width, 0) * np.maximum(shared_height, 0)
-        waiting = waiting[shared / (areas[best] + areas[waiting] - shared) <= OVERLAP]
+        waiting = waiting[shared / (areas[best] + areas[waiting] - shared) <= IOU_THRESHOLD]
     return np.array(kept, np.int64)

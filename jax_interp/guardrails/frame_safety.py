@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
 from jax_interp.guardrails.verdict import Verdict
+from jax_interp.types import Frames
 
 CLASSES = ("Safe", "Sexual_Content", "Violence", "Drugs", "Child_Abuse", "Hate_and_Harassment", "Self-Harm")
 """What the logits are about; the first one alone lets a frame pass. Source: upstream's video content safety filter."""
@@ -17,12 +18,11 @@ CLASSES = ("Safe", "Sexual_Content", "Violence", "Drugs", "Child_Abuse", "Hate_a
 BATCH_SIZE = 10
 """Frames that go through the network at a time, at most; those of a pair."""
 
-Frames = UInt8[np.ndarray, "F Y X 3"]
 Classify = Callable[[Float32[np.ndarray, "B size size 3"]], Float[np.ndarray, "B classes"]]
-"""Frames as `prepare_frames` makes them to logits, those of `models.safety_head.VideoSafety`."""
+"""Frames as `prepare_for_classifier` makes them to logits, those of `models.safety_head.VideoSafety`."""
 
 
-def prepare_frames(frames: Frames, image_size: int) -> Float32[np.ndarray, "F {image_size} {image_size} 3"]:
+def prepare_for_classifier(frames: Frames, image_size: int) -> Float32[np.ndarray, "F {image_size} {image_size} 3"]:
     """RGB levels 0 to 255 as SigLIP wants them: squares of `image_size` pixels, in [-1, 1].
 
     Bicubic (a = -0.5) with antialiasing when shrinking, rounded to whole levels; the aspect ratio is not kept. Source:
@@ -51,7 +51,7 @@ def _prepare_frame(frame: UInt8[np.ndarray, "Y X 3"], target: Float32[np.ndarray
     target /= np.float32(0.5)
 
 
-def check_frames(
+def classify_frames(
     frames: Frames,
     classify: Classify,
     image_size: int,
@@ -65,14 +65,14 @@ def check_frames(
     are what the frames are called in a reason; by default they are counted from 0. No frames at all are no safe video.
 
     Raises:
-        ValueError: as `prepare_frames`. What `classify` raises passes through: whoever catches it has to block.
+        ValueError: as `prepare_for_classifier`. What `classify` raises passes through: whoever catches it has to block.
     """
     if len(frames) == 0:
         return Verdict.block("there are no frames to look at")
     numbers = range(len(frames)) if numbers is None else numbers
     for start in range(0, len(frames), batch_size):
         batch = frames[start : start + batch_size]
-        pixels = prepare_frames(batch, image_size)
+        pixels = prepare_for_classifier(batch, image_size)
         padding = [(0, batch_size - len(batch)), (0, 0), (0, 0), (0, 0)]
         logits = np.asarray(classify(np.pad(pixels, padding, mode="edge")))
         if logits.shape != (batch_size, len(CLASSES)):

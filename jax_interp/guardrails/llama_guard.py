@@ -74,7 +74,7 @@ class LlamaGuard:
         given = list(answer(ids))
         if not given or given[-1] not in self.stop:
             return Verdict.block(f"the classifier's answer does not end within {len(given)} tokens")
-        return understand(self._tokenizer.decode(given[:-1]), _categories(question))
+        return parse_answer(self._tokenizer.decode(given[:-1]), _categories(question))
 
     def question(self, prompt: str) -> str:
         """All that the classifier reads about `prompt`."""
@@ -101,7 +101,7 @@ class LlamaGuard:
         return f"{before}{begin}\n{self._policy}\n{end}{after}"
 
 
-def understand(answer: str, names: Mapping[str, str] | None = None) -> Verdict:
+def parse_answer(answer: str, names: Mapping[str, str] | None = None) -> Verdict:
     """What the text `answer` says; `names` are those of the category codes, for the reason."""
     lines = [line.strip() for line in answer.strip().split("\n")]
     if lines == ["safe"]:

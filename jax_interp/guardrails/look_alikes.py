@@ -97,7 +97,7 @@ class LookAlikes:
 
     def read(self, text: str) -> str:
         """`text` with every letter that is read by its looks replaced, and without marks and what is invisible."""
-        text = visible(text)
+        text = normalized_text(text)
         if text.isascii():
             return text
         words = self._word.findall(text)
@@ -147,7 +147,7 @@ class LookAlikes:
         return _SHAPES.get(char) or self._exact(char) or _SHAPES.get(char.lower()) or self._exact(char.upper())
 
 
-def visible(text: str) -> str:
+def normalized_text(text: str) -> str:
     """`text` in Unicode's compatibility form, Latin letters of every style plain, without marks and what is invisible.
 
     Full-width, mathematical, circled and squared letters, small capitals, letters with hooks, and accents that are no

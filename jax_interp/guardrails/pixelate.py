@@ -6,7 +6,7 @@ from jaxtyping import Float32, Int, UInt8
 BLOCKS = 5
 """Squares along each side of a face."""
 
-SMALLEST = 20
+MIN_SIDE = 20
 """Pixels that both sides of a face must have to be pixelated."""
 
 _FAR = 1e9
@@ -21,14 +21,14 @@ _ONE = 2048
 def pixelate(frame: Frame, boxes: Float32[np.ndarray, "faces 4"]) -> Frame:
     """A copy of `frame` with each of `boxes` (left, top, right, bottom in pixels) as `BLOCKS` by `BLOCKS` squares.
 
-    Boxes lose their fractions towards zero. Those with a side below `SMALLEST` pixels are left alone; what reaches past
+    Boxes lose their fractions towards zero. Those with a side below `MIN_SIDE` pixels are left alone; what reaches past
     the border is cut off after that. Where boxes overlap, a later one pixelates what an earlier one has left.
     Source: `blur_detected_faces` of upstream's face filter.
     """
     frame = frame.copy()
     height, width = frame.shape[:2]
     for left, top, right, bottom in np.clip(boxes, -_FAR, _FAR).astype(np.int64):
-        if right - left < SMALLEST or bottom - top < SMALLEST:
+        if right - left < MIN_SIDE or bottom - top < MIN_SIDE:
             continue
         rows, columns = slice(max(top, 0), max(min(bottom, height), 0)), slice(max(left, 0), max(min(right, width), 0))
         face = frame[rows, columns]

@@ -9,15 +9,22 @@ is no drawn face that every detector has to find, and one that works must not be
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from jax_interp.guardrails.faces import CELL_SIDES, CONFIDENCE, FACE_SIDES, Found, anchor_boxes, decode_boxes
+from jax_interp.guardrails.faces import (
+    ANCHOR_SIZES,
+    SCORE_THRESHOLD,
+    STRIDES,
+    AnchorOutputs,
+    anchor_boxes,
+    decode_boxes,
+)
 
-LEAST = 1e-4
+MIN_DIFFERENCE = 1e-4
 """How much an answer has to differ between two of the pictures: logarithms of odds, units of boxes, logits.
 
 Rounding makes differences of less than 1e-5; tiny networks with random weights, which tell little apart, of 3e-3.
 """
 
-LEAST_ON_PICTURE = 0.1
+MIN_SHARE_ON_PICTURE = 0.1
 """The share of all anchors whose boxes have to reach into the picture: those of a network that works nearly all do."""
 
 SAME = "answers the same whatever it is shown"
@@ -54,7 +61,7 @@ def _face(x: Float[np.ndarray, "Y X"], y: Float[np.ndarray, "Y X"]) -> Float[np.
     return picture
 
 
-def fault_of_detector(found: Found, size: tuple[int, int]) -> str | None:
+def fault_of_detector(found: AnchorOutputs, size: tuple[int, int]) -> str | None:
     """What is wrong with a face detector that gave `found` for `pictures(*size)`; None if nothing is.
 
     Scores and boxes have to differ for every feature map and each of its two sizes of faces: one whose answers do not
@@ -63,13 +70,13 @@ def fault_of_detector(found: Found, size: tuple[int, int]) -> str | None:
     if not (np.isfinite(found.scores).all() and np.isfinite(found.offsets).all()):
         return NOT_NUMBERS
     start = 0
-    for cell, sides in zip(CELL_SIDES, FACE_SIDES, strict=True):
+    for cell, sides in zip(STRIDES, ANCHOR_SIZES, strict=True):
         count = -(-size[0] // cell) * -(-size[1] // cell) * len(sides)
         level = slice(start, start + count)
         if not _looks(found.scores[:, level], found.offsets[:, level], len(sides)):
             return f"{SAME}, where it looks for faces of {' and '.join(map(str, sides))} pixels"
         start += count
-    if min(_share_on_picture(offsets, size) for offsets in found.offsets) < LEAST_ON_PICTURE:
+    if min(_share_on_picture(offsets, size) for offsets in found.offsets) < MIN_SHARE_ON_PICTURE:
         return "puts its boxes beside the picture"
     return None
 
@@ -79,9 +86,9 @@ def _looks(scores: np.ndarray, offsets: np.ndarray, sizes: int) -> bool:
     scores = scores.reshape(len(scores), -1, sizes)
     probabilities = np.clip(scores.astype(np.float64), _SMALLEST, _LARGEST)
     odds = np.log(probabilities) - np.log1p(-probabilities)
-    differs = _difference(odds).max(axis=0) >= LEAST
-    always_sees = (scores > CONFIDENCE).all(axis=(0, 1))
-    boxes_differ = _difference(offsets.reshape(len(offsets), -1, sizes, 4)).max(axis=0) >= LEAST
+    differs = _difference(odds).max(axis=0) >= MIN_DIFFERENCE
+    always_sees = (scores > SCORE_THRESHOLD).all(axis=(0, 1))
+    boxes_differ = _difference(offsets.reshape(len(offsets), -1, sizes, 4)).max(axis=0) >= MIN_DIFFERENCE
     return bool((differs | always_sees).all() and boxes_differ.all())
 
 
@@ -94,7 +101,7 @@ def fault_of_classifier(logits: Float[np.ndarray, "pictures classes"]) -> str | 
     """What is wrong with a classifier that gave `logits` for pictures that differ; None if nothing is."""
     if not np.isfinite(logits).all():
         return NOT_NUMBERS
-    return SAME if _difference(logits).min() < LEAST else None
+    return SAME if _difference(logits).min() < MIN_DIFFERENCE else None
 
 
 def _difference(answers: np.ndarray) -> np.ndarray:

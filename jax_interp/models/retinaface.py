@@ -166,7 +166,7 @@ class RetinaFace(nnx.Module):
                 setattr(self, f"{name}_head_{level}", head)
 
     def __call__(self, pixels: Float[Array, "B Y X 3"]) -> RetinaFaceOutputs:
-        """Look at `pixels`, BGR as `guardrails.faces.prepare_frames` makes it; every size compiles anew."""
+        """Look at `pixels`, BGR as `guardrails.faces.prepare_for_detector` makes it; every size compiles anew."""
         maps = self.neck(self.body(pixels.astype(self.body.stem.conv.kernel[...].dtype)))
         maps = [getattr(self, f"context{level}")(x) for level, x in enumerate(maps, 1)]
         scores = jax.nn.softmax(self._heads("class", maps, 2), axis=-1)[..., 1]
