@@ -8,7 +8,7 @@ TRACEBACK = "JAX_INTERP_TRACEBACK"
 INTERRUPTED = 130
 """Exit code after Ctrl-C."""
 
-_LONGEST_FOREIGN = 1000
+_MAX_FOREIGN = 1000
 """Characters of the message of an error that is none of ours."""
 
 
@@ -89,7 +89,7 @@ def explain(error: BaseException) -> tuple[str, int]:
         return "interrupted", INTERRUPTED
     if isinstance(error, Ended):
         return text, error.exit_code
-    shown = text if len(text) <= _LONGEST_FOREIGN else f"{text[:_LONGEST_FOREIGN]}..."
+    shown = text if len(text) <= _MAX_FOREIGN else f"{text[:_MAX_FOREIGN]}..."
     named = f"{type(error).__name__}: {shown}" if shown else type(error).__name__
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text:
         advice = "end other programs, or use less; `jax-interp memory` says what a run takes"

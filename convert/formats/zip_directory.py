@@ -53,7 +53,7 @@ def read_directory(file: BufferedReader, file_size: int) -> dict[str, ZipEntry]:
     begin, size, count = _find_directory(file, file_size)
     if size > MAX_DIRECTORY_BYTES:
         raise DamagedDirectory(f"the directory has {size:,} bytes, more than the {MAX_DIRECTORY_BYTES:,} that are read")
-    entries = list(_entries(_read(file, begin, size)))
+    entries = list(_entries(_read_at(file, begin, size)))
     if len(entries) != count:
         raise DamagedDirectory(f"it should have {count} records and has {len(entries)}")
     by_place = sorted(entries, key=lambda entry: entry.offset)
@@ -90,19 +90,19 @@ def first_byte(file: BufferedReader, entry: ZipEntry) -> int:
 def _find_directory(file: BufferedReader, file_size: int) -> tuple[int, int, int]:
     """Where the directory begins, its bytes and its number of records."""
     tail_size = min(file_size, _END.size + _LARGEST_COMMENT)
-    tail = _read(file, file_size - tail_size, tail_size)
+    tail = _read_at(file, file_size - tail_size, tail_size)
     at = tail.rfind(b"PK\5\6")
     if at < 0 or at + _END.size > len(tail):
         raise DamagedDirectory("no directory at its end")
     _, _, count, size, begin = _END.unpack_from(tail, at)
     end = file_size - tail_size + at
     if end >= _END64_LOCATOR.size:
-        signature, place = _END64_LOCATOR.unpack(_read(file, end - _END64_LOCATOR.size, _END64_LOCATOR.size))
+        signature, place = _END64_LOCATOR.unpack(_read_at(file, end - _END64_LOCATOR.size, _END64_LOCATOR.size))
         if signature == b"PK\6\7":
             if place + _END64.size > end:
                 raise DamagedDirectory("the end of the directory does not lie in the file")
             end = place
-            signature, _, count, size, begin = _END64.unpack(_read(file, place, _END64.size))
+            signature, _, count, size, begin = _END64.unpack(_read_at(file, place, _END64.size))
             if signature != b"PK\6\6":
                 raise DamagedDirectory("the end of the directory does not lie where the file says")
     if begin + size != end:
@@ -152,7 +152,7 @@ def _large(directory: bytes, at: int, end: int, numbers: tuple[int, ...], name: 
     raise DamagedDirectory(f"record {shown(name)} has sizes that are stated nowhere")
 
 
-def _read(file: BufferedReader, start: int, size: int) -> bytes:
+def _read_at(file: BufferedReader, start: int, size: int) -> bytes:
     file.seek(start)
     data = file.read(size)
     if len(data) != size:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from jax_interp.files.partial import Partial, remove_leftovers
+from jax_interp.files.partial import PartialOutput, remove_leftovers
 
 
 def write_atomically(path: Path, content: bytes, *, mode: int = 0o666) -> None:
@@ -26,7 +26,7 @@ def open_atomically(path: Path, *, mode: int = 0o666) -> Iterator[BinaryIO]:
         OSError: it cannot be written; what was at `path` is as it was.
     """
     remove_leftovers(path)
-    partial = Partial(path)
+    partial = PartialOutput(path)
     try:
         file = partial.create_file(mode)
         yield file

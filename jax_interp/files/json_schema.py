@@ -17,9 +17,9 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 T = TypeVar("T")
 
-MOST_FAULTS = 10
+MAX_FAULTS = 10
 """How many offences a message lists."""
-_LONGEST_SHOWN = 40
+_MAX_SHOWN = 40
 """Characters of a value or key that a message quotes."""
 
 
@@ -78,13 +78,13 @@ def decode(kind: type[T], value: Any) -> T:
     float, true and false do not pass for numbers. Every field of an object must be there, and no other.
 
     Raises:
-        JsonFault: names every offence with the path of its key, the first `MOST_FAULTS` of them.
+        JsonFault: names every offence with the path of its key, the first `MAX_FAULTS` of them.
     """
     faults: list[str] = []
     result = _decode(kind, value, "", faults)
     if faults:
-        more = f"; and {len(faults) - MOST_FAULTS} more" if len(faults) > MOST_FAULTS else ""
-        raise JsonFault("; ".join(faults[:MOST_FAULTS]) + more)
+        more = f"; and {len(faults) - MAX_FAULTS} more" if len(faults) > MAX_FAULTS else ""
+        raise JsonFault("; ".join(faults[:MAX_FAULTS]) + more)
     return result
 
 
@@ -165,7 +165,7 @@ def _sequence(origin: Any, kinds: tuple[Any, ...], value: list[Any], at: str, fa
 
 
 def _path(at: str, key: str) -> str:
-    name = key if len(key) <= _LONGEST_SHOWN else f"{key[:_LONGEST_SHOWN]}..."
+    name = key if len(key) <= _MAX_SHOWN else f"{key[:_MAX_SHOWN]}..."
     name = name if name.isprintable() else repr(name)
     return f"{at}.{name}" if at else name
 
@@ -182,9 +182,9 @@ def quoted(value: Any) -> str:
         case bool():
             return str(value).lower()
         case str():
-            return repr(value if len(value) <= _LONGEST_SHOWN else f"{value[:_LONGEST_SHOWN]}...")
-        case int() if abs(value) >= 10**_LONGEST_SHOWN:
-            return f"a number of more than {_LONGEST_SHOWN} digits"
+            return repr(value if len(value) <= _MAX_SHOWN else f"{value[:_MAX_SHOWN]}...")
+        case int() if abs(value) >= 10**_MAX_SHOWN:
+            return f"a number of more than {_MAX_SHOWN} digits"
         case int() | float():
             return str(value)
         case dict():

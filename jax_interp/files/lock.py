@@ -169,17 +169,17 @@ def _noted(note: Path) -> Iterator[None]:
 
 def _holder(note: Path) -> str:
     """Who the note says the holder is."""
-    found = _NOTE.fullmatch(_read(note) or b"")
+    found = _NOTE.fullmatch(_read_beginning(note) or b"")
     return found[1].decode() if found else "which left no note of itself"
 
 
 def _is_note(path: Path) -> bool:
     """Whether `path` is a note, one that a killed process had no time to write, or not there: nobody else's file."""
-    found = _read(path)
+    found = _read_beginning(path)
     return found is None or not found or found.startswith(b"jax-interp: ")
 
 
-def _read(path: Path) -> bytes | None:
+def _read_beginning(path: Path) -> bytes | None:
     """How a file begins; None if it is not there. What is no file, or cannot be read, counts as somebody else's."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)

@@ -18,7 +18,7 @@ Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
-class Written:
+class Output:
     """A file or folder that a command will replace or make."""
 
     path: Path
@@ -29,7 +29,7 @@ class Written:
 
 
 @dataclass(frozen=True)
-class Read:
+class Input:
     """A file or folder that a command reads."""
 
     path: Path
@@ -41,7 +41,7 @@ class Read:
     """Whether it is a folder in which nothing else may be written."""
 
 
-def find_overlaps(written: Sequence[Written], read: Sequence[Read]) -> list[str]:
+def find_overlaps(written: Sequence[Output], read: Sequence[Input]) -> list[str]:
     """A message for each of `written` that is one of `read`, would take one of them away, or lies where it may not.
 
     Also for two of `written` that are one, or of which one would take the other away.
@@ -63,9 +63,9 @@ def find_overlaps(written: Sequence[Written], read: Sequence[Read]) -> list[str]
     return faults + list(_overlaps_within(written))
 
 
-def _overlaps_within(written: Sequence[Written]) -> Iterator[str]:
+def _overlaps_within(written: Sequence[Output]) -> Iterator[str]:
     """These need not exist yet, so that only their paths can be compared."""
-    taken: dict[Path, Written] = {}
+    taken: dict[Path, Output] = {}
     for target in written:
         if (other := taken.setdefault(_real(target.path), target)) is not target:
             yield f"{target.name} {target.path}: is also written as {other.name}; choose another name"
@@ -75,7 +75,7 @@ def _overlaps_within(written: Sequence[Written]) -> Iterator[str]:
             yield f"{target.name} {target.path}: would replace {other.name} ({other.path}); name another folder"
 
 
-def _called(item: Read) -> str:
+def _called(item: Input) -> str:
     return f"{item.name} ({item.path})"
 
 

@@ -13,7 +13,7 @@ from typing import BinaryIO
 from jax_interp.files.lock import flock
 
 
-class Partial:
+class PartialOutput:
     """A file or folder that will be called `target`; until then `path`, as `.film.mp4.6f1c0a52b7d3.part`.
 
     The name is this run's own. While it is written it is locked, so that `remove_leftovers` can tell it from what a

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-_MOST_LINKS = 40
+_MAX_LINKS = 40
 """Symbolic links on the way to a folder, as the kernel counts them."""
 
 _UNMAPPED = 65534
@@ -102,7 +102,7 @@ def _way_to(folder: Path) -> Iterator[Path]:
         if step.is_symlink():
             links += 1
             owner = step.lstat().st_uid
-            if links > _MOST_LINKS:
+            if links > _MAX_LINKS:
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(folder))
             if not _is_trusted(owner):
                 raise _refusal(step, f"this link belongs to {_user(owner)}, who may let it point elsewhere")

@@ -9,8 +9,8 @@ from pathlib import Path
 from jax_interp.errors import MediaError, UsageError
 from jax_interp.files.lock import holder_of, lock_file, lock_path
 from jax_interp.files.names import check_lengths
-from jax_interp.files.overlap import Read, Written, find_overlaps
-from jax_interp.files.partial import Partial, remove_leftovers
+from jax_interp.files.overlap import Input, Output, find_overlaps
+from jax_interp.files.partial import PartialOutput, remove_leftovers
 from jax_interp.media.output import as_media_error
 from jax_interp.media.picture_reader import list_pictures
 
@@ -18,15 +18,15 @@ MAX_SHOWN = 10
 """Faults that a message names at most."""
 
 
-def check_destination(path: Path, flag: str, read: Iterable[Read], *, overwrite: bool) -> None:
+def check_destination(path: Path, flag: str, read: Iterable[Input], *, overwrite: bool) -> None:
     """Check a single file that a command was told by `flag` to write; `overwrite` lets it replace one.
 
     Raises:
         UsageError: it is one of `read`, would replace what is there, is a folder or a device, or its name is too long.
         MediaError: as `refuse_locked`.
     """
-    check_lengths(flag, path, [Partial(path).path, lock_path(path)])
-    refuse(find_overlaps([Written(path, flag)], list(read)))
+    check_lengths(flag, path, [PartialOutput(path).path, lock_path(path)])
+    refuse(find_overlaps([Output(path, flag)], list(read)))
     if fault := why_no_file(path):
         raise UsageError(f"{flag} {fault}")
     if os.path.lexists(path) and not overwrite:
@@ -58,9 +58,9 @@ def refuse_locked(path: Path) -> None:
         raise _is_locked(path, holder)
 
 
-def clip_files(inputs: Iterable[Path], name: str) -> list[Read]:
+def clip_files(inputs: Iterable[Path], name: str) -> list[Input]:
     """What is read of a clip that `media.reader.open_frames` takes; messages call each of it `name`."""
-    return [Read(path, name, files=pictures_in(path) if path.is_dir() else ()) for path in inputs]
+    return [Input(path, name, files=pictures_in(path) if path.is_dir() else ()) for path in inputs]
 
 
 def pictures_in(folder: Path) -> list[Path]:

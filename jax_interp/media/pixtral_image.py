@@ -31,7 +31,7 @@ TOKEN_NAMES = PictureTokens(patch="[IMG]", row_break="[IMG_BREAK]", end="[IMG_EN
 """Names of the tokens in Pixtral's vocabulary."""
 
 
-def patch_grid(height: int, width: int, config: PixtralVisionConfig) -> tuple[int, int]:
+def picture_patch_grid(height: int, width: int, config: PixtralVisionConfig) -> tuple[int, int]:
     """(rows, columns) of patches for a picture of this size in pixels.
 
     A picture is shrunk to a longest side of `config.image_size` if it is larger, keeping its aspect ratio; both sides
@@ -55,20 +55,20 @@ def patch_grid(height: int, width: int, config: PixtralVisionConfig) -> tuple[in
 
 
 def prepare_picture(picture: Picture, config: PixtralVisionConfig) -> Float32[np.ndarray, "Y X 3"]:
-    """RGB levels 0 to 255 resized to whole patches (`patch_grid`) and normalised with CLIP's mean and deviation.
+    """RGB levels 0 to 255 resized to whole patches (`picture_patch_grid`), normalised with CLIP's mean and deviation.
 
     Bicubic (a = -0.5) with antialiasing when shrinking, rounded to whole levels. The aspect ratio changes by less than
     a patch on each side. Source: Pixtral's processor in transformers.
 
     Raises:
-        MediaError: as `patch_grid`.
+        MediaError: as `picture_patch_grid`.
         ValueError: `picture` is not uint8 [Y, X, 3].
     """
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[-1] != 3:
         raise ValueError(f"expected a uint8 picture [Y, X, 3], got {picture.dtype} {picture.shape}")
     from PIL import Image
 
-    rows, columns = patch_grid(picture.shape[0], picture.shape[1], config)
+    rows, columns = picture_patch_grid(picture.shape[0], picture.shape[1], config)
     size = columns * config.patch_size, rows * config.patch_size
     resized = Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC)
     return (np.asarray(resized, np.float32) / np.float32(255) - MEAN) / DEVIATION

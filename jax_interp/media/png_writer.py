@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from jax_interp.errors import MediaError, UsageError
-from jax_interp.files.partial import Partial
+from jax_interp.files.partial import PartialOutput
 from jax_interp.media.output import as_media_error, check_frame_array
 from jax_interp.media.source import RgbFrames
 
@@ -40,7 +40,7 @@ class PngWriter:
         self._overwrite = overwrite
         if fault := self._find_fault():
             raise UsageError(fault)
-        self._partial = Partial(self._folder)
+        self._partial = PartialOutput(self._folder)
         self.num_frames = 0
 
     def __enter__(self) -> Self:
@@ -91,7 +91,7 @@ class PngWriter:
         if not self._folder.exists():
             self._partial.publish()
             return
-        old = Partial(self._folder).path
+        old = PartialOutput(self._folder).path
         self._folder.rename(old)
         try:
             self._partial.publish()

@@ -45,7 +45,7 @@ def find_truncation(path: Path, container: str) -> str | None:
         return look(file, file.seek(0, 2))
 
 
-def _read(file: BinaryIO, at: int, size: int) -> bytes:
+def _read_at(file: BinaryIO, at: int, size: int) -> bytes:
     file.seek(at)
     return file.read(size)
 
@@ -58,7 +58,7 @@ def _boxes(file: BinaryIO, size: int) -> str | None:
     """MP4, QuickTime: 4 bytes size (1: 8 bytes of size follow the type; 0: to the end of the file), type, content."""
     at, kind, fragmented = 0, b"", False
     for _ in range(_MAX_HEADERS):
-        header = _read(file, at, 16)
+        header = _read_at(file, at, 16)
         if len(header) < 8:
             # Behind a whole file a few bytes are harmless. Behind a fragment they begin the next one.
             missing = kind == b"moof" or (fragmented and header)
@@ -87,7 +87,7 @@ def _elements(file: BinaryIO, size: int) -> str | None:
     for _ in range(_MAX_HEADERS):
         if at >= end:
             return None
-        header = _read(file, at, 12)
+        header = _read_at(file, at, 12)
         id_length, size_length = _vint_length(header[:1]), 0
         if 1 <= id_length <= 4:
             size_length = _vint_length(header[id_length : id_length + 1])
@@ -120,7 +120,7 @@ def _riff_chunks(file: BinaryIO, size: int) -> str | None:
     """AVI, WebP: "RIFF", 4 bytes size, content; longer files have several. A stopped recorder leaves no size."""
     at = 0
     for _ in range(_MAX_HEADERS):
-        header = _read(file, at, 8)
+        header = _read_at(file, at, 8)
         if len(header) < 8 or header[:4] != b"RIFF":
             return None
         length = int.from_bytes(header[4:], "little")
@@ -135,16 +135,16 @@ def _riff_chunks(file: BinaryIO, size: int) -> str | None:
 
 def _gif_blocks(file: BinaryIO, size: int) -> str | None:
     """A header with a palette; then extensions (0x21) and pictures (0x2C), each in parts of up to 255 bytes; 0x3B."""
-    at, inside = 13 + _palette(_read(file, 10, 1)), False
+    at, inside = 13 + _palette(_read_at(file, 10, 1)), False
     for _ in range(_MAX_HEADERS):
-        first = _read(file, at, 1)
+        first = _read_at(file, at, 1)
         if inside and first:
             at += 1 + first[0]
             inside = first[0] > 0
         elif first == b"\x21":
             at, inside = at + 2, True
         elif first == b"\x2c":
-            at, inside = at + 11 + _palette(_read(file, at + 9, 1)), True
+            at, inside = at + 11 + _palette(_read_at(file, at + 9, 1)), True
         else:
             return "its last block is not complete" if inside or at > size else None
     return None
@@ -159,7 +159,7 @@ def _png_chunks(file: BinaryIO, size: int) -> str | None:
     """A signature of 8 bytes; then 4 bytes size, type, content, 4 bytes checksum; the last chunk is IEND."""
     at = 8
     for _ in range(_MAX_HEADERS):
-        header = _read(file, at, 8)
+        header = _read_at(file, at, 8)
         if len(header) < 8:
             return "its IEND chunk is missing"
         length, kind = struct.unpack(">I4s", header)

@@ -78,7 +78,7 @@ def open_video(path: Path, *, at_least: int = 2) -> FrameSource:
         fps = frame_rate((stream.average_rate, stream.guessed_rate), packets.times, stream.time_base)
     num_frames = packets.shown if trusted else sum(1 for _ in _decode(path))
     flatten = codec in _FLATTENED_CODECS
-    first = next(_read(path, None, flatten), None)
+    first = next(_read_frames(path, None, flatten), None)
     if first is None or num_frames < at_least:
         raise MediaError(f"{path}: holds {min(num_frames, 1)} frame(s); at least {at_least} needed")
     height, width, _ = first.shape
@@ -97,7 +97,7 @@ def open_video(path: Path, *, at_least: int = 2) -> FrameSource:
             "codec": codec,
             "pixel_format": pixel_format or "unknown",
         },
-        read=lambda: _read(path, num_frames, flatten),
+        read=lambda: _read_frames(path, num_frames, flatten),
     )
 
 
@@ -189,7 +189,7 @@ def _decode(path: Path) -> Iterator[Any]:
             index += 1
 
 
-def _read(path: Path, num_frames: int | None, flatten: bool) -> Iterator[Picture]:
+def _read_frames(path: Path, num_frames: int | None, flatten: bool) -> Iterator[Picture]:
     """Upright RGB frames; `num_frames` of them if that is given, all of the first one's size.
 
     `flatten` lays transparent parts over black, and says so once where the frames are counted.

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from jax_interp.errors import MediaError, UsageError
-from jax_interp.files.partial import Partial
+from jax_interp.files.partial import PartialOutput
 from jax_interp.media.color import BT709, LIMITED_RANGE, ColorConverter, Target
 from jax_interp.media.output import as_media_error, check_frame_array
 from jax_interp.media.source import RgbFrames
@@ -99,7 +99,7 @@ class VideoWriter:
         self._pixel_format = pixel_format or self._codec.pixel_formats[0]
         self._is_yuv = self._pixel_format.startswith("yuv")
         self._converter = ColorConverter(Target(self._pixel_format, bt709=self._is_yuv))
-        self._partial = Partial(self._path)
+        self._partial = PartialOutput(self._path)
         self._container: Any = None
         self._stream: Any = None
         self.num_frames = 0

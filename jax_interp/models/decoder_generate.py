@@ -68,7 +68,7 @@ def nucleus(logits: Logits, top_p: float) -> tuple[Float[Array, "B V"], Int[Arra
     return jnp.where((before < top_p).at[:, 0].set(True), ranked, -jnp.inf), order
 
 
-def generate(
+def generate_tokens(
     prefill: Callable[[], tuple[Logits, CacheT]],
     decode: Callable[[TokenIds, Int[Array, " B"], CacheT], tuple[Logits, CacheT]],
     lengths: Int[np.ndarray, " B"],

@@ -148,7 +148,7 @@ class DecoderLM(nnx.Module):
         """Logits after token `ids[b]` of row b at `positions[b]`, and the stacked cache with it.
 
         The cache must hold the row's tokens at every position before. What does not fit into it is lost without a
-        word: `decoder_generate.generate` looks at the sizes first.
+        word: `decoder_generate.generate_tokens` looks at the sizes first.
         """
         x, cache = self._run_blocks(self.embed(ids[:, None]), cache, self.token_inputs(positions))
         return self.finish(x)[:, 0], cache

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from jax_interp.errors import MediaError, UsageError
-from jax_interp.files.overlap import Read
-from jax_interp.files.partial import Partial
+from jax_interp.files.overlap import Input
+from jax_interp.files.partial import PartialOutput
 from jax_interp.media.destination import (
     MAX_SHOWN,
     check_destination,
@@ -74,7 +74,7 @@ def test_names_that_are_too_long_for_what_is_written_beside_them(tmp_path):
 
 def test_only_what_is_read_of_a_folder_counts(pictures):
     assert pictures_in(pictures) == [pictures / "0.png", pictures / "1.png"]
-    assert clip_files([pictures], "the input") == [Read(pictures, "the input", files=pictures_in(pictures))]
+    assert clip_files([pictures], "the input") == [Input(pictures, "the input", files=pictures_in(pictures))]
     check(pictures / "notes.txt", clip_files([pictures], "the input"), overwrite=True)
 
 
@@ -100,7 +100,7 @@ def test_held_against_others(tmp_path):
 
 def test_leftovers_are_removed_by_who_holds_the_name(tmp_path):
     for name in ("x.mp4", "y.mp4"):
-        Partial(tmp_path / name).path.write_bytes(b"half")
+        PartialOutput(tmp_path / name).path.write_bytes(b"half")
     with locked_result(tmp_path / "x.mp4"):
         assert [name[:7] for name in names(tmp_path) if name.endswith(".part")] == [".y.mp4."]
 

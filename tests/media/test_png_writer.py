@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jax_interp.errors import MediaError, UsageError
-from jax_interp.files.partial import Partial
+from jax_interp.files.partial import PartialOutput
 from jax_interp.media.png_writer import PngWriter
 from jax_interp.media.reader import open_frames
 from tests.media import clips
@@ -91,7 +91,7 @@ def test_the_old_frames_come_back_if_the_new_ones_cannot_have_their_name(tmp_pat
     def fail(self):
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(Partial, "publish", fail)
+    monkeypatch.setattr(PartialOutput, "publish", fail)
     with pytest.raises(MediaError, match="cannot be written"):
         write(tmp_path / "frames", clips.ramp(2), overwrite=True)
     assert names(tmp_path) == ["frames"]

@@ -52,11 +52,11 @@ def open_animation(path: Path, header: PictureHeader) -> FrameSource:
             "width": header.width,
             "fps": str(fps) if fps else "unknown",
         },
-        read=lambda: _read(path, header),
+        read=lambda: _read_frames(path, header),
     )
 
 
-def _read(path: Path, header: PictureHeader) -> Iterator[Picture]:
+def _read_frames(path: Path, header: PictureHeader) -> Iterator[Picture]:
     said = False
     with opened(path) as image:
         for index in range(header.num_frames):

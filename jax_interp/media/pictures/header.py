@@ -112,7 +112,7 @@ def _header(path: Path, image: Any) -> PictureHeader:
     else:
         if image.format == "PNG":
             with path.open("rb") as file:
-                is_16_bit = _read(file, 24, 1) == b"\x10"
+                is_16_bit = _read_at(file, 24, 1) == b"\x10"
                 if _has_late_metadata(file):
                     image.load()
         if image.format in ("PNG", "WEBP"):
@@ -154,7 +154,7 @@ def _has_late_metadata(file: BinaryIO) -> bool:
     """Whether a PNG has EXIF or text behind its pixels; only the chunks' headers are read."""
     at, pixels = 8, False
     for _ in range(_MAX_CHUNKS):
-        header = _read(file, at, 8)
+        header = _read_at(file, at, 8)
         if len(header) < 8:
             return False
         length, kind = struct.unpack(">I4s", header)
@@ -165,6 +165,6 @@ def _has_late_metadata(file: BinaryIO) -> bool:
     return False
 
 
-def _read(file: BinaryIO, at: int, size: int) -> bytes:
+def _read_at(file: BinaryIO, at: int, size: int) -> bytes:
     file.seek(at)
     return file.read(size)

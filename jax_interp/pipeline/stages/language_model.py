@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from jax_interp.config import DecoderConfig
 from jax_interp.errors import JaxInterpError, UsageError
-from jax_interp.models.decoder_generate import GREEDY, NotFinite, Sampling, generate
+from jax_interp.models.decoder_generate import GREEDY, NotFinite, Sampling, generate_tokens
 from jax_interp.models.decoder_lm import Cache, DecoderBlockInputs, DecoderLM, Logits, empty_cache, last_of
 from jax_interp.pipeline.stages.stage import StackedStage
 from jax_interp.pipeline.stages.workload import Workload
@@ -123,7 +123,7 @@ class LanguageModel(StackedStage[DecoderLM]):
         size = max(padded.shape[1], _rounded_up(length + max_new_tokens))
         try:
             with self.numerics():
-                [tokens] = generate(
+                [tokens] = generate_tokens(
                     partial(self._prefill, padded, lengths, size),
                     self._decode,
                     lengths,

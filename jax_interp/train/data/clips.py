@@ -9,7 +9,7 @@ from pathlib import Path
 from jax_interp.errors import JaxInterpError, MediaError
 from jax_interp.media.source import FrameSource
 from jax_interp.media.video_reader import open_video
-from jax_interp.train.data.windows import WindowSettings, windows
+from jax_interp.train.data.windows import WindowSettings, list_windows
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".webm", ".avi")
 MAX_CAPTION_BYTES = 1 << 16
@@ -89,7 +89,7 @@ def _open(
             f"{path.name}: {source.height}×{source.width} is smaller than {height}×{width}, which is trained at"
             " (--height, --width)"
         )
-    found = tuple(windows(source.num_frames, chosen))
+    found = tuple(list_windows(source.num_frames, chosen))
     return TrainingClip(path, caption or "", source, found), faults
 
 

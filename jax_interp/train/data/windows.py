@@ -31,7 +31,7 @@ class WindowSettings:
         return (self.num_frames - 1) * self.sequence_interval + 1
 
 
-def windows(video_frames: int, settings: WindowSettings) -> list[range]:
+def list_windows(video_frames: int, settings: WindowSettings) -> list[range]:
     """The frame numbers of every sample of a video that has `video_frames`; all that fit, in order."""
     starts = range(0, video_frames - settings.span + 1, settings.start_frame_interval)
     return [range(start, start + settings.span, settings.sequence_interval) for start in starts]

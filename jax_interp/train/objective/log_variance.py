@@ -13,7 +13,7 @@ from jax_interp.types import Params
 NUM_FEATURES = 128
 
 
-def fresh_log_variance(key: jax.Array) -> tuple[Params, Params]:
+def initial_log_variance(key: jax.Array) -> tuple[Params, Params]:
     """(trained, fixed) parameters that start at no uncertainty: u is 0 at every level."""
     frequencies, phases = jax.random.split(key)
     fixed = {

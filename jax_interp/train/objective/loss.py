@@ -14,7 +14,7 @@ Predict = Callable[[Latents, Float[Array, " B"]], Latents]
 """The network F for scaled latents and `c_noise`."""
 
 
-class NetworkQuestion(NamedTuple):
+class NetworkInputs(NamedTuple):
     """What the network is asked in one step."""
 
     state: Latents
@@ -33,7 +33,7 @@ class LossTerms(NamedTuple):
     """The same times the weight of the noise level."""
 
 
-def ask(latents: Latents, draws: Draws) -> NetworkQuestion:
+def make_network_inputs(latents: Latents, draws: Draws) -> NetworkInputs:
     """The noisy state of clean `latents` (model scale) and what the network reads of it, float32."""
     c_in = _rows(1 / _deviation(draws.sigma))
     augment_sigma = _rows(draws.augment_sigma)
@@ -41,25 +41,25 @@ def ask(latents: Latents, draws: Draws) -> NetworkQuestion:
     # A known frame is scaled so that the network, which reads c_in times the state, sees it at its own noise level.
     known = (latents + augment_sigma * draws.augment_noise) / _deviation(augment_sigma) / c_in
     state = jnp.where(draws.indicator > 0, known, noisy)
-    return NetworkQuestion(state, c_in * state, jnp.log(draws.sigma) / 4)
+    return NetworkInputs(state, c_in * state, jnp.log(draws.sigma) / 4)
 
 
-def predicted(output: Latents, question: NetworkQuestion, latents: Latents, draws: Draws) -> Latents:
+def denoised_latents(output: Latents, noisy: NetworkInputs, latents: Latents, draws: Draws) -> Latents:
     """The clean latents that the network's `output` stands for; known frames are the true ones."""
     sigma = _rows(draws.sigma)
     variance = sigma**2 + SIGMA_DATA**2
     c_skip, c_out = SIGMA_DATA**2 / variance, sigma * SIGMA_DATA / jnp.sqrt(variance)
-    denoised = c_skip * question.state + c_out * output.astype(jnp.float32)
+    denoised = c_skip * noisy.state + c_out * output.astype(jnp.float32)
     return jnp.where(draws.indicator > 0, latents, denoised)
 
 
 def loss_terms(predictions: Latents, latents: Latents, sigma: Float[Array, " B"]) -> LossTerms:
     """Errors of predicted clean latents, averaged over space and channels."""
     squared = jnp.square(latents - predictions).mean((2, 3, 4))
-    return LossTerms(squared, squared * level_weight(sigma)[:, None])
+    return LossTerms(squared, squared * loss_weight(sigma)[:, None])
 
 
-def level_weight(sigma: Float[Array, " B"]) -> Float[Array, " B"]:
+def loss_weight(sigma: Float[Array, " B"]) -> Float[Array, " B"]:
     """1 / c_out²: errors of every noise level then have one size for an untrained network."""
     return (sigma**2 + SIGMA_DATA**2) / (sigma * SIGMA_DATA) ** 2
 

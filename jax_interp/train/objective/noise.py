@@ -27,7 +27,7 @@ class Draws(NamedTuple):
     """1 on known latent frames."""
 
 
-def draw(key: jax.Array, shape: tuple[int, ...], settings: NoiseSettings) -> Draws:
+def make_draws(key: jax.Array, shape: tuple[int, ...], settings: NoiseSettings) -> Draws:
     """Draws for latents of `shape` [B, T, H, W, C]; the same however a batch is spread over devices."""
     batch, frames = shape[:2]
     sigma, noise, augment_sigma, augment_noise, kept, known = jax.random.split(key, 6)

@@ -13,7 +13,9 @@ from jax_interp.train.settings import OptimizerSettings
 
 def make_optimizer(settings: OptimizerSettings, steps: int) -> optax.GradientTransformation:
     """Values that are not numbers become 0, then the global norm is clipped, then AdamW on every parameter."""
-    return optax.chain(finite(), optax.clip_by_global_norm(settings.clip_norm), make_unclipped(settings, steps))
+    return optax.chain(
+        zero_non_finite(), optax.clip_by_global_norm(settings.clip_norm), make_unclipped(settings, steps)
+    )
 
 
 def make_unclipped(settings: OptimizerSettings, steps: int) -> optax.GradientTransformation:
@@ -23,7 +25,7 @@ def make_unclipped(settings: OptimizerSettings, steps: int) -> optax.GradientTra
     return _promoting(adamw)
 
 
-def finite() -> optax.GradientTransformation:
+def zero_non_finite() -> optax.GradientTransformation:
     """Gradients whose NaN and infinities are 0, as upstream's clipping begins."""
 
     def zero_others(updates: Any, params: Any = None) -> Any:

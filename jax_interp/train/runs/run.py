@@ -68,7 +68,7 @@ class RunFolder:
         """
         file = self.path / RUN_FILE
         if file.exists():
-            theirs = _read(file)
+            theirs = _read_identity(file)
             differing = sorted(key for key in identity.keys() | theirs.keys() if identity.get(key) != theirs.get(key))
             if differing:
                 raise UsageError(
@@ -197,7 +197,7 @@ def _abstract(state: TrainState) -> TrainState:
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), state)
 
 
-def _read(file: Path) -> dict[str, Any]:
+def _read_identity(file: Path) -> dict[str, Any]:
     try:
         values = json.loads(file.read_text("utf-8"))
     except (OSError, ValueError) as error:

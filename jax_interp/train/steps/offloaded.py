@@ -21,10 +21,10 @@ from jax_interp.nn.params import flatten, unflatten
 from jax_interp.runtime.checkpoint import ConvertedComponent, StackedParams
 from jax_interp.runtime.mesh import REPLICATED, DeviceMesh
 from jax_interp.runtime.sharding import share_specs
-from jax_interp.train.objective.log_variance import fresh_log_variance
-from jax_interp.train.objective.noise import draw
+from jax_interp.train.objective.log_variance import initial_log_variance
+from jax_interp.train.objective.noise import make_draws
 from jax_interp.train.optimization.ema import update_average
-from jax_interp.train.optimization.optimizer import finite, make_unclipped
+from jax_interp.train.optimization.optimizer import make_unclipped, zero_non_finite
 from jax_interp.train.settings import TrainSettings
 from jax_interp.train.steps.state import TrainState, params_specs
 from jax_interp.train.steps.step import Batch, Metrics, Trainer
@@ -40,7 +40,7 @@ class OffloadedTrainer(Trainer):
     def __init__(self, config: DiTConfig, settings: TrainSettings, devices: DeviceMesh | None = None):
         super().__init__(config, settings, devices)
         self.optimizer = make_unclipped(settings.optimizer, settings.steps)
-        self._draw = jax.jit(partial(draw, settings=settings.noise), static_argnames="shape")
+        self._draw = jax.jit(partial(make_draws, settings=settings.noise), static_argnames="shape")
         self._clipping = jax.jit(self._clip_factor)
         self._update = jax.jit(self._update_piece, donate_argnums=(0, 2))
         self._weights: tuple[int, Params] | None = None
@@ -49,7 +49,7 @@ class OffloadedTrainer(Trainer):
 
     def begin(self, base: ConvertedComponent) -> tuple[TrainState, Params]:
         """As of `Trainer`; the network is read block by block."""
-        trained, fixed = fresh_log_variance(jax.random.key(self.settings.seed))
+        trained, fixed = initial_log_variance(jax.random.key(self.settings.seed))
         stored = StackedParams(base, self.network.abstract, "float32")
         names = [name for part in self.network.parts for name in part]
 
@@ -121,14 +121,14 @@ class OffloadedTrainer(Trainer):
             yield name, here
 
     def _clip_factor(self, gradients: Params) -> jax.Array:
-        cleaned, _ = finite().update(jax.tree.map(_wide, gradients), optax.EmptyState())
+        cleaned, _ = zero_non_finite().update(jax.tree.map(_wide, gradients), optax.EmptyState())
         norm = optax.tree.norm(cleaned)
         limit = self.settings.optimizer.clip_norm
         return jnp.where(norm < limit, jnp.ones_like(norm), limit / norm)
 
     def _update_piece(self, weights: Params, gradients: Params, held: Any, factor: Any, step: Any, index: Any) -> Any:
         old, optimizer, average = held
-        gradient, _ = finite().update(jax.tree.map(_wide, _piece(gradients, index)), optax.EmptyState())
+        gradient, _ = zero_non_finite().update(jax.tree.map(_wide, _piece(gradients, index)), optax.EmptyState())
         updates, optimizer = self.optimizer.update(jax.tree.map(lambda g: factor * g, gradient), optimizer, old)
         params: Any = optax.apply_updates(old, updates)
         if average is not None:

@@ -28,7 +28,7 @@ class TrainState(NamedTuple):
     """The running average of `params`."""
 
 
-def fresh_state(params: Params, optimizer: optax.GradientTransformation, *, averages: bool) -> TrainState:
+def initial_state(params: Params, optimizer: optax.GradientTransformation, *, averages: bool) -> TrainState:
     """The state before the first step; `params` are copied to float32."""
     wide = jax.tree.map(lambda leaf: jnp.array(leaf, jnp.float32), params)
     average = jax.tree.map(jnp.copy, wide) if averages else None

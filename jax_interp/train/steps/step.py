@@ -18,14 +18,14 @@ from jax_interp.runtime.checkpoint import ConvertedComponent, load_params
 from jax_interp.runtime.mesh import DeviceMesh
 from jax_interp.runtime.sharding import whole_specs
 from jax_interp.train.objective.forward import forward
-from jax_interp.train.objective.log_variance import fresh_log_variance, log_variance
-from jax_interp.train.objective.loss import NetworkQuestion, ask, loss_terms, predicted, total_loss
-from jax_interp.train.objective.noise import Draws, draw
+from jax_interp.train.objective.log_variance import initial_log_variance, log_variance
+from jax_interp.train.objective.loss import NetworkInputs, denoised_latents, loss_terms, make_network_inputs, total_loss
+from jax_interp.train.objective.noise import Draws, make_draws
 from jax_interp.train.optimization.ema import exponent, update_average
 from jax_interp.train.optimization.optimizer import gradient_norm, make_optimizer
 from jax_interp.train.settings import TrainSettings
 from jax_interp.train.steps.lora import adapt, draw_adapter, split_adapter
-from jax_interp.train.steps.state import ROWS, TrainState, fresh_state, params_specs, place_state
+from jax_interp.train.steps.state import ROWS, TrainState, initial_state, params_specs, place_state
 from jax_interp.types import Latents, Params, Text
 
 
@@ -89,14 +89,14 @@ class Trainer:
         Raises:
             CheckpointError: it is damaged.
         """
-        trained, fixed = fresh_log_variance(jax.random.key(self.settings.seed))
+        trained, fixed = initial_log_variance(jax.random.key(self.settings.seed))
         if self.settings.lora is None:
             params = {"network": self._read(base, "float32"), "log_variance": trained}
             return self.initial(params), {"log_variance": fixed}
         frozen = {"network": self._read(base, self.settings.dtype), "log_variance": {**trained, **fixed}}
-        return self.initial({"network": self.fresh_adapter()}), frozen
+        return self.initial({"network": self.initial_adapter()}), frozen
 
-    def fresh_adapter(self) -> Params:
+    def initial_adapter(self) -> Params:
         """An adapter that changes nothing yet."""
         lora = self.settings.lora
         assert lora is not None
@@ -117,7 +117,7 @@ class Trainer:
         """The state before the first step, where it belongs."""
         placed = params if self.devices.alone else self.devices.put(params, params_specs(params, self.devices))
         averages = self.settings.optimizer.ema_rate is not None
-        return self.place(fresh_state(placed, self.optimizer, averages=averages))
+        return self.place(initial_state(placed, self.optimizer, averages=averages))
 
     def place(self, state: TrainState) -> TrainState:
         """`state` laid out over the devices."""
@@ -137,7 +137,7 @@ class Trainer:
         return run
 
     def _step(self, state: TrainState, frozen: Params, batch: Batch, key: jax.Array) -> tuple[TrainState, Metrics]:
-        draws = draw(jax.random.fold_in(key, state.step), batch.latents.shape, self.settings.noise)
+        draws = make_draws(jax.random.fold_in(key, state.step), batch.latents.shape, self.settings.noise)
         metrics, gradients = self._gradients(state.params, frozen, batch, draws)
         return self._apply(state, gradients), metrics
 
@@ -175,31 +175,31 @@ class Trainer:
     def _loss(self, params: Params, inputs: tuple[Batch, Draws], *, frozen: Params) -> tuple[Array, Metrics]:
         batch, draws = inputs
         everything = unflatten(dict(flatten(frozen)) | dict(flatten(params)))
-        question = ask(batch.latents, draws)
+        noisy = make_network_inputs(batch.latents, draws)
         output = forward(
             self.network,
             everything["network"],
-            question.scaled,
-            question.c_noise,
-            kept_text(batch, draws),
+            noisy.scaled,
+            noisy.c_noise,
+            apply_text_dropout(batch, draws),
             draws.indicator,
             batch.angles,
             dtype=self.dtype,
             learned_positions=self.settings.learned_positions,
             gather=self._gather,
         )
-        return self._loss_of(output, question, inputs, everything.get("log_variance"))
+        return self._loss_of(output, noisy, inputs, everything.get("log_variance"))
 
     def _loss_of(
-        self, output: Latents, question: NetworkQuestion, inputs: tuple[Batch, Draws], weighing: Params | None
+        self, output: Latents, noisy: NetworkInputs, inputs: tuple[Batch, Draws], weighing: Params | None
     ) -> tuple[Array, Metrics]:
         """The loss for the network's `output`; `weighing` are the log-variance's parameters."""
         batch, draws = inputs
-        terms = loss_terms(predicted(output, question, batch.latents, draws), batch.latents, draws.sigma)
+        terms = loss_terms(denoised_latents(output, noisy, batch.latents, draws), batch.latents, draws.sigma)
         uncertainty = None
         if self.settings.loss.log_variance:
             assert weighing is not None
-            uncertainty = log_variance(weighing, weighing, question.c_noise)
+            uncertainty = log_variance(weighing, weighing, noisy.c_noise)
         elements = batch.latents[0, 0].size
         loss = total_loss(terms, uncertainty, self.settings.loss.reduce, elements)
         return loss, Metrics(loss, terms.weighted.mean(), terms.squared.mean(), jnp.zeros(()))
@@ -233,7 +233,7 @@ def _check_rows(settings: TrainSettings, devices: DeviceMesh) -> None:
         )
 
 
-def kept_text(batch: Batch, draws: Draws) -> Text:
+def apply_text_dropout(batch: Batch, draws: Draws) -> Text:
     """The texts, zeros where they are dropped."""
     return batch.text * draws.text_kept[:, None, None].astype(batch.text.dtype)
 
