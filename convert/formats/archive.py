@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Literal
 
 from convert.formats.foreign_json import read_foreign_json
-from convert.formats.legacy_file import is_legacy, open_legacy_file
 from convert.formats.limits import MAX_TENSORS
 from convert.formats.names import shown
+from convert.formats.pytorch.legacy_file import is_legacy, open_legacy_file
+from convert.formats.pytorch.torch_file import open_torch_archive
 from convert.formats.safetensors_file import open_safetensors
 from convert.formats.stored_tensor import FileStamp, StoredTensor
-from convert.formats.torch_file import open_torch_archive
 from jax_interp.errors import CheckpointError
 
 __all__ = ["StoredTensor", "open_archive", "select_state_dict"]

@@ -11,14 +11,14 @@ from huggingface_hub import constants, get_token, hf_hub_url
 from huggingface_hub.utils import build_hf_headers
 
 from convert.hub.catalog import Repository
-from convert.hub.connection import content_type, open_response, read_bounded, session
 from convert.hub.explanations import TOKENS_PAGE, AccessRefused, Request
-from convert.hub.faults import BROKEN, UNREACHABLE, ErrorResponse, HubFault, InvalidAddress, TransportError
 from convert.hub.listing import MAX_LISTING_BYTES, RemoteFile, Snapshot, read_listing
-from convert.hub.redaction import Redaction
-from convert.hub.retries import Retries
-from convert.hub.transfer import PartialDownload
-from convert.hub.watchdog import Watchdog
+from convert.hub.transport.connection import content_type, open_response, read_bounded, session
+from convert.hub.transport.faults import BROKEN, UNREACHABLE, ErrorResponse, HubFault, InvalidAddress, TransportError
+from convert.hub.transport.redaction import Redaction
+from convert.hub.transport.retries import Retries
+from convert.hub.transport.transfer import PartialDownload
+from convert.hub.transport.watchdog import Watchdog
 from jax_interp.errors import DownloadError
 from jax_interp.files.lock import lock_path, locked
 

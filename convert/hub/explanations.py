@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from huggingface_hub.errors import OfflineModeIsEnabled
 
 from convert.hub.catalog import Repository
-from convert.hub.faults import UNREACHABLE, BadResponse, ErrorResponse, InvalidAddress, Unusable
+from convert.hub.transport.faults import UNREACHABLE, BadResponse, ErrorResponse, InvalidAddress, Unusable
 from jax_interp.errors import DownloadError
 
 TOKENS_PAGE = "https://huggingface.co/settings/tokens"

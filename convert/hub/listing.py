@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 from convert.hub.catalog import Repository
-from convert.hub.faults import BadResponse
+from convert.hub.transport.faults import BadResponse
 
 MAX_LISTING_BYTES = 2**22
 """Bytes of a listing; those of the catalog's repositories have some ten thousand."""

@@ -12,7 +12,7 @@ from jax_interp.files.names import check_lengths
 from jax_interp.files.overlap import Input, Output, find_overlaps
 from jax_interp.files.partial import PartialOutput, remove_leftovers
 from jax_interp.media.output import as_media_error
-from jax_interp.media.picture_reader import list_pictures
+from jax_interp.media.pictures.reader import list_pictures
 
 MAX_SHOWN = 10
 """Faults that a message names at most."""

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jax_interp.errors import MediaError, UsageError
-from jax_interp.media.picture_reader import PICTURE_SUFFIXES, list_pictures, open_pictures, read_picture
 from jax_interp.media.pictures.animation import open_animation
 from jax_interp.media.pictures.header import is_picture, read_header
+from jax_interp.media.pictures.reader import PICTURE_SUFFIXES, list_pictures, open_pictures, read_picture
 from jax_interp.media.source import FrameSource, Picture
-from jax_interp.media.video_reader import open_video
+from jax_interp.media.video.reader import open_video
 
 _PATTERN = re.compile(r"%0?[0-9]*[di]|[*?]|\[.+\]|\{.+\}|#{2,}|@{2,}")
 """What FFmpeg, shells and compositing programs write for many files: frame%04d.png, *.png, frame.####.png."""

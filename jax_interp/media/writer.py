@@ -6,9 +6,9 @@ from typing import Protocol, Self
 
 import numpy as np
 
-from jax_interp.media.png_writer import PngWriter
+from jax_interp.media.pictures.png_writer import PngWriter
 from jax_interp.media.source import RgbFrames
-from jax_interp.media.video_writer import CODECS, FASTEST, SLOWEST, VideoWriter, exact_rate
+from jax_interp.media.video.writer import CODECS, FASTEST, SLOWEST, VideoWriter, exact_rate
 
 __all__ = [
     "CODECS",

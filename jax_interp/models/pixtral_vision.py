@@ -101,7 +101,7 @@ class PixtralVision(nnx.Module):
         self.projector = Projector(config, dtype=dtype, rngs=rngs)
 
     def __call__(self, pixels: Float[Array, "B Y X 3"]) -> Text:
-        """Encode `pixels` as `media.pixtral_image.prepare_picture` makes them; those of a batch do not see each other.
+        """Encode `pixels`, each picture by itself, as `media.pictures.pixtral_image.prepare_picture` makes them.
 
         Raises:
             ValueError: height or width is not a multiple of the patch size.

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from jax_interp.errors import MediaError
 from jax_interp.media.pictures.header import PictureHeader, opened
 from jax_interp.media.pictures.pixels import apply_orientation, report_transparency, to_rgb
-from jax_interp.media.rates import frame_rate
 from jax_interp.media.source import FrameSource, Picture
-from jax_interp.media.truncation import find_truncation
+from jax_interp.media.video.rates import frame_rate
+from jax_interp.media.video.truncation import find_truncation
 
 _MICROSECOND = Fraction(1, 1_000_000)
 _MAX_CHUNKS = 10_000_000

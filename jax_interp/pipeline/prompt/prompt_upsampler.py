@@ -11,7 +11,7 @@ from jaxtyping import Float
 from jax_interp.components import TABLE
 from jax_interp.config import PixtralVisionConfig
 from jax_interp.errors import CheckpointError, JaxInterpError, UsageError
-from jax_interp.media.pixtral_image import (
+from jax_interp.media.pictures.pixtral_image import (
     TOKEN_NAMES,
     PictureTokens,
     expand_pictures,

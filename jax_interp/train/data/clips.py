@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jax_interp.errors import JaxInterpError, MediaError
 from jax_interp.media.source import FrameSource
-from jax_interp.media.video_reader import open_video
+from jax_interp.media.video.reader import open_video
 from jax_interp.train.data.windows import WindowSettings, list_windows
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".webm", ".avi")

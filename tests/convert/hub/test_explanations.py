@@ -5,7 +5,7 @@ import pytest
 
 from convert.hub.catalog import Repository
 from convert.hub.explanations import Request, explain_disk
-from convert.hub.faults import ErrorResponse, Unusable
+from convert.hub.transport.faults import ErrorResponse, Unusable
 
 REPOSITORY = Repository("someone/text", "text", "text_encoder", ("a.json",), gated=True)
 REQUEST = Request("http://hub", False, REPOSITORY, "main", "a.json")

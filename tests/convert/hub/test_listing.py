@@ -3,8 +3,8 @@ import json
 import pytest
 
 from convert.hub.catalog import Repository
-from convert.hub.faults import BadResponse
 from convert.hub.listing import RemoteFile, read_listing
+from convert.hub.transport.faults import BadResponse
 
 REPOSITORY = Repository("someone/text", "text", "text_encoder", ("a.json", "b.bin"), gated=False)
 SMALL = {"rfilename": "a.json", "size": 3, "blobId": "1" * 40}
