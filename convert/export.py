@@ -25,7 +25,7 @@ from jax_interp.runtime.param_files import open_array
 logger = logging.getLogger("jax_interp")
 
 SETTINGS_FILE = "config.json"
-"""Where what shapes do not tell lies beside the weights, under Hugging Face's names."""
+"""The file beside the weights that states what shapes do not tell, under Hugging Face's names."""
 
 
 def export_checkpoints(
@@ -110,7 +110,7 @@ def _check_arrays(found: ConvertedComponent, component: Component) -> None:
 
 
 def _entries(found: ConvertedComponent, leaf: Leaf, advance: Advance) -> Iterator[Entry]:
-    """The tensors that `leaf` came from."""
+    """Yield the tensors that `leaf` came from."""
     with damage_reported(found):
         array = open_array(found.path / PARAMS_FOLDER, leaf.path)
     dtype = array.dtype.numpy_dtype
@@ -127,7 +127,7 @@ def _entries(found: ConvertedComponent, leaf: Leaf, advance: Advance) -> Iterato
 
 
 def _of_source(entries: Sequence[Entry], source: WeightsFile) -> Iterator[Entry]:
-    """The tensors that go to the file of `source`, under their names in it."""
+    """Yield the tensors that go to the file of `source`, under their names in it."""
     for entry in entries:
         if entry.key.startswith(source.keys):
             yield replace(entry, key=entry.key.removeprefix(source.prefix))

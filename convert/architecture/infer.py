@@ -10,7 +10,7 @@ from jax_interp.errors import CheckpointError
 
 
 def infer_dit(shapes: Shapes, folder: Path) -> DiTConfig:
-    """A diffusion transformer from keys `net.*`.
+    """Return the configuration of a diffusion transformer from the shapes of its keys `net.*`.
 
     Raises:
         CheckpointError: a key that tells a size is missing or of an impossible shape; names every one and `folder`.
@@ -49,7 +49,7 @@ def infer_dit(shapes: Shapes, folder: Path) -> DiTConfig:
 
 
 def infer_video_tokenizer(shapes: Shapes, folder: Path) -> VideoTokenizerConfig:
-    """A tokenizer from the keys of its encoder, its decoder and `mean_std.*`.
+    """Return the configuration of a video tokenizer from the keys of its encoder, its decoder and `mean_std.*`.
 
     Raises:
         CheckpointError: a key that tells a size is missing or of an impossible shape; names every one and `folder`.
@@ -83,7 +83,7 @@ def infer_video_tokenizer(shapes: Shapes, folder: Path) -> VideoTokenizerConfig:
 
 
 def infer_t5(shapes: Shapes, folder: Path) -> T5Config:
-    """The encoder of T5 from Hugging Face's keys; a `config.json` in `folder` must say the same.
+    """Return the configuration of a T5 encoder from Hugging Face's keys; a `config.json` in `folder` must agree.
 
     Raises:
         CheckpointError: a key that tells a size is missing or of an impossible shape, or `config.json` contradicts.

@@ -22,11 +22,11 @@ from jax_interp.config import PIXTRAL_12B, DecoderConfig, PixtralConfig, Pixtral
 from jax_interp.errors import CheckpointError
 
 Names = Mapping[str, str]
-"""Checkpoint key by path of the parameter tree."""
+"""The checkpoint key of every path of the parameter tree."""
 
 
 def infer_llama(shapes: Shapes, folder: Path) -> DecoderConfig:
-    """A `LlamaForCausalLM` or `MistralForCausalLM` from Hugging Face's keys and the `config.json` in `folder`.
+    """Return the configuration of a Llama or Mistral model from Hugging Face's keys and `folder`'s `config.json`.
 
     Raises:
         CheckpointError: a key that tells a size is missing or of an impossible shape, or `config.json` is missing,
@@ -42,7 +42,7 @@ def infer_llama(shapes: Shapes, folder: Path) -> DecoderConfig:
 
 
 def infer_pixtral(shapes: Shapes, folder: Path) -> PixtralConfig:
-    """Pixtral from keys of any of its kinds of checkpoint and the `config.json` or `params.json` in `folder`.
+    """Return Pixtral's configuration from keys of any of its kinds of checkpoint and the JSON settings in `folder`.
 
     Raises:
         CheckpointError: as `infer_llama`.
@@ -79,7 +79,7 @@ def infer_pixtral(shapes: Shapes, folder: Path) -> PixtralConfig:
 
 
 def _decoder(known: DecoderConfig, names: Names, shapes: Shapes, folder: Path, into: str = "") -> DecoderConfig:
-    """`known` with the sizes that shapes tell; `into` comes before the paths of its parameters."""
+    """Return `known` with the sizes that shapes tell; `into` comes before the paths of its parameters."""
     sizes, blocks = Sizes(shapes, folder), f"{into}blocks"
     vocab_size, width = sizes.of(names[f"{into}embedding"], 2)
     inner, _ = sizes.of(_first(names[f"{blocks}/attention/query/kernel"]), 2)
@@ -141,7 +141,7 @@ def _first(name: str) -> str:
 
 
 def _any(name: str) -> str:
-    """The pattern of every key of a layer, for `Sizes.count`."""
+    """Return the pattern of every key of a layer, for `Sizes.count`."""
     return name.partition("{layer}")[0] + "{}.*"
 
 

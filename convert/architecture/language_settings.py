@@ -13,7 +13,7 @@ HUGGING_FACE_SIZES = {
     "num_key_value_heads": "num_kv_heads",
     "head_dim": "head_width",
 }
-"""What Hugging Face's settings call the sizes that shapes tell too."""
+"""Our name of each size by the name that Hugging Face's settings give it; shapes tell these sizes too."""
 
 MISTRAL_SIZES = {
     "vocab_size": "vocab_size",
@@ -24,7 +24,7 @@ MISTRAL_SIZES = {
     "n_kv_heads": "num_kv_heads",
     "head_dim": "head_width",
 }
-"""The same of Mistral's settings and of upstream's, which call the MLP's width by another name."""
+"""The same for Mistral's settings and upstream's, which call the MLP's width by another name."""
 
 VISION_SIZES = {
     "hidden_size": "width",
@@ -44,14 +44,14 @@ _MISTRAL_VISION_FIXED = {
     "mm_projector_id": "",
     "add_pre_mm_projector_layer_norm": False,
 }
-"""What later models of Mistral's state and this one has, if it states it, as here."""
+"""Entries that later models of Mistral's state; where this model's file states them, they must have these values."""
 
 _UPSTREAM_VISION = "pixtral-12b-vit"
 """What upstream's settings have in the place of the picture encoder's: the name of the published one."""
 
 
 def hugging_face_decoder(settings: CheckpointSettings) -> DecoderConfig:
-    """What shapes do not tell, from Hugging Face's settings; an absent entry means what it means in transformers."""
+    """Return what shapes do not tell, from Hugging Face's settings; absent entries have transformers' defaults."""
     settings.expect("model_type", "mistral", "llama")
     is_mistral = settings.get("model_type") == "mistral"
     settings.expect("hidden_act", "silu", default="silu")
@@ -72,12 +72,12 @@ def hugging_face_decoder(settings: CheckpointSettings) -> DecoderConfig:
 
 
 def _has_window(settings: CheckpointSettings) -> bool:
-    """Whether there is a sliding window: null means that there is none, an absent entry that there is."""
+    """Tell whether there is a sliding window: null means that there is none, an absent entry that there is."""
     return settings.has("sliding_window") or not settings.states("sliding_window")
 
 
 def _with_rotary(config: DecoderConfig, settings: CheckpointSettings) -> DecoderConfig:
-    """`config` with its rotary settings, of newer files (`rope_parameters`) or older ones (`rope_scaling`)."""
+    """Return `config` with its rotary settings, of newer files (`rope_parameters`) or older ones (`rope_scaling`)."""
     rotary = settings.section("rope_parameters" if settings.has("rope_parameters") else "rope_scaling")
     kind = "rope_type" if rotary.has("rope_type") or not rotary.has("type") else "type"
     rotary.expect(kind, "default", "llama3", default="default")
@@ -96,7 +96,7 @@ def _with_rotary(config: DecoderConfig, settings: CheckpointSettings) -> Decoder
 
 
 def mistral_decoder(settings: CheckpointSettings) -> DecoderConfig:
-    """What shapes do not tell, from Mistral's settings. They do not state the context: it is the published one's."""
+    """Return what shapes do not tell, from Mistral's settings; the context length is the published model's."""
     settings.expect_only(_MISTRAL_KNOWN, _MISTRAL_FIXED)
     return DecoderConfig(
         num_heads=settings.integer("n_heads"),
@@ -106,7 +106,7 @@ def mistral_decoder(settings: CheckpointSettings) -> DecoderConfig:
 
 
 def mistral_vision(settings: CheckpointSettings) -> CheckpointSettings:
-    """The picture encoder's settings; upstream's file has but a name for them, whose entries are the published ones."""
+    """Return the picture encoder's settings; upstream's file only names the published encoder, which leaves none."""
     if isinstance(settings.get("vision_encoder"), str):
         settings.expect("vision_encoder", _UPSTREAM_VISION)
         return CheckpointSettings(settings.path, {})
@@ -118,7 +118,7 @@ def mistral_vision(settings: CheckpointSettings) -> CheckpointSettings:
 
 
 def check_llava(settings: CheckpointSettings, vision: CheckpointSettings) -> None:
-    """Note what is not Pixtral's of Hugging Face's settings, an absent entry meaning what it means in transformers."""
+    """Note every entry of Hugging Face's settings that is not Pixtral's; absent entries have transformers' defaults."""
     settings.expect("model_type", "llava")
     settings.expect("quantization_config", None)
     settings.expect("projector_hidden_act", "gelu", default="gelu")
@@ -130,7 +130,7 @@ def check_llava(settings: CheckpointSettings, vision: CheckpointSettings) -> Non
 
 
 def vision_encoder(settings: CheckpointSettings) -> PixtralVisionConfig:
-    """What shapes do not tell of the picture encoder; Mistral's and Hugging Face's entries have the same names."""
+    """Return what shapes do not tell of the picture encoder; Mistral and Hugging Face name these entries alike."""
     rotary = settings.section("rope_parameters")
     rotary.expect("rope_type", "axial", "default", default="axial")
     settings.expect("num_channels", 3, default=3)

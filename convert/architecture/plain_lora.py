@@ -1,4 +1,4 @@
-"""Settings of an adapter in PEFT's files, of which everything but plain LoRA is refused."""
+"""The settings of a LoRA adapter in PEFT's files; every variant but plain LoRA is refused."""
 
 from convert.architecture.settings import CheckpointSettings
 
@@ -12,7 +12,7 @@ _KNOWN = {"bias", "lora_alpha", "peft_type", "r"}
 
 
 def expect_plain(settings: CheckpointSettings) -> tuple[int, float]:
-    """Rank and alpha; notes every setting that makes it something else than plain LoRA, for `settings.check`."""
+    """Return rank and alpha, and note every setting that is not plain LoRA's, for `settings.check` to raise."""
     settings.expect("peft_type", "LORA")
     settings.expect("bias", "none", default="none")
     # Other ways to start change the base's weights too.

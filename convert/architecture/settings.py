@@ -15,7 +15,15 @@ _LARGEST = (1 << 31) - 1
 
 
 class CheckpointSettings:
-    """Entries looked up by key; what is wrong is collected, so that one message names it all."""
+    """The entries of a JSON file of settings; what is wrong with them is collected for one message of `check`.
+
+    ```python
+    settings = CheckpointSettings.read(folder, ("config.json",))
+    layers = settings.integer("num_hidden_layers")
+    settings.expect("hidden_act", "silu")
+    settings.check()
+    ```
+    """
 
     def __init__(self, path: Path, values: Mapping[str, Any], section: str = "", faults: list[str] | None = None):
         self.path = path
@@ -25,7 +33,7 @@ class CheckpointSettings:
 
     @classmethod
     def read(cls, folder: Path, names: tuple[str, ...]) -> "CheckpointSettings":
-        """The first of the files `names` that is in `folder`.
+        """Return the settings in the first of the files `names` that is in `folder`.
 
         Raises:
             CheckpointError: there is none of them, or it is not a JSON object.
@@ -40,7 +48,7 @@ class CheckpointSettings:
 
     @classmethod
     def find(cls, folder: Path, names: tuple[str, ...]) -> "CheckpointSettings | None":
-        """As `read`, but None if there is none of them. `names` are as `find_file` takes them."""
+        """Return what `read` returns, or None where `folder` has none of `names`, which `find_file` looks up."""
         path = next((path for name in names if (path := find_file(folder, name))), None)
         if path is None:
             return None
@@ -50,23 +58,23 @@ class CheckpointSettings:
             raise CheckpointError(f"{path}: not a model's settings ({error}); download it again") from error
 
     def has(self, key: str) -> bool:
-        """Whether there is such an entry, and it is not null."""
+        """Tell whether the entry `key` is there and not null."""
         return self._values.get(key) is not None
 
     def states(self, key: str) -> bool:
-        """Whether there is such an entry, be it null."""
+        """Tell whether the entry `key` is there, even if it is null."""
         return key in self._values
 
     def get(self, key: str, default: Any = None) -> Any:
-        """The entry as it is; `default` if it is absent or null."""
+        """Return the entry as it is; `default` if it is absent or null."""
         return self._values[key] if self.has(key) else default
 
     def entries(self) -> Mapping[str, Any]:
-        """All of them, as they are."""
+        """Return all entries, as they are."""
         return self._values
 
     def section(self, key: str) -> "CheckpointSettings":
-        """The entry `key`, an object of entries; an absent one is empty."""
+        """Return the entry `key`, an object of entries; an absent one is empty."""
         values = self.get(key, {})
         if not isinstance(values, dict):
             self.fault(key, "expected an object of entries")
@@ -74,7 +82,7 @@ class CheckpointSettings:
         return CheckpointSettings(self.path, values, f"{self._section}{key}.", self._faults)
 
     def number(self, key: str, default: float | None = None) -> float:
-        """A positive number; without a default the entry must be there."""
+        """Return a positive number; without a default the entry must be there."""
         value = self.get(key, default)
         if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= sys.float_info.max:
             return value
@@ -82,7 +90,7 @@ class CheckpointSettings:
         return 1.0
 
     def integer(self, key: str, default: int | None = None) -> int:
-        """A positive whole number of 31 bits; without a default the entry must be there."""
+        """Return a positive whole number of 31 bits; without a default the entry must be there."""
         value = self.number(key, default)
         if value != int(value) or value > _LARGEST:
             self.fault(key, f"expected a whole number up to {_LARGEST:,}")
@@ -90,37 +98,37 @@ class CheckpointSettings:
         return int(value)
 
     def flag(self, key: str) -> bool:
-        """True or false; an absent entry is false."""
+        """Return the entry `key`, which must be true or false; an absent one is false."""
         value = self.get(key, False)
         if not isinstance(value, bool):
             self.fault(key, "expected true or false")
         return value is True
 
     def expect(self, key: str, *wanted: Any, default: Any = None) -> None:
-        """The entry must be one of `wanted`; if it is absent it is `default`."""
+        """Note a fault unless the entry `key` is one of `wanted`; an absent one counts as `default`."""
         if self.get(key, default) not in wanted:
             self.fault(key, f"expected {' or '.join(map(repr, wanted))}", default)
 
     def expect_given(self, fixed: Mapping[str, Any]) -> None:
-        """Entries of these names, where there are any, must have these values."""
+        """Note a fault for every entry that is there and differs from its value in `fixed`."""
         for key, value in fixed.items():
             self.expect(key, value, default=value)
 
     def expect_only(self, known: Collection[str], fixed: Mapping[str, Any]) -> None:
-        """There may be no entries but `known`, null ones, and those of `fixed` with their values."""
+        """Note a fault for every entry but those in `known`, null ones, and those that equal `fixed`."""
         self.expect_given(fixed)
         for key in self._values:
             if key not in known and key not in fixed and self.has(key):
                 self.fault(key, "not known to this version, expected no such entry")
 
     def agree(self, found: Mapping[str, Any]) -> None:
-        """Entries of these names, where there are any, must be what was found in the weights."""
+        """Note a fault for every entry that is there and differs from what was found in the weights."""
         for key, value in found.items():
             if self.has(key) and self.get(key) != value:
                 self.fault(key, f"but the weights say {value!r}")
 
     def fault(self, key: str, text: str, default: Any = None) -> None:
-        """Note that an entry is wrong: `text` says what was expected."""
+        """Note that the entry `key` is wrong; `text` says what was expected."""
         if self.has(key):
             said = f"is {reprlib.repr(self.get(key))}"
         else:

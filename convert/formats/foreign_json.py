@@ -8,7 +8,7 @@ from convert.formats.limits import MAX_JSON_VALUES, MAX_TEXT_BYTES
 
 
 def parse_foreign_json(text: bytes) -> dict[str, Any]:
-    """The JSON object `text`. What it holds are values of any kind, which is for the caller to check.
+    """Return the JSON object in `text`; its values may be of any kind, which the caller has to check.
 
     Raises:
         ValueError: it is not JSON in UTF-8, no object, has a key twice, or is larger than the limits; says which.
@@ -28,7 +28,7 @@ def parse_foreign_json(text: bytes) -> dict[str, Any]:
 
 
 def read_foreign_json(path: Path) -> dict[str, Any]:
-    """The JSON object in the file `path`.
+    """Return the JSON object in the file `path`.
 
     Raises:
         ValueError: as `parse_foreign_json`.

@@ -1,4 +1,4 @@
-"""What is asked of the hub: sizes, checksums and bytes. Every failure becomes a message that says what to do."""
+"""The client of the hub asks for sizes, checksums and bytes; failures become messages that say what to do."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
@@ -27,20 +27,20 @@ Found = TypeVar("Found")
 
 @dataclass(frozen=True)
 class Hub:
-    """The hub at `endpoint` (by default the public one, or `HF_ENDPOINT`), asked with the user's own token."""
+    """A client of the hub at `endpoint` (by default the public one, or `HF_ENDPOINT`) with the user's own token."""
 
     endpoint: str | None = None
     token: str | None = field(default_factory=get_token, repr=False)
     attempts: int = 5
-    """Tries in a row that bring less than `min_bytes` new bytes before a transfer is given up."""
+    """The number of tries in a row that may bring less than `min_bytes` new bytes before a transfer is given up."""
     backoff: float = 2.0
-    """Seconds before the second try; doubles with each."""
+    """Seconds before the second try; the wait doubles with each further try."""
     timeout: float = 60.0
-    """Seconds in which an answer or `min_bytes` bytes of a file have to arrive."""
+    """Seconds in which a response or `min_bytes` bytes of a file have to arrive."""
     min_bytes: int = 2**19
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be a token, which sent would end in an error that quotes it, and what is no address."""
+        """Refuse a token that cannot be one, since an error of the HTTP library would quote it, and a wrong address."""
         if self.token and not (self.token.isascii() and self.token.isprintable() and " " not in self.token):
             raise DownloadError(
                 "the token (HF_TOKEN, or the one that `hf auth login` saved) has characters that no token has; copy it "
@@ -53,7 +53,7 @@ class Hub:
             )
 
     def snapshot(self, repository: Repository, revision: str) -> Snapshot:
-        """Sizes and checksums of the repository's files at `revision`."""
+        """Ask for sizes and checksums of the repository's files at `revision`, and for its commit."""
         endpoint, name = (self.endpoint or constants.ENDPOINT).rstrip("/"), quote(revision, safe="")
         url = f"{endpoint}/api/models/{repository.repo_id}/revision/{name}?blobs=true"
 
@@ -69,7 +69,7 @@ class Hub:
         """Ask for a file without fetching it: sizes are public, files may need a token and accepted terms.
 
         Raises:
-            AccessRefused: they do. Other failures are a `DownloadError`, as everywhere.
+            AccessRefused: a token or accepted terms are missing. Other failures are a `DownloadError`, as everywhere.
         """
         name = snapshot.repository.files[0]
 
@@ -81,9 +81,9 @@ class Hub:
             self._ask(request, head)
 
     def fetch(self, snapshot: Snapshot, file: RemoteFile, part: Path, arrived: Callable[[int], None]) -> None:
-        """Complete `part`, which may hold the file's beginning from an earlier run; `arrived` hears of every new byte.
+        """Complete `part`, which may hold the file's beginning from an earlier run; `arrived` is told of new bytes.
 
-        A broken connection is taken up again where it broke. Whatever ends the transfer, the bytes in `part` stay.
+        After a broken connection the transfer goes on where it broke. Whatever ends it, the bytes in `part` stay.
         """
         url = self._url(snapshot, file.name)
         with self.explained(snapshot.repository, snapshot.commit, file.name) as request, _open_partial(part) as output:
@@ -126,7 +126,7 @@ class Hub:
             failure.__context__ = None
 
     def _ask(self, request: Request, question: Callable[[], Found]) -> Found:
-        """The answer to a small question, asked again while the hub is busy."""
+        """Return the answer to a small question, which is repeated while the hub is busy."""
         retries = self._retries(request)
         while True:
             try:

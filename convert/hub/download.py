@@ -18,28 +18,29 @@ from convert.hub.verification import find_mismatches
 from jax_interp.errors import DownloadError, UsageError
 
 State = Literal["missing", "partial", "unverified", "different", "complete"]
-"""`unverified`: there and of the right size, but not fetched by this command; it is hashed, not fetched again."""
+"""The state of a file. `unverified` means that it has the right size but that no download verified it: it is hashed,
+not fetched again."""
 
 
 @dataclass(frozen=True)
 class PlannedFile:
-    """A file of the catalog, what the hub says about it and how much of it is here."""
+    """A file of the catalog, with what the hub says about it and how much of it is here."""
 
     snapshot: Snapshot
     remote: RemoteFile
     target: Path
     state: State
     have: int
-    """Bytes that need not be fetched."""
+    """The number of bytes that need not be fetched."""
 
     @property
     def key(self) -> str:
-        """Path relative to the checkpoint folder."""
+        """The path relative to the checkpoint folder."""
         return self.snapshot.repository.path(self.remote.name)
 
     @property
     def part(self) -> Path:
-        """Where the file grows; named after its commit, so that two versions never mix."""
+        """The file that the bytes are written to; it is named after the commit, so that two versions never mix."""
         return self.target.with_name(f"{self.target.name}.{self.snapshot.commit[:12]}.part")
 
     @property
@@ -49,12 +50,12 @@ class PlannedFile:
 
 @dataclass(frozen=True)
 class DownloadPlan:
-    """Everything a download will do."""
+    """Everything that a download will do."""
 
     folder: Path
     files: tuple[PlannedFile, ...]
     free: int
-    """Bytes free where the folder is."""
+    """Free bytes on the disk of the folder."""
 
     @property
     def to_fetch(self) -> int:
@@ -82,17 +83,17 @@ class DownloadPlan:
 
 
 def format_size(size: int) -> str:
-    """Bytes in the unit that people use for them."""
+    """Return a number of bytes as people write it, as in `8.1 MB`."""
     if size >= 10**9:
         return f"{size / 1e9:.1f} GB"
     return f"{size / 1e6:.1f} MB" if size >= 10**6 else f"{size / 1e3:.1f} kB"
 
 
 def parse_revisions(values: Iterable[str], repositories: Iterable[Repository]) -> dict[str, str]:
-    """Revision by repository id, from `REVISION` (for all) and `REPOSITORY=REVISION`.
+    """Return the revision of each repository by its id, from `REVISION` (for all) and `REPOSITORY=REVISION`.
 
     Raises:
-        UsageError: a repository is not among those to fetch.
+        UsageError: a repository is not among `repositories`.
     """
     names = [repository.repo_id for repository in repositories]
     revisions: dict[str, str] = {}
@@ -107,7 +108,7 @@ def parse_revisions(values: Iterable[str], repositories: Iterable[Repository]) -
 def plan_download(
     hub: Hub, folder: Path, repositories: Iterable[Repository], revisions: Mapping[str, str]
 ) -> DownloadPlan:
-    """Ask the hub for sizes and look at what is in `folder`; fetches and changes nothing.
+    """Plan a download: ask the hub for sizes and look at what is in `folder`. Nothing is fetched or changed.
 
     A repository's revision is the one in `revisions`, else the commit of an earlier download, else the catalog's.
     """
@@ -127,9 +128,9 @@ def plan_download(
 
 
 def download(hub: Hub, plan: DownloadPlan, arrived: Callable[[PlannedFile, int], None], check_md5: bool = True) -> None:
-    """Fetch what is missing and verify everything; interrupted at any point, the next call goes on from there.
+    """Fetch what is missing and verify everything. After an interruption the next call goes on from there.
 
-    `arrived` hears of every file's new bytes, and of 0 bytes when its checksums are about to be computed. A file gets
+    `arrived` is told how many new bytes of a file came, and 0 when its checksums are about to be computed. A file gets
     its name only once they are right.
 
     Raises:

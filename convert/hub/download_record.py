@@ -1,4 +1,4 @@
-"""What downloads into a folder write down: the commit of each repository, and the files that were verified."""
+"""The record of downloads into a folder: the commit of each repository, and the files that were verified."""
 
 import contextlib
 import errno
@@ -25,7 +25,7 @@ def _is_commit(text: str) -> bool:
 
 
 class VerifiedFile(TypedDict):
-    """A file as it was when its checksums were right."""
+    """The size, date and checksums of a file when it was verified."""
 
     size: int
     modified_ns: int
@@ -34,21 +34,21 @@ class VerifiedFile(TypedDict):
 
 
 class Fetched(TypedDict):
-    """What was fetched of a repository."""
+    """The commit and the verified files of one repository."""
 
     commit: Annotated[str, Matching(_is_commit, "a commit's 40 hexadecimal digits")]
     files: dict[str, VerifiedFile]
 
 
 class DownloadRecord(TypedDict):
-    """`download.json`, by repository id and by the file's name in the repository."""
+    """The content of `download.json`: files by repository id and by name in the repository."""
 
     version: Literal[1]
     repositories: dict[str, Fetched]
 
 
 def read_record(folder: Path) -> DownloadRecord:
-    """What earlier downloads into `folder` wrote down.
+    """Read the record of earlier downloads into `folder`; it is empty if there were none.
 
     Raises:
         DownloadError: it is damaged or of another version.
@@ -68,14 +68,14 @@ def read_record(folder: Path) -> DownloadRecord:
 
 
 def record_commit(folder: Path, snapshot: Snapshot) -> None:
-    """Write down the commit, which the next download into the folder then asks for."""
+    """Record the commit of `snapshot`, for which the next download into `folder` then asks."""
     with _changed(folder) as repositories:
         if repositories.get(snapshot.repository.repo_id, {}).get("commit") != snapshot.commit:
             repositories[snapshot.repository.repo_id] = {"commit": snapshot.commit, "files": {}}
 
 
 def record_verified(folder: Path, snapshot: Snapshot, file: RemoteFile, target: Path) -> None:
-    """Write down that `target` was verified to be `file`, and how to tell that nobody has touched it since."""
+    """Record that `target` was verified to be `file`, with size and date, so that a later change is noticed."""
     stat = target.stat()
     with _changed(folder) as repositories:
         entry = repositories.setdefault(snapshot.repository.repo_id, {"commit": snapshot.commit, "files": {}})

@@ -15,19 +15,19 @@ GOES_ON = "the same command goes on where it stopped"
 
 
 class AccessRefused(DownloadError):
-    """The repository wants a token, another one, or terms to be accepted."""
+    """The hub refuses access: the repository wants a token, another token, or accepted terms."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked of the hub, as far as messages name it."""
+    """A request to the hub, as far as messages name it."""
 
     endpoint: str
     has_token: bool
     repository: Repository
     revision: str
     name: str | None = None
-    """The file; None for the repository's listing."""
+    """The name of the file; None for the repository's listing."""
 
     @property
     def subject(self) -> str:
@@ -36,7 +36,7 @@ class Request:
         return f"{self.repository.repo_id}{name} at {self.revision}"
 
     def explain(self, error: Exception) -> tuple[str, str]:
-        """Cause and remedy of a request that failed with `error`."""
+        """Return cause and remedy of a request that failed with `error`."""
         if isinstance(error, ErrorResponse):
             return self._refused(error)
         if isinstance(error, BadResponse):
@@ -106,7 +106,7 @@ class Request:
 
 
 def explain_disk(error: OSError) -> tuple[str, str]:
-    """Cause and remedy of a file that cannot be written, read or renamed."""
+    """Return cause and remedy where a file cannot be written, read or renamed."""
     path = error.filename or "a file"
     elsewhere = "or name another --checkpoint-dir"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -1,4 +1,4 @@
-"""What the hub says a repository holds, read strictly: sizes and checksums decide what is fetched and accepted."""
+"""The hub's listing of a repository, read strictly: its sizes and checksums decide what is fetched and accepted."""
 
 import json
 import re
@@ -21,7 +21,7 @@ class RemoteFile:
     name: str
     size: int
     sha256: str | None
-    """Of the content; the hub knows it for big files only."""
+    """The SHA-256 of the content, which the hub knows for big files only."""
     git_sha1: str
     """Git's identifier of the content, for small files; of a big file it says nothing about the content."""
 
@@ -36,7 +36,7 @@ class Snapshot:
 
 
 def read_listing(repository: Repository, revision: str, body: bytes, content_type: str) -> Snapshot:
-    """The files of `repository` in `body`, the hub's answer about it. Files that are not asked for are not looked at.
+    """Return the files of `repository` from `body`, the hub's listing of it; other files in it are not looked at.
 
     Raises:
         BadResponse: it is not JSON, not a listing or not of this revision, or a file of the repository is missing, is
@@ -109,5 +109,5 @@ def _kind(value: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    """The value in few characters."""
+    """Return the value, shortened for a message."""
     return repr(value)[:40] if isinstance(value, int | float | str) else _kind(value)

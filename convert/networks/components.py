@@ -17,7 +17,7 @@ from jax_interp.models.t5 import T5Encoder
 from jax_interp.models.video_tokenizer import VideoTokenizer
 
 POLICY_FILE = "policy.md"
-"""What a text guardrail is to find unsafe: lies among its tokenizer's files if the chat template does not say it."""
+"""The file among the tokenizer's that states a text guardrail's policy, where the chat template does not."""
 
 DIFFUSION_TRANSFORMER = Component(
     name="diffusion_transformer",
@@ -144,7 +144,7 @@ COMPONENTS = {
 
 
 def named(names: tuple[str, ...]) -> tuple[Component, ...]:
-    """The components called `names`, in the pipeline's order; all of them for no name.
+    """Return the components called `names`, in the pipeline's order; all components if there is no name.
 
     Raises:
         UsageError: there is none of that name; lists those there are.

@@ -21,7 +21,7 @@ Weights = Literal["model", "ema"]
 
 @dataclass(frozen=True)
 class OpenedCheckpoint:
-    """A network's tensors by key, none of them read, and the files that they lie in."""
+    """A network's tensors by key, none of them read yet, and the files that hold them."""
 
     folder: Path
     tensors: Mapping[str, StoredTensor]
@@ -29,16 +29,16 @@ class OpenedCheckpoint:
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shape of every tensor."""
+        """The shape of every tensor by key."""
         return {key: tensor.shape for key, tensor in self.tensors.items()}
 
     def described(self) -> str:
-        """The files by name, for messages."""
+        """Return the files by name, for messages."""
         return f"{self.folder} ({', '.join(file.name for file in self.files)})"
 
 
 def locate(component: Component, folder: Path) -> dict[WeightsFile, Path]:
-    """Where each source of `component` lies in `folder`; sources that are missing are left out."""
+    """Find each file of weights of `component` in `folder`; files that are missing are left out."""
     found = {}
     for source in component.sources:
         if (path := next(_spelled(source, folder), None)) is not None:
@@ -47,7 +47,7 @@ def locate(component: Component, folder: Path) -> dict[WeightsFile, Path]:
 
 
 def _spelled(source: WeightsFile, folder: Path) -> Iterator[Path]:
-    """What is there of the spellings of `source`, the preferred one first: a file before an index of several."""
+    """Yield what is there of the spellings of `source`, the preferred one first: a file before an index of several."""
     for name in source.names:
         for spelling in (name,) if name.endswith(INDEX_SUFFIX) else (name, name + INDEX_SUFFIX):
             if path := find_file(folder, spelling):
@@ -88,7 +88,7 @@ def open_checkpoint(component: Component, folder: Path, weights: Weights | None)
 
 
 def infer_network(component: Component, opened: OpenedCheckpoint) -> tuple[Any, tuple[Leaf, ...]]:
-    """The network's configuration, and what each of its arrays is made of.
+    """Return the network's configuration, and for each of its arrays the keys that it is made of.
 
     Raises:
         CheckpointError: the shapes are of no such network, or a key is unknown, missing or of a wrong shape.

@@ -29,12 +29,12 @@ _OPENING = b"\x8a\x0a" + MAGIC_NUMBER.to_bytes(10, "little")
 
 
 def is_legacy(head: bytes) -> bool:
-    """Whether a file that begins with `head` is of this format."""
+    """Tell whether a file that begins with `head` is of this format."""
     return head[:1] == b"\x80" and head[2:].startswith(_OPENING)
 
 
 def open_legacy_file(path: Path) -> dict[str, StoredTensor]:
-    """The tensors of a file by state-dict name, as `torch_file.open_torch_archive` names them; none of them is read.
+    """Return the tensors of a file by state-dict name, as `open_torch_archive` names them; none of them is read.
 
     Raises:
         CheckpointError: the file is damaged or of another version or machine, names a forbidden global, or holds
@@ -62,7 +62,7 @@ def open_legacy_file(path: Path) -> dict[str, StoredTensor]:
 
 
 def _places(stamp: FileStamp, start: int, keys: Any, storages: Mapping[str, Storage]) -> dict[str, ArchiveRecord]:
-    """Where every storage lies, from byte `start` on in the order of `keys`.
+    """Return the bytes of every storage; they follow each other from byte `start` on, in the order of `keys`.
 
     The file gives the lengths in values; none is trusted beyond the file's end.
     """

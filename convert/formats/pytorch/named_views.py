@@ -13,7 +13,7 @@ from jax_interp.errors import CheckpointError
 
 
 def named_views(content: Any, file: str) -> dict[str, TensorView]:
-    """The tensors that the pickle of `file` described, by state-dict name.
+    """Return the tensors that the pickle of `file` described, by state-dict name.
 
     Raises:
         CheckpointError: there are none, there is something that is neither a tensor, a number nor a container, or

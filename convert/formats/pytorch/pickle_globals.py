@@ -15,7 +15,7 @@ from convert.formats.limits import MAX_AXES
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """A persistent id: `numel` values of `dtype`, or bytes if `dtype` is None, in the record `data/<key>`."""
+    """A storage that a persistent id names: `numel` values of `dtype` (None for bytes) in the record `data/<key>`."""
 
     dtype: np.dtype | None
     key: str
@@ -23,7 +23,7 @@ class Storage:
 
     @property
     def itemsize(self) -> int:
-        """Bytes of one value."""
+        """The number of bytes of one value."""
         return 1 if self.dtype is None else self.dtype.itemsize
 
 
@@ -48,14 +48,14 @@ class ModuleRecord:
 
 @dataclass(frozen=True, slots=True)
 class Opaque:
-    """Something that was accepted and thrown away, such as the bytes of an `io.BytesIO`."""
+    """The place of an object that was accepted and thrown away, such as the bytes of an `io.BytesIO`."""
 
     kind: str
 
 
 @dataclass(frozen=True, slots=True)
 class Global:
-    """An allowed name, before it is called."""
+    """A global of the table of allowed names, before it is called."""
 
     name: str
 
@@ -65,17 +65,17 @@ class DamagedPickle(Exception):
 
 
 class NumberKey(str):
-    """The key of a dict that was a whole number, as in an optimizer's state.
+    """A dict's key that was a whole number in the pickle, as in an optimizer's state, and is kept as a text.
 
     A file can choose numbers that all fall on one place of Python's table, so that every further one takes longer to
-    put there. Texts are hashed with a secret of the process, so it is kept as a text.
+    put there. Texts are hashed with a secret of the process, which no file knows.
     """
 
     __slots__ = ()
 
     @classmethod
     def of(cls, key: Any) -> "NumberKey":
-        """Raise `DamagedPickle` if `key` is not a whole number of 64 bits."""
+        """Make a key of the whole number `key`; raises `DamagedPickle` if it is not one of 64 bits."""
         if type(key) is not int or not -(1 << 63) <= key < 1 << 64:
             raise DamagedPickle(f"a dict has a key of type {type(key).__name__}, expected text or a whole number")
         return cls(key)
@@ -131,7 +131,7 @@ def _view(storage: Any, dtype: Any, offset: Any, shape: Any, strides: Any, metad
 
 
 def _sizes(values: Any) -> tuple[Any, ...]:
-    """A copy of lengths or strides. One list can be named millions of times, so a long one is not copied."""
+    """Return a copy of lengths or strides. One list can be named millions of times, so a long one is not copied."""
     if type(values) not in (list, tuple) or len(values) > MAX_AXES:
         raise DamagedPickle(f"a shape is no list of {MAX_AXES} numbers at most")
     return tuple(values)
@@ -144,7 +144,7 @@ def _empty_dict(args: tuple[Any, ...]) -> dict[Any, Any]:
 
 
 def _first(args: tuple[Any, ...]) -> Any:
-    """The first argument: of wrappers that add gradients, hooks or types, which mean nothing here."""
+    """Return the first argument: of wrappers that add gradients, hooks or types, which mean nothing here."""
     return args[0]
 
 
@@ -166,6 +166,6 @@ CALLS: dict[str, Callable[[tuple[Any, ...]], Any]] = {
     "builtins.complex": lambda args: Opaque("complex"),
     "_io.BytesIO": lambda args: Opaque("io.BytesIO"),
 }
-"""What REDUCE and NEWOBJ may call. None of them calls anything that came from the file."""
+"""The constructors that REDUCE and NEWOBJ may call. None of them calls anything that came from the file."""
 
 ALLOWED = "storages and dtypes of torch, __torch__.*, " + ", ".join(sorted(CALLS))

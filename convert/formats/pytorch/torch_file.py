@@ -26,7 +26,7 @@ from jax_interp.errors import CheckpointError
 
 
 def open_torch_archive(path: Path) -> dict[str, StoredTensor]:
-    """The tensors of an archive by state-dict name; only the zip directory and the pickle are read.
+    """Return the tensors of an archive by state-dict name; only the zip directory and the pickle are read.
 
     Nested dicts, lists and tuples give names joined with "."; a tensor saved alone is named "0". Numbers, text and
     None are left out. For TorchScript, names are the attribute paths of the modules: those of `state_dict()`,
@@ -48,7 +48,7 @@ def open_torch_archive(path: Path) -> dict[str, StoredTensor]:
 
 
 def locate_tensor(view: TensorView, stamp: FileStamp, record: ArchiveRecord, source: str) -> StoredTensor:
-    """Check `view` against its storage at `record` and make it a place in the file.
+    """Check `view` against its storage in `record` and return it as a tensor of the file.
 
     Raises:
         CheckpointError: the storage has another length than the pickle says, or the tensor reaches past its end.
@@ -65,7 +65,7 @@ def locate_tensor(view: TensorView, stamp: FileStamp, record: ArchiveRecord, sou
 
 
 class _Archive:
-    """An open zip file as a list of places."""
+    """An open zip archive, whose records are looked up by name and not read."""
 
     def __init__(self, stamp: FileStamp, file: BufferedReader):
         self.stamp = stamp
@@ -91,17 +91,17 @@ class _Archive:
             yield cls(stamp, file)
 
     def storage(self, storage: Storage) -> ArchiveRecord:
-        """Where the values of a storage lie.
+        """Return the record that holds the values of a storage.
 
         Raises:
-            CheckpointError: nowhere, or the record is compressed or encrypted, or lies outside the file.
+            CheckpointError: there is no such record, or it is compressed or encrypted, or lies outside the file.
         """
         if storage.key not in self._records:
             self._records[storage.key] = self._find(f"data/{storage.key}")
         return self._records[storage.key]
 
     def read(self, name: str, limit: int) -> bytes:
-        """The bytes of a small record; they have the CRC-32 that the archive states."""
+        """Return the bytes of a small record; they have the CRC-32 that the archive states."""
         record = self._find(name)
         where = f"{self.stamp.path}: record {name}"
         if record.size > limit:
@@ -113,7 +113,7 @@ class _Archive:
         return data
 
     def text(self, name: str, default: str) -> str:
-        """A record of a few letters, or `default` if the archive has none (it is older than the record)."""
+        """Return a record of a few letters, or `default` if the archive has none (it is older than the record)."""
         if self._root + name not in self._entries:
             return default
         return self.read(name, 64).decode("ascii", "replace").strip()
@@ -146,7 +146,7 @@ def _check_storage(storage: Storage, size: int, source: str) -> None:
 
 
 def _is_contiguous(view: TensorView) -> bool:
-    """Row-major without gaps; the stride of an axis of length 1 means nothing."""
+    """Tell whether `view` is row-major without gaps; the stride of an axis of length 1 means nothing."""
     expected = 1
     for length, stride in zip(reversed(view.shape), reversed(view.strides), strict=True):
         if length != 1 and stride != expected:

@@ -32,11 +32,11 @@ from convert.formats.pytorch.pickle_globals import (
 from jax_interp.errors import CheckpointError
 
 _MAX_ARGUMENTS = 16
-"""Of a call; the longest that is known has eight."""
+"""Arguments of a call; the longest call that is known has eight."""
 
 _BYTES = Opaque("bytes")
 _NOTHING = object()
-"""What lies in the memo where nothing was stored."""
+"""The value of memo entries at which nothing was stored."""
 
 
 class _RefusedGlobal(Exception):
@@ -58,7 +58,9 @@ class PickleReader:
         self._left = MAX_STEPS
 
     def load(self) -> Any:
-        """The value that the next pickle describes: dicts, lists, tuples, text, numbers and `pickle_globals`' classes.
+        """Return the value that the next pickle describes.
+
+        It consists of dicts, lists, tuples, text, numbers and the classes of `pickle_globals`.
 
         Raises:
             CheckpointError: the pickle names a global that is not allowed, is not one that PyTorch writes for tensors,
@@ -87,7 +89,7 @@ class PickleReader:
 
 
 def unpickle(data: bytes, source: str) -> Any:
-    """The value that the pickle `data` describes; see `PickleReader.load`."""
+    """Return the value that the pickle `data` describes; see `PickleReader.load`."""
     return PickleReader(data, source).load()
 
 
@@ -140,7 +142,7 @@ class _Machine:
         return int.from_bytes(self.bytes(length), "little", signed=signed)
 
     def line(self) -> str:
-        """Text up to the end of the line, as GLOBAL has it."""
+        """Return text up to the end of the line, as GLOBAL has it."""
         end = self.data.index(b"\n", self.at, self.at + MAX_NAME)
         text = str(self.bytes(end - self.at), "utf-8")
         self.skip(1)

@@ -1,7 +1,8 @@
 """The directory of a zip archive: which records it has and where they lie.
 
-Own code, because `zipfile` has no limits: a directory of a few megabytes can make it build a million objects, and walks
-some of its fields in quadratic time. Layout: https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT, 4.3.
+The reader is our own because `zipfile` has no limits: a directory of a few megabytes can make it build a million
+objects, and it walks some fields in quadratic time. The layout is that of section 4.3 of
+https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT.
 """
 
 import os
@@ -14,7 +15,7 @@ from convert.formats.limits import MAX_DIRECTORY_BYTES, MAX_NAME
 from convert.formats.names import shown
 
 _END = struct.Struct("<4s4x2H2I2x")
-"""Signature, entries on this disk, entries, bytes of the directory, where it begins; 4.3.16."""
+"""Fields: signature, entries on this disk, entries, bytes of the directory, where it begins; section 4.3.16."""
 _END64_LOCATOR = struct.Struct("<4s4xQ4x")
 _END64 = struct.Struct("<4s20x2Q2Q")
 _ENTRY = struct.Struct("<4s4x2H4x3I3H8xI")
@@ -22,7 +23,7 @@ _ENTRY = struct.Struct("<4s4x2H4x3I3H8xI")
 _LOCAL = struct.Struct("<4s22x2H")
 _LARGEST_COMMENT = 0xFFFF
 _IN_EXTRA = 0xFFFFFFFF
-"""In the place of a number that does not fit there: it is in the entry's extra field."""
+"""The value that stands for a number that does not fit: the number is in the entry's extra field."""
 
 
 class DamagedDirectory(Exception):
@@ -35,17 +36,17 @@ class ZipEntry:
 
     name: str
     offset: int
-    """Where its local header begins; the bytes come behind that."""
+    """The byte where its local header begins; its own bytes follow that header."""
     size: int
     crc: int
     is_plain: bool
-    """Whether the bytes lie there as they are, neither compressed nor encrypted."""
+    """Whether its bytes are stored as they are, neither compressed nor encrypted."""
     end: int = 0
-    """Where the next record, or the directory, begins."""
+    """The byte where the next record, or the directory, begins."""
 
 
 def read_directory(file: BufferedReader, file_size: int) -> dict[str, ZipEntry]:
-    """The records of an archive by name, in the directory's order. No two of them lie in the same bytes.
+    """Return the records of an archive by name, in the directory's order. No two of them lie in the same bytes.
 
     Raises:
         DamagedDirectory: there is no directory, it is larger than `limits.MAX_DIRECTORY_BYTES`, or it is damaged.
@@ -69,7 +70,7 @@ def read_directory(file: BufferedReader, file_size: int) -> dict[str, ZipEntry]:
 
 
 def first_byte(file: BufferedReader, entry: ZipEntry) -> int:
-    """Where the bytes of a record begin: its local header has a padding of its own.
+    """Return the byte where a record's bytes begin, which only its local header and its padding tell.
 
     Raises:
         DamagedDirectory: the header is not there, or the bytes do not fit before the next record.
@@ -88,7 +89,7 @@ def first_byte(file: BufferedReader, entry: ZipEntry) -> int:
 
 
 def _find_directory(file: BufferedReader, file_size: int) -> tuple[int, int, int]:
-    """Where the directory begins, its bytes and its number of records."""
+    """Return the byte where the directory begins, its size in bytes and its number of records."""
     tail_size = min(file_size, _END.size + _LARGEST_COMMENT)
     tail = _read_at(file, file_size - tail_size, tail_size)
     at = tail.rfind(b"PK\5\6")
@@ -138,7 +139,7 @@ def _name(raw: bytes, flags: int) -> str:
 
 
 def _large(directory: bytes, at: int, end: int, numbers: tuple[int, ...], name: str) -> Iterator[int]:
-    """`numbers` with those filled in that stand in the extra field between `at` and `end`; 4.5.3."""
+    """Return `numbers` with those filled in that stand in the extra field between `at` and `end`; 4.5.3."""
     while at + 4 <= end:
         kind, length = struct.unpack_from("<2H", directory, at)
         at += 4

@@ -1,4 +1,4 @@
-"""One exchange with the hub: redirects that keep the token at home, and bodies that are never read without bound."""
+"""One request to the hub: redirects never carry the token to another host, and no body is read without bound."""
 
 import contextlib
 import re
@@ -14,10 +14,10 @@ MAX_REDIRECTS = 10
 
 
 def session() -> Any:
-    """The HTTP client that huggingface_hub shares, with the proxies and certificates of the environment.
+    """Return the HTTP client that huggingface_hub shares, with the proxies and certificates of the environment.
 
     Raises:
-        Unusable: these are not right.
+        Unusable: the proxies or certificates cannot be used.
     """
     try:
         return get_session()
@@ -29,9 +29,10 @@ def session() -> Any:
 def open_response(
     method: str, url: str, headers: dict[str, str], watch: Watchdog, leave_origin: bool = True
 ) -> Iterator[Any]:
-    """The hub's response, with its body still to be read; without `leave_origin` also a redirect to another host.
+    """Open a request and yield its response, whose body is still to be read.
 
-    The HTTP library sends the token along to the host that was asked, and to no other.
+    Redirects are followed, those to another host only with `leave_origin`; without, such a redirect is the response.
+    The HTTP library sends the token to the host that was asked, and to no other.
 
     Raises:
         ErrorResponse: an error status.
@@ -73,7 +74,7 @@ def _final_response(
 
 
 def read_bounded(response: Any, watch: Watchdog, most: int) -> bytes:
-    """The whole body.
+    """Read and return the whole body.
 
     Raises:
         BadResponse: it has more than `most` bytes, or came too slowly.
@@ -89,7 +90,7 @@ def read_bounded(response: Any, watch: Watchdog, most: int) -> bytes:
 
 
 def check_speed(watch: Watchdog) -> None:
-    """Raise `BadResponse` if the connection was given up: its end then is no end of the file."""
+    """Raise `BadResponse` if the watchdog closed the connection, whose end is then not the end of the file."""
     if watch.expired:
         raise _too_slow(watch)
 
@@ -99,12 +100,12 @@ def _too_slow(watch: Watchdog) -> BadResponse:
 
 
 def content_type(response: Any) -> str:
-    """What the answer says it is, for messages: `text/html`, or nothing."""
+    """Return the content type of the response for messages, as `text/html`; empty if it states none."""
     return response.headers.get("Content-Type", "").partition(";")[0].strip()[:50]
 
 
 def content_length(response: Any) -> int | None:
-    """Bytes that the body is said to have."""
+    """Return how many bytes the body has by its header `Content-Length`; None if it states none."""
     text = response.headers.get("Content-Length", "")
     return int(text) if re.fullmatch(r"\d{1,18}", text) else None
 

@@ -1,4 +1,4 @@
-"""How an exchange with the hub can fail, and which failures another try may mend."""
+"""The ways in which a request to the hub can fail, and which failures another try may mend."""
 
 from importlib import import_module
 from typing import Any
@@ -10,23 +10,23 @@ _http = import_module(HfHubHTTPError.__bases__[0].__module__.partition(".")[0])
 TransportError: type[Exception] = _http.HTTPError
 InvalidAddress: type[Exception] = _http.InvalidURL
 UNREACHABLE: tuple[type[Exception], ...] = (_http.ConnectError, _http.ConnectTimeout)
-"""No connection came about: the address, the name server, the network or a certificate is wrong."""
+"""Errors where no connection came about: the address, the name server, the network or a certificate is wrong."""
 STALLED: tuple[type[Exception], ...] = (_http.ReadTimeout, _http.WriteTimeout)
-"""Nothing came or went for as long as we wait."""
+"""Errors where nothing was received or sent within the timeout."""
 BROKEN: tuple[type[Exception], ...] = (_http.TimeoutException, _http.NetworkError, _http.RemoteProtocolError)
-"""The connection failed; the next one may not. The two above are part of it."""
+"""Errors of the connection, including the two kinds above; the next connection may work."""
 
 MAX_TEXT = 200
-"""Characters of the hub's own words that a message repeats."""
+"""The number of characters of the hub's own words that a message repeats."""
 
 
 class HubFault(Exception):
-    """The hub cannot be asked, or answers with something else than what was asked for."""
+    """The hub cannot be reached, or its response is not what was asked for."""
 
     transient = False
     """Whether another try may help."""
     unresumable = False
-    """Whether it is only the rest of a file that cannot be had."""
+    """Whether only the rest of a file cannot be had, so that it has to be fetched from its start."""
 
 
 class Unusable(HubFault):
@@ -34,7 +34,7 @@ class Unusable(HubFault):
 
 
 class BadResponse(HubFault):
-    """The answer is something else; the text continues "the hub's answer"."""
+    """The response is not what was asked for; the text continues the words "the hub's answer"."""
 
     def __init__(self, text: str, *, transient: bool = False, unresumable: bool = False, remedy: str = "") -> None:
         super().__init__(text)
@@ -42,7 +42,7 @@ class BadResponse(HubFault):
 
 
 class ErrorResponse(HubFault):
-    """An answer with an error status. Its body, which may be of any size and kind, is not looked at."""
+    """A response with an error status. Its body, which may be of any size and kind, is not read."""
 
     def __init__(self, status: int, headers: Any) -> None:
         super().__init__(f"status {status}")
@@ -57,5 +57,5 @@ class ErrorResponse(HubFault):
 
 
 def is_transient(error: Exception) -> bool:
-    """Whether another try may help."""
+    """Tell whether another try may help."""
     return isinstance(error, BROKEN) or (isinstance(error, HubFault) and error.transient)

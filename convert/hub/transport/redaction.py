@@ -12,14 +12,14 @@ _CREDENTIALS_IN_URL = re.compile(r"(?<=://)[^/@\s]+@")
 
 
 class Redaction(logging.Filter):
-    """Takes one token out of text; as a logging filter, out of log records."""
+    """A filter that takes one token out of text and, as a logging filter, out of log records."""
 
     def __init__(self, token: str | None) -> None:
         super().__init__()
         self._token = re.compile("".join(map(_spellings, token)), re.IGNORECASE) if token else None
 
     def clean(self, text: str) -> str:
-        """`text` without the token, plain or percent-encoded, without passwords in URLs and without control
+        """Return `text` without the token, plain or percent-encoded, without passwords in URLs and without control
         characters, which a hub could use to rewrite the terminal."""
         if self._token:
             text = self._token.sub(HIDDEN, text)
@@ -27,7 +27,7 @@ class Redaction(logging.Filter):
         return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Keep the record, cleaned."""
+        """Clean the record and keep it."""
         record.msg, record.args = self.clean(record.getMessage()), ()
         return True
 
@@ -46,6 +46,6 @@ class Redaction(logging.Filter):
 
 
 def _spellings(char: str) -> str:
-    """A pattern for the character itself and for its percent-encoded form, as in `%5F` for `_`."""
+    """Return a pattern for the character itself and for its percent-encoded form, as in `%5F` for `_`."""
     encoded = "".join(f"%{byte:02x}" for byte in char.encode())
     return f"(?:{re.escape(char)}|{encoded})"

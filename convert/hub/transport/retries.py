@@ -17,21 +17,22 @@ from jax_interp.errors import DownloadError
 logger = logging.getLogger("jax_interp")
 
 MAX_BACKOFF = 60.0
-"""Seconds; pauses double up to here."""
+"""The longest wait in seconds up to which waits double."""
 MAX_RETRY_AFTER = 600.0
-"""Seconds; the public hub counts requests over five minutes. A longer wait is the user's to decide on."""
+"""The longest wait in seconds that the hub may ask for. The public hub counts requests over five minutes; whether to
+wait longer is for the user to decide."""
 
 
 @dataclass
 class Retries:
-    """The tries at one thing, named by `subject`: at most `attempts` in a row without progress."""
+    """The tries at one request, which `subject` names: at most `attempts` in a row without progress."""
 
     subject: str
     attempts: int
     backoff: float
-    """Seconds before the second try; doubles with each."""
+    """Seconds before the second try; the wait doubles with each further try."""
     failures: int = 0
-    """In a row."""
+    """The number of failures in a row."""
 
     @property
     def is_last(self) -> bool:
@@ -39,7 +40,7 @@ class Retries:
         return self.failures == self.attempts - 1
 
     def wait(self, error: Exception, cause: str, progress: bool = False) -> None:
-        """Pause before the next try; `progress` tells that the last one, which ended with `error`, was not in vain.
+        """Wait before the next try; `progress` says that the last one brought something before it ended with `error`.
 
         Raises:
             DownloadError: the hub asks to wait for longer than `MAX_RETRY_AFTER`.
@@ -71,7 +72,7 @@ class Retries:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that the hub asks to wait: `Retry-After` as a number or a date, else the end of its rate limit."""
+    """Return seconds that the hub asks to wait: `Retry-After` as a number or a date, else the end of its rate limit."""
     text = headers.get("Retry-After", "").strip()
     if text.isascii() and text.isdigit():
         return float(text) if len(text) < 15 else math.inf
@@ -87,7 +88,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def _moment(date: str) -> float | None:
-    """Seconds since 1970 of an HTTP date; None if it is none."""
+    """Return seconds since 1970 of an HTTP date; None if it is none."""
     try:
         parsed = email.utils.parsedate_to_datetime(date)
         return (parsed if parsed.tzinfo else parsed.replace(tzinfo=datetime.UTC)).timestamp()

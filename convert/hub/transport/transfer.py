@@ -1,4 +1,4 @@
-"""Bytes of one file, from the hub into a growing part: taken up where they broke off, never beyond the listed size."""
+"""The transfer of one file: it goes on where it broke off and never writes beyond the listed size."""
 
 import re
 from collections.abc import Callable
@@ -14,18 +14,18 @@ _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
 
 @dataclass
 class PartialDownload:
-    """The beginning of a file of `size` bytes, in `output`, which is open for appending."""
+    """The partial download of a file of `size` bytes to `output`, which is open for appending."""
 
     output: BinaryIO
     size: int
     arrived: Callable[[int], None]
-    """Hears of every new byte, and of a negative count where bytes are given up."""
+    """A function that is told how many new bytes came; the number is negative where bytes are thrown away."""
     etag: str | None = None
-    """The hub's mark of the content that is being fetched, once it was seen."""
+    """The ETag of the content that is being fetched, once it was seen."""
 
     @property
     def have(self) -> int:
-        """Bytes that are there."""
+        """The number of bytes that are there."""
         return self.output.seek(0, 2)
 
     def shorten(self, size: int) -> None:
@@ -36,7 +36,7 @@ class PartialDownload:
             self.arrived(-surplus)
 
     def append(self, response: Any, watch: Watchdog) -> None:
-        """Write what the response holds of the file. If its connection breaks, what has arrived stays.
+        """Append the bytes that the response holds of the file. If its connection breaks, what has arrived stays.
 
         Raises:
             BadResponse: it is not the bytes that were asked for, too many or too few of them, and none is kept. If they
@@ -62,7 +62,7 @@ class PartialDownload:
             raise BadResponse(self._too_short(response, stop), transient=True)
 
     def _extent(self, response: Any) -> tuple[int, int]:
-        """The first byte of the file that the response holds, and the one behind the last."""
+        """Return the first byte of the file that the response holds, and the one behind the last."""
         start, stop, total = 0, self.size, content_length(response)
         if response.status_code == 206:
             text = response.headers.get("Content-Range", "")

@@ -1,4 +1,4 @@
-"""Ends connections that bring next to nothing: a byte a minute is never late for a read timeout."""
+"""A watchdog for connections that bring next to nothing: a byte a minute never runs into a read timeout."""
 
 import contextlib
 import socket
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class Watchdog:
-    """Shuts the connection of one exchange unless, every `timeout` seconds, it brings an answer or `min_bytes` bytes.
+    """Shuts the connection of one request unless, every `timeout` seconds, it brings headers or `min_bytes` bytes.
 
     The HTTP library's own timeouts are for a single read each. A hub that sends its headers or the file byte by byte
     keeps to them forever; here the time is measured from one sign of progress to the next.
@@ -43,11 +43,11 @@ class Watchdog:
             self._sockets.append(info["return_value"].get_extra_info("socket").dup())
 
     def headers_arrived(self) -> None:
-        """Headers have arrived: the time starts anew."""
+        """Start the time anew, because headers have arrived."""
         self._arrived, self._deadline = 0, time.monotonic() + self.timeout
 
     def feed(self, count: int) -> None:
-        """`count` bytes have arrived; with enough of them the time starts anew."""
+        """Note that `count` bytes have arrived; `min_bytes` of them start the time anew."""
         self._arrived += count
         if self._arrived >= self._min_bytes:
             self.headers_arrived()
