@@ -20,7 +20,7 @@ def stream(
     advance: Advance,
     check: FiniteCheck = REFUSE,
 ) -> ArrayStream:
-    """Yield the array that `leaf` describes. `advance` is told the bytes that have been read, `check` sees the values.
+    """Return the array that `leaf` describes as a stream; `advance` is told the bytes read, `check` sees the values.
 
     Floating tensors are cast to `dtype`; without it they keep theirs, except float64, which becomes float32.
     """

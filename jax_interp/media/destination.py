@@ -1,4 +1,4 @@
-"""A file that a command is told to write: not one that it reads, nobody else's, and held against other runs."""
+"""The checks and the lock of a file that a command is told to write, so that no input and no other run is damaged."""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,7 +15,7 @@ from jax_interp.media.output import as_media_error
 from jax_interp.media.pictures.reader import list_pictures
 
 MAX_SHOWN = 10
-"""Faults that a message names at most."""
+"""The number of faults that a message names at most."""
 
 
 def check_destination(path: Path, flag: str, read: Iterable[Input], *, overwrite: bool) -> None:
@@ -23,7 +23,7 @@ def check_destination(path: Path, flag: str, read: Iterable[Input], *, overwrite
 
     Raises:
         UsageError: it is one of `read`, would replace what is there, is a folder or a device, or its name is too long.
-        MediaError: as `refuse_locked`.
+        MediaError: another run is writing `path`.
     """
     check_lengths(flag, path, [PartialOutput(path).path, lock_path(path)])
     refuse(find_overlaps([Output(path, flag)], list(read)))
@@ -36,12 +36,12 @@ def check_destination(path: Path, flag: str, read: Iterable[Input], *, overwrite
 
 @contextmanager
 def locked_result(path: Path) -> Iterator[bool]:
-    """Hold a result against other runs while the block lasts, and remove what killed ones left of it half-written.
+    """Lock a result against other runs while the block lasts, and remove what killed runs left of it half-written.
 
-    Yields whether a run was killed that had held it.
+    The value of the block is whether a run was killed while it held the lock.
 
     Raises:
-        MediaError: another run holds it; the message says which. Or the folder cannot be written to.
+        MediaError: another run, which the message names, holds the lock; or the folder cannot be written to.
         UsageError: another program's file has the name of the lock.
     """
     with ExitStack() as stack:
@@ -59,12 +59,12 @@ def refuse_locked(path: Path) -> None:
 
 
 def clip_files(inputs: Iterable[Path], name: str) -> list[Input]:
-    """What is read of a clip that `media.reader.open_frames` takes; messages call each of it `name`."""
+    """Return the inputs of a clip that `media.reader.open_frames` takes; messages call each one `name`."""
     return [Input(path, name, files=pictures_in(path) if path.is_dir() else ()) for path in inputs]
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """What is read of a folder of pictures; empty if there is nothing, which opening it will say."""
+    """Return the pictures in `folder`; the list is empty where opening the folder will report an error."""
     try:
         return list_pictures(folder)
     except MediaError:
@@ -72,7 +72,7 @@ def pictures_in(folder: Path) -> list[Path]:
 
 
 def why_no_file(path: Path) -> str | None:
-    """Why `path` cannot be replaced by a file, if it is a folder or a device."""
+    """Return why `path` cannot be replaced by a file, if it is a folder or a device."""
     if path.exists() and not path.is_file():
         return f"{path}: is a folder or a device, where a file is to be written; choose another name"
     return None

@@ -21,9 +21,9 @@ _MAX_CHUNKS = 10_000_000
 
 
 def open_animation(path: Path, header: PictureHeader) -> FrameSource:
-    """A source of an animation's frames, upright and over black as `pixels.read_pixels` gives them, one at a time.
+    """Open an animation, whose frames come one at a time, upright and over black as `pixels.read_pixels` gives them.
 
-    `fps` is the mean rate, as of a video whose frames are shown for different times. A still picture that an animated
+    `fps` is the mean rate, as for a video whose frames are shown for different times. A still picture that an animated
     PNG holds for programs that cannot show animations is not part of the clip.
 
     Raises:
@@ -75,7 +75,7 @@ def _read_frames(path: Path, header: PictureHeader) -> Iterator[Picture]:
 
 
 def _start_times(path: Path, format: str) -> NDArray[np.int64]:
-    """When each frame appears, in microseconds: the sum of the durations before."""
+    """Return when each frame appears, in microseconds: the sum of the durations before."""
     times, now = array("q"), 0.0
     for seconds in _webp_durations(path) if format == "WEBP" else _png_durations(path):
         times.append(round(now * 1e6))
@@ -84,7 +84,7 @@ def _start_times(path: Path, format: str) -> NDArray[np.int64]:
 
 
 def _webp_durations(path: Path) -> Iterator[float]:
-    """Each ANMF chunk says its frame's duration in milliseconds."""
+    """Yield each ANMF chunk says its frame's duration in milliseconds."""
     with path.open("rb") as file:
         at = 12
         for _ in range(_MAX_CHUNKS):
@@ -99,7 +99,7 @@ def _webp_durations(path: Path) -> Iterator[float]:
 
 
 def _png_durations(path: Path) -> Iterator[float]:
-    """Each fcTL chunk says its frame's duration as a fraction of seconds; a denominator of 0 stands for 100."""
+    """Yield each fcTL chunk says its frame's duration as a fraction of seconds; a denominator of 0 stands for 100."""
     with path.open("rb") as file:
         at = 8
         for _ in range(_MAX_CHUNKS):

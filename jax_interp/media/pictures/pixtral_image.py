@@ -1,4 +1,4 @@
-"""A picture as Pixtral wants it: shrunk, on a grid of whole patches, normalised; and its tokens in a prompt."""
+"""The preparation of a picture for Pixtral: shrunk to a grid of whole patches, normalised; and its prompt tokens."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from jax_interp.errors import MediaError, UsageError
 from jax_interp.media.source import Picture
 
 MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)
-"""Mean of RGB in [0, 1] over CLIP's training pictures."""
+"""The mean of RGB in [0, 1] over CLIP's training pictures."""
 
 DEVIATION = np.array([0.26862954, 0.26130258, 0.27577711], np.float32)
 
@@ -20,7 +20,7 @@ TokenT = TypeVar("TokenT", int, str)
 
 
 class PictureTokens(NamedTuple, Generic[TokenT]):
-    """What stands for a picture in a prompt, as ids or as names."""
+    """The tokens that stand for a picture in a prompt, as ids or as names."""
 
     patch: TokenT
     row_break: TokenT
@@ -32,7 +32,7 @@ TOKEN_NAMES = PictureTokens(patch="[IMG]", row_break="[IMG_BREAK]", end="[IMG_EN
 
 
 def picture_patch_grid(height: int, width: int, config: PixtralVisionConfig) -> tuple[int, int]:
-    """(rows, columns) of patches for a picture of this size in pixels.
+    """Return (rows, columns) of patches for a picture of this size in pixels.
 
     A picture is shrunk to a longest side of `config.image_size` if it is larger, keeping its aspect ratio; both sides
     are then rounded up to whole patches.
@@ -55,10 +55,10 @@ def picture_patch_grid(height: int, width: int, config: PixtralVisionConfig) -> 
 
 
 def prepare_picture(picture: Picture, config: PixtralVisionConfig) -> Float32[np.ndarray, "Y X 3"]:
-    """RGB levels 0 to 255 resized to whole patches (`picture_patch_grid`), normalised with CLIP's mean and deviation.
+    """Resize RGB levels 0 to 255 to whole patches (`picture_patch_grid`) and normalise them as CLIP does.
 
-    Bicubic (a = -0.5) with antialiasing when shrinking, rounded to whole levels. The aspect ratio changes by less than
-    a patch on each side. Source: Pixtral's processor in transformers.
+    Resizing is bicubic (a = -0.5), with antialiasing when shrinking, and rounds to whole levels. The aspect ratio
+    changes by less than a patch on each side. Source: Pixtral's processor in transformers.
 
     Raises:
         MediaError: as `picture_patch_grid`.
@@ -75,7 +75,7 @@ def prepare_picture(picture: Picture, config: PixtralVisionConfig) -> Float32[np
 
 
 def picture_tokens(grid: tuple[int, int], tokens: PictureTokens[TokenT]) -> list[TokenT]:
-    """The tokens of a picture of (rows, columns) patches: a patch each, a break after every row, an end after the last.
+    """Return the tokens of a picture of (rows, columns) patches: a token each, a break between rows, an end at last.
 
     Raises:
         ValueError: `grid` holds no patch.
@@ -90,7 +90,7 @@ def picture_tokens(grid: tuple[int, int], tokens: PictureTokens[TokenT]) -> list
 def expand_pictures(
     prompt: Sequence[TokenT], grids: Sequence[tuple[int, int]], tokens: PictureTokens[TokenT]
 ) -> list[TokenT]:
-    """`prompt` with each of its patch tokens, one a picture, replaced by all tokens of that picture, in order.
+    """Return `prompt` with each patch token, of which every picture has one, replaced by all tokens of that picture.
 
     Raises:
         UsageError: the prompt does not have one patch token for each of `grids`.

@@ -1,4 +1,4 @@
-"""A folder of PNGs, one a frame: complete under its name, or not there at all."""
+"""A writer for a folder of PNGs, one for each frame: the folder appears complete or not at all."""
 
 import re
 import shutil
@@ -16,11 +16,11 @@ from jax_interp.media.source import RgbFrames
 _OWN_FILE = re.compile(r"[0-9]{5,}\.png(\.partial)?")
 
 _COMPRESSION = 3
-"""zlib's level. A third of the time of the default 6, for files 6 to 12 % larger."""
+"""The level of zlib. It takes a third of the time of the default 6, for files 6 to 12 % larger."""
 
 
 class PngWriter:
-    """Writes 00000.png, 00001.png, … (8-bit RGB, lossless), each whole or not at all.
+    """A writer of 00000.png, 00001.png, … (8-bit RGB, lossless), as `media.writer.FrameWriter` describes.
 
     While open, the folder has a hidden name of its own (`files.partial`); it gets its name at the end, and is removed
     if the block is left by an exception.
@@ -34,7 +34,7 @@ class PngWriter:
             overwrite: replace a folder that holds nothing but earlier frames of this writer.
 
         Raises:
-            UsageError: the folder holds something, or a file has its name.
+            UsageError: the folder is not empty, or a file has its name.
         """
         self._folder = Path(folder).resolve()
         self._overwrite = overwrite
@@ -50,14 +50,14 @@ class PngWriter:
 
     @property
     def partial(self) -> Path:
-        """The folder while it is open."""
+        """The temporary folder, while the writer is open."""
         return self._partial.path
 
     def write(self, frames: RgbFrames) -> None:
         """Append frames, uint8 [F, Y, X, 3].
 
         Raises:
-            ValueError: another dtype or shape.
+            ValueError: the dtype or shape is another one.
             MediaError: the disk is full or does not answer.
         """
         import imageio.v3 as iio
@@ -87,7 +87,7 @@ class PngWriter:
             self._replace()
 
     def _replace(self) -> None:
-        """Put the new folder in the old one's place, which goes away whole."""
+        """Put the new folder in the place of the old one, which is removed with all that it holds."""
         if not self._folder.exists():
             self._partial.publish()
             return
@@ -101,7 +101,7 @@ class PngWriter:
         shutil.rmtree(old)
 
     def _find_fault(self) -> str | None:
-        """Why the folder cannot be written or replaced."""
+        """Return why the folder cannot be written or replaced."""
         if not self._folder.exists():
             return None
         if not self._folder.is_dir():

@@ -1,4 +1,4 @@
-"""Pictures as frames: a folder in natural order or a list of files, decoded one at a time."""
+"""A reader of pictures as frames: a folder in natural order or a list of files, decoded one at a time."""
 
 import logging
 import re
@@ -13,7 +13,7 @@ from jax_interp.media.source import FrameSource, Picture
 logger = logging.getLogger("jax_interp")
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".bmp")
-"""What a folder's pictures are called. What is in them is told by their content."""
+"""The suffixes by which pictures of a folder are found; their content tells their format."""
 
 _OTHER_SUFFIXES = (".apng", ".avif", ".cin", ".dpx", ".exr", ".gif", ".hdr", ".heic", ".heif", ".ico", ".j2k", ".jp2")
 _OTHER_SUFFIXES += (".jxl", ".pbm", ".pcx", ".pgm", ".pnm", ".ppm", ".psd", ".qoi", ".sgi", ".svg", ".tga")
@@ -21,7 +21,7 @@ _OTHER_SUFFIXES += (".jxl", ".pbm", ".pcx", ".pgm", ".pnm", ".ppm", ".psd", ".qo
 
 
 def list_pictures(folder: Path) -> list[Path]:
-    """The pictures directly in `folder`, frame2 before frame10; hidden files and such as are no pictures are left out.
+    """List the pictures directly in `folder`, frame2 before frame10, without hidden files and other files.
 
     Raises:
         MediaError: there is none, one is empty, of a kind that is not read or a link to nothing (names each), or the
@@ -51,7 +51,7 @@ def list_pictures(folder: Path) -> list[Path]:
 
 
 def open_pictures(paths: Sequence[Path], description: Mapping[str, str | int], *, at_least: int = 2) -> FrameSource:
-    """A source that yields `paths` in this order, upright and as RGB (see `pictures.pixels.read_pixels`).
+    """Open pictures as a source that yields `paths` in this order, upright and as RGB (`pixels.read_pixels`).
 
     Sizes are compared from the file headers; pixels are decoded while iterating. It is logged if there are transparent
     parts, and if only the first picture of an animation or of several pages is used.
@@ -92,7 +92,7 @@ def open_pictures(paths: Sequence[Path], description: Mapping[str, str | int], *
 
 
 def read_picture(path: Path) -> Picture:
-    """One picture by itself, decoded as those of `open_pictures`; raises `MediaError` if it cannot be read."""
+    """Read one picture, decoded as those of `open_pictures`; raises `MediaError` if it cannot be read."""
     if not path.is_file():
         raise MediaError(f"{path}: no such file")
     frame, transparent = _read_picture(path, read_header(path))
@@ -102,7 +102,7 @@ def read_picture(path: Path) -> Picture:
 
 
 def _find_fault(path: Path) -> str | None:
-    """Why a file that is called a picture cannot be a frame."""
+    """Return why a file that is called a picture cannot be a frame."""
     if not path.exists():
         return f"a link to {path.readlink()}, which is not there" if path.is_symlink() else "not there any more"
     if not path.is_file():
@@ -125,7 +125,7 @@ def _natural_key(name: str) -> tuple[list[tuple[int, int, str]], str]:
 
 
 def _read_picture(path: Path, header: PictureHeader) -> tuple[Picture, bool]:
-    """The frame, and whether any of it is transparent."""
+    """Return the frame, and whether any of it is transparent."""
     try:
         frame, transparent = read_pixels(path, header)
     except MediaError:

@@ -6,19 +6,19 @@ from itertools import pairwise
 from typing import Any
 
 BT709, LIMITED_RANGE = 1, 1
-"""Codes of ITU-T H.273 for primaries, transfer and matrix, and FFmpeg's code for the range 16 to 235."""
+"""The code of ITU-T H.273 for BT.709 primaries, transfer and matrix, and FFmpeg's code for the range 16 to 235."""
 
 _ACCURATE = "flags=bicubic+accurate_rnd+full_chroma_int"
-"""Without these, frames of yuv420p come out one level too dark and with chroma in blocks: 35 instead of 50 dB."""
+"""Options of libswscale. Without them yuv420p comes out one level too dark and with chroma in blocks: 35, not 50 dB."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """Where to convert to."""
+    """The pixel format and colour matrix to convert to."""
 
     pixel_format: str
     bt709: bool
-    """Convert to and tag as BT.709, limited range; for YUV formats."""
+    """Whether frames are converted to, and tagged as, BT.709 in limited range; for YUV formats."""
 
 
 RGB = Target("rgb24", bt709=False)
@@ -33,7 +33,7 @@ class ColorConverter:
         self._graph: Any = None
 
     def convert(self, frame: Any) -> Any:
-        """One `av.VideoFrame` in, one out."""
+        """Return the `av.VideoFrame` converted to the target."""
         source = (frame.width, frame.height, frame.format.name, frame.colorspace, frame.color_range)
         if source != self._source:
             self._graph, self._source = self._build(frame), source

@@ -1,4 +1,4 @@
-"""Frame rates as exact fractions: what a file states, held against its time stamps."""
+"""Frame rates as exact fractions: the rate that a file states is compared with its time stamps."""
 
 from collections.abc import Iterable
 from fractions import Fraction
@@ -7,23 +7,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 _ROUNDED = Fraction(1, 1_000_000)
-"""How far a stated rate may be off: Matroska keeps nanoseconds a frame, so 60000/1001 comes back as 19001/317."""
+"""The tolerance of a stated rate: Matroska keeps nanoseconds a frame, so 60000/1001 comes back as 19001/317."""
 
 _LOST = Fraction(1, 5)
-"""Share of frames that may be missing where a stated rate still holds."""
+"""The share of frames that may be missing where a stated rate still holds."""
 
 
 def frame_rate(stated: Iterable[Fraction | None], times: NDArray[np.int64], tick: Fraction) -> Fraction | None:
-    """Frames a second: the first of `stated` that the time stamps bear out, else their mean rate.
+    """Return the frame rate: the first of `stated` that agrees with the time stamps, else their mean rate.
 
     A stated rate holds if it keeps step with the time stamps (within half a frame or 1 %), or if every time stamp lies
     on its grid and at most one frame in five is missing: a recording that starts in the middle of a broadcast, or
     that lost a frame, still plays at 25 frames a second and not at 925/38.
 
     Args:
-        stated: what the file says, the most trusted first; None is passed over.
+        stated: the rates that the file states, the most trusted first; None is skipped.
         times: presentation times of the frames in ticks, ascending.
-        tick: in seconds.
+        tick: the length of a tick in seconds.
     """
     rates = [_standard(rate, _ROUNDED) for rate in stated if rate]
     if len(times) < 2 or times[0] == times[-1]:
@@ -40,13 +40,13 @@ def frame_rate(stated: Iterable[Fraction | None], times: NDArray[np.int64], tick
 
 
 def _on_grid(times: NDArray[np.int64], frames_per_tick: Fraction) -> bool:
-    """Whether all times are whole numbers of frames apart; each may be rounded to a tick."""
+    """Tell whether all times are whole numbers of frames apart; each may be rounded to a tick."""
     positions = (times - times[0]) * float(frames_per_tick)
     return bool(np.all(np.abs(positions - np.rint(positions)) <= float(frames_per_tick) + 1e-6))
 
 
 def _standard(rate: Fraction, tolerance: Fraction) -> Fraction:
-    """The whole number or n/1.001 that `rate` is within the relative `tolerance`, else `rate` itself."""
+    """Return the whole number or n/1.001 that `rate` is within the relative `tolerance`, else `rate` itself."""
     for standard in (Fraction(round(rate)), Fraction(round(rate) * 1000, 1001)):
         if standard and abs(rate / standard - 1) <= tolerance:
             return standard

@@ -1,4 +1,4 @@
-"""Video files as frames, through PyAV: packets counted without decoding, then decoded once in display order."""
+"""A reader of video files, through PyAV: packets are counted without decoding, then decoded once in display order."""
 
 from array import array
 from collections.abc import Callable, Iterator
@@ -21,27 +21,27 @@ from jax_interp.media.video.truncation import find_truncation
 _CONTAINERS = (
     "mov,matroska,avi,gif,apng,mpegts,mpeg,mpegvideo,flv,ogg,asf,h264,hevc,m4v,ivf,obu,yuv4mpegpipe,dv,mxf,nut"
 )
-"""Container formats (libavformat's names) that hold a clip in one file. The rest is left out on purpose: playlists that
+"""Container formats (libavformat's names) that hold a clip in one file. Others are left out on purpose: playlists that
 name other files or hosts, text rendered as pictures, single pictures, devices."""
 
 _HIDDEN_FRAME_CODECS = ("vp8",)
 """Codecs whose packets may hold a frame that is never shown, so that packets say nothing about frames."""
 
 _FLATTENED_CODECS = ("gif",)
-"""Codecs of animated pictures, whose transparent parts are laid over black as those of other pictures are."""
+"""Codecs of animated pictures, whose transparent parts are composited over black like those of other pictures."""
 
 _NOTICING_CODECS = ("h264", "mpeg1video", "mpeg2video", "mpeg4")
-"""Codecs whose decoder says of a frame that a part of it is missing. HEVC's makes something up."""
+"""Codecs whose decoder reports a frame of which a part is missing. HEVC's decoder conceals it."""
 
 
 @dataclass(frozen=True)
 class _Packets:
-    """What a pass over all packets tells about the video stream."""
+    """The result of a pass over all packets of the video stream."""
 
     shown: int
-    """Packets that are not discarded (an edit list may discard some)."""
+    """The number of packets that are not discarded (an edit list may discard some)."""
     complete: bool
-    """Every packet can be decoded on its own or after its predecessors: decoding gives `shown` frames."""
+    """Whether every packet can be decoded by itself or after those before it, so that decoding gives `shown` frames."""
     times: NDArray[np.int64]
     """Presentation times of the frames in units of the stream's time base, ascending; fewer where some have none."""
     broken: int | None
@@ -49,17 +49,18 @@ class _Packets:
 
 
 def open_video(path: Path, *, at_least: int = 2) -> FrameSource:
-    """Open a video file; every coded frame counts once, whatever its time stamp.
+    """Open a video file as a `FrameSource`; every coded frame counts once, whatever its time stamp.
 
     `num_frames` is the number of packets that a pass over the file finds, without decoding. It is counted by decoding
     where packets are no safe guide: the container's own count differs (edit lists, damage), the stream does not start
-    with a key frame, or the codec hides frames. `fps` is the container's rate if the time stamps bear it out, else the
-    mean rate of the time stamps. Rotation and mirroring in the metadata are applied; alpha is ignored, but a GIF's
-    transparent parts are laid over black; colours are converted by the stream's tags (BT.601 where there are none, as
-    FFmpeg does) and rounded to 8 bits.
+    with a key frame, or the codec hides frames. `fps` is the container's rate if it agrees with the time stamps, else
+    the mean rate of the time stamps. Rotation and mirroring in the metadata are applied; alpha is ignored, but a GIF's
+    transparent parts are composited over black; colours are converted by the stream's tags (BT.601 where there are
+    none, as FFmpeg does) and rounded to 8 bits.
 
     Raises:
-        MediaError: unreadable, no video stream, truncated, damaged, or fewer than `at_least` frames.
+        MediaError: the file is unreadable, has no video stream, is truncated or damaged, or has fewer than `at_least`
+            frames.
     """
     with _opened(path) as (container, stream):
         try:
@@ -220,7 +221,7 @@ def _read_frames(path: Path, num_frames: int | None, flatten: bool) -> Iterator[
 
 
 def _orientation(frame: Any) -> Callable[[Picture], Picture]:
-    """How to set a frame upright, from the display matrix beside it (multiples of 90 degrees and mirror images)."""
+    """Return how to set a frame upright by its display matrix (multiples of 90 degrees and mirror images)."""
     from av.sidedata.sidedata import Type
 
     try:

@@ -1,4 +1,4 @@
-"""How an MPEG transport stream ends. It says nothing of its length, but its packets and frames have ends of their own.
+"""The end of an MPEG transport stream. It does not state its length, but its packets and frames have ends of their own.
 
 A packet has 188 bytes and starts with 0x47; recorders on discs put 4 bytes before each, broadcasters 16 bytes behind.
 A frame starts in a packet of its own, and its last packet is padded: only one in 184 ends just where a packet does.
@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 _LAYOUTS = ((188, 0), (192, 4), (204, 0))
-"""Bytes from one packet's start to the next one's, and bytes before its 0x47."""
+"""Bytes from one packet's start to that of the next, and bytes before its 0x47."""
 
 _TAIL = 4 << 20
-"""Bytes at the end in which the last frame is looked for."""
+"""The number of bytes at the end in which the last frame is looked for."""
 
 
 def find_truncated_packet(file: BinaryIO, size: int) -> str | None:
-    """Say so if the last packet is not complete; None if it is, or if this is no transport stream."""
+    """Return a message if the last packet is not complete; None if it is, or if this is no transport stream."""
     layout = _layout(file)
     if layout is None:
         return None
@@ -26,7 +26,7 @@ def find_truncated_packet(file: BinaryIO, size: int) -> str | None:
 
 
 def ends_within_frame(path: Path, stream_id: int) -> bool:
-    """Whether the last packet of a stream is full, so that its frame goes on; wrong for one whole file in 184.
+    """Tell whether the last packet of a stream is full, so that its frame goes on; wrong for a complete file in 184.
 
     Args:
         path: the file.
@@ -62,7 +62,7 @@ def _layout(file: BinaryIO) -> tuple[int, int] | None:
 
 
 def _is_full(packet: bytes) -> bool:
-    """Whether no byte of a packet is padding, as far as its adaptation field is understood."""
+    """Tell whether no byte of a packet is padding, as far as its adaptation field is understood."""
     if not packet[3] & 0x20:
         return True
     length, flags = packet[4], packet[5]
@@ -71,6 +71,6 @@ def _is_full(packet: bytes) -> bool:
 
 
 def _has_no_length(packet: bytes) -> bool:
-    """Whether the frame that starts in a packet leaves its own length open, as frames of video do."""
+    """Tell whether the frame that starts in a packet leaves its own length open, as frames of video do."""
     payload = packet[5 + packet[4] :] if packet[3] & 0x20 else packet[4:]
     return payload[4:6] == b"\0\0"

@@ -1,7 +1,7 @@
-"""Whether a video file ends before its own structure does: what tells a cut file from a whole one.
+"""The check whether a video file is truncated, that is, ends before its own structure does.
 
-Durations do not tell: a picture may start after its sound or end before it, an edit list may skip, time stamps may
-start anywhere, and a last frame may have no duration. Sizes do. MP4 and QuickTime are boxes, Matroska and WebM are
+Durations cannot tell: a picture may start after its sound or end before it, an edit list may skip, time stamps may
+start anywhere, and a last frame may have no duration. Sizes can. MP4 and QuickTime are boxes, Matroska and WebM are
 EBML elements, AVI and WebP are RIFF chunks, GIF is blocks, APNG is chunks, and each of them says how many bytes it has.
 An MPEG transport stream says nothing, but its packets have one size. Only headers are read, and at most `_MAX_HEADERS`
 of them.
@@ -14,11 +14,11 @@ from typing import BinaryIO
 from jax_interp.media.video.transport_stream import find_truncated_packet
 
 _MAX_HEADERS = 1_000_000
-"""Headers that are read of one file. What comes after them is not judged, so that no file keeps the reader busy."""
+"""The number of headers that are read of one file; what follows is not judged, so that no file keeps us busy."""
 
 
 def find_truncation(path: Path, container: str) -> str | None:
-    """Why a file cannot be whole, as in "its mdat box lacks 1,204 bytes"; None if nothing speaks against it.
+    """Return why a file is truncated, as in "its mdat box lacks 1,204 bytes"; None if it does not seem so.
 
     A file that was cut exactly where one box, cluster, packet or block ends and the next begins, in a container that
     does not say how many there are, cannot be told from a shorter one.
@@ -78,7 +78,7 @@ def _boxes(file: BinaryIO, size: int) -> str | None:
 
 _EBML, _SEGMENT, _CLUSTER = 0x1A45DFA3, 0x18538067, 0x1F43B675
 _OPENED = (_SEGMENT, _CLUSTER)
-"""What a live recorder writes without a size. Their children are then read as if they stood beside them."""
+"""Elements that a live recorder writes without a size; their children are then read as if they were beside them."""
 
 
 def _elements(file: BinaryIO, size: int) -> str | None:
@@ -112,7 +112,7 @@ def _elements(file: BinaryIO, size: int) -> str | None:
 
 
 def _vint_length(first: bytes) -> int:
-    """How many bytes an EBML number has, by the leading zeros of its first one; 9 if it is none."""
+    """Return how many bytes an EBML number has, by the leading zeros of its first one; 9 if it is none."""
     return 9 - first[0].bit_length() if first else 9
 
 
@@ -134,7 +134,7 @@ def _riff_chunks(file: BinaryIO, size: int) -> str | None:
 
 
 def _gif_blocks(file: BinaryIO, size: int) -> str | None:
-    """A header with a palette; then extensions (0x21) and pictures (0x2C), each in parts of up to 255 bytes; 0x3B."""
+    """Walk a GIF: a header with a palette; extensions (0x21) and pictures (0x2C) in parts of up to 255 bytes; 0x3B."""
     at, inside = 13 + _palette(_read_at(file, 10, 1)), False
     for _ in range(_MAX_HEADERS):
         first = _read_at(file, at, 1)
@@ -151,12 +151,12 @@ def _gif_blocks(file: BinaryIO, size: int) -> str | None:
 
 
 def _palette(flags: bytes) -> int:
-    """Bytes of the palette that a GIF's flags announce."""
+    """Return bytes of the palette that a GIF's flags announce."""
     return 3 << (flags[0] % 8 + 1) if flags and flags[0] & 0x80 else 0
 
 
 def _png_chunks(file: BinaryIO, size: int) -> str | None:
-    """A signature of 8 bytes; then 4 bytes size, type, content, 4 bytes checksum; the last chunk is IEND."""
+    """Return a signature of 8 bytes; then 4 bytes size, type, content, 4 bytes checksum; the last chunk is IEND."""
     at = 8
     for _ in range(_MAX_HEADERS):
         header = _read_at(file, at, 8)

@@ -1,4 +1,4 @@
-"""A video file, encoded as the frames come: complete under its name, or not there at all."""
+"""A writer of video files, which encodes frames as they come: the file appears complete or not at all."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,13 +18,13 @@ from jax_interp.media.video.x264 import THREADS, x264_options
 
 @dataclass(frozen=True)
 class VideoCodec:
-    """An encoder and what it goes with."""
+    """A video codec: its encoder, and the pixel formats, qualities and suffixes that go with it."""
 
     encoder: str
     pixel_formats: tuple[str, ...]
-    """The first is the default."""
+    """The pixel formats that it takes; the first is the default."""
     crf: int | None
-    """Default quality; None where the codec is lossless and has no such setting."""
+    """The default quality (constant rate factor); None where the codec is lossless and has no such setting."""
     suffixes: tuple[str, ...]
 
 
@@ -33,18 +33,18 @@ CODECS = {
     "libx264rgb": VideoCodec("libx264rgb", ("rgb24",), 0, (".mp4", ".mkv", ".mov")),
     "ffv1": VideoCodec("ffv1", ("bgr0",), None, (".mkv",)),
 }
-"""What `VideoWriter` takes as `codec`. ffv1, and libx264rgb at its default CRF 0, give every frame back bit for bit."""
+"""The codecs that `VideoWriter` takes. ffv1, and libx264rgb at its default CRF 0, keep every frame bit for bit."""
 
 SLOWEST, FASTEST = Fraction(1, 100), 1000
-"""Frames a second. Every rate between them is kept exactly; containers count in ticks of at most 32 bits."""
+"""Frame rates in frames a second. Rates between them are kept exactly; containers count in ticks of at most 32 bits."""
 _LARGEST_TERM = 2**31 - 1
-"""Of a rate's fraction: containers state it in 32 bits."""
+"""The largest numerator or denominator of a rate: containers state it in 32 bits."""
 
 _MUXERS = {".mp4": "mp4", ".mkv": "matroska", ".mov": "mov"}
 
 
 class VideoWriter:
-    """Writes mp4, mkv or mov (by the suffix of `path`); holds one frame besides the encoder's own lookahead.
+    """A writer of mp4, mkv or mov (by the suffix of `path`); it keeps one frame besides the encoder's own lookahead.
 
     The same frames, rate and settings give the same bytes, with the same build of PyAV on processors of one kind:
     however many cores there are and whatever the program did before. (Another kind of processor computes with other
@@ -123,7 +123,7 @@ class VideoWriter:
         """Append frames, uint8 [F, Y, X, 3].
 
         Raises:
-            ValueError: another dtype or size than announced.
+            ValueError: the dtype or size is not the announced one.
             MediaError: the disk is full or does not answer.
         """
         import av
@@ -150,7 +150,7 @@ class VideoWriter:
 
     @property
     def partial(self) -> Path:
-        """The file while it is open."""
+        """The temporary file, while the writer is open."""
         return self._partial.path
 
     def _add_stream(self) -> Any:
@@ -183,7 +183,7 @@ class VideoWriter:
 
 
 def exact_rate(fps: Fraction | float) -> Fraction:
-    """Frames a second as a fraction; a float within 0.005 of n/1.001 (n whole, as in 23.976 or 29.97) becomes that."""
+    """Return a frame rate as a fraction; a float within 0.005 of n/1.001 (n whole: 23.976, 29.97) becomes that."""
     if not isinstance(fps, float) or fps.is_integer():
         return Fraction(fps)
     ntsc = Fraction(round(fps) * 1000, 1001)

@@ -1,4 +1,4 @@
-"""What libx264 is told so that the same frames always give the same bytes.
+"""Options of libx264 with which the same frames always give the same bytes.
 
 Three things made them differ:
 
@@ -15,14 +15,14 @@ Three things made them differ:
 from pathlib import Path
 
 THREADS = 8
-"""Frames that are encoded at once. More would cost size: libx264 then knows less of the frames before."""
+"""The number of frames that are encoded at once. More would cost size, as libx264 then knows less of earlier frames."""
 
 _AVX512, _WITHOUT_AVX512 = "avx512bw", "asm=SSE2Fast,AVX2"
-"""What Linux calls it, and the instructions that are used instead: all that such a processor has besides."""
+"""Linux's name of AVX-512, and the option for the instructions that are used instead."""
 
 
 def x264_options(cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, str]:
-    """Options for FFmpeg's libx264 and libx264rgb; empty where the processor has no AVX-512."""
+    """Return options for FFmpeg's libx264 and libx264rgb; empty where the processor has no AVX-512."""
     try:
         has_avx512 = _AVX512 in cpuinfo.read_text(errors="replace").split()
     except OSError:
