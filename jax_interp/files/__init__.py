@@ -1,1 +1,1 @@
-"""How files of this program are written, read back and held against others."""
+"""How the files of this program are written, read back, locked and kept apart from its inputs."""

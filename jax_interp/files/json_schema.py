@@ -1,4 +1,4 @@
-"""What a JSON value has to be, said by types: every offence is found at once, each with the path of its key.
+"""Schemas of JSON values, given as types: every offence is found at once, each with the path of its key.
 
 class Entry(TypedDict):
     name: str
@@ -18,18 +18,18 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 T = TypeVar("T")
 
 MAX_FAULTS = 10
-"""How many offences a message lists."""
+"""The number of offences that a message lists."""
 _MAX_SHOWN = 40
-"""Characters of a value or key that a message quotes."""
+"""The number of characters of a value or key that a message quotes."""
 
 
 class JsonFault(ValueError):
-    """What is wrong with a JSON text or value, without the name of the file that it is from."""
+    """An error of a JSON text or value; its message says what is wrong, without the name of the file."""
 
 
 @dataclass(frozen=True)
 class Between:
-    """A number from `low` to `high`, both included; for `Annotated[int, Between(1, 9)]` and floats."""
+    """The limits `low` and `high` of a number, both included, as in `Annotated[int, Between(1, 9)]`."""
 
     low: float
     high: float
@@ -43,7 +43,7 @@ class Between:
 
 @dataclass(frozen=True)
 class Entries:
-    """A list of `fewest` to `most` entries; for `Annotated[list[int], Entries(1, 9)]` and tuples of any length."""
+    """The limits of a list's or tuple's length, both included, as in `Annotated[list[int], Entries(1, 9)]`."""
 
     fewest: int
     most: int
@@ -57,7 +57,7 @@ class Entries:
 
 @dataclass(frozen=True)
 class Matching:
-    """A text for which `test` holds; `expected` says in words which those are."""
+    """A test that a text has to pass; `expected` says in words which texts do."""
 
     test: Callable[[str], bool]
     expected: str
@@ -70,9 +70,9 @@ class Matching:
 
 
 def decode(kind: type[T], value: Any) -> T:
-    """`value`, as `json.loads` gives it, as `kind`.
+    """Return `value`, a result of `json.loads`, as an instance of the type `kind`.
 
-    `kind` is a dataclass, which is built, a `TypedDict`, of which the dictionary itself is given back, or made of
+    `kind` is a dataclass, which is built, a `TypedDict`, for which the dictionary itself is returned, or made of
     `bool`, `int`, `float`, `str`, `None`, `Any`, `Literal`, unions, `list`, `tuple` and `dict` with text as keys;
     `Annotated` narrows numbers by `Between`, lists by `Entries` and texts by `Matching`. A whole number passes for a
     float, true and false do not pass for numbers. Every field of an object must be there, and no other.
@@ -89,7 +89,7 @@ def decode(kind: type[T], value: Any) -> T:
 
 
 def _decode(kind: Any, value: Any, at: str, faults: list[str]) -> Any:
-    """`value` as `kind`; what is wrong with it is added to `faults`."""
+    """Return `value` as `kind`; what is wrong with it is added to `faults`."""
     origin, arguments = get_origin(kind), get_args(kind)
     if kind is Any:
         return value
@@ -124,7 +124,7 @@ def _narrowed(kind: Any, limits: tuple[Any, ...], value: Any, at: str, faults: l
 
 
 def _one_of(union: Any, value: Any, at: str, faults: list[str]) -> Any:
-    """`value` as the first kind of `union` that it can be."""
+    """Return `value` as the first kind of `union` that it can be."""
     for kind in get_args(union):
         inner: list[str] = []
         result = _decode(kind, value, at, inner)
@@ -135,7 +135,7 @@ def _one_of(union: Any, value: Any, at: str, faults: list[str]) -> Any:
 
 
 def _has_fields(kind: Any) -> bool:
-    """Whether it is a dataclass or a `TypedDict`."""
+    """Tell whether it is a dataclass or a `TypedDict`."""
     return isinstance(kind, type) and (dataclasses.is_dataclass(kind) or is_typeddict(kind))
 
 
@@ -175,7 +175,7 @@ def _offence(kind: Any, value: Any, at: str) -> str:
 
 
 def quoted(value: Any) -> str:
-    """A JSON value as messages quote it: never long, never nested."""
+    """Return a JSON value as messages quote it: shortened, and never nested."""
     match value:
         case None:
             return "null"
@@ -194,7 +194,7 @@ def quoted(value: Any) -> str:
 
 
 def _words(kind: Any) -> str:
-    """What `kind` is called in messages."""
+    """Return what `kind` is called in messages."""
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is Annotated:
         return " ".join([_words(arguments[0]), *map(str, arguments[1:])])
