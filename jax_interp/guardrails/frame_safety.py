@@ -1,6 +1,6 @@
-"""What frames show: every one is classified, and one that is not safe blocks the video.
+"""The safety of frames: every frame is classified, and one that is not safe blocks the video.
 
-The network is handed in, so nothing here loads weights or knows where they are. Whatever cannot be told blocks.
+The network is an argument, so nothing here loads weights or knows where they are. What cannot be judged blocks.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,19 +13,23 @@ from jax_interp.guardrails.verdict import Verdict
 from jax_interp.types import Frames
 
 CLASSES = ("Safe", "Sexual_Content", "Violence", "Drugs", "Child_Abuse", "Hate_and_Harassment", "Self-Harm")
-"""What the logits are about; the first one alone lets a frame pass. Source: upstream's video content safety filter."""
+"""The class of each logit; only the first lets a frame pass. Source: upstream's video content safety filter."""
 
 BATCH_SIZE = 10
-"""Frames that go through the network at a time, at most; those of a pair."""
+"""The number of frames that go through the network at a time: those of a pair."""
 
 Classify = Callable[[Float32[np.ndarray, "B size size 3"]], Float[np.ndarray, "B classes"]]
-"""Frames as `prepare_for_classifier` makes them to logits, those of `models.safety_head.VideoSafety`."""
+"""A classifier: a function from frames that `prepare_for_classifier` made to logits (`models.safety_head.VideoSafety`).
+
+`lambda pixels: np.tile(np.float32([1, 0, 0, 0, 0, 0, 0]), (len(pixels), 1))` calls every frame safe.
+"""
 
 
 def prepare_for_classifier(frames: Frames, image_size: int) -> Float32[np.ndarray, "F {image_size} {image_size} 3"]:
-    """RGB levels 0 to 255 as SigLIP wants them: squares of `image_size` pixels, in [-1, 1].
+    """Return RGB levels 0 to 255 in SigLIP's form: squares of `image_size` pixels, in [-1, 1].
 
-    Bicubic (a = -0.5) with antialiasing when shrinking, rounded to whole levels; the aspect ratio is not kept. Source:
+    Resizing is bicubic (a = -0.5) with antialiasing when shrinking, and rounds to whole levels; the aspect ratio is
+    not kept. Source:
     SigLIP's processor in transformers, which this equals to the bit.
 
     Raises:
@@ -61,8 +65,8 @@ def classify_frames(
 ) -> Verdict:
     """Classify `frames`, a batch at a time, up to the first one that is not safe.
 
-    Every batch has `batch_size` frames, the last one with repetitions at its end, so that one program serves. `numbers`
-    are what the frames are called in a reason; by default they are counted from 0. No frames at all are no safe video.
+    Every batch has `batch_size` frames, the last one with repetitions at its end, so that one compiled program serves.
+    `numbers` are the frames' numbers in a reason, by default counted from 0. A video without frames is not safe.
 
     Raises:
         ValueError: as `prepare_for_classifier`. What `classify` raises passes through: whoever catches it has to block.
@@ -84,10 +88,10 @@ def classify_frames(
 
 
 def judge(logits: Float[np.ndarray, "F classes"], numbers: Sequence[int]) -> Verdict:
-    """What the logits of the frames called `numbers` mean.
+    """Judge frames by their logits; a reason names a frame by its entry in `numbers`.
 
-    A frame is safe if the logit of that class is larger than every other; upstream takes it among equals, too. Logits
-    that are not numbers, too few or too many block.
+    A frame is safe if the logit of `Safe` is larger than every other; upstream also accepts a tie. Logits that are not
+    numbers, too few or too many block.
     """
     if logits.shape != (len(numbers), len(CLASSES)):
         return Verdict.block(

@@ -1,4 +1,4 @@
-"""Whether a network that guards frames looks at them at all: a dead one calls every frame safe and finds no face.
+"""The self-test of networks that guard frames: a broken one calls every frame safe and finds no face.
 
 Weights that are all zero, a layer that lets nothing through or a head that is constant make a network whose answer is
 the same whatever it is shown, and that answer looks like any other. So each network is shown a few drawn pictures
@@ -19,9 +19,9 @@ from jax_interp.guardrails.faces import (
 )
 
 MIN_DIFFERENCE = 1e-4
-"""How much an answer has to differ between two of the pictures: logarithms of odds, units of boxes, logits.
+"""How much an answer has to differ between two of the pictures, in log-odds, units of boxes, or logits.
 
-Rounding makes differences of less than 1e-5; tiny networks with random weights, which tell little apart, of 3e-3.
+Rounding makes differences of less than 1e-5; tiny networks with random weights make differences of 3e-3.
 """
 
 MIN_SHARE_ON_PICTURE = 0.1
@@ -30,11 +30,11 @@ MIN_SHARE_ON_PICTURE = 0.1
 SAME = "answers the same whatever it is shown"
 NOT_NUMBERS = "gave values that are not numbers"
 _SMALLEST, _LARGEST = 1e-30, 1 - 1e-7
-"""Probabilities whose odds float32 can tell."""
+"""The range of probabilities whose odds float32 can represent."""
 
 
 def pictures(height: int, width: int) -> UInt8[np.ndarray, "4 Y X 3"]:
-    """Four pictures that have little in common: a dark one, noise in coarse squares, colours that change, a face."""
+    """Draw four pictures that have little in common: darkness, noise in coarse squares, changing colours, a face."""
     y, x = np.meshgrid(np.linspace(0, 1, height), np.linspace(0, 1, width), indexing="ij")
     dark = np.full((height, width, 3), 24.0)
     coarse = np.random.default_rng(0).uniform(0, 255, (-(-height // 4), -(-width // 4), 3))
@@ -44,7 +44,7 @@ def pictures(height: int, width: int) -> UInt8[np.ndarray, "4 Y X 3"]:
 
 
 def _face(x: Float[np.ndarray, "Y X"], y: Float[np.ndarray, "Y X"]) -> Float[np.ndarray, "Y X 3"]:
-    """A face that fills most of the picture; `x` and `y` run from 0 to 1."""
+    """Return a face that fills most of the picture; `x` and `y` run from 0 to 1."""
 
     def oval(across: float, down: float, half_width: float, half_height: float) -> np.ndarray:
         return ((x - across) / half_width) ** 2 + ((y - down) / half_height) ** 2 < 1
@@ -62,10 +62,10 @@ def _face(x: Float[np.ndarray, "Y X"], y: Float[np.ndarray, "Y X"]) -> Float[np.
 
 
 def fault_of_detector(found: AnchorOutputs, size: tuple[int, int]) -> str | None:
-    """What is wrong with a face detector that gave `found` for `pictures(*size)`; None if nothing is.
+    """Return what is wrong with a face detector that returned `found` for `pictures(*size)`; None if nothing is.
 
-    Scores and boxes have to differ for every feature map and each of its two sizes of faces: one whose answers do not
-    never finds a face of that size. One that always sees faces may: it lets nothing be recognised.
+    Scores and boxes have to differ for every feature map and each of its two anchor sizes, or no face of that size is
+    ever found. A detector that sees faces everywhere passes: it lets nothing be recognised.
     """
     if not (np.isfinite(found.scores).all() and np.isfinite(found.offsets).all()):
         return NOT_NUMBERS
@@ -82,7 +82,7 @@ def fault_of_detector(found: AnchorOutputs, size: tuple[int, int]) -> str | None
 
 
 def _looks(scores: np.ndarray, offsets: np.ndarray, sizes: int) -> bool:
-    """Whether the answers of one feature map, [pictures, anchors, ...], differ for each of its sizes of faces."""
+    """Tell whether the answers of one feature map, [pictures, anchors, ...], differ for each of its sizes of faces."""
     scores = scores.reshape(len(scores), -1, sizes)
     probabilities = np.clip(scores.astype(np.float64), _SMALLEST, _LARGEST)
     odds = np.log(probabilities) - np.log1p(-probabilities)
@@ -98,12 +98,12 @@ def _share_on_picture(offsets: np.ndarray, size: tuple[int, int]) -> float:
 
 
 def fault_of_classifier(logits: Float[np.ndarray, "pictures classes"]) -> str | None:
-    """What is wrong with a classifier that gave `logits` for pictures that differ; None if nothing is."""
+    """Return what is wrong with a classifier that returned `logits` for these pictures; None if nothing is."""
     if not np.isfinite(logits).all():
         return NOT_NUMBERS
     return SAME if _difference(logits).min() < MIN_DIFFERENCE else None
 
 
 def _difference(answers: np.ndarray) -> np.ndarray:
-    """The largest one between two pictures, which are the first axis."""
+    """Return the largest one between two pictures, which are the first axis."""
     return answers.max(axis=0) - answers.min(axis=0)
