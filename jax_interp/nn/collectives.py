@@ -1,6 +1,6 @@
-"""What a network does differently where its tokens, heads or hidden units are spread over devices: nothing, alone.
+"""The collective operations of a transformer block whose tokens, heads or hidden units are sharded over devices.
 
-A model never learns where it runs. Whoever spreads it hands in these two functions.
+A model never learns where it runs: whoever shards it passes in these two functions.
 """
 
 from collections.abc import Callable
@@ -12,13 +12,16 @@ from jax_interp.nn.attention import attention
 
 
 class Collectives(NamedTuple):
-    """The places in a transformer block where values of other devices are needed."""
+    """The two operations of a transformer block that need values of other devices; the defaults are for one device.
+
+    `Collectives(all_reduce=lambda x: jax.lax.psum(x, "tensor"))` is for heads and hidden units sharded over `tensor`.
+    """
 
     attend: Callable[[Array, Array, Array], Array] = attention
-    """Self-attention of queries, keys and values `[B, L, N, K]` of this device's tokens and heads, over all tokens."""
+    """Self-attention over all tokens, from queries, keys and values `[B, L, N, K]` of a device's tokens and heads."""
     all_reduce: Callable[[Float[Array, "B L D"]], Float[Array, "B L D"]] = lambda x: x
-    """The sum of a product whose inner axis (heads, hidden units) is spread."""
+    """The sum over devices of a matrix product whose inner axis (heads, hidden units) is sharded."""
 
 
 ONE_DEVICE = Collectives()
-"""One device holds everything."""
+"""The collectives of a single device, which holds everything."""

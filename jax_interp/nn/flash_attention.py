@@ -16,9 +16,9 @@ from jax.experimental.pallas import mosaic_gpu as plgpu
 from jaxtyping import Array, Float
 
 BLOCK_Q, BLOCK_KV = 64, 192
-"""Queries of a warpgroup, and keys of a step: the largest that registers and shared memory hold."""
+"""The queries of a warpgroup and the keys of a step, the most that registers and shared memory hold."""
 SLOTS = 2
-"""Blocks of keys, and of values, in shared memory at a time."""
+"""The number of blocks of keys, and of values, in shared memory at a time."""
 COMPUTE_GROUPS = 2
 HEAD_WIDTH = 128
 COMPUTE_REGISTERS, FETCH_REGISTERS = 232, 40
@@ -28,9 +28,9 @@ COMPUTE_REGISTERS, FETCH_REGISTERS = 232, 40
 def flash_attention(
     q: Float[Array, "B Lq N K"], k: Float[Array, "B Lk N K"], v: Float[Array, "B Lk N K"], *, scale: float
 ) -> Float[Array, "B Lq N K"]:
-    """softmax(q kᵀ · scale) v for every head, bfloat16 in and out; scores and sums are float32.
+    """Apply attention, softmax(q kᵀ · scale) v for every head, to bfloat16 arrays; scores and sums are float32.
 
-    Heads are 128 wide; both lengths are free. Runs on compute capability 9.0 alone.
+    Heads are 128 wide; both lengths are free. The kernel runs on compute capability 9.0 only.
     """
     batch, num_queries, num_heads, _ = q.shape
     tiles = pl.cdiv(num_queries, COMPUTE_GROUPS * BLOCK_Q)
@@ -111,7 +111,7 @@ def _fetch(sources: Any, rings: Any, *, steps: int, row: Array, head: Array) -> 
 def _compute(
     q_smem: Any, keys: Any, values: Any, ping_pong: Any, *, group: Array, steps: int, num_keys: int, scale: float
 ) -> None:
-    """Attention of one warpgroup's queries, which its result replaces in shared memory."""
+    """Compute the attention of one warpgroup's queries, which the result replaces in shared memory."""
     k_smem, k_here, k_done = keys
     v_smem, v_here, v_done = values
     rows, tile = plgpu.Layout.WGMMA.reduce(1), plgpu.Layout.WGMMA
