@@ -1,6 +1,7 @@
 """The diffusion transformer of Cosmos-Predict1 (upstream `VideoExtendGeneralDIT`), 7B and 14B by configuration.
 
-Computes in the dtype of its parameters; norms, softmax, rotary and GELU are float32 inside and round once.
+It computes in the dtype of its parameters; norms, softmax, rotary embedding and GELU are float32 inside and round
+once.
 """
 
 from collections.abc import Callable
@@ -26,26 +27,26 @@ ALL = slice(None)
 
 
 class DiTBlockInputs(NamedTuple):
-    """What every block reads beside the residual stream."""
+    """The inputs of every block beside the residual stream."""
 
     embedding: Float[Array, "B D"]
-    """Noise-level embedding, already through its activation."""
+    """The embedding of the noise level, after its activation."""
     adaln_lora: Float[Array, "B three_D"]
     positions: GridPositions | CellPositions
     rotation: Float[Array, "2 L half_K"]
-    """`nn.rotary.make_rotation` of the tokens' angles."""
+    """The rotation of the tokens (`nn.rotary.make_rotation`)."""
     text: Text
 
 
 class BiasFreeLinear(nnx.Linear):
-    """A linear without bias, as all of this network's are."""
+    """A linear layer without bias, as all of this network's are."""
 
     def __init__(self, inputs: int, outputs: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         super().__init__(inputs, outputs, use_bias=False, dtype=dtype, param_dtype=dtype, rngs=rngs)
 
 
 class Modulation(nnx.Module):
-    """Low-rank map from the noise-level embedding to `parts` vectors of width D (AdaLN-LoRA)."""
+    """Adaptive layer norm: a low-rank map from the noise-level embedding to `parts` vectors of width D (AdaLN-LoRA)."""
 
     def __init__(self, config: DiTConfig, parts: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.parts = parts
@@ -61,8 +62,8 @@ class Modulation(nnx.Module):
 class DiTAttention(nnx.Module):
     """Multi-head attention with RMS-normalised queries and keys; keys and values come from `context`.
 
-    With `rotation` both are turned by their positions, those of `x` being the `rows` of the context's. `attend` is what
-    brings queries, keys and values together.
+    With `rotation` queries and keys are rotated by their positions; `x` has the positions `rows` of the context's.
+    `attend` is the attention function.
     """
 
     def __init__(self, config: DiTConfig, context_width: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
@@ -96,7 +97,7 @@ class DiTAttention(nnx.Module):
 
 
 class DiTMLP(nnx.Module):
-    """Linear, exact GELU, linear."""
+    """An MLP: linear, exact GELU, linear."""
 
     def __init__(self, config: DiTConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.up = BiasFreeLinear(config.width, config.mlp_width, dtype=dtype, rngs=rngs)
@@ -107,10 +108,10 @@ class DiTMLP(nnx.Module):
 
 
 class DiTBlock(nnx.Module):
-    """Self-attention, cross-attention to the text, MLP; each modulated before and gated after.
+    """A transformer block: self-attention, cross-attention to the text and MLP, each modulated before and gated after.
 
-    `attend`, then `transform`; each needs the parameters of its entry of `PARTS` alone. With `collectives` the tokens
-    are those of one device, and so may be the heads and hidden units that the parameters make.
+    It runs `attend`, then `transform`; each needs only the parameters of its entry of `PARTS`. With `collectives` the
+    tokens are those of one device, and so may be the heads and hidden units.
     """
 
     PARTS = (("self_attention", "self_modulation", "cross_attention", "cross_modulation"), ("mlp", "mlp_modulation"))
@@ -129,7 +130,7 @@ class DiTBlock(nnx.Module):
     def attend(
         self, x: Tokens, inputs: DiTBlockInputs, rows: slice = ALL, collectives: Collectives = ONE_DEVICE
     ) -> Tokens:
-        """Both attentions; with `rows` the result is that of those tokens alone, which still attend to all."""
+        """Apply both attentions; with `rows` only those tokens are returned, which still attend to all tokens."""
         x = x + inputs.positions.expand()
         shift, scale, gate = self.self_modulation(inputs)
         h = _modulate(x, shift, scale)
@@ -139,16 +140,16 @@ class DiTBlock(nnx.Module):
         return x + gate * collectives.all_reduce(self.cross_attention(_modulate(x, shift, scale), inputs.text))
 
     def transform(self, x: Tokens, inputs: DiTBlockInputs, collectives: Collectives = ONE_DEVICE) -> Tokens:
-        """The MLP."""
+        """Apply the MLP."""
         shift, scale, gate = self.mlp_modulation(inputs)
         return x + gate * collectives.all_reduce(self.mlp(_modulate(x, shift, scale)))
 
 
 class DiT(nnx.Module):
-    """Predicts the preconditioned network output for noisy latents.
+    """The diffusion transformer, which predicts the preconditioned network output for noisy latents.
 
-    A forward is `embed`, every block of the stack in turn, `project`; a runtime that places the blocks one by one calls
-    these itself.
+    A forward pass runs `embed`, every block of the stack in order, and `project`; a runtime that places the blocks one
+    by one calls these itself.
     """
 
     def __init__(self, config: DiTConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
@@ -174,7 +175,7 @@ class DiT(nnx.Module):
         padding_mask: Float[Array, "B T H W 1"],
         angles: Float[Array, "L half_K"],
     ) -> Latents:
-        """The network F of Karras et al. (2022) for scaled latents `x` (`c_in` times the noisy state).
+        """Return the network F of Karras et al. (2022) for scaled latents `x` (`c_in` times the noisy state).
 
         `c_noise` is ln(sigma)/4. `mask` is 1 on conditioned latent frames, `padding_mask` 1 on padded cells.
         `angles` come from `nn.rotary.rotary_angles` for the patch grid.
@@ -199,7 +200,7 @@ class DiT(nnx.Module):
         padding_mask: Float[Array, "B T H W 1"],
         angles: Float[Array, "L half_K"],
     ) -> tuple[Tokens, DiTBlockInputs]:
-        """The residual stream's start and what all blocks share."""
+        """Embed latents, which starts the residual stream, and return it with the inputs that all blocks share."""
         dtype = self.patch_embedding.kernel[...].dtype
         grid = patch_grid(x.shape, self.config.patch_size)
         channels = jnp.concatenate([x.astype(dtype), mask.astype(dtype), padding_mask.astype(dtype)], axis=-1)
@@ -213,13 +214,13 @@ class DiT(nnx.Module):
         )
 
     def project(self, tokens: Tokens, inputs: DiTBlockInputs) -> Float[Array, "B L P"]:
-        """The residual stream to what it says of every patch; `unpatchify` makes latents of it."""
+        """Project the residual stream to the features of every patch; `unpatchify` makes latents of them."""
         shift, scale = self.final_modulation(inputs)
         return self.final_linear(_modulate(tokens, shift, scale))
 
 
 def patch_grid(shape: tuple[int, ...], patch_size: int) -> tuple[int, int, int]:
-    """(T, H, W) in patches of latents of `shape` [B, T, H, W, C]."""
+    """Return the patch grid (T, H, W) of latents of `shape` [B, T, H, W, C]."""
     return shape[1], shape[2] // patch_size, shape[3] // patch_size
 
 

@@ -1,6 +1,6 @@
-"""The picture encoder of Pixtral (Mistral AI, 2024) and its projector: from a picture to what the language model reads.
+"""The picture encoder of Pixtral (Mistral AI, 2024) and its projector to the language model's embeddings.
 
-Computes in the dtype of its parameters; norms, softmax, rotary and activations are float32 inside and round once.
+It computes in the dtype of its parameters; norms, softmax, rotary and activations are float32 inside and round once.
 """
 
 from collections.abc import Callable
@@ -24,11 +24,11 @@ from jax_interp.nn.rotary import apply_rotary, make_rotation
 from jax_interp.types import Text, Tokens
 
 Rotation = Float[Array, "2 L half_K"]
-"""`nn.rotary.make_rotation` of the patches' angles, which all blocks share."""
+"""The rotation of the patches (`nn.rotary.make_rotation`), which all blocks share."""
 
 
 class PixtralAttention(nnx.Module):
-    """Multi-head attention of all patches of a picture to each other, queries and keys turned by their places."""
+    """Multi-head self-attention of all patches of a picture, with rotary embedding of their rows and columns."""
 
     def __init__(self, config: PixtralVisionConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         inner = config.num_heads * config.head_width
@@ -49,8 +49,9 @@ class PixtralAttention(nnx.Module):
 
 
 class PixtralBlock(nnx.Module):
-    """`attend`, then `transform`; each reads the normalised residual stream and adds to it, and needs the parameters
-    of its entry of `PARTS` alone. With `collectives` heads and hidden units are those of one device.
+    """A pre-norm transformer block: `attend`, then `transform`. Each needs only the parameters of its entry of `PARTS`.
+
+    With `collectives` the heads and hidden units are those of one device.
     """
 
     PARTS = (("attention_norm", "attention"), ("mlp_norm", "mlp"))
@@ -66,16 +67,16 @@ class PixtralBlock(nnx.Module):
         return self.transform(self.attend(x, rotation))
 
     def attend(self, x: Tokens, rotation: Rotation, collectives: Collectives = ONE_DEVICE) -> Tokens:
-        """Self-attention."""
+        """Apply self-attention and its residual."""
         return x + collectives.all_reduce(self.attention(self.attention_norm(x), rotation, attend=collectives.attend))
 
     def transform(self, x: Tokens, collectives: Collectives = ONE_DEVICE) -> Tokens:
-        """The MLP."""
+        """Apply the MLP and its residual."""
         return x + collectives.all_reduce(self.mlp(self.mlp_norm(x)))
 
 
 class Projector(nnx.Module):
-    """Linear, exact GELU, linear, from the width of the encoder to that of the language model."""
+    """The projector from the width of the encoder to that of the language model: linear, exact GELU, linear."""
 
     def __init__(self, config: PixtralVisionConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.up = _linear(config.width, config.text_width, use_bias=True, dtype=dtype, rngs=rngs)
@@ -86,10 +87,10 @@ class Projector(nnx.Module):
 
 
 class PixtralVision(nnx.Module):
-    """A picture to one vector of the language model's width for each of its patches, row by row.
+    """The picture encoder: one vector of the language model's width for each patch of a picture, row by row.
 
-    A forward is `embed`, every block of the stack in turn, `finish`; a runtime that places the blocks one by one
-    calls these itself. Every grid of patches compiles anew.
+    A forward pass runs `embed`, every block of the stack in order, and `finish`; a runtime that places the blocks one
+    by one calls these itself. Every grid of patches is compiled by itself.
     """
 
     def __init__(self, config: PixtralVisionConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
@@ -117,7 +118,7 @@ class PixtralVision(nnx.Module):
         return self.finish(x)
 
     def embed(self, pixels: Float[Array, "B Y X 3"]) -> tuple[Tokens, Rotation]:
-        """The residual stream's start, and what all blocks share."""
+        """Start the residual stream with the patches, and return it with the rotation that all blocks share."""
         config = self.config
         height, width = pixels.shape[1:3]
         if height % config.patch_size or width % config.patch_size:
@@ -129,14 +130,14 @@ class PixtralVision(nnx.Module):
         return self.input_norm(self.patch_embedding(patches)), make_rotation(jnp.asarray(angles))
 
     def finish(self, x: Tokens) -> Text:
-        """The residual stream after the last block to the language model's input."""
+        """Turn the residual stream after the last block into the language model's input."""
         return self.projector(x)
 
 
 def grid_angles(rows: int, columns: int, head_width: int, *, base: float) -> Float[np.ndarray, "L half_K"]:
-    """Angles in radians of every patch of a grid, float32, row-major; columns are [by row | by column].
+    """Return the angle in radians of every patch of a grid, float32, row-major; columns are [by row | by column].
 
-    Of the frequencies base^(-2i/K) the even ones turn with the row, the odd ones with the column.
+    Of the frequencies base^(-2i/K) the even ones belong to the row, the odd ones to the column.
     """
     frequencies = 1 / np.float32(base) ** (np.arange(0, head_width, 2, dtype=np.float32) / np.float32(head_width))
     by_row = np.outer(np.arange(rows, dtype=np.float32), frequencies[0::2])

@@ -1,7 +1,7 @@
-"""RetinaFace (Deng et al., 2020) on a ResNet (He et al., 2016): where on a picture there may be faces, and how surely.
+"""RetinaFace (Deng et al., 2020), a face detector on a ResNet (He et al., 2016).
 
-Channels last. Computes in the dtype of its parameters; batch normalisation is float32 inside and rounds once.
-Convolutions have no bias but those of the heads.
+Channels are last. It computes in the dtype of its parameters; batch normalisation is float32 inside and rounds once.
+Only the convolutions of the heads have a bias.
 """
 
 from typing import NamedTuple
@@ -18,28 +18,28 @@ from jax_interp.nn.norms import BatchNorm
 Features = Float[Array, "B Y X C"]
 
 EXPANSION = 4
-"""Channels of a block's output over those inside."""
+"""The ratio of a block's output channels to its inner channels."""
 
 ANCHORS = 2
-"""Sizes of faces that every cell of a feature map looks for."""
+"""The number of anchors, which differ in size, at every cell of a feature map."""
 
 NUM_LEVELS = 3
-"""Feature maps, of 8, 16 and 32 pixels a cell."""
+"""The number of feature maps, whose strides are 8, 16 and 32 pixels."""
 
 
 class RetinaFaceOutputs(NamedTuple):
-    """What the network says about each anchor: level after level, row after row, cell after cell, size after size."""
+    """The network's outputs for each anchor, in the order (level, row, cell, size)."""
 
     offsets: Float32[Array, "B anchors 4"]
-    """Where the box lies, relative to the anchor: centre x and y, logarithm of width and height, in variances."""
+    """Offsets of the box from the anchor in units of the variances: centre x and y, logarithm of width and height."""
     scores: Float32[Array, "B anchors"]
-    """Probability of a face."""
+    """The probability of a face."""
     landmarks: Float32[Array, "B anchors 10"]
     """Eyes, nose and corners of the mouth as x and y, relative to the anchor."""
 
 
 class Conv(nnx.Module):
-    """A convolution with zeros around its input, as many on both sides as keep a stride of one from shrinking it."""
+    """A convolution with zero padding, equal on both sides, with which a stride of one keeps the size."""
 
     def __init__(
         self, size: int, inputs: int, outputs: int, *, stride: int = 1, use_bias: bool = False, dtype: jnp.dtype,
@@ -73,7 +73,7 @@ class ConvNorm(nnx.Module):
 
 
 class Bottleneck(nnx.Module):
-    """A residual block: 1×1 to fewer channels, 3×3 with the stride, 1×1 to more; another 1×1 where shapes change."""
+    """A bottleneck residual block: 1×1 to fewer channels, 3×3 with the stride, 1×1 to more; 1×1 where shapes change."""
 
     def __init__(self, inputs: int, width: int, *, stride: int, dtype: jnp.dtype, rngs: nnx.Rngs):
         outputs = EXPANSION * width
@@ -89,7 +89,7 @@ class Bottleneck(nnx.Module):
 
 
 class Backbone(nnx.Module):
-    """A ResNet without its classifier: the feature maps of its last three stages."""
+    """The backbone: a ResNet without its classifier, which gives the feature maps of its last three stages."""
 
     def __init__(self, config: RetinaFaceConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.num_blocks = config.num_blocks
@@ -114,7 +114,7 @@ class Backbone(nnx.Module):
 
 
 class FeaturePyramid(nnx.Module):
-    """A feature pyramid: every map gets the same channels, and what the next coarser one knows."""
+    """The feature pyramid: every map gets the same channels, and adds the next coarser map."""
 
     def __init__(self, config: RetinaFaceConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.slope = _slope(config)
@@ -135,7 +135,7 @@ class FeaturePyramid(nnx.Module):
 
 
 class ContextModule(nnx.Module):
-    """Convolutions that see 3×3, 5×5 and 7×7 cells, side by side (SSH)."""
+    """The context module of SSH: convolutions that see 3×3, 5×5 and 7×7 cells, side by side."""
 
     def __init__(self, config: RetinaFaceConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.slope = _slope(config)
@@ -153,7 +153,7 @@ class ContextModule(nnx.Module):
 
 
 class RetinaFace(nnx.Module):
-    """A picture to `RetinaFaceOutputs`."""
+    """The face detector: pictures to `RetinaFaceOutputs`."""
 
     def __init__(self, config: RetinaFaceConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.body = Backbone(config, dtype=dtype, rngs=rngs)
@@ -166,7 +166,7 @@ class RetinaFace(nnx.Module):
                 setattr(self, f"{name}_head_{level}", head)
 
     def __call__(self, pixels: Float[Array, "B Y X 3"]) -> RetinaFaceOutputs:
-        """Look at `pixels`, BGR as `guardrails.faces.prepare_for_detector` makes it; every size compiles anew."""
+        """Detect faces on `pixels`, BGR from `guardrails.faces.prepare_for_detector`; each size compiles by itself."""
         maps = self.neck(self.body(pixels.astype(self.body.stem.conv.kernel[...].dtype)))
         maps = [getattr(self, f"context{level}")(x) for level, x in enumerate(maps, 1)]
         scores = jax.nn.softmax(self._heads("class", maps, 2), axis=-1)[..., 1]
@@ -183,7 +183,7 @@ def _slope(config: RetinaFaceConfig) -> float:
 
 
 def _max_pool(x: Features) -> Features:
-    """The largest of 3×3, at every second place."""
+    """Return the largest of 3×3, at every second place."""
     padding = [(0, 0), (1, 1), (1, 1), (0, 0)]
     lowest = np.array(-np.inf, x.dtype)
     return jax.lax.reduce_window(x, lowest, jax.lax.max, (1, 3, 3, 1), (1, 2, 2, 1), padding)

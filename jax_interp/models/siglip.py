@@ -1,6 +1,6 @@
 """The picture encoder of SigLIP (Zhai et al., 2023; so400m of Alabdulmohsin et al., 2023): one vector a picture.
 
-Computes in the dtype of its parameters; norms, softmax and activations are float32 inside and round once.
+It computes in the dtype of its parameters; norms, softmax and activations are float32 inside and round once.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ Add = Callable[[Tokens], Tokens]
 
 
 class SiglipAttention(nnx.Module):
-    """Multi-head attention of all patches of a picture to each other."""
+    """Multi-head self-attention of all patches of a picture."""
 
     def __init__(self, config: SiglipVisionConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.head_width = config.width // config.num_heads
@@ -38,7 +38,7 @@ class SiglipAttention(nnx.Module):
 
 
 class SiglipMLP(nnx.Module):
-    """Linear, GELU in its tanh form, linear."""
+    """An MLP: linear, GELU in its tanh form, linear."""
 
     def __init__(self, config: SiglipVisionConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.up = _linear(config.width, config.mlp_width, dtype=dtype, rngs=rngs)
@@ -50,8 +50,9 @@ class SiglipMLP(nnx.Module):
 
 
 class SiglipBlock(nnx.Module):
-    """`attend`, then `transform`; each reads the normalised residual stream and adds to it, and needs the parameters
-    of its entry of `PARTS` alone. With `collectives` heads and hidden units are those of one device.
+    """A pre-norm transformer block: `attend`, then `transform`. Each needs only the parameters of its entry of `PARTS`.
+
+    With `collectives` the heads and hidden units are those of one device.
     """
 
     PARTS = (("attention_norm", "attention"), ("mlp_norm", "mlp"))
@@ -67,16 +68,16 @@ class SiglipBlock(nnx.Module):
         return self.transform(self.attend(x))
 
     def attend(self, x: Tokens, collectives: Collectives = ONE_DEVICE) -> Tokens:
-        """Self-attention."""
+        """Apply self-attention and its residual."""
         return x + self.attention(self.attention_norm(x), collectives)
 
     def transform(self, x: Tokens, collectives: Collectives = ONE_DEVICE) -> Tokens:
-        """The MLP."""
+        """Apply the MLP and its residual."""
         return x + self.mlp(self.mlp_norm(x), collectives)
 
 
 class AttentionPooling(nnx.Module):
-    """All patches to one vector: a learned query attends to them, and an MLP adds to what it finds."""
+    """Attention pooling of all patches to one vector: a learned query attends to them, then comes an MLP."""
 
     def __init__(self, config: SiglipVisionConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.num_heads = config.num_heads
@@ -99,10 +100,10 @@ class AttentionPooling(nnx.Module):
 
 
 class SiglipVision(nnx.Module):
-    """A picture to one vector.
+    """The picture encoder of SigLIP: a picture to one vector.
 
-    A forward is `embed`, every block of the stack in turn, `finish`; a runtime that places the blocks one by one
-    calls these itself.
+    A forward pass runs `embed`, every block of the stack in order, and `finish`; a runtime that places the blocks one
+    by one calls these itself.
     """
 
     def __init__(self, config: SiglipVisionConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
@@ -116,7 +117,7 @@ class SiglipVision(nnx.Module):
         self.pooling = AttentionPooling(config, dtype=dtype, rngs=rngs)
 
     def __call__(self, pixels: Float[Array, "B Y X 3"]) -> Float[Array, "B D"]:
-        """Encode `pixels`, RGB in [-1, 1] and of the configured size; those of a batch do not see each other.
+        """Encode `pixels`, RGB in [-1, 1] of the configured size, each picture of a batch by itself.
 
         Raises:
             ValueError: the pictures are of another size.
@@ -132,7 +133,7 @@ class SiglipVision(nnx.Module):
         return self.finish(x)
 
     def embed(self, pixels: Float[Array, "B Y X 3"]) -> Tokens:
-        """The residual stream's start."""
+        """Embed the patches, which starts the residual stream."""
         if pixels.shape[1:] != (self.image_size, self.image_size, 3):
             raise ValueError(f"expected pictures [B, {self.image_size}, {self.image_size}, 3], got {pixels.shape}")
         # parity: pixels at the right and lower border that make no whole patch are not looked at.
@@ -141,12 +142,12 @@ class SiglipVision(nnx.Module):
         return self.patch_embedding(patches) + self.positions[...]
 
     def finish(self, x: Tokens) -> Float[Array, "B D"]:
-        """The residual stream after the last block to the picture's vector."""
+        """Turn the residual stream after the last block into the picture's vector."""
         return self.pooling(self.final_norm(x))
 
 
 def _product(linear: nnx.Linear, x: Tokens, add: Add) -> Tokens:
-    """`linear` of `x`, whose inner axis may be spread: the bias comes once, after the sum."""
+    """Return `linear` of `x`, whose inner axis may be spread: the bias comes once, after the sum."""
     return add(jnp.matmul(x, linear.kernel[...])) + linear.bias[...]  # type: ignore[index]
 
 

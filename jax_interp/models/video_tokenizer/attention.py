@@ -1,4 +1,4 @@
-"""The middle of encoder and decoder, the only place where pixels far apart meet."""
+"""The middle block of encoder and decoder, the only place with attention between distant pixels."""
 
 from collections.abc import Callable
 from functools import partial
@@ -12,14 +12,14 @@ from jax_interp.nn.attention import attention
 
 
 def attend_within_frames(q: Features, k: Features, v: Features) -> Features:
-    """Every pixel sees all pixels of its frame."""
+    """Apply attention within frames: every pixel attends to all pixels of its frame."""
     batch, frames, _, _, width = q.shape
     out = attention(*(a.reshape(batch * frames, -1, 1, width) for a in (q, k, v)))
     return out.reshape(q.shape)
 
 
 def attend_along_time(q: Features, k: Features, v: Features) -> Features:
-    """Every pixel sees itself in this frame and the earlier ones."""
+    """Apply causal attention along time: every pixel attends to itself in this frame and the earlier ones."""
     # A handful of frames: every score fits, and moving time next to the channels for `attention` would cost more.
     scores = jnp.einsum("bqyxc,bkyxc->byxqk", q, k) * q.shape[-1] ** -0.5
     earlier = jnp.tri(q.shape[1], dtype=bool)
@@ -28,7 +28,7 @@ def attend_along_time(q: Features, k: Features, v: Features) -> Features:
 
 
 class SelfAttention(nnx.Module):
-    """Single-head attention of full width, added to its input; `attend` says which positions see each other."""
+    """Single-head attention of full width with a residual; `attend` decides which positions attend to each other."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class SelfAttention(nnx.Module):
 
 
 class MiddleBlock(nnx.Module):
-    """The only block with attention: residual, spatial, temporal, residual."""
+    """The middle block: a residual block, spatial attention, temporal attention, a residual block."""
 
     def __init__(self, width: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.block_1 = ResidualBlock(width, width, dtype=dtype, rngs=rngs)

@@ -1,4 +1,4 @@
-"""Latents to pixels."""
+"""The decoder, from latents to pixels."""
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ from jax_interp.types import Latents
 
 
 class Decoder(nnx.Module):
-    """The encoder backwards; levels are numbered as the encoder's, so the last one runs first."""
+    """The decoder, which mirrors the encoder; levels are numbered as the encoder's, so the last one runs first."""
 
     def __init__(self, config: VideoTokenizerConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         keywords = {"dtype": dtype, "rngs": rngs}

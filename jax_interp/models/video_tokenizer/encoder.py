@@ -1,4 +1,4 @@
-"""Pixels to latents."""
+"""The encoder, from pixels to latents."""
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ PIXEL_CHANNELS = 3
 
 
 class Encoder(nnx.Module):
-    """Wavelets, then levels of growing width and falling resolution, then the middle."""
+    """The encoder: wavelets, then levels of growing width and falling resolution, then the middle block."""
 
     def __init__(self, config: VideoTokenizerConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         keywords = {"dtype": dtype, "rngs": rngs}

@@ -1,10 +1,10 @@
-"""Building blocks of the tokenizer, channels last.
+"""Layers of the video tokenizer, with channels last.
 
-Upstream's convolutions are factorised: (1,3,3) is a 2D convolution of every frame, (3,1,1) a product along time whose
-input is continued to the front by its first frame, 1×1×1 a linear. No frame ever sees a later one.
+Upstream's convolutions are factorised: (1,3,3) is a 2D convolution of every frame, (3,1,1) a causal convolution along
+time, padded at the front with copies of the first frame, and 1×1×1 a linear layer. No frame depends on a later one.
 
-Every layer gives float32. The dtype of the parameters is what linears and spatial convolutions round their input to and
-what blocks hand on to each other. Upstream in bfloat16 rounds after every operation instead, which makes its error
+Every layer returns float32. Pointwise and spatial convolutions round their input to the dtype of the parameters, and
+blocks pass values to each other in it. Upstream in bfloat16 rounds after every operation instead, which makes its error
 against float32 about 1.6 times as large.
 """
 
@@ -16,11 +16,11 @@ from jaxtyping import Array, Float
 Features = Float[Array, "B F Y X C"]
 
 FRAMES_SEEN = 3
-"""Frames that a convolution along time reads for one frame of output."""
+"""The number of frames that a convolution along time reads for one frame of output."""
 
 
 class Affine(nnx.Module):
-    """A kernel [..., in, out] and a bias; the subclasses say how the kernel meets its input."""
+    """A layer with a kernel [..., in, out] and a bias; subclasses define `product`, the use of the kernel."""
 
     def __init__(self, window: tuple[int, ...], inputs: int, outputs: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         initial = nnx.initializers.lecun_normal()
@@ -31,7 +31,7 @@ class Affine(nnx.Module):
         return self.product(x, self.kernel[...]) + self.bias[...].astype(jnp.float32)
 
     def product(self, x: Features, kernel: Array) -> Features:
-        """`x` times `kernel` at every place, summed in float32."""
+        """Multiply `x` by `kernel` at every position; sums are float32."""
         return jnp.matmul(x.astype(kernel.dtype), kernel, preferred_element_type=jnp.float32)
 
 
@@ -43,7 +43,7 @@ class PointwiseConv(Affine):
 
 
 class SpatialConv(Affine):
-    """3×3 over every frame, zeros around it; with a stride of two, zeros only below and to the right."""
+    """A 3×3 convolution of every frame with zero padding; with a stride of two only below and to the right."""
 
     def __init__(self, inputs: int, outputs: int, *, stride: int = 1, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.stride = stride
@@ -63,10 +63,10 @@ class SpatialConv(Affine):
 
 
 class TemporalConv(Affine):
-    """Three frames to one, causal: in front of the first frame come copies of it.
+    """A causal convolution of three frames to one, padded at the front with copies of the first frame.
 
-    Runs as one matrix product of three frames side by side, which libraries serve better than a 3D convolution. It
-    does not round its input, in most places the float32 sum of a spatial convolution.
+    It runs as one matrix product of three frames side by side, which is faster than a 3D convolution. It does not round
+    its input, which mostly is the float32 sum of a spatial convolution.
     """
 
     def __init__(self, inputs: int, outputs: int, *, stride: int = 1, dtype: jnp.dtype, rngs: nnx.Rngs):
@@ -82,7 +82,7 @@ class TemporalConv(Affine):
 
 
 class FactorizedConv(nnx.Module):
-    """(1,3,3), then (3,1,1)."""
+    """A factorised 3×3×3 convolution: (1,3,3), then (3,1,1)."""
 
     def __init__(self, inputs: int, outputs: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.spatial = SpatialConv(inputs, outputs, dtype=dtype, rngs=rngs)
@@ -93,9 +93,9 @@ class FactorizedConv(nnx.Module):
 
 
 class FrameNorm(nnx.Module):
-    """Zero mean and unit variance over all pixels and channels of one frame, then scale and bias per channel.
+    """A normalisation over all pixels and channels of each frame, then scale and bias per channel.
 
-    A group norm with a single group that is not allowed to mix frames.
+    It is a group norm with a single group that does not mix frames.
     """
 
     def __init__(self, width: int, *, dtype: jnp.dtype, rngs: nnx.Rngs, epsilon: float = 1e-6):
@@ -113,7 +113,7 @@ class FrameNorm(nnx.Module):
 
 
 class ResidualBlock(nnx.Module):
-    """Norm, swish, convolution, twice, added to the input (through a linear where the width changes)."""
+    """A residual block: twice norm, swish and convolution, with a pointwise shortcut where the width changes."""
 
     def __init__(self, inputs: int, outputs: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.norm1 = FrameNorm(inputs, dtype=dtype, rngs=rngs)

@@ -1,4 +1,4 @@
-"""The levels of the pyramid: residual blocks at one resolution, and the steps between resolutions."""
+"""The levels of encoder and decoder: residual blocks at one resolution, and the steps between resolutions."""
 
 import jax.numpy as jnp
 from flax import nnx
@@ -7,7 +7,7 @@ from jax_interp.models.video_tokenizer.layers import Features, PointwiseConv, Re
 
 
 class Downsample(nnx.Module):
-    """Half the height and width, then half the frames (1 + 2n -> 1 + n): strided convolution plus average each time."""
+    """Halves height and width, then frames (1 + 2n -> 1 + n), each by a strided convolution plus an average."""
 
     def __init__(self, width: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.spatial = SpatialConv(width, width, stride=2, dtype=dtype, rngs=rngs)
@@ -24,7 +24,7 @@ class Downsample(nnx.Module):
 
 
 class Upsample(nnx.Module):
-    """Twice the frames (1 + n -> 1 + 2n), then twice the height and width: repetition, corrected by a convolution."""
+    """Doubles frames (1 + n -> 1 + 2n), then height and width, each by repetition and a correcting convolution."""
 
     def __init__(self, width: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.temporal = TemporalConv(width, width, dtype=dtype, rngs=rngs)
@@ -40,7 +40,7 @@ class Upsample(nnx.Module):
 
 
 class Level(nnx.Module):
-    """Residual blocks at one resolution, the first of which changes the width; then perhaps a step to the next one."""
+    """Residual blocks at one resolution, the first of which changes the width, and an optional change of resolution."""
 
     def __init__(
         self,

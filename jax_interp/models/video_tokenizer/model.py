@@ -1,4 +1,4 @@
-"""The tokenizer as the pipeline sees it: encoder, decoder and the statistics that whiten latents."""
+"""The whole video tokenizer: encoder, decoder and the statistics that normalise latents."""
 
 import jax.numpy as jnp
 from flax import nnx
@@ -14,11 +14,11 @@ Pixels = Float[Array, "B F Y X 3"]
 
 
 class Statistic(nnx.Variable):
-    """A mean or deviation measured over training data; fixed."""
+    """A mean or deviation measured over training data, which is not trained."""
 
 
 class Statistics(nnx.Module):
-    """Mean and deviation of raw latents, per channel; clips have a pair for every latent frame as well."""
+    """Mean and deviation of raw latents for each channel; for clips also for each latent frame."""
 
     def __init__(self, config: VideoTokenizerConfig, *, dtype: jnp.dtype):
         table = (config.latent_channels, config.latent_chunk)
@@ -28,7 +28,7 @@ class Statistics(nnx.Module):
         self.image_std = Statistic(jnp.ones(table[:1], dtype))
 
     def of(self, frames: int) -> tuple[Float[Array, "T 1 1 C"], Float[Array, "T 1 1 C"]]:
-        """Mean and deviation, float32, of `frames` latent frames: of a picture if there is one, else of a clip."""
+        """Return mean and deviation, float32, of `frames` latent frames: a picture's for one frame, else a clip's."""
         if frames == 1:
             rows = (self.image_mean[...][None], self.image_std[...][None])
         else:
@@ -43,7 +43,7 @@ class Statistics(nnx.Module):
 
 
 class VideoTokenizer(nnx.Module):
-    """Causal autoencoder of videos and pictures (Cosmos-Tokenize1 CV8x8x8); multiplies in the dtype of its parameters.
+    """A causal autoencoder of videos and pictures (Cosmos-Tokenize1 CV8x8x8); it multiplies in its parameters' dtype.
 
     Pixels are RGB in about [-1, 1]. A clip of 1 + 8n frames has 1 + n latent frames, at an eighth of its height and
     width; a picture is a clip of one frame.
@@ -56,7 +56,7 @@ class VideoTokenizer(nnx.Module):
         self.stats = Statistics(config, dtype=dtype)
 
     def encode(self, x: Pixels) -> Latents:
-        """Raw latents, as the encoder makes them, in float32.
+        """Encode pixels to raw latents, as the encoder makes them, in float32.
 
         Raises:
             UsageError: the number of frames, the height or the width does not fit the compression.
@@ -65,13 +65,13 @@ class VideoTokenizer(nnx.Module):
         return self.encoder(x)
 
     def decode(self, z: Latents) -> Pixels:
-        """Pixels of raw latents, in float32; not clipped to [-1, 1]."""
+        """Decode raw latents to pixels, in float32, not clipped to [-1, 1]."""
         return self.decoder(z)
 
     def encode_normalized(self, x: Pixels) -> Latents:
-        """Latents of zero mean and unit deviation over the training data, in the dtype of `x`.
+        """Encode pixels to latents of zero mean and unit deviation over the training data, in the dtype of `x`.
 
-        One frame is whitened as a picture, more as a clip. Raises what `encode` raises, and `UsageError` for a clip
+        One frame is normalised as a picture, more as a clip. Raises what `encode` raises, and `UsageError` for a clip
         longer than the statistics.
         """
         z = self.encode(x)
@@ -80,7 +80,7 @@ class VideoTokenizer(nnx.Module):
         return (z - mean) / std
 
     def decode_normalized(self, z: Latents) -> Pixels:
-        """Inverse of `encode_normalized`, in the dtype of `z`."""
+        """Decode what `encode_normalized` returns, in the dtype of `z`."""
         mean, std = self.stats.of(z.shape[1])
         return self.decode(z.astype(jnp.float32) * std + mean).astype(z.dtype)
 

@@ -1,7 +1,7 @@
-"""Haar wavelet packets over (time, height, width), which stand in for patches at both ends of the tokenizer.
+"""Haar wavelet packets over (time, height, width), which the tokenizer uses in place of patches.
 
 The filter is data, not a constant: checkpoints store it in bfloat16 (0.70703125 twice), so that the inverse gives the
-video back a little smaller. Computes in float32, as every layer here.
+video back a little smaller. It computes in float32, as every layer here.
 """
 
 import math
@@ -19,11 +19,11 @@ TIME, HEIGHT, WIDTH = 1, 2, 3
 
 
 class Filter(nnx.Variable):
-    """The two taps of the low-pass filter; fixed, so not an `nnx.Param` that training would move."""
+    """The two taps of the low-pass filter. It is not an `nnx.Param`, so training does not change it."""
 
 
 class Patcher(nnx.Module):
-    """Video to wavelet coefficients: `size` times smaller along each axis, `size`³ times more channels."""
+    """Transforms video to wavelet coefficients: `size` times smaller along each axis, `size`³ times more channels."""
 
     def __init__(self, size: int, *, dtype: jnp.dtype):
         self.size = size
@@ -38,7 +38,7 @@ class Patcher(nnx.Module):
 
 
 class Unpatcher(nnx.Module):
-    """Wavelet coefficients (float32) back to video: inverse of `Patcher`."""
+    """Transforms wavelet coefficients (float32) back to video: the inverse of `Patcher`."""
 
     def __init__(self, size: int, *, dtype: jnp.dtype):
         self.size = size
@@ -52,7 +52,7 @@ class Unpatcher(nnx.Module):
 
 
 def split_bands(x: Float[Array, "B F Y X C"], taps: Float[Array, " 2"]) -> Float[Array, "B f y x c"]:
-    """One level: time, height and width are halved; the bands LLL, LLH, ..., HHH (t, h, w) go to channels."""
+    """Apply one level: time, height and width are halved; the bands LLL, LLH, ..., HHH (t, h, w) become channels."""
     bands = [x]
     for axis in (TIME, HEIGHT, WIDTH):
         bands = [half for band in bands for half in _analyse(band, taps, axis)]
@@ -60,7 +60,7 @@ def split_bands(x: Float[Array, "B F Y X C"], taps: Float[Array, " 2"]) -> Float
 
 
 def merge_bands(x: Float[Array, "B f y x c"], taps: Float[Array, " 2"]) -> Float[Array, "B F Y X C"]:
-    """Inverse of `split_bands`."""
+    """Merge bands to the signal: the inverse of `split_bands`."""
     bands = jnp.split(x, 8, axis=-1)
     for axis in (WIDTH, HEIGHT, TIME):
         bands = [_synthesise(low, high, taps, axis) for low, high in zip(bands[::2], bands[1::2], strict=True)]
