@@ -11,7 +11,7 @@ SIGMA_DATA = 0.5
 
 
 class Preconditioning(NamedTuple):
-    """`x0 = c_skip·x + c_out·F(c_in·x, c_noise)`; float32 numpy values."""
+    """The preconditioning factors in `x0 = c_skip·x + c_out·F(c_in·x, c_noise)`, as float32 numpy values."""
 
     c_skip: np.ndarray
     c_out: np.ndarray
@@ -20,7 +20,7 @@ class Preconditioning(NamedTuple):
 
 
 def preconditioning(sigma: float | np.floating | np.ndarray, precision: Precision) -> Preconditioning:
-    """The four factors at noise level `sigma`, rounded to `precision` after every operation."""
+    """Return the four factors at noise level `sigma`, rounded to `precision` after every operation."""
     # parity: upstream casts sigma to the network's dtype first and stays in it.
     dtype = numpy_dtype(precision)
     sigma = np.asarray(sigma).astype(dtype)
@@ -32,5 +32,5 @@ def preconditioning(sigma: float | np.floating | np.ndarray, precision: Precisio
 
 
 def numpy_dtype(precision: Precision) -> np.dtype:
-    """The numpy dtype that `precision` names."""
+    """Return the numpy dtype that `precision` names."""
     return np.dtype(ml_dtypes.bfloat16 if precision == "bfloat16" else np.float32)
