@@ -31,7 +31,7 @@ class SafetyHead(nnx.Module):
 
 
 class VideoSafety(SiglipVision):
-    """A classifier of frames: SigLIP's picture encoder with `SafetyHead` behind it. It runs in parts as its base does."""
+    """A classifier of frames: SigLIP's picture encoder and `SafetyHead`. It runs in parts as its base class does."""
 
     def __init__(self, config: VideoSafetyConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         super().__init__(config.tower, dtype=dtype, rngs=rngs)

@@ -1,6 +1,6 @@
-"""A folder of training videos in upstream's layout, opened and checked as a whole before anything is trained.
+"""Training videos in a folder of upstream's layout, all opened and checked before anything is trained.
 
-`videos/NAME.mp4` is a clip and `metas/NAME.txt` says in a sentence what it shows.
+`videos/NAME.mp4` is a clip and `metas/NAME.txt` is its caption.
 """
 
 from dataclasses import dataclass
@@ -18,13 +18,13 @@ DEFAULT_FPS = 24.0
 
 @dataclass(frozen=True)
 class TrainingClip:
-    """One training video."""
+    """A training video with its caption and its samples."""
 
     path: Path
     caption: str
     source: FrameSource
     windows: tuple[range, ...]
-    """Frame numbers of every sample."""
+    """The frame numbers of every sample."""
 
     @property
     def name(self) -> str:
@@ -32,12 +32,12 @@ class TrainingClip:
 
     @property
     def fps(self) -> float:
-        """What the network is told; 24 if the file does not say."""
+        """The frame rate that the network is told; 24 if the file states none."""
         return float(self.source.fps) if self.source.fps else DEFAULT_FPS
 
 
 def find_clips(data: Path, chosen: WindowSettings, *, height: int, width: int) -> list[TrainingClip]:
-    """The clips below `data`, sorted by name.
+    """Open the clips below `data`, sorted by name.
 
     Raises:
         MediaError: the folder is not there or has no videos, or anything is wrong with any of them: unreadable, too
@@ -73,7 +73,7 @@ def _ambiguous(paths: list[Path]) -> list[str]:
 def _open(
     path: Path, meta: Path, chosen: WindowSettings, height: int, width: int
 ) -> tuple[TrainingClip | None, list[str]]:
-    """The clip, and everything that is wrong with it."""
+    """Return the clip, and everything that is wrong with it."""
     faults = []
     caption = _read_caption(meta)
     if caption is None:
@@ -94,7 +94,7 @@ def _open(
 
 
 def _read_caption(meta: Path) -> str | None:
-    """The text in `meta`; None if there is none."""
+    """Return the text in `meta`; None if there is none."""
     try:
         with meta.open("rb") as file:
             content = file.read(MAX_CAPTION_BYTES + 1)

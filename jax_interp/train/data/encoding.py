@@ -1,4 +1,4 @@
-"""Clips to latents and text embeddings, once, into a folder that later runs use again."""
+"""The encoding of clips to latents and text embeddings, kept in a folder that later runs use again."""
 
 import hashlib
 import io
@@ -31,7 +31,7 @@ from jax_interp.types import Params, Precision
 
 
 class WindowEncoder(WholeStage[VideoTokenizer]):
-    """The tokenizer for windows of video: all of their frames, where `generate` only knows the ends."""
+    """The video tokenizer's stage for whole windows of video, of which generation knows the ends alone."""
 
     NETWORK = VideoTokenizer
 
@@ -45,7 +45,7 @@ class WindowEncoder(WholeStage[VideoTokenizer]):
         return Codec.activations(config, size, workload)  # the same network on as many frames
 
     def encode(self, frames: UInt8[np.ndarray, "F Y X 3"], height: int, width: int) -> Float[np.ndarray, "T H W C"]:
-        """Clean latents of one window at `height`×`width`, on the model's scale."""
+        """Encode one window at `height`×`width` to clean latents on the model's scale."""
         pixels = prepare_pixels(frames, height, width, self.preparation)
         with self.numerics():
             return np.asarray(self._encode(self.params, pixels[None]))[0]
@@ -56,7 +56,7 @@ class WindowEncoder(WholeStage[VideoTokenizer]):
 
 @dataclass(frozen=True)
 class Sample:
-    """A window whose latents are on disk."""
+    """A sample: a window whose latents are on disk."""
 
     latents: Path
     text: Path
@@ -67,7 +67,7 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True)
 class EncodingCache:
-    """The folder of encoded samples; files are named after everything that decides what is in them."""
+    """The folder of encoded samples; the name of a file depends on everything that decides its content."""
 
     folder: Path
     encoder: WindowEncoder
@@ -77,7 +77,7 @@ class EncodingCache:
     width: int
 
     def samples(self, clips: Sequence[TrainingClip]) -> list[Sample]:
-        """Every sample of `clips`, whether it is encoded already or not."""
+        """List every sample of `clips`, whether it is encoded already or not."""
         return [
             Sample(path, self._text_path(clip.caption), clip.fps, clip.name, window.start)
             for clip in clips
@@ -85,11 +85,11 @@ class EncodingCache:
         ]
 
     def fill(self, clips: Sequence[TrainingClip], progress: Callable[[int, int], None] | None = None) -> None:
-        """Encode what is not there yet. `progress` hears (samples done, in all).
+        """Encode the samples that are missing. `progress` is told (samples done, samples in all).
 
         Raises:
             MediaError: a video turns out damaged.
-            CheckpointError: there is no caption's embedding and no text encoder to make it, or the disk is full.
+            CheckpointError: a caption's embedding is missing and there is no text encoder, or the disk is full.
         """
         with as_media_error(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -134,7 +134,7 @@ class EncodingCache:
 
 
 def load_array(path: Path, name: str) -> np.ndarray:
-    """An array of a file of the cache.
+    """Read an array from a file of the cache.
 
     Raises:
         CheckpointError: the file is damaged or gone.
@@ -147,7 +147,7 @@ def load_array(path: Path, name: str) -> np.ndarray:
 
 
 def _read_windows(clip: TrainingClip) -> Iterator[UInt8[np.ndarray, "F Y X 3"]]:
-    """The frames of every window, one pass over the video, no more than one window's span of frames held."""
+    """Yield the frames of every window, one pass over the video, no more than one window's span of frames held."""
     waiting = deque(clip.windows)
     span = clip.windows[0].stop - clip.windows[0].start
     held: deque[np.ndarray] = deque(maxlen=span)

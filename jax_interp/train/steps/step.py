@@ -1,4 +1,4 @@
-"""One optimizer step as one compiled function of state, batch and key."""
+"""The optimizer step, one compiled function of state, batch and key."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -30,25 +30,25 @@ from jax_interp.types import Latents, Params, Text
 
 
 class Batch(NamedTuple):
-    """Samples of one optimizer step."""
+    """The samples of one optimizer step."""
 
     latents: Latents
     """Clean latents on the model's scale (`diffusion.sample.to_model_scale`), float32."""
     text: Text
-    """Embeddings padded with zeros."""
+    """Text embeddings padded with zeros."""
     angles: Float[Array, "B L half_K"]
-    """`nn.rotary.rotary_angles` at the rate of every sample."""
+    """Rotary angles (`nn.rotary.rotary_angles`) at the frame rate of every sample."""
 
 
 class Metrics(NamedTuple):
-    """What is known of a step, float32."""
+    """The metrics of a step, float32."""
 
     loss: Float[Array, ""]
     weighted_error: Float[Array, ""]
-    """Mean of the error times its weight, without the log-variance."""
+    """The mean of the error times its weight, without the log-variance."""
     squared_error: Float[Array, ""]
     gradient_norm: Float[Array, ""]
-    """Before clipping."""
+    """The global norm of the gradients before clipping."""
 
 
 class Trainer:
@@ -61,7 +61,7 @@ class Trainer:
     ```
 
     `frozen` holds what is not trained (the log-variance's features; of an adapter also the network) and has the same
-    layout as the trained parameters. The state that goes in is used up.
+    structure as the trained parameters. The step donates the state that it is given.
     """
 
     def __init__(self, config: DiTConfig, settings: TrainSettings, devices: DeviceMesh | None = None):
@@ -84,10 +84,10 @@ class Trainer:
         )
 
     def begin(self, base: ConvertedComponent) -> tuple[TrainState, Params]:
-        """The state before the first step, and what is not trained, from the network `base`.
+        """Return the state before the first step, and the frozen parameters, from the network `base`.
 
         Raises:
-            CheckpointError: it is damaged.
+            CheckpointError: `base` is damaged.
         """
         trained, fixed = initial_log_variance(jax.random.key(self.settings.seed))
         if self.settings.lora is None:
@@ -97,13 +97,13 @@ class Trainer:
         return self.initial({"network": self.initial_adapter()}), frozen
 
     def initial_adapter(self) -> Params:
-        """An adapter that changes nothing yet."""
+        """Return an adapter that has no effect yet."""
         lora = self.settings.lora
         assert lora is not None
         return draw_adapter(split_adapter(self.network.abstract)[0], lora.rank, jax.random.key(self.settings.seed))
 
     def _read(self, base: ConvertedComponent, dtype: str) -> Params:
-        """All parameters of `base`, every device reading its share."""
+        """Return all parameters of `base`, every device reading its share."""
         abstract = network_of(base.config, replace(self.settings, lora=None, stream_base=False)).abstract
         specs = params_specs(abstract, self.devices)
         target = jax.tree.map(
@@ -114,21 +114,21 @@ class Trainer:
         return load_params(base, target, dtype)
 
     def initial(self, params: Params) -> TrainState:
-        """The state before the first step, where it belongs."""
+        """Return the state before the first step, placed on the devices."""
         placed = params if self.devices.alone else self.devices.put(params, params_specs(params, self.devices))
         averages = self.settings.optimizer.ema_rate is not None
         return self.place(initial_state(placed, self.optimizer, averages=averages))
 
     def place(self, state: TrainState) -> TrainState:
-        """`state` laid out over the devices."""
+        """Place `state` on the devices."""
         return place_state(state, self.devices)
 
     def trained(self, state: TrainState) -> Params:
-        """What was trained, averaged if an average is kept."""
+        """Return the trained parameters, averaged if an average is kept."""
         return state.average or state.params
 
     def _with_numerics(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Full float32 products in a float32 run: GPUs would otherwise round the operands to tf32."""
+        """Compute float32 products in full in a float32 run: GPUs would otherwise round the operands to tf32."""
 
         def run(*arguments: Any) -> Any:
             with jax.default_matmul_precision("highest" if self.settings.dtype == "float32" else "default"):
@@ -142,7 +142,7 @@ class Trainer:
         return self._apply(state, gradients), metrics
 
     def _apply(self, state: TrainState, gradients: Params) -> TrainState:
-        """The state after an optimizer step along `gradients`."""
+        """Return the state after an optimizer step along `gradients`."""
         updates, optimizer = self.optimizer.update(gradients, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
         average = state.average
@@ -152,7 +152,7 @@ class Trainer:
         return TrainState(state.step + 1, params, optimizer, average)  # pyright: ignore[reportArgumentType]
 
     def _gradients(self, params: Params, frozen: Params, batch: Batch, draws: Draws) -> tuple[Metrics, Params]:
-        """Metrics and gradients of a whole batch, part after part if it is to be accumulated."""
+        """Return metrics and gradients of a batch, part after part if gradients are accumulated."""
         parts = self.settings.accumulate
         evaluate = jax.value_and_grad(partial(self._loss, frozen=frozen), has_aux=True)
         if parts == 1:
@@ -193,7 +193,7 @@ class Trainer:
     def _loss_of(
         self, output: Latents, noisy: NetworkInputs, inputs: tuple[Batch, Draws], weighing: Params | None
     ) -> tuple[Array, Metrics]:
-        """The loss for the network's `output`; `weighing` are the log-variance's parameters."""
+        """Return the loss for the network's `output`; `weighing` are the log-variance's parameters."""
         batch, draws = inputs
         terms = loss_terms(denoised_latents(output, noisy, batch.latents, draws), batch.latents, draws.sigma)
         uncertainty = None
@@ -205,13 +205,13 @@ class Trainer:
         return loss, Metrics(loss, terms.weighted.mean(), terms.squared.mean(), jnp.zeros(()))
 
     def _spread(self, rows: Any) -> Any:
-        """Samples divided among the devices."""
+        """Return samples divided among the devices."""
         if self.devices.alone:
             return rows
         return jax.lax.with_sharding_constraint(rows, self.devices.shardings(rows, ROWS))
 
     def _gather(self, block: Params) -> Params:
-        """A block's weights, of which every device has a share, together."""
+        """Return a block's weights, of which every device has a share, together."""
         if self.devices.alone:
             return block
         return jax.lax.with_sharding_constraint(block, self.devices.shardings(block, whole_specs(block)))
@@ -224,7 +224,7 @@ class Trainer:
 
 
 def _check_rows(settings: TrainSettings, devices: DeviceMesh) -> None:
-    """Every device has to have as many samples as the others in every pass."""
+    """Raise `UsageError` unless every device has equally many samples in every pass."""
     places = devices.shape.data * devices.shape.sequence
     if settings.batch_size // settings.accumulate % places:
         raise UsageError(
@@ -234,12 +234,12 @@ def _check_rows(settings: TrainSettings, devices: DeviceMesh) -> None:
 
 
 def apply_text_dropout(batch: Batch, draws: Draws) -> Text:
-    """The texts, zeros where they are dropped."""
+    """Return the text embeddings, with zeros where the draws drop a text."""
     return batch.text * draws.text_kept[:, None, None].astype(batch.text.dtype)
 
 
 def network_of(config: DiTConfig, settings: TrainSettings) -> StackedNetwork[DiT]:
-    """The transformer, with adapters if they are what is trained; its dtype is that of the computation."""
+    """Return the transformer, with adapters if these are trained; its dtype is that of the computation."""
     dtype = jnp.dtype(settings.dtype)
 
     def build(rngs: Any) -> DiT:

@@ -1,7 +1,7 @@
 """An adapter trained beside a network whose blocks wait in host memory.
 
-A step sends every block through the device twice: forwards in order, then backwards, where it is computed again with
-gradients. What stays on the device is the input of every block, the adapter with its optimizer's state, and the blocks
+A step streams every block through the device twice: in the forward pass, and in the backward pass, which computes it
+again with gradients. The device holds the input of every block, the adapter with its optimizer's state, and the blocks
 that are on their way.
 """
 
@@ -52,7 +52,7 @@ class StreamedTrainer(Trainer):
         self.gradients = self._accumulated
 
     def begin(self, base: ConvertedComponent) -> tuple[TrainState, Params]:
-        """As of `Trainer`; the blocks are read into host memory, and are not among what is returned."""
+        """Return what `Trainer.begin` returns, without the blocks, which are read into host memory."""
         trained, fixed = initial_log_variance(jax.random.key(self.settings.seed))
         plain = network_of(base.config, replace(self.settings, lora=None, stream_base=False))
         stored = StackedParams(base, plain.abstract, self.settings.dtype)
@@ -80,7 +80,7 @@ class StreamedTrainer(Trainer):
         return total
 
     def _one_pass(self, params: Params, frozen: Params, rows: tuple[Batch, Draws]) -> tuple[Metrics, Params]:
-        """Metrics and gradients of some samples."""
+        """Return metrics and gradients of some samples."""
         assert self._blocks is not None, "begin comes first"
         adapter = params["network"]["blocks"]
         tokens, inputs, noisy = self._start(frozen, rows)
@@ -137,7 +137,7 @@ class StreamedTrainer(Trainer):
         tokens: Tokens,
         inputs: DiTBlockInputs,
     ) -> tuple[Tokens, Params]:
-        """The gradient before the block, and the adapter's gradients with those of this block in their places."""
+        """Return the gradient at the block's input, and the adapter's gradients with those of this block added."""
         here = jax.tree.map(lambda leaf: leaf[index], adapter)
         _, pullback = jax.vjp(lambda adapter, x: self._adapted(block, adapter, x, inputs), here, tokens)
         of_adapter, before = pullback(gradient)
@@ -155,7 +155,7 @@ class StreamedTrainer(Trainer):
         noisy: NetworkInputs,
         rows: tuple[Batch, Draws],
     ) -> tuple[Metrics, Tokens]:
-        """Metrics, and the gradient at the end of the residual stream."""
+        """Return metrics, and the gradient at the end of the residual stream."""
 
         def loss(tokens: Tokens) -> tuple[Array, Metrics]:
             outer = cast(frozen["network"], self.dtype)
