@@ -172,7 +172,7 @@ def _settle(
 def _differences(
     existing: Mapping[str, Any], sources: tuple[SourceRecord, ...], settings: Mapping[str, Any]
 ) -> list[str]:
-    """Return in what an earlier conversion differs from the one that is asked for."""
+    """Return the differences of an earlier conversion from the requested one."""
     if not existing:
         return []
     before = {entry["name"]: entry["sha256"] for entry in existing["sources"]}
@@ -184,7 +184,7 @@ def _differences(
 
 
 def _extra_files(job: _Job) -> dict[str, Path]:
-    """Return what is copied as it is, by name in the converted folder."""
+    """Return the files that are copied as they are, by name in the converted folder."""
     names = (*job.component.required_files, *job.component.optional_files)
     own = {f"{EXTRA_FOLDER}/{name}": path for name in names if (path := job.opened.folder / name).is_file()}
     return own | dict(job.copied)

@@ -1,4 +1,4 @@
-"""What a folder or file holds, told without reading a weight: for `jax-interp inspect`."""
+"""The description of a folder's or file's content, without reading a weight, for `jax-interp inspect`."""
 
 import dataclasses
 import math
@@ -107,7 +107,7 @@ def _inspect_converted(folder: Path) -> Finding:
 
 
 def _inspect_raw(folder: Path, checksums: Progress | None) -> Finding | None:
-    """Return the network whose files lie in `folder`; None if there is none that is known."""
+    """Return the network whose files are in `folder`; None if there is no known one."""
     candidates = [component for component in COMPONENTS.values() if locate(component, folder)]
     # Of one that fits nothing, the fault to tell is that of the network whose folder it is.
     candidates.sort(key=lambda component: folder.name != Path(component.folder).name)

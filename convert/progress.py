@@ -1,4 +1,4 @@
-"""How long jobs tell what they have done, without knowing whether anybody watches."""
+"""The protocol by which long jobs report their progress, without knowing whether anybody watches."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager

@@ -57,7 +57,7 @@ class ProcessFailure(JaxInterpError):
 
 
 class Ended(BaseException):
-    """A signal asks the program to end. Like `KeyboardInterrupt` not an `Exception`, so it is not caught by chance."""
+    """A signal asks the program to end. It is no `Exception`, as `KeyboardInterrupt`, so it is not caught by chance."""
 
     def __init__(self, number: int):
         super().__init__(f"ended by {signal.Signals(number).name}")

@@ -1,4 +1,4 @@
-"""What settings beside the weights of language models say, Hugging Face's and Mistral's, as parts of our own."""
+"""The settings beside the weights of language models, Hugging Face's and Mistral's, as parts of our configurations."""
 
 from dataclasses import replace
 
@@ -47,7 +47,7 @@ _MISTRAL_VISION_FIXED = {
 """Entries that later models of Mistral's state; where this model's file states them, they must have these values."""
 
 _UPSTREAM_VISION = "pixtral-12b-vit"
-"""What upstream's settings have in the place of the picture encoder's: the name of the published one."""
+"""The name of the published picture encoder, which upstream's settings have in place of its settings."""
 
 
 def hugging_face_decoder(settings: CheckpointSettings) -> DecoderConfig:

@@ -1,4 +1,4 @@
-"""How much a file may ask of its reader. Each limit applies while the file is read, and the message names it.
+"""The limits of what a file may demand of its reader. Each applies while the file is read, and the message names it.
 
 Real files stay far below. A state dict takes about 50 steps and 150 bytes of pickle for each tensor: T5-11B, Pixtral
 and the 14B transformer have 500 to 1,300 tensors, and with an optimizer's moments three times as many. What a file at

@@ -1,4 +1,4 @@
-"""What can go wrong at the hub and on the disk, in words: the cause, and what to do about it."""
+"""Explanations of failures of the hub and the disk: the cause, and what to do about it."""
 
 import errno
 import socket
@@ -31,7 +31,7 @@ class Request:
 
     @property
     def subject(self) -> str:
-        """What the message is about: `nvidia/Cosmos-Guardrail1/config.json at main`."""
+        """The subject of the message, as `nvidia/Cosmos-Guardrail1/config.json at main`."""
         name = f"/{self.name}" if self.name else ""
         return f"{self.repository.repo_id}{name} at {self.revision}"
 

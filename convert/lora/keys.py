@@ -44,7 +44,7 @@ class AdapterKey:
 
 
 def peft_key(layer: str, block: int, side: Literal["down", "up"]) -> str:
-    """Return the key that PEFT gives the matrix."""
+    """Return PEFT's key of a matrix."""
     letter = "A" if side == "down" else "B"
     return f"{PREFIX}transformer_blocks.{block}.{DIFFUSERS_LAYERS[layer]}.lora_{letter}.weight"
 

@@ -1,4 +1,4 @@
-"""What a network needs from other folders: files that are copied along, and an adapter that is merged."""
+"""The files that a network needs from other folders: some are copied along, and an adapter is merged."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

@@ -57,7 +57,7 @@ class Component:
     optional_files: tuple[str, ...] = ()
     """Files that are copied like `required_files` where they exist."""
     origin_of_required: str = ""
-    """Where to get `required_files` if the weights come without them."""
+    """The place to get `required_files` from if the weights come without them."""
     companion: Companion | None = None
     """A folder of files that are copied along."""
     adapter: AdapterFolder | None = None

@@ -47,7 +47,7 @@ def locate(component: Component, folder: Path) -> dict[WeightsFile, Path]:
 
 
 def _spelled(source: WeightsFile, folder: Path) -> Iterator[Path]:
-    """Yield what is there of the spellings of `source`, the preferred one first: a file before an index of several."""
+    """Yield the existing spellings of `source`, the preferred one first: a file before an index of several."""
     for name in source.names:
         for spelling in (name,) if name.endswith(INDEX_SUFFIX) else (name, name + INDEX_SUFFIX):
             if path := find_file(folder, spelling):

@@ -96,7 +96,7 @@ def check_published(name: str, records: Sequence[SourceRecord], policy: Md5Polic
 
 
 def _name_of(path: Path, folder: Path, name: str) -> str:
-    """Return relative to the network's folder; of a file elsewhere, to the checkpoint folder."""
+    """Return the path relative to the network's folder, or, of a file elsewhere, to the checkpoint folder."""
     root = folder.parents[len(Path(name).parts) - 1]
     return path.relative_to(folder if path.is_relative_to(folder) else root).as_posix()
 

@@ -12,7 +12,7 @@ _OUTER = ("module.", "_orig_mod.", "_fsdp_wrapped_module.")
 """Prefixes of a wrapped network's keys: `DataParallel` and its successors, `torch.compile`, `FSDP`."""
 
 _INNER = re.compile(r"(?<=\.)(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
-"""What the keys of a wrapped part of a network have in the middle; no network calls a part so itself."""
+"""The infix of the keys of a wrapped part of a network; no network gives a part such a name itself."""
 
 
 def unwrapped(tensors: Mapping[str, StoredTensor], own: str, path: Path) -> tuple[dict[str, StoredTensor], str]:

@@ -38,7 +38,7 @@ def _mistral(language: str, tower: str, up: str, out: str, config: PixtralConfig
 
 
 def _tower(tower: str, attention: str, turned: Op) -> tuple[Rule, ...]:
-    """Return what the kinds spell alike but for the linears of `attention`."""
+    """Return the rules of the picture encoder that all kinds spell alike, with its linear layers in `attention`."""
     query, key, value, out = (f"{tower}transformer.layers.{{layer}}.attention.{name}" for name in attention.split())
     layer, block = f"{tower}transformer.layers.{{layer}}", f"{VISION}blocks"
     return (

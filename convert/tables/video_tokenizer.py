@@ -39,7 +39,7 @@ def _attention(src: str, dst: str) -> tuple[Rule, ...]:
 
 
 def _coder(name: str) -> tuple[Rule, ...]:
-    """Return what encoder and decoder share: both ends and the middle."""
+    """Return the rules that encoder and decoder share: both ends and the middle block."""
     return (
         *_factorized(f"{name}.conv_in", f"{name}/conv_in"),
         *_residual(f"{name}.mid.block_1", f"{name}/mid/block_1"),
@@ -52,7 +52,7 @@ def _coder(name: str) -> tuple[Rule, ...]:
 
 
 def _block(src: str, dst: str) -> tuple[Rule, ...]:
-    """Return a residual block of a level; `nin_shortcut` exists where the width changes."""
+    """Return the rules of a residual block of a level; `nin_shortcut` exists where the width changes."""
     return _residual(src, dst) + _conv(f"{src}.nin_shortcut", f"{dst}/shortcut", pointwise_conv)
 
 

@@ -1,1 +1,1 @@
-"""How the files of this program are written, read back, locked and kept apart from its inputs."""
+"""The writing, reading and locking of this program's own files, and their separation from its inputs."""

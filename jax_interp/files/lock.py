@@ -104,7 +104,7 @@ def lock_path(target: Path) -> Path:
 
 
 def holder_of(path: Path) -> str | None:
-    """Return who holds the lock file `path`, in the words that a `Refusal` gets; None if nobody does."""
+    """Return who holds the lock file `path`, in the words that a `Refusal` is given; None if nobody does."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     except OSError:

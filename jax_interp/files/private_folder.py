@@ -16,7 +16,7 @@ _UNMAPPED = 65534
 """The owner that a user namespace shows for users whom it does not know: in containers, root of the host mostly."""
 
 _ALL_USERS_MAPPED = "0 0 4294967295"
-"""What `/proc/self/uid_map` says outside of user namespaces."""
+"""The content of `/proc/self/uid_map` outside of user namespaces."""
 
 
 def user_cache_folder() -> Path:

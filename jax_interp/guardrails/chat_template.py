@@ -38,7 +38,7 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def _template(folder: Path, config: dict[str, Any]) -> str:
-    """Return the template, which newer downloads have in a file of its own; of several the one called default."""
+    """Return the template, which newer downloads have in a file of its own; among several, the default one."""
     path = folder / TEMPLATE
     try:
         template = path.read_text("utf-8") if path.is_file() else config.get("chat_template")
@@ -55,6 +55,6 @@ def _template(folder: Path, config: dict[str, Any]) -> str:
 
 
 def _content(token: Any) -> str | None:
-    """Return a special token, which is text or an object that has it."""
+    """Return a special token's text from its entry, which is the text or an object that has it."""
     token = token.get("content") if isinstance(token, dict) else token
     return token if isinstance(token, str) else None

@@ -28,7 +28,7 @@ _UPSIDE_DOWN = dict(
 )
 """Characters that look like a letter when they are seen upside down."""
 _UPSIDE_DOWN_ONLY = re.compile("[ɐǝɟƃɥᴉɾʞʅꞁɯɹʇʌʍʎƎℲ⅁⅂ᴚ⅄]")
-"""Those of them that no large language writes; one of these tells that a text is written upside down."""
+"""The upside-down letters that no large language has; one of these tells that a text is written upside down."""
 
 _TAGS = re.compile("[\U000e0020-\U000e007e]+")
 """Unicode's tag characters, which are invisible copies of ASCII."""

@@ -50,7 +50,7 @@ class HiddenWords:
 
 
 def _without_neighbours(run: str) -> Iterator[str]:
-    """Yield `run` without none to `_MAX_NEIGHBOURS` words of one letter before it and behind it."""
+    """Yield `run` without up to `_MAX_NEIGHBOURS` words of one letter at its start and its end."""
     before = len(run) - len(run.lstrip(_WORDS_OF_ONE_LETTER))
     behind = len(run) - len(run.rstrip(_WORDS_OF_ONE_LETTER))
     for start in range(min(before, _MAX_NEIGHBOURS) + 1):

@@ -99,7 +99,7 @@ class ListedWords:
         return " ".join(words)
 
     def _neighbours(self, words: Sequence[str]) -> str | None:
-        """Neighbours among `words` that are a long entry."""
+        """Return neighbours among `words` that are a long entry."""
         runs = (
             " ".join(words[start : start + size]) for size in self._lengths for start in range(len(words) - size + 1)
         )
@@ -134,7 +134,7 @@ class _Indexed:
 
 
 def _profanity(lists: WordLists) -> Any:
-    """better-profanity, looking for `custom` alone."""
+    """Return a better-profanity that looks for `custom` alone."""
     try:
         from better_profanity import Profanity
     except ImportError as error:

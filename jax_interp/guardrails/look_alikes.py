@@ -134,7 +134,7 @@ class LookAlikes:
         return "HAN" if found in _ONE_SCRIPT else found
 
     def _find_exact(self, char: str) -> str:
-        """Return the Latin letters or digits that Unicode says `char` may be taken for; none is an empty text."""
+        """Return the Latin letters or digits that Unicode lists as confusable with `char`; none is an empty text."""
         if char.isascii():
             return char
         alike = self._prototypes.get(char, "").replace("rn", "m")

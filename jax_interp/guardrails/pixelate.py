@@ -47,7 +47,7 @@ def as_blocks(face: Frame) -> Frame:
 
 
 def _shrink(face: Frame) -> UInt8[np.ndarray, "blocks blocks 3"]:
-    """One colour a block: four pixels, weighted by whole numbers as OpenCV does it for bytes."""
+    """Return one colour a block: four pixels, weighted by whole numbers as OpenCV does for bytes."""
     (top, bottom, down), (left, right, across) = (_neighbours(length) for length in face.shape[:2])
     values = face.astype(np.int64)
     across = across[:, None]
@@ -71,7 +71,7 @@ def _neighbours(
 
 
 def _block_of(length: int) -> Int[np.ndarray, " length"]:
-    """Return the block that each of `length` pixels lies in.
+    """Return the number of the block that each of `length` pixels is in.
 
     parity: in float64 by the inverse of the ratio, whose rounding moves the border of some blocks by a pixel.
     """

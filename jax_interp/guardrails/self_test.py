@@ -105,5 +105,5 @@ def fault_of_classifier(logits: Float[np.ndarray, "pictures classes"]) -> str | 
 
 
 def _difference(answers: np.ndarray) -> np.ndarray:
-    """Return the largest one between two pictures, which are the first axis."""
+    """Return the largest difference between two pictures, which are along the first axis."""
     return answers.max(axis=0) - answers.min(axis=0)

@@ -1,4 +1,4 @@
-"""Which frames make a pair, and how the pairs' outputs become one clip."""
+"""The frames that make a pair, and the joining of the pairs' outputs to one clip."""
 
 from collections.abc import Iterable, Iterator
 from itertools import islice

@@ -26,7 +26,7 @@ class NotFinite(ArithmeticError):
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How the next token is chosen: greedily at `temperature` 0, else by sampling."""
+    """The choice of the next token: greedy at `temperature` 0, else by sampling."""
 
     temperature: float = 0.0
     top_p: float = 1.0

@@ -183,7 +183,7 @@ def _slope(config: RetinaFaceConfig) -> float:
 
 
 def _max_pool(x: Features) -> Features:
-    """Return the largest of 3×3, at every second place."""
+    """Return the largest of 3×3 cells, at every second position."""
     padding = [(0, 0), (1, 1), (1, 1), (0, 0)]
     lowest = np.array(-np.inf, x.dtype)
     return jax.lax.reduce_window(x, lowest, jax.lax.max, (1, 3, 3, 1), (1, 2, 2, 1), padding)

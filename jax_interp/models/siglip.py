@@ -147,7 +147,7 @@ class SiglipVision(nnx.Module):
 
 
 def _product(linear: nnx.Linear, x: Tokens, add: Add) -> Tokens:
-    """Return `linear` of `x`, whose inner axis may be spread: the bias comes once, after the sum."""
+    """Return `linear` of `x`, whose inner axis may be sharded: the bias is added once, after the sum."""
     return add(jnp.matmul(x, linear.kernel[...])) + linear.bias[...]  # type: ignore[index]
 
 

@@ -21,7 +21,7 @@ def rms_norm(x: Float[Array, "... D"], scale: Float[Array, " D"], epsilon: float
 
 
 class RMSNorm(nnx.Module):
-    """`rms_norm` with a learned scale."""
+    """An RMS normalisation (`rms_norm`) with a learned scale."""
 
     def __init__(self, width: int, *, epsilon: float = 1e-6, dtype: jnp.dtype, rngs: nnx.Rngs):
         del rngs  # starts at one
@@ -33,7 +33,7 @@ class RMSNorm(nnx.Module):
 
 
 class LayerNorm(nnx.Module):
-    """`layer_norm` with a learned scale and shift, before the one rounding."""
+    """A layer normalisation (`layer_norm`) with a learned scale and shift, before the one rounding."""
 
     def __init__(self, width: int, *, epsilon: float = 1e-6, dtype: jnp.dtype, rngs: nnx.Rngs):
         del rngs  # starts at one and zero

@@ -144,7 +144,7 @@ def _empty_dict(args: tuple[Any, ...]) -> dict[Any, Any]:
 
 
 def _first(args: tuple[Any, ...]) -> Any:
-    """Return the first argument: of wrappers that add gradients, hooks or types, which mean nothing here."""
+    """Return the first argument of a wrapper that adds gradients, hooks or types, which have no meaning here."""
     return args[0]
 
 

@@ -142,7 +142,7 @@ class _Machine:
         return int.from_bytes(self.bytes(length), "little", signed=signed)
 
     def line(self) -> str:
-        """Return text up to the end of the line, as GLOBAL has it."""
+        """Return the text up to the end of the line, an argument of GLOBAL."""
         end = self.data.index(b"\n", self.at, self.at + MAX_NAME)
         text = str(self.bytes(end - self.at), "utf-8")
         self.skip(1)

@@ -75,7 +75,7 @@ def _read_frames(path: Path, header: PictureHeader) -> Iterator[Picture]:
 
 
 def _start_times(path: Path, format: str) -> NDArray[np.int64]:
-    """Return when each frame appears, in microseconds: the sum of the durations before."""
+    """Return the start time of each frame in microseconds: the sum of the durations before."""
     times, now = array("q"), 0.0
     for seconds in _webp_durations(path) if format == "WEBP" else _png_durations(path):
         times.append(round(now * 1e6))
@@ -84,7 +84,7 @@ def _start_times(path: Path, format: str) -> NDArray[np.int64]:
 
 
 def _webp_durations(path: Path) -> Iterator[float]:
-    """Yield each ANMF chunk says its frame's duration in milliseconds."""
+    """Yield the duration of each frame of a WebP, which its ANMF chunk states in milliseconds."""
     with path.open("rb") as file:
         at = 12
         for _ in range(_MAX_CHUNKS):
@@ -99,7 +99,7 @@ def _webp_durations(path: Path) -> Iterator[float]:
 
 
 def _png_durations(path: Path) -> Iterator[float]:
-    """Yield each fcTL chunk says its frame's duration as a fraction of seconds; a denominator of 0 stands for 100."""
+    """Yield the duration of each frame of a PNG, a fraction of seconds in its fcTL chunk (denominator 0 means 100)."""
     with path.open("rb") as file:
         at = 8
         for _ in range(_MAX_CHUNKS):

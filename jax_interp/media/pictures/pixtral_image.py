@@ -75,7 +75,7 @@ def prepare_picture(picture: Picture, config: PixtralVisionConfig) -> Float32[np
 
 
 def picture_tokens(grid: tuple[int, int], tokens: PictureTokens[TokenT]) -> list[TokenT]:
-    """Return the tokens of a picture of (rows, columns) patches: a token each, a break between rows, an end at last.
+    """Return the tokens of a picture of (rows, columns) patches: one each, a break after each row, an end at the last.
 
     Raises:
         ValueError: `grid` holds no patch.

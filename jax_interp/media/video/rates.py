@@ -40,7 +40,7 @@ def frame_rate(stated: Iterable[Fraction | None], times: NDArray[np.int64], tick
 
 
 def _on_grid(times: NDArray[np.int64], frames_per_tick: Fraction) -> bool:
-    """Tell whether all times are whole numbers of frames apart; each may be rounded to a tick."""
+    """Tell whether all times differ by whole numbers of frames; each may be rounded to a tick."""
     positions = (times - times[0]) * float(frames_per_tick)
     return bool(np.all(np.abs(positions - np.rint(positions)) <= float(frames_per_tick) + 1e-6))
 

@@ -55,7 +55,7 @@ def _lacks(what: str, size: int) -> str:
 
 
 def _boxes(file: BinaryIO, size: int) -> str | None:
-    """MP4, QuickTime: 4 bytes size (1: 8 bytes of size follow the type; 0: to the end of the file), type, content."""
+    """Walk MP4 or QuickTime: 4 bytes size (1: 8 bytes of size follow the type; 0: to the file's end), type, content."""
     at, kind, fragmented = 0, b"", False
     for _ in range(_MAX_HEADERS):
         header = _read_at(file, at, 16)
@@ -82,7 +82,7 @@ _OPENED = (_SEGMENT, _CLUSTER)
 
 
 def _elements(file: BinaryIO, size: int) -> str | None:
-    """Matroska, WebM: an ID of 1 to 4 bytes, a size of 1 to 8 bytes (all ones: unknown), content."""
+    """Walk Matroska or WebM: an ID of 1 to 4 bytes, a size of 1 to 8 bytes (all ones: unknown), content."""
     at, end = 0, size
     for _ in range(_MAX_HEADERS):
         if at >= end:
@@ -112,12 +112,12 @@ def _elements(file: BinaryIO, size: int) -> str | None:
 
 
 def _vint_length(first: bytes) -> int:
-    """Return how many bytes an EBML number has, by the leading zeros of its first one; 9 if it is none."""
+    """Return how many bytes an EBML number has by the leading zeros of its first byte; 9 if it is not one."""
     return 9 - first[0].bit_length() if first else 9
 
 
 def _riff_chunks(file: BinaryIO, size: int) -> str | None:
-    """AVI, WebP: "RIFF", 4 bytes size, content; longer files have several. A stopped recorder leaves no size."""
+    """Walk AVI or WebP: "RIFF", 4 bytes size, content; longer files have several. A stopped recorder leaves no size."""
     at = 0
     for _ in range(_MAX_HEADERS):
         header = _read_at(file, at, 8)
@@ -151,12 +151,12 @@ def _gif_blocks(file: BinaryIO, size: int) -> str | None:
 
 
 def _palette(flags: bytes) -> int:
-    """Return bytes of the palette that a GIF's flags announce."""
+    """Return the size in bytes of the palette that a GIF's flags announce."""
     return 3 << (flags[0] % 8 + 1) if flags and flags[0] & 0x80 else 0
 
 
 def _png_chunks(file: BinaryIO, size: int) -> str | None:
-    """Return a signature of 8 bytes; then 4 bytes size, type, content, 4 bytes checksum; the last chunk is IEND."""
+    """Walk a PNG: a signature of 8 bytes; then 4 bytes size, type, content, 4 bytes checksum; IEND comes last."""
     at = 8
     for _ in range(_MAX_HEADERS):
         header = _read_at(file, at, 8)

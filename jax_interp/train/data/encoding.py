@@ -147,7 +147,7 @@ def load_array(path: Path, name: str) -> np.ndarray:
 
 
 def _read_windows(clip: TrainingClip) -> Iterator[UInt8[np.ndarray, "F Y X 3"]]:
-    """Yield the frames of every window, one pass over the video, no more than one window's span of frames held."""
+    """Yield the frames of every window in one pass over the video, with no more than one window's span in memory."""
     waiting = deque(clip.windows)
     span = clip.windows[0].stop - clip.windows[0].start
     held: deque[np.ndarray] = deque(maxlen=span)

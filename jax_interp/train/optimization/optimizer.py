@@ -12,7 +12,7 @@ from jax_interp.train.settings import OptimizerSettings
 
 
 def make_optimizer(settings: OptimizerSettings, steps: int) -> optax.GradientTransformation:
-    """Return values that are not numbers become 0, then the global norm is clipped, then AdamW on every parameter."""
+    """Return the optimizer: values that are not numbers become 0, the global norm is clipped, then AdamW is applied."""
     return optax.chain(
         zero_non_finite(), optax.clip_by_global_norm(settings.clip_norm), make_unclipped(settings, steps)
     )

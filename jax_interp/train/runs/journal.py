@@ -12,7 +12,7 @@ logger = logging.getLogger("jax_interp")
 
 
 class Journal:
-    """`metrics.jsonl` and, if tensorboardX is installed, `tensorboard/` in a run's folder."""
+    """The journal of a run: `metrics.jsonl` and, if tensorboardX is installed, `tensorboard/` in its folder."""
 
     def __init__(self, folder: Path, first_step: int):
         """Continue at `first_step`; lines of an interrupted run about later steps are dropped, as these run again."""

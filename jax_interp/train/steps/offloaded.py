@@ -143,7 +143,7 @@ class OffloadedTrainer(Trainer):
         return weights, (params, optimizer, average)
 
     def _on_device(self, state: TrainState) -> Params:
-        """Return what gradients are taken of: the network in the computation's dtype, the log-variance as it is."""
+        """Return the parameters that have gradients: the network in the computation's dtype, the log-variance."""
 
         def narrow(leaf: jax.Array, dtype: Any) -> jax.Array:
             return jax.device_put(leaf, leaf.sharding.with_memory_kind("device")).astype(dtype)
@@ -181,7 +181,7 @@ def join_pieces(pieces: Params) -> Params:
 
 
 def _piece(tree: Params, index: Any) -> Params:
-    """Return a piece of a tree like the trained parameters: block `index`, or without one the rest."""
+    """Return a piece of a tree like the trained parameters: block `index`, or the rest if it is None."""
     leaves = {path: leaf for path, leaf in flatten(tree) if path.startswith(BLOCKS) != (index is None)}
     return unflatten(leaves if index is None else {path: leaf[index] for path, leaf in leaves.items()})
 

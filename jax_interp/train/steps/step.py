@@ -205,13 +205,13 @@ class Trainer:
         return loss, Metrics(loss, terms.weighted.mean(), terms.squared.mean(), jnp.zeros(()))
 
     def _spread(self, rows: Any) -> Any:
-        """Return samples divided among the devices."""
+        """Shard samples over the devices."""
         if self.devices.alone:
             return rows
         return jax.lax.with_sharding_constraint(rows, self.devices.shardings(rows, ROWS))
 
     def _gather(self, block: Params) -> Params:
-        """Return a block's weights, of which every device has a share, together."""
+        """Gather a block's weights, of which every device has a share."""
         if self.devices.alone:
             return block
         return jax.lax.with_sharding_constraint(block, self.devices.shardings(block, whole_specs(block)))
