@@ -24,6 +24,11 @@ class FrameSource:
 
     Iterating yields uint8 [Y, X, 3] RGB, all of one size, and raises `MediaError` naming the file and the frame
     where the input turns out damaged or shorter than `num_frames`.
+
+    ```python
+    black = np.zeros((704, 1280, 3), np.uint8)
+    FrameSource(2, 704, 1280, None, {"kind": "black"}, read=lambda: iter([black, black]))
+    ```
     """
 
     num_frames: int

@@ -19,7 +19,8 @@ from jax_interp.nn.norms import LayerNorm
 from jax_interp.nn.patches import patchify
 from jax_interp.types import Tokens
 
-Add = Callable[[Tokens], Tokens]
+AllReduce = Callable[[Tokens], Tokens]
+"""`Collectives.all_reduce`, as `lambda x: x` on one device."""
 
 
 class SiglipAttention(nnx.Module):
@@ -146,9 +147,9 @@ class SiglipVision(nnx.Module):
         return self.pooling(self.final_norm(x))
 
 
-def _product(linear: nnx.Linear, x: Tokens, add: Add) -> Tokens:
+def _product(linear: nnx.Linear, x: Tokens, all_reduce: AllReduce) -> Tokens:
     """Return `linear` of `x`, whose inner axis may be sharded: the bias is added once, after the sum."""
-    return add(jnp.matmul(x, linear.kernel[...])) + linear.bias[...]  # type: ignore[index]
+    return all_reduce(jnp.matmul(x, linear.kernel[...])) + linear.bias[...]  # type: ignore[index]
 
 
 def _linear(inputs: int, outputs: int, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> nnx.Linear:
