@@ -1,4 +1,4 @@
-"""Settings that lie beside the weights as JSON: what the shapes of tensors do not tell."""
+"""The JSON settings beside the weights, which tell what the shapes of tensors do not."""
 
 import reprlib
 import sys

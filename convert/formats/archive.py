@@ -27,9 +27,9 @@ def open_archive(path: Path) -> dict[str, StoredTensor]:
     """Return the tensors of a checkpoint file by state-dict name, in the file's order.
 
     `path` ends in one of `SUFFIXES`, or in `.index.json` for a checkpoint in several files, which must be beside it.
-    The first bytes tell PyTorch's two formats and safetensors apart. Nothing in a file is
-    executed and no tensor is read: memory does not grow with the size of the file, and time and memory are bounded by
-    `convert.formats.limits` whatever it holds.
+    The first bytes tell PyTorch's two formats and safetensors apart. Nothing in a file is executed and no tensor is
+    read: memory does not grow with the size of the file, and `convert.formats.limits` bounds time and memory whatever
+    the file holds.
 
     Raises:
         CheckpointError: the file is missing, damaged, of a format that is not read, names a forbidden global, or holds
@@ -64,7 +64,7 @@ def select_state_dict(
 ) -> dict[str, StoredTensor]:
     """Return the weights of a post-trained checkpoint `{"model": {...}, "ema": {...}}`, under plain state-dict names.
 
-    A file counts as post-trained if it has tensors below `ema`, or all of them lie below `model` and a trainer's own
+    A file counts as post-trained if it has tensors below `ema`, or all of them are below `model` and a trainer's own
     state. Separators are "-" below `ema` and become ".". A plain state dict is returned unchanged, whichever is asked
     for: it has one set of weights only.
 

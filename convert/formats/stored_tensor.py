@@ -174,7 +174,7 @@ def _fill(file: BufferedReader, part: memoryview, source: str) -> None:
 
 
 def check_layout(tensor: StoredTensor, start: int, size: int) -> None:
-    """Check that every value of `tensor` lies in bytes `start` to `start + size` of its file.
+    """Check that every value of `tensor` is within bytes `start` to `start + size` of its file.
 
     Raises:
         CheckpointError: it does not, or its shape is not one that an array can have.

@@ -94,7 +94,7 @@ def _identity(path: Path) -> Identity | None:
 
 
 def _parents(path: Path) -> Iterator[Path]:
-    """Yield the folders that `path` is in: as it is spelled, and as it lies behind its links."""
+    """Yield the folders that `path` is in: as it is spelled, and with its links resolved."""
     yield from path.absolute().parents
     yield from _real(path).parents
 

@@ -91,7 +91,7 @@ class _Names:
 
 
 def _is_ignorable(value: Any, key: str) -> bool:
-    """Numbers, text and dtypes are no weights; leftovers of Transformer Engine lie below `_extra_state` as bytes."""
+    """Tell whether a value is no weight: numbers, text, dtypes, and Transformer Engine's bytes below `_extra_state`."""
     if isinstance(value, Opaque):
         return any(part.endswith("_extra_state") for part in key.split("."))
     return value is None or isinstance(value, str | int | float | np.dtype)

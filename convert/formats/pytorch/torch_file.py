@@ -1,7 +1,7 @@
 """Read the index of a PyTorch zip archive: `.pt`, `.pth`, `.bin` of `torch.save` and `.jit`, `.ts` of `torch.jit.save`.
 
-Tensors lie uncompressed in the archive, so each one is a place in the file: nothing but the pickle is read here, and
-that by `convert.formats.pytorch.unpickle`, which cannot run anything. `code/` and `constants.pkl` of TorchScript are
+Tensors are stored uncompressed in the archive, so each is a range of bytes of the file: only the pickle is read here,
+by `convert.formats.pytorch.unpickle`, which cannot run anything. `code/` and `constants.pkl` of TorchScript are
 not looked at.
 
 The archive's directory states a CRC-32 of every record. That of the pickle is compared here, that of a storage when its

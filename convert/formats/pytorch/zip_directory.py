@@ -1,4 +1,4 @@
-"""The directory of a zip archive: which records it has and where they lie.
+"""The reader of a zip archive's directory: the records that it has and the bytes where they are.
 
 The reader is our own because `zipfile` has no limits: a directory of a few megabytes can make it build a million
 objects, and it walks some fields in quadratic time. The layout is that of section 4.3 of
@@ -46,7 +46,7 @@ class ZipEntry:
 
 
 def read_directory(file: BufferedReader, file_size: int) -> dict[str, ZipEntry]:
-    """Return the records of an archive by name, in the directory's order. No two of them lie in the same bytes.
+    """Return the records of an archive by name, in the directory's order. No two of them overlap.
 
     Raises:
         DamagedDirectory: there is no directory, it is larger than `limits.MAX_DIRECTORY_BYTES`, or it is damaged.

@@ -75,7 +75,7 @@ def _analyse(x: Array, taps: Array, axis: int) -> tuple[Array, Array]:
 
 
 def _synthesise(low: Array, high: Array, taps: Array, axis: int) -> Array:
-    """Interleave the samples that `_analyse` took apart."""
+    """Interleave the samples that `_analyse` separated."""
     first, second = taps
     even, odd = second * low + first * high, first * low - second * high
     shape = list(low.shape)
