@@ -40,7 +40,7 @@ def in_a_process(tmp_path, fill, cores):
     environment = os.environ | {"GLIBC_TUNABLES": f"glibc.malloc.perturb={fill}"}
     code = (
         f"import os; os.sched_setaffinity(0, {cores}); from pathlib import Path;"
-        f"from tests.media.test_reproducible_video import encode_all; encode_all(Path({str(tmp_path)!r}))"
+        f"from tests.media.video.test_reproducible_video import encode_all; encode_all(Path({str(tmp_path)!r}))"
     )
     command = [sys.executable, "-c", code]
     run = subprocess.run(command, env=environment, cwd=Path(__file__).parents[3], capture_output=True, text=True)
