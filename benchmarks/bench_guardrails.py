@@ -31,8 +31,8 @@ from benchmarks.measure import (
     warm_ms,
 )
 from jax_interp.components import TABLE
-from jax_interp.guardrails.faces import Found, anchor_boxes, blur_faces
-from jax_interp.guardrails.frame_safety import CLASSES, prepare_frames
+from jax_interp.guardrails.faces import AnchorOutputs, anchor_boxes, blur_faces
+from jax_interp.guardrails.frame_safety import CLASSES, prepare_for_classifier
 from jax_interp.guardrails.llama_guard import ANSWER_TOKENS
 from jax_interp.pipeline.memory.footprint import footprint
 from jax_interp.pipeline.safety.text_guard import TextGuard
@@ -132,7 +132,7 @@ def frames(guard: FrameGuard, options: argparse.Namespace) -> Measured:
     return size, {
         "first_seconds": seconds(look),
         "clip_ms": warm_ms(look, options.repeats),
-        "of_it_resizing_ms": warm_ms(lambda: [prepare_frames(pair, side) for pair in pairs], options.repeats),
+        "of_it_resizing_ms": warm_ms(lambda: [prepare_for_classifier(pair, side) for pair in pairs], options.repeats),
     }
 
 
@@ -142,7 +142,7 @@ def faces(guard: FaceGuard, options: argparse.Namespace) -> Measured:
     detect = guard.detect
     guard.detect = lambda batch: _few_faces(detect(batch), options.height, options.width)  # type: ignore[method-assign]
     anchors = len(anchor_boxes(options.height, options.width))
-    nothing = Found(np.zeros((PAIR, anchors, 4), np.float32), np.zeros((PAIR, anchors), np.float32))
+    nothing = AnchorOutputs(np.zeros((PAIR, anchors, 4), np.float32), np.zeros((PAIR, anchors), np.float32))
     said = _few_faces(nothing, options.height, options.width)
 
     def blur() -> None:
@@ -179,13 +179,13 @@ def _called_safe(logits: np.ndarray) -> np.ndarray:
     return logits + 1e3 * np.eye(len(CLASSES), dtype=np.float32)[0]
 
 
-def _few_faces(found: Found, height: int, width: int) -> Found:
+def _few_faces(found: AnchorOutputs, height: int, width: int) -> AnchorOutputs:
     """What was found, with faces at `FACES` anchors that do not overlap, without offsets, and nowhere else."""
     anchors = anchor_boxes(height, width)
     apart = np.flatnonzero(np.isclose(anchors[:, 2] * width, 32))[: 8 * FACES : 8]  # 32 pixels wide, 64 pixels on
     offsets, scores = found.offsets.copy(), found.scores / 2
     offsets[:, apart], scores[:, apart] = 0, 0.9
-    return Found(offsets, scores)
+    return AnchorOutputs(offsets, scores)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ import numpy as np
 
 from benchmarks.measure import GpuWatch, allocator_peak, emit, in_fresh_process, parser, summary
 from jax_interp import Interpolator
-from jax_interp.pipeline.memory.plan import PROCESS, Plan, describe
+from jax_interp.pipeline.memory.plan import PROCESS, MemoryPlan, describe
 from jax_interp.pipeline.settings import InterpolationSettings
 from jax_interp.pipeline.stages.denoiser import SampleSettings
 from jax_interp.runtime.placement import Placement
@@ -95,7 +95,7 @@ def measure(options: Any, name: str) -> None:
     )
 
 
-def _plan(interpolator: Interpolator, settings: InterpolationSettings, strategy: dict[str, Any]) -> Plan:
+def _plan(interpolator: Interpolator, settings: InterpolationSettings, strategy: dict[str, Any]) -> MemoryPlan:
     planner = interpolator.planner(settings)
     if "budget" in strategy:
         return planner.within(strategy["budget"], pairs_per_batch=1)

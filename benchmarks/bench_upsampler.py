@@ -21,7 +21,7 @@ import numpy as np
 
 from benchmarks.measure import GpuWatch, allocator_peak, emit, in_fresh_process, parser, seconds, summary
 from jax_interp.config import PIXTRAL_12B
-from jax_interp.media.pixtral_image import prepare_picture
+from jax_interp.media.pictures.pixtral_image import prepare_picture
 from jax_interp.nn.params import flatten
 from jax_interp.pipeline.prompt.prompt_upsampler import PromptUpsampler, UpsamplerSettings
 from jax_interp.runtime.checkpoint import find_component

@@ -7,7 +7,7 @@ device are one pair. The last block of a sampler's evaluation, which leaves the 
 from dataclasses import dataclass
 
 from jax_interp.config import DiTConfig
-from jax_interp.runtime.exchange import GROUPS
+from jax_interp.runtime.all_to_all import GROUPS
 from jax_interp.runtime.mesh import MeshShape
 
 EXCHANGED = 4

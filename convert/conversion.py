@@ -14,10 +14,10 @@ from convert.networks.component import EXTRA_FOLDER, Component
 from convert.networks.components import COMPONENTS, named
 from convert.progress import Progress, no_progress
 from convert.source.adapter import merge_adapter
-from convert.source.checkpoint_files import OpenedCheckpoint, Weights, locate, open_checkpoint, understand
+from convert.source.checkpoint_files import OpenedCheckpoint, Weights, infer_network, locate, open_checkpoint
 from convert.source.provenance import Md5Policy, SourceRecord, check_published, record_sources
 from convert.target.finite import FiniteCheck
-from convert.target.folders import check_space, clear_leftovers, only_writer, refuse_strangers, replacing
+from convert.target.folders import check_space, clear_leftovers, refuse_foreign_files, replace_atomically, writer_lock
 from convert.target.manifest import write_description
 from convert.target.streams import stream
 from jax_interp.errors import CheckpointError, UsageError
@@ -30,23 +30,23 @@ logger = logging.getLogger("jax_interp")
 _OWN_NAMES = {CONFIG_FILE, MANIFEST_FILE, PARAMS_FOLDER, EXTRA_FOLDER}
 _OWN_NAMES |= {component.companion.into for component in COMPONENTS.values() if component.companion}
 _DESCRIPTION_BYTES = 1 << 24
-"""What the files besides the weights may take."""
+"""Bytes that are reserved for the files besides the weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConversionRequest:
-    """What to convert, and how."""
+    """A request to convert networks of a checkpoint folder: which ones, and how."""
 
     checkpoint_dir: Path
     output_dir: Path
     components: tuple[str, ...] = ()
-    """Names in `convert.networks.components.COMPONENTS`; empty for all that `checkpoint_dir` holds."""
+    """Names in `convert.networks.components.COMPONENTS`; an empty tuple means all that `checkpoint_dir` holds."""
     folders: Mapping[str, str] = field(default_factory=dict)
-    """Folder of a component relative to `checkpoint_dir`, where it is not upstream's."""
+    """The folder of each component that is not in upstream's folder, relative to `checkpoint_dir`."""
     dtype: Precision | None = None
-    """What floating tensors become; None leaves each as it is."""
+    """The dtype that floating tensors are cast to; None leaves each as it is."""
     weights: Weights | None = None
-    """Which set of a post-trained file; None is "model"."""
+    """Which of the two sets of weights in a post-trained file is converted; None means "model"."""
     md5: Md5Policy = "warn"
     overwrite: bool = False
     """Replace converted networks that are there already."""
@@ -55,7 +55,7 @@ class ConversionRequest:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What two conversions of the same files must agree in to be the same."""
+        """The settings in which two conversions of the same files must agree to give the same result."""
         return {"dtype": self.dtype, "weights": self.weights or "model"}
 
 
@@ -87,7 +87,7 @@ def convert_checkpoints(request: ConversionRequest, progress: Progress = no_prog
             from what is converted already, or the disk is or would be full.
     """
     chosen = _choose(request)
-    with only_writer(request.output_dir):
+    with writer_lock(request.output_dir):
         for _, name in chosen:
             if clear_leftovers(request.output_dir / name):
                 logger.info("%s: removed what an interrupted conversion had left", name)
@@ -100,7 +100,7 @@ def convert_checkpoints(request: ConversionRequest, progress: Progress = no_prog
 
 
 def _choose(request: ConversionRequest) -> list[tuple[Component, str]]:
-    """The requested components and their folders; without a request, those that are there."""
+    """Return the requested components and their folders; without a request, those that are there."""
     if not request.checkpoint_dir.is_dir():
         raise CheckpointError(f"{request.checkpoint_dir}: no such folder; name one with --checkpoint-dir")
     asked = request.components or tuple(request.folders)
@@ -136,21 +136,21 @@ def _prepare(request: ConversionRequest, component: Component, name: str) -> _Jo
     opened, copied = merge_adapter(component.adapter, opened, request.checkpoint_dir)
     if component.companion is not None:
         copied |= component.companion.find(opened.folder, request.checkpoint_dir)
-    config, leaves = understand(component, opened)
+    config, leaves = infer_network(component, opened)
     return _Job(component, name, target, opened, config, leaves, existing, copied)
 
 
 def _existing(request: ConversionRequest, target: Path) -> Mapping[str, Any]:
     if not target.exists():
         return {}
-    refuse_strangers(target, _OWN_NAMES)
+    refuse_foreign_files(target, _OWN_NAMES)
     return {} if request.overwrite else open_component(target).manifest
 
 
 def _settle(
     request: ConversionRequest, jobs: list[_Job], progress: Progress
 ) -> list[tuple[_Job, tuple[SourceRecord, ...]]]:
-    """The jobs that are left to do, with the checksums of their files."""
+    """Return the jobs that are left to do, with the checksums of their files."""
     todo, faults = [], []
     for job in jobs:
         files = (*job.opened.files, *job.copied.values())
@@ -172,7 +172,7 @@ def _settle(
 def _differences(
     existing: Mapping[str, Any], sources: tuple[SourceRecord, ...], settings: Mapping[str, Any]
 ) -> list[str]:
-    """In what an earlier conversion differs from the one that is asked for."""
+    """Return the differences of an earlier conversion from the requested one."""
     if not existing:
         return []
     before = {entry["name"]: entry["sha256"] for entry in existing["sources"]}
@@ -184,7 +184,7 @@ def _differences(
 
 
 def _extra_files(job: _Job) -> dict[str, Path]:
-    """What is copied as it is, by name in the converted folder."""
+    """Return the files that are copied as they are, by name in the converted folder."""
     names = (*job.component.required_files, *job.component.optional_files)
     own = {f"{EXTRA_FOLDER}/{name}": path for name in names if (path := job.opened.folder / name).is_file()}
     return own | dict(job.copied)
@@ -198,7 +198,7 @@ def _bytes_needed(request: ConversionRequest, job: _Job) -> int:
 def _write(request: ConversionRequest, job: _Job, sources: tuple[SourceRecord, ...], progress: Progress) -> None:
     total = sum(job.opened.tensors[key].nbytes for leaf in job.leaves for key in leaf.keys)
     check = FiniteCheck(refuses=not request.allow_non_finite)
-    with progress(f"converting {job.name}", total) as advance, replacing(job.target) as folder:
+    with progress(f"converting {job.name}", total) as advance, replace_atomically(job.target) as folder:
         streams = {leaf.path: stream(leaf, job.opened.tensors, request.dtype, advance, check) for leaf in job.leaves}
         save_params(folder / PARAMS_FOLDER, unflatten(streams))
         for name, path in _extra_files(job).items():
@@ -220,7 +220,7 @@ def _write(request: ConversionRequest, job: _Job, sources: tuple[SourceRecord, .
 
 
 def _unchecked(job: _Job, sources: tuple[SourceRecord, ...]) -> str:
-    """The files of which nothing tells whether they are intact: neither their format nor a published checksum."""
+    """Return the files that have checksums neither in their format nor published, so that damage cannot be noticed."""
     compared = {Path(record.name).name for record in sources if record.published_md5 == "matches"}
     tensors = (job.opened.tensors[key] for leaf in job.leaves for key in leaf.keys)
     files = {tensor.stamp.path.name for tensor in tensors if tensor.record is None and tensor.nbytes}

@@ -12,10 +12,10 @@ import numpy as np
 
 from convert.formats.safetensors_writer import Entry, write_safetensors
 from convert.mapping.matching import Leaf
-from convert.networks.component import EXTRA_FOLDER, Component, Source
+from convert.networks.component import EXTRA_FOLDER, Component, WeightsFile
 from convert.networks.components import COMPONENTS, named
 from convert.progress import Advance, Progress, no_progress
-from convert.target.folders import check_space, clear_leftovers, only_writer, refuse_strangers, replacing
+from convert.target.folders import check_space, clear_leftovers, refuse_foreign_files, replace_atomically, writer_lock
 from jax_interp.errors import CheckpointError
 from jax_interp.nn.params import flatten
 from jax_interp.runtime.checkpoint import ConvertedComponent, damage_reported, open_component, scan
@@ -25,7 +25,7 @@ from jax_interp.runtime.param_files import open_array
 logger = logging.getLogger("jax_interp")
 
 SETTINGS_FILE = "config.json"
-"""Where what shapes do not tell lies beside the weights, under Hugging Face's names."""
+"""The file beside the weights that states what shapes do not tell, under Hugging Face's names."""
 
 
 def export_checkpoints(
@@ -49,12 +49,12 @@ def export_checkpoints(
     for found in chosen:
         _check_arrays(found, COMPONENTS[found.component])
     targets = {found.path: output_dir / found.path.relative_to(converted_dir) for found in chosen}
-    with only_writer(output_dir):
+    with writer_lock(output_dir):
         for target in targets.values():
             clear_leftovers(target)
         for found in chosen:
             if targets[found.path].exists():
-                refuse_strangers(targets[found.path], _own_names(found))
+                refuse_foreign_files(targets[found.path], _own_names(found))
         taken = [str(target) for target in targets.values() if target.exists()]
         if taken and not overwrite:
             raise CheckpointError(
@@ -83,7 +83,7 @@ def _write(found: ConvertedComponent, target: Path, progress: Progress) -> None:
     component = COMPONENTS[found.component]
     leaves = component.plan(found.config)
     total = sum(found.manifest["files"].values())
-    with progress(f"exporting {target.name}", total) as advance, replacing(target) as folder:
+    with progress(f"exporting {target.name}", total) as advance, replace_atomically(target) as folder:
         entries = [entry for leaf in leaves for entry in _entries(found, leaf, advance)]
         for source in component.sources:
             write_safetensors(folder / source.exported, list(_of_source(entries, source)))
@@ -110,7 +110,7 @@ def _check_arrays(found: ConvertedComponent, component: Component) -> None:
 
 
 def _entries(found: ConvertedComponent, leaf: Leaf, advance: Advance) -> Iterator[Entry]:
-    """The tensors that `leaf` came from."""
+    """Yield the tensors that `leaf` came from."""
     with damage_reported(found):
         array = open_array(found.path / PARAMS_FOLDER, leaf.path)
     dtype = array.dtype.numpy_dtype
@@ -126,8 +126,8 @@ def _entries(found: ConvertedComponent, leaf: Leaf, advance: Advance) -> Iterato
         yield Entry(key, shape, dtype, partial(make, index if leaf.stacked else None))
 
 
-def _of_source(entries: Sequence[Entry], source: Source) -> Iterator[Entry]:
-    """The tensors that go to the file of `source`, under their names in it."""
+def _of_source(entries: Sequence[Entry], source: WeightsFile) -> Iterator[Entry]:
+    """Yield the tensors that go to the file of `source`, under their names in it."""
     for entry in entries:
         if entry.key.startswith(source.keys):
             yield replace(entry, key=entry.key.removeprefix(source.prefix))

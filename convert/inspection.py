@@ -1,4 +1,4 @@
-"""What a folder or file holds, told without reading a weight: for `jax-interp inspect`."""
+"""The description of a folder's or file's content, without reading a weight, for `jax-interp inspect`."""
 
 import dataclasses
 import math
@@ -13,7 +13,7 @@ from convert.hub.catalog import PUBLISHED_MD5
 from convert.networks.component import Component
 from convert.networks.components import COMPONENTS
 from convert.progress import Progress
-from convert.source.checkpoint_files import locate, open_checkpoint, understand
+from convert.source.checkpoint_files import infer_network, locate, open_checkpoint
 from convert.source.checksums import checksum
 from jax_interp.errors import CheckpointError
 from jax_interp.runtime.checkpoint import faulty_files, folders_in, open_component, scan
@@ -41,21 +41,21 @@ class Finding:
     path: Path
     kind: str
     faults: tuple[str, ...]
-    """Why it cannot be used; empty if it is whole."""
+    """The reasons why it cannot be used; empty if it is complete."""
     config: Mapping[str, Any]
     tensors: tuple[TensorRow, ...]
     nbytes: int
     origin: tuple[str, ...]
-    """Files, with checksums where they are known."""
+    """The files that it comes from, with checksums where they are known."""
 
     @property
     def parameters(self) -> int:
-        """How many numbers it has."""
+        """The number of its parameters."""
         return sum(tensor.size for tensor in self.tensors)
 
     @property
     def dtypes(self) -> dict[str, int]:
-        """Numbers of each dtype, the most frequent first."""
+        """The number of parameters of each dtype, the most frequent first."""
         counts: Counter[str] = Counter()
         for tensor in self.tensors:
             counts[tensor.dtype] += tensor.size
@@ -63,9 +63,9 @@ class Finding:
 
 
 def inspect_path(path: Path, checksums: Progress | None = None) -> list[Finding]:
-    """Everything that is recognised at `path`, a file or a folder.
+    """Describe everything that is recognised at `path`, a file or a folder.
 
-    `checksums`, if given, is told the progress of reading unconverted files for their SHA-256 and MD5.
+    If `checksums` is given, unconverted files are read for their SHA-256 and MD5, and it is told the progress.
 
     Raises:
         CheckpointError: there is nothing, or a file is none of the formats that are read.
@@ -107,7 +107,7 @@ def _inspect_converted(folder: Path) -> Finding:
 
 
 def _inspect_raw(folder: Path, checksums: Progress | None) -> Finding | None:
-    """The network whose files lie in `folder`; None if there is none that is known."""
+    """Return the network whose files are in `folder`; None if there is no known one."""
     candidates = [component for component in COMPONENTS.values() if locate(component, folder)]
     # Of one that fits nothing, the fault to tell is that of the network whose folder it is.
     candidates.sort(key=lambda component: folder.name != Path(component.folder).name)
@@ -121,7 +121,7 @@ def _try_component(component: Component, folder: Path, checksums: Progress | Non
     try:
         opened = open_checkpoint(component, folder, None)
         files = list(opened.files)
-        config, leaves = understand(component, opened)
+        config, leaves = infer_network(component, opened)
     except CheckpointError as error:
         return Finding(folder, kind, (str(error),), {}, (), _total(files), _origin(files, folder, None))
     read = {key for leaf in leaves for key in leaf.keys}

@@ -10,7 +10,7 @@ import numpy as np
 
 from convert.networks.components import DIFFUSION_TRANSFORMER
 from convert.source.provenance import SourceRecord
-from convert.target.folders import clear_leftovers, replacing
+from convert.target.folders import clear_leftovers, replace_atomically
 from convert.target.manifest import write_description
 from jax_interp.nn.params import check_complete, flatten, unflatten
 from jax_interp.runtime.checkpoint import PARAMS_FOLDER, ConvertedComponent, save_params
@@ -34,7 +34,7 @@ def write_trained(target: Path, base: ConvertedComponent, network: Params, facts
         digest.update(path.encode() + np.ascontiguousarray(arrays[path]).view(np.uint8).data)
     size = sum(array.nbytes for array in arrays.values())
     clear_leftovers(target)
-    with replacing(target) as folder:
+    with replace_atomically(target) as folder:
         save_params(folder / PARAMS_FOLDER, unflatten(streams))
         write_description(
             folder,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from jax_interp._version import __version__
 
 if TYPE_CHECKING:
-    from jax_interp.config import CV8X8X8_720P, DIT_7B, DIT_14B, T5_11B, DiTConfig, T5Config, TokenizerConfig
+    from jax_interp.config import CV8X8X8_720P, DIT_7B, DIT_14B, T5_11B, DiTConfig, T5Config, VideoTokenizerConfig
     from jax_interp.errors import Blocked, JaxInterpError
     from jax_interp.pipeline.interpolator import InterpolatedPair, Interpolation, Interpolator
     from jax_interp.pipeline.prompt.embeddings import load_embeddings, save_embeddings
@@ -31,7 +31,7 @@ _HOME = {
     "Blocked": "jax_interp.errors",
     "JaxInterpError": "jax_interp.errors",
     "DiTConfig": "jax_interp.config",
-    "TokenizerConfig": "jax_interp.config",
+    "VideoTokenizerConfig": "jax_interp.config",
     "T5Config": "jax_interp.config",
     "DIT_7B": "jax_interp.config",
     "DIT_14B": "jax_interp.config",
@@ -55,7 +55,7 @@ __all__ = [
     "Placement",
     "SampleSettings",
     "T5Config",
-    "TokenizerConfig",
+    "VideoTokenizerConfig",
     "__version__",
     "load_embeddings",
     "save_embeddings",

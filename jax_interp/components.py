@@ -25,8 +25,8 @@ from jax_interp.config import (
     PixtralConfig,
     RetinaFaceConfig,
     T5Config,
-    TokenizerConfig,
     VideoSafetyConfig,
+    VideoTokenizerConfig,
 )
 
 if TYPE_CHECKING:  # jax_interp.types imports JAX
@@ -41,31 +41,31 @@ PLACEMENT_NAMES = ("prompt_upsampler", GUARDRAIL_MODELS, "text_encoder", "tokeni
 
 @dataclass(frozen=True, kw_only=True)
 class ComponentRow:
-    """What is to be known about one network of the pipeline."""
+    """The facts about one network of the pipeline."""
 
     name: str
-    """What `--components`, converted folders and run records call it."""
+    """Its name in `--components`, converted folders and run records."""
     title: str
-    """What the help of an option calls it."""
+    """Its name in the help of options."""
     folder: str
-    """Upstream's folder of it, in checkpoint folders and in converted ones."""
+    """Upstream's name of its folder, in checkpoint folders and in converted ones."""
     config: type
     """The class of its configuration."""
     released: Mapping[str, NetworkConfig]
     """The published configurations that this version knows; the first one is that of a default download."""
     precision: "Precision"
-    """What it computes in, unless the option `precision_flag` says something else."""
+    """The dtype that it computes in, unless the option `precision_flag` sets another one."""
     precision_flag: str | None
-    """The option, as `--dtype`, that says what it computes in; None if that is fixed."""
+    """The option, as `--dtype`, that sets the dtype it computes in; None if that is fixed."""
     placed_as: str
     """The name, one of `PLACEMENT_NAMES`, by which it is placed."""
     used: Literal["always", "if there", "on request"]
-    """Whether a run cannot do without it, uses it where it was converted, or only where the user asks for it."""
+    """Whether every run needs it, a run uses it where it was converted, or only where the user asks for it."""
     parts: Mapping[str, str] = field(default_factory=dict)
-    """Where several networks are stored as one: the name of each, and which field of the configuration describes it."""
+    """The names of the networks that are stored as this one, each with the configuration field that describes it."""
     hides_damage: bool = False
-    """Whether its verdicts do not show what its weights are: activations turn minus infinity into zero, and where a
-    layer lets nothing through no face is found and every frame is safe."""
+    """Whether its verdicts do not show that its weights are damaged: activations turn minus infinity into zero, and
+    where a layer is dead no face is found and every frame is safe."""
 
     @property
     def flag(self) -> str:
@@ -79,9 +79,9 @@ class ComponentRow:
 
     @property
     def plan_names(self) -> tuple[str, ...]:
-        """What memory plans call its networks.
+        """The names of its networks in memory plans.
 
-        That is the name by which it is placed, followed by a network's own name where several share a placement, as
+        These are the name by which it is placed, followed by a network's own name where several share a placement, as
         `("tokenizer",)`, `("guardrail_models/face_blur",)` or
         `("prompt_upsampler/pictures", "prompt_upsampler/language")`.
         """
@@ -90,17 +90,17 @@ class ComponentRow:
         return (self.name if self.placed_as == self.name else f"{self.placed_as}/{self.name}",)
 
     def released_as(self, size: str) -> NetworkConfig:
-        """The published configuration of that size, as "14B"; the first one where it is published in no such size."""
+        """Return the published configuration of `size`, as "14B", or the first one if there is none of that size."""
         return self.released.get(size) or next(iter(self.released.values()))
 
     def plan_configs(self, config: Any) -> dict[str, Any]:
-        """The configuration of each of its networks by what plans call it; `config` is that of the whole."""
+        """Return the configuration of each of its networks by its name in plans; `config` is that of the component."""
         configs = [getattr(config, name) for name in self.parts.values()] or [config]
         return dict(zip(self.plan_names, configs, strict=True))
 
 
 def placement_name(plan_name: str) -> str:
-    """By which of `PLACEMENT_NAMES` a network is placed that plans call `plan_name`."""
+    """Return the one of `PLACEMENT_NAMES` by which the network is placed that plans call `plan_name`."""
     return plan_name.split("/")[0]
 
 
@@ -120,7 +120,7 @@ _ROWS = (
         name="tokenizer",
         title="tokenizer",
         folder="Cosmos-Tokenize1-CV8x8x8-720p",
-        config=TokenizerConfig,
+        config=VideoTokenizerConfig,
         released={"CV8x8x8-720p": CV8X8X8_720P},
         precision="bfloat16",
         precision_flag="--dtype",

@@ -1,4 +1,4 @@
-"""Frozen descriptions of every network, their published presets, and a strict JSON round trip."""
+"""Frozen configurations of every network, the published presets, and a strict conversion to JSON and back."""
 
 import dataclasses
 import json
@@ -11,18 +11,18 @@ from jax_interp.files.json_schema import Between, Entries, JsonFault, decode
 ConfigT = TypeVar("ConfigT")
 
 Size: TypeAlias = Annotated[int, Between(1, 2**24)]
-"""Channels, heads, tokens, pixels: one or more, and no more than any machine could hold."""
+"""A number of channels, heads, tokens or pixels: at least one, and no more than any machine could hold."""
 Depth: TypeAlias = Annotated[int, Between(1, 256)]
-"""Layers that follow each other."""
+"""A number of layers that follow each other."""
 Levels: TypeAlias = Annotated[tuple[Annotated[int, Between(0, 14)], ...], Entries(0, 15)]
-"""Which of several resolutions, counted from 0."""
+"""Numbers of resolution levels, counted from 0."""
 Positive: TypeAlias = Annotated[float, Between(1e-15, 1e15)]
-"""Ratios, bases and epsilons."""
+"""A positive ratio, base or epsilon."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DiTConfig:
-    """The diffusion transformer. Sizes are those of `Cosmos-Predict1-7B-WorldInterpolator`."""
+    """The diffusion transformer's configuration. Its defaults are those of `Cosmos-Predict1-7B-WorldInterpolator`."""
 
     width: Size = 4096
     num_heads: Size = 32
@@ -34,42 +34,42 @@ class DiTConfig:
     latent_channels: Size = 16
     patch_size: Size = 2
     grid: tuple[Size, Size, Size] = (128, 120, 120)
-    """Largest (T, H, W) in patches that the learned positions cover."""
+    """The largest grid (T, H, W) in patches that the learned positions cover."""
     rotary_ratio: tuple[Positive, Positive, Positive] = (2.0, 1.0, 1.0)
-    """Extrapolation ratio of the rotary base along (T, H, W)."""
+    """The extrapolation ratio of the rotary base along (T, H, W)."""
 
     @property
     def input_channels(self) -> int:
-        """Latent channels, the condition mask and the padding mask."""
+        """The number of input channels: latent channels, the condition mask and the padding mask."""
         return self.latent_channels + 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class TokenizerConfig:
-    """The causal video tokenizer. Sizes are those of `Cosmos-Tokenize1-CV8x8x8-720p`."""
+class VideoTokenizerConfig:
+    """The configuration of the causal video tokenizer. Its defaults are those of `Cosmos-Tokenize1-CV8x8x8-720p`."""
 
     channels: Size = 128
     channel_multipliers: Annotated[tuple[Size, ...], Entries(1, 15)] = (2, 4, 4)
     num_res_blocks: Annotated[int, Between(1, 32)] = 2
-    """Residual blocks a level in the encoder; the decoder has one more."""
+    """The number of residual blocks of a level in the encoder; the decoder has one more."""
     latent_channels: Size = 16
     patch_size: Size = 4
     resampled_encoder_levels: Levels = (0,)
-    """Encoder levels that halve space and time."""
+    """The encoder levels that halve space and time."""
     resampled_decoder_levels: Levels = (1,)
-    """Decoder levels that double space and time."""
+    """The decoder levels that double space and time."""
     latent_chunk: Size = 16
-    """Latent frames for which the checkpoint holds a mean and a deviation."""
+    """The number of latent frames for which the checkpoint has a mean and a deviation."""
 
     @property
     def compression(self) -> int:
-        """Pixels a latent cell spans along each of time, height and width."""
+        """The compression factor: how many pixels a latent cell spans along time, height and width alike."""
         return self.patch_size * 2 ** len(self.resampled_encoder_levels)
 
 
 @dataclass(frozen=True, kw_only=True)
 class T5Config:
-    """The encoder half of T5. Sizes are those of `google-t5/t5-11b`."""
+    """The configuration of the T5 encoder. Its defaults are those of `google-t5/t5-11b`."""
 
     vocab_size: Size = 32128
     width: Size = 1024
@@ -83,53 +83,53 @@ class T5Config:
 
 @dataclass(frozen=True, kw_only=True)
 class PixtralVisionConfig:
-    """The picture encoder of Pixtral and its projector. Sizes are those of `mistralai/Pixtral-12B-2409`."""
+    """The configuration of Pixtral's picture encoder and projector. Its defaults are `mistralai/Pixtral-12B-2409`'s."""
 
     width: Size = 1024
     num_layers: Depth = 24
     num_heads: Size = 16
     head_width: Size = 64
-    """A multiple of 4: rows and columns turn half of the pairs each."""
+    """The width of a head, a multiple of 4: rows and columns rotate half of the pairs each."""
     mlp_width: Size = 4096
     text_width: Size = 5120
-    """Width of the language model that reads the projected patches."""
+    """The width of the language model that reads the projected patches."""
     patch_size: Size = 16
     image_size: Size = 1024
-    """Longest side in pixels; larger pictures are shrunk to it."""
+    """The longest side of a picture in pixels; larger pictures are shrunk to it."""
     rotary_base: Positive = 10000.0
     norm_epsilon: Positive = 1e-5
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecoderConfig:
-    """A decoder-only language model. Sizes are those of Pixtral-12B's text part (Mistral-Nemo)."""
+    """The configuration of a decoder-only language model. Its defaults are Pixtral-12B's text part (Mistral-Nemo)."""
 
     vocab_size: Size = 131072
     width: Size = 5120
     num_layers: Depth = 40
     num_heads: Size = 32
     num_kv_heads: Size = 8
-    """Heads of keys and values; each serves `num_heads / num_kv_heads` neighbouring query heads."""
+    """The number of key-value heads; each serves `num_heads / num_kv_heads` neighbouring query heads."""
     head_width: Size = 128
     mlp_width: Size = 14336
     norm_epsilon: Positive = 1e-5
     tied_head: bool = False
-    """Whether the logits are products with the embedding table."""
+    """Whether the embedding table is also the output layer."""
     context_length: Size = 131072
-    """Tokens the model was made for, prompt and answer together."""
+    """The largest context in tokens, prompt and answer together."""
     rotary_base: Positive = 1e9
     rotary_stretch: Positive = 1.0
-    """Factor by which slow rotary components turn slower still (Llama 3.1); 1 leaves all as they are."""
+    """The factor by which low rotary frequencies are divided (Llama 3.1's `factor`); 1 leaves all as they are."""
     rotary_stretched_turns: tuple[Positive, Positive] = (1.0, 4.0)
-    """A component that turns less often than the first over `rotary_trained_length` is slow, more often than the second
-    left alone; in between the stretch fades."""
+    """Llama 3.1's `low_freq_factor` and `high_freq_factor`: a component that rotates fewer times than the first over
+    `rotary_trained_length` is divided by the factor, more times than the second left alone; in between it fades."""
     rotary_trained_length: Size = 8192
-    """Tokens of the context before it was stretched."""
+    """The context length in tokens before it was extended (Llama 3.1's `original_max_position_embeddings`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SiglipVisionConfig:
-    """The picture encoder of SigLIP. Sizes are those of `google/siglip-so400m-patch14-384`."""
+    """The configuration of SigLIP's picture encoder. Its defaults are `google/siglip-so400m-patch14-384`'s."""
 
     width: Size = 1152
     num_layers: Depth = 27
@@ -137,18 +137,18 @@ class SiglipVisionConfig:
     mlp_width: Size = 4304
     patch_size: Size = 14
     image_size: Size = 384
-    """Height and width in pixels; what is left over of the last patch is not looked at."""
+    """Height and width of a picture in pixels; pixels that do not fill a patch are ignored."""
     norm_epsilon: Positive = 1e-6
 
     @property
     def num_patches(self) -> int:
-        """Whole patches in a picture."""
+        """The number of whole patches in a picture."""
         return (self.image_size // self.patch_size) ** 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class VideoSafetyConfig:
-    """The picture encoder and the classifier of its embedding. Sizes are those of `nvidia/Cosmos-Guardrail1`."""
+    """The configuration of the frame classifier on SigLIP. Its defaults are those of `nvidia/Cosmos-Guardrail1`."""
 
     tower: SiglipVisionConfig = SiglipVisionConfig()
     head_widths: Annotated[tuple[Size, ...], Entries(0, 15)] = (512, 256)
@@ -156,30 +156,30 @@ class VideoSafetyConfig:
 
     @property
     def num_heads(self) -> int:
-        """Attention heads of a block."""
+        """The number of attention heads of a block."""
         return self.tower.num_heads
 
     @property
     def mlp_width(self) -> int:
-        """Hidden units of a block."""
+        """The number of hidden units of a block's MLP."""
         return self.tower.mlp_width
 
 
 @dataclass(frozen=True, kw_only=True)
 class RetinaFaceConfig:
-    """The face detector on a ResNet. Sizes are those of `Resnet50_Final.pth`."""
+    """The configuration of the face detector on a ResNet. Its defaults are those of `Resnet50_Final.pth`."""
 
     width: Size = 64
-    """Channels of the first convolution and inside the blocks of the first stage; every further stage doubles them."""
+    """The channels of the first convolution and within blocks of the first stage; each further stage doubles them."""
     num_blocks: tuple[Depth, Depth, Depth, Depth] = (3, 4, 6, 3)
-    """Blocks of each stage."""
+    """The number of blocks of each stage."""
     neck_width: Size = 256
-    """Channels of the feature pyramid."""
+    """The number of channels of the feature pyramid."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PixtralConfig:
-    """A language model that sees pictures. Sizes are those of `mistralai/Pixtral-12B-2409`."""
+    """The configuration of Pixtral, a vision-language model. Its defaults are `mistralai/Pixtral-12B-2409`'s."""
 
     text: DecoderConfig = DecoderConfig()
     vision: PixtralVisionConfig = PixtralVisionConfig()
@@ -187,7 +187,7 @@ class PixtralConfig:
 
 NetworkConfig = (
     DiTConfig
-    | TokenizerConfig
+    | VideoTokenizerConfig
     | T5Config
     | DecoderConfig
     | PixtralVisionConfig
@@ -199,7 +199,7 @@ NetworkConfig = (
 
 DIT_7B = DiTConfig()
 DIT_14B = DiTConfig(width=5120, num_heads=40, num_blocks=36, mlp_width=20480)
-CV8X8X8_720P = TokenizerConfig()
+CV8X8X8_720P = VideoTokenizerConfig()
 T5_11B = T5Config()
 PIXTRAL_12B_TEXT = DecoderConfig()
 LLAMA_2_7B = DecoderConfig(
@@ -222,7 +222,7 @@ PIXTRAL_12B = PixtralConfig(text=PIXTRAL_12B_TEXT, vision=PIXTRAL_12B_VISION)
 
 
 def to_json(config: NetworkConfig) -> dict[str, Any]:
-    """The fields of `config` as JSON values."""
+    """Return the fields of `config` as JSON values."""
     return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
@@ -230,7 +230,8 @@ def from_json(kind: type[ConfigT], values: Any, source: str) -> ConfigT:
     """Build `kind` from the output of `to_json`.
 
     Raises:
-        CheckpointError: a field is unknown, missing, of another type or out of its range; names every one and `source`.
+        CheckpointError: a field is unknown, missing, of another type or out of its range; the message names all and
+            `source`.
     """
     try:
         return decode(kind, values)

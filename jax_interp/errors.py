@@ -1,23 +1,23 @@
-"""Errors that a user can mend. The command line prints their message and exits with `exit_code`; no traceback."""
+"""Errors that a user can fix. The command line prints their message, no traceback, and exits with `exit_code`."""
 
 import signal
 from typing import Any
 
 TRACEBACK = "JAX_INTERP_TRACEBACK"
-"""Environment variable; set to 1 it has the program print where an error was raised."""
+"""The environment variable that, set to 1, makes the program print where an error was raised."""
 INTERRUPTED = 130
-"""Exit code after Ctrl-C."""
+"""The exit code after Ctrl-C."""
 
-_LONGEST_FOREIGN = 1000
-"""Characters of the message of an error that is none of ours."""
+_MAX_FOREIGN = 1000
+"""The number of characters that are shown of the message of an error that is not ours."""
 
 
 class JaxInterpError(Exception):
-    """Something outside the program is wrong; the message names it, says what was expected and what to do."""
+    """An error whose cause is outside the program; the message names it, says what was expected and what to do."""
 
     exit_code = 1
     in_all_processes = False
-    """Whether every process of a run raises it: none then has to end the others."""
+    """Whether every process of a run raises it, so that none has to end the others."""
 
 
 class UsageError(JaxInterpError, ValueError):
@@ -51,13 +51,13 @@ class DownloadError(JaxInterpError):
 
 
 class ProcessFailure(JaxInterpError):
-    """Of the processes that work together, one failed, died, did not come or is not like the others."""
+    """One of the processes that work together failed, died, did not come or differs from the others."""
 
     exit_code = 7
 
 
 class Ended(BaseException):
-    """A signal asks the program to end; like `KeyboardInterrupt` it is no error, and nothing catches it by chance."""
+    """A signal asks the program to end. It is no `Exception`, as `KeyboardInterrupt`, so it is not caught by chance."""
 
     def __init__(self, number: int):
         super().__init__(f"ended by {signal.Signals(number).name}")
@@ -78,7 +78,7 @@ class Blocked(JaxInterpError):
 
 
 def explain(error: BaseException) -> tuple[str, int]:
-    """What `error` means to the user, and the exit code of a program that it ends."""
+    """Return the message of `error` for the user, and the exit code of a program that it ends."""
     try:
         text = str(error)
     except Exception:  # of an error that cannot even be shown
@@ -89,7 +89,7 @@ def explain(error: BaseException) -> tuple[str, int]:
         return "interrupted", INTERRUPTED
     if isinstance(error, Ended):
         return text, error.exit_code
-    shown = text if len(text) <= _LONGEST_FOREIGN else f"{text[:_LONGEST_FOREIGN]}..."
+    shown = text if len(text) <= _MAX_FOREIGN else f"{text[:_MAX_FOREIGN]}..."
     named = f"{type(error).__name__}: {shown}" if shown else type(error).__name__
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text:
         advice = "end other programs, or use less; `jax-interp memory` says what a run takes"

@@ -1,4 +1,4 @@
-"""The one place that prints. What is shown is text and nothing else: it cannot colour, move or forge what is around it.
+"""The only module that prints. What it shows is plain text, which cannot colour, move or forge what is around it.
 
 Names of files and tensors, prompts and answers of servers come from others. A terminal would obey the escape sequences
 in them, and a reader be misled by characters that change the direction of writing or are not seen at all; so each of
@@ -26,34 +26,34 @@ _quiet = False
 
 
 class ReaderGone(SystemExit):
-    """Whoever read the standard output reads no more, as `head` after ten lines; the program ends without a word."""
+    """The reader of standard output has closed it, as `head` does after ten lines; the program ends silently."""
 
     def __init__(self) -> None:
         super().__init__(1)
 
 
 def visible(text: str) -> str:
-    """`text` with everything but characters that are seen, spaces and ends of lines shown by its code."""
+    """Return `text` with every character that is neither visible, a space nor an end of line shown by its code."""
     return _NOT_TEXT.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def one_line(text: str) -> str:
-    """`visible`, the ends of lines too: for what is from others within a line."""
+    """Return `text` as `visible` does, with ends of lines escaped too, for text from others within a line."""
     return visible(text).replace("\n", "\\n")
 
 
 def show(line: object = "") -> None:
-    """Print a line of what was asked for, on standard output.
+    """Print a line of results on standard output.
 
     Raises:
-        ReaderGone: nobody reads on.
+        ReaderGone: the reader has closed standard output.
         JaxInterpError: it cannot be written, to a full disk for example.
     """
     show_escaped(one_line(str(line)) + "\n")
 
 
 def show_escaped(text: str) -> None:
-    """Print what is `visible` already, lines and styles included, on standard output; raises as `show` does."""
+    """Print text that is already `visible`, with its lines and styles, on standard output; raises as `show` does."""
     try:
         _print(sys.stdout, text)
     except BrokenPipeError:
@@ -71,26 +71,26 @@ def show_json(value: Any) -> None:
 
 
 def tell(text: object) -> None:
-    """Print how things go, on standard error; lines after the first are indented, so that none passes for a new one."""
+    """Print a message about progress on standard error; lines after the first are indented, so that none looks new."""
     if not _quiet:
         _complain(str(text))
 
 
 def tell_escaped(text: str) -> None:
-    """As `tell`, for what is `visible` already, lines and styles included."""
+    """Print as `tell` does text that is already `visible`, with its lines and styles."""
     if not _quiet:
         _print_if_possible(text)
 
 
 def log(text: str) -> None:
-    """As `tell`, but always."""
+    """Print as `tell` does, even after `be_quiet`."""
     _complain(text)
 
 
 def show_failure(error: BaseException) -> int:
     """Print, on standard error, why the program ends; returns its exit code.
 
-    Where `error` was raised is shown to who asks for it by the environment variable `TRACEBACK`.
+    With the environment variable `TRACEBACK` it also shows where `error` was raised.
     """
     message, code = explain(error)
     if os.environ.get(TRACEBACK, "0") not in ("", "0"):
@@ -100,18 +100,18 @@ def show_failure(error: BaseException) -> int:
 
 
 def be_quiet() -> None:
-    """Print results and errors only: of several processes the first one speaks."""
+    """Print only results and errors from now on; of several processes only the first prints more."""
     global _quiet
     _quiet = True
 
 
 def is_quiet() -> bool:
-    """Whether `be_quiet` was called."""
+    """Tell whether `be_quiet` was called."""
     return _quiet
 
 
 def end_now(message: str, code: int) -> NoReturn:
-    """Print why the program ends and end it at once, whatever its threads hold or wait for."""
+    """Print why the program ends, and end it at once, whatever its threads are doing."""
     if sys.__stderr__ is not None:
         with suppress(OSError, ValueError):
             os.write(sys.__stderr__.fileno(), f"\nerror: {_paragraph(message)}\n".encode())
@@ -119,14 +119,14 @@ def end_now(message: str, code: int) -> NoReturn:
 
 
 def flush() -> None:
-    """Let nothing that was printed stay in memory."""
+    """Flush standard output and standard error."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError, AttributeError):
             stream.flush()
 
 
 def is_terminal(stream: TextIO | None) -> bool:
-    """Whether `stream` is shown by a terminal that can do more than print lines."""
+    """Tell whether `stream` is a terminal that can do more than print lines."""
     return stream is not None and stream.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
 
 
@@ -139,7 +139,7 @@ def _paragraph(text: str) -> str:
 
 
 def _print_if_possible(text: str) -> None:
-    """Nobody who listens is no reason to stop working."""
+    """Print on standard error if somebody reads it; nobody reading is no reason to stop working."""
     with suppress(OSError, ValueError):
         _print(sys.stderr, text)
 

@@ -13,16 +13,18 @@
 from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias
 
+import numpy as np
 from jax import Array
 from jaxtyping import Float, UInt8
 
 Params: TypeAlias = Mapping[str, Any]
-"""A nested dict of arrays (or of `jax.ShapeDtypeStruct`): what crosses every boundary instead of a module."""
+"""Parameters: a nested dict of arrays (or of `jax.ShapeDtypeStruct`); it crosses every boundary instead of a module."""
 
 Precision: TypeAlias = Literal["bfloat16", "float32"]
-"""The dtype a network computes in; also the accuracy of the rotary tables."""
+"""The dtype that a network computes in, and to which its rotary tables are rounded."""
 
 Latents: TypeAlias = Float[Array, "B T H W C"]
 Tokens: TypeAlias = Float[Array, "B L D"]
 Text: TypeAlias = Float[Array, "B S D"]
-Frames: TypeAlias = UInt8[Array, "F Y X 3"]
+Frames: TypeAlias = UInt8[np.ndarray, "F Y X 3"]
+"""RGB frames in host memory."""

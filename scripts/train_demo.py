@@ -21,8 +21,8 @@ import numpy as np
 
 from jax_interp.nn.params import unflatten
 from jax_interp.runtime.compile_cache import enable_compile_cache
-from jax_interp.train.objective.log_variance import fresh_log_variance
-from jax_interp.train.steps.state import fresh_state
+from jax_interp.train.objective.log_variance import initial_log_variance
+from jax_interp.train.steps.state import initial_state
 from jax_interp.train.steps.step import Trainer
 from jax_interp.types import Params
 from scripts.demo_training import film, saved, scenes, tokenizer, transformer
@@ -192,12 +192,12 @@ def train_phase(latents: transformer.Latents, work: Path, number: int, phase: tr
     """Train until the phase's steps are done or the time is over; whether they are done."""
     steps = phase.steps
     trainer = Trainer(transformer.CONFIG, transformer.settings(phase))
-    weighing, features = fresh_log_variance(jax.random.key(SEED + 3))
+    weighing, features = initial_log_variance(jax.random.key(SEED + 3))
     if number:
         network = read_params(work / f"transformer_{number - 1}.npz")
     else:
         network = transformer.start(trainer.network.random_params(SEED + 4), SEED + 5)
-    state = fresh_state({"network": network, "log_variance": weighing}, trainer.optimizer, averages=True)
+    state = initial_state({"network": network, "log_variance": weighing}, trainer.optimizer, averages=True)
     path = work / f"transformer_state_{number}.npz"
     if path.exists():
         state = saved.load(path, state)

@@ -5,16 +5,16 @@ from typing import Any
 from jax_interp.config import DecoderConfig, PixtralConfig, VideoSafetyConfig
 
 IMAGE_TOKEN = 10
-"""`[IMG]` in the vocabulary of Pixtral."""
+"""The id of `[IMG]` in the vocabulary of Pixtral."""
 
 
 def llama_settings(config: DecoderConfig) -> dict[str, Any]:
-    """Settings of `LlamaForCausalLM`, from which `infer_llama` gets `config` back."""
+    """Return settings of `LlamaForCausalLM`, from which `infer_llama` gets `config` back."""
     return {"architectures": ["LlamaForCausalLM"]} | _decoder_settings(config, "llama")
 
 
 def pixtral_settings(config: PixtralConfig) -> dict[str, Any]:
-    """Settings of `LlavaForConditionalGeneration`, from which `infer_pixtral` gets `config` back."""
+    """Return settings of `LlavaForConditionalGeneration`, from which `infer_pixtral` gets `config` back."""
     vision = config.vision
     return {
         "architectures": ["LlavaForConditionalGeneration"],
@@ -42,7 +42,7 @@ def pixtral_settings(config: PixtralConfig) -> dict[str, Any]:
 
 
 def siglip_settings(config: VideoSafetyConfig) -> dict[str, Any]:
-    """Settings of SigLIP's picture encoder, from which `infer_video_safety` gets it back."""
+    """Return settings of SigLIP's picture encoder, from which `infer_video_safety` gets `config` back."""
     tower = config.tower
     return {
         "model_type": "siglip",

@@ -3,14 +3,14 @@
 import math
 from pathlib import Path
 
-from convert.architecture.settings import Settings
+from convert.architecture.settings import CheckpointSettings
 from convert.architecture.sizes import Shapes, Sizes, layers
-from jax_interp.config import DiTConfig, T5Config, TokenizerConfig
+from jax_interp.config import DiTConfig, T5Config, VideoTokenizerConfig
 from jax_interp.errors import CheckpointError
 
 
 def infer_dit(shapes: Shapes, folder: Path) -> DiTConfig:
-    """A diffusion transformer from keys `net.*`.
+    """Return the configuration of a diffusion transformer from the shapes of its keys `net.*`.
 
     Raises:
         CheckpointError: a key that tells a size is missing or of an impossible shape; names every one and `folder`.
@@ -48,8 +48,8 @@ def infer_dit(shapes: Shapes, folder: Path) -> DiTConfig:
     )
 
 
-def infer_tokenizer(shapes: Shapes, folder: Path) -> TokenizerConfig:
-    """A tokenizer from the keys of its encoder, its decoder and `mean_std.*`.
+def infer_video_tokenizer(shapes: Shapes, folder: Path) -> VideoTokenizerConfig:
+    """Return the configuration of a video tokenizer from the keys of its encoder, its decoder and `mean_std.*`.
 
     Raises:
         CheckpointError: a key that tells a size is missing or of an impossible shape; names every one and `folder`.
@@ -67,7 +67,7 @@ def infer_tokenizer(shapes: Shapes, folder: Path) -> TokenizerConfig:
         raise CheckpointError(
             f"{folder}: encoder.conv_in reads {patch_volume} channels, expected 3·p³ for a patch size p (192 for 4)"
         )
-    return TokenizerConfig(
+    return VideoTokenizerConfig(
         channels=channels,
         channel_multipliers=tuple(
             sizes.quotient(width, channels, f"encoder.down.{level} is a multiple of encoder.conv_in")
@@ -83,7 +83,7 @@ def infer_tokenizer(shapes: Shapes, folder: Path) -> TokenizerConfig:
 
 
 def infer_t5(shapes: Shapes, folder: Path) -> T5Config:
-    """The encoder of T5 from Hugging Face's keys; a `config.json` in `folder` must say the same.
+    """Return the configuration of a T5 encoder from Hugging Face's keys; a `config.json` in `folder` must agree.
 
     Raises:
         CheckpointError: a key that tells a size is missing or of an impossible shape, or `config.json` contradicts.
@@ -111,7 +111,7 @@ def infer_t5(shapes: Shapes, folder: Path) -> T5Config:
 
 def _check_t5_settings(config: T5Config, folder: Path) -> None:
     """Raise `CheckpointError` where Hugging Face's settings say something else than the shapes or this network."""
-    settings = Settings.find(folder, ("config.json",))
+    settings = CheckpointSettings.find(folder, ("config.json",))
     if settings is None:
         return
     settings.agree(

@@ -14,7 +14,7 @@ from convert.architecture.language_settings import (
     mistral_vision,
     vision_encoder,
 )
-from convert.architecture.settings import Settings
+from convert.architecture.settings import CheckpointSettings
 from convert.architecture.sizes import Shapes, Sizes
 from convert.mapping.rules import Rule, find_table
 from convert.tables import decoder_lm, pixtral
@@ -22,17 +22,17 @@ from jax_interp.config import PIXTRAL_12B, DecoderConfig, PixtralConfig, Pixtral
 from jax_interp.errors import CheckpointError
 
 Names = Mapping[str, str]
-"""Checkpoint key by path of the parameter tree."""
+"""The checkpoint key of every path of the parameter tree."""
 
 
 def infer_llama(shapes: Shapes, folder: Path) -> DecoderConfig:
-    """A `LlamaForCausalLM` or `MistralForCausalLM` from Hugging Face's keys and the `config.json` in `folder`.
+    """Return the configuration of a Llama or Mistral model from Hugging Face's keys and `folder`'s `config.json`.
 
     Raises:
         CheckpointError: a key that tells a size is missing or of an impossible shape, or `config.json` is missing,
             contradicts the weights, or asks for what the network does not do; names every entry of one kind.
     """
-    settings = Settings.read(folder, ("config.json",))
+    settings = CheckpointSettings.read(folder, ("config.json",))
     known = hugging_face_decoder(settings)
     settings.check()
     config = _decoder(known, _names(decoder_lm.hugging_face()), shapes, folder)
@@ -42,7 +42,7 @@ def infer_llama(shapes: Shapes, folder: Path) -> DecoderConfig:
 
 
 def infer_pixtral(shapes: Shapes, folder: Path) -> PixtralConfig:
-    """Pixtral from keys of any of its kinds of checkpoint and the `config.json` or `params.json` in `folder`.
+    """Return Pixtral's configuration from keys of any of its kinds of checkpoint and the JSON settings in `folder`.
 
     Raises:
         CheckpointError: as `infer_llama`.
@@ -51,7 +51,9 @@ def infer_pixtral(shapes: Shapes, folder: Path) -> PixtralConfig:
     # The names are those of every size.
     names = _names(table.rules(PIXTRAL_12B) if table else pixtral.RULES)
     files = ("config.json", "params.json")
-    settings = Settings.read(folder, files[::-1] if table and table.mark == "vision_language_adapter." else files)
+    settings = CheckpointSettings.read(
+        folder, files[::-1] if table and table.mark == "vision_language_adapter." else files
+    )
     if settings.has("dim"):
         text, vision, sizes = settings, mistral_vision(settings), MISTRAL_SIZES
         known = mistral_decoder(settings)
@@ -77,7 +79,7 @@ def infer_pixtral(shapes: Shapes, folder: Path) -> PixtralConfig:
 
 
 def _decoder(known: DecoderConfig, names: Names, shapes: Shapes, folder: Path, into: str = "") -> DecoderConfig:
-    """`known` with the sizes that shapes tell; `into` comes before the paths of its parameters."""
+    """Return `known` with the sizes that shapes tell; `into` comes before the paths of its parameters."""
     sizes, blocks = Sizes(shapes, folder), f"{into}blocks"
     vocab_size, width = sizes.of(names[f"{into}embedding"], 2)
     inner, _ = sizes.of(_first(names[f"{blocks}/attention/query/kernel"]), 2)
@@ -139,7 +141,7 @@ def _first(name: str) -> str:
 
 
 def _any(name: str) -> str:
-    """The pattern of every key of a layer, for `Sizes.count`."""
+    """Return the pattern of every key of a layer, for `Sizes.count`."""
     return name.partition("{layer}")[0] + "{}.*"
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from convert.architecture.settings import Settings
+from convert.architecture.settings import CheckpointSettings
 from convert.architecture.sizes import Shapes, Sizes
 from convert.tables.siglip import SETTINGS
 from jax_interp.config import SIGLIP_SO400M, RetinaFaceConfig, SiglipVisionConfig, VideoSafetyConfig
@@ -11,7 +11,7 @@ from jax_interp.errors import CheckpointError
 
 
 def infer_video_safety(shapes: Shapes, folder: Path) -> VideoSafetyConfig:
-    """SigLIP's picture encoder and the classifier behind it.
+    """Return the configuration of SigLIP's picture encoder and the classifier behind it.
 
     How many heads the encoder has and how large a picture it wants are in no shape: Hugging Face's `config.json` beside
     its weights says so. Without one, an encoder of the published sizes is taken to be the published one.
@@ -49,7 +49,7 @@ def infer_video_safety(shapes: Shapes, folder: Path) -> VideoSafetyConfig:
 
 
 def infer_retinaface(shapes: Shapes, folder: Path) -> RetinaFaceConfig:
-    """A face detector on a ResNet of four stages.
+    """Return the configuration of a RetinaFace detector on a ResNet of four stages.
 
     Raises:
         CheckpointError: a key that tells a size is missing or of an impossible shape; names every one and `folder`.
@@ -63,8 +63,8 @@ def infer_retinaface(shapes: Shapes, folder: Path) -> RetinaFaceConfig:
 
 
 def _unseen_settings(known: Mapping[str, int], num_patches: int, folder: Path) -> tuple[int, int]:
-    """(heads, side of a picture in pixels) of an encoder with these sizes."""
-    published, settings = SIGLIP_SO400M, Settings.find(folder, SETTINGS)
+    """Return (number of heads, side of a picture in pixels) of an encoder with these sizes."""
+    published, settings = SIGLIP_SO400M, CheckpointSettings.find(folder, SETTINGS)
     if settings is None:
         fitting = published.width, published.num_layers, published.mlp_width, published.patch_size
         if (*known.values(), num_patches) == (*fitting, published.num_patches):
@@ -76,6 +76,6 @@ def _unseen_settings(known: Mapping[str, int], num_patches: int, folder: Path) -
     vision = settings.section("vision_config") if settings.has("vision_config") else settings
     vision.agree(known)
     vision.expect_given({"hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": published.norm_epsilon})
-    num_heads, image_size = vision.whole("num_attention_heads"), vision.whole("image_size")
+    num_heads, image_size = vision.integer("num_attention_heads"), vision.integer("image_size")
     settings.check()
     return num_heads, image_size

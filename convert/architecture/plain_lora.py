@@ -1,6 +1,6 @@
-"""Settings of an adapter in PEFT's files, of which everything but plain LoRA is refused."""
+"""The settings of a LoRA adapter in PEFT's files; every variant but plain LoRA is refused."""
 
-from convert.architecture.settings import Settings
+from convert.architecture.settings import CheckpointSettings
 
 _IRRELEVANT = {
     *("auto_mapping", "base_model_name_or_path", "inference_mode", "peft_version", "revision", "runtime_config"),
@@ -11,8 +11,8 @@ _IRRELEVANT = {
 _KNOWN = {"bias", "lora_alpha", "peft_type", "r"}
 
 
-def expect_plain(settings: Settings) -> tuple[int, float]:
-    """Rank and alpha; notes every setting that makes it something else than plain LoRA, for `settings.check`."""
+def expect_plain(settings: CheckpointSettings) -> tuple[int, float]:
+    """Return rank and alpha, and note every setting that is not plain LoRA's, for `settings.check` to raise."""
     settings.expect("peft_type", "LORA")
     settings.expect("bias", "none", default="none")
     # Other ways to start change the base's weights too.
@@ -20,4 +20,4 @@ def expect_plain(settings: Settings) -> tuple[int, float]:
     for key, value in settings.entries().items():
         if value and key not in _KNOWN | _IRRELEVANT:
             settings.fault(key, "which is not plain LoRA and cannot be merged")
-    return settings.whole("r"), settings.number("lora_alpha")
+    return settings.integer("r"), settings.number("lora_alpha")

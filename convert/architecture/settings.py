@@ -1,4 +1,4 @@
-"""Settings that lie beside the weights as JSON: what the shapes of tensors do not tell."""
+"""The JSON settings beside the weights, which tell what the shapes of tensors do not."""
 
 import reprlib
 import sys
@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from convert.formats.json_text import read_json
+from convert.formats.foreign_json import read_foreign_json
 from convert.formats.locating import find_file
 from convert.formats.names import shown
 from jax_interp.errors import CheckpointError
@@ -14,8 +14,16 @@ from jax_interp.errors import CheckpointError
 _LARGEST = (1 << 31) - 1
 
 
-class Settings:
-    """Entries looked up by key; what is wrong is collected, so that one message names it all."""
+class CheckpointSettings:
+    """The entries of a JSON file of settings; what is wrong with them is collected for one message of `check`.
+
+    ```python
+    settings = CheckpointSettings.read(folder, ("config.json",))
+    layers = settings.integer("num_hidden_layers")
+    settings.expect("hidden_act", "silu")
+    settings.check()
+    ```
+    """
 
     def __init__(self, path: Path, values: Mapping[str, Any], section: str = "", faults: list[str] | None = None):
         self.path = path
@@ -24,8 +32,8 @@ class Settings:
         self._faults = [] if faults is None else faults
 
     @classmethod
-    def read(cls, folder: Path, names: tuple[str, ...]) -> "Settings":
-        """The first of the files `names` that is in `folder`.
+    def read(cls, folder: Path, names: tuple[str, ...]) -> "CheckpointSettings":
+        """Return the settings in the first of the files `names` that is in `folder`.
 
         Raises:
             CheckpointError: there is none of them, or it is not a JSON object.
@@ -39,50 +47,50 @@ class Settings:
         return settings
 
     @classmethod
-    def find(cls, folder: Path, names: tuple[str, ...]) -> "Settings | None":
-        """As `read`, but None if there is none of them. `names` are as `find_file` takes them."""
+    def find(cls, folder: Path, names: tuple[str, ...]) -> "CheckpointSettings | None":
+        """Return what `read` returns, or None where `folder` has none of `names`, which `find_file` looks up."""
         path = next((path for name in names if (path := find_file(folder, name))), None)
         if path is None:
             return None
         try:
-            return cls(path, read_json(path))
+            return cls(path, read_foreign_json(path))
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{path}: not a model's settings ({error}); download it again") from error
 
     def has(self, key: str) -> bool:
-        """Whether there is such an entry, and it is not null."""
+        """Tell whether the entry `key` is there and not null."""
         return self._values.get(key) is not None
 
     def states(self, key: str) -> bool:
-        """Whether there is such an entry, be it null."""
+        """Tell whether the entry `key` is there, even if it is null."""
         return key in self._values
 
     def get(self, key: str, default: Any = None) -> Any:
-        """The entry as it is; `default` if it is absent or null."""
+        """Return the entry as it is; `default` if it is absent or null."""
         return self._values[key] if self.has(key) else default
 
     def entries(self) -> Mapping[str, Any]:
-        """All of them, as they are."""
+        """Return all entries, as they are."""
         return self._values
 
-    def section(self, key: str) -> "Settings":
-        """The entry `key`, an object of entries; an absent one is empty."""
+    def section(self, key: str) -> "CheckpointSettings":
+        """Return the entry `key`, an object of entries; an absent one is empty."""
         values = self.get(key, {})
         if not isinstance(values, dict):
             self.fault(key, "expected an object of entries")
             values = {}
-        return Settings(self.path, values, f"{self._section}{key}.", self._faults)
+        return CheckpointSettings(self.path, values, f"{self._section}{key}.", self._faults)
 
     def number(self, key: str, default: float | None = None) -> float:
-        """A positive number; without a default the entry must be there."""
+        """Return a positive number; without a default the entry must be there."""
         value = self.get(key, default)
         if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= sys.float_info.max:
             return value
         self.fault(key, "expected a positive number")
         return 1.0
 
-    def whole(self, key: str, default: int | None = None) -> int:
-        """A positive whole number of 31 bits; without a default the entry must be there."""
+    def integer(self, key: str, default: int | None = None) -> int:
+        """Return a positive whole number of 31 bits; without a default the entry must be there."""
         value = self.number(key, default)
         if value != int(value) or value > _LARGEST:
             self.fault(key, f"expected a whole number up to {_LARGEST:,}")
@@ -90,37 +98,37 @@ class Settings:
         return int(value)
 
     def flag(self, key: str) -> bool:
-        """True or false; an absent entry is false."""
+        """Return the entry `key`, which must be true or false; an absent one is false."""
         value = self.get(key, False)
         if not isinstance(value, bool):
             self.fault(key, "expected true or false")
         return value is True
 
     def expect(self, key: str, *wanted: Any, default: Any = None) -> None:
-        """The entry must be one of `wanted`; if it is absent it is `default`."""
+        """Note a fault unless the entry `key` is one of `wanted`; an absent one counts as `default`."""
         if self.get(key, default) not in wanted:
             self.fault(key, f"expected {' or '.join(map(repr, wanted))}", default)
 
     def expect_given(self, fixed: Mapping[str, Any]) -> None:
-        """Entries of these names, where there are any, must have these values."""
+        """Note a fault for every entry that is there and differs from its value in `fixed`."""
         for key, value in fixed.items():
             self.expect(key, value, default=value)
 
     def expect_only(self, known: Collection[str], fixed: Mapping[str, Any]) -> None:
-        """There may be no entries but `known`, null ones, and those of `fixed` with their values."""
+        """Note a fault for every entry but those in `known`, null ones, and those that equal `fixed`."""
         self.expect_given(fixed)
         for key in self._values:
             if key not in known and key not in fixed and self.has(key):
                 self.fault(key, "not known to this version, expected no such entry")
 
     def agree(self, found: Mapping[str, Any]) -> None:
-        """Entries of these names, where there are any, must be what was found in the weights."""
+        """Note a fault for every entry that is there and differs from what was found in the weights."""
         for key, value in found.items():
             if self.has(key) and self.get(key) != value:
                 self.fault(key, f"but the weights say {value!r}")
 
     def fault(self, key: str, text: str, default: Any = None) -> None:
-        """Note that an entry is wrong: `text` says what was expected."""
+        """Note that the entry `key` is wrong; `text` says what was expected."""
         if self.has(key):
             said = f"is {reprlib.repr(self.get(key))}"
         else:

@@ -13,7 +13,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 class Sizes:
-    """Sizes looked up by key; what is missing is collected, so that one message names it all."""
+    """Sizes of a network, looked up in the shapes of its tensors; what is missing is collected for `check`."""
 
     def __init__(self, shapes: Shapes, folder: Path):
         self._shapes = shapes
@@ -21,7 +21,7 @@ class Sizes:
         self._faults: list[str] = []
 
     def of(self, key: str, axes: int) -> tuple[int, ...]:
-        """The shape of `key`, which must have so many axes, none of them empty."""
+        """Return the shape of `key`, which must have `axes` axes, none of them empty."""
         shape = self._shapes.get(key)
         if shape is None:
             self._faults.append(f"{key} is missing")
@@ -32,13 +32,13 @@ class Sizes:
         return (1,) * axes
 
     def values(self, key: str) -> int:
-        """How many values `key` has."""
+        """Return how many values `key` has."""
         if key not in self._shapes:
             self._faults.append(f"{key} is missing")
         return math.prod(self._shapes.get(key, (1,)))
 
     def count(self, pattern: str) -> int:
-        """How many layers there are, `pattern` matching their keys with `{}` for the number and `*` for the rest.
+        """Count the layers whose keys `pattern` matches, `{}` standing for the number and `*` for any text.
 
         A stray key of a far-off number makes no layer: one counts from half as many keys as the fullest has.
         """
@@ -49,7 +49,7 @@ class Sizes:
         return 1 + max(layer for layer, number in keys.items() if 2 * number >= max(keys.values()))
 
     def quotient(self, whole: int, part: int, claim: str) -> int:
-        """`whole / part`, which must be a whole number."""
+        """Return `whole / part`, which must be a whole number; `claim` says in the message what was expected."""
         if whole % part or not whole:
             raise CheckpointError(
                 f"{self._folder}: expected that {claim}, but {whole} is not a multiple of {part}; weights or settings"
@@ -58,7 +58,7 @@ class Sizes:
         return whole // part
 
     def check(self) -> None:
-        """Raise `CheckpointError` for everything that was not found."""
+        """Raise one `CheckpointError` that names everything that was not found."""
         if self._faults:
             raise CheckpointError(
                 f"{self._folder}: the checkpoint does not tell the sizes of the network: {'; '.join(self._faults)}."
@@ -67,7 +67,7 @@ class Sizes:
 
 
 def layers(shapes: Shapes, pattern: str) -> Iterator[int]:
-    """The layer of every key that `pattern` matches, `{}` standing for the number and `*` for the rest."""
+    """Return the layer number of every key that `pattern` matches; `{}` stands for the number, `*` for any text."""
     before, after = (re.escape(part) for part in pattern.removesuffix("*").split("{}"))
     expression = re.compile(f"{before}([0-9]{{1,4}}){after}.*")
     return (int(match[1]) for key in shapes if (match := expression.fullmatch(key)))

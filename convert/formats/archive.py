@@ -4,13 +4,13 @@ import reprlib
 from pathlib import Path
 from typing import Literal
 
-from convert.formats.json_text import read_json
-from convert.formats.legacy_file import is_legacy, open_legacy_file
+from convert.formats.foreign_json import read_foreign_json
 from convert.formats.limits import MAX_TENSORS
 from convert.formats.names import shown
+from convert.formats.pytorch.legacy_file import is_legacy, open_legacy_file
+from convert.formats.pytorch.torch_file import open_torch_archive
 from convert.formats.safetensors_file import open_safetensors
 from convert.formats.stored_tensor import FileStamp, StoredTensor
-from convert.formats.torch_file import open_torch_archive
 from jax_interp.errors import CheckpointError
 
 __all__ = ["StoredTensor", "open_archive", "select_state_dict"]
@@ -20,16 +20,16 @@ INDEX_SUFFIX = ".index.json"
 
 _HEAD_BYTES = 512
 _NAMED = 20
-"""Of many faults of one kind so many are named."""
+"""How many faults of one kind a message names."""
 
 
 def open_archive(path: Path) -> dict[str, StoredTensor]:
-    """The tensors of a checkpoint file by state-dict name, in the file's order.
+    """Return the tensors of a checkpoint file by state-dict name, in the file's order.
 
-    `path` ends in one of `SUFFIXES`, or in `.index.json` for a checkpoint in several files, which must lie beside it.
-    Which of PyTorch's two formats a file is of, or of safetensors', is told by its first bytes. Nothing in a file is
-    executed and no tensor is read: memory does not grow with the size of the file, and time and memory are bounded by
-    `convert.formats.limits` whatever it holds.
+    `path` ends in one of `SUFFIXES`, or in `.index.json` for a checkpoint in several files, which must be beside it.
+    The first bytes tell PyTorch's two formats and safetensors apart. Nothing in a file is executed and no tensor is
+    read: memory does not grow with the size of the file, and `convert.formats.limits` bounds time and memory whatever
+    the file holds.
 
     Raises:
         CheckpointError: the file is missing, damaged, of a format that is not read, names a forbidden global, or holds
@@ -62,9 +62,9 @@ def _open(path: Path) -> dict[str, StoredTensor]:
 def select_state_dict(
     tensors: dict[str, StoredTensor], which: Literal["model", "ema"] = "model"
 ) -> dict[str, StoredTensor]:
-    """The weights of a post-trained checkpoint `{"model": {...}, "ema": {...}}`, under plain state-dict names.
+    """Return the weights of a post-trained checkpoint `{"model": {...}, "ema": {...}}`, under plain state-dict names.
 
-    A file counts as post-trained if it has tensors below `ema`, or all of them lie below `model` and a trainer's own
+    A file counts as post-trained if it has tensors below `ema`, or all of them are below `model` and a trainer's own
     state. Separators are "-" below `ema` and become ".". A plain state dict is returned unchanged, whichever is asked
     for: it has one set of weights only.
 
@@ -86,7 +86,7 @@ _TRAINER_STATE = ("optimizer", "optim", "scheduler", "lr_scheduler", "grad_scale
 
 
 def _read_head(path: Path) -> bytes:
-    """The first bytes of a file that may be weights.
+    """Return the first bytes of a file that may be weights.
 
     Raises:
         CheckpointError: it is missing, a folder, empty, a git-lfs pointer, or a page that a server sent instead.
@@ -125,7 +125,7 @@ def _refuse_foreign(path: Path, head: bytes) -> None:
 
 
 def _open_index(path: Path) -> dict[str, StoredTensor]:
-    """The tensors of all files that a Hugging Face index names."""
+    """Return the tensors of all files that a Hugging Face index names."""
     names = _read_index(path)
     shards: dict[str, dict[str, StoredTensor]] = {}
     for name in sorted(set(names.values())):
@@ -150,9 +150,9 @@ def _open_index(path: Path) -> dict[str, StoredTensor]:
 
 
 def _read_index(path: Path) -> dict[str, str]:
-    """The file of every tensor, all in the folder of the index."""
+    """Return the file of every tensor, all in the folder of the index."""
     try:
-        weight_map = read_json(path).get("weight_map")
+        weight_map = read_foreign_json(path).get("weight_map")
     except ValueError as error:
         raise CheckpointError(
             f"{path}: not an index of checkpoint files, no weight_map can be read ({error}); download it again"
@@ -170,5 +170,5 @@ def _read_index(path: Path) -> dict[str, str]:
 
 
 def _is_plain(name: str) -> bool:
-    """Whether it is the name of a file of weights and not of one in another folder."""
+    """Tell whether `name` is that of a file of weights in the same folder."""
     return name.endswith(SUFFIXES) and "/" not in name and "\\" not in name and name.isprintable()

@@ -1,4 +1,4 @@
-"""How much a file may ask of its reader. Each limit applies while the file is read, and the message names it.
+"""The limits of what a file may demand of its reader. Each applies while the file is read, and the message names it.
 
 Real files stay far below. A state dict takes about 50 steps and 150 bytes of pickle for each tensor: T5-11B, Pixtral
 and the 14B transformer have 500 to 1,300 tensors, and with an optimizer's moments three times as many. What a file at
@@ -6,13 +6,13 @@ these limits costs is measured by tests/convert/formats/test_limits.py.
 """
 
 MAX_TEXT_BYTES = 1 << 24
-"""Of a pickle, of a header of safetensors, and of an index or settings in JSON: 100,000 tensors take as much."""
+"""Bytes of a pickle, of a safetensors header, and of an index or settings in JSON: 100,000 tensors take as much."""
 
 MAX_DIRECTORY_BYTES = 1 << 24
-"""Of the directory of a zip archive: room for 200,000 records."""
+"""Bytes of the directory of a zip archive, which has room for 200,000 records."""
 
 MAX_STEPS = 4_000_000
-"""Opcodes of a pickle; those that make something large count several times."""
+"""Opcodes of a pickle; an opcode that makes something large counts several times."""
 
 MAX_JSON_VALUES = 500_000
 """Entries of all objects and arrays of a JSON text; the header of safetensors has nine for a tensor."""
@@ -21,16 +21,16 @@ MAX_TENSORS = 200_000
 """Tensors of one file, or of all files of an index together."""
 
 MAX_VALUES = 2_000_000
-"""What a pickle's content holds when it is walked: an object that is named twice counts twice, a tensor by its axes."""
+"""Values that a pickle's content holds: an object that is named twice counts twice, a tensor once for every axis."""
 
 MAX_DEPTH = 100
-"""Containers within each other."""
+"""How deep containers may be nested."""
 
 MAX_NAME = 4096
-"""Letters of a name: of a tensor, a storage, a global or a record."""
+"""Letters of the name of a tensor, a storage, a global or a record."""
 
 MAX_NAME_LETTERS = 1 << 24
-"""Letters of the names of all tensors."""
+"""Letters of the names of all tensors together."""
 
 MAX_AXES = 64
-"""numpy's limit, and PyTorch's."""
+"""Axes of a tensor; this is the limit of numpy and of PyTorch."""

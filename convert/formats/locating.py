@@ -6,7 +6,7 @@ from jax_interp.errors import CheckpointError
 
 
 def find_file(folder: Path, name: str) -> Path | None:
-    """The file `name` of `folder`, in which `*` stands for any part of a folder's name; None if there is none.
+    """Return the file `name` of `folder`, or None; a `*` in `name` stands for any part of a folder's name.
 
     Raises:
         CheckpointError: several files fit, and nothing tells which one is meant.

@@ -4,7 +4,7 @@ MAX_SHOWN = 200
 
 
 def shown(name: str) -> str:
-    """`name` on one line and not too long; what does not print is escaped as `repr` does it.
+    """Return `name` on one line and not too long; characters that do not print are escaped as `repr` does it.
 
     A name that prints is left as it is: `shown("net.weight") == "net.weight"`, `shown("a\\x1b[2J") == "a\\\\x1b[2J"`.
     """

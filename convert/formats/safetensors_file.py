@@ -1,7 +1,8 @@
 """Read the header of a `.safetensors` file.
 
-Own code, because the safetensors package gives numpy neither bfloat16 nor float8 and maps the whole file: the format is
-a length, a JSON header and the values (https://github.com/huggingface/safetensors, "Format"). It has no checksums.
+The reader is our own because the safetensors package gives numpy neither bfloat16 nor float8 and maps the whole file.
+The format is a length, a JSON header and the values (https://github.com/huggingface/safetensors, "Format"). It has no
+checksums.
 """
 
 import math
@@ -13,7 +14,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from convert.formats.json_text import parse_json
+from convert.formats.foreign_json import parse_foreign_json
 from convert.formats.limits import MAX_NAME, MAX_TENSORS, MAX_TEXT_BYTES
 from convert.formats.names import shown
 from convert.formats.stored_tensor import FileStamp, StoredTensor, check_layout
@@ -28,7 +29,7 @@ _DTYPES = {
 
 
 def open_safetensors(path: Path) -> dict[str, StoredTensor]:
-    """The tensors of a `.safetensors` file by name; only its header is read.
+    """Return the tensors of a `.safetensors` file by name; only its header is read.
 
     Raises:
         CheckpointError: the file is cut short, or header and values do not fit each other.
@@ -59,7 +60,7 @@ def open_safetensors(path: Path) -> dict[str, StoredTensor]:
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """The texts that the header of a `.safetensors` file holds beside its tensors.
+    """Return the texts that the header of a `.safetensors` file holds beside its tensors.
 
     Raises:
         CheckpointError: the header is damaged.
@@ -71,7 +72,7 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 
 def _read_header(stamp: FileStamp) -> tuple[int, dict[str, Any]]:
-    """Where the values start, and the header."""
+    """Return the byte where the values start, and the header."""
     with stamp.open() as file:
         prefix = file.read(8)
         length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else None
@@ -86,7 +87,7 @@ def _read_header(stamp: FileStamp) -> tuple[int, dict[str, Any]]:
             )
         text = file.read(length)
     try:
-        header = parse_json(text)
+        header = parse_foreign_json(text)
     except ValueError as error:
         raise CheckpointError(
             f"{stamp.path}: its header is not valid JSON, or not a JSON object ({error}); download it again"
@@ -97,7 +98,7 @@ def _read_header(stamp: FileStamp) -> tuple[int, dict[str, Any]]:
 
 
 def _parse_entry(entry: Any, source: str) -> tuple[np.dtype, tuple[int, ...], int, int]:
-    """Dtype, shape, first byte and last byte plus one, the last two counted from where the values start."""
+    """Return dtype, shape, first byte and last byte plus one; both bytes are counted from where the values start."""
     match entry:
         case {"dtype": str(name), "shape": [*shape], "data_offsets": [begin, end]}:
             numbers = [*shape, begin, end]
@@ -111,7 +112,7 @@ def _parse_entry(entry: Any, source: str) -> tuple[np.dtype, tuple[int, ...], in
 
 
 def _check_gapless(spans: list[tuple[int, int, str]], size: int, path: Path) -> None:
-    """The values must fill the file exactly, each byte belonging to one tensor."""
+    """Raise `CheckpointError` unless the values fill the file exactly, each byte belonging to one tensor."""
     reached = 0
     for begin, end, source in sorted(spans):
         if begin != reached:

@@ -21,7 +21,7 @@ _NAMES = {
 
 @dataclass(frozen=True)
 class Entry:
-    """A tensor of the file, made when its turn comes."""
+    """A tensor to be written; `make` returns its values and is called only when its place in the file is reached."""
 
     key: str
     shape: tuple[int, ...]
@@ -30,18 +30,18 @@ class Entry:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of its values."""
+        """The number of bytes of its values."""
         return math.prod(self.shape) * self.dtype.itemsize
 
 
 def write_safetensors(path: Path, entries: Sequence[Entry], metadata: Mapping[str, str] | None = None) -> None:
     """Write `entries` in their order; no more than one of them is in memory at a time.
 
-    `metadata` are texts that the header holds beside the tensors.
+    The header holds the texts of `metadata` beside the tensors.
 
     Raises:
-        KeyError: a dtype that the format does not have.
-        ValueError: what an entry makes is not what it said.
+        KeyError: the format does not have a dtype.
+        ValueError: the array that an entry makes does not have its dtype and shape.
     """
     header: dict[str, object] = {"__metadata__": {"format": "pt", **(metadata or {})}}
     end = 0

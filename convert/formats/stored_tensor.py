@@ -19,12 +19,12 @@ MAX_EXPANDED_BYTES = 1 << 30
 """A view that repeats values of its storage (`Tensor.expand`) may be larger than it, but no larger than this."""
 
 _BLOCK_BYTES = 1 << 22
-"""What is read and added to a checksum at once: it is still in the processor's cache then."""
+"""Bytes that are read and added to a checksum at once, so that they are still in the processor's cache."""
 
 
 @dataclass(frozen=True)
 class FileStamp:
-    """What a file looked like when its header was read, so that a file replaced since then is noticed."""
+    """The size and date of a file when its header was read, so that a file replaced since then is noticed."""
 
     path: Path
     size: int
@@ -32,7 +32,7 @@ class FileStamp:
 
     @classmethod
     def of(cls, path: Path) -> "FileStamp":
-        """The stamp of `path` as it is now.
+        """Return the stamp of `path` as it is now.
 
         Raises:
             CheckpointError: it is not a file, but a pipe or a device, which may never end.
@@ -62,21 +62,21 @@ class FileStamp:
 
 
 @dataclass(slots=True)
-class Record:
-    """A run of bytes of a file, in which tensors lie: a storage."""
+class ArchiveRecord:
+    """A record of an archive: a run of bytes of the file that holds the values of a storage."""
 
     start: int
     size: int
     crc: int | None = None
     """The CRC-32 that the file states, None if it states none."""
     is_checked: bool = False
-    """Whether the bytes were found to have it."""
+    """Whether the bytes were already compared with it."""
 
     def check(self, file: BufferedReader, source: str) -> None:
-        """Read the bytes for their CRC-32, unless that was done before; `source` is for messages.
+        """Read the bytes and compare their CRC-32, unless that was done before; messages name `source`.
 
         Raises:
-            CheckpointError: they have another one.
+            CheckpointError: they have another CRC-32.
         """
         if self.crc is None or self.is_checked:
             return
@@ -90,7 +90,7 @@ class Record:
         self.compare(crc, source)
 
     def compare(self, crc: int, source: str) -> None:
-        """Raise `CheckpointError` unless `crc` is that of the bytes."""
+        """Raise `CheckpointError` unless `crc` is the CRC-32 that the file states for the bytes."""
         if crc != self.crc:
             raise CheckpointError(
                 f"{source}: its bytes are not those that were saved (CRC-32 {crc:08x}, the archive states"
@@ -103,10 +103,10 @@ class Record:
 class StoredTensor:
     """One tensor of a checkpoint file, not read yet.
 
-    `source` names file and key for messages. `offset` is where its first value lies in the file, in bytes; `strides`
-    are in bytes, None for a tensor whose values lie one after the other in row-major order. Little-endian, as both
-    formats store it. `record` is where it lies, None if the file has no checksums. Whoever makes one has checked it
-    with `check_layout`.
+    `source` names file and key for messages. `offset` is the byte of the file where its first value begins; `strides`
+    are in bytes, None for a tensor whose values follow each other in row-major order. Values are little-endian, as all
+    formats store them. `record` is the record that holds them, None if the file has no checksums. Whoever makes a
+    `StoredTensor` has checked it with `check_layout`.
     """
 
     shape: tuple[int, ...]
@@ -115,15 +115,15 @@ class StoredTensor:
     stamp: FileStamp
     offset: int
     strides: tuple[int, ...] | None = None
-    record: Record | None = None
+    record: ArchiveRecord | None = None
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the array that `read` returns."""
+        """The number of bytes of the array that `read` returns."""
         return math.prod(self.shape) * self.dtype.itemsize
 
     def read(self) -> np.ndarray:
-        """A fresh, owned, row-major array.
+        """Read the values into a fresh, owned, row-major array.
 
         Contiguous tensors are read straight into the new array, so the file's pages never count as this process's
         memory. A strided one is copied out of a memory map that is given up before returning. The checksum that the
@@ -142,7 +142,7 @@ class StoredTensor:
         except OSError as error:
             raise CheckpointError(f"{self.source}: cannot be read ({error.strerror})") from error
 
-    def _fills(self, record: Record) -> bool:
+    def _fills(self, record: ArchiveRecord) -> bool:
         return self.strides is None and (self.offset, self.nbytes) == (record.start, record.size)
 
     def _read_contiguous(self, file: BufferedReader) -> np.ndarray:
@@ -174,7 +174,7 @@ def _fill(file: BufferedReader, part: memoryview, source: str) -> None:
 
 
 def check_layout(tensor: StoredTensor, start: int, size: int) -> None:
-    """Check that every value of `tensor` lies in bytes `start` to `start + size` of its file.
+    """Check that every value of `tensor` is within bytes `start` to `start + size` of its file.
 
     Raises:
         CheckpointError: it does not, or its shape is not one that an array can have.

@@ -1,4 +1,4 @@
-"""What the hub publishes and where each file lies in a checkpoint folder: a repository is a line of the table."""
+"""The published files and where each belongs in a checkpoint folder; every repository is an entry of the table."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -11,23 +11,23 @@ from jax_interp.errors import UsageError
 class Repository:
     """The files of one hub repository that this version reads; all of them are needed.
 
-    A network's folder can be put together from several.
+    Several repositories can fill the folder of one network.
     """
 
     repo_id: str
     folder: str
-    """Where the files go, relative to the checkpoint folder (upstream's own layout)."""
+    """The folder where the files go, relative to the checkpoint folder (upstream's own layout)."""
     component: str
     files: tuple[str, ...]
     gated: bool
-    """The hub hands the files only to accounts that have accepted the terms."""
+    """Whether the hub hands the files only to accounts that have accepted the terms."""
     size: str | None = None
     type: str | None = None
-    """Which of several transformers this is; None for networks that every transformer needs."""
+    """The type of the transformer; None for networks that every transformer needs."""
     revision: str = "main"
-    """Branch, tag or commit that is fetched when neither the user nor an earlier download names one."""
+    """The branch, tag or commit that is fetched when neither the user nor an earlier download names one."""
     on_request: bool = False
-    """Fetched only if its component is named: a run with the default settings does without it."""
+    """Whether it is fetched only if its component is named: a run with the default settings does not need it."""
 
     @property
     def url(self) -> str:
@@ -35,7 +35,7 @@ class Repository:
         return f"https://huggingface.co/{self.repo_id}"
 
     def path(self, name: str) -> str:
-        """Of one of its files, relative to the checkpoint folder."""
+        """Return the path of the file `name`, relative to the checkpoint folder."""
         return f"{self.folder}/{name}"
 
 
@@ -53,7 +53,7 @@ _T5_FILES = ("config.json", "pytorch_model.bin", "spiece.model", "tokenizer.json
 _PIXTRAL = (TABLE["prompt_upsampler"].folder, "prompt_upsampler")
 _CHAT_FILES = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
 ALTERNATIVES = {"aegis": "text_safety"}
-"""What has a name of its own here, so that it can be fetched in place of a component, and is converted as that one."""
+"""The component that each alternative is converted as; the alternative's own name is only for fetching it."""
 _AEGIS = "nvidia/Aegis-AI-Content-Safety-LlamaGuard-Defensive-1.0"
 # The model card has the policy that the classifier is asked about.
 _AEGIS_FILES = ("adapter_config.json", "adapter_model.safetensors", "README.md")
@@ -82,7 +82,7 @@ _SIGLIP = "google/siglip-so400m-patch14-384"
 
 
 def _guardrail(component: str, folder: str, names: tuple[str, ...]) -> Repository:
-    """Files of one folder of the repository that has a folder for each guardrail."""
+    """Return the repository entry for one folder of Cosmos-Guardrail1, which has a folder for each guardrail."""
     files = tuple(f"{folder.removeprefix(f'{_GUARDRAILS}/')}/{name}" for name in names)
     return Repository(_GUARDRAILS, _GUARDRAILS, component, files, gated=True)
 
@@ -116,13 +116,13 @@ PUBLISHED_MD5: dict[str, str] = {
     "Cosmos-Tokenize1-CV8x8x8-720p/image_mean_std.pt": "9f19fd3312fc1198e4905ada02e68bce",
     "google-t5/t5-11b/pytorch_model.bin": "f890878d8a162e0045a25196e27089a3",
 }
-"""MD5 of the published files, by path relative to the checkpoint folder."""
+"""The MD5 of each published file, by path relative to the checkpoint folder."""
 
 
 def component_names(
     repositories: tuple[Repository, ...] = REPOSITORIES, *, on_request: bool = False
 ) -> tuple[str, ...]:
-    """What `repositories` are parts of, in their order; `on_request`, only what is fetched if it is named."""
+    """Return the components of `repositories` in order; with `on_request` only those that have to be named."""
     return tuple(dict.fromkeys(entry.component for entry in repositories if entry.on_request or not on_request))
 
 
@@ -132,8 +132,9 @@ def select(
     components: Collection[str] = (),
     repositories: tuple[Repository, ...] = REPOSITORIES,
 ) -> tuple[Repository, ...]:
-    """The transformers of any of `sizes` and any of `types`, and what each needs; exactly `components`, if any are
-    named.
+    """Return the repositories to fetch: transformers of any of `sizes` and `types` with all they need, or `components`.
+
+    If `components` are named, exactly those are returned.
 
     Raises:
         UsageError: a component is unknown, or a size or type is in no published combination; lists what exists.

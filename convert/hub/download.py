@@ -11,35 +11,36 @@ from typing import Any, Literal
 
 from convert.hub.catalog import PUBLISHED_MD5, Repository
 from convert.hub.client import Hub
+from convert.hub.download_record import RECORD_FILE, read_record, record_commit, record_verified
 from convert.hub.explanations import AccessRefused, explain_disk
 from convert.hub.listing import RemoteFile, Snapshot
-from convert.hub.record import RECORD_FILE, pin, read_record, remember
-from convert.hub.verification import compare
+from convert.hub.verification import find_mismatches
 from jax_interp.errors import DownloadError, UsageError
 
 State = Literal["missing", "partial", "unverified", "different", "complete"]
-"""`unverified`: there and of the right size, but not fetched by this command; it is hashed, not fetched again."""
+"""The state of a file. `unverified` means that it has the right size but that no download verified it: it is hashed,
+not fetched again."""
 
 
 @dataclass(frozen=True)
 class PlannedFile:
-    """A file of the catalog, what the hub says about it and how much of it is here."""
+    """A file of the catalog, with what the hub says about it and how much of it is here."""
 
     snapshot: Snapshot
     remote: RemoteFile
     target: Path
     state: State
     have: int
-    """Bytes that need not be fetched."""
+    """The number of bytes that need not be fetched."""
 
     @property
     def key(self) -> str:
-        """Path relative to the checkpoint folder."""
+        """The path relative to the checkpoint folder."""
         return self.snapshot.repository.path(self.remote.name)
 
     @property
     def part(self) -> Path:
-        """Where the file grows; named after its commit, so that two versions never mix."""
+        """The file that the bytes are written to; it is named after the commit, so that two versions never mix."""
         return self.target.with_name(f"{self.target.name}.{self.snapshot.commit[:12]}.part")
 
     @property
@@ -48,13 +49,13 @@ class PlannedFile:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Everything a download will do."""
+class DownloadPlan:
+    """Everything that a download will do."""
 
     folder: Path
     files: tuple[PlannedFile, ...]
     free: int
-    """Bytes free where the folder is."""
+    """Free bytes on the disk of the folder."""
 
     @property
     def to_fetch(self) -> int:
@@ -67,7 +68,7 @@ class Plan:
     def check(self) -> None:
         """Raise `DownloadError` if the folder or its disk cannot take what is to be fetched."""
         unfinished = [file.target for file in self.files if file.state != "complete"]
-        with disk_explained(self.folder):
+        with disk_errors_explained(self.folder):
             for path in [self.folder / RECORD_FILE, *unfinished]:
                 _check_place(path)
         self.check_space()
@@ -76,23 +77,23 @@ class Plan:
         """Raise `DownloadError` if the disk cannot take what is to be fetched."""
         if self.to_fetch > self.free:
             raise DownloadError(
-                f"{self.folder} needs {readable(self.to_fetch)} more, but its disk has {readable(self.free)} free; "
-                "make room, name another --checkpoint-dir, or fetch less with --components"
+                f"{self.folder} needs {format_size(self.to_fetch)} more, but its disk has {format_size(self.free)}"
+                " free; make room, name another --checkpoint-dir, or fetch less with --components"
             )
 
 
-def readable(size: int) -> str:
-    """Bytes in the unit that people use for them."""
+def format_size(size: int) -> str:
+    """Return a number of bytes as people write it, as in `8.1 MB`."""
     if size >= 10**9:
         return f"{size / 1e9:.1f} GB"
     return f"{size / 1e6:.1f} MB" if size >= 10**6 else f"{size / 1e3:.1f} kB"
 
 
 def parse_revisions(values: Iterable[str], repositories: Iterable[Repository]) -> dict[str, str]:
-    """Revision by repository id, from `REVISION` (for all) and `REPOSITORY=REVISION`.
+    """Return the revision of each repository by its id, from `REVISION` (for all) and `REPOSITORY=REVISION`.
 
     Raises:
-        UsageError: a repository is not among those to fetch.
+        UsageError: a repository is not among `repositories`.
     """
     names = [repository.repo_id for repository in repositories]
     revisions: dict[str, str] = {}
@@ -104,14 +105,16 @@ def parse_revisions(values: Iterable[str], repositories: Iterable[Repository]) -
     return revisions
 
 
-def make_plan(hub: Hub, folder: Path, repositories: Iterable[Repository], revisions: Mapping[str, str]) -> Plan:
-    """Ask the hub for sizes and look at what is in `folder`; fetches and changes nothing.
+def plan_download(
+    hub: Hub, folder: Path, repositories: Iterable[Repository], revisions: Mapping[str, str]
+) -> DownloadPlan:
+    """Plan a download: ask the hub for sizes and look at what is in `folder`. Nothing is fetched or changed.
 
     A repository's revision is the one in `revisions`, else the commit of an earlier download, else the catalog's.
     """
     files: list[PlannedFile] = []
     commits: dict[str, str] = {}
-    with disk_explained(folder):
+    with disk_errors_explained(folder):
         record = read_record(folder)["repositories"]
         for repository in repositories:
             repo_id = repository.repo_id
@@ -121,13 +124,13 @@ def make_plan(hub: Hub, folder: Path, repositories: Iterable[Repository], revisi
             snapshot = hub.snapshot(repository, commits.get(repo_id, revision))
             commits[repo_id] = snapshot.commit
             files += [_look(folder, snapshot, remote, earlier.get("files", {})) for remote in snapshot.files]
-        return Plan(folder, tuple(files), free=_free_space(folder))
+        return DownloadPlan(folder, tuple(files), free=_free_space(folder))
 
 
-def download(hub: Hub, plan: Plan, arrived: Callable[[PlannedFile, int], None], check_md5: bool = True) -> None:
-    """Fetch what is missing and verify everything; interrupted at any point, the next call goes on from there.
+def download(hub: Hub, plan: DownloadPlan, arrived: Callable[[PlannedFile, int], None], check_md5: bool = True) -> None:
+    """Fetch what is missing and verify everything. After an interruption the next call goes on from there.
 
-    `arrived` hears of every file's new bytes, and of 0 bytes when its checksums are about to be computed. A file gets
+    `arrived` is told how many new bytes of a file came, and 0 when its checksums are about to be computed. A file gets
     its name only once they are right.
 
     Raises:
@@ -135,16 +138,16 @@ def download(hub: Hub, plan: Plan, arrived: Callable[[PlannedFile, int], None], 
     """
     plan.check()
     _check_access(hub, plan)
-    with disk_explained(plan.folder):
+    with disk_errors_explained(plan.folder):
         for file in plan.files:
-            pin(plan.folder, file.snapshot)
+            record_commit(plan.folder, file.snapshot)
         for file in plan.files:
             if file.state != "complete":
                 _complete(hub, plan.folder, file, arrived, check_md5)
 
 
 @contextlib.contextmanager
-def disk_explained(folder: Path) -> Iterator[None]:
+def disk_errors_explained(folder: Path) -> Iterator[None]:
     """Turn what the disk refuses inside into a `DownloadError` with the cause and the remedy."""
     try:
         yield
@@ -154,7 +157,7 @@ def disk_explained(folder: Path) -> Iterator[None]:
         raise DownloadError(f"{folder}: {'; '.join(explain_disk(error))}") from error
 
 
-def _check_access(hub: Hub, plan: Plan) -> None:
+def _check_access(hub: Hub, plan: DownloadPlan) -> None:
     """Ask for what every repository with files to fetch wants, so that all terms can be accepted at once."""
     refused = []
     for snapshot in {file.snapshot.repository.repo_id: file.snapshot for file in plan.files if file.to_fetch}.values():
@@ -174,13 +177,13 @@ def _complete(
         hub.fetch(file.snapshot, file.remote, file.part, lambda count: arrived(file, count))
     arrived(file, 0)
     md5 = PUBLISHED_MD5.get(file.key) if check_md5 else None
-    faults = compare(source, file.remote, md5)
+    faults = find_mismatches(source, file.remote, md5)
     if faults:
         raise _set_aside(source, file, faults)
     source.replace(file.target)
     for stale in file.target.parent.glob(f"{file.target.name}.*.part"):
         stale.unlink()
-    remember(folder, file.snapshot, file.remote, file.target)
+    record_verified(folder, file.snapshot, file.remote, file.target)
 
 
 def _set_aside(source: Path, file: PlannedFile, faults: dict[str, str]) -> DownloadError:

@@ -1,4 +1,4 @@
-"""What can go wrong at the hub and on the disk, in words: the cause, and what to do about it."""
+"""Explanations of failures of the hub and the disk: the cause, and what to do about it."""
 
 import errno
 import socket
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from huggingface_hub.errors import OfflineModeIsEnabled
 
 from convert.hub.catalog import Repository
-from convert.hub.faults import UNREACHABLE, BadAnswer, InvalidAddress, Refusal, Unusable
+from convert.hub.transport.faults import UNREACHABLE, BadResponse, ErrorResponse, InvalidAddress, Unusable
 from jax_interp.errors import DownloadError
 
 TOKENS_PAGE = "https://huggingface.co/settings/tokens"
@@ -15,31 +15,31 @@ GOES_ON = "the same command goes on where it stopped"
 
 
 class AccessRefused(DownloadError):
-    """The repository wants a token, another one, or terms to be accepted."""
+    """The hub refuses access: the repository wants a token, another token, or accepted terms."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked of the hub, as far as messages name it."""
+    """A request to the hub, as far as messages name it."""
 
     endpoint: str
     has_token: bool
     repository: Repository
     revision: str
     name: str | None = None
-    """The file; None for the repository's listing."""
+    """The name of the file; None for the repository's listing."""
 
     @property
     def subject(self) -> str:
-        """What the message is about: `nvidia/Cosmos-Guardrail1/config.json at main`."""
+        """The subject of the message, as `nvidia/Cosmos-Guardrail1/config.json at main`."""
         name = f"/{self.name}" if self.name else ""
         return f"{self.repository.repo_id}{name} at {self.revision}"
 
     def explain(self, error: Exception) -> tuple[str, str]:
-        """Cause and remedy of a request that failed with `error`."""
-        if isinstance(error, Refusal):
+        """Return cause and remedy of a request that failed with `error`."""
+        if isinstance(error, ErrorResponse):
             return self._refused(error)
-        if isinstance(error, BadAnswer):
+        if isinstance(error, BadResponse):
             return f"the hub's answer {error}", error.remedy or f"check the network and HF_ENDPOINT, then {GOES_ON}"
         if isinstance(error, Unusable):
             return f"no connection can be made ({error})", "correct HTTPS_PROXY, ALL_PROXY, NO_PROXY and SSL_CERT_FILE"
@@ -58,7 +58,7 @@ class Request:
             f"check the network, the name server and HTTPS_PROXY. What has arrived is kept: {GOES_ON}",
         )
 
-    def _refused(self, error: Refusal) -> tuple[str, str]:
+    def _refused(self, error: ErrorResponse) -> tuple[str, str]:
         status = error.status
         if status in (401, 403):
             return self._unauthorized(error)
@@ -73,7 +73,7 @@ class Request:
         said = f": {error.text}" if error.text else ""
         return f"the hub answers {status}{said}", "check HF_ENDPOINT"
 
-    def _unauthorized(self, error: Refusal) -> tuple[str, str]:
+    def _unauthorized(self, error: ErrorResponse) -> tuple[str, str]:
         page = self.repository.url
         if error.status == 401 and self.has_token:
             return "the hub does not know the token (401)", f"make a new one at {TOKENS_PAGE} and run `hf auth login`"
@@ -93,7 +93,7 @@ class Request:
             f"a fine-grained token needs the permission to read public gated repositories, see {TOKENS_PAGE}",
         )
 
-    def _not_found(self, error: Refusal) -> tuple[str, str]:
+    def _not_found(self, error: ErrorResponse) -> tuple[str, str]:
         page = self.repository.url
         if error.code == "RevisionNotFound":
             return f"there is no revision {self.revision} (404)", f"see {page}/commits/main and pass --revision"
@@ -106,7 +106,7 @@ class Request:
 
 
 def explain_disk(error: OSError) -> tuple[str, str]:
-    """Cause and remedy of a file that cannot be written, read or renamed."""
+    """Return cause and remedy where a file cannot be written, read or renamed."""
     path = error.filename or "a file"
     elsewhere = "or name another --checkpoint-dir"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):

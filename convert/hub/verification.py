@@ -1,4 +1,4 @@
-"""Whether a file that has arrived is the one that the hub lists."""
+"""The check that a file which has arrived is the one that the hub lists."""
 
 import hashlib
 from pathlib import Path
@@ -6,10 +6,10 @@ from pathlib import Path
 from convert.hub.listing import RemoteFile
 
 
-def compare(path: Path, remote: RemoteFile, md5: str | None = None) -> dict[str, str]:
-    """What is wrong with the file at `path`, by the name of the measure: size, the hub's checksum, the given MD5.
+def find_mismatches(path: Path, remote: RemoteFile, md5: str | None = None) -> dict[str, str]:
+    """Return what is wrong with the file at `path` by measure (size, the hub's checksum, the given MD5).
 
-    Empty if it is `remote`.
+    The result is empty if the file is `remote`.
     """
     wanted = {
         "size": str(remote.size),

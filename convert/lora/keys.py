@@ -1,4 +1,4 @@
-"""The names that files of adapters have for the transformer's layers: PEFT's on diffusers' network, and upstream's."""
+"""The key names of LoRA files for the transformer's layers: PEFT's on diffusers' network, and upstream's."""
 
 import re
 from dataclasses import dataclass
@@ -16,10 +16,10 @@ DIFFUSERS_LAYERS = {
     "mlp/up": "ff.net.0.proj",
     "mlp/down": "ff.net.2",
 }
-"""The layers of a block that can have an adapter, and what they are in diffusers' `CosmosTransformer3DModel`."""
+"""The layers of a block that can have an adapter, with their names in diffusers' `CosmosTransformer3DModel`."""
 
 PREFIX = "base_model.model."
-"""How PEFT begins the names of a model that it wraps."""
+"""The prefix of all names in a model that PEFT wraps."""
 
 _PEFT = re.compile(
     r"(?:base_model\.model\.|transformer\.)?transformer_blocks\.(?P<block>\d{1,4})\.(?P<layer>.+)"
@@ -35,7 +35,7 @@ _FROM_LETTER = {"q": "query", "k": "key", "v": "value", "out": "out"}
 
 @dataclass(frozen=True)
 class AdapterKey:
-    """Which matrix of which layer a tensor of an adapter's file is."""
+    """The layer, block and side (`down` or `up`) of a matrix in an adapter's file."""
 
     layer: str
     """One of `DIFFUSERS_LAYERS`."""
@@ -44,13 +44,13 @@ class AdapterKey:
 
 
 def peft_key(layer: str, block: int, side: Literal["down", "up"]) -> str:
-    """The name that PEFT gives the matrix."""
+    """Return PEFT's key of a matrix."""
     letter = "A" if side == "down" else "B"
     return f"{PREFIX}transformer_blocks.{block}.{DIFFUSERS_LAYERS[layer]}.lora_{letter}.weight"
 
 
 def parse_peft(key: str) -> AdapterKey | None:
-    """What PEFT's `key` is, with or without the prefixes that PEFT and diffusers save it with; None if it is none."""
+    """Parse PEFT's `key`, with or without the prefixes of PEFT and diffusers; None if it is not one."""
     found = _PEFT.fullmatch(key)
     layer = _FROM_DIFFUSERS.get(found["layer"]) if found else None
     if found is None or layer is None:
@@ -59,12 +59,12 @@ def parse_peft(key: str) -> AdapterKey | None:
 
 
 def is_upstream(key: str) -> bool:
-    """Whether `key` is of an adapter in upstream's own files."""
+    """Tell whether `key` belongs to an adapter in upstream's own files."""
     return "_lora.net." in key
 
 
 def parse_upstream(key: str) -> AdapterKey | None:
-    """What upstream's `key` is; None if it is none of an adapter's."""
+    """Parse upstream's `key`; None if it is not one of an adapter."""
     found = _UPSTREAM.fullmatch(key)
     if found is None:
         return None

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from convert.architecture.plain_lora import expect_plain
-from convert.architecture.settings import Settings
+from convert.architecture.settings import CheckpointSettings
 from convert.formats.archive import StoredTensor, open_archive
 from convert.formats.safetensors_file import read_metadata
 from convert.lora.keys import DIFFUSERS_LAYERS, AdapterKey, is_upstream, parse_peft, parse_upstream
@@ -24,13 +24,13 @@ logger = logging.getLogger("jax_interp")
 
 SETTINGS, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 METADATA = "lora_adapter_metadata"
-"""Where diffusers keeps PEFT's settings within the file of the weights."""
+"""The metadata entry in which diffusers keeps PEFT's settings within the file of the weights."""
 
 
 def read_adapters(
     files: Sequence[tuple[Path, float]], checkpoint_dir: Path, diffusion_transformer_dir: str | None = None
 ) -> list[Adapter]:
-    """The adapters in `files` (each with its strength), in their order, for the transformer in `checkpoint_dir`.
+    """Read the adapters in `files` (each with its strength), in order, for the transformer in `checkpoint_dir`.
 
     Raises:
         CheckpointError: as `read_adapter`, or there is no such transformer.
@@ -43,8 +43,7 @@ def read_adapters(
 
 
 def read_adapter(path: Path, strength: float, abstract: Params) -> Adapter:
-    """The adapter in the file `path`, or in the folder `path` as PEFT saves it, for a network with parameters like
-    `abstract`.
+    """Read the adapter in a file, or in a folder as PEFT saves it, for a network with parameters like `abstract`.
 
     Raises:
         CheckpointError: it is missing, damaged, of another network or not plain LoRA; every fault is named.
@@ -70,7 +69,7 @@ def _pairs(
     alpha: float | None,
     abstract: Params,
 ) -> dict[tuple[str, int], LowRankPair]:
-    """Every pair, read and checked against the weight that it changes."""
+    """Return every pair of matrices, read and checked against the weight that it changes."""
     faults = [f"{key} is not an adapter of a layer of this network" for key, parsed in keys.items() if parsed is None]
     sides: dict[tuple[str, int], dict[str, str]] = {}
     for key, parsed in keys.items():
@@ -92,7 +91,7 @@ def _pairs(
 
 
 def _read_pair(down: StoredTensor, up: StoredTensor, alpha: float | None) -> LowRankPair:
-    """Both matrices in our order of axes, with the scale in the second one."""
+    """Return both matrices in Flax's order of axes, with the scale in the second one."""
     scale = np.float32(1 if alpha is None else alpha / down.shape[0])
     pair = LowRankPair(down.read().T.astype(np.float32), up.read().T.astype(np.float32) * scale)
     for matrix, tensor in zip(pair, (down, up), strict=True):
@@ -116,8 +115,8 @@ def _misfits(layer: str, block: int, shapes: Mapping[str, tuple[int, ...]], abst
 
 
 def _alpha(path: Path) -> float | None:
-    """`lora_alpha` of the settings within the file or beside it; None, which is a scale of 1, if there are none."""
-    settings = Settings.find(path.parent, (SETTINGS,)) if path.name == WEIGHTS else None
+    """Return `lora_alpha` of the settings within or beside the file; None, which means a scale of 1, without any."""
+    settings = CheckpointSettings.find(path.parent, (SETTINGS,)) if path.name == WEIGHTS else None
     if settings is None and path.suffix == ".safetensors":
         settings = _within(path)
     if settings is None:
@@ -127,7 +126,7 @@ def _alpha(path: Path) -> float | None:
     return alpha
 
 
-def _within(path: Path) -> Settings | None:
+def _within(path: Path) -> CheckpointSettings | None:
     text = read_metadata(path).get(METADATA)
     if text is None:
         return None
@@ -137,7 +136,7 @@ def _within(path: Path) -> Settings | None:
         raise CheckpointError(f"{path}: its {METADATA} is not JSON ({error}); it is damaged") from error
     if not isinstance(values, dict):
         raise CheckpointError(f"{path}: its {METADATA} is no JSON object; it is damaged")
-    return Settings(path, {key.removeprefix("transformer."): value for key, value in values.items()})
+    return CheckpointSettings(path, {key.removeprefix("transformer."): value for key, value in values.items()})
 
 
 def _report_partial(path: Path, pairs: Mapping[tuple[str, int], LowRankPair], num_blocks: int) -> None:

@@ -1,4 +1,4 @@
-"""How much of an adapter is wanted, as it is written on the command line."""
+"""The strength of an adapter, as it is written on the command line."""
 
 import math
 from pathlib import Path
@@ -7,7 +7,7 @@ from jax_interp.errors import UsageError
 
 
 def parse_strength(text: str) -> tuple[Path, float]:
-    """`FILE` or `FILE=STRENGTH` as file and strength.
+    """Return file and strength of `FILE` (strength 1) or `FILE=STRENGTH`.
 
     Raises:
         UsageError: the strength is not a finite number.

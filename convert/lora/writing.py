@@ -54,5 +54,5 @@ def _entry(key: str, stacked: np.ndarray, block: int) -> Entry:
 
 
 def _matrix(stacked: np.ndarray, block: int) -> np.ndarray:
-    """Of one block, in PyTorch's order of axes."""
+    """Return the matrix of one block, in PyTorch's order of axes."""
     return stacked[block].T

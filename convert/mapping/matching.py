@@ -1,4 +1,5 @@
-"""Weight tables applied: every checkpoint key to its place in the parameter tree, or one message with every fault."""
+"""The application of weight tables: every checkpoint key gets its place in the parameter tree, or one message names
+every fault."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,11 +21,14 @@ _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 _NUMBER = "0|[1-9][0-9]*"
 
 _LISTED = 1000
-"""Of faults of one kind so many are listed: no network has as many keys, but a file of something else can."""
+"""How many faults of one kind are listed: no network has as many keys, but a file of something else can."""
 
 
 class Tensor(Protocol):
-    """What is known of a checkpoint tensor before it is read."""
+    """A checkpoint tensor before it is read: its shape and dtype.
+
+    `convert.formats.stored_tensor.StoredTensor` is one, and so is `jax.ShapeDtypeStruct((2, 3), jnp.float32)`.
+    """
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -35,25 +39,25 @@ class Tensor(Protocol):
 
 @dataclass(frozen=True)
 class Leaf:
-    """One array of the parameter tree and the checkpoint keys it is made of: one a layer if it is a stack, else one."""
+    """An array of the parameter tree and the checkpoint keys that it is made of: one a layer for a stack, else one."""
 
     path: str
     shape: tuple[int, ...]
     keys: tuple[str, ...]
     op: Op
     pattern: str
-    """`src` of the rule, with what `dst` says filled in: all keys of a stack in one."""
+    """`src` of the rule with the placeholders of `dst` filled in, which stands for all keys of a stack."""
     stacked: bool
 
     @property
     def part_shape(self) -> tuple[int, ...]:
-        """Shape of what one key becomes."""
+        """The shape of what the tensor of one key becomes."""
         return self.shape[1:] if self.stacked else self.shape
 
 
 @dataclass
 class Report:
-    """Everything in which a checkpoint differs from what its table and network want."""
+    """The report of everything in which a checkpoint differs from what its table and network expect."""
 
     unknown: list[str] = field(default_factory=list)
     doubled: list[str] = field(default_factory=list)
@@ -81,8 +85,8 @@ def _listed(title: str, faults: Sequence[str]) -> str:
     return f"  {title} ({len(faults)}):" + "".join(f"\n    {fault}" for fault in faults[:_LISTED]) + more
 
 
-def plan(rules: Sequence[Rule], abstract: Params) -> tuple[Leaf, ...]:
-    """What each array of `abstract` is made of, from the table alone; read backwards, where each array goes.
+def plan_leaves(rules: Sequence[Rule], abstract: Params) -> tuple[Leaf, ...]:
+    """Return for each array of `abstract` the checkpoint keys that it is made of (on export: that it is written to).
 
     Raises:
         ValueError: the table is wrong: an array with no rule or with two, or a rule with more than one layer number.
@@ -91,7 +95,7 @@ def plan(rules: Sequence[Rule], abstract: Params) -> tuple[Leaf, ...]:
 
 
 def check_tensors(leaves: Sequence[Leaf], ignored: Sequence[Ignored], tensors: Mapping[str, Tensor]) -> Report:
-    """Compare a checkpoint with the plan. Reads no tensor: ops are applied to arrays of no memory."""
+    """Compare a checkpoint's keys and shapes with `leaves`; no tensor is read, ops get arrays without memory."""
     claims: dict[str, list[str]] = {key: [] for leaf in leaves for key in leaf.keys}
     for leaf in leaves:
         for key in leaf.keys:
@@ -132,7 +136,7 @@ def _fill(template: str, values: Mapping[str, str]) -> str:
 
 @cache
 def _expression(template: str) -> re.Pattern[str]:
-    """`template` as an expression; a placeholder that comes again must have the same number."""
+    """Return `template` as a regular expression; a placeholder that comes again must have the same number."""
     return re.compile("".join(_pieces(template)))
 
 
@@ -160,7 +164,7 @@ def _misshapen(leaf: Leaf, tensors: Mapping[str, Tensor]) -> Iterator[str]:
 
 
 def _shape_after(change: Callable[[np.ndarray], np.ndarray], shape: tuple[int, ...]) -> tuple[int, ...] | None:
-    """The shape that `change` makes of `shape`, None if it cannot be applied."""
+    """Return the shape that `change` makes of `shape`, None if it cannot be applied."""
     try:
         return change(np.broadcast_to(np.zeros((), np.uint8), shape)).shape
     except (ValueError, IndexError):

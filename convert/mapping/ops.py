@@ -9,7 +9,10 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Op:
-    """A change of layout and the way back; `inverse(forward(x)) == x` bit for bit."""
+    """A change of layout and its inverse; `inverse(forward(x)) == x` bit for bit.
+
+    `Op("transpose", lambda x: x.T, lambda x: x.T)` is an example.
+    """
 
     name: str
     forward: Callable[[np.ndarray], np.ndarray]
@@ -46,10 +49,10 @@ picture_patches = Op(
 
 
 def halved_pairs(head_width: int) -> Op:
-    """Linear weight of queries or keys whose rotary pairs are neighbours, as Mistral's own files have them.
+    """Return the op of a query or key weight whose rotary pairs are neighbours, as in Mistral's own files.
 
     [out, in] <-> [in, out], and of every head component 2i <-> i and 2i + 1 <-> i + `head_width`/2. Queries and keys
-    move alike, so no attention score changes.
+    are reordered alike, so no attention score changes.
     """
     half = head_width // 2
 

@@ -32,15 +32,15 @@ class Ignored:
 
 @dataclass(frozen=True)
 class Table:
-    """How one kind of checkpoint spells the keys of a network that is published in several kinds."""
+    """The weight table of one kind of checkpoint, for a network that is published in several kinds."""
 
     mark: str
-    """How some of its keys begin, and none of another kind's."""
+    """A prefix that some keys of this kind have, and no key of another kind."""
     rules: Callable[[Any], tuple[Rule, ...]]
-    """The rules for a network of this configuration."""
+    """A function from a network's configuration to its rules."""
     ignored: tuple[Ignored, ...] = ()
 
 
 def find_table(tables: Iterable[Table], keys: Collection[str]) -> Table | None:
-    """The table of the kind of checkpoint that has `keys`; None if they are none of these kinds'."""
+    """Return the table of the kind of checkpoint that has `keys`; None if no table's mark is among them."""
     return next((table for table in tables if any(key.startswith(table.mark) for key in keys)), None)

@@ -1,4 +1,4 @@
-"""What a network needs from folders beside its own: files that are copied along, and an adapter to be merged."""
+"""The files that a network needs from other folders: some are copied along, and an adapter is merged."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -8,15 +8,18 @@ from jax_interp.errors import CheckpointError
 
 
 @dataclass(frozen=True)
-class Adapter:
-    """A low-rank adapter that belongs to one of the networks that a component can be (`convert.source.adapter`)."""
+class AdapterFolder:
+    """The folder of a LoRA adapter that belongs to one of the networks that a component can be.
+
+    `convert.source.adapter` merges it.
+    """
 
     folder: str
-    """Relative to the checkpoint folder (upstream's own layout)."""
+    """The folder, relative to the checkpoint folder (upstream's own layout)."""
     base: str
-    """The last part of the folder of the network that it was trained on."""
+    """The last part of the folder name of the network that it was trained on."""
     copied: Mapping[str, str]
-    """Files of it that are copied along, and where they go in the converted folder."""
+    """Its files that are copied along, and where they go in the converted folder."""
 
 
 @dataclass(frozen=True)
@@ -24,14 +27,14 @@ class Companion:
     """Files of another folder of the checkpoint folder."""
 
     folder: str
-    """Relative to the checkpoint folder (upstream's own layout)."""
+    """The folder, relative to the checkpoint folder (upstream's own layout)."""
     into: str
-    """Where they go in the converted folder. A folder of that name beside the weights is preferred to `folder`."""
+    """Where the files go in the converted folder. A folder of that name beside the weights is preferred to `folder`."""
     files: tuple[str, ...]
-    """Relative to the folder, `*` standing for any part of a name: of each at least one must be there."""
+    """Patterns relative to the folder, `*` standing for any part of a name; each must match at least one file."""
 
     def find(self, own: Path, checkpoint_dir: Path) -> dict[str, Path]:
-        """The files by their name in the converted folder; `own` is the network's folder in `checkpoint_dir`.
+        """Return the files by name in the converted folder; `own` is the network's folder in `checkpoint_dir`.
 
         Raises:
             CheckpointError: some are missing (all are named), or one is a link.

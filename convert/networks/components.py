@@ -1,12 +1,12 @@
 """The networks that can be converted, a table: files, weight tables and architecture of each. A new one is an entry."""
 
 from convert.architecture.exported_settings import llama_settings, pixtral_settings, siglip_settings
-from convert.architecture.infer import infer_dit, infer_t5, infer_tokenizer
+from convert.architecture.infer import infer_dit, infer_t5, infer_video_tokenizer
 from convert.architecture.infer_language import infer_llama, infer_pixtral
 from convert.architecture.infer_vision import infer_retinaface, infer_video_safety
-from convert.networks.companions import Adapter, Companion
-from convert.networks.component import EXTRA_FOLDER, Component, Source
-from convert.tables import decoder_lm, dit, pixtral, retinaface, safety_head, siglip, t5, tokenizer
+from convert.networks.companions import AdapterFolder, Companion
+from convert.networks.component import EXTRA_FOLDER, Component, WeightsFile
+from convert.tables import decoder_lm, dit, pixtral, retinaface, safety_head, siglip, t5, video_tokenizer
 from jax_interp.errors import UsageError
 from jax_interp.models.decoder_lm import DecoderLM
 from jax_interp.models.dit import DiT
@@ -14,44 +14,46 @@ from jax_interp.models.pixtral import Pixtral
 from jax_interp.models.retinaface import RetinaFace
 from jax_interp.models.safety_head import VideoSafety
 from jax_interp.models.t5 import T5Encoder
-from jax_interp.models.tokenizer import Tokenizer
+from jax_interp.models.video_tokenizer import VideoTokenizer
 
 POLICY_FILE = "policy.md"
-"""What a text guardrail is to find unsafe: lies among its tokenizer's files if the chat template does not say it."""
+"""The file among the tokenizer's that states a text guardrail's policy, where the chat template does not."""
 
 DIFFUSION_TRANSFORMER = Component(
     name="diffusion_transformer",
     network=DiT,
     infer=infer_dit,
-    sources=(Source(names=("model.pt", "model.safetensors"), exported="model.safetensors", post_trained=True),),
+    sources=(WeightsFile(names=("model.pt", "model.safetensors"), exported="model.safetensors", post_trained=True),),
     rules=dit.RULES,
     ignored=dit.IGNORED,
 )
 
 TOKENIZER = Component(
     name="tokenizer",
-    network=Tokenizer,
-    infer=infer_tokenizer,
+    network=VideoTokenizer,
+    infer=infer_video_tokenizer,
     sources=(
-        Source(("encoder.jit", "encoder.safetensors"), "encoder.safetensors", keys=("encoder.", "quant_conv.")),
-        Source(("decoder.jit", "decoder.safetensors"), "decoder.safetensors", keys=("decoder.", "post_quant_conv.")),
-        Source(("mean_std.pt", "mean_std.safetensors"), "mean_std.safetensors", "mean_std.", ("mean_std.",)),
-        Source(
+        WeightsFile(("encoder.jit", "encoder.safetensors"), "encoder.safetensors", keys=("encoder.", "quant_conv.")),
+        WeightsFile(
+            ("decoder.jit", "decoder.safetensors"), "decoder.safetensors", keys=("decoder.", "post_quant_conv.")
+        ),
+        WeightsFile(("mean_std.pt", "mean_std.safetensors"), "mean_std.safetensors", "mean_std.", ("mean_std.",)),
+        WeightsFile(
             ("image_mean_std.pt", "image_mean_std.safetensors"),
             "image_mean_std.safetensors",
             "image_mean_std.",
             ("image_mean_std.",),
         ),
     ),
-    rules=tokenizer.RULES,
-    ignored=tokenizer.IGNORED,
+    rules=video_tokenizer.RULES,
+    ignored=video_tokenizer.IGNORED,
 )
 
 TEXT_ENCODER = Component(
     name="text_encoder",
     network=T5Encoder,
     infer=infer_t5,
-    sources=(Source(names=("model.safetensors", "pytorch_model.bin"), exported="model.safetensors"),),
+    sources=(WeightsFile(names=("model.safetensors", "pytorch_model.bin"), exported="model.safetensors"),),
     rules=t5.RULES,
     ignored=t5.IGNORED,
     required_files=("tokenizer.json",),
@@ -63,8 +65,8 @@ VIDEO_SAFETY = Component(
     network=VideoSafety,
     infer=infer_video_safety,
     sources=(
-        Source(("safety_filter.pt", "safety_filter.safetensors"), "safety_filter.safetensors", keys=("model.",)),
-        Source(siglip.WEIGHTS, siglip.EXPORTED, keys=("vision_model.",)),
+        WeightsFile(("safety_filter.pt", "safety_filter.safetensors"), "safety_filter.safetensors", keys=("model.",)),
+        WeightsFile(siglip.WEIGHTS, siglip.EXPORTED, keys=("vision_model.",)),
     ),
     rules=siglip.RULES + safety_head.RULES,
     ignored=siglip.IGNORED + safety_head.IGNORED,
@@ -75,7 +77,7 @@ FACE_BLUR = Component(
     name="face_blur",
     network=RetinaFace,
     infer=infer_retinaface,
-    sources=(Source(("Resnet50_Final.pth", "Resnet50_Final.safetensors"), "Resnet50_Final.safetensors"),),
+    sources=(WeightsFile(("Resnet50_Final.pth", "Resnet50_Final.safetensors"), "Resnet50_Final.safetensors"),),
     rules=retinaface.RULES,
     ignored=retinaface.IGNORED,
 )
@@ -85,7 +87,7 @@ PROMPT_UPSAMPLER = Component(
     network=Pixtral,
     infer=infer_pixtral,
     sources=(
-        Source(
+        WeightsFile(
             names=("model.pt", "consolidated.safetensors", "model.safetensors", "model.safetensors.index.json"),
             exported="model.safetensors",
         ),
@@ -103,7 +105,7 @@ TEXT_SAFETY = Component(
     name="text_safety",
     network=DecoderLM,
     infer=infer_llama,
-    sources=(Source(("model.safetensors", "model.safetensors.index.json"), "model.safetensors"),),
+    sources=(WeightsFile(("model.safetensors", "model.safetensors.index.json"), "model.safetensors"),),
     rules=decoder_lm.hugging_face(),
     ignored=decoder_lm.hugging_face_ignored(),
     settings=llama_settings,
@@ -120,7 +122,7 @@ TEXT_SAFETY = Component(
             ),
         ),
     ),
-    adapter=Adapter(
+    adapter=AdapterFolder(
         folder="nvidia/Aegis-AI-Content-Safety-LlamaGuard-Defensive-1.0",
         base="LlamaGuard-7b",
         copied={"README.md": f"{EXTRA_FOLDER}/{POLICY_FILE}"},
@@ -142,7 +144,7 @@ COMPONENTS = {
 
 
 def named(names: tuple[str, ...]) -> tuple[Component, ...]:
-    """The components called `names`, in the pipeline's order; all of them for no name.
+    """Return the components called `names`, in the pipeline's order; all components if there is no name.
 
     Raises:
         UsageError: there is none of that name; lists those there are.

@@ -8,10 +8,10 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from convert.architecture.plain_lora import expect_plain
-from convert.architecture.settings import Settings
+from convert.architecture.settings import CheckpointSettings
 from convert.formats.archive import StoredTensor, open_archive
 from convert.formats.names import shown
-from convert.networks.companions import Adapter
+from convert.networks.companions import AdapterFolder
 from convert.source.checkpoint_files import OpenedCheckpoint
 from jax_interp.errors import CheckpointError
 
@@ -27,13 +27,13 @@ class MergedTensor(StoredTensor):
     """A weight [out, in] of a checkpoint and its adapter; `read` gives base + scale · up · down."""
 
     down: StoredTensor
-    """[rank, in]"""
+    """The matrix A of the adapter, [rank, in]."""
     up: StoredTensor
-    """[out, rank]"""
+    """The matrix B of the adapter, [out, rank]."""
     scale: float
 
     def read(self) -> np.ndarray:
-        """A fresh array in float32 whatever `dtype` is, so that the sum is rounded once, by the caller."""
+        """Return the merged weight in float32 whatever `dtype` is, so that the sum is rounded once, by the caller."""
         product = self.up.read().astype(np.float32) @ self.down.read().astype(np.float32)
         product *= np.float32(self.scale)
         product += super().read()
@@ -41,12 +41,12 @@ class MergedTensor(StoredTensor):
 
 
 def merge_adapter(
-    adapter: Adapter | None, opened: OpenedCheckpoint, checkpoint_dir: Path
+    adapter: AdapterFolder | None, opened: OpenedCheckpoint, checkpoint_dir: Path
 ) -> tuple[OpenedCheckpoint, dict[str, Path]]:
-    """`opened` with the adapter's products added to its tensors, and the adapter's files to be copied along.
+    """Return `opened` with the adapter merged into its tensors, and the adapter's files to be copied along.
 
     Nothing changes if `adapter` is not for the network in `opened.folder`, if it was merged before (its files are
-    there), or if it is not in the checkpoint folder, which is worth a warning.
+    there), or if it is not in the checkpoint folder; then a warning says so.
 
     Raises:
         CheckpointError: the adapter is damaged, of another network, or of a kind that cannot be merged.
@@ -73,8 +73,8 @@ def merge_adapter(
 
 
 def _read_settings(folder: Path, base: str) -> tuple[int, float]:
-    """Rank and alpha; everything else must be as in plain LoRA."""
-    settings = Settings.read(folder, (SETTINGS,))
+    """Return rank and alpha; everything else must be as in plain LoRA."""
+    settings = CheckpointSettings.read(folder, (SETTINGS,))
     rank, alpha = expect_plain(settings)
     trained_on = settings.get("base_model_name_or_path", base)
     if not isinstance(trained_on, str) or PurePosixPath(trained_on).name != base:
@@ -86,7 +86,7 @@ def _read_settings(folder: Path, base: str) -> tuple[int, float]:
 def _merge(
     base: Mapping[str, StoredTensor], stored: Mapping[str, StoredTensor], rank: int, scale: float, path: Path
 ) -> dict[str, MergedTensor]:
-    """The tensors of `base` that the adapter's pairs change."""
+    """Return the tensors of `base` that the adapter's pairs change."""
     modules = {key.removeprefix(_PREFIX).removesuffix(_DOWN).removesuffix(_UP) for key in stored}
     known = {_PREFIX + module + suffix for module in modules for suffix in (_DOWN, _UP)}
     faults = [f"{shown(key)} is not a weight of plain LoRA" for key in stored.keys() - known]

@@ -10,7 +10,7 @@ from convert.formats.archive import INDEX_SUFFIX, StoredTensor, open_archive, se
 from convert.formats.locating import find_file
 from convert.formats.names import shown
 from convert.mapping.matching import Leaf, check_tensors
-from convert.networks.component import Component, Source
+from convert.networks.component import Component, WeightsFile
 from convert.source.wrappers import unwrapped, wrapper_of
 from jax_interp.errors import CheckpointError
 
@@ -21,7 +21,7 @@ Weights = Literal["model", "ema"]
 
 @dataclass(frozen=True)
 class OpenedCheckpoint:
-    """A network's tensors by key, none of them read, and the files that they lie in."""
+    """A network's tensors by key, none of them read yet, and the files that hold them."""
 
     folder: Path
     tensors: Mapping[str, StoredTensor]
@@ -29,16 +29,16 @@ class OpenedCheckpoint:
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shape of every tensor."""
+        """The shape of every tensor by key."""
         return {key: tensor.shape for key, tensor in self.tensors.items()}
 
     def described(self) -> str:
-        """The files by name, for messages."""
+        """Return the files by name, for messages."""
         return f"{self.folder} ({', '.join(file.name for file in self.files)})"
 
 
-def locate(component: Component, folder: Path) -> dict[Source, Path]:
-    """Where each source of `component` lies in `folder`; sources that are missing are left out."""
+def locate(component: Component, folder: Path) -> dict[WeightsFile, Path]:
+    """Find each file of weights of `component` in `folder`; files that are missing are left out."""
     found = {}
     for source in component.sources:
         if (path := next(_spelled(source, folder), None)) is not None:
@@ -46,8 +46,8 @@ def locate(component: Component, folder: Path) -> dict[Source, Path]:
     return found
 
 
-def _spelled(source: Source, folder: Path) -> Iterator[Path]:
-    """What is there of the spellings of `source`, the preferred one first: a file before an index of several."""
+def _spelled(source: WeightsFile, folder: Path) -> Iterator[Path]:
+    """Yield the existing spellings of `source`, the preferred one first: a file before an index of several."""
     for name in source.names:
         for spelling in (name,) if name.endswith(INDEX_SUFFIX) else (name, name + INDEX_SUFFIX):
             if path := find_file(folder, spelling):
@@ -87,8 +87,8 @@ def open_checkpoint(component: Component, folder: Path, weights: Weights | None)
     return OpenedCheckpoint(folder, tensors, tuple(files))
 
 
-def understand(component: Component, opened: OpenedCheckpoint) -> tuple[Any, tuple[Leaf, ...]]:
-    """The network's configuration, and what each of its arrays is made of.
+def infer_network(component: Component, opened: OpenedCheckpoint) -> tuple[Any, tuple[Leaf, ...]]:
+    """Return the network's configuration, and for each of its arrays the keys that it is made of.
 
     Raises:
         CheckpointError: the shapes are of no such network, or a key is unknown, missing or of a wrong shape.
@@ -99,7 +99,7 @@ def understand(component: Component, opened: OpenedCheckpoint) -> tuple[Any, tup
     return config, leaves
 
 
-def _tell_others(source: Source, folder: Path, chosen: Path) -> None:
+def _tell_others(source: WeightsFile, folder: Path, chosen: Path) -> None:
     """Say so if there are several spellings of one file: they need not hold the same."""
     others = list(dict.fromkeys(str(path.relative_to(folder)) for path in _spelled(source, folder) if path != chosen))
     if others:
@@ -122,7 +122,7 @@ def _unwrap(component: Component, tensors: dict[str, StoredTensor], path: Path) 
 
 
 def _choose(
-    source: Source, stored: dict[str, StoredTensor], weights: Weights | None, path: Path
+    source: WeightsFile, stored: dict[str, StoredTensor], weights: Weights | None, path: Path
 ) -> dict[str, StoredTensor]:
     if not source.post_trained:
         return stored

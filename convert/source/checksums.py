@@ -14,7 +14,7 @@ BLOCK_BYTES = 1 << 23
 
 @dataclass(frozen=True)
 class Checksums:
-    """What a file's bytes add up to; `md5` is left out if nobody compares it."""
+    """The size, date and checksums of a file; `md5` is None if it was not asked for."""
 
     size: int
     modified_ns: int
@@ -23,7 +23,7 @@ class Checksums:
 
 
 def checksum(path: Path, advance: Callable[[int], Any], *, with_md5: bool) -> Checksums:
-    """Read a file once for all its checksums; `advance` is told the bytes done.
+    """Read a file once for all its checksums; `advance` is told how many bytes were read since its last call.
 
     Raises:
         CheckpointError: the file cannot be read.

@@ -1,4 +1,4 @@
-"""Which files a network comes from: their checksums, and whether they are the published ones."""
+"""The provenance of a network: its files, their checksums, and whether they are the published ones."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from convert.source.checksums import Checksums, checksum
 from jax_interp.errors import CheckpointError
 
 Md5Policy = Literal["warn", "require", "skip"]
-"""What to do about a file whose MD5 is not the published one: say so, refuse it, or not compare."""
+"""What happens where a file's MD5 is not the published one: a warning, an error, or no comparison at all."""
 
 logger = logging.getLogger("jax_interp")
 
@@ -35,14 +35,16 @@ class SourceRecord:
 
     @classmethod
     def of(cls, name: str, sums: Checksums, published: Published | None) -> "SourceRecord":
-        """The record of a file with these checksums."""
+        """Return the record of a file with these checksums."""
         return cls(name, sums.size, sums.modified_ns, sums.sha256, sums.md5, published)
 
 
 def record_sources(
     folder: Path, name: str, files: Sequence[Path], earlier: Mapping[str, Any], policy: Md5Policy, progress: Progress
 ) -> tuple[SourceRecord, ...]:
-    """Checksums of `files`, those of the network's `folder`, called `name` in the checkpoint folder, and others of it.
+    """Return records with the checksums of `files`.
+
+    `folder` is the network's folder, called `name` in the checkpoint folder; files of other folders may be among them.
 
     `earlier` is the manifest of an earlier conversion, or empty: files that still have their size and date are not
     read again.
@@ -94,7 +96,7 @@ def check_published(name: str, records: Sequence[SourceRecord], policy: Md5Polic
 
 
 def _name_of(path: Path, folder: Path, name: str) -> str:
-    """Relative to the network's folder; of a file elsewhere, to the checkpoint folder."""
+    """Return the path relative to the network's folder, or, of a file elsewhere, to the checkpoint folder."""
     root = folder.parents[len(Path(name).parts) - 1]
     return path.relative_to(folder if path.is_relative_to(folder) else root).as_posix()
 

@@ -9,14 +9,14 @@ from convert.formats.names import shown
 from jax_interp.errors import CheckpointError
 
 _OUTER = ("module.", "_orig_mod.", "_fsdp_wrapped_module.")
-"""What a wrapped network's keys begin with: `DataParallel` and its successors, `torch.compile`, `FSDP`."""
+"""Prefixes of a wrapped network's keys: `DataParallel` and its successors, `torch.compile`, `FSDP`."""
 
 _INNER = re.compile(r"(?<=\.)(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
-"""What the keys of a wrapped part of a network have in the middle; no network calls a part so itself."""
+"""The infix of the keys of a wrapped part of a network; no network gives a part such a name itself."""
 
 
 def unwrapped(tensors: Mapping[str, StoredTensor], own: str, path: Path) -> tuple[dict[str, StoredTensor], str]:
-    """The tensors of `path` under the names that the network has without its wrappers, and what was before all of them.
+    """Return the tensors of `path` under the names of the network without its wrappers, and the prefix they all had.
 
     `module._orig_mod.net.norm.weight` becomes `net.norm.weight` if every key begins so; `net._orig_mod.norm.weight`
     does in any case. `own` is the wrapper's name that the published file has itself: it is there afterwards, whether or
@@ -38,7 +38,7 @@ def unwrapped(tensors: Mapping[str, StoredTensor], own: str, path: Path) -> tupl
 
 
 def wrapper_of(keys: list[str]) -> str:
-    """The name of a wrapper that all `keys` begin with; empty if there is none."""
+    """Return the name of a wrapper that all `keys` begin with; empty if there is none."""
     return next((prefix for prefix in _OUTER if keys and all(key.startswith(prefix) for key in keys)), "")
 
 

@@ -5,7 +5,7 @@ from convert.mapping.rules import Ignored, Rule
 
 
 def hugging_face(prefix: str = "model.", head: str = "lm_head.weight", into: str = "") -> tuple[Rule, ...]:
-    """Rules for `LlamaForCausalLM` and `MistralForCausalLM`, whose halves of a head are rotary pairs, as ours.
+    """Return rules for `LlamaForCausalLM` and `MistralForCausalLM`; both halves of a head are rotary pairs, as here.
 
     `prefix` comes before every key but `head`, which a model with a tied head lacks; `into` before every path.
     """
@@ -27,12 +27,12 @@ def hugging_face(prefix: str = "model.", head: str = "lm_head.weight", into: str
 
 
 def hugging_face_ignored(prefix: str = "model.") -> tuple[Ignored, ...]:
-    """What files of `hugging_face` rules have besides."""
+    """Return the keys that files for `hugging_face` have besides, which no network reads."""
     return (Ignored(f"{prefix}layers.*.self_attn.rotary_emb.inv_freq", "rotary frequencies are computed"),)
 
 
 def mistral(head_width: int, prefix: str = "", into: str = "") -> tuple[Rule, ...]:
-    """Rules for the files that Mistral publishes, whose rotary pairs are neighbours.
+    """Return rules for the files that Mistral publishes, whose rotary pairs are neighbours.
 
     `prefix` comes before every key, `into` before every path.
     """

@@ -38,7 +38,7 @@ def _mistral(language: str, tower: str, up: str, out: str, config: PixtralConfig
 
 
 def _tower(tower: str, attention: str, turned: Op) -> tuple[Rule, ...]:
-    """What the kinds spell alike but for the linears of `attention`."""
+    """Return the rules of the picture encoder that all kinds spell alike, with its linear layers in `attention`."""
     query, key, value, out = (f"{tower}transformer.layers.{{layer}}.attention.{name}" for name in attention.split())
     layer, block = f"{tower}transformer.layers.{{layer}}", f"{VISION}blocks"
     return (
@@ -70,7 +70,7 @@ _MISTRAL = "", "vision_encoder.", "vision_language_adapter.w_in", "vision_langua
 _UPSTREAM = "model.model.", "model.vision_encoder.", "model.mm_projector.projector.0", "model.mm_projector.projector.2"
 
 RULES = _hugging_face(*_PUBLISHED)
-"""Those of `mistral-community/pixtral-12b`, which `export` writes."""
+"""The rules for `mistral-community/pixtral-12b`, which is also what `export` writes."""
 
 IGNORED = decoder_lm.hugging_face_ignored(_PUBLISHED[0])
 

@@ -21,7 +21,7 @@ def _conv_norm(conv: str, norm: str, dst: str) -> tuple[Rule, ...]:
 
 
 def _pair(src: str, dst: str) -> tuple[Rule, ...]:
-    """A convolution and its norm as the first two of a sequence."""
+    """Return the rules of a convolution and its norm, the first two modules of a sequence."""
     return _conv_norm(f"module.{src}.0", f"module.{src}.1", dst)
 
 

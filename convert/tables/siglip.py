@@ -44,7 +44,7 @@ IGNORED = (
 )
 
 EXPORTED = "siglip.safetensors"
-"""The name of the weights where nothing but the picture encoder of SigLIP is meant to be read again."""
+"""The file name under which `export` writes the picture encoder of SigLIP alone."""
 
 _FOLDERS = (
     "google/siglip-so400m-patch14-384/",
@@ -52,7 +52,7 @@ _FOLDERS = (
     "google/siglip-so400m-patch14-384/models--google--siglip-so400m-patch14-384/snapshots/*/",
     "google/siglip-so400m-patch14-384/snapshots/*/",
 )
-"""Where Hugging Face's files may lie beside `safety_filter.pt`: plainly, or in a cache of its loader."""
+"""Where Hugging Face's files may be beside `safety_filter.pt`: in a plain folder, or in a cache of its loader."""
 
 WEIGHTS = (EXPORTED, *(f"{folder}model.safetensors" for folder in _FOLDERS))
 SETTINGS = ("config.json", *(f"{folder}config.json" for folder in _FOLDERS))

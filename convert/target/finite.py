@@ -1,4 +1,4 @@
-"""Weights that are not numbers: NaN and infinity. No released network has any, so they tell of damage or of a training
+"""The check for weights that are NaN or infinite. No released network has any, so they tell of damage or of a training
 that went wrong."""
 
 import logging
@@ -22,8 +22,8 @@ _INFINITY = {np.dtype(jnp.bfloat16): 0xFF00, np.dtype(np.float16): 0xF800}
 
 @dataclass
 class FiniteCheck:
-    """Looks at every weight of a network on its way. `refuses` says whether one that is not finite ends the conversion;
-    else it is noted for `report`."""
+    """Checks every weight of a network on its way. With `refuses` one that is not finite ends the conversion; otherwise
+    it is noted for `report`."""
 
     refuses: bool
     found: list[str] = field(default_factory=list)
@@ -47,7 +47,7 @@ class FiniteCheck:
         self.found.append(fault)
 
     def report(self, name: str) -> None:
-        """Warn of what was found in the network called `name`."""
+        """Warn of the weights that were found not to be finite in the network called `name`."""
         if self.found:
             more = f" and {len(self.found) - _NAMED} more tensors" if len(self.found) > _NAMED else ""
             logger.warning("%s: has weights that are not finite: %s%s", name, "; ".join(self.found[:_NAMED]), more)
@@ -57,7 +57,7 @@ REFUSE = FiniteCheck(refuses=True)
 
 
 def is_finite(values: np.ndarray) -> bool:
-    """Whether all of `values`, of a floating dtype, are numbers; faster than `np.isfinite` for those of 16 bits."""
+    """Tell whether all of `values`, of a floating dtype, are finite; for 16 bits this is faster than `np.isfinite`."""
     flat = values.ravel(order="K")
     infinity = _INFINITY.get(values.dtype)
     if infinity is None:

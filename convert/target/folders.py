@@ -1,4 +1,4 @@
-"""Folders that appear whole or not at all: written under another name, renamed at the end."""
+"""Folders that appear complete or not at all: they are written under another name and renamed at the end."""
 
 import errno
 import os
@@ -15,12 +15,13 @@ from jax_interp.files.lock import locked
 from jax_interp.runtime.checkpoint import partial_folder
 
 LOCK_NOTE = ".lock"
-"""In a folder that is being written to: by whom."""
+"""The note in a folder that is being written to, which says by whom."""
 
 
 @contextmanager
-def only_writer(folder: Path) -> Iterator[None]:
-    """Hold `folder` against other conversions. It is made if need be, and goes again if it stays empty.
+def writer_lock(folder: Path) -> Iterator[None]:
+    """Lock `folder` against other conversions while the block lasts. It is created if need be, and removed if it stays
+    empty.
 
     Raises:
         CheckpointError: it cannot be made, or another conversion is writing to it.
@@ -47,8 +48,8 @@ def only_writer(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def replacing(target: Path) -> Iterator[Path]:
-    """A folder to write to that becomes `target` when the block ends well and vanishes when it does not.
+def replace_atomically(target: Path) -> Iterator[Path]:
+    """Yield a folder to write to, which replaces `target` when the block ends well and is removed when it does not.
 
     Raises:
         CheckpointError: the disk is full, or the folder cannot be written to.
@@ -80,7 +81,7 @@ def clear_leftovers(target: Path) -> bool:
     return found
 
 
-def refuse_strangers(target: Path, own_names: Collection[str]) -> None:
+def refuse_foreign_files(target: Path, own_names: Collection[str]) -> None:
     """Raise `CheckpointError` if `target` has anything in it but `own_names`: replacing it would destroy that."""
     strangers = sorted({path.name for path in target.iterdir()} - {*own_names}) if target.is_dir() else [target.name]
     if strangers:
@@ -122,7 +123,7 @@ def _remove_if_empty(folder: Path) -> None:
 
 
 def _system_error(error: OSError | ValueError) -> int | None:
-    """The system's number of an error; TensorStore reports one as a ValueError, with number and text in its message."""
+    """Return the `errno` of an error, which TensorStore reports within the message of a `ValueError`."""
     if isinstance(error, OSError):
         return error.errno or errno.EIO
     if found := re.search(r"os_error_code='([0-9]+)'", str(error)):

@@ -1,4 +1,4 @@
-"""What a converted folder says about itself: `config.json` for the program, `manifest.json` for where it came from."""
+"""The description of a converted folder: `config.json` for the program, `manifest.json` for where it came from."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -62,7 +62,7 @@ def write_description(
 
 
 def main_dtype(streams: Mapping[str, ArrayStream]) -> str:
-    """The dtype that most bytes have."""
+    """Return the dtype that most bytes have."""
     dtypes = {stream.dtype.name for stream in streams.values()}
     return max(sorted(dtypes), key=lambda name: sum(s.nbytes for s in streams.values() if s.dtype.name == name))
 

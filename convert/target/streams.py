@@ -20,9 +20,9 @@ def stream(
     advance: Advance,
     check: FiniteCheck = REFUSE,
 ) -> ArrayStream:
-    """The array that `leaf` describes. `advance` is told the bytes that have been read, `check` sees the values.
+    """Return the array that `leaf` describes as a stream; `advance` is told the bytes read, `check` sees the values.
 
-    `dtype` is what floating tensors become; without it they keep theirs, but for float64, which becomes float32.
+    Floating tensors are cast to `dtype`; without it they keep theirs, except float64, which becomes float32.
     """
     target = _target_dtype(tensors[leaf.keys[0]].dtype, dtype)
 

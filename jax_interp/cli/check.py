@@ -67,7 +67,7 @@ def check(
     writer = _writer(save_blurred, source) if source is not None and save_blurred is not None else None
     flags.limit_process()
 
-    from jax_interp.media.destination import held
+    from jax_interp.media.destination import locked_result
     from jax_interp.pipeline.safety.guardrails import PROMPT_GUARDRAILS, Guardrails
     from jax_interp.runtime.compile_cache import enable_compile_cache
 
@@ -83,7 +83,7 @@ def check(
     if prompt is not None:
         allowed &= _show("prompt", guardrails.ask_about_prompt(prompt), PROMPT_GUARDRAILS)
     if source is not None:
-        with held(save_blurred) if save_blurred is not None else nullcontext():
+        with locked_result(save_blurred) if save_blurred is not None else nullcontext():
             allowed &= _check_video(guardrails, source, writer)
     if not allowed:
         raise typer.Exit(Blocked.exit_code)

@@ -13,7 +13,7 @@ from jax_interp.terminal import tell
 
 if TYPE_CHECKING:
     from convert.hub.client import Hub
-    from convert.hub.download import Plan
+    from convert.hub.download import DownloadPlan
 
 STATES = {
     "missing": "to fetch",
@@ -72,41 +72,41 @@ def download(
     """
     from convert.hub.catalog import select
     from convert.hub.client import Hub
-    from convert.hub.download import make_plan, parse_revisions, readable
+    from convert.hub.download import format_size, parse_revisions, plan_download
     from jax_interp.cli.console import confirm, show_log
 
     show_log()
     repositories = select(model_sizes or ["7B"], model_types or ["WorldInterpolator"], components or ())
     hub = Hub()
-    plan = make_plan(hub, checkpoint_dir, repositories, parse_revisions(revision or (), repositories))
+    plan = plan_download(hub, checkpoint_dir, repositories, parse_revisions(revision or (), repositories))
     _show(plan)
     _show_terms(plan, bool(hub.token))
     if dry_run:
         return
     plan.check()
     wanted = plan.to_fetch and not yes and sys.stdin.isatty()
-    if wanted and not confirm(f"Fetch {readable(plan.to_fetch)}?"):
+    if wanted and not confirm(f"Fetch {format_size(plan.to_fetch)}?"):
         raise typer.Exit(1)
     _run(hub, plan, check_md5)
 
 
-def _show(plan: "Plan") -> None:
-    from convert.hub.download import PlannedFile, readable
+def _show(plan: "DownloadPlan") -> None:
+    from convert.hub.download import PlannedFile, format_size
     from jax_interp.cli.console import tell_table
 
     def state(file: PlannedFile) -> str:
         terms = "; terms must be accepted" if file.snapshot.repository.gated and file.to_fetch else ""
         return STATES[file.state] + terms
 
-    rows = [(file.key, readable(file.remote.size), file.snapshot.commit[:12], state(file)) for file in plan.files]
+    rows = [(file.key, format_size(file.remote.size), file.snapshot.commit[:12], state(file)) for file in plan.files]
     tell_table(rows, ("file", "size", "commit", "state"), numbers=("size",))
     tell(
-        f"{readable(plan.total)} in all, {readable(plan.to_fetch)} to fetch; "
-        f"{readable(plan.free)} free in {plan.folder}"
+        f"{format_size(plan.total)} in all, {format_size(plan.to_fetch)} to fetch; "
+        f"{format_size(plan.free)} free in {plan.folder}"
     )
 
 
-def _show_terms(plan: "Plan", has_token: bool) -> None:
+def _show_terms(plan: "DownloadPlan", has_token: bool) -> None:
     """What an account has to have done before the hub hands the files out."""
 
     gated = {file.snapshot.repository.url for file in plan.files if file.snapshot.repository.gated and file.to_fetch}
@@ -119,7 +119,7 @@ def _show_terms(plan: "Plan", has_token: bool) -> None:
         tell("There is no token yet: run `hf auth login`, or set HF_TOKEN.")
 
 
-def _run(hub: "Hub", plan: "Plan", check_md5: bool) -> None:
+def _run(hub: "Hub", plan: "DownloadPlan", check_md5: bool) -> None:
     from convert.hub.download import PlannedFile, download
     from jax_interp.cli.progress import progress
 

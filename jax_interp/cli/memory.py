@@ -12,7 +12,7 @@ from jax_interp.errors import UsageError
 from jax_interp.terminal import show
 
 if TYPE_CHECKING:
-    from jax_interp.pipeline.memory.plan import Plan, PlannedNetwork, Planner
+    from jax_interp.pipeline.memory.plan import MemoryPlan, PlannedNetwork, Planner
     from jax_interp.runtime.mesh import MeshShape
     from jax_interp.train.settings import TrainSettings
 
@@ -207,7 +207,7 @@ def _show_strategies(planner: "Planner", pairs_per_batch: int | None) -> None:
     show(f"host: parameters that wait in host memory, of which {_gib(host_memory()[0])} are free here")
 
 
-def _show_plan(what: str, plan: "Plan") -> None:
+def _show_plan(what: str, plan: "MemoryPlan") -> None:
     from jax_interp.pipeline.memory.plan import describe, gib
     from jax_interp.runtime.hardware import host_memory
 

@@ -14,7 +14,7 @@ from jax_interp.runtime.placement import Kind, Placement
 if TYPE_CHECKING:
     from jax_interp.pipeline.interpolator import Interpolator
     from jax_interp.pipeline.memory.networks import Networks
-    from jax_interp.pipeline.memory.plan import Plan, Planner
+    from jax_interp.pipeline.memory.plan import MemoryPlan, Planner
     from jax_interp.pipeline.settings import InterpolationSettings
 
 logger = logging.getLogger("jax_interp")
@@ -103,7 +103,7 @@ class MemoryFlags:
         gpu = _gpu()
         return self.budget or (int(SHARE_OF_FREE * gpu.free) if gpu else None)
 
-    def choose(self, planner: "Planner", available: int, num_pairs: int | None = None) -> "Plan":
+    def choose(self, planner: "Planner", available: int, num_pairs: int | None = None) -> "MemoryPlan":
         """The fastest plan in `available` bytes for a run of `num_pairs` pairs; raises as `place` does."""
         from jax_interp.pipeline.memory.plan import MOST_PAIRS
 

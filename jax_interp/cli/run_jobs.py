@@ -9,7 +9,7 @@ import typer
 
 from jax_interp.cli.progress import Task, progress
 from jax_interp.errors import Blocked, Ended, JaxInterpError, ProcessFailure, explain
-from jax_interp.files.overlap import Read
+from jax_interp.files.overlap import Input
 from jax_interp.pipeline.interpolator import Interpolator
 from jax_interp.pipeline.jobs.job import is_finished, open_clip, run_job, tidy_finished
 from jax_interp.pipeline.jobs.outputs import check_outputs, network_files, refuse_held_results
@@ -25,7 +25,7 @@ def check_results(jobs: Sequence[Job], batch: Path | None, text_embeddings: Path
     if not processes.is_first():
         return
     files = {"--batch-input-path": batch, "--text-embeddings": text_embeddings}
-    read = [Read(path, flag) for flag, path in files.items() if path is not None]
+    read = [Input(path, flag) for flag, path in files.items() if path is not None]
     check_outputs(jobs, [*read, *network_files(checkpoint_dir)])
     if batch is None:  # the lines of a batch are held one after the other, each when its turn comes
         refuse_held_results(jobs[0])

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from convert.lora.writing import write_adapter
-from convert.target.folders import clear_leftovers, only_writer, replacing
+from convert.target.folders import clear_leftovers, replace_atomically, writer_lock
 from convert.trained import write_trained
 from jax_interp.cli.progress import progress
 from jax_interp.errors import CheckpointError, UsageError
@@ -23,7 +23,7 @@ from jax_interp.runtime.checkpoint import ConvertedComponent, find_component
 from jax_interp.runtime.compile_cache import enable_compile_cache
 from jax_interp.runtime.mesh import DeviceMesh, MeshShape
 from jax_interp.train.data.batches import SampleSource
-from jax_interp.train.data.clips import Clip, find_clips
+from jax_interp.train.data.clips import TrainingClip, find_clips
 from jax_interp.train.data.encoding import EncodingCache, Sample, WindowEncoder
 from jax_interp.train.data.windows import WindowSettings
 from jax_interp.train.runs.preview import contact_sheet, sample_latents, write_picture
@@ -86,7 +86,7 @@ def run_training(request: TrainingRequest) -> None:
         height=request.height,
         width=request.width,
     )
-    with only_writer(request.folder.path):
+    with writer_lock(request.folder.path):
         _train_on(request, base, tokenizer, trainer, cache, training, held_out)
 
 
@@ -96,8 +96,8 @@ def _train_on(
     tokenizer: ConvertedComponent,
     trainer: Trainer,
     cache: EncodingCache,
-    training: list[Clip],
-    held_out: list[Clip],
+    training: list[TrainingClip],
+    held_out: list[TrainingClip],
 ) -> None:
     """Encode, train and write the result, in a folder that nobody else writes to."""
     samples = cache.samples(training)
@@ -136,7 +136,7 @@ def write_result(request: TrainingRequest, base: ConvertedComponent, outcome: Ou
     else:
         target = folder / ADAPTER
         clear_leftovers(target)
-        with replacing(target) as partial:
+        with replace_atomically(target) as partial:
             write_adapter(partial, outcome.network, rank=settings.lora.rank, scale=settings.lora.scale)
             layers = num_adapted(outcome.network)
             trained = {"from": {"folder": base.path.name, "sha256": base.source_sha256}, "layers": layers, **facts}
@@ -159,7 +159,7 @@ def _text_encoder(request: TrainingRequest) -> TextEncoder:
     return found
 
 
-def _split(clips: list[Clip], request: TrainingRequest) -> tuple[list[Clip], list[Clip]]:
+def _split(clips: list[TrainingClip], request: TrainingRequest) -> tuple[list[TrainingClip], list[TrainingClip]]:
     """(clips to train on, clips held out)"""
     if request.settings.stream_base and request.folder.preview_every:
         raise UsageError("--preview-every needs the network on the GPU; leave it out with --stream-base")
@@ -176,7 +176,11 @@ def _split(clips: list[Clip], request: TrainingRequest) -> tuple[list[Clip], lis
 
 
 def _preview(
-    request: TrainingRequest, trainer: Trainer, tokenizer: ConvertedComponent, samples: list[Sample], clips: list[Clip]
+    request: TrainingRequest,
+    trainer: Trainer,
+    tokenizer: ConvertedComponent,
+    samples: list[Sample],
+    clips: list[TrainingClip],
 ) -> Preview | None:
     """Draws a contact sheet of the held-out clip's middle window."""
     if not samples or not request.folder.preview_every:

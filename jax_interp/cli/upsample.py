@@ -45,7 +45,7 @@ def upsample(
 
     from jax_interp.files.atomic import write_atomically
     from jax_interp.media.destination import check_destination, clip_files
-    from jax_interp.media.output import reported
+    from jax_interp.media.output import as_media_error
     from jax_interp.media.reader import last_frame
     from jax_interp.pipeline.jobs.outputs import network_files
 
@@ -77,5 +77,5 @@ def upsample(
         prompt = upsampler.upsample(picture, settings, seed=seed, progress=task.update)
     show(prompt)
     if output is not None:
-        with reported(output):
+        with as_media_error(output):
             write_atomically(output, f"{prompt}\n".encode())

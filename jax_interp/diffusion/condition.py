@@ -1,4 +1,4 @@
-"""How the known first and last latent frames enter the network: masked in, with a little noise of their own."""
+"""Conditioning on the known first and last latent frames: they are masked in, with a little noise of their own."""
 
 from collections.abc import Callable, Sequence
 from statistics import NormalDist
@@ -9,21 +9,24 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jax_interp.diffusion.guidance import Branch
-from jax_interp.diffusion.scaling import numpy_dtype, scaling
+from jax_interp.diffusion.preconditioning import numpy_dtype, preconditioning
 from jax_interp.errors import UsageError
 from jax_interp.types import Latents, Precision
 
 FIXED_SIGMA = 0.001
 RANDOM_LOG_SIGMA = NormalDist(-3, 2)
-"""ln(sigma) of the random condition noise."""
+"""The distribution of ln(sigma) of the random condition noise."""
 
 NoiseSource: TypeAlias = Callable[[int], tuple[float, Float[np.ndarray, "T H W C"]]]
-"""call index -> (sigma, noise of unit variance)"""
+"""A source of condition noise: a function from the index of a network call to (sigma, noise of unit variance).
+
+`lambda call: (0.001, np.zeros((3, 88, 160, 16), np.float32))` adds no noise.
+"""
 
 ConditionNoise: TypeAlias = Literal["fixed", "random"] | NoiseSource
-"""`fixed`: sigma 0.001 and the initial noise again. `random`: a seeded draw at every network call, as upstream
-distributed it (there unseeded). A callable replays given draws; it is asked in upstream's counting of calls: pair after
-pair, two calls a step, conditional first, also when only one branch is evaluated."""
+"""The condition noise. `fixed` means sigma 0.001 and the initial noise again, `random` a seeded draw at every network
+call from upstream's distribution (which is unseeded there). A callable replays given draws; its calls are counted as
+upstream's are: pair after pair, two calls a step, conditional first, also when only one branch is evaluated."""
 
 
 class Augmentation(NamedTuple):
@@ -31,19 +34,19 @@ class Augmentation(NamedTuple):
 
     sigma: Float[np.ndarray, " B"]
     c_in: Float[np.ndarray, " B"]
-    """Input scaling at `sigma`."""
+    """The input scale c_in at `sigma`."""
     noise: Float[np.ndarray | Array, "B T H W C"]
 
 
 def frame_indicator(num_latent_frames: int) -> Float[np.ndarray, "T 1 1 1"]:
-    """1 on the first and the last latent frame, 0 between."""
+    """Return the mask of known latent frames: 1 on the first and the last one, 0 between."""
     indicator = np.zeros((num_latent_frames, 1, 1, 1), np.float32)
     indicator[[0, -1]] = 1
     return indicator
 
 
 def initial_noise(seed: int, shape: tuple[int, int, int, int]) -> Float[np.ndarray, "T H W C"]:
-    """Unit noise for latents of `shape` (T, H, W, C), drawn as upstream draws it (numpy's legacy generator)."""
+    """Draw unit noise for latents of `shape` (T, H, W, C) as upstream does, with numpy's legacy generator."""
     frames, height, width, channels = shape
     try:
         generator = np.random.RandomState(seed)
@@ -57,7 +60,7 @@ def initial_noise(seed: int, shape: tuple[int, int, int, int]) -> Float[np.ndarr
 def augmenter(
     source: ConditionNoise, *, noise: Array, seed: int, pairs: Sequence[int], num_calls: int, precision: Precision
 ) -> Callable[[int, Branch], Augmentation]:
-    """The augmentation of every network call of a batch, by sampler call (0 .. num_calls - 1) and branch.
+    """Return a function from sampler call (0 .. num_calls - 1) and branch to the augmentation of a batch.
 
     `noise` [T, H, W, C] is the initial noise, `pairs` the numbers of the batch's pairs within the whole run.
     """
@@ -79,7 +82,7 @@ def augmenter(
 
 
 def seeded_source(seed: int, shape: tuple[int, ...]) -> NoiseSource:
-    """Upstream's random draw, every call from a generator of its own: independent of which other calls are made."""
+    """Return upstream's random source; every call has its own generator, so it does not depend on other calls."""
 
     def draw(call: int) -> tuple[float, np.ndarray]:
         generator = np.random.default_rng([seed, call])
@@ -91,13 +94,13 @@ def seeded_source(seed: int, shape: tuple[int, ...]) -> NoiseSource:
 
 def _augmentation(sigma: list[float], noise: np.ndarray | Array, precision: Precision) -> Augmentation:
     rounded = np.asarray(sigma).astype(numpy_dtype(precision)).astype(np.float32)
-    return Augmentation(rounded, scaling(rounded, precision).c_in, noise)
+    return Augmentation(rounded, preconditioning(rounded, precision).c_in, noise)
 
 
 def noisy_condition(latents: Latents, augmentation: Augmentation, c_in: Array) -> Latents:
-    """`(z + s·n)·c_in(s)/c_in(sigma)` in float32: what stands on the condition frames of the state at one call.
+    """Return the state's values on the condition frames at one call, `(z + s·n)·c_in(s)/c_in(sigma)`, in float32.
 
-    `latents` are the clean ones, `c_in` is the float32 input scaling at the sampler's noise level.
+    `latents` are the clean ones, `c_in` is the float32 input scale at the sampler's noise level.
     """
     dtype = augmentation.noise.dtype
     sigma, c_in_sigma = (

@@ -6,14 +6,14 @@ from jaxtyping import Array
 
 
 class Branch(Enum):
-    """One evaluation of the network; the value is its place in upstream's order of calls within a step."""
+    """A branch of guidance, evaluated once a step; the value is its place in upstream's order of calls."""
 
     CONDITIONAL = 0
     UNCONDITIONAL = 1
 
 
 def branches(guidance: float) -> tuple[Branch, ...]:
-    """Which branches contribute: at -1 the conditional one cancels, at 0 the unconditional one does."""
+    """Return the branches that contribute: at -1 the conditional one cancels, at 0 the unconditional one does."""
     if guidance == -1:
         return (Branch.UNCONDITIONAL,)
     if guidance == 0:
@@ -22,7 +22,7 @@ def branches(guidance: float) -> tuple[Branch, ...]:
 
 
 def combine(predictions: list[Array], guidance: Array) -> Array:
-    """The guided prediction from the predictions of `branches(guidance)`, in their dtype."""
+    """Return the guided prediction from the predictions of `branches(guidance)`, in their dtype."""
     if len(predictions) == 1:
         return predictions[0]
     cond, uncond = predictions

@@ -1,4 +1,4 @@
-"""Noise levels of a sampling run."""
+"""The noise schedule of a sampling run."""
 
 import numpy as np
 from jaxtyping import Float
@@ -11,9 +11,9 @@ RHO = 7.0
 
 
 def sigmas(num_steps: int) -> Float[np.ndarray, " steps_plus_1"]:
-    """Noise levels from 80 to 0.002 in latent standard deviations times 2 (`SIGMA_DATA` is 0.5), float64.
+    """Return noise levels from 80 to 0.002, in latent standard deviations times 2 (`SIGMA_DATA` is 0.5), float64.
 
-    Karras et al. (2022), equation 5, with the last level at sigma_min instead of 0.
+    Source: Karras et al. (2022), equation 5, with the last level at sigma_min instead of 0.
     """
     if num_steps < 1:
         raise UsageError(f"--num-steps is {num_steps}; expected 1 or more (35 is usual)")

@@ -1,4 +1,4 @@
-"""Second-order Adams-Bashforth for the denoising ODE in its exponential (RES) form.
+"""The second-order Adams-Bashforth solver of the denoising ODE in its exponential (RES) form.
 
 With s = -ln sigma the ODE reads dx/ds = x0(x, s) - x; a step integrates the linear part exactly and extrapolates x0
 from its last two values (Zhang et al. 2023, "Improved Order Analysis and Design of Exponential Integrator").
@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 
 class StepCoefficients(NamedTuple):
-    """`x ← state·x + current·x0_i + previous·x0_{i-1}`; float32, computed in float64."""
+    """The coefficients of a step, `x ← state·x + current·x0_i + previous·x0_{i-1}`: float32, computed in float64."""
 
     state: np.floating
     current: np.floating
@@ -20,7 +20,7 @@ class StepCoefficients(NamedTuple):
 
 
 def step_coefficients(sigmas: Float[np.ndarray, " steps_plus_1"]) -> list[StepCoefficients]:
-    """One entry a step; the first step is Euler's."""
+    """Return the coefficients of every step; the first one is a step of Euler's method."""
     first = sigmas[1] / sigmas[0]
     coefficients = [(first, 1 - first, 0.0)]
     log_sigmas = -np.log(sigmas)
@@ -34,6 +34,6 @@ def step_coefficients(sigmas: Float[np.ndarray, " steps_plus_1"]) -> list[StepCo
 
 
 def advance(x: Array, x0: Array, previous_x0: Array, coefficients: StepCoefficients) -> Array:
-    """The state at the next noise level; all arrays float32 of one shape."""
+    """Return the state at the next noise level; all arrays are float32 of one shape."""
     state, current, previous = (jax.numpy.asarray(value) for value in coefficients)
     return state * x + current * x0 + previous * previous_x0

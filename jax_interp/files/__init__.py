@@ -1,1 +1,1 @@
-"""How files of this program are written, read back and held against others."""
+"""The writing, reading and locking of this program's own files, and their separation from its inputs."""

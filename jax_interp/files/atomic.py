@@ -1,4 +1,4 @@
-"""Files that readers see whole or not at all."""
+"""Atomic writes: readers see a file complete or not at all."""
 
 import os
 from collections.abc import Iterator
@@ -6,13 +6,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from jax_interp.files.partial import Partial, remove_leftovers
+from jax_interp.files.partial import PartialOutput, remove_leftovers
 
 
 def write_atomically(path: Path, content: bytes, *, mode: int = 0o666) -> None:
-    """Write under a temporary name beside `path`, then rename; removes what killed processes have left of this.
+    """Write `content` under a temporary name beside `path`, then rename it; leftovers of killed processes are removed.
 
-    `mode` are the file's rights, less the umask.
+    The file gets the permissions `mode`, less the umask.
     """
     with open_atomically(path, mode=mode) as file:
         file.write(content)
@@ -20,13 +20,13 @@ def write_atomically(path: Path, content: bytes, *, mode: int = 0o666) -> None:
 
 @contextmanager
 def open_atomically(path: Path, *, mode: int = 0o666) -> Iterator[BinaryIO]:
-    """A file to write to, which becomes `path` when the block ends and vanishes if an exception leaves it.
+    """Yield a file to write to, which becomes `path` when the block ends and is removed if an exception leaves it.
 
     Raises:
-        OSError: it cannot be written; what was at `path` is as it was.
+        OSError: it cannot be written; what was at `path` stays as it was.
     """
     remove_leftovers(path)
-    partial = Partial(path)
+    partial = PartialOutput(path)
     try:
         file = partial.create_file(mode)
         yield file

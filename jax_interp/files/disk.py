@@ -1,11 +1,11 @@
-"""What is said when a disk does not take a file."""
+"""The message for a file that the disk does not take."""
 
 import shutil
 from pathlib import Path
 
 
 def why_not_written(path: Path, error: Exception) -> str:
-    """The reason, the space that is free, and what to do: to be put behind the name of the file, which is `path`."""
+    """Return why `path` was not written, the free space and what to do, to be put behind the file's name."""
     folder = next(parent for parent in path.absolute().parents if parent.is_dir())
     reason = getattr(error, "strerror", None) or str(error)
     free = shutil.disk_usage(folder).free / 1e9

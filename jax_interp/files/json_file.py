@@ -1,4 +1,4 @@
-"""The JSON files of this program, read by one function that believes nothing."""
+"""The reading of this program's JSON files, by one function that trusts nothing in them."""
 
 import json
 import math
@@ -9,20 +9,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from jax_interp.files.json_schema import JsonFault, decode, shown
+from jax_interp.files.json_schema import JsonFault, decode, quoted
 
 __all__ = ["MAX_BYTES", "JsonFault", "parse_json", "read_json"]
 
 T = TypeVar("T")
 
 MAX_BYTES = 1 << 22
-"""Files are read up to this size; the manifest of the largest network takes a tenth of it."""
+"""The largest file in bytes that is read; the manifest of the largest network takes a tenth of it."""
 
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def read_json(path: Path, kind: type[T], max_bytes: int = MAX_BYTES) -> T:
-    """The JSON object in `path` as `kind`, a type as `json_schema.decode` takes it.
+    """Read the JSON object in `path` as `kind`, a type that `json_schema.decode` takes.
 
     Raises:
         FileNotFoundError: there is no such file, or it is a link to none.
@@ -33,14 +33,14 @@ def read_json(path: Path, kind: type[T], max_bytes: int = MAX_BYTES) -> T:
 
 
 def parse_json(content: bytes | str) -> Any:
-    """The value of a JSON text.
+    """Return the value of a JSON text, which must be strict JSON.
 
-    Stricter than the standard library, so that a value is what every other reader takes it for: UTF-8 and nothing else,
-    no key twice in an object, no NaN, no infinity (nor a number that becomes one), no half of a surrogate pair, no
-    nesting that a reader by recursion cannot follow.
+    It is stricter than the standard library, so that every other reader gets the same value: the text is UTF-8, an
+    object has no key twice, and there is no NaN, no infinity (nor a number that becomes one), no half of a surrogate
+    pair, and no nesting that a recursive reader cannot follow.
 
     Raises:
-        JsonFault: it is not so.
+        JsonFault: the text breaks one of these rules.
     """
     try:
         text = content.decode() if isinstance(content, bytes) else content
@@ -85,7 +85,7 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> Mapping[str, Any]:
     values = dict(pairs)
     if len(values) != len(pairs):
         [(repeated, _)] = Counter(name for name, _ in pairs).most_common(1)
-        raise JsonFault(f"it has the key {shown(repeated)} twice in one object")
+        raise JsonFault(f"it has the key {quoted(repeated)} twice in one object")
     return values
 
 

@@ -1,4 +1,4 @@
-"""What a JSON value has to be, said by types: every offence is found at once, each with the path of its key.
+"""Schemas of JSON values, given as types: every offence is found at once, each with the path of its key.
 
 class Entry(TypedDict):
     name: str
@@ -17,19 +17,19 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 T = TypeVar("T")
 
-MOST_FAULTS = 10
-"""How many offences a message lists."""
-_LONGEST_SHOWN = 40
-"""Characters of a value or key that a message quotes."""
+MAX_FAULTS = 10
+"""The number of offences that a message lists."""
+_MAX_SHOWN = 40
+"""The number of characters of a value or key that a message quotes."""
 
 
 class JsonFault(ValueError):
-    """What is wrong with a JSON text or value, without the name of the file that it is from."""
+    """An error of a JSON text or value; its message says what is wrong, without the name of the file."""
 
 
 @dataclass(frozen=True)
 class Between:
-    """A number from `low` to `high`, both included; for `Annotated[int, Between(1, 9)]` and floats."""
+    """The limits `low` and `high` of a number, both included, as in `Annotated[int, Between(1, 9)]`."""
 
     low: float
     high: float
@@ -43,7 +43,7 @@ class Between:
 
 @dataclass(frozen=True)
 class Entries:
-    """A list of `fewest` to `most` entries; for `Annotated[list[int], Entries(1, 9)]` and tuples of any length."""
+    """The limits of a list's or tuple's length, both included, as in `Annotated[list[int], Entries(1, 9)]`."""
 
     fewest: int
     most: int
@@ -57,7 +57,7 @@ class Entries:
 
 @dataclass(frozen=True)
 class Matching:
-    """A text for which `test` holds; `expected` says in words which those are."""
+    """A test that a text has to pass; `expected` says in words which texts do."""
 
     test: Callable[[str], bool]
     expected: str
@@ -70,26 +70,26 @@ class Matching:
 
 
 def decode(kind: type[T], value: Any) -> T:
-    """`value`, as `json.loads` gives it, as `kind`.
+    """Return `value`, a result of `json.loads`, as an instance of the type `kind`.
 
-    `kind` is a dataclass, which is built, a `TypedDict`, of which the dictionary itself is given back, or made of
+    `kind` is a dataclass, which is built, a `TypedDict`, for which the dictionary itself is returned, or made of
     `bool`, `int`, `float`, `str`, `None`, `Any`, `Literal`, unions, `list`, `tuple` and `dict` with text as keys;
     `Annotated` narrows numbers by `Between`, lists by `Entries` and texts by `Matching`. A whole number passes for a
     float, true and false do not pass for numbers. Every field of an object must be there, and no other.
 
     Raises:
-        JsonFault: names every offence with the path of its key, the first `MOST_FAULTS` of them.
+        JsonFault: names every offence with the path of its key, the first `MAX_FAULTS` of them.
     """
     faults: list[str] = []
     result = _decode(kind, value, "", faults)
     if faults:
-        more = f"; and {len(faults) - MOST_FAULTS} more" if len(faults) > MOST_FAULTS else ""
-        raise JsonFault("; ".join(faults[:MOST_FAULTS]) + more)
+        more = f"; and {len(faults) - MAX_FAULTS} more" if len(faults) > MAX_FAULTS else ""
+        raise JsonFault("; ".join(faults[:MAX_FAULTS]) + more)
     return result
 
 
 def _decode(kind: Any, value: Any, at: str, faults: list[str]) -> Any:
-    """`value` as `kind`; what is wrong with it is added to `faults`."""
+    """Return `value` as `kind`; what is wrong with it is added to `faults`."""
     origin, arguments = get_origin(kind), get_args(kind)
     if kind is Any:
         return value
@@ -124,7 +124,7 @@ def _narrowed(kind: Any, limits: tuple[Any, ...], value: Any, at: str, faults: l
 
 
 def _one_of(union: Any, value: Any, at: str, faults: list[str]) -> Any:
-    """`value` as the first kind of `union` that it can be."""
+    """Return `value` as the first kind of `union` that it can be."""
     for kind in get_args(union):
         inner: list[str] = []
         result = _decode(kind, value, at, inner)
@@ -135,7 +135,7 @@ def _one_of(union: Any, value: Any, at: str, faults: list[str]) -> Any:
 
 
 def _has_fields(kind: Any) -> bool:
-    """Whether it is a dataclass or a `TypedDict`."""
+    """Tell whether it is a dataclass or a `TypedDict`."""
     return isinstance(kind, type) and (dataclasses.is_dataclass(kind) or is_typeddict(kind))
 
 
@@ -165,26 +165,26 @@ def _sequence(origin: Any, kinds: tuple[Any, ...], value: list[Any], at: str, fa
 
 
 def _path(at: str, key: str) -> str:
-    name = key if len(key) <= _LONGEST_SHOWN else f"{key[:_LONGEST_SHOWN]}..."
+    name = key if len(key) <= _MAX_SHOWN else f"{key[:_MAX_SHOWN]}..."
     name = name if name.isprintable() else repr(name)
     return f"{at}.{name}" if at else name
 
 
 def _offence(kind: Any, value: Any, at: str) -> str:
-    return f"{at or 'it'} is {shown(value)}, expected {_words(kind)}"
+    return f"{at or 'it'} is {quoted(value)}, expected {_words(kind)}"
 
 
-def shown(value: Any) -> str:
-    """A JSON value as messages quote it: never long, never nested."""
+def quoted(value: Any) -> str:
+    """Return a JSON value as messages quote it: shortened, and never nested."""
     match value:
         case None:
             return "null"
         case bool():
             return str(value).lower()
         case str():
-            return repr(value if len(value) <= _LONGEST_SHOWN else f"{value[:_LONGEST_SHOWN]}...")
-        case int() if abs(value) >= 10**_LONGEST_SHOWN:
-            return f"a number of more than {_LONGEST_SHOWN} digits"
+            return repr(value if len(value) <= _MAX_SHOWN else f"{value[:_MAX_SHOWN]}...")
+        case int() if abs(value) >= 10**_MAX_SHOWN:
+            return f"a number of more than {_MAX_SHOWN} digits"
         case int() | float():
             return str(value)
         case dict():
@@ -194,14 +194,14 @@ def shown(value: Any) -> str:
 
 
 def _words(kind: Any) -> str:
-    """What `kind` is called in messages."""
+    """Return what `kind` is called in messages."""
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is Annotated:
         return " ".join([_words(arguments[0]), *map(str, arguments[1:])])
     if origin in (Union, types.UnionType):
         return " or ".join(_words(argument) for argument in arguments)
     if origin is Literal:
-        return " or ".join(shown(argument) for argument in arguments)
+        return " or ".join(quoted(argument) for argument in arguments)
     if _has_fields(kind):
         return f"an object ({kind.__name__})"
     names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", dict: "an object"}

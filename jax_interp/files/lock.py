@@ -1,6 +1,6 @@
-"""One writer at a time: locks that vanish with their process, and a note beside each that says who holds it.
+"""Locks that allow one writer at a time and vanish with their process, each with a note that says who holds it.
 
-The lock is `flock`'s: the system takes it back when the process ends, however that comes about. The note is for people:
+The lock is `flock`'s: the system releases it when the process ends, for whatever reason. The note is for people:
 "held by process 71 on node4 since 2026-11-25 19:22:27 UTC". A note that outlives its process locks nothing.
 """
 
@@ -19,18 +19,22 @@ from pathlib import Path
 from jax_interp.errors import UsageError
 
 _NO_LOCKS = (errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK, errno.EBADF)
-"""How network file systems without locks answer; there the user has to take care that only one process writes."""
+"""Errors of network file systems without locks, where the user has to see to it that only one process writes."""
 
 _PAUSES = (0.02, 0.05, 0.1)
-"""Seconds between tries: `holder_of`, which only looks, locks for a moment."""
+"""Seconds between tries, which are needed because `holder_of` locks for a moment."""
 
 _NOTE = re.compile(rb"jax-interp: held by (process [0-9]+ on [\w.-]+ since [0-9: -]+UTC)\n")
 _NOTE_BYTES = 512
-"""More than any note has."""
+"""Bytes that are read of a note; no note has as many."""
 
 
 Refusal = Callable[[str], Exception]
-"""What is raised where another process holds a lock, made from who that is: "process 71 on node4 since ..."."""
+"""A function that makes the error for a lock that another process holds.
+
+Its argument says who that is: `lambda holder: MediaError(f"is being written by {holder}")` is one, called with
+"process 71 on node4 since 2026-11-25 19:22:27 UTC".
+"""
 
 
 def flock(handle: int) -> bool:
@@ -57,9 +61,9 @@ def flock(handle: int) -> bool:
 
 @contextmanager
 def locked(handle: int, note: Path, refusal: Refusal) -> Iterator[None]:
-    """Hold an open file or folder against other processes while the block lasts; the file `note` says who does.
+    """Lock an open file or folder against other processes while the block lasts; the file `note` says who holds it.
 
-    Where the note cannot be written the lock holds without one. Raises `refusal` if another process holds it.
+    Where the note cannot be written, the lock holds without one. If another process holds it, `refusal` is raised.
     """
     _lock(handle, note, refusal)
     try:
@@ -72,14 +76,14 @@ def locked(handle: int, note: Path, refusal: Refusal) -> Iterator[None]:
 
 @contextmanager
 def lock_file(path: Path, refusal: Refusal) -> Iterator[bool]:
-    """Hold `path`, a file that is made for this alone, is its own note, and is removed at the end.
+    """Lock the file `path` while the block lasts; it exists for this alone, is its own note, and is removed at the end.
 
-    Yields whether it was there before, which means that a process was killed while it held it. Raises `refusal` if
-    another process holds it.
+    The value of the block is whether the file was there before, which means that a process was killed while it held
+    the lock. If another process holds it, `refusal` is raised.
 
     Raises:
         UsageError: a file of another program has this name.
-        OSError: it cannot be made.
+        OSError: the file cannot be created.
     """
     while True:
         handle, was_left = _open(path)
@@ -95,12 +99,12 @@ def lock_file(path: Path, refusal: Refusal) -> Iterator[bool]:
 
 
 def lock_path(target: Path) -> Path:
-    """The lock file of those who write `target`."""
+    """Return the lock file of those who write `target`."""
     return target.with_name(f".{target.name}.lock")
 
 
 def holder_of(path: Path) -> str | None:
-    """Who holds the lock file `path`, worded as for a `Refusal`; None if nobody does."""
+    """Return who holds the lock file `path`, in the words that a `Refusal` is given; None if nobody does."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     except OSError:
@@ -124,7 +128,7 @@ def _lock(handle: int, note: Path, refusal: Refusal) -> None:
 
 
 def _open(path: Path) -> tuple[int, bool]:
-    """The lock file, open, and whether it was there."""
+    """Return the lock file, open, and whether it was there."""
     while True:
         with suppress(FileExistsError):
             return os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CREAT | os.O_EXCL, 0o666), False
@@ -142,7 +146,7 @@ def _open_existing(path: Path) -> int:
 
 
 def _is_at(handle: int, path: Path) -> bool:
-    """Whether the open file is still the one that has the name `path`."""
+    """Tell whether the open file is still the one that has the name `path`."""
     try:
         return os.path.samestat(os.fstat(handle), path.lstat())
     except FileNotFoundError:
@@ -168,19 +172,19 @@ def _noted(note: Path) -> Iterator[None]:
 
 
 def _holder(note: Path) -> str:
-    """Who the note says the holder is."""
-    found = _NOTE.fullmatch(_read(note) or b"")
+    """Return who the note says the holder is."""
+    found = _NOTE.fullmatch(_read_beginning(note) or b"")
     return found[1].decode() if found else "which left no note of itself"
 
 
 def _is_note(path: Path) -> bool:
-    """Whether `path` is a note, one that a killed process had no time to write, or not there: nobody else's file."""
-    found = _read(path)
+    """Tell whether `path` is a note, is empty (its process was killed before it wrote one) or is missing."""
+    found = _read_beginning(path)
     return found is None or not found or found.startswith(b"jax-interp: ")
 
 
-def _read(path: Path) -> bytes | None:
-    """How a file begins; None if it is not there. What is no file, or cannot be read, counts as somebody else's."""
+def _read_beginning(path: Path) -> bytes | None:
+    """Return how a file begins, None if it is missing; what is not a readable file counts as another program's."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:

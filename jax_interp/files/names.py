@@ -1,4 +1,4 @@
-"""Names that a file system can hold, and that can be written down."""
+"""Checks that names fit the file system and can be encoded as text."""
 
 import os
 from collections.abc import Iterable
@@ -8,9 +8,9 @@ from jax_interp.errors import UsageError
 
 
 def check_text(name: str, text: str) -> None:
-    """Raise `UsageError` if `text`, the value of what messages call `name`, is no Unicode and cannot be written down.
+    """Raise `UsageError` if `text`, the value of the option `name`, is not valid Unicode and cannot be encoded.
 
-    Arguments whose bytes are not UTF-8, and half of a surrogate pair in JSON, come as such texts.
+    Arguments whose bytes are not UTF-8, and half of a surrogate pair in JSON, arrive as such texts.
     """
     try:
         text.encode()

@@ -1,4 +1,4 @@
-"""Whether what a command will write is something that it reads: links, hard links and spellings do not hide it.
+"""The check that a command's outputs are none of its inputs, whatever links, hard links or spellings they have.
 
 Files are compared by device and inode, so that two names of one file are the same, whether through links, a folder
 that is mounted twice, or a file system that ignores upper and lower case.
@@ -11,40 +11,40 @@ from pathlib import Path
 from typing import TypeVar
 
 Identity = tuple[int, int]
-"""Device and inode."""
+"""The device and inode of a file."""
 
 Key = TypeVar("Key")
 Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
-class Written:
-    """A file or folder that a command will replace or make."""
+class Output:
+    """An output: a file or folder that a command will create or replace."""
 
     path: Path
     name: str
-    """How messages call it, as "--save-frames"."""
+    """What messages call it, as "--save-frames"."""
     replaces_folder: bool = False
     """Whether it is a folder, which is replaced with all that it holds."""
 
 
 @dataclass(frozen=True)
-class Read:
-    """A file or folder that a command reads."""
+class Input:
+    """An input: a file or folder that a command reads."""
 
     path: Path
     name: str
-    """How messages call it, as "the input"."""
+    """What messages call it, as "the input"."""
     files: Sequence[Path] = ()
-    """Of a folder, what is read in it."""
+    """The files that are read, if it is a folder."""
     closed: bool = False
     """Whether it is a folder in which nothing else may be written."""
 
 
-def find_overlaps(written: Sequence[Written], read: Sequence[Read]) -> list[str]:
-    """A message for each of `written` that is one of `read`, would take one of them away, or lies where it may not.
+def find_overlaps(written: Sequence[Output], read: Sequence[Input]) -> list[str]:
+    """Return a message for each output that is an input, would remove one, or is in a folder where it must not be.
 
-    Also for two of `written` that are one, or of which one would take the other away.
+    There are also messages for two outputs that are the same, or of which one would remove the other.
     """
     files = {_identity(path): item for item in read for path in (item.path, *item.files)}
     above = {_identity(folder): item for item in read for folder in _parents(item.path)}
@@ -63,9 +63,9 @@ def find_overlaps(written: Sequence[Written], read: Sequence[Read]) -> list[str]
     return faults + list(_overlaps_within(written))
 
 
-def _overlaps_within(written: Sequence[Written]) -> Iterator[str]:
+def _overlaps_within(written: Sequence[Output]) -> Iterator[str]:
     """These need not exist yet, so that only their paths can be compared."""
-    taken: dict[Path, Written] = {}
+    taken: dict[Path, Output] = {}
     for target in written:
         if (other := taken.setdefault(_real(target.path), target)) is not target:
             yield f"{target.name} {target.path}: is also written as {other.name}; choose another name"
@@ -75,12 +75,12 @@ def _overlaps_within(written: Sequence[Written]) -> Iterator[str]:
             yield f"{target.name} {target.path}: would replace {other.name} ({other.path}); name another folder"
 
 
-def _called(item: Read) -> str:
+def _called(item: Input) -> str:
     return f"{item.name} ({item.path})"
 
 
 def _first(keys: Iterable[Key], known: Mapping[Key, Item]) -> Item | None:
-    """What is known under the first of `keys` under which anything is."""
+    """Return what is known under the first of `keys` under which anything is."""
     return next((known[key] for key in keys if key in known), None)
 
 
@@ -94,7 +94,7 @@ def _identity(path: Path) -> Identity | None:
 
 
 def _parents(path: Path) -> Iterator[Path]:
-    """The folders that `path` is in: as it is spelled, and as it lies behind its links."""
+    """Yield the folders that `path` is in: as it is spelled, and with its links resolved."""
     yield from path.absolute().parents
     yield from _real(path).parents
 

@@ -1,4 +1,4 @@
-"""Files and folders on their way to a name: written under a temporary one beside it, renamed when they are whole."""
+"""Files and folders that are written under a temporary name beside their target and renamed when complete."""
 
 import os
 import re
@@ -13,11 +13,11 @@ from typing import BinaryIO
 from jax_interp.files.lock import flock
 
 
-class Partial:
-    """A file or folder that will be called `target`; until then `path`, as `.film.mp4.6f1c0a52b7d3.part`.
+class PartialOutput:
+    """An unfinished output: a file or folder at `path` (as `.film.mp4.6f1c0a52b7d3.part`) that will become `target`.
 
-    The name is this run's own. While it is written it is locked, so that `remove_leftovers` can tell it from what a
-    process left that was killed.
+    The temporary name belongs to this run alone. The output is locked while it is written, so that
+    `remove_leftovers` can tell it from what a killed process left.
     """
 
     def __init__(self, target: Path):
@@ -27,9 +27,9 @@ class Partial:
         self._is_there = False
 
     def create_file(self, mode: int = 0o666) -> BinaryIO:
-        """Make the file, empty, with the rights `mode` less the umask.
+        """Create the empty file with the permissions `mode` less the umask, and return it open for writing.
 
-        It may be written by what is returned, which this object closes, or by its path.
+        It may also be written by its path; this object closes what it returned.
         """
         file = os.fdopen(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb")
         self._is_there = True
@@ -40,7 +40,7 @@ class Partial:
         return self.create_file(mode)
 
     def create_folder(self) -> None:
-        """Make the folder, empty, and those above it."""
+        """Create the empty folder, and those above it."""
         self.path.mkdir(parents=True)
         self._is_there = True
         with suppress(FileNotFoundError):
@@ -52,7 +52,7 @@ class Partial:
         self.create_folder()
 
     def publish(self) -> None:
-        """Give what was written its name, in place of a file or an empty folder that has it."""
+        """Rename what was written to `target`, in place of a file or an empty folder there."""
         if self.path.is_dir():
             self.path.rename(self.target)
         else:
@@ -61,7 +61,7 @@ class Partial:
         self._release()
 
     def discard(self) -> None:
-        """Remove what was written; does nothing if it has its name."""
+        """Remove what was written; after `publish` this does nothing."""
         self._release()
         if self._is_there:
             with suppress(OSError):

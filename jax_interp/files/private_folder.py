@@ -1,4 +1,4 @@
-"""Folders that only the user can write to: what lies in them is run or believed."""
+"""Folders that only the user can write to, because what is in them is executed or trusted."""
 
 import errno
 import grp
@@ -9,18 +9,18 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-_MOST_LINKS = 40
-"""Symbolic links on the way to a folder, as the kernel counts them."""
+_MAX_LINKS = 40
+"""The number of symbolic links on the way to a folder that are followed, as in the kernel."""
 
 _UNMAPPED = 65534
 """The owner that a user namespace shows for users whom it does not know: in containers, root of the host mostly."""
 
 _ALL_USERS_MAPPED = "0 0 4294967295"
-"""What `/proc/self/uid_map` says outside of user namespaces."""
+"""The content of `/proc/self/uid_map` outside of user namespaces."""
 
 
 def user_cache_folder() -> Path:
-    """`jax-interp` in the user's cache folder (`$XDG_CACHE_HOME`, else `~/.cache`); nothing is created.
+    """Return `jax-interp` in the user's cache folder (`$XDG_CACHE_HOME`, else `~/.cache`); nothing is created.
 
     A relative path in the environment is ignored, as the XDG base directory specification demands: it would make a
     cache of whatever folder the program is started in.
@@ -35,7 +35,7 @@ def user_cache_folder() -> Path:
 
 
 def prepare_private_folder(folder: Path) -> None:
-    """Make `folder` for the user alone (mode 0700), or check that nobody else can put anything there.
+    """Create `folder` for the user alone (mode 0700), or check that nobody else can put anything there.
 
     It has to belong to the user or to root, and may be writable neither for its group nor for everybody. No folder on
     the way there, symbolic links followed, may let others put another one in its place: those belong to the user or to
@@ -43,7 +43,7 @@ def prepare_private_folder(folder: Path) -> None:
     the way, the user's own group of one may have the right to write, which many distributions give it by default.
 
     Raises:
-        OSError: it cannot be made, or others can write there; the message says who and where.
+        OSError: it cannot be created, or others can write there; the message says who and where.
     """
     folder = folder.absolute()
     if not folder.exists():
@@ -59,10 +59,10 @@ def prepare_private_folder(folder: Path) -> None:
 
 
 def check_private_folder(folder: Path) -> None:
-    """Raise `OSError` if `folder`, which is to be no link, is there and others can put anything in it.
+    """Raise `OSError` if `folder`, which must not be a link, exists and others can put anything in it.
 
-    Says nothing about the way there, on which they may be able to put a folder that the user made elsewhere in its
-    place.
+    The folders on the way there are not checked: in them others may be able to put another of the user's folders in
+    its place.
     """
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode):
@@ -89,7 +89,7 @@ def _check_way(folder: Path) -> None:
 
 
 def _way_to(folder: Path) -> Iterator[Path]:
-    """Every existing folder in which a part of the absolute path `folder` is looked up, links followed, and itself.
+    """Yield every folder in which a part of the absolute path `folder` is looked up, links followed, and itself.
 
     For `/home/me/cache`, where `cache` is a link to `/scratch/x`: `/`, `/home`, `/home/me`, `/`, `/scratch` and
     `/scratch/x`.
@@ -102,7 +102,7 @@ def _way_to(folder: Path) -> Iterator[Path]:
         if step.is_symlink():
             links += 1
             owner = step.lstat().st_uid
-            if links > _MOST_LINKS:
+            if links > _MAX_LINKS:
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(folder))
             if not _is_trusted(owner):
                 raise _refusal(step, f"this link belongs to {_user(owner)}, who may let it point elsewhere")
@@ -118,7 +118,7 @@ def _way_to(folder: Path) -> Iterator[Path]:
 
 
 def _is_trusted(uid: int) -> bool:
-    """Whether that user may own what leads to a private folder."""
+    """Tell whether that user may own what leads to a private folder."""
     return uid in (os.geteuid(), 0) or (uid == _UNMAPPED and _in_user_namespace())
 
 
@@ -131,7 +131,7 @@ def _in_user_namespace() -> bool:
 
 
 def _is_group_of_one(folder: Path, gid: int) -> bool:
-    """Whether the group is the user's own, which has the user's name and no other members.
+    """Tell whether the group is the user's own, which has the user's name and no other members.
 
     Where there is an access list, the group's rights are the most that anybody on that list has.
     """

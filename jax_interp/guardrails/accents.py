@@ -1,4 +1,4 @@
-"""Which accents belong to a word's spelling, and which are there so that a list of words does not find it.
+"""The decision which accents belong to a word's spelling, and which hide the word from a blocklist.
 
 Marks that Unicode has no letter for are never spelling. Of letters like é, å or ł nobody can tell for sure: `väg` is
 Swedish for road, and `fück` is no word. Taken for spelling is
@@ -24,16 +24,16 @@ _ENGLISH = frozenset(_SMALL_WORDS.split())
 """Few other languages have these; "a" is a word of several, whose texts mostly have more than one accent."""
 _AROUND_WORDS, _IN_WORDS = string.punctuation + "“”„«»‘’…–—¡¿", "-'’"
 _TOKEN = re.compile(r"\S+")
-_FEWEST = 3
-"""Words of a text that tell what it is written in."""
+_MIN_WORDS = 3
+"""The number of words that tell the language of a text."""
 
 
 def without_marks(text: str) -> str:
-    """`text`, in a composed form, without those accents that are not taken for spelling."""
+    """Return `text`, in a composed Unicode form, without the accents that are not taken for spelling."""
     tokens = _TOKEN.findall(text)
     counts = [sum(map(is_accented, token)) for token in tokens]
     accented = sum(map(bool, counts))
-    if len(tokens) >= _FEWEST and 2 * accented > len(tokens):
+    if len(tokens) >= _MIN_WORDS and 2 * accented > len(tokens):
         return text
     english = accented == 1 and not _ENGLISH.isdisjoint(token.lower() for token in tokens)
     one_is_spelling = not english and len(tokens) > 1
@@ -48,19 +48,19 @@ def without_marks(text: str) -> str:
 
 
 def without_accents(text: str) -> str:
-    """`text` without any accent on a Latin letter."""
+    """Return `text` without any accent on a Latin letter."""
     return "".join(_without_accent(char) if is_accented(char) else char for char in text)
 
 
 def _is_plain_word(token: str) -> bool:
-    """Whether `token` is a word of Latin letters, with punctuation around it, and nothing else."""
+    """Tell whether `token` is a word of Latin letters, with punctuation around it, and nothing else."""
     word = token.strip(_AROUND_WORDS)
     return all((char.isascii() and char.isalpha()) or is_accented(char) or char in _IN_WORDS for char in word)
 
 
 @lru_cache(maxsize=4096)
 def is_accented(char: str) -> bool:
-    """Whether `char` is a Latin letter with an accent as languages have them."""
+    """Tell whether `char` is a Latin letter with an accent as languages have them."""
     base = _decomposed(char)
     return char in _WITH_STROKES or (base != char and base.isascii() and base.isalpha())
 

@@ -1,4 +1,4 @@
-"""The blocklist: refuses a prompt for its words, with the word lists of the checkpoint.
+"""The blocklist, which refuses a prompt for its words, by the word lists of the checkpoint.
 
 An empty prompt is refused, and one in which upstream's rules (`guardrails.listed_words`) find something. They are asked
 about the prompt as it stands and about every other way to read it (`guardrails.disguises`): the text encoder turns
@@ -21,7 +21,7 @@ CATEGORY = "Blocklist"
 
 
 class Blocklist:
-    """Checks prompts against word lists. Reading them takes a second, a prompt far less."""
+    """A check of prompts against word lists. Reading the lists takes a second, checking a prompt far less."""
 
     def __init__(self, folder: Path):
         """Read the word lists and `nltk_data` in `folder`.
@@ -36,10 +36,10 @@ class Blocklist:
         self._look_alikes = LookAlikes()
 
     def check(self, prompt: str) -> Verdict:
-        """Whether `prompt` may be used.
+        """Judge whether `prompt` may be used.
 
         Raises:
-            UsageError: it is not text.
+            UsageError: `prompt` is not text.
         """
         if not isinstance(prompt, str):
             raise UsageError(f"prompt: expected text, got {prompt!r:.80}")
@@ -52,7 +52,7 @@ class Blocklist:
         return readings(prompt, self._look_alikes)
 
     def _find(self, reading: str) -> str | None:
-        """What is on the lists, as a reason; None if nothing is."""
+        """Return what is on the lists, as a reason; None if nothing is."""
         return self._listed.find(reading) or self._find_hidden(reading)
 
     def _find_hidden(self, reading: str) -> str | None:

@@ -1,4 +1,4 @@
-"""A tokenizer's chat template, from the files beside its vocabulary; it is run in Jinja's sandbox, nothing else is."""
+"""A tokenizer's chat template, read from the files beside its vocabulary; only Jinja's sandbox runs it."""
 
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,10 @@ CONFIG, TEMPLATE = "tokenizer_config.json", "chat_template.jinja"
 
 
 def add_chat_template(tokenizer: Any, folder: Path) -> None:
-    """Give `tokenizer`, one of `transformers` with nothing but a vocabulary, its chat template and end tokens.
+    """Add chat template and end tokens to `tokenizer`, a tokenizer of `transformers` with only a vocabulary.
 
     Raises:
-        CheckpointError: a file in `folder` is missing or damaged, there is no template, or a token is not one.
+        CheckpointError: a file in `folder` is missing or damaged, there is no template, or a special token is unknown.
     """
     config = _read_config(folder / CONFIG)
     tokenizer.chat_template = _template(folder, config)
@@ -38,7 +38,7 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def _template(folder: Path, config: dict[str, Any]) -> str:
-    """The template, which newer downloads have in a file of its own; of several the one called default."""
+    """Return the template, which newer downloads have in a file of its own; among several, the default one."""
     path = folder / TEMPLATE
     try:
         template = path.read_text("utf-8") if path.is_file() else config.get("chat_template")
@@ -55,6 +55,6 @@ def _template(folder: Path, config: dict[str, Any]) -> str:
 
 
 def _content(token: Any) -> str | None:
-    """A special token, which is text or an object that has it."""
+    """Return a special token's text from its entry, which is the text or an object that has it."""
     token = token.get("content") if isinstance(token, dict) else token
     return token if isinstance(token, str) else None

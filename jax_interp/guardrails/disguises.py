@@ -1,4 +1,4 @@
-"""The ways in which a text can be read that was written so that a list of words does not find them.
+"""Readings of a text that was disguised so that a list of words does not find its words.
 
 Each function undoes one kind of disguise for the whole text; `readings` combines them. What does not change a text
 costs nothing, because no reading is given twice.
@@ -11,36 +11,36 @@ from functools import cache
 from urllib.parse import unquote
 
 from jax_interp.guardrails.accents import without_accents
-from jax_interp.guardrails.look_alikes import BAR, LookAlikes, visible
+from jax_interp.guardrails.look_alikes import BAR, LookAlikes, normalized_text
 
 _ROUNDS = 3
-"""How often entities and percent signs are decoded, which may hide each other ("&amp;#102;")."""
+"""How often entities and percent encodings are decoded, since one may hide another ("&amp;#102;")."""
 
 _REVERSED = re.compile("\u202e([^\u202c\n]*)")
-"""What a right-to-left override shows from its end to its start."""
+"""Text behind a right-to-left override, which is shown from its end to its start."""
 
-_ON_ITS_HEAD = dict(
+_UPSIDE_DOWN = dict(
     zip(
         "ɐqɔpǝɟƃɓɥıᴉɾʞʅןꞁɯuodbɹsʇnʌʍxʎz" + "∀ƆƎℲ⅁⅂ԀᴚɹΛ∩⊥┴⅄˥",
         "abcdefgghiijklllmnopqrstuvwxyz" + "acefglprrvuttyl",
         strict=True,
     )
 )
-"""Characters that look like a letter when the page is turned round."""
-_TURNED = re.compile("[ɐǝɟƃɥᴉɾʞʅꞁɯɹʇʌʍʎƎℲ⅁⅂ᴚ⅄]")
-"""Those of them that no large language writes; one of these tells that a text stands on its head."""
+"""Characters that look like a letter when they are seen upside down."""
+_UPSIDE_DOWN_ONLY = re.compile("[ɐǝɟƃɥᴉɾʞʅꞁɯɹʇʌʍʎƎℲ⅁⅂ᴚ⅄]")
+"""The upside-down letters that no large language has; one of these tells that a text is written upside down."""
 
 _TAGS = re.compile("[\U000e0020-\U000e007e]+")
-"""Invisible copies of ASCII."""
+"""Unicode's tag characters, which are invisible copies of ASCII."""
 
 _SIGNS = "!|+*@$€£¢¥"
-"""What is written for letters and is neither one nor a digit."""
+"""Signs that are written in place of letters."""
 _LEET = str.maketrans("0234578@$+€£¢¥", "ozeastbastelcy")
 _LEET_TABLES = tuple(_LEET | str.maketrans("1!|69", either) for either in ("iilbg", "lilgq", "iiibg", "lllgq"))
-"""One for each way to read those that may stand for two letters."""
-_SHORTEST = 3
-"""Characters of a word whose digits and signs are read as letters."""
-_WORD_WITH_SIGNS = re.compile(rf"[\w{re.escape(_SIGNS)}]{{{_SHORTEST},}}")
+"""A table for each way to read the characters that may stand for two letters."""
+_MIN_LENGTH = 3
+"""The fewest characters of a word whose digits and signs are read as letters."""
+_WORD_WITH_SIGNS = re.compile(rf"[\w{re.escape(_SIGNS)}]{{{_MIN_LENGTH},}}")
 _BRACKET_IN_WORD = re.compile(r"(?<=[^\W_])[(<](?=[^\W_])")
 _CAPITAL_I = re.compile(r"I(?=[a-z])|(?<=[a-z])I")
 _CONTRACTION = re.compile(r"['’ʼ](?:s|t|d|m|ll|re|ve|em|n)\b|\b(?:[cdjlmnosty]|qu)['’ʼ]", re.IGNORECASE)
@@ -48,11 +48,11 @@ _CONTRACTION = re.compile(r"['’ʼ](?:s|t|d|m|ll|re|ve|em|n)\b|\b(?:[cdjlmnosty
 
 
 def readings(text: str, look_alikes: LookAlikes) -> Iterator[str]:
-    """`text`, then every other text, in lower case, that it can be read as; none comes twice."""
+    """Yield `text`, then every other text, in lower case, that it can be read as; none comes twice."""
     known = set()
     for source in _sources(text):
         # Joined first as well: letters that stand apart do not tell in which script their word is.
-        seen = dict.fromkeys(look_alikes.read(each) for each in (source, joined(visible(source))))
+        seen = dict.fromkeys(look_alikes.read(each) for each in (source, joined(normalized_text(source))))
         for reading in (source, *(reading for each in seen for reading in _with_signs_read(each))):
             if reading not in known:
                 known.add(reading)
@@ -60,8 +60,8 @@ def readings(text: str, look_alikes: LookAlikes) -> Iterator[str]:
 
 
 def _sources(text: str) -> Iterator[str]:
-    """`text` as it is, decoded, and as it is displayed."""
-    undo: tuple[Callable[[str], str], ...] = (decoded, shown_reversed, turned_round, tags_shown)
+    """Yield `text` as it is, decoded, and as it is displayed."""
+    undo: tuple[Callable[[str], str], ...] = (decoded, shown_reversed, upside_down_read, tags_shown)
     for source in dict.fromkeys((text, decoded(text))):
         yield source
         for each in undo[1:]:
@@ -80,33 +80,33 @@ def _with_signs_read(text: str) -> Iterator[str]:
 
 
 def decoded(text: str) -> str:
-    """HTML entities and percent-encoded bytes as the characters that they stand for."""
+    """Replace HTML entities and percent-encoded bytes by the characters that they stand for."""
     for _ in range(_ROUNDS):
         text = unquote(html.unescape(text))
     return text
 
 
 def shown_reversed(text: str) -> str:
-    """What stands behind a right-to-left override the other way round."""
+    """Reverse what follows a right-to-left override, as a reader sees it."""
     return _REVERSED.sub(lambda found: found[1][::-1], text)
 
 
-def turned_round(text: str) -> str:
-    """A text in letters that stand on their heads, read with the page turned round; others stay as they are."""
-    if not _TURNED.search(text):
+def upside_down_read(text: str) -> str:
+    """Read a text of upside-down letters with the page turned round; other texts stay as they are."""
+    if not _UPSIDE_DOWN_ONLY.search(text):
         return text
-    return "".join(_ON_ITS_HEAD.get(char, char) for char in reversed(text))
+    return "".join(_UPSIDE_DOWN.get(char, char) for char in reversed(text))
 
 
 def tags_shown(text: str) -> str:
-    """Unicode's tag characters, which nobody sees, as the letters that they are copies of."""
+    """Replace Unicode's tag characters, which nobody sees, by the letters that they are copies of."""
     return _TAGS.sub(lambda found: "".join(chr(ord(char) - 0xE0000) for char in found[0]), text)
 
 
 def leet_read(text: str) -> Iterator[str]:
-    """Digits and signs in words as the letters that they stand for, which may be several.
+    """Yield the text with digits and signs in words replaced by the letters that they may stand for.
 
-    Words of three characters or more, one of which is a letter: 4K and 1920 stay.
+    Only words of three characters or more, one of which is a letter, are read so: 4K and 1920 stay.
     """
     text = _BRACKET_IN_WORD.sub("c", text)
     for table in _LEET_TABLES:
@@ -115,13 +115,13 @@ def leet_read(text: str) -> Iterator[str]:
 
 def _letters_for_signs(word: str, table: dict[int, int]) -> str:
     core = word.rstrip("!")
-    if len(core) < _SHORTEST or not any(map(str.isalpha, core)):
+    if len(core) < _MIN_LENGTH or not any(map(str.isalpha, core)):
         return word
     return core.translate(table) + word[len(core) :]
 
 
 def joined(text: str, signs: str = "") -> str:
-    """Letters that stand by themselves put together, and words without the punctuation in their midst.
+    """Join letters that stand by themselves, and remove the punctuation within words.
 
     "f l o r b l e" and "fl.or_ble" become "florble". `signs` count as letters, elsewhere as punctuation. An apostrophe
     stays where contractions have one, and a number without letters keeps its point.
@@ -133,7 +133,7 @@ def joined(text: str, signs: str = "") -> str:
 
 
 def spelled_out(text: str) -> Iterator[str]:
-    """Every run of letters that stand by themselves, put together into one word, where `joined` may make several."""
+    """Yield every run of letters that stand by themselves as one word, where `joined` may make several words."""
     for signs in ("", _SIGNS):
         for found in filter(_is_word, (found[0] for found in _spelled(signs).finditer(text))):
             run = without_accents("".join(re.findall(_letter(signs), found)))
@@ -141,12 +141,12 @@ def spelled_out(text: str) -> Iterator[str]:
 
 
 def _is_word(run: str) -> bool:
-    """Whether a run of single letters and digits spells anything: "4, 5, 5" are numbers."""
+    """Tell whether a run of single letters and digits spells anything: "4, 5, 5" are numbers."""
     return any(map(str.isalpha, run))
 
 
 def _spelled_words(run: str, signs: str) -> list[str]:
-    """The words of a run of single letters.
+    """Return the words of a run of single letters.
 
     Spaces part them if there is something else between the letters of one, else a gap that is wider than a neighbour.
     """

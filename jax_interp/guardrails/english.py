@@ -1,4 +1,4 @@
-"""Words of an English text and their dictionary forms, from the language data that lie beside the word lists.
+"""Words of an English text and their dictionary forms, by the language data beside the word lists.
 
 Only text is read: the word index of a WordNet archive and nltk's tables of where sentences end. nltk's own loaders are
 not used, because they would look through the home folder and the system for other data first.
@@ -15,7 +15,7 @@ from jax_interp.errors import CheckpointError, UsageError
 WORDNET = "corpora/wordnet.zip"
 SENTENCES = "tokenizers/punkt_tab/english"
 _LARGEST = 1 << 26
-"""Bytes that an archive's member may unpack to; the largest one read has 5 million."""
+"""The number of bytes that an archive's member may unpack to; the largest that is read has 5 million."""
 _NOUN_ENDINGS = (
     ("s", ""),
     ("ses", "s"),
@@ -31,7 +31,7 @@ _NOUN_ENDINGS = (
 
 
 class English:
-    """Splits text into words as nltk does, and looks nouns up in WordNet."""
+    """English words: splits text into words as nltk does, and looks nouns up in WordNet."""
 
     def __init__(self, nltk_data: Path):
         """Read `WORDNET` and `SENTENCES` below `nltk_data`.
@@ -48,15 +48,15 @@ class English:
         self._words = _import_nltk("nltk.tokenize.destructive").NLTKWordTokenizer()
 
     def words(self, text: str) -> list[str]:
-        """Words and punctuation marks of `text`, in order."""
+        """Split `text` into words and punctuation marks, in order."""
         return [word for sentence in self._sentences.tokenize(text) for word in self._words.tokenize(sentence)]
 
     def is_noun(self, word: str) -> bool:
-        """Whether WordNet has `word`, or what it is a plural of, among its nouns."""
+        """Tell whether `word`, or its singular, is among WordNet's nouns."""
         return self.lemma(word) in self._nouns
 
     def lemma(self, word: str) -> str:
-        """The shortest noun of WordNet that `word` is a form of; `word` itself if there is none.
+        """Return the shortest noun of WordNet that `word` is a form of, or `word` itself if there is none.
 
         parity: every word is taken for a noun, and capitals are kept, so that "Dogs" is none that WordNet knows.
         """
@@ -98,7 +98,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _member(archive: Path, name: str) -> list[str]:
-    """The lines of one file of a zip archive."""
+    """Return the lines of one file of a zip archive."""
     try:
         with zipfile.ZipFile(archive) as opened, opened.open(name) as member:
             content = member.read(_LARGEST + 1)

@@ -1,8 +1,8 @@
-"""Where faces are on frames, and frames without recognisable faces.
+"""Detection of faces on frames, and frames on which no face can be recognised.
 
-The network is handed in, so nothing here loads weights or knows where they are. Boxes are picked on the host: a handful
-of a frame's anchors are candidates, a number that changes from frame to frame, which suits no compiled program, and
-NumPy orders equal scores as upstream does.
+The network is an argument, so nothing here loads weights or knows where they are. Boxes are picked on the host: the
+candidates are a handful of a frame's anchors, whose number changes from frame to frame, which suits no compiled
+program, and NumPy orders equal scores as upstream does.
 """
 
 from collections.abc import Callable
@@ -14,44 +14,47 @@ import numpy as np
 from jaxtyping import Array, Float32, Int, UInt8
 
 from jax_interp.guardrails.pixelate import pixelate
+from jax_interp.types import Frames
 
 BATCH_SIZE = 5
-"""Frames that go through the network at a time, at most; half of those of a pair."""
+"""The number of frames that go through the network at a time: half of those of a pair."""
 
 MEANS = (104.0, 117.0, 123.0)
-"""Of blue, green and red over the detector's training pictures."""
+"""The means of blue, green and red over the detector's training pictures."""
 
-CELL_SIDES = (8, 16, 32)
-"""Pixels of a cell of each feature map."""
+STRIDES = (8, 16, 32)
+"""The stride of each feature map: the side of its cells in pixels."""
 
-FACE_SIDES = ((16, 32), (64, 128), (256, 512))
-"""Pixels of the faces that every cell of each feature map looks for."""
+ANCHOR_SIZES = ((16, 32), (64, 128), (256, 512))
+"""The sizes in pixels of the anchors at every cell of each feature map."""
 
 VARIANCES = (0.1, 0.2)
-"""Units of the offsets of centres and of sizes."""
+"""The variances that scale the predicted offsets of centres and of sizes."""
 
-CONFIDENCE = 0.7
-"""A face is what has a larger probability."""
+SCORE_THRESHOLD = 0.7
+"""The probability above which an anchor counts as a face."""
 
-OVERLAP = 0.4
-"""Two boxes that share more of their union are one face."""
+IOU_THRESHOLD = 0.4
+"""The intersection over union above which two boxes count as one face."""
 
-MOST_CANDIDATES, MOST_FACES = 5000, 750
+MAX_CANDIDATES, MAX_FACES = 5000, 750
 
-Frames = UInt8[np.ndarray, "F Y X 3"]
 Boxes = Float32[np.ndarray, "faces 4"]
-"""Left, top, right and bottom in pixels; may reach past the border."""
+"""Boxes as left, top, right and bottom in pixels, which may reach past the border."""
 
 
-class Found(NamedTuple):
-    """What the network says about a batch of frames; `models.retinaface.RawFaces` has it."""
+class AnchorOutputs(NamedTuple):
+    """The offsets and scores of every anchor for a batch of frames, from `models.retinaface.RetinaFaceOutputs`."""
 
     offsets: Float32[np.ndarray, "B anchors 4"]
     scores: Float32[np.ndarray, "B anchors"]
 
 
-Detect = Callable[[UInt8[np.ndarray, "B Y X 3"]], Found]
-"""RGB frames to what the network says about `prepare_frames` of them."""
+Detect = Callable[[UInt8[np.ndarray, "B Y X 3"]], AnchorOutputs]
+"""A detector: a function from RGB frames to the network's outputs for `prepare_for_detector(frames)`.
+
+`lambda frames: AnchorOutputs(np.zeros((len(frames), n, 4)), np.zeros((len(frames), n)))` finds no face (n anchors).
+"""
 
 
 class Blurred(NamedTuple):
@@ -62,14 +65,14 @@ class Blurred(NamedTuple):
 
 
 def blur_faces(frames: Frames, detect: Detect, *, batch_size: int = BATCH_SIZE) -> Blurred:
-    """A copy of `frames` with every face pixelated that is large enough (`pixelate`).
+    """Return a copy of `frames` with every face pixelated that is large enough (`pixelate`).
 
-    Every batch has `batch_size` frames, the last one with repetitions at its end, so that one program serves. The count
-    includes faces that are too small.
+    Every batch has `batch_size` frames, the last one with repetitions at its end, so that one compiled program serves.
+    The count includes faces that are too small.
 
     Raises:
-        ValueError: `frames` is not uint8 [F, Y, X, 3], or `detect` gave arrays of a wrong shape.
-        FloatingPointError: `detect` gave values that are not numbers. Whoever catches these has to block.
+        ValueError: `frames` is not uint8 [F, Y, X, 3], or `detect` returned arrays of a wrong shape.
+        FloatingPointError: `detect` returned values that are not numbers. Whoever catches these has to block.
     """
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or 0 in frames.shape[1:]:
         raise ValueError(f"expected uint8 frames [F, Y, X, 3], got {frames.dtype} {frames.shape}")
@@ -85,15 +88,15 @@ def blur_faces(frames: Frames, detect: Detect, *, batch_size: int = BATCH_SIZE) 
     return Blurred(blurred, tuple(counts))
 
 
-def prepare_frames(frames: UInt8[Array, "B Y X 3"]) -> Float32[Array, "B Y X 3"]:
-    """RGB levels 0 to 255 as the detector wants them: blue, green, red, each less its mean."""
+def prepare_for_detector(frames: UInt8[Array, "B Y X 3"]) -> Float32[Array, "B Y X 3"]:
+    """Return RGB levels 0 to 255 in the detector's form: blue, green, red, each less its mean."""
     return frames[..., ::-1].astype(jnp.float32) - jnp.array(MEANS, jnp.float32)
 
 
 def find_faces(
     offsets: Float32[np.ndarray, "anchors 4"], scores: Float32[np.ndarray, " anchors"], size: tuple[int, int]
 ) -> Boxes:
-    """The faces of a frame of `size` (height, width), the surest first.
+    """Return the faces of a frame of `size` (height, width), the surest first.
 
     Raises:
         ValueError: there is not one row for each anchor.
@@ -107,24 +110,23 @@ def find_faces(
         )
     if not (np.isfinite(offsets).all() and np.isfinite(scores).all()):
         raise FloatingPointError("the face detector gave values that are not numbers")
-    sure = np.flatnonzero(scores > np.float32(CONFIDENCE))
-    # parity: NumPy's own order of equal scores, reversed, here and in `suppress`.
-    candidates = sure[scores[sure].argsort()[::-1][:MOST_CANDIDATES]]
+    sure = np.flatnonzero(scores > np.float32(SCORE_THRESHOLD))
+    # parity: NumPy's own order of equal scores, reversed, here and in `non_max_suppression`.
+    candidates = sure[scores[sure].argsort()[::-1][:MAX_CANDIDATES]]
     boxes = decode_boxes(offsets[candidates], anchors[candidates], size)
     if not np.isfinite(boxes).all():
         raise FloatingPointError("the face detector gave a box without bounds")
-    return boxes[suppress(boxes, scores[candidates])[:MOST_FACES]]
+    return boxes[non_max_suppression(boxes, scores[candidates])[:MAX_FACES]]
 
 
 @lru_cache(maxsize=4)
 def anchor_boxes(height: int, width: int) -> Float32[np.ndarray, "anchors 4"]:
-    """Centre x and y, width and height of every anchor as shares of the frame's; 36,960 of them at 704×1280.
+    """Return centre x and y, width and height of every anchor as shares of the frame's; 36,960 of them at 704×1280.
 
-    Feature map after feature map, row after row, cell after cell, size after size; a cell that reaches past the border
-    counts whole.
+    The order is by feature map, row, cell and size; a cell that reaches past the border has its full size.
     """
     maps = []
-    for cell, sides in zip(CELL_SIDES, FACE_SIDES, strict=True):
+    for cell, sides in zip(STRIDES, ANCHOR_SIZES, strict=True):
         rows, columns = -(-height // cell), -(-width // cell)
         y, x, side = np.meshgrid(
             (np.arange(rows) + 0.5) * cell, (np.arange(columns) + 0.5) * cell, np.array(sides, float), indexing="ij"
@@ -138,9 +140,9 @@ def anchor_boxes(height: int, width: int) -> Float32[np.ndarray, "anchors 4"]:
 def decode_boxes(
     offsets: Float32[np.ndarray, "boxes 4"], anchors: Float32[np.ndarray, "boxes 4"], size: tuple[int, int]
 ) -> Boxes:
-    """Boxes in pixels of a frame of `size` (height, width), in float32 throughout.
+    """Decode offsets to boxes in pixels of a frame of `size` (height, width), in float32 throughout.
 
-    Source: Liu et al. (2016), SSD, whose way of coding boxes RetinaFace keeps.
+    Source: Liu et al. (2016), SSD, whose box coding RetinaFace keeps.
     """
     centre_unit, side_unit = (np.float32(variance) for variance in VARIANCES)
     centres = anchors[:, :2] + offsets[:, :2] * centre_unit * anchors[:, 2:]
@@ -151,8 +153,8 @@ def decode_boxes(
         return boxes * np.array([size[1], size[0]] * 2, np.float32)
 
 
-def suppress(boxes: Boxes, scores: Float32[np.ndarray, " faces"]) -> Int[np.ndarray, " kept"]:
-    """Indices of the boxes that are left when each, the surest first, has removed those that overlap it too much.
+def non_max_suppression(boxes: Boxes, scores: Float32[np.ndarray, " faces"]) -> Int[np.ndarray, " kept"]:
+    """Apply non-maximum suppression: return the indices of boxes that no box with a higher score overlaps too much.
 
     parity: a box that ends at pixel 5 includes it, so sides are a pixel longer than the difference of their ends.
     """
@@ -166,5 +168,5 @@ def suppress(boxes: Boxes, scores: Float32[np.ndarray, " faces"]) -> Int[np.ndar
         shared_width = np.minimum(right[best], right[waiting]) - np.maximum(left[best], left[waiting]) + 1
         shared_height = np.minimum(bottom[best], bottom[waiting]) - np.maximum(top[best], top[waiting]) + 1
         shared = np.maximum(shared_width, 0) * np.maximum(shared_height, 0)
-        waiting = waiting[shared / (areas[best] + areas[waiting] - shared) <= OVERLAP]
+        waiting = waiting[shared / (areas[best] + areas[waiting] - shared) <= IOU_THRESHOLD]
     return np.array(kept, np.int64)

@@ -1,6 +1,6 @@
-"""What frames show: every one is classified, and one that is not safe blocks the video.
+"""The safety of frames: every frame is classified, and one that is not safe blocks the video.
 
-The network is handed in, so nothing here loads weights or knows where they are. Whatever cannot be told blocks.
+The network is an argument, so nothing here loads weights or knows where they are. What cannot be judged blocks.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,22 +10,26 @@ import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
 from jax_interp.guardrails.verdict import Verdict
+from jax_interp.types import Frames
 
 CLASSES = ("Safe", "Sexual_Content", "Violence", "Drugs", "Child_Abuse", "Hate_and_Harassment", "Self-Harm")
-"""What the logits are about; the first one alone lets a frame pass. Source: upstream's video content safety filter."""
+"""The class of each logit; only the first lets a frame pass. Source: upstream's video content safety filter."""
 
 BATCH_SIZE = 10
-"""Frames that go through the network at a time, at most; those of a pair."""
+"""The number of frames that go through the network at a time: those of a pair."""
 
-Frames = UInt8[np.ndarray, "F Y X 3"]
 Classify = Callable[[Float32[np.ndarray, "B size size 3"]], Float[np.ndarray, "B classes"]]
-"""Frames as `prepare_frames` makes them to logits, those of `models.safety_head.VideoSafety`."""
+"""A classifier: a function from frames that `prepare_for_classifier` made to logits (`models.safety_head.VideoSafety`).
+
+`lambda pixels: np.tile(np.float32([1, 0, 0, 0, 0, 0, 0]), (len(pixels), 1))` calls every frame safe.
+"""
 
 
-def prepare_frames(frames: Frames, image_size: int) -> Float32[np.ndarray, "F {image_size} {image_size} 3"]:
-    """RGB levels 0 to 255 as SigLIP wants them: squares of `image_size` pixels, in [-1, 1].
+def prepare_for_classifier(frames: Frames, image_size: int) -> Float32[np.ndarray, "F {image_size} {image_size} 3"]:
+    """Return RGB levels 0 to 255 in SigLIP's form: squares of `image_size` pixels, in [-1, 1].
 
-    Bicubic (a = -0.5) with antialiasing when shrinking, rounded to whole levels; the aspect ratio is not kept. Source:
+    Resizing is bicubic (a = -0.5) with antialiasing when shrinking, and rounds to whole levels; the aspect ratio is
+    not kept. Source:
     SigLIP's processor in transformers, which this equals to the bit.
 
     Raises:
@@ -51,7 +55,7 @@ def _prepare_frame(frame: UInt8[np.ndarray, "Y X 3"], target: Float32[np.ndarray
     target /= np.float32(0.5)
 
 
-def check_frames(
+def classify_frames(
     frames: Frames,
     classify: Classify,
     image_size: int,
@@ -61,18 +65,18 @@ def check_frames(
 ) -> Verdict:
     """Classify `frames`, a batch at a time, up to the first one that is not safe.
 
-    Every batch has `batch_size` frames, the last one with repetitions at its end, so that one program serves. `numbers`
-    are what the frames are called in a reason; by default they are counted from 0. No frames at all are no safe video.
+    Every batch has `batch_size` frames, the last one with repetitions at its end, so that one compiled program serves.
+    `numbers` are the frames' numbers in a reason, by default counted from 0. A video without frames is not safe.
 
     Raises:
-        ValueError: as `prepare_frames`. What `classify` raises passes through: whoever catches it has to block.
+        ValueError: as `prepare_for_classifier`. What `classify` raises passes through: whoever catches it has to block.
     """
     if len(frames) == 0:
         return Verdict.block("there are no frames to look at")
     numbers = range(len(frames)) if numbers is None else numbers
     for start in range(0, len(frames), batch_size):
         batch = frames[start : start + batch_size]
-        pixels = prepare_frames(batch, image_size)
+        pixels = prepare_for_classifier(batch, image_size)
         padding = [(0, batch_size - len(batch)), (0, 0), (0, 0), (0, 0)]
         logits = np.asarray(classify(np.pad(pixels, padding, mode="edge")))
         if logits.shape != (batch_size, len(CLASSES)):
@@ -84,10 +88,10 @@ def check_frames(
 
 
 def judge(logits: Float[np.ndarray, "F classes"], numbers: Sequence[int]) -> Verdict:
-    """What the logits of the frames called `numbers` mean.
+    """Judge frames by their logits; a reason names a frame by its entry in `numbers`.
 
-    A frame is safe if the logit of that class is larger than every other; upstream takes it among equals, too. Logits
-    that are not numbers, too few or too many block.
+    A frame is safe if the logit of `Safe` is larger than every other; upstream also accepts a tie. Logits that are not
+    numbers, too few or too many block.
     """
     if logits.shape != (len(numbers), len(CLASSES)):
         return Verdict.block(

@@ -1,22 +1,22 @@
-"""Listed words that no reading of a text shows as words of their own: stretched, or within a run of single letters."""
+"""Listed words that no reading shows as separate words: stretched, or within a run of single letters."""
 
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 
-SHORTEST_WITHIN = 4
-"""Letters of a listed word that is looked for in the midst of a run of single letters."""
+MIN_LETTERS_WITHIN = 4
+"""The fewest letters of a listed word that is looked for within a run of single letters."""
 
-MORE_LETTERS = 2
-"""How many letters at least a stretched word repeats. One would take ordinary words for others: rapper, diner."""
+MIN_REPEATED_LETTERS = 2
+"""The fewest letters that a stretched word repeats. With one, ordinary words would count: rapper, diner."""
 
 _WORDS_OF_ONE_LETTER = "aio"
-_MOST_NEIGHBOURS = 2
+_MAX_NEIGHBOURS = 2
 
 
 class HiddenWords:
-    """Knows the listed words that consist of letters alone; phrases are left to the readings of a text."""
+    """A search for listed words that consist of letters alone; phrases are left to the readings of a text."""
 
     def __init__(self, words: Iterable[str], *, is_word: Callable[[str], bool]):
         """`is_word` tells whether there is an ordinary word that is spelled so: "c l a s s" hides nothing."""
@@ -25,14 +25,14 @@ class HiddenWords:
         self._by_letters: dict[str, list[str]] = defaultdict(list)
         for word in self._words:
             self._by_letters[_once(word)].append(word)
-        within = sorted((word for word in self._words if len(word) >= SHORTEST_WITHIN), key=len, reverse=True)
+        within = sorted((word for word in self._words if len(word) >= MIN_LETTERS_WITHIN), key=len, reverse=True)
         self._within = re.compile("|".join(within) or r"(?!)")
 
     def in_run(self, run: str) -> str | None:
-        """The listed word that `run` spells, alone, beside words of one letter, or among others.
+        """Find a listed word that `run` spells, alone, beside words of one letter, or among other letters.
 
-        An example is "a f l o r b l e" as "aflorble". Where other letters stand around it, it has to be of
-        `SHORTEST_WITHIN` letters, and the run itself no ordinary word.
+        An example is "a f l o r b l e" as "aflorble". Among other letters the word must have `MIN_LETTERS_WITHIN`
+        letters or more, and the run itself must not be an ordinary word.
         """
         for candidate in _without_neighbours(run):
             if candidate in self._words:
@@ -41,7 +41,7 @@ class HiddenWords:
         return found[0] if found and not self._is_word(run) else None
 
     def stretched(self, text: str) -> str | None:
-        """The listed word that a word of `text` is but for `MORE_LETTERS` or more repeated letters, as "floorrrble"."""
+        """Find a listed word that `text` has with `MIN_REPEATED_LETTERS` or more letters repeated, as "floorrrble"."""
         for word in re.findall(r"(?<!\w)[a-z]+(?!\w)", text):
             for listed in self._by_letters.get(_once(word), ()):
                 if _is_stretched(listed, word):
@@ -50,23 +50,23 @@ class HiddenWords:
 
 
 def _without_neighbours(run: str) -> Iterator[str]:
-    """`run` without none to `_MOST_NEIGHBOURS` words of one letter before it and behind it."""
+    """Yield `run` without up to `_MAX_NEIGHBOURS` words of one letter at its start and its end."""
     before = len(run) - len(run.lstrip(_WORDS_OF_ONE_LETTER))
     behind = len(run) - len(run.rstrip(_WORDS_OF_ONE_LETTER))
-    for start in range(min(before, _MOST_NEIGHBOURS) + 1):
-        for end in range(min(behind, _MOST_NEIGHBOURS) + 1):
+    for start in range(min(before, _MAX_NEIGHBOURS) + 1):
+        for end in range(min(behind, _MAX_NEIGHBOURS) + 1):
             yield run[start : len(run) - end]
 
 
 def _is_stretched(listed: str, word: str) -> bool:
-    """Whether `word`, which has the letters of `listed` in their order, repeats so many that it is no other word."""
+    """Tell whether `word`, which has the letters of `listed` in order, repeats too many to be another word."""
     ours, theirs = _lengths(word), _lengths(listed)
-    more = len(word) - len(listed) >= MORE_LETTERS and all(map(int.__le__, theirs, ours))
+    more = len(word) - len(listed) >= MIN_REPEATED_LETTERS and all(map(int.__le__, theirs, ours))
     return more and (len(listed) > 3 or max(ours) > 2)
 
 
 def _once(word: str) -> str:
-    """`word` without repetitions of a letter."""
+    """Return `word` without repetitions of a letter."""
     return "".join(letter for letter, _ in groupby(word))
 
 

@@ -1,6 +1,6 @@
-"""Upstream's rules for one text: which words of a checkpoint's lists it has.
+"""Upstream's rules that decide which words of a checkpoint's lists a text has.
 
-What none of them finds may pass. Everything outside ASCII counts as a space.
+A text in which no rule finds anything may pass. Everything outside ASCII counts as a space.
 
 1. better-profanity looks for the words of `custom`, which replace its own list: folded to lower case, with digits and
    signs for letters, and across the spaces of neighbouring words. Words of `whitelist` are not looked for, and where
@@ -23,7 +23,7 @@ from jax_interp.errors import CheckpointError, UsageError
 from jax_interp.guardrails.english import English
 
 NEAR_LENGTH = 6
-"""Characters from which on an entry is also found as neighbouring words of the text, whatever it begins or ends with.
+"""The fewest characters of an entry that is also found as neighbouring words, whatever it begins or ends with.
 
 parity: upstream takes words that are nearly an entry: those whose `difflib` ratio is at least (n - 0.4) / n for an
 entry of n characters. One other, missing or additional character costs more than that, so these are equal words after
@@ -31,12 +31,12 @@ all; they add entries that begin or end with a sign, of which no whole word is f
 """
 
 _FOUND = "█"
-"""Stands for a character of a found word. Not ASCII, so no text can hold it where it is looked for."""
+"""The character that replaces each character of a found word. It is not ASCII, so no searched text contains it."""
 
 
 @dataclass(frozen=True)
 class WordLists:
-    """Lower-case words and phrases, as they lie in a checkpoint's `blocklist` folder."""
+    """The lower-case words and phrases of a checkpoint's `blocklist` folder."""
 
     custom: tuple[str, ...]
     whitelist: tuple[str, ...]
@@ -44,10 +44,10 @@ class WordLists:
 
     @classmethod
     def read(cls, folder: Path) -> "WordLists":
-        """Every line of every file in the folders `custom`, `whitelist` and `exact_match`.
+        """Read every line of every file in the folders `custom`, `whitelist` and `exact_match`.
 
         Raises:
-            CheckpointError: a folder is missing, or a file cannot be read; or there is nothing to look for.
+            CheckpointError: a folder is missing, a file cannot be read, or there is nothing to look for.
         """
         lists = cls(*(_read_words(folder / name) for name in ("custom", "whitelist", "exact_match")))
         if not lists.custom or not lists.exact_match:
@@ -59,7 +59,7 @@ class WordLists:
 
 
 class ListedWords:
-    """Looks for the words of the lists in a text as it stands."""
+    """A search for the words of the lists in a text as it stands."""
 
     def __init__(self, lists: WordLists, english: English):
         """Raises `UsageError` if better-profanity is not installed."""
@@ -72,7 +72,7 @@ class ListedWords:
         self._lengths = sorted({len(entry.split()) for entry in self._long})
 
     def find(self, text: str) -> str | None:
-        """What was found, as a reason that hides words of `custom`; None if nothing was."""
+        """Return what was found, as a reason that hides words of `custom`; None if nothing was found."""
         text = re.sub(r"[^\x00-\x7f]+", " ", text)
         singular = " ".join(map(self._english.lemma, self._english.words(text)))
         for candidate in (text, singular):
@@ -85,7 +85,7 @@ class ListedWords:
         return None if listed is None else f"it has {listed!r}, which is on the blocklist"
 
     def _marked(self, text: str) -> str:
-        """`text` with `_FOUND` in the place of what is found."""
+        """Return `text` with `_FOUND` in the place of what is found."""
         marked = self._profanity.censor(text, censor_char=_FOUND)
         words, given = marked.split(), text.split()
         aligned = len(given)
@@ -99,7 +99,7 @@ class ListedWords:
         return " ".join(words)
 
     def _neighbours(self, words: Sequence[str]) -> str | None:
-        """Neighbours among `words` that are a long entry."""
+        """Return neighbours among `words` that are a long entry."""
         runs = (
             " ".join(words[start : start + size]) for size in self._lengths for start in range(len(words) - size + 1)
         )
@@ -134,7 +134,7 @@ class _Indexed:
 
 
 def _profanity(lists: WordLists) -> Any:
-    """better-profanity, looking for `custom` alone."""
+    """Return a better-profanity that looks for `custom` alone."""
     try:
         from better_profanity import Profanity
     except ImportError as error:

@@ -1,6 +1,6 @@
-"""The text classifier Llama Guard: what it is asked about a prompt, and how its answer is understood.
+"""The text classifier Llama Guard: its question about a prompt, and the parsing of its answer.
 
-The question is the model's own chat template with the prompt as the user's message. The language model is handed in as
+The question is the model's own chat template with the prompt as the user's message. The language model is an argument,
 a function from token ids to token ids. Only the answers that it was trained to give count: `safe` alone, or `unsafe`
 and a line of category codes; anything else blocks.
 """
@@ -17,25 +17,26 @@ from jax_interp.guardrails.chat_template import add_chat_template
 from jax_interp.guardrails.verdict import Verdict
 
 ANSWER_TOKENS = 100
-"""The longest answer that is waited for. parity: upstream's; a good one has three tokens or some more."""
+"""The most tokens of an answer. parity: this is upstream's limit; a good answer has three tokens or some more."""
 
 POLICY_FILE = "policy.md"
-"""A text, beside the tokenizer, with the unsafe categories in the place of the chat template's (Aegis' model card)."""
+"""A text beside the tokenizer whose unsafe categories replace those of the chat template (Aegis' model card)."""
 
 _BEGIN, _END = "<BEGIN UNSAFE CONTENT CATEGORIES>", "<END UNSAFE CONTENT CATEGORIES>"
 _MARKS = re.compile(r"\[/?INST\]|<</?SYS>>|<(?:BEGIN|END) [A-Z ]+>")
-"""What the chat templates set a question's parts apart by that is no token of its own."""
+"""Marks between the parts of a question in the chat templates that are not special tokens."""
 _CODE = re.compile(r"[SO][1-9][0-9]?")
 _CATEGORY = re.compile(rf"^\W*({_CODE.pattern}): *(\S.*?)[.:*\s]*$", re.MULTILINE)
 
 
 class LlamaGuard:
-    """Questions and answers of one converted classifier; loads no weights."""
+    """The questions and answers of one converted classifier; it loads no weights."""
 
     def __init__(self, folder: Path, tokenizer: Any, context_length: int):
-        """Read the files beside `tokenizer` in `folder`, the `tokenizer` of a converted classifier.
+        """Read the files beside `tokenizer` in `folder`, the folder `tokenizer` of a converted classifier.
 
-        `tokenizer` is one of `transformers`; it gets what it lacks for chats. `context_length` is the network's.
+        `tokenizer` is a tokenizer of `transformers`, to which the chat template is added. `context_length` is the
+        network's.
 
         Raises:
             CheckpointError: a file is missing or damaged, or nothing tells how an answer ends.
@@ -49,10 +50,10 @@ class LlamaGuard:
         """Tokens that end an answer."""
 
     def check(self, prompt: str, answer: Callable[[list[int]], Sequence[int]]) -> Verdict:
-        """Whether `prompt` may be used.
+        """Judge whether `prompt` may be used.
 
-        `answer` gives the likeliest tokens that follow its argument, at most `ANSWER_TOKENS`, up to the first of `stop`
-        with that.
+        `answer` returns the likeliest tokens that follow its argument, at most `ANSWER_TOKENS`, up to and including the
+        first of `stop`.
 
         Raises:
             UsageError: `prompt` is not text.
@@ -74,10 +75,10 @@ class LlamaGuard:
         given = list(answer(ids))
         if not given or given[-1] not in self.stop:
             return Verdict.block(f"the classifier's answer does not end within {len(given)} tokens")
-        return understand(self._tokenizer.decode(given[:-1]), _categories(question))
+        return parse_answer(self._tokenizer.decode(given[:-1]), _categories(question))
 
     def question(self, prompt: str) -> str:
-        """All that the classifier reads about `prompt`."""
+        """Return the text that the classifier reads about `prompt`."""
         try:
             text = self._tokenizer.apply_chat_template([{"role": "user", "content": prompt}], tokenize=False)
         except ImportError as error:
@@ -101,8 +102,8 @@ class LlamaGuard:
         return f"{before}{begin}\n{self._policy}\n{end}{after}"
 
 
-def understand(answer: str, names: Mapping[str, str] | None = None) -> Verdict:
-    """What the text `answer` says; `names` are those of the category codes, for the reason."""
+def parse_answer(answer: str, names: Mapping[str, str] | None = None) -> Verdict:
+    """Parse the text `answer` to a verdict; `names` gives the category codes names for the reason."""
     lines = [line.strip() for line in answer.strip().split("\n")]
     if lines == ["safe"]:
         return Verdict.allow("the classifier calls it safe")
@@ -121,7 +122,7 @@ def _categories(question: str) -> dict[str, str]:
 
 
 def _read_policy(path: Path) -> str | None:
-    """The categories in `path`, the first that are marked there as in a chat template; None without a file."""
+    """Return the categories in `path`, the first that are marked there as in a chat template; None without a file."""
     if not path.exists():
         return None
     try:

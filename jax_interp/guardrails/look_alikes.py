@@ -1,4 +1,4 @@
-"""Text as it looks to a reader: letters of other scripts and styles become the Latin letters that they pass for.
+"""The reading of text by its looks: letters of other scripts and styles become the Latin letters that they resemble.
 
 What a letter looks like comes from Unicode's own list of confusable characters (UTS #39, in the package
 `confusable-homoglyphs`), from its normal forms, and from its name: ʟ is the LATIN LETTER SMALL CAPITAL L. A few shapes
@@ -25,17 +25,17 @@ from jax_interp.errors import UsageError
 from jax_interp.guardrails.accents import is_accented, without_marks
 
 BAR = "ǀ"
-"""Stands for every upright stroke that may be an i or an l, as it is neither."""
+"""The character for every upright stroke that may be an i or an l."""
 
 _ORDER_MARK = "\u200e"
-"""Surrounds right-to-left letters in Unicode's list."""
+"""The mark that surrounds right-to-left letters in Unicode's list."""
 
 _NAMED_LETTER = re.compile(
     r"(?:LATIN (?:SMALL |CAPITAL )?|REGIONAL INDICATOR SYMBOL )LETTER (?:[A-Z-]{2,} )*([A-Z])(?: .+)?"
 )
 _IN_FRONT = re.compile(r"^(?:TAG|SQUARED|(?:CROSSED )?NEGATIVE (?:SQUARED|CIRCLED)) ")
 _INVISIBLE = ("Mn", "Me", "Cc", "Cf", "Cn", "Co", "Cs")
-"""Categories of marks, controls, formats and what is not assigned."""
+"""Unicode categories of marks, controls, formats and unassigned characters."""
 _FILLERS = "\u115f\u1160"
 """Letters of Hangul that are not drawn."""
 _ONE_SCRIPT = {"HIRAGANA", "KATAKANA", "HANGUL", "BOPOMOFO"}
@@ -50,7 +50,7 @@ _LATIN = {
     }.items()
     for char in chars
 }  # fmt: skip
-"""Latin letters that look like others than their names have, some of them because they stand on their heads."""
+"""Latin letters that look like other letters than those of their names, some because they are upside down."""
 
 _SHAPES = {
     char: letters
@@ -65,7 +65,7 @@ _SHAPES = {
 
 
 class LookAlikes:
-    """Reads text by its looks; knows Unicode's list of confusable characters."""
+    """A reader of text by its looks, with Unicode's list of confusable characters."""
 
     def __init__(self):
         """Read the list.
@@ -96,8 +96,8 @@ class LookAlikes:
         self._word = re.compile(rf"(?:[^\W_]|[{''.join(sign for sign in signs if not sign.isascii())}])+")
 
     def read(self, text: str) -> str:
-        """`text` with every letter that is read by its looks replaced, and without marks and what is invisible."""
-        text = visible(text)
+        """Replace every letter that is read by its looks, and remove marks and invisible characters."""
+        text = normalized_text(text)
         if text.isascii():
             return text
         words = self._word.findall(text)
@@ -134,7 +134,7 @@ class LookAlikes:
         return "HAN" if found in _ONE_SCRIPT else found
 
     def _find_exact(self, char: str) -> str:
-        """The Latin letters or digits that Unicode says `char` may be taken for; none is an empty text."""
+        """Return the Latin letters or digits that Unicode lists as confusable with `char`; none is an empty text."""
         if char.isascii():
             return char
         alike = self._prototypes.get(char, "").replace("rn", "m")
@@ -143,15 +143,15 @@ class LookAlikes:
         return alike if alike.isascii() and alike.isalnum() else ""
 
     def _find_loose(self, char: str) -> str:
-        """What `char` stands for in a word that is Latin by its other letters."""
+        """Return what `char` stands for in a word that is Latin by its other letters."""
         return _SHAPES.get(char) or self._exact(char) or _SHAPES.get(char.lower()) or self._exact(char.upper())
 
 
-def visible(text: str) -> str:
-    """`text` in Unicode's compatibility form, Latin letters of every style plain, without marks and what is invisible.
+def normalized_text(text: str) -> str:
+    """Normalise `text` to Unicode's compatibility form with plain Latin letters and nothing invisible.
 
-    Full-width, mathematical, circled and squared letters, small capitals, letters with hooks, and accents that are no
-    spelling (`guardrails.accents`).
+    Full-width, mathematical, circled and squared letters, small capitals and letters with hooks become plain, and
+    accents that are not spelling are removed (`guardrails.accents`).
     """
     if text.isascii() and text.isprintable():
         return text

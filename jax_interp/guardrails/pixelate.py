@@ -1,13 +1,13 @@
-"""Faces to a few squares of one colour each, so that nobody can be recognised."""
+"""Pixelation of faces to a few squares of one colour each, so that nobody can be recognised."""
 
 import numpy as np
 from jaxtyping import Float32, Int, UInt8
 
 BLOCKS = 5
-"""Squares along each side of a face."""
+"""The number of squares along each side of a face."""
 
-SMALLEST = 20
-"""Pixels that both sides of a face must have to be pixelated."""
+MIN_SIDE = 20
+"""The smallest side in pixels of a face that is pixelated."""
 
 _FAR = 1e9
 """Pixels beyond every frame, to which boxes are cut before they become whole numbers, which would overflow."""
@@ -19,16 +19,16 @@ _ONE = 2048
 
 
 def pixelate(frame: Frame, boxes: Float32[np.ndarray, "faces 4"]) -> Frame:
-    """A copy of `frame` with each of `boxes` (left, top, right, bottom in pixels) as `BLOCKS` by `BLOCKS` squares.
+    """Return a copy of `frame` with each box (left, top, right, bottom in pixels) as `BLOCKS` by `BLOCKS` squares.
 
-    Boxes lose their fractions towards zero. Those with a side below `SMALLEST` pixels are left alone; what reaches past
+    Boxes are rounded towards zero. Boxes with a side below `MIN_SIDE` pixels are left alone; what reaches past
     the border is cut off after that. Where boxes overlap, a later one pixelates what an earlier one has left.
     Source: `blur_detected_faces` of upstream's face filter.
     """
     frame = frame.copy()
     height, width = frame.shape[:2]
     for left, top, right, bottom in np.clip(boxes, -_FAR, _FAR).astype(np.int64):
-        if right - left < SMALLEST or bottom - top < SMALLEST:
+        if right - left < MIN_SIDE or bottom - top < MIN_SIDE:
             continue
         rows, columns = slice(max(top, 0), max(min(bottom, height), 0)), slice(max(left, 0), max(min(right, width), 0))
         face = frame[rows, columns]
@@ -38,7 +38,7 @@ def pixelate(frame: Frame, boxes: Float32[np.ndarray, "faces 4"]) -> Frame:
 
 
 def as_blocks(face: Frame) -> Frame:
-    """`face` as `BLOCKS` by `BLOCKS` squares of the colour around the centre of each.
+    """Return `face` as `BLOCKS` by `BLOCKS` squares of the colour around the centre of each.
 
     parity: OpenCV's `resize`, linear and without smoothing to the small size, then nearest to the old one.
     """
@@ -47,7 +47,7 @@ def as_blocks(face: Frame) -> Frame:
 
 
 def _shrink(face: Frame) -> UInt8[np.ndarray, "blocks blocks 3"]:
-    """One colour a block: four pixels, weighted by whole numbers as OpenCV does it for bytes."""
+    """Return one colour a block: four pixels, weighted by whole numbers as OpenCV does for bytes."""
     (top, bottom, down), (left, right, across) = (_neighbours(length) for length in face.shape[:2])
     values = face.astype(np.int64)
     across = across[:, None]
@@ -60,7 +60,7 @@ def _shrink(face: Frame) -> UInt8[np.ndarray, "blocks blocks 3"]:
 def _neighbours(
     length: int,
 ) -> tuple[Int[np.ndarray, " blocks"], Int[np.ndarray, " blocks"], Int[np.ndarray, " blocks"]]:
-    """The two pixels around the centre of each block, and the weight of the second one in parts of `_ONE`."""
+    """Return the two pixels around the centre of each block, and the weight of the second one in parts of `_ONE`."""
     centres = ((np.arange(BLOCKS) + 0.5) * (length / BLOCKS) - 0.5).astype(np.float32)
     first = np.floor(centres).astype(np.int64)
     weights = centres - first.astype(np.float32)
@@ -71,7 +71,7 @@ def _neighbours(
 
 
 def _block_of(length: int) -> Int[np.ndarray, " length"]:
-    """The block that each of `length` pixels lies in.
+    """Return the number of the block that each of `length` pixels is in.
 
     parity: in float64 by the inverse of the ratio, whose rounding moves the border of some blocks by a pixel.
     """

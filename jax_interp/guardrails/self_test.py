@@ -1,4 +1,4 @@
-"""Whether a network that guards frames looks at them at all: a dead one calls every frame safe and finds no face.
+"""The self-test of networks that guard frames: a broken one calls every frame safe and finds no face.
 
 Weights that are all zero, a layer that lets nothing through or a head that is constant make a network whose answer is
 the same whatever it is shown, and that answer looks like any other. So each network is shown a few drawn pictures
@@ -9,25 +9,32 @@ is no drawn face that every detector has to find, and one that works must not be
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from jax_interp.guardrails.faces import CELL_SIDES, CONFIDENCE, FACE_SIDES, Found, anchor_boxes, decode_boxes
+from jax_interp.guardrails.faces import (
+    ANCHOR_SIZES,
+    SCORE_THRESHOLD,
+    STRIDES,
+    AnchorOutputs,
+    anchor_boxes,
+    decode_boxes,
+)
 
-LEAST = 1e-4
-"""How much an answer has to differ between two of the pictures: logarithms of odds, units of boxes, logits.
+MIN_DIFFERENCE = 1e-4
+"""How much an answer has to differ between two of the pictures, in log-odds, units of boxes, or logits.
 
-Rounding makes differences of less than 1e-5; tiny networks with random weights, which tell little apart, of 3e-3.
+Rounding makes differences of less than 1e-5; tiny networks with random weights make differences of 3e-3.
 """
 
-LEAST_ON_PICTURE = 0.1
+MIN_SHARE_ON_PICTURE = 0.1
 """The share of all anchors whose boxes have to reach into the picture: those of a network that works nearly all do."""
 
 SAME = "answers the same whatever it is shown"
 NOT_NUMBERS = "gave values that are not numbers"
 _SMALLEST, _LARGEST = 1e-30, 1 - 1e-7
-"""Probabilities whose odds float32 can tell."""
+"""The range of probabilities whose odds float32 can represent."""
 
 
 def pictures(height: int, width: int) -> UInt8[np.ndarray, "4 Y X 3"]:
-    """Four pictures that have little in common: a dark one, noise in coarse squares, colours that change, a face."""
+    """Draw four pictures that have little in common: darkness, noise in coarse squares, changing colours, a face."""
     y, x = np.meshgrid(np.linspace(0, 1, height), np.linspace(0, 1, width), indexing="ij")
     dark = np.full((height, width, 3), 24.0)
     coarse = np.random.default_rng(0).uniform(0, 255, (-(-height // 4), -(-width // 4), 3))
@@ -37,7 +44,7 @@ def pictures(height: int, width: int) -> UInt8[np.ndarray, "4 Y X 3"]:
 
 
 def _face(x: Float[np.ndarray, "Y X"], y: Float[np.ndarray, "Y X"]) -> Float[np.ndarray, "Y X 3"]:
-    """A face that fills most of the picture; `x` and `y` run from 0 to 1."""
+    """Return a face that fills most of the picture; `x` and `y` run from 0 to 1."""
 
     def oval(across: float, down: float, half_width: float, half_height: float) -> np.ndarray:
         return ((x - across) / half_width) ** 2 + ((y - down) / half_height) ** 2 < 1
@@ -54,34 +61,34 @@ def _face(x: Float[np.ndarray, "Y X"], y: Float[np.ndarray, "Y X"]) -> Float[np.
     return picture
 
 
-def fault_of_detector(found: Found, size: tuple[int, int]) -> str | None:
-    """What is wrong with a face detector that gave `found` for `pictures(*size)`; None if nothing is.
+def fault_of_detector(found: AnchorOutputs, size: tuple[int, int]) -> str | None:
+    """Return what is wrong with a face detector that returned `found` for `pictures(*size)`; None if nothing is.
 
-    Scores and boxes have to differ for every feature map and each of its two sizes of faces: one whose answers do not
-    never finds a face of that size. One that always sees faces may: it lets nothing be recognised.
+    Scores and boxes have to differ for every feature map and each of its two anchor sizes, or no face of that size is
+    ever found. A detector that sees faces everywhere passes: it lets nothing be recognised.
     """
     if not (np.isfinite(found.scores).all() and np.isfinite(found.offsets).all()):
         return NOT_NUMBERS
     start = 0
-    for cell, sides in zip(CELL_SIDES, FACE_SIDES, strict=True):
+    for cell, sides in zip(STRIDES, ANCHOR_SIZES, strict=True):
         count = -(-size[0] // cell) * -(-size[1] // cell) * len(sides)
         level = slice(start, start + count)
         if not _looks(found.scores[:, level], found.offsets[:, level], len(sides)):
             return f"{SAME}, where it looks for faces of {' and '.join(map(str, sides))} pixels"
         start += count
-    if min(_share_on_picture(offsets, size) for offsets in found.offsets) < LEAST_ON_PICTURE:
+    if min(_share_on_picture(offsets, size) for offsets in found.offsets) < MIN_SHARE_ON_PICTURE:
         return "puts its boxes beside the picture"
     return None
 
 
 def _looks(scores: np.ndarray, offsets: np.ndarray, sizes: int) -> bool:
-    """Whether the answers of one feature map, [pictures, anchors, ...], differ for each of its sizes of faces."""
+    """Tell whether the answers of one feature map, [pictures, anchors, ...], differ for each of its sizes of faces."""
     scores = scores.reshape(len(scores), -1, sizes)
     probabilities = np.clip(scores.astype(np.float64), _SMALLEST, _LARGEST)
     odds = np.log(probabilities) - np.log1p(-probabilities)
-    differs = _difference(odds).max(axis=0) >= LEAST
-    always_sees = (scores > CONFIDENCE).all(axis=(0, 1))
-    boxes_differ = _difference(offsets.reshape(len(offsets), -1, sizes, 4)).max(axis=0) >= LEAST
+    differs = _difference(odds).max(axis=0) >= MIN_DIFFERENCE
+    always_sees = (scores > SCORE_THRESHOLD).all(axis=(0, 1))
+    boxes_differ = _difference(offsets.reshape(len(offsets), -1, sizes, 4)).max(axis=0) >= MIN_DIFFERENCE
     return bool((differs | always_sees).all() and boxes_differ.all())
 
 
@@ -91,12 +98,12 @@ def _share_on_picture(offsets: np.ndarray, size: tuple[int, int]) -> float:
 
 
 def fault_of_classifier(logits: Float[np.ndarray, "pictures classes"]) -> str | None:
-    """What is wrong with a classifier that gave `logits` for pictures that differ; None if nothing is."""
+    """Return what is wrong with a classifier that returned `logits` for these pictures; None if nothing is."""
     if not np.isfinite(logits).all():
         return NOT_NUMBERS
-    return SAME if _difference(logits).min() < LEAST else None
+    return SAME if _difference(logits).min() < MIN_DIFFERENCE else None
 
 
 def _difference(answers: np.ndarray) -> np.ndarray:
-    """The largest one between two pictures, which are the first axis."""
+    """Return the largest difference between two pictures, which are along the first axis."""
     return answers.max(axis=0) - answers.min(axis=0)

@@ -1,11 +1,11 @@
-"""What a guardrail says about a prompt or about frames."""
+"""The verdict of a guardrail about a prompt or about frames."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether something may pass, and why. A guardrail that cannot tell blocks.
+    """A verdict: whether something may pass, and why. A guardrail that cannot tell blocks.
 
     ```python
     Verdict.allow()
@@ -15,16 +15,16 @@ class Verdict:
 
     allowed: bool
     reason: str
-    """For people: what was found, or why nothing could be told."""
+    """The reason for people: what was found, or why nothing could be decided."""
     category: str | None = None
-    """The guardrail's own name of what was found; None if allowed, or blocked because something went wrong."""
+    """The guardrail's category of what was found; None if allowed, or blocked because something went wrong."""
 
     @classmethod
     def allow(cls, reason: str = "nothing was found") -> "Verdict":
-        """It may pass."""
+        """Return the verdict that it may pass."""
         return cls(allowed=True, reason=reason)
 
     @classmethod
     def block(cls, reason: str, category: str | None = None) -> "Verdict":
-        """It may not pass."""
+        """Return the verdict that it may not pass."""
         return cls(allowed=False, reason=reason, category=category)

@@ -1,4 +1,4 @@
-"""What all writers have in common: the check of incoming frames and the message when a file cannot be written."""
+"""The check of incoming frames that all writers share, and their error where a file cannot be written."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,11 +8,11 @@ import numpy as np
 
 from jax_interp.errors import MediaError
 from jax_interp.files.disk import why_not_written
-from jax_interp.media.source import Clip
+from jax_interp.media.source import RgbFrames
 
 
-def check_frames(frames: Clip, height: int, width: int) -> Clip:
-    """The frames in host memory; raises `ValueError` unless they are uint8 [F, height, width, 3]."""
+def check_frame_array(frames: RgbFrames, height: int, width: int) -> RgbFrames:
+    """Return the frames in host memory; raises `ValueError` unless they are uint8 [F, height, width, 3]."""
     frames = np.ascontiguousarray(frames)
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[1:] != (height, width, 3):
         raise ValueError(f"expected uint8 frames [F, {height}, {width}, 3], got {frames.dtype} {list(frames.shape)}")
@@ -20,8 +20,8 @@ def check_frames(frames: Clip, height: int, width: int) -> Clip:
 
 
 @contextmanager
-def reported(path: Path) -> Iterator[None]:
-    """Turn a failing disk (or PyAV's own error types) into a `MediaError` that names `path` and the free space."""
+def as_media_error(path: Path) -> Iterator[None]:
+    """Turn errors of the disk and of PyAV into a `MediaError` that names `path`, the cause and the free space."""
     try:
         yield
     except Exception as error:

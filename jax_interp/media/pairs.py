@@ -1,17 +1,17 @@
-"""Which frames make a pair, and how the pairs' outputs become one clip."""
+"""The frames that make a pair, and the joining of the pairs' outputs to one clip."""
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import TypeVar
 
 from jax_interp.errors import MediaError, UsageError
-from jax_interp.media.source import Clip
+from jax_interp.media.source import RgbFrames
 
 FrameT = TypeVar("FrameT")
 
 
 def num_pairs(num_frames: int, stride: int, start: int, requested: int | None = None) -> int:
-    """How many pairs to interpolate: floor((num_frames - 1 - start) / stride), or `requested` if it is given.
+    """Return how many pairs to interpolate: floor((num_frames - 1 - start) / stride), or `requested` if it is given.
 
     Pair k joins the frames `start + k * stride` and `start + (k + 1) * stride`, counted from 0.
 
@@ -73,10 +73,10 @@ def iterate_pairs(
         first = last
 
 
-def join_pairs(outputs: Iterable[Clip]) -> Iterator[Clip]:
+def join_pairs(outputs: Iterable[RgbFrames]) -> Iterator[RgbFrames]:
     """Yield each pair's frames [F, ...], from the second pair on without the first frame, which repeats the last one.
 
-    P pairs of 10 frames give 9 P + 1 frames. Nothing is held back: each pair is passed on as it comes.
+    P pairs of 10 frames give 9 P + 1 frames. Each pair is passed on as soon as it comes.
     """
     for k, frames in enumerate(outputs):
         yield frames[1:] if k else frames

@@ -1,4 +1,4 @@
-"""The door for input: one video, one folder of frames, or pictures, told apart and checked before anything runs."""
+"""The opening of inputs: a video, a folder of frames, or pictures, told apart and checked before anything runs."""
 
 import re
 from collections import deque
@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jax_interp.errors import MediaError, UsageError
-from jax_interp.media.picture_reader import PICTURE_SUFFIXES, list_pictures, open_pictures, read_picture
 from jax_interp.media.pictures.animation import open_animation
 from jax_interp.media.pictures.header import is_picture, read_header
+from jax_interp.media.pictures.reader import PICTURE_SUFFIXES, list_pictures, open_pictures, read_picture
 from jax_interp.media.source import FrameSource, Picture
-from jax_interp.media.video_reader import open_video
+from jax_interp.media.video.reader import open_video
 
 _PATTERN = re.compile(r"%0?[0-9]*[di]|[*?]|\[.+\]|\{.+\}|#{2,}|@{2,}")
-"""What FFmpeg, shells and compositing programs write for many files: frame%04d.png, *.png, frame.####.png."""
+"""Patterns that FFmpeg, shells and compositing programs use for many files: frame%04d.png, *.png, frame.####.png."""
 
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
 
@@ -45,7 +45,7 @@ def open_frames(inputs: Sequence[Path], *, at_least: int = 2) -> FrameSource:
 
 
 def last_frame(inputs: Sequence[Path]) -> Picture:
-    """The last frame of a clip that `open_frames` takes, or a single picture; nothing else is kept of it.
+    """Return the last frame of a clip that `open_frames` takes, or a single picture; other frames are not kept.
 
     Raises:
         UsageError, MediaError: as `open_frames`.
@@ -86,7 +86,7 @@ def _is_called_or_is_picture(path: Path) -> bool:
 
 
 def _find_faults(paths: Sequence[Path]) -> str:
-    """Why nothing can be read from some paths; "" if all are there. Paths with the same fault are named together."""
+    """Return why some paths cannot be read, paths with the same fault together; "" if all are there."""
     faults: dict[str, list[str]] = {}
     for path in paths:
         fault = _find_fault(path)
@@ -96,7 +96,7 @@ def _find_faults(paths: Sequence[Path]) -> str:
 
 
 def _find_fault(path: Path) -> str | None:
-    """Why nothing can be read from a path, and what to give instead."""
+    """Return why nothing can be read from a path, and what to give instead."""
     try:
         if path.exists():
             return _find_fault_of_existing(path)

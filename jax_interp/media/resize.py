@@ -1,4 +1,4 @@
-"""Pixels in and out of the network's range: uint8 to [-1, 1] at the output size, and back."""
+"""The conversion of pixels to the network's range, uint8 to [-1, 1] at the output size, and back."""
 
 from functools import partial
 
@@ -12,11 +12,11 @@ from numpy import ndarray
 def normalize_and_resize(
     frames: UInt8[Array | ndarray, "*F Y X 3"], height: int, width: int
 ) -> BFloat16[Array, "*F {height} {width} 3"]:
-    """RGB as `v / 128 - 1`, resized without regard to the aspect ratio.
+    """Return RGB levels v as `v / 128 - 1`, resized without regard to the aspect ratio.
 
-    Bicubic (a = -0.5) with antialiasing when shrinking, computed in float32 and rounded once to bfloat16; overshoot
-    is not clamped, so values can leave [-1, 1] slightly. Frames that have the size already are only normalised, which
-    is exact. Compiles once for each pair of sizes.
+    Resizing is bicubic (a = -0.5) with antialiasing when shrinking, computed in float32 and rounded once to bfloat16.
+    Overshoot is not clamped, so values can leave [-1, 1] slightly. Frames that have the size already are only
+    normalised, which is exact. JAX compiles once for each pair of sizes.
 
     Raises:
         ValueError: `frames` is not uint8 [..., Y, X, 3].
@@ -33,7 +33,7 @@ def normalize_and_resize(
 
 @jax.jit
 def to_uint8(frames: Float[Array, "*F Y X 3"]) -> UInt8[Array, "*F Y X 3"]:
-    """Decoded RGB in [-1, 1] as levels 0 to 255; values outside are clamped.
+    """Return decoded RGB in [-1, 1] as levels 0 to 255; values outside are clamped.
 
     parity: the levels are truncated, not rounded, so a decoder's exact 1 - 1e-7 becomes 254.
     """

@@ -1,4 +1,4 @@
-"""What a clip is to the rest of the program: known size and length, and frames that come one by one."""
+"""A clip as the rest of the program knows it: its size and length, and frames that come one by one."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 Picture: TypeAlias = NDArray[np.uint8]
 """One RGB frame, uint8 [Y, X, 3]."""
 
-Clip: TypeAlias = NDArray[np.uint8]
+RgbFrames: TypeAlias = NDArray[np.uint8]
 """RGB frames, uint8 [F, Y, X, 3]."""
 
 MAX_PIXELS = 1 << 26
-"""Of one frame, 8192x8192. A file of a few kilobytes can claim more than any memory holds, so more is refused."""
+"""Pixels of one frame (8192x8192). A file of a few kilobytes can claim any size, so larger frames are refused."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,15 +24,20 @@ class FrameSource:
 
     Iterating yields uint8 [Y, X, 3] RGB, all of one size, and raises `MediaError` naming the file and the frame
     where the input turns out damaged or shorter than `num_frames`.
+
+    ```python
+    black = np.zeros((704, 1280, 3), np.uint8)
+    FrameSource(2, 704, 1280, None, {"kind": "black"}, read=lambda: iter([black, black]))
+    ```
     """
 
     num_frames: int
     height: int
     width: int
     fps: Fraction | None
-    """Frames a second; None for pictures."""
+    """The frame rate in frames a second; None for pictures."""
     description: Mapping[str, str | int]
-    """What was read, for the run record: JSON values only."""
+    """A description of the input for the run record, of JSON values only."""
     read: Callable[[], Iterator[Picture]]
 
     def __iter__(self) -> Iterator[Picture]:

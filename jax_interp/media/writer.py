@@ -1,4 +1,4 @@
-"""Where frames go: one protocol for all writers, and one writer that feeds several the same frames."""
+"""The protocol of all writers of frames, and a writer that gives several writers the same frames."""
 
 from contextlib import ExitStack
 from types import TracebackType
@@ -6,26 +6,42 @@ from typing import Protocol, Self
 
 import numpy as np
 
-from jax_interp.media.png_writer import PngWriter
-from jax_interp.media.source import Clip
-from jax_interp.media.video_writer import CODECS, FASTEST, SLOWEST, VideoWriter, exact_rate
+from jax_interp.media.pictures.png_writer import PngWriter
+from jax_interp.media.source import RgbFrames
+from jax_interp.media.video.writer import CODECS, FASTEST, SLOWEST, VideoWriter, exact_rate
 
-__all__ = ["CODECS", "FASTEST", "SLOWEST", "Clip", "FrameWriter", "PngWriter", "TeeWriter", "VideoWriter", "exact_rate"]
+__all__ = [
+    "CODECS",
+    "FASTEST",
+    "SLOWEST",
+    "FrameWriter",
+    "PngWriter",
+    "RgbFrames",
+    "TeeWriter",
+    "VideoWriter",
+    "exact_rate",
+]
 
 
 class FrameWriter(Protocol):
-    """A context manager that takes frames; the result appears when the block ends without an exception."""
+    """A writer of frames: a context manager whose result appears when its block ends without an exception.
+
+    ```python
+    with VideoWriter(Path("out.mp4"), fps=24, height=704, width=1280) as writer:
+        writer.write(frames)
+    ```
+    """
 
     num_frames: int
-    """Frames written so far."""
+    """The number of frames written so far."""
 
     def __enter__(self) -> Self: ...
 
-    def write(self, frames: Clip) -> None:
+    def write(self, frames: RgbFrames) -> None:
         """Append frames, uint8 [F, Y, X, 3].
 
         Raises:
-            ValueError: another dtype or size than announced.
+            ValueError: the dtype or size is not the announced one.
             MediaError: the disk is full or does not answer.
         """
         ...
@@ -36,9 +52,9 @@ class FrameWriter(Protocol):
 
 
 class TeeWriter:
-    """Gives every writer the same frames, so that a folder of PNGs is frame-exact with the video.
+    """A writer that gives several writers the same frames, so that a folder of PNGs is frame-exact with the video.
 
-    Enters the writers in order and leaves them in reverse; if one fails, those not yet left remove what they wrote.
+    It enters the writers in order and leaves them in reverse; if one fails, those not yet left remove what they wrote.
     """
 
     def __init__(self, *writers: FrameWriter):
@@ -53,7 +69,7 @@ class TeeWriter:
             self._stack = stack.pop_all()
         return self
 
-    def write(self, frames: Clip) -> None:
+    def write(self, frames: RgbFrames) -> None:
         """Append frames, uint8 [F, Y, X, 3], to every writer; see `FrameWriter.write`."""
         frames = np.asarray(frames)
         for writer in self._writers:

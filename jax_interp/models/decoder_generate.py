@@ -1,4 +1,4 @@
-"""From a language model's logits to tokens: greedy or top-p choice, and the loop that feeds each one back."""
+"""Generation of tokens from a language model's logits: greedy or top-p sampling, and the autoregressive loop."""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ TokenIds = Int[Array, " B"]
 
 
 NO_TOKEN = -1
-"""Chosen where logits are not numbers."""
+"""The token that is chosen where logits are not numbers."""
 
 
 class NotFinite(ArithmeticError):
@@ -26,11 +26,11 @@ class NotFinite(ArithmeticError):
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How the next token is chosen: the likeliest one at `temperature` 0, else a draw."""
+    """The choice of the next token: greedy at `temperature` 0, else by sampling."""
 
     temperature: float = 0.0
     top_p: float = 1.0
-    """Probability of the likeliest tokens among which is drawn, in (0, 1]."""
+    """The probability of the likeliest tokens together from which is drawn, in (0, 1]."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < float("inf") or not 0 < self.top_p <= 1:
@@ -41,7 +41,7 @@ GREEDY = Sampling()
 
 
 def pick_likeliest(logits: Logits) -> TokenIds:
-    """The likeliest token of each row; of equals the first."""
+    """Return the likeliest token of each row; among equals it is the first."""
     return jnp.argmax(logits, axis=-1).astype(jnp.int32)
 
 
@@ -56,10 +56,9 @@ def draw_top_p(logits: Logits, key: Array, *, temperature: float, top_p: float) 
 
 
 def nucleus(logits: Logits, top_p: float) -> tuple[Float[Array, "B V"], Int[Array, "B V"]]:
-    """(logits from the likeliest token down, the tokens in that order), -inf outside the nucleus.
+    """Return (logits from the likeliest token down, the tokens in that order), with -inf outside the nucleus.
 
-    That is the smallest set of likeliest tokens that have probability `top_p` together: every token before which they
-    are still short of it, so at least one.
+    The nucleus is the smallest set of likeliest tokens whose probabilities sum to `top_p`; it has at least one token.
     """
     order = jnp.argsort(-logits, axis=-1).astype(jnp.int32)
     ranked = jnp.take_along_axis(logits, order, axis=-1)
@@ -68,7 +67,7 @@ def nucleus(logits: Logits, top_p: float) -> tuple[Float[Array, "B V"], Int[Arra
     return jnp.where((before < top_p).at[:, 0].set(True), ranked, -jnp.inf), order
 
 
-def generate(
+def generate_tokens(
     prefill: Callable[[], tuple[Logits, CacheT]],
     decode: Callable[[TokenIds, Int[Array, " B"], CacheT], tuple[Logits, CacheT]],
     lengths: Int[np.ndarray, " B"],
@@ -79,16 +78,15 @@ def generate(
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
 ) -> list[list[int]]:
-    """The tokens that follow each row's prompt of `lengths[b]` tokens, at most `max_new_tokens`.
+    """Generate the tokens that follow each row's prompt of `lengths[b]` tokens, at most `max_new_tokens`.
 
-    A row ends with the first token of `stop`, which is its last element; one without reached the limit. `prefill`
-    reads the prompts and `decode(ids, positions, cache)` one token a row (`models.decoder_lm.DecoderLM` has both),
-    jitted or placing blocks one by one; each may destroy the cache that it is given. Tokens are chosen on the device
-    and the host reads one when the next step is under way, so a step more than needed may run. `progress` hears how
-    many steps are done.
+    A row ends with the first token of `stop`; a row that ends with another one reached the limit. `prefill` reads the
+    prompts and `decode(ids, positions, cache)` one token a row (`models.decoder_lm.DecoderLM` has both); they may be
+    jitted or place blocks one by one, and may donate the cache. Tokens are chosen on the device, and the host reads
+    them while the next step runs, so one step more than needed may run. `progress` is told how many steps are done.
 
     Raises:
-        ValueError: no token is asked for, or the cache has no room for prompt and answer.
+        ValueError: `max_new_tokens` is below 1, or the cache has no room for prompt and answer.
         NotFinite: logits are not numbers.
     """
     logits, cache = prefill()
@@ -127,7 +125,7 @@ def _choose(logits: Logits, key: Array, step: int, sampling: Sampling) -> TokenI
 
 
 def _check_room(cache: object, lengths: Int[np.ndarray, " B"], max_new_tokens: int) -> None:
-    """The last token is never fed back, so it needs no place."""
+    """Check that prompt and answer fit the cache; the last token is never fed back, so it needs no place."""
     size, longest = jax.tree.leaves(cache)[0].shape[-3], int(max(lengths))
     if max_new_tokens < 1:
         raise ValueError(f"at least one token must be asked for, not {max_new_tokens}")

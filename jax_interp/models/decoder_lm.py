@@ -1,8 +1,8 @@
 """A decoder-only language model: Mistral-Nemo, Llama 2 and Llama 3.1 by configuration.
 
-Computes in the dtype of its parameters; norms, rotary, scores and softmax are float32 inside and round once. Prompts of
-a batch are padded on the right. No mask is needed for that: a token sees those before it alone, and as a row goes on
-its tokens take the places of its padding in the cache, of which nothing beyond them is seen.
+It computes in the dtype of its parameters; norms, rotary embedding, scores and softmax are float32 inside and round
+once. Prompts of a batch are padded on the right, which needs no mask: a token attends only to those before it, and as
+a row goes on its tokens replace its padding in the cache, beyond which nothing is attended to.
 """
 
 from functools import partial
@@ -16,36 +16,36 @@ from jaxtyping import Array, Float, Int
 
 from jax_interp.config import DecoderConfig
 from jax_interp.nn.attention import attention
-from jax_interp.nn.exchange import NONE, Exchange
+from jax_interp.nn.collectives import ONE_DEVICE, Collectives
 from jax_interp.nn.gated_mlp import SwiGLU
 from jax_interp.nn.norms import RMSNorm
-from jax_interp.nn.rotary import apply_rotary, rotation
+from jax_interp.nn.rotary import apply_rotary, make_rotation
 from jax_interp.types import Text
 
 Logits = Float[Array, "B V"]
 
 
 class Cache(NamedTuple):
-    """Keys (turned by their positions) and values of the tokens so far, in room for `M`.
+    """The KV cache: keys (rotated by their positions) and values of the tokens so far, with room for `M` tokens.
 
-    The blocks' caches are stacked like the blocks: `[layers, B, M, G, K]` with `G` heads.
+    The blocks' caches are stacked like the blocks: `[layers, B, M, G, K]` with `G` key-value heads.
     """
 
     key: Float[Array, "*layers B M G K"]
     value: Float[Array, "*layers B M G K"]
 
 
-class BlockInputs(NamedTuple):
-    """What every block reads beside the residual stream."""
+class DecoderBlockInputs(NamedTuple):
+    """The inputs of every block beside the residual stream."""
 
     positions: Int[Array, " B"] | None
-    """Where each row's one token stands; without, the rows are prompts from position 0 on."""
-    turn: Float[Array, "2 *B S half_K"]
-    """`nn.rotary.rotation` of the tokens' angles."""
+    """The position of each row's single token; None where the rows are prompts from position 0 on."""
+    rotation: Float[Array, "2 *B S half_K"]
+    """The rotation of the tokens (`nn.rotary.make_rotation`)."""
 
 
 class DecoderAttention(nnx.Module):
-    """Causal self-attention in which several query heads share a head of keys and values."""
+    """Grouped-query attention: causal self-attention in which several query heads share a head of keys and values."""
 
     def __init__(self, config: DecoderConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         linear = partial(_linear, dtype=dtype, rngs=rngs)
@@ -56,11 +56,11 @@ class DecoderAttention(nnx.Module):
         self.value = linear(config.width, shared)
         self.out = linear(inner, config.width)
 
-    def __call__(self, x: Text, cache: Cache, inputs: BlockInputs) -> tuple[Text, Cache]:
+    def __call__(self, x: Text, cache: Cache, inputs: DecoderBlockInputs) -> tuple[Text, Cache]:
         q, k, v = (
             linear(x).reshape(*x.shape[:-1], -1, self.head_width) for linear in (self.query, self.key, self.value)
         )
-        q, k = apply_rotary(q, inputs.turn), apply_rotary(k, inputs.turn)
+        q, k = apply_rotary(q, inputs.rotation), apply_rotary(k, inputs.rotation)
         if inputs.positions is None:
             cache = Cache(*(old.at[:, : x.shape[1]].set(new) for old, new in zip(cache, (k, v), strict=True)))
             k, v = (jnp.repeat(shared, q.shape[2] // k.shape[2], axis=2) for shared in (k, v))
@@ -73,7 +73,7 @@ class DecoderAttention(nnx.Module):
 
 
 def attend_cached(q: Float[Array, "B 1 N K"], cache: Cache, positions: Int[Array, " B"]) -> Float[Array, "B 1 N K"]:
-    """Attention of one token a row to what one block's `cache` holds up to its position."""
+    """Apply attention of one token a row to the tokens in one block's `cache` up to its position."""
     batch, _, _, width = q.shape
     size, num_shared = cache.key.shape[1:3]
     grouped = q.reshape(batch, num_shared, -1, width)
@@ -84,8 +84,9 @@ def attend_cached(q: Float[Array, "B 1 N K"], cache: Cache, positions: Int[Array
 
 
 class DecoderBlock(nnx.Module):
-    """`attend`, then `transform`; each reads the normalised residual stream and adds to it, and needs the parameters
-    of its entry of `PARTS` alone. With an `exchange` heads (the cache's too) and hidden units are those of one device.
+    """A pre-norm transformer block: `attend`, then `transform`. Each needs only the parameters of its entry of `PARTS`.
+
+    With `collectives` the heads (of the cache too) and hidden units are those of one device.
     """
 
     PARTS = (("attention_norm", "attention"), ("mlp_norm", "mlp"))
@@ -97,25 +98,27 @@ class DecoderBlock(nnx.Module):
         self.mlp_norm = norm()
         self.mlp = SwiGLU(config.width, config.mlp_width, dtype=dtype, rngs=rngs)
 
-    def __call__(self, x: Text, cache: Cache, inputs: BlockInputs) -> tuple[Text, Cache]:
+    def __call__(self, x: Text, cache: Cache, inputs: DecoderBlockInputs) -> tuple[Text, Cache]:
         x, cache = self.attend(x, cache, inputs)
         return self.transform(x), cache
 
-    def attend(self, x: Text, cache: Cache, inputs: BlockInputs, exchange: Exchange = NONE) -> tuple[Text, Cache]:
-        """Self-attention; the cache comes back with the keys and values of `x` in it."""
+    def attend(
+        self, x: Text, cache: Cache, inputs: DecoderBlockInputs, collectives: Collectives = ONE_DEVICE
+    ) -> tuple[Text, Cache]:
+        """Apply self-attention and its residual; the returned cache has the keys and values of `x` in it."""
         attended, cache = self.attention(self.attention_norm(x), cache, inputs)
-        return x + exchange.add(attended), cache
+        return x + collectives.all_reduce(attended), cache
 
-    def transform(self, x: Text, exchange: Exchange = NONE) -> Text:
-        """The MLP."""
-        return x + exchange.add(self.mlp(self.mlp_norm(x)))
+    def transform(self, x: Text, collectives: Collectives = ONE_DEVICE) -> Text:
+        """Apply the MLP and its residual."""
+        return x + collectives.all_reduce(self.mlp(self.mlp_norm(x)))
 
 
 class DecoderLM(nnx.Module):
-    """Logits of the next token.
+    """A decoder-only language model: token ids to logits of the next token.
 
-    `prefill` reads whole prompts and `decode` one more token a row. Either is `prompt_inputs` or `token_inputs`, every
-    block of the stack in turn, `finish`; a runtime that places the blocks one by one calls these itself.
+    `prefill` reads whole prompts and `decode` one more token a row. Each runs `prompt_inputs` or `token_inputs`, then
+    every block of the stack in order, then `finish`; a runtime that places blocks one by one calls these itself.
     """
 
     def __init__(self, config: DecoderConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
@@ -134,43 +137,43 @@ class DecoderLM(nnx.Module):
         return self.finish(x)
 
     def prefill(self, prompts: Text, lengths: Int[Array, " B"], cache: Cache) -> tuple[Logits, Cache]:
-        """Logits after the last token of each row's prompt, and the stacked cache with the prompts in it.
+        """Return logits after the last token of each row's prompt, and the stacked cache with the prompts in it.
 
-        `prompts` are embeddings: those that `embed` gives, or an image's in the place of some. Row b has `lengths[b]`
+        `prompts` are embeddings: those that `embed` returns, or an image's in place of some. Row b has `lengths[b]`
         tokens (at least one) and padding on the right, whose content does not matter.
         """
         x, cache = self._run_blocks(prompts, cache, self.prompt_inputs(prompts.shape[1]))
         return self.finish(last_of(x, lengths))[:, 0], cache
 
     def decode(self, ids: Int[Array, " B"], positions: Int[Array, " B"], cache: Cache) -> tuple[Logits, Cache]:
-        """Logits after token `ids[b]` of row b at `positions[b]`, and the stacked cache with it.
+        """Return logits after token `ids[b]` of row b at `positions[b]`, and the stacked cache with it.
 
-        The cache must hold the row's tokens at every position before. What does not fit into it is lost without a
-        word: `decoder_generate.generate` looks at the sizes first.
+        The cache must hold the row's tokens at every position before. A token beyond its size is lost silently:
+        `decoder_generate.generate_tokens` checks the sizes first.
         """
         x, cache = self._run_blocks(self.embed(ids[:, None]), cache, self.token_inputs(positions))
         return self.finish(x)[:, 0], cache
 
     def embed(self, ids: Int[Array, "B S"]) -> Text:
-        """The residual stream's start. Ids beyond the vocabulary are the caller's to refuse."""
+        """Embed token ids, which starts the residual stream; the caller refuses ids beyond the vocabulary."""
         return self.embedding[...][ids]
 
-    def prompt_inputs(self, size: int) -> BlockInputs:
-        """What the blocks read when rows are prompts of `size` tokens from position 0 on."""
-        return BlockInputs(None, self._turn(jnp.arange(size)))
+    def prompt_inputs(self, size: int) -> DecoderBlockInputs:
+        """Return the blocks' inputs for rows that are prompts of `size` tokens from position 0 on."""
+        return DecoderBlockInputs(None, self._rotation_at(jnp.arange(size)))
 
-    def token_inputs(self, positions: Int[Array, " B"]) -> BlockInputs:
-        """What the blocks read when row b is one token at `positions[b]`."""
-        return BlockInputs(positions, self._turn(positions[:, None]))
+    def token_inputs(self, positions: Int[Array, " B"]) -> DecoderBlockInputs:
+        """Return the blocks' inputs where row b is one token at `positions[b]`."""
+        return DecoderBlockInputs(positions, self._rotation_at(positions[:, None]))
 
     def finish(self, x: Text) -> Float[Array, "B S V"]:
-        """The residual stream after the last block to float32 logits."""
+        """Turn the residual stream after the last block into float32 logits."""
         x = self.final_norm(x)
         if self.head is None:
             return jnp.einsum("bsd,vd->bsv", x, self.embedding[...], preferred_element_type=jnp.float32)
         return jnp.einsum("bsd,dv->bsv", x, self.head.kernel[...], preferred_element_type=jnp.float32)
 
-    def _run_blocks(self, x: Text, cache: Cache, inputs: BlockInputs) -> tuple[Text, Cache]:
+    def _run_blocks(self, x: Text, cache: Cache, inputs: DecoderBlockInputs) -> tuple[Text, Cache]:
         structure, stacked = nnx.split(self.blocks)
 
         def run_block(x: Text, layer: tuple[Any, Cache]) -> tuple[Text, Cache]:
@@ -179,26 +182,26 @@ class DecoderLM(nnx.Module):
 
         return jax.lax.scan(run_block, x, (stacked, cache))
 
-    def _turn(self, positions: Int[Array, "*B S"]) -> Float[Array, "2 *B S half_K"]:
+    def _rotation_at(self, positions: Int[Array, "*B S"]) -> Float[Array, "2 *B S half_K"]:
         speeds = jnp.asarray(rotary_speeds(self.config), jnp.float32)
-        return rotation(positions[..., None].astype(jnp.float32) * speeds)
+        return make_rotation(positions[..., None].astype(jnp.float32) * speeds)
 
 
 def empty_cache(config: DecoderConfig, batch: int, size: int, *, dtype: jnp.dtype) -> Cache:
-    """A stacked cache with room for `size` tokens a row."""
+    """Return an empty stacked cache with room for `size` tokens a row."""
     shape = (config.num_layers, batch, size, config.num_kv_heads, config.head_width)
     return Cache(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
 
 
 def last_of(x: Text, lengths: Int[Array, " B"]) -> Float[Array, "B 1 D"]:
-    """Each row's token number `lengths[b]`, counted from one."""
+    """Return the last token of each row, the one at index `lengths[b] - 1`."""
     return jnp.take_along_axis(x, (lengths - 1)[:, None, None], axis=1)
 
 
 def rotary_speeds(config: DecoderConfig) -> Float[np.ndarray, " half_K"]:
-    """Radians a position that component i (with i + K/2) of a head turns by, float64.
+    """Return the rotary frequencies: radians by which components i and i + K/2 rotate for each position, float64.
 
-    Source: Su et al. (2021), section 3.4; the stretch of slow components is Llama 3.1's.
+    Source: Su et al. (2021), section 3.4; the scaling of low frequencies is Llama 3.1's.
     """
     speeds = config.rotary_base ** (-np.arange(0, config.head_width, 2) / config.head_width)
     slow, fast = config.rotary_stretched_turns

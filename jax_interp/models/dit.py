@@ -1,6 +1,7 @@
 """The diffusion transformer of Cosmos-Predict1 (upstream `VideoExtendGeneralDIT`), 7B and 14B by configuration.
 
-Computes in the dtype of its parameters; norms, softmax, rotary and GELU are float32 inside and round once.
+It computes in the dtype of its parameters; norms, softmax, rotary embedding and GELU are float32 inside and round
+once.
 """
 
 from collections.abc import Callable
@@ -15,58 +16,58 @@ from jaxtyping import Array, Float
 from jax_interp.config import DiTConfig
 from jax_interp.nn.activations import gelu
 from jax_interp.nn.attention import attention
+from jax_interp.nn.collectives import ONE_DEVICE, Collectives
 from jax_interp.nn.embeddings import AxisPositions, CellPositions, GridPositions, sinusoid
-from jax_interp.nn.exchange import NONE, Exchange
 from jax_interp.nn.norms import RMSNorm, layer_norm
 from jax_interp.nn.patches import patchify, unpatchify
-from jax_interp.nn.rotary import apply_rotary, rotation
+from jax_interp.nn.rotary import apply_rotary, make_rotation
 from jax_interp.types import Latents, Text, Tokens
 
 ALL = slice(None)
 
 
-class BlockInputs(NamedTuple):
-    """What every block reads beside the residual stream."""
+class DiTBlockInputs(NamedTuple):
+    """The inputs of every block beside the residual stream."""
 
     embedding: Float[Array, "B D"]
-    """Noise-level embedding, already through its activation."""
+    """The embedding of the noise level, after its activation."""
     adaln_lora: Float[Array, "B three_D"]
     positions: GridPositions | CellPositions
-    turn: Float[Array, "2 L half_K"]
-    """`nn.rotary.rotation` of the tokens' angles."""
+    rotation: Float[Array, "2 L half_K"]
+    """The rotation of the tokens (`nn.rotary.make_rotation`)."""
     text: Text
 
 
-class Linear(nnx.Linear):
-    """A linear without bias, as all of this network's are."""
+class BiasFreeLinear(nnx.Linear):
+    """A linear layer without bias, as all of this network's are."""
 
     def __init__(self, inputs: int, outputs: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         super().__init__(inputs, outputs, use_bias=False, dtype=dtype, param_dtype=dtype, rngs=rngs)
 
 
 class Modulation(nnx.Module):
-    """Low-rank map from the noise-level embedding to `parts` vectors of width D (AdaLN-LoRA)."""
+    """Adaptive layer norm: a low-rank map from the noise-level embedding to `parts` vectors of width D (AdaLN-LoRA)."""
 
     def __init__(self, config: DiTConfig, parts: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.parts = parts
-        self.down = Linear(config.width, config.adaln_rank, dtype=dtype, rngs=rngs)
-        self.up = Linear(config.adaln_rank, parts * config.width, dtype=dtype, rngs=rngs)
+        self.down = BiasFreeLinear(config.width, config.adaln_rank, dtype=dtype, rngs=rngs)
+        self.up = BiasFreeLinear(config.adaln_rank, parts * config.width, dtype=dtype, rngs=rngs)
 
-    def __call__(self, inputs: BlockInputs) -> list[Float[Array, "B 1 D"]]:
+    def __call__(self, inputs: DiTBlockInputs) -> list[Float[Array, "B 1 D"]]:
         """Shift, scale and (with three parts) gate."""
         raw = self.up(self.down(inputs.embedding))
         return jnp.split((raw + inputs.adaln_lora[:, : raw.shape[-1]])[:, None], self.parts, axis=-1)
 
 
-class Attention(nnx.Module):
+class DiTAttention(nnx.Module):
     """Multi-head attention with RMS-normalised queries and keys; keys and values come from `context`.
 
-    With `turn` both are turned by their positions, those of `x` being the `rows` of the context's. `attend` is what
-    brings queries, keys and values together.
+    With `rotation` queries and keys are rotated by their positions; `x` has the positions `rows` of the context's.
+    `attend` is the attention function.
     """
 
     def __init__(self, config: DiTConfig, context_width: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
-        linear = partial(Linear, dtype=dtype, rngs=rngs)
+        linear = partial(BiasFreeLinear, dtype=dtype, rngs=rngs)
         inner = config.num_heads * config.head_width
         self.head_width = config.head_width
         self.query = linear(config.width, inner)
@@ -80,7 +81,7 @@ class Attention(nnx.Module):
         self,
         x: Tokens,
         context: Text,
-        turn: Float[Array, "2 L half_K"] | None = None,
+        rotation: Float[Array, "2 L half_K"] | None = None,
         rows: slice = ALL,
         *,
         attend: Callable[[Array, Array, Array], Array] = attention,
@@ -90,67 +91,69 @@ class Attention(nnx.Module):
             for projected in (self.query(x), self.key(context), self.value(context))
         )
         q, k = self.query_norm(q), self.key_norm(k)
-        if turn is not None:
-            q, k = apply_rotary(q, turn[:, rows]), apply_rotary(k, turn)
+        if rotation is not None:
+            q, k = apply_rotary(q, rotation[:, rows]), apply_rotary(k, rotation)
         return self.out(attend(q, k, v).reshape(*x.shape[:-1], -1))
 
 
-class MLP(nnx.Module):
-    """Linear, exact GELU, linear."""
+class DiTMLP(nnx.Module):
+    """An MLP: linear, exact GELU, linear."""
 
     def __init__(self, config: DiTConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
-        self.up = Linear(config.width, config.mlp_width, dtype=dtype, rngs=rngs)
-        self.down = Linear(config.mlp_width, config.width, dtype=dtype, rngs=rngs)
+        self.up = BiasFreeLinear(config.width, config.mlp_width, dtype=dtype, rngs=rngs)
+        self.down = BiasFreeLinear(config.mlp_width, config.width, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: Tokens) -> Tokens:
         return self.down(gelu(self.up(x)))
 
 
-class Block(nnx.Module):
-    """Self-attention, cross-attention to the text, MLP; each modulated before and gated after.
+class DiTBlock(nnx.Module):
+    """A transformer block: self-attention, cross-attention to the text and MLP, each modulated before and gated after.
 
-    `attend`, then `transform`; each needs the parameters of its entry of `PARTS` alone. With an `exchange` the tokens
-    are those of one device, and so may be the heads and hidden units that the parameters make.
+    It runs `attend`, then `transform`; each needs only the parameters of its entry of `PARTS`. With `collectives` the
+    tokens are those of one device, and so may be the heads and hidden units.
     """
 
     PARTS = (("self_attention", "self_modulation", "cross_attention", "cross_modulation"), ("mlp", "mlp_modulation"))
 
     def __init__(self, config: DiTConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
-        self.self_attention = Attention(config, config.width, dtype=dtype, rngs=rngs)
+        self.self_attention = DiTAttention(config, config.width, dtype=dtype, rngs=rngs)
         self.self_modulation = Modulation(config, 3, dtype=dtype, rngs=rngs)
-        self.cross_attention = Attention(config, config.text_width, dtype=dtype, rngs=rngs)
+        self.cross_attention = DiTAttention(config, config.text_width, dtype=dtype, rngs=rngs)
         self.cross_modulation = Modulation(config, 3, dtype=dtype, rngs=rngs)
-        self.mlp = MLP(config, dtype=dtype, rngs=rngs)
+        self.mlp = DiTMLP(config, dtype=dtype, rngs=rngs)
         self.mlp_modulation = Modulation(config, 3, dtype=dtype, rngs=rngs)
 
-    def __call__(self, x: Tokens, inputs: BlockInputs) -> Tokens:
+    def __call__(self, x: Tokens, inputs: DiTBlockInputs) -> Tokens:
         return self.transform(self.attend(x, inputs), inputs)
 
-    def attend(self, x: Tokens, inputs: BlockInputs, rows: slice = ALL, exchange: Exchange = NONE) -> Tokens:
-        """Both attentions; with `rows` the result is that of those tokens alone, which still attend to all."""
+    def attend(
+        self, x: Tokens, inputs: DiTBlockInputs, rows: slice = ALL, collectives: Collectives = ONE_DEVICE
+    ) -> Tokens:
+        """Apply both attentions; with `rows` only those tokens are returned, which still attend to all tokens."""
         x = x + inputs.positions.expand()
         shift, scale, gate = self.self_modulation(inputs)
         h = _modulate(x, shift, scale)
-        attended = self.self_attention(h[:, rows], h, inputs.turn, rows, attend=exchange.attend)
-        x = x[:, rows] + gate * exchange.add(attended)
+        attended = self.self_attention(h[:, rows], h, inputs.rotation, rows, attend=collectives.attend)
+        x = x[:, rows] + gate * collectives.all_reduce(attended)
         shift, scale, gate = self.cross_modulation(inputs)
-        return x + gate * exchange.add(self.cross_attention(_modulate(x, shift, scale), inputs.text))
+        return x + gate * collectives.all_reduce(self.cross_attention(_modulate(x, shift, scale), inputs.text))
 
-    def transform(self, x: Tokens, inputs: BlockInputs, exchange: Exchange = NONE) -> Tokens:
-        """The MLP."""
+    def transform(self, x: Tokens, inputs: DiTBlockInputs, collectives: Collectives = ONE_DEVICE) -> Tokens:
+        """Apply the MLP."""
         shift, scale, gate = self.mlp_modulation(inputs)
-        return x + gate * exchange.add(self.mlp(_modulate(x, shift, scale)))
+        return x + gate * collectives.all_reduce(self.mlp(_modulate(x, shift, scale)))
 
 
 class DiT(nnx.Module):
-    """Predicts the preconditioned network output for noisy latents.
+    """The diffusion transformer, which predicts the preconditioned network output for noisy latents.
 
-    A forward is `embed`, every block of the stack in turn, `project`; a runtime that places the blocks one by one calls
-    these itself.
+    A forward pass runs `embed`, every block of the stack in order, and `project`; a runtime that places the blocks one
+    by one calls these itself.
     """
 
     def __init__(self, config: DiTConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
-        linear = partial(Linear, dtype=dtype, rngs=rngs)
+        linear = partial(BiasFreeLinear, dtype=dtype, rngs=rngs)
         patch_area = config.patch_size**2
         self.config = config
         self.patch_embedding = linear(config.input_channels * patch_area, config.width)
@@ -158,7 +161,7 @@ class DiT(nnx.Module):
         self.time_in = linear(config.width, config.width)
         self.time_out = linear(config.width, 3 * config.width)
         self.time_norm = RMSNorm(config.width, dtype=dtype, rngs=rngs)
-        make_block = nnx.vmap(lambda keys: Block(config, dtype=dtype, rngs=keys), in_axes=0, out_axes=0)
+        make_block = nnx.vmap(lambda keys: DiTBlock(config, dtype=dtype, rngs=keys), in_axes=0, out_axes=0)
         self.blocks = make_block(rngs.split(config.num_blocks))
         self.final_modulation = Modulation(config, 2, dtype=dtype, rngs=rngs)
         self.final_linear = linear(config.width, config.latent_channels * patch_area)
@@ -172,7 +175,7 @@ class DiT(nnx.Module):
         padding_mask: Float[Array, "B T H W 1"],
         angles: Float[Array, "L half_K"],
     ) -> Latents:
-        """The network F of Karras et al. (2022) for scaled latents `x` (`c_in` times the noisy state).
+        """Return the network F of Karras et al. (2022) for scaled latents `x` (`c_in` times the noisy state).
 
         `c_noise` is ln(sigma)/4. `mask` is 1 on conditioned latent frames, `padding_mask` 1 on padded cells.
         `angles` come from `nn.rotary.rotary_angles` for the patch grid.
@@ -181,7 +184,7 @@ class DiT(nnx.Module):
         structure, stacked = nnx.split(self.blocks)
 
         def run_block(tokens: Tokens, block_params: Any) -> tuple[Tokens, None]:
-            block: Block = nnx.merge(structure, block_params)
+            block: DiTBlock = nnx.merge(structure, block_params)
             return block(tokens, inputs), None
 
         tokens, _ = jax.lax.scan(run_block, tokens, stacked)
@@ -196,8 +199,8 @@ class DiT(nnx.Module):
         mask: Float[Array, "B T H W 1"],
         padding_mask: Float[Array, "B T H W 1"],
         angles: Float[Array, "L half_K"],
-    ) -> tuple[Tokens, BlockInputs]:
-        """The residual stream's start and what all blocks share."""
+    ) -> tuple[Tokens, DiTBlockInputs]:
+        """Embed latents, which starts the residual stream, and return it with the inputs that all blocks share."""
         dtype = self.patch_embedding.kernel[...].dtype
         grid = patch_grid(x.shape, self.config.patch_size)
         channels = jnp.concatenate([x.astype(dtype), mask.astype(dtype), padding_mask.astype(dtype)], axis=-1)
@@ -206,16 +209,18 @@ class DiT(nnx.Module):
         # parity: upstream's embedding is the sinusoid itself; the linears only make the vector added to every AdaLN.
         adaln_lora = self.time_out(_silu(self.time_in(waves)))
         embedding = _silu(self.time_norm(waves))
-        return tokens, BlockInputs(embedding, adaln_lora, self.positions(grid), rotation(angles), text.astype(dtype))
+        return tokens, DiTBlockInputs(
+            embedding, adaln_lora, self.positions(grid), make_rotation(angles), text.astype(dtype)
+        )
 
-    def project(self, tokens: Tokens, inputs: BlockInputs) -> Float[Array, "B L P"]:
-        """The residual stream to what it says of every patch; `unpatchify` makes latents of it."""
+    def project(self, tokens: Tokens, inputs: DiTBlockInputs) -> Float[Array, "B L P"]:
+        """Project the residual stream to the features of every patch; `unpatchify` makes latents of them."""
         shift, scale = self.final_modulation(inputs)
         return self.final_linear(_modulate(tokens, shift, scale))
 
 
 def patch_grid(shape: tuple[int, ...], patch_size: int) -> tuple[int, int, int]:
-    """(T, H, W) in patches of latents of `shape` [B, T, H, W, C]."""
+    """Return the patch grid (T, H, W) of latents of `shape` [B, T, H, W, C]."""
     return shape[1], shape[2] // patch_size, shape[3] // patch_size
 
 

@@ -11,8 +11,8 @@ from jax_interp.models.pixtral_vision import PixtralVision
 class Pixtral(nnx.Module):
     """The two networks of one checkpoint, under `language` and `vision`.
 
-    They run one after the other, and in between patches take the places of their tokens, so whoever runs them binds
-    each on its own; together they are what is converted.
+    They run one after the other, and in between the patches replace their tokens, so whoever runs them binds each by
+    itself. They are converted together.
     """
 
     def __init__(self, config: PixtralConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):

@@ -1,7 +1,7 @@
-"""RetinaFace (Deng et al., 2020) on a ResNet (He et al., 2016): where on a picture there may be faces, and how surely.
+"""RetinaFace (Deng et al., 2020), a face detector on a ResNet (He et al., 2016).
 
-Channels last. Computes in the dtype of its parameters; batch normalisation is float32 inside and rounds once.
-Convolutions have no bias but those of the heads.
+Channels are last. It computes in the dtype of its parameters; batch normalisation is float32 inside and rounds once.
+Only the convolutions of the heads have a bias.
 """
 
 from typing import NamedTuple
@@ -18,28 +18,28 @@ from jax_interp.nn.norms import BatchNorm
 Features = Float[Array, "B Y X C"]
 
 EXPANSION = 4
-"""Channels of a block's output over those inside."""
+"""The ratio of a block's output channels to its inner channels."""
 
 ANCHORS = 2
-"""Sizes of faces that every cell of a feature map looks for."""
+"""The number of anchors, which differ in size, at every cell of a feature map."""
 
 NUM_LEVELS = 3
-"""Feature maps, of 8, 16 and 32 pixels a cell."""
+"""The number of feature maps, whose strides are 8, 16 and 32 pixels."""
 
 
-class RawFaces(NamedTuple):
-    """What the network says about each anchor: level after level, row after row, cell after cell, size after size."""
+class RetinaFaceOutputs(NamedTuple):
+    """The network's outputs for each anchor, in the order (level, row, cell, size)."""
 
     offsets: Float32[Array, "B anchors 4"]
-    """Where the box lies, relative to the anchor: centre x and y, logarithm of width and height, in variances."""
+    """Offsets of the box from the anchor in units of the variances: centre x and y, logarithm of width and height."""
     scores: Float32[Array, "B anchors"]
-    """Probability of a face."""
+    """The probability of a face."""
     landmarks: Float32[Array, "B anchors 10"]
     """Eyes, nose and corners of the mouth as x and y, relative to the anchor."""
 
 
 class Conv(nnx.Module):
-    """A convolution with zeros around its input, as many on both sides as keep a stride of one from shrinking it."""
+    """A convolution with zero padding, equal on both sides, with which a stride of one keeps the size."""
 
     def __init__(
         self, size: int, inputs: int, outputs: int, *, stride: int = 1, use_bias: bool = False, dtype: jnp.dtype,
@@ -73,7 +73,7 @@ class ConvNorm(nnx.Module):
 
 
 class Bottleneck(nnx.Module):
-    """A residual block: 1×1 to fewer channels, 3×3 with the stride, 1×1 to more; another 1×1 where shapes change."""
+    """A bottleneck residual block: 1×1 to fewer channels, 3×3 with the stride, 1×1 to more; 1×1 where shapes change."""
 
     def __init__(self, inputs: int, width: int, *, stride: int, dtype: jnp.dtype, rngs: nnx.Rngs):
         outputs = EXPANSION * width
@@ -88,8 +88,8 @@ class Bottleneck(nnx.Module):
         return jax.nn.relu(self.expand(inner) + (x if self.shortcut is None else self.shortcut(x)))
 
 
-class Body(nnx.Module):
-    """A ResNet without its classifier: the feature maps of its last three stages."""
+class Backbone(nnx.Module):
+    """The backbone: a ResNet without its classifier, which gives the feature maps of its last three stages."""
 
     def __init__(self, config: RetinaFaceConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.num_blocks = config.num_blocks
@@ -113,8 +113,8 @@ class Body(nnx.Module):
         return maps[-NUM_LEVELS:]
 
 
-class Neck(nnx.Module):
-    """A feature pyramid: every map gets the same channels, and what the next coarser one knows."""
+class FeaturePyramid(nnx.Module):
+    """The feature pyramid: every map gets the same channels, and adds the next coarser map."""
 
     def __init__(self, config: RetinaFaceConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.slope = _slope(config)
@@ -134,8 +134,8 @@ class Neck(nnx.Module):
         return [fine, middle, coarse]
 
 
-class Context(nnx.Module):
-    """Convolutions that see 3×3, 5×5 and 7×7 cells, side by side (SSH)."""
+class ContextModule(nnx.Module):
+    """The context module of SSH: convolutions that see 3×3, 5×5 and 7×7 cells, side by side."""
 
     def __init__(self, config: RetinaFaceConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.slope = _slope(config)
@@ -153,24 +153,24 @@ class Context(nnx.Module):
 
 
 class RetinaFace(nnx.Module):
-    """A picture to `RawFaces`."""
+    """The face detector: pictures to `RetinaFaceOutputs`."""
 
     def __init__(self, config: RetinaFaceConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
-        self.body = Body(config, dtype=dtype, rngs=rngs)
-        self.neck = Neck(config, dtype=dtype, rngs=rngs)
+        self.body = Backbone(config, dtype=dtype, rngs=rngs)
+        self.neck = FeaturePyramid(config, dtype=dtype, rngs=rngs)
         for level in range(1, NUM_LEVELS + 1):
-            setattr(self, f"context{level}", Context(config, dtype=dtype, rngs=rngs))
+            setattr(self, f"context{level}", ContextModule(config, dtype=dtype, rngs=rngs))
         for name, values in (("box", 4), ("class", 2), ("landmark", 10)):
             for level in range(NUM_LEVELS):
                 head = Conv(1, config.neck_width, ANCHORS * values, use_bias=True, dtype=dtype, rngs=rngs)
                 setattr(self, f"{name}_head_{level}", head)
 
-    def __call__(self, pixels: Float[Array, "B Y X 3"]) -> RawFaces:
-        """Look at `pixels`, BGR as `guardrails.faces.prepare_frames` makes it; every size compiles anew."""
+    def __call__(self, pixels: Float[Array, "B Y X 3"]) -> RetinaFaceOutputs:
+        """Detect faces on `pixels`, BGR from `guardrails.faces.prepare_for_detector`; each size compiles by itself."""
         maps = self.neck(self.body(pixels.astype(self.body.stem.conv.kernel[...].dtype)))
         maps = [getattr(self, f"context{level}")(x) for level, x in enumerate(maps, 1)]
         scores = jax.nn.softmax(self._heads("class", maps, 2), axis=-1)[..., 1]
-        return RawFaces(self._heads("box", maps, 4), scores, self._heads("landmark", maps, 10))
+        return RetinaFaceOutputs(self._heads("box", maps, 4), scores, self._heads("landmark", maps, 10))
 
     def _heads(self, name: str, maps: list[Features], values: int) -> Float32[Array, "B anchors values"]:
         found = [getattr(self, f"{name}_head_{level}")(x) for level, x in enumerate(maps)]
@@ -183,7 +183,7 @@ def _slope(config: RetinaFaceConfig) -> float:
 
 
 def _max_pool(x: Features) -> Features:
-    """The largest of 3×3, at every second place."""
+    """Return the largest of 3×3 cells, at every second position."""
     padding = [(0, 0), (1, 1), (1, 1), (0, 0)]
     lowest = np.array(-np.inf, x.dtype)
     return jax.lax.reduce_window(x, lowest, jax.lax.max, (1, 3, 3, 1), (1, 2, 2, 1), padding)

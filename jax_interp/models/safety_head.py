@@ -1,4 +1,4 @@
-"""The classifier of frames: SigLIP's vector of a picture to one logit for each kind of content."""
+"""The classifier of frames: from SigLIP's vector of a picture to one logit for each class of content."""
 
 from itertools import pairwise
 
@@ -14,7 +14,7 @@ from jax_interp.types import Tokens
 
 
 class SafetyHead(nnx.Module):
-    """Linear layers with batch normalisation and ReLU between them."""
+    """An MLP with batch normalisation and ReLU between its linear layers."""
 
     def __init__(self, config: VideoSafetyConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         widths = (config.tower.width, *config.head_widths, config.num_classes)
@@ -31,14 +31,14 @@ class SafetyHead(nnx.Module):
 
 
 class VideoSafety(SiglipVision):
-    """Frames to the logits of `SafetyHead`; what `SiglipVision` says about its parts holds here too."""
+    """A classifier of frames: SigLIP's picture encoder and `SafetyHead`. It runs in parts as its base class does."""
 
     def __init__(self, config: VideoSafetyConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         super().__init__(config.tower, dtype=dtype, rngs=rngs)
         self.head = SafetyHead(config, dtype=dtype, rngs=rngs)
 
     def finish(self, x: Tokens) -> Float[Array, "B classes"]:
-        """The residual stream after the last block to the logits, float32."""
+        """Turn the residual stream after the last block into the logits, float32."""
         # parity: a vector of zeros gives values that are not numbers, not zeros.
         embedding = super().finish(x).astype(jnp.float32)
         unit = embedding / jnp.linalg.norm(embedding, axis=-1, keepdims=True)

@@ -1,6 +1,6 @@
 """The picture encoder of SigLIP (Zhai et al., 2023; so400m of Alabdulmohsin et al., 2023): one vector a picture.
 
-Computes in the dtype of its parameters; norms, softmax and activations are float32 inside and round once.
+It computes in the dtype of its parameters; norms, softmax and activations are float32 inside and round once.
 """
 
 from collections.abc import Callable
@@ -14,44 +14,46 @@ from jaxtyping import Array, Float
 
 from jax_interp.config import SiglipVisionConfig
 from jax_interp.nn.attention import attention
-from jax_interp.nn.exchange import NONE, Exchange
+from jax_interp.nn.collectives import ONE_DEVICE, Collectives
 from jax_interp.nn.norms import LayerNorm
 from jax_interp.nn.patches import patchify
 from jax_interp.types import Tokens
 
-Add = Callable[[Tokens], Tokens]
+AllReduce = Callable[[Tokens], Tokens]
+"""`Collectives.all_reduce`, as `lambda x: x` on one device."""
 
 
 class SiglipAttention(nnx.Module):
-    """Multi-head attention of all patches of a picture to each other."""
+    """Multi-head self-attention of all patches of a picture."""
 
     def __init__(self, config: SiglipVisionConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.head_width = config.width // config.num_heads
         linear = partial(_linear, config.width, config.width, dtype=dtype, rngs=rngs)
         self.query, self.key, self.value, self.out = linear(), linear(), linear(), linear()
 
-    def __call__(self, x: Tokens, exchange: Exchange = NONE) -> Tokens:
+    def __call__(self, x: Tokens, collectives: Collectives = ONE_DEVICE) -> Tokens:
         q, k, v = (
             linear(x).reshape(*x.shape[:-1], -1, self.head_width) for linear in (self.query, self.key, self.value)
         )
-        return _product(self.out, exchange.attend(q, k, v).reshape(*x.shape[:-1], -1), exchange.add)
+        return _product(self.out, collectives.attend(q, k, v).reshape(*x.shape[:-1], -1), collectives.all_reduce)
 
 
 class SiglipMLP(nnx.Module):
-    """Linear, GELU in its tanh form, linear."""
+    """An MLP: linear, GELU in its tanh form, linear."""
 
     def __init__(self, config: SiglipVisionConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.up = _linear(config.width, config.mlp_width, dtype=dtype, rngs=rngs)
         self.down = _linear(config.mlp_width, config.width, dtype=dtype, rngs=rngs)
 
-    def __call__(self, x: Tokens, exchange: Exchange = NONE) -> Tokens:
+    def __call__(self, x: Tokens, collectives: Collectives = ONE_DEVICE) -> Tokens:
         hidden = jax.nn.gelu(self.up(x).astype(jnp.float32), approximate=True).astype(x.dtype)
-        return _product(self.down, hidden, exchange.add)
+        return _product(self.down, hidden, collectives.all_reduce)
 
 
 class SiglipBlock(nnx.Module):
-    """`attend`, then `transform`; each reads the normalised residual stream and adds to it, and needs the parameters
-    of its entry of `PARTS` alone. With an `exchange` heads and hidden units are those of one device.
+    """A pre-norm transformer block: `attend`, then `transform`. Each needs only the parameters of its entry of `PARTS`.
+
+    With `collectives` the heads and hidden units are those of one device.
     """
 
     PARTS = (("attention_norm", "attention"), ("mlp_norm", "mlp"))
@@ -66,17 +68,17 @@ class SiglipBlock(nnx.Module):
     def __call__(self, x: Tokens) -> Tokens:
         return self.transform(self.attend(x))
 
-    def attend(self, x: Tokens, exchange: Exchange = NONE) -> Tokens:
-        """Self-attention."""
-        return x + self.attention(self.attention_norm(x), exchange)
+    def attend(self, x: Tokens, collectives: Collectives = ONE_DEVICE) -> Tokens:
+        """Apply self-attention and its residual."""
+        return x + self.attention(self.attention_norm(x), collectives)
 
-    def transform(self, x: Tokens, exchange: Exchange = NONE) -> Tokens:
-        """The MLP."""
-        return x + self.mlp(self.mlp_norm(x), exchange)
+    def transform(self, x: Tokens, collectives: Collectives = ONE_DEVICE) -> Tokens:
+        """Apply the MLP and its residual."""
+        return x + self.mlp(self.mlp_norm(x), collectives)
 
 
 class AttentionPooling(nnx.Module):
-    """All patches to one vector: a learned query attends to them, and an MLP adds to what it finds."""
+    """Attention pooling of all patches to one vector: a learned query attends to them, then comes an MLP."""
 
     def __init__(self, config: SiglipVisionConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.num_heads = config.num_heads
@@ -99,10 +101,10 @@ class AttentionPooling(nnx.Module):
 
 
 class SiglipVision(nnx.Module):
-    """A picture to one vector.
+    """The picture encoder of SigLIP: a picture to one vector.
 
-    A forward is `embed`, every block of the stack in turn, `finish`; a runtime that places the blocks one by one
-    calls these itself.
+    A forward pass runs `embed`, every block of the stack in order, and `finish`; a runtime that places the blocks one
+    by one calls these itself.
     """
 
     def __init__(self, config: SiglipVisionConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
@@ -116,7 +118,7 @@ class SiglipVision(nnx.Module):
         self.pooling = AttentionPooling(config, dtype=dtype, rngs=rngs)
 
     def __call__(self, pixels: Float[Array, "B Y X 3"]) -> Float[Array, "B D"]:
-        """Encode `pixels`, RGB in [-1, 1] and of the configured size; those of a batch do not see each other.
+        """Encode `pixels`, RGB in [-1, 1] of the configured size, each picture of a batch by itself.
 
         Raises:
             ValueError: the pictures are of another size.
@@ -132,7 +134,7 @@ class SiglipVision(nnx.Module):
         return self.finish(x)
 
     def embed(self, pixels: Float[Array, "B Y X 3"]) -> Tokens:
-        """The residual stream's start."""
+        """Embed the patches, which starts the residual stream."""
         if pixels.shape[1:] != (self.image_size, self.image_size, 3):
             raise ValueError(f"expected pictures [B, {self.image_size}, {self.image_size}, 3], got {pixels.shape}")
         # parity: pixels at the right and lower border that make no whole patch are not looked at.
@@ -141,13 +143,13 @@ class SiglipVision(nnx.Module):
         return self.patch_embedding(patches) + self.positions[...]
 
     def finish(self, x: Tokens) -> Float[Array, "B D"]:
-        """The residual stream after the last block to the picture's vector."""
+        """Turn the residual stream after the last block into the picture's vector."""
         return self.pooling(self.final_norm(x))
 
 
-def _product(linear: nnx.Linear, x: Tokens, add: Add) -> Tokens:
-    """`linear` of `x`, whose inner axis may be spread: the bias comes once, after the sum."""
-    return add(jnp.matmul(x, linear.kernel[...])) + linear.bias[...]  # type: ignore[index]
+def _product(linear: nnx.Linear, x: Tokens, all_reduce: AllReduce) -> Tokens:
+    """Return `linear` of `x`, whose inner axis may be sharded: the bias is added once, after the sum."""
+    return all_reduce(jnp.matmul(x, linear.kernel[...])) + linear.bias[...]  # type: ignore[index]
 
 
 def _linear(inputs: int, outputs: int, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> nnx.Linear:

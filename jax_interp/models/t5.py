@@ -1,6 +1,6 @@
 """The encoder half of T5 (Raffel et al., 2020), which turns a prompt into what the diffusion transformer attends to.
 
-Computes in the dtype of its parameters; norms, scores and softmax are float32 inside and round once.
+It computes in the dtype of its parameters; norms, scores and softmax are float32 inside and round once.
 """
 
 from typing import Any
@@ -12,16 +12,16 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from jax_interp.config import T5Config
-from jax_interp.nn.exchange import NONE, Exchange
+from jax_interp.nn.collectives import ONE_DEVICE, Collectives
 from jax_interp.nn.norms import RMSNorm
 from jax_interp.types import Text
 
 Bias = Float[Array, "B N S S"]
-"""What is added to the attention scores: learned relative positions, and a huge negative number on padding."""
+"""The bias that is added to attention scores: learned relative positions, and a huge negative number on padding."""
 
 
 class T5Attention(nnx.Module):
-    """Multi-head self-attention whose scores are not divided by √K: T5's initialisation makes up for it."""
+    """Multi-head self-attention whose scores are not divided by √K, which T5's initialisation compensates."""
 
     def __init__(self, config: T5Config, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         inner = config.num_heads * config.head_width
@@ -41,7 +41,7 @@ class T5Attention(nnx.Module):
 
 
 class T5MLP(nnx.Module):
-    """Linear, ReLU, linear."""
+    """An MLP: linear, ReLU, linear."""
 
     def __init__(self, config: T5Config, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.up = _linear(config.width, config.mlp_width, config.width**-0.5, dtype, rngs)
@@ -52,8 +52,9 @@ class T5MLP(nnx.Module):
 
 
 class T5Block(nnx.Module):
-    """`attend`, then `transform`; each reads the normalised residual stream and adds to it, and needs the parameters
-    of its entry of `PARTS` alone. With an `exchange` heads and hidden units are those of one device.
+    """A pre-norm transformer block: `attend`, then `transform`. Each needs only the parameters of its entry of `PARTS`.
+
+    With `collectives` the heads and hidden units are those of one device.
     """
 
     PARTS = (("attention_norm", "attention"), ("mlp_norm", "mlp"))
@@ -67,20 +68,20 @@ class T5Block(nnx.Module):
     def __call__(self, x: Text, bias: Bias) -> Text:
         return self.transform(self.attend(x, bias))
 
-    def attend(self, x: Text, bias: Bias, exchange: Exchange = NONE) -> Text:
-        """Self-attention."""
-        return x + exchange.add(self.attention(self.attention_norm(x), bias))
+    def attend(self, x: Text, bias: Bias, collectives: Collectives = ONE_DEVICE) -> Text:
+        """Apply self-attention and its residual."""
+        return x + collectives.all_reduce(self.attention(self.attention_norm(x), bias))
 
-    def transform(self, x: Text, exchange: Exchange = NONE) -> Text:
-        """The MLP."""
-        return x + exchange.add(self.mlp(self.mlp_norm(x)))
+    def transform(self, x: Text, collectives: Collectives = ONE_DEVICE) -> Text:
+        """Apply the MLP and its residual."""
+        return x + collectives.all_reduce(self.mlp(self.mlp_norm(x)))
 
 
 class T5Encoder(nnx.Module):
-    """Token ids to one vector a token.
+    """The encoder of T5: token ids to one vector for each token.
 
-    A forward is `embed`, every block of the stack in turn, `finish`; a runtime that places the blocks one by one
-    calls these itself.
+    A forward pass runs `embed`, every block of the stack in order, and `finish`; a runtime that places the blocks one
+    by one calls these itself.
     """
 
     def __init__(self, config: T5Config, *, dtype: jnp.dtype, rngs: nnx.Rngs):
@@ -95,9 +96,9 @@ class T5Encoder(nnx.Module):
         self.final_norm = RMSNorm(config.width, dtype=dtype, rngs=rngs)
 
     def __call__(self, ids: Int[Array, "B S"], mask: Int[Array, "B S"]) -> Text:
-        """Encode `ids`, of which those where `mask` is 0 are padding that no token attends to.
+        """Encode `ids`; those where `mask` is 0 are padding that no token attends to.
 
-        Rows of padding come out as finite leftovers. Ids beyond the vocabulary are the caller's to refuse.
+        Vectors of padding are finite and have no meaning. The caller refuses ids beyond the vocabulary.
         """
         x, bias = self.embed(ids, mask)
         structure, stacked = nnx.split(self.blocks)
@@ -110,7 +111,7 @@ class T5Encoder(nnx.Module):
         return self.finish(x)
 
     def embed(self, ids: Int[Array, "B S"], mask: Int[Array, "B S"]) -> tuple[Text, Bias]:
-        """The residual stream's start, and the float32 bias that all blocks share."""
+        """Start the residual stream, and return it with the float32 bias that all blocks share."""
         table = self.relative_bias[...].astype(jnp.float32)
         length = ids.shape[-1]
         by_offset = table[self._buckets(length)]
@@ -120,7 +121,7 @@ class T5Encoder(nnx.Module):
         return self.embedding[...][ids], jnp.where(visible, positions, jnp.finfo(jnp.float32).min)
 
     def finish(self, x: Text) -> Text:
-        """The residual stream after the last block to the encoder's output."""
+        """Turn the residual stream after the last block into the encoder's output."""
         return self.final_norm(x)
 
     def _buckets(self, length: int) -> np.ndarray:
@@ -129,7 +130,7 @@ class T5Encoder(nnx.Module):
 
 
 def relative_buckets(offsets: np.ndarray, *, num_buckets: int, max_distance: int) -> np.ndarray:
-    """Bucket of each `key position - query position`.
+    """Return the bucket of each relative position, `key position - query position`.
 
     Half of the buckets are for keys behind the query. Of each half, one half holds single distances and the other ever
     wider ranges, spaced evenly in the logarithm; distances from `max_distance` on share the last bucket.

@@ -13,13 +13,13 @@ from jaxtyping import Array, Float
 logger = logging.getLogger("jax_interp")
 
 CUDNN_MAX_HEAD_WIDTH = 256
-"""Widest head of cuDNN's fused attention on Hopper."""
+"""The widest head that cuDNN's fused attention takes on Hopper."""
 
 FLASH_MIN_KEYS = 1024
-"""With fewer keys cuDNN's kernel is as fast or faster than ours."""
+"""The fewest keys for which our kernel is faster than cuDNN's."""
 
 SCORE_BYTES = 256 * 2**20
-"""Upper bound of the float32 scores that the XLA path holds at once."""
+"""The largest number of bytes of float32 scores that the XLA path holds at a time."""
 
 
 def attention(
@@ -30,9 +30,10 @@ def attention(
     scale: float | None = None,
     causal: bool = False,
 ) -> Float[Array, "B Lq N K"]:
-    """softmax(q kᵀ · scale) v for every head, in the dtype of `q`; the softmax is float32.
+    """Apply scaled dot-product attention, softmax(q kᵀ · scale) v for every head, in the dtype of `q`.
 
-    `scale` defaults to 1/√K. With `causal`, query i sees keys 0..i. No score matrix of full size is ever held.
+    The softmax is float32. `scale` defaults to 1/√K. With `causal`, query i attends to keys 0..i. The full score matrix
+    is never in memory.
     """
     scale = float(q.shape[-1] ** -0.5) if scale is None else scale
     if not causal and fits_flash(q, k) and flash_available():
@@ -41,7 +42,7 @@ def attention(
 
 
 def _other_attention(q: Array, k: Array, v: Array, scale: float, causal: bool = False) -> Array:
-    """cuDNN's or XLA's, both of which can be differentiated."""
+    """Apply attention with cuDNN or XLA, both of which can be differentiated."""
     if q.dtype in (jnp.bfloat16, jnp.float16) and q.shape[-1] <= CUDNN_MAX_HEAD_WIDTH and cudnn_available():
         return jax.nn.dot_product_attention(q, k, v, scale=scale, is_causal=causal, implementation="cudnn")
     return blocked_attention(q, k, v, scale=scale, causal=causal)
@@ -49,7 +50,7 @@ def _other_attention(q: Array, k: Array, v: Array, scale: float, causal: bool = 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3,))
 def _flash(q: Array, k: Array, v: Array, scale: float) -> Array:
-    """Our kernel; where gradients are wanted another one runs, since ours has no backward pass."""
+    """Apply attention with our kernel; for gradients another one runs, since ours has no backward pass."""
     from jax_interp.nn.flash_attention import flash_attention
 
     return flash_attention(q, k, v, scale=scale)
@@ -68,7 +69,7 @@ _flash.defvjp(_flash_forward, _flash_backward)
 
 
 def fits_flash(q: Array, k: Array) -> bool:
-    """Whether our kernel takes these shapes and dtypes, and is the faster one."""
+    """Tell whether our kernel takes these shapes and dtypes, and is the faster one."""
     lengths = q.shape[1], k.shape[1]
     return (
         q.dtype == jnp.bfloat16
@@ -80,7 +81,7 @@ def fits_flash(q: Array, k: Array) -> bool:
 
 @cache
 def flash_available() -> bool:
-    """Whether our kernel runs here, found out by running it once on a small input."""
+    """Tell whether our kernel runs here, by running it once on a small input."""
     device = jax.devices()[0]
     if device.platform != "gpu" or getattr(device, "compute_capability", None) != "9.0":
         return False
@@ -108,7 +109,7 @@ def _flash_is_right() -> bool:
 
 @cache
 def cudnn_available() -> bool:
-    """Whether cuDNN's attention runs here, found out by running it once on a tiny input."""
+    """Tell whether cuDNN's attention runs here, by running it once on a tiny input."""
     if jax.default_backend() != "gpu":
         return False
     try:
@@ -134,7 +135,7 @@ def blocked_attention(
     causal: bool = False,
     score_bytes: int = SCORE_BYTES,
 ) -> Float[Array, "B Lq N K"]:
-    """Attention over one block of queries after another, so that at most `score_bytes` of scores exist at a time."""
+    """Apply attention to one block of queries after another, with at most `score_bytes` of scores at a time."""
     batch, num_queries, num_heads, width = q.shape
     num_keys = k.shape[1]
     block = max(1, min(num_queries, score_bytes // (4 * batch * num_heads * num_keys)))
@@ -150,7 +151,7 @@ def blocked_attention(
 
 
 def _attend(q: Array, k: Array, v: Array, positions: Array, scale: float, causal: bool) -> Array:
-    """Attention of the queries at `positions`; float32 inside and one rounding at the end."""
+    """Apply attention to the queries at `positions`, in float32 with one rounding at the end."""
     scores = jnp.einsum("bqnk,bsnk->bnqs", q, k, preferred_element_type=jnp.float32) * scale
     if causal:
         visible = jnp.arange(k.shape[1])[None, :] <= positions[:, None]

@@ -16,9 +16,9 @@ from jax.experimental.pallas import mosaic_gpu as plgpu
 from jaxtyping import Array, Float
 
 BLOCK_Q, BLOCK_KV = 64, 192
-"""Queries of a warpgroup, and keys of a step: the largest that registers and shared memory hold."""
+"""The queries of a warpgroup and the keys of a step, the most that registers and shared memory hold."""
 SLOTS = 2
-"""Blocks of keys, and of values, in shared memory at a time."""
+"""The number of blocks of keys, and of values, in shared memory at a time."""
 COMPUTE_GROUPS = 2
 HEAD_WIDTH = 128
 COMPUTE_REGISTERS, FETCH_REGISTERS = 232, 40
@@ -28,9 +28,9 @@ COMPUTE_REGISTERS, FETCH_REGISTERS = 232, 40
 def flash_attention(
     q: Float[Array, "B Lq N K"], k: Float[Array, "B Lk N K"], v: Float[Array, "B Lk N K"], *, scale: float
 ) -> Float[Array, "B Lq N K"]:
-    """softmax(q kᵀ · scale) v for every head, bfloat16 in and out; scores and sums are float32.
+    """Apply attention, softmax(q kᵀ · scale) v for every head, to bfloat16 arrays; scores and sums are float32.
 
-    Heads are 128 wide; both lengths are free. Runs on compute capability 9.0 alone.
+    Heads are 128 wide; both lengths are free. The kernel runs on compute capability 9.0 only.
     """
     batch, num_queries, num_heads, _ = q.shape
     tiles = pl.cdiv(num_queries, COMPUTE_GROUPS * BLOCK_Q)
@@ -55,7 +55,7 @@ def _attend(q_ref: Any, k_ref: Any, v_ref: Any, out_ref: Any, *, num_keys: int, 
     )
     steps = pl.cdiv(num_keys, BLOCK_KV)
 
-    def part(q_smem, k_smem, v_smem, q_here, k_here, v_here, k_done, v_done, turn):
+    def part(q_smem, k_smem, v_smem, q_here, k_here, v_here, k_done, v_done, ping_pong):
         group, row, head = lax.axis_index("group"), lax.axis_index("row"), lax.axis_index("head")
         rings = (k_smem, k_here, k_done), (v_smem, v_here, v_done)
 
@@ -67,7 +67,7 @@ def _attend(q_ref: Any, k_ref: Any, v_ref: Any, out_ref: Any, *, num_keys: int, 
             mine = q_smem.at[group]
             plgpu.copy_gmem_to_smem(q_ref.at[rows], mine, q_here.at[group])
             plgpu.barrier_wait(q_here.at[group])
-            _compute(mine, *rings, turn, group=group, steps=steps, num_keys=num_keys, scale=scale)
+            _compute(mine, *rings, ping_pong, group=group, steps=steps, num_keys=num_keys, scale=scale)
             plgpu.commit_smem()
             plgpu.copy_smem_to_gmem(mine, out_ref.at[rows])
             plgpu.wait_smem_to_gmem(0)
@@ -109,17 +109,17 @@ def _fetch(sources: Any, rings: Any, *, steps: int, row: Array, head: Array) -> 
 
 
 def _compute(
-    q_smem: Any, keys: Any, values: Any, turn: Any, *, group: Array, steps: int, num_keys: int, scale: float
+    q_smem: Any, keys: Any, values: Any, ping_pong: Any, *, group: Array, steps: int, num_keys: int, scale: float
 ) -> None:
-    """Attention of one warpgroup's queries, which its result replaces in shared memory."""
+    """Compute the attention of one warpgroup's queries, which the result replaces in shared memory."""
     k_smem, k_here, k_done = keys
     v_smem, v_here, v_done = values
     rows, tile = plgpu.Layout.WGMMA.reduce(1), plgpu.Layout.WGMMA
     to_log2 = scale * math.log2(math.e)
 
-    def give_and_take_turn():
-        plgpu.barrier_arrive(turn)
-        plgpu.barrier_wait(turn)
+    def hand_over():
+        plgpu.barrier_arrive(ping_pong)
+        plgpu.barrier_wait(ping_pong)
 
     def step_over(step, carry, *, visible: int = BLOCK_KV):
         total, largest, weight = carry
@@ -128,7 +128,7 @@ def _compute(
 
         def multiply(scores_ref):
             plgpu.wgmma(scores_ref, q_smem, k_smem.at[slot].transpose((1, 0)))
-            give_and_take_turn()
+            hand_over()
             return scores_ref[...]
 
         scores = pl.run_scoped(multiply, plgpu.ACC((BLOCK_Q, BLOCK_KV), jnp.float32))  # pyright: ignore[reportPrivateImportUsage]
@@ -145,9 +145,9 @@ def _compute(
         rounded = weights.astype(q_smem.dtype)
         # Holds the softmax in front of the hand-over below.
         total, weight, new_largest, rounded = lax.optimization_barrier((total, weight, new_largest, rounded))
-        plgpu.barrier_arrive(turn)
+        plgpu.barrier_arrive(ping_pong)
         plgpu.barrier_wait(v_here.at[slot])
-        plgpu.barrier_wait(turn)
+        plgpu.barrier_wait(ping_pong)
         accumulator = plgpu.ACC.init(total)  # pyright: ignore[reportPrivateImportUsage]
         total = pl.run_state(lambda sums: plgpu.wgmma(sums, rounded, v_smem.at[slot]))(accumulator)
         plgpu.barrier_arrive(v_done.at[slot])
@@ -159,12 +159,12 @@ def _compute(
         plgpu.layout_cast(jnp.zeros((BLOCK_Q,), jnp.float32), rows),
     )
     # The second warpgroup starts half a step later, and the first one waits for it at the end.
-    pl.when(group == 1)(give_and_take_turn)
+    pl.when(group == 1)(hand_over)
     rest = num_keys % BLOCK_KV
     carry = lax.fori_loop(0, num_keys // BLOCK_KV, step_over, start)
     if rest:
         carry = step_over(jnp.asarray(steps - 1, jnp.int32), carry, visible=rest)
     total: Any
     total, _, weight = carry
-    pl.when(group == 0)(give_and_take_turn)
+    pl.when(group == 0)(hand_over)
     q_smem[...] = (total * lax.broadcast_in_dim(1 / weight, total.shape, [0])).astype(q_smem.dtype)

@@ -7,9 +7,9 @@ from jaxtyping import Array, Float
 
 
 class SwiGLU(nnx.Module):
-    """A linear gated by the SiLU of another, then a third; without biases (Shazeer, 2020).
+    """A gated MLP, `down(silu(gate(x)) * up(x))`, without biases (Shazeer, 2020).
 
-    The gate is applied in float32 and rounded once.
+    The gate is applied in float32 and the product rounded once.
     """
 
     def __init__(self, width: int, mlp_width: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):

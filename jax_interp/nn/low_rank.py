@@ -6,14 +6,16 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 DOWN, UP = "lora_down", "lora_up"
-"""What the adapter's arrays are called beside the layer's `kernel`."""
+"""The names of the adapter's matrices A and B beside the layer's `kernel`."""
 
 
 class AdaptedLinear(nnx.Module):
-    """`x W + scale · (x A) B`, without bias; of a stack of layers all arrays have the stack's leading axis."""
+    """A linear layer with a LoRA adapter, `x W + scale · (x A) B`, without bias.
+
+    In a stack of layers all arrays have the stack's leading axis."""
 
     def __init__(self, kernel: nnx.Param, rank: int, scale: float, *, rngs: nnx.Rngs):
-        """Starts as no change: A is normal with deviation 1/rank, as upstream's, and B is zero."""
+        """Start without any effect: A is normal with deviation 1/rank, as upstream's, and B is zero."""
         *stack, inputs, outputs = kernel[...].shape
         dtype = kernel[...].dtype
         self.scale = scale

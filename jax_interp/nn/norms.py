@@ -1,4 +1,4 @@
-"""Normalisations that are float32 inside and round once, as every network here wants them."""
+"""Normalisation layers that compute in float32 and round once, as every network here needs them."""
 
 import jax.numpy as jnp
 from flax import nnx
@@ -6,7 +6,7 @@ from jaxtyping import Array, Float
 
 
 def layer_norm(x: Float[Array, "... D"], epsilon: float = 1e-6) -> Float[Array, "... D"]:
-    """Zero mean and unit variance over the last axis, without scale or shift."""
+    """Normalise the last axis to zero mean and unit variance, without scale or shift."""
     wide = x.astype(jnp.float32)
     centred = wide - wide.mean(-1, keepdims=True)
     variance = jnp.square(centred).mean(-1, keepdims=True)
@@ -14,14 +14,14 @@ def layer_norm(x: Float[Array, "... D"], epsilon: float = 1e-6) -> Float[Array, 
 
 
 def rms_norm(x: Float[Array, "... D"], scale: Float[Array, " D"], epsilon: float = 1e-6) -> Float[Array, "... D"]:
-    """Unit root mean square over the last axis, times `scale`, before the one rounding."""
+    """Normalise the last axis to unit root mean square and multiply by `scale`, before the one rounding."""
     wide = x.astype(jnp.float32)
     mean_square = jnp.square(wide).mean(-1, keepdims=True)
     return (wide / jnp.sqrt(mean_square + epsilon) * scale.astype(jnp.float32)).astype(x.dtype)
 
 
 class RMSNorm(nnx.Module):
-    """`rms_norm` with a learned scale."""
+    """An RMS normalisation (`rms_norm`) with a learned scale."""
 
     def __init__(self, width: int, *, epsilon: float = 1e-6, dtype: jnp.dtype, rngs: nnx.Rngs):
         del rngs  # starts at one
@@ -33,7 +33,7 @@ class RMSNorm(nnx.Module):
 
 
 class LayerNorm(nnx.Module):
-    """`layer_norm` with a learned scale and shift, before the one rounding."""
+    """A layer normalisation (`layer_norm`) with a learned scale and shift, before the one rounding."""
 
     def __init__(self, width: int, *, epsilon: float = 1e-6, dtype: jnp.dtype, rngs: nnx.Rngs):
         del rngs  # starts at one and zero
@@ -48,7 +48,7 @@ class LayerNorm(nnx.Module):
 
 
 class BatchNorm(nnx.Module):
-    """A trained batch normalisation: the mean and variance of every channel are those that training has gathered."""
+    """A trained batch normalisation, which uses the mean and variance of every channel that training has gathered."""
 
     def __init__(self, width: int, *, epsilon: float = 1e-5, dtype: jnp.dtype, rngs: nnx.Rngs):
         del rngs  # starts as no change

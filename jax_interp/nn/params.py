@@ -1,4 +1,4 @@
-"""Parameter trees in and out of NNX modules: pure nested dicts outside, modules only inside a jitted function."""
+"""The conversion between parameter trees, which are nested dicts, and NNX modules, which exist in jitted functions."""
 
 from collections.abc import Callable, Collection, Iterator
 from typing import Any, Generic, TypeVar
@@ -12,7 +12,7 @@ ModuleT = TypeVar("ModuleT", bound=nnx.Module)
 
 
 class Network(Generic[ModuleT]):
-    """A module's structure without its arrays: abstract parameters out, a bound module back.
+    """The structure of a network without its arrays: it gives abstract parameters, and binds parameters to a module.
 
     ```python
     network = Network(lambda rngs: DiT(config, dtype=jnp.bfloat16, rngs=rngs))
@@ -27,21 +27,21 @@ class Network(Generic[ModuleT]):
         self.abstract: Params = nnx.to_pure_dict(state)
 
     def random_params(self, seed: int = 0) -> Params:
-        """Freshly initialised parameters."""
+        """Return freshly initialised parameters."""
         _, state = nnx.split(self._build(nnx.Rngs(seed)))
         return nnx.to_pure_dict(state)
 
     def bind(self, params: Params) -> ModuleT:
-        """The module with `params` in it; `params` must have exactly the paths of `abstract`."""
+        """Return the module with `params` in it; they must have exactly the paths and shapes of `abstract`."""
         check_complete(params, self.abstract)
         return nnx.merge(self._graphdef, params)
 
 
 class StackedNetwork(Network[ModuleT]):
-    """A network with a stack of equal blocks under `blocks`, whose blocks and rest (`outer`) can live apart.
+    """The structure of a network with a stack of equal blocks under `blocks`, which can be placed apart from the rest.
 
-    A forward is then the caller's loop: the module's own start and end from `bind_outer`, and every part of every block
-    from `bind_part` in between. The block's class names the parameters of its parts in `PARTS`. Those named in
+    A forward pass is then the caller's loop: the module's start and end from `bind_outer`, every part of every block
+    from `bind_part` in between. The block's class names the parameters of its parts in `PARTS`. The parameters named in
     `host_only` belong to neither: whoever runs the network uses them by itself.
     """
 
@@ -60,16 +60,16 @@ class StackedNetwork(Network[ModuleT]):
         self._block_graphdef, _ = nnx.split(blocks)
 
     def bind_outer(self, params: Params) -> ModuleT:
-        """The module with `params` in it; its blocks and `host_only` parameters are empty and must not be used."""
+        """Return the module with the outer `params` in it; its blocks and `host_only` parameters are not usable."""
         check_complete(params, self.outer_abstract)
         return nnx.merge(self._graphdef, {**params, **self._host_only, "blocks": self.abstract["blocks"]})
 
     def part_abstract(self, part: int) -> Params:
-        """Abstract parameters of one of a block's parts."""
+        """Return the abstract parameters of one part of a block."""
         return {name: self.block_abstract[name] for name in self.parts[part]}
 
     def bind_part(self, part: int, params: Params, abstract: Params | None = None) -> Any:
-        """A block with `params`, those of one of its parts, in it; the others must not be used.
+        """Return a block with `params`, those of one of its parts, in it; its other parameters are not usable.
 
         `abstract` says what `params` are if it is not `part_abstract`: a device may hold a slice of them.
         """
@@ -88,7 +88,7 @@ def flatten(tree: Params, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def unflatten(leaves: dict[str, Any]) -> dict[str, Any]:
-    """Inverse of `flatten`."""
+    """Build the nested dict from its leaves by path: the inverse of `flatten`."""
     tree: dict[str, Any] = {}
     for path, leaf in leaves.items():
         *parents, name = path.split("/")

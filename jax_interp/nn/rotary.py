@@ -1,4 +1,4 @@
-"""Rotary position angles over a (time, height, width) grid and their application to queries and keys."""
+"""Rotary position embeddings over a (time, height, width) grid, and their application to queries and keys."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ BASE_FPS = 24.0
 
 
 def split_head_width(head_width: int) -> tuple[int, int, int]:
-    """How many of a head's components turn with time, height and width."""
+    """Return how many of a head's components rotate with time, height and width."""
     spatial = head_width // 6 * 2
     return head_width - 2 * spatial, spatial, spatial
 
@@ -27,9 +27,11 @@ def rotary_angles(
     ratio: tuple[float, float, float],
     precision: Precision,
 ) -> Float[np.ndarray, "L half_K"]:
-    """Angles in radians for every token of a (T, H, W) patch grid, float32, row-major; columns are [t | h | w].
+    """Return the angle in radians of every token of a (T, H, W) patch grid, float32; columns are [t | h | w].
 
-    `ratio` extrapolates the base along each axis. `precision="bfloat16"` rounds after every operation.
+    Tokens are in row-major order.
+
+    `ratio` extrapolates the base along each axis. With `precision="bfloat16"` every operation rounds.
     """
     # parity: upstream casts the module that builds this table to bfloat16, buffers included, so its bf16 network
     # was run (and is compared) with angles up to 0.15 rad off.
@@ -53,16 +55,17 @@ def _frequencies(width: int, ratio: float, dtype: Any) -> np.ndarray:
     return np.asarray(1, dtype) / np.power(base, exponents).astype(dtype)
 
 
-def rotation(angles: Float[Array, "*B L half_K"]) -> Float[Array, "2 *B L half_K"]:
-    """Cosine and sine of `angles`, which all heads of all layers share."""
+def make_rotation(angles: Float[Array, "*B L half_K"]) -> Float[Array, "2 *B L half_K"]:
+    """Return the rotation by `angles`: their cosine and sine, which all heads of all layers share."""
     return jnp.stack([jnp.cos(angles), jnp.sin(angles)])
 
 
-def apply_rotary(x: Float[Array, "B L N K"], turn: Float[Array, "2 *B L half_K"]) -> Float[Array, "B L N K"]:
-    """Turn component i and i + K/2 of every head by the angle whose `rotation` is `turn[..., i]`, in float32.
+def apply_rotary(x: Float[Array, "B L N K"], rotation: Float[Array, "2 *B L half_K"]) -> Float[Array, "B L N K"]:
+    """Rotate components i and i + K/2 of every head by the angle of `rotation[..., i]`, in float32.
 
-    The rows of a batch may stand at positions of their own: `turn` is then `[2, B, L, K/2]`.
+    `rotation` is a result of `make_rotation`: `[2, L, K/2]`, or `[2, B, L, K/2]` if the rows of a batch have positions
+    of their own. Source: Su et al. (2021), "RoFormer".
     """
-    cos, sin = turn[..., None, :]
+    cos, sin = rotation[..., None, :]
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, TypedDict, TypeVar
 
 from jax_interp.errors import CheckpointError
 from jax_interp.files.json_file import JsonFault, read_json
-from jax_interp.files.json_schema import MOST_FAULTS, Between, Matching
+from jax_interp.files.json_schema import MAX_FAULTS, Between, Matching
 
 FORMAT_VERSION: Literal[1] = 1
 CONFIG_FILE, MANIFEST_FILE, PARAMS_FOLDER = "config.json", "manifest.json", "params"
@@ -107,7 +107,7 @@ def read_manifest(folder: Path, component: str) -> Manifest:
     if manifest["component"] != component:
         faults.append(f"component is {manifest['component']!r}, but {CONFIG_FILE} says {component!r}")
     if faults:
-        named = "; ".join(faults[:MOST_FAULTS])
+        named = "; ".join(faults[:MAX_FAULTS])
         raise CheckpointError(f"{folder / MANIFEST_FILE}: damaged, {named}; {AGAIN}")
     return manifest
 

@@ -1,4 +1,4 @@
-"""What a training run is asked to do, as frozen values that are checked before anything is loaded."""
+"""The settings of a training run, frozen values that are checked before anything is loaded."""
 
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -12,7 +12,7 @@ UPSTREAM_RATE = 2**-14.3
 
 @dataclass(frozen=True)
 class LogNormal:
-    """`multiplier · exp(N(mean, deviation))`."""
+    """A log-normal distribution, `multiplier · exp(N(mean, deviation))`."""
 
     mean: float
     deviation: float
@@ -21,19 +21,19 @@ class LogNormal:
 
 @dataclass(frozen=True, kw_only=True)
 class NoiseSettings:
-    """How noise levels, known frames and dropped texts are drawn; the defaults are upstream's for the interpolator."""
+    """The distributions of noise levels, known frames and text dropout, by default upstream's for the interpolator."""
 
     sigma: LogNormal = LogNormal(0.0, 1.0, 2.0)
-    """Noise level of a sample. Upstream's multiplier is the root of the configured latent frames, before one is dropped
-    (4 for the interpolator, 16 for Video2World)."""
+    """The noise level of a sample. Upstream's multiplier is the root of the configured latent frames, before one is
+    dropped (4 for the interpolator, 16 for Video2World)."""
     augment_sigma: LogNormal = LogNormal(-3.0, 2.0)
-    """Noise level of the known frames."""
+    """The noise level of the known frames."""
     text_dropout: float = 0.5
-    """Probability that all rows of a sample's text become zero."""
+    """The probability that a sample's text embedding becomes zero."""
     known: Literal["ends", "first"] = "ends"
-    """Which latent frames are known: the first and the last, or the first `k`, `k` drawn once a batch."""
+    """The latent frames that are known: the first and the last, or the first `k`, where `k` is drawn once a batch."""
     max_known: int = 2
-    """Largest `k` if the first frames are known."""
+    """The largest `k` if the first frames are known."""
 
 
 VIDEO2WORLD_NOISE = NoiseSettings(sigma=LogNormal(0.0, 1.0, 4.0), text_dropout=0.2, known="first")
@@ -41,33 +41,33 @@ VIDEO2WORLD_NOISE = NoiseSettings(sigma=LogNormal(0.0, 1.0, 4.0), text_dropout=0
 
 @dataclass(frozen=True, kw_only=True)
 class LossSettings:
-    """What is minimised."""
+    """The settings of the loss."""
 
     log_variance: bool = True
     """Whether the learned log-variance weighs noise levels against each other (Karras et al. 2024, equation 14)."""
     reduce: Literal["mean", "sum"] = "mean"
-    """Mean over all elements; or the sum over a sample's elements and the mean over samples."""
+    """`mean` is over all elements; `sum` is over a sample's elements, with the mean over samples."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerSettings:
-    """AdamW, its learning rate over the steps, clipping and averaging."""
+    """The settings of AdamW, its learning rate schedule, clipping and averaging."""
 
     learning_rate: float = 5e-5
     warmup_steps: int = 100
     decay: Literal["constant", "linear", "cosine"] = "cosine"
-    """Course of the rate from the end of the warm-up to the last step."""
+    """The decay of the learning rate from the end of the warm-up to the last step."""
     final_factor: float = 0.1
-    """What is left of the rate at the last step, if it decays."""
+    """The share of the rate that is left at the last step, if it decays."""
     betas: tuple[float, float] = (0.9, 0.99)
     epsilon: float = 1e-10
     weight_decay: float = 0.1
-    """Decoupled, times the learning rate, on every trained parameter."""
+    """The decoupled weight decay, times the learning rate, of every trained parameter."""
     clip_norm: float = 1.0
-    """Largest global norm of the gradients."""
+    """The largest global norm of the gradients."""
     ema_rate: float | None = 0.1
-    """Width of the average over past weights relative to the steps so far (Karras et al. 2024, section 3.2); None keeps
-    no average."""
+    """The width of the average over past weights relative to the steps so far (Karras et al. 2024, section 3.2); None
+    keeps no average."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,9 +76,9 @@ class LoraSettings:
 
     rank: int = 8
     scale: float = 1.0
-    """A plain factor; PEFT's `lora_alpha` is `scale · rank`."""
+    """The factor of the adapter's product; PEFT's `lora_alpha` is `scale · rank`."""
     targets: tuple[str, ...] = ("q", "v")
-    """Which layers of every block: names of `train.steps.lora.SHORT_NAMES`, or patterns of paths such as `mlp/*`."""
+    """The adapted layers of every block: names of `train.steps.lora.SHORT_NAMES`, or path patterns such as `mlp/*`."""
 
     def __post_init__(self) -> None:
         faults = []
@@ -92,38 +92,38 @@ class LoraSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class DataSettings:
-    """How a window of a video becomes latents."""
+    """The settings of the encoding of a window of video to latents."""
 
     pixels: Literal["inference", "upstream"] = "inference"
-    """`inference`: levels as v / 128 - 1, resized as `generate` does, the last frame whitened as a picture. `upstream`:
-    v / 127.5 - 1 from levels that were resized and truncated, and the video's statistics for the last frame too."""
+    """`inference` scales levels as v / 128 - 1, resizes as generation does, and normalises the last frame as a picture.
+    `upstream` resizes, truncates and scales levels as v / 127.5 - 1, and normalises the last frame as video too."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings:
-    """Everything about a training run but its data, its network and where the result goes."""
+    """The settings of a training run, all but its data, its network and where the result goes."""
 
     steps: int = 2000
     batch_size: int = 1
-    """Samples an optimizer step sees, over all devices."""
+    """The number of samples of an optimizer step, over all devices."""
     accumulate: int = 1
-    """Into how many passes a batch is divided; the result is that of one pass, within rounding."""
+    """The number of passes that a batch is divided into; the result is that of one pass, within rounding."""
     seed: int = 0
     dtype: Precision = "bfloat16"
-    """What the network computes in. Trained weights, their averages and the optimizer's state are float32."""
+    """The dtype that the network computes in. Trained weights, averages and the optimizer's state are float32."""
     learned_positions: bool = True
     """Whether the network adds its learned positions, as it does when it generates. Upstream's experiments leave them
     out, and so train another function."""
     lora: LoraSettings | None = None
-    """Train an adapter instead of the network."""
+    """The adapter that is trained instead of the network; None trains the network."""
     noise: NoiseSettings = field(default_factory=NoiseSettings)
     loss: LossSettings = field(default_factory=LossSettings)
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     data: DataSettings = field(default_factory=DataSettings)
     optimizer_on_host: bool = False
-    """Whether float32 weights, moments and averages wait in host memory, where a step takes them up block by block."""
+    """Whether float32 weights, moments and averages are in host memory, from which a step takes them block by block."""
     stream_base: bool = False
-    """Whether the network beside an adapter waits in host memory and passes through the device block by block, once
+    """Whether the network beside an adapter is kept in host memory and streamed through the device block by block, once
     forwards and once backwards a step."""
     recipe: Literal["default", "upstream"] = "default"
     """Only the default recipe refuses rates and warm-ups that train little or nothing."""
@@ -151,7 +151,7 @@ class TrainSettings:
             raise UsageError("; ".join(faults))
 
     def without_lora(self) -> "TrainSettings":
-        """The same for the network itself."""
+        """Return these settings for training the network itself."""
         return replace(self, lora=None)
 
     def _optimizer_faults(self) -> list[str]:
@@ -174,10 +174,10 @@ class TrainSettings:
 
 
 def upstream_settings(settings: TrainSettings) -> TrainSettings:
-    """`settings` with upstream's choices for the interpolator (or, with `lora`, for its adapters) in place of ours.
+    """Return `settings` with upstream's choices for the interpolator or, with `lora`, for its adapters.
 
-    With them the recorded steps of the original are met. They are not what works: the rate of the interpolator is 0,
-    learned positions are off and the warm-up outlasts the run.
+    They reproduce the recorded steps of the original, and do not train well: the learning rate of the interpolator is
+    0, learned positions are off and the warm-up is longer than the run.
     """
     lora = settings.lora is not None
     optimizer = replace(

@@ -35,7 +35,7 @@ MAX_TOKENS = 512
 
 
 @dataclass(frozen=True)
-class Sizes:
+class T5Sizes:
     width: int = 32
     head_width: int = 8
     num_heads: int = 4
@@ -89,7 +89,7 @@ def _with_rules(tokenizer: Tokenizer) -> Tokenizer:
     return tokenizer
 
 
-def write_t5(folder: Path, tokenizer: Tokenizer, sizes: Sizes, seed: int) -> None:
+def write_t5(folder: Path, tokenizer: Tokenizer, sizes: T5Sizes, seed: int) -> None:
     """`config.json`, `pytorch_model.bin`, `tokenizer.json` and `tokenizer_config.json` of a random T5 encoder."""
     from transformers import T5Config, T5EncoderModel
 
@@ -126,4 +126,4 @@ def write_t5(folder: Path, tokenizer: Tokenizer, sizes: Sizes, seed: int) -> Non
 
 
 if __name__ == "__main__":
-    write_t5(Path(sys.argv[1]), build_tokenizer(0), Sizes(), 0)
+    write_t5(Path(sys.argv[1]), build_tokenizer(0), T5Sizes(), 0)

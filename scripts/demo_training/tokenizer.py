@@ -10,8 +10,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, UInt8
 
-from jax_interp.config import TokenizerConfig
-from jax_interp.models.tokenizer import Tokenizer
+from jax_interp.config import VideoTokenizerConfig
+from jax_interp.models.video_tokenizer import VideoTokenizer
 from jax_interp.nn.params import Network, flatten, unflatten
 from jax_interp.train.data import latents
 from jax_interp.train.optimization.ema import exponent, update_average
@@ -19,7 +19,7 @@ from jax_interp.train.optimization.optimizer import make_optimizer
 from jax_interp.train.settings import OptimizerSettings
 from jax_interp.types import Params
 
-CONFIG = TokenizerConfig(channels=24)
+CONFIG = VideoTokenizerConfig(channels=24)
 CLIP = 9
 """Frames that are encoded together: one, and eight more that become the second latent frame."""
 STEPS, BATCH = 15500, 8
@@ -42,9 +42,9 @@ class TokenizerState(NamedTuple):
     average: Params
 
 
-def network(dtype: Any = jnp.float32) -> Network[Tokenizer]:
+def network(dtype: Any = jnp.float32) -> Network[VideoTokenizer]:
     """The tokenizer's structure."""
-    return Network(lambda rngs: Tokenizer(CONFIG, dtype=dtype, rngs=rngs))
+    return Network(lambda rngs: VideoTokenizer(CONFIG, dtype=dtype, rngs=rngs))
 
 
 def trainable(params: Params) -> tuple[Params, Params]:

@@ -4,7 +4,7 @@ import shutil
 import time
 
 from jax_interp.cli.main import main
-from jax_interp.media import png_writer
+from jax_interp.media.pictures import png_writer
 
 SECONDS = 4.0
 """Longer than the other processes need to notice that one has ended."""

@@ -286,11 +286,11 @@ def test_frames_in_the_folder_of_the_video(generate, tmp_path):
 
 
 def test_a_second_run_says_who_writes_and_computes_nothing(generate, tmp_path, monkeypatch):
-    from jax_interp.media.destination import held
+    from jax_interp.media.destination import locked_result
 
     monkeypatch.setattr(Interpolator, "from_pretrained", lambda *_, **__: pytest.fail("loaded all the same"))
     for path, own_frames in ((tmp_path / "out/output.mp4", "frames"), (tmp_path / "frames", "frames")):
-        with held(path):
+        with locked_result(path):
             outcome = generate("--input", golden.CLIP, "--save-frames", tmp_path / own_frames)
             assert outcome.code == MediaError.exit_code
             assert f"{path}: is being written by another run (process {os.getpid()} on " in outcome.output
@@ -298,11 +298,11 @@ def test_a_second_run_says_who_writes_and_computes_nothing(generate, tmp_path, m
 
 
 def test_a_line_that_another_run_writes_does_not_stop_a_batch(generate, pictures, tmp_path):
-    from jax_interp.media.destination import held
+    from jax_interp.media.destination import locked_result
 
     both = [str(pictures / "0.png"), str(pictures / "1.png")]
     lines = batch_file(tmp_path, {"visual_input": both, "name": "held"}, {"visual_input": both, "name": "free"})
-    with held(tmp_path / "out/held.mp4"):
+    with locked_result(tmp_path / "out/held.mp4"):
         outcome = generate("--batch-input-path", lines)
     assert outcome.code == MediaError.exit_code
     assert "held.mp4: is being written by another run" in outcome.output

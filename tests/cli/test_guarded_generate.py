@@ -301,7 +301,7 @@ def kill_at_the_record(path, content, **options):
 
 KILLED = {
     "before results are noted": ("jax_interp.pipeline.jobs.pair_store.PairStore.note_results", kill, False),
-    "before the video has its name": ("jax_interp.media.video_writer.VideoWriter.__exit__", kill_at_the_video, False),
+    "before the video has its name": ("jax_interp.media.video.writer.VideoWriter.__exit__", kill_at_the_video, False),
     "before the prompt": ("jax_interp.pipeline.jobs.job.run_record", kill, True),
     "before the record": ("jax_interp.pipeline.jobs.job.write_atomically", kill_at_the_record, True),
 }

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from convert.target.folders import only_writer
+from convert.target.folders import writer_lock
 from jax_interp.runtime.checkpoint import open_component
 from tests.commands import jax_interp
 from tests.train.training_data import HEIGHT, WIDTH, add_clip
@@ -164,7 +164,7 @@ def test_options_that_cannot_work(converted, data, cache, tmp_path, options, cod
 
 def test_a_run_has_its_folder_to_itself(converted, data, cache, tmp_path):
     (tmp_path / "run").mkdir()
-    with only_writer(tmp_path / "run"):
+    with writer_lock(tmp_path / "run"):
         outcome = train(converted, data, cache, tmp_path / "run")
     assert outcome.code == 3
     assert "another jax-interp is writing to it" in outcome.output

@@ -15,7 +15,7 @@ from convert.conversion import ConversionRequest, convert_checkpoints
 from convert.formats.archive import open_archive
 from convert.mapping.ops import transpose
 from convert.networks.components import DIFFUSION_TRANSFORMER
-from jax_interp.config import DiTConfig, T5Config, TokenizerConfig
+from jax_interp.config import DiTConfig, T5Config, VideoTokenizerConfig
 from jax_interp.errors import CheckpointError, UsageError
 from jax_interp.nn.params import flatten
 from jax_interp.runtime.checkpoint import find_component, load_params
@@ -72,7 +72,7 @@ def test_the_golden_folder_converts_with_no_options(out):
         adaln_rank=16,
         grid=(16, 16, 16),
     )
-    assert found["tokenizer"].config == TokenizerConfig(channels=8)
+    assert found["tokenizer"].config == VideoTokenizerConfig(channels=8)
     assert found["text_encoder"].config == T5Config(
         vocab_size=364, width=64, num_layers=3, num_heads=4, head_width=16, mlp_width=128
     )

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from convert.formats.torch_file import open_torch_archive
+from convert.formats.pytorch.torch_file import open_torch_archive
 from jax_interp.errors import CheckpointError
 from tests.convert.archives import assert_same, write_archive
 

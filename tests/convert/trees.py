@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from convert.mapping.matching import check_tensors, plan
+from convert.mapping.matching import check_tensors, plan_leaves
 from convert.mapping.rules import Ignored, Rule
 from jax_interp.nn.params import unflatten
 from jax_interp.types import Params
@@ -14,7 +14,7 @@ def tree_of(
     tensors: Mapping[str, np.ndarray], rules: Sequence[Rule], abstract: Params, ignored: Sequence[Ignored] = ()
 ) -> Params:
     """What conversion makes of `tensors` for the network with the parameters `abstract`."""
-    leaves = plan(rules, abstract)
+    leaves = plan_leaves(rules, abstract)
     check_tensors(leaves, ignored, tensors).check("tensors in memory")
     arrays = {}
     for leaf in leaves:

@@ -8,8 +8,8 @@ import pytest
 
 from jax_interp.diffusion.condition import FIXED_SIGMA, augmenter, frame_indicator
 from jax_interp.diffusion.guidance import Branch
+from jax_interp.diffusion.preconditioning import preconditioning
 from jax_interp.diffusion.sample import CallInputs, call_coefficients, call_inputs, conclude, prepare, sample
-from jax_interp.diffusion.scaling import scaling
 from jax_interp.diffusion.schedule import sigmas
 from jax_interp.diffusion.solver import advance
 from tests import golden
@@ -27,7 +27,7 @@ def run(name: str, num_steps: int):
     trace = []
 
     def run_step(x, previous_x0, inputs: CallInputs):
-        sigma = jnp.asarray(np.exp(4 * np.float64(inputs.scaling.c_noise)), jnp.float32)
+        sigma = jnp.asarray(np.exp(4 * np.float64(inputs.preconditioning.c_noise)), jnp.float32)
         x0 = DENOISERS[name](x, sigma)
         trace.append((x, x0))
         return advance(x, x0, previous_x0, inputs.coefficients), x0
@@ -73,7 +73,7 @@ def test_one_call_by_hand(rng):
     call = prepare(z, indicator, x, inputs)
     output = jnp.stack([jnp.full(shape[1:], 3.0), jnp.full(shape[1:], 1.0)])
     out = conclude(output, call.states, z, indicator, jnp.asarray(2.0), inputs)
-    c_skip, c_out, c_in, c_noise = scaling(2.0, "float32")
+    c_skip, c_out, c_in, c_noise = preconditioning(2.0, "float32")
     assert call.c_noise.tolist() == [c_noise] * 2
     # the middle frame: cond + 2 (cond - uncond) = 3 cond - 2 uncond
     expected = c_skip * x[:, 1] + c_out * (3 * 3 - 2 * 1)
@@ -81,6 +81,6 @@ def test_one_call_by_hand(rng):
     assert jnp.array_equal(out[:, 0], z[:, 0])
     assert jnp.array_equal(out[:, 2], z[:, 2])
     # what the network saw of a condition frame: c_in(sigma) cancels, c_in(s) remains
-    known = (z[:, 0] + FIXED_SIGMA * noise[:, 0]) * scaling(FIXED_SIGMA, "float32").c_in
+    known = (z[:, 0] + FIXED_SIGMA * noise[:, 0]) * preconditioning(FIXED_SIGMA, "float32").c_in
     assert golden.relative_l2(call.scaled[:1, 0], known) < ELEMENTWISE_F32
     assert golden.relative_l2(call.scaled[:1, 1], c_in * x[:, 1]) < ELEMENTWISE_F32

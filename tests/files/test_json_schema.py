@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, TypedDict
 
 import pytest
 
-from jax_interp.files.json_schema import MOST_FAULTS, Between, Entries, JsonFault, Matching, decode
+from jax_interp.files.json_schema import MAX_FAULTS, Between, Entries, JsonFault, Matching, decode
 
 
 @dataclass(frozen=True)
@@ -75,9 +75,9 @@ def test_all_offences_at_once():
 
 
 def test_messages_stay_short():
-    many = fault(list[int], ["x" * 500] * (MOST_FAULTS + 5))
+    many = fault(list[int], ["x" * 500] * (MAX_FAULTS + 5))
     assert many.endswith("; and 5 more")
-    assert len(many) < 100 * MOST_FAULTS
+    assert len(many) < 100 * MAX_FAULTS
     assert len(fault(dict[str, int], {"k" * 5000: "x"})) < 120
     deep: Any = []
     for _ in range(100_000):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from jax_interp.files.overlap import Read, Written, find_overlaps
+from jax_interp.files.overlap import Input, Output, find_overlaps
 
 
 @pytest.fixture
@@ -19,11 +19,11 @@ def folder(tmp_path):
 
 
 def clip(folder):
-    return Read(folder / "clip.mp4", "the input")
+    return Input(folder / "clip.mp4", "the input")
 
 
 def frames(folder):
-    return Read(folder / "frames", "the input", files=sorted((folder / "frames").iterdir()))
+    return Input(folder / "frames", "the input", files=sorted((folder / "frames").iterdir()))
 
 
 def overlap(written, read):
@@ -34,11 +34,11 @@ def overlap(written, read):
 
 def test_what_is_apart(folder):
     for path in ("other.mp4", "frames/2.png", "new/clip.mp4", "clip.mp4.txt"):
-        assert overlap(Written(folder / path, "--out"), clip(folder)) is None
-        assert overlap(Written(folder / path, "--out"), frames(folder)) is None
+        assert overlap(Output(folder / path, "--out"), clip(folder)) is None
+        assert overlap(Output(folder / path, "--out"), frames(folder)) is None
     for path in ("other", "frames/new", "new/frames"):
-        assert overlap(Written(folder / path, "--out", replaces_folder=True), clip(folder)) is None
-        assert overlap(Written(folder / path, "--out", replaces_folder=True), frames(folder)) is None
+        assert overlap(Output(folder / path, "--out", replaces_folder=True), clip(folder)) is None
+        assert overlap(Output(folder / path, "--out", replaces_folder=True), frames(folder)) is None
 
 
 SPELLINGS = {
@@ -68,7 +68,7 @@ def hard_link(path, target):
 def test_two_names_of_one_file(folder, spelling, swapped):
     names = [folder / "clip.mp4", SPELLINGS[spelling](folder)]
     written, read = reversed(names) if swapped else names
-    said = overlap(Written(written, "--out"), Read(read, "the input"))
+    said = overlap(Output(written, "--out"), Input(read, "the input"))
     assert said == f"--out {written}: is the input ({read}); choose another name"
 
 
@@ -79,56 +79,56 @@ def test_upper_and_lower_case_where_the_file_system_ignores_it(folder, monkeypat
     def ignoring_case(path, **options):
         return real(os.fspath(path).replace("CLIP.MP4", "clip.mp4"), **options)
 
-    assert overlap(Written(folder / "CLIP.MP4", "--out"), clip(folder)) is None
+    assert overlap(Output(folder / "CLIP.MP4", "--out"), clip(folder)) is None
     monkeypatch.setattr(os, "stat", ignoring_case)
-    assert overlap(Written(folder / "CLIP.MP4", "--out"), clip(folder))
+    assert overlap(Output(folder / "CLIP.MP4", "--out"), clip(folder))
 
 
 def test_a_picture_of_a_folder(folder):
     for path in (folder / "frames" / "1.png", link(folder / "x.png", folder / "frames" / "1.png")):
-        assert "is the input" in overlap(Written(path, "--out"), frames(folder))
+        assert "is the input" in overlap(Output(path, "--out"), frames(folder))
 
 
 def test_a_folder_that_would_be_replaced(folder):
     def replaced(path):
-        return Written(path, "--frames", replaces_folder=True)
+        return Output(path, "--frames", replaces_folder=True)
 
     same = folder / "frames"
     assert overlap(replaced(same), frames(folder)) == f"--frames {same}: is the input ({same}); choose another name"
     assert "is the input" in overlap(replaced(link(folder / "link", same)), frames(folder))
     assert "would replace the input" in overlap(replaced(folder), frames(folder))
     assert "would replace the input" in overlap(replaced(folder), clip(folder))
-    assert "would replace the input" in overlap(replaced(same), Read(same / "0.png", "the input"))
+    assert "would replace the input" in overlap(replaced(same), Input(same / "0.png", "the input"))
     hard_link(same / "2.png", folder / "clip.mp4")
     assert "would replace the input" in overlap(replaced(same), clip(folder))
 
 
 def test_the_link_through_which_a_file_is_read_counts_too(folder):
     (folder / "links").mkdir()
-    read = Read(link(folder / "links" / "clip", folder / "clip.mp4"), "the input")
-    assert "would replace the input" in overlap(Written(folder / "links", "--frames", replaces_folder=True), read)
+    read = Input(link(folder / "links" / "clip", folder / "clip.mp4"), "the input")
+    assert "would replace the input" in overlap(Output(folder / "links", "--frames", replaces_folder=True), read)
 
 
 def test_a_closed_folder(folder):
-    network = Read(folder / "frames", "a network", closed=True)
-    assert "is a network" in overlap(Written(folder / "frames", "--out", replaces_folder=True), network)
+    network = Input(folder / "frames", "a network", closed=True)
+    assert "is a network" in overlap(Output(folder / "frames", "--out", replaces_folder=True), network)
     for path in (folder / "frames" / "new.json", folder / "frames" / "deep" / "new.json"):
-        assert "lies in a network" in overlap(Written(path, "--out"), network)
-    assert "lies in a network" in overlap(Written(link(folder / "x", folder / "frames") / "new", "--out"), network)
-    assert overlap(Written(folder / "new.json", "--out"), network) is None
+        assert "lies in a network" in overlap(Output(path, "--out"), network)
+    assert "lies in a network" in overlap(Output(link(folder / "x", folder / "frames") / "new", "--out"), network)
+    assert overlap(Output(folder / "new.json", "--out"), network) is None
 
 
 def test_what_is_written_twice(tmp_path):
-    one, two = Written(tmp_path / "a" / "x", "the video"), Written(tmp_path / "b" / ".." / "a" / "x", "--frames")
+    one, two = Output(tmp_path / "a" / "x", "the video"), Output(tmp_path / "b" / ".." / "a" / "x", "--frames")
     assert find_overlaps([one, two], []) == [f"--frames {two.path}: is also written as the video; choose another name"]
 
 
 def test_what_would_be_replaced_with_its_folder(tmp_path):
-    frames = Written(tmp_path / "out", "--frames", replaces_folder=True)
-    inside = [Written(tmp_path / "out" / name, "the result") for name in ("x.mp4", "x.json")]
+    frames = Output(tmp_path / "out", "--frames", replaces_folder=True)
+    inside = [Output(tmp_path / "out" / name, "the result") for name in ("x.mp4", "x.json")]
     [said] = find_overlaps([*inside, frames], [])
     assert said == f"--frames {frames.path}: would replace the result ({inside[0].path}); name another folder"
-    beside = Written(tmp_path / "out.mp4", "the result")
+    beside = Output(tmp_path / "out.mp4", "the result")
     assert find_overlaps([beside, frames], []) == []
 
 
@@ -136,4 +136,4 @@ def test_links_that_lead_in_a_circle(tmp_path):
     a, b = tmp_path / "a", tmp_path / "b"
     a.symlink_to(b)
     b.symlink_to(a)
-    assert find_overlaps([Written(a, "--out")], [Read(b, "the input")]) == []
+    assert find_overlaps([Output(a, "--out")], [Input(b, "the input")]) == []

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from jax_interp.files import partial as partial_module
-from jax_interp.files.partial import Partial, remove_leftovers
+from jax_interp.files.partial import PartialOutput, remove_leftovers
 
 
 def names(folder):
@@ -19,7 +19,7 @@ def names(folder):
 
 def test_a_file_gets_its_name_when_it_is_whole(tmp_path):
     (tmp_path / "film.mp4").write_text("old")
-    partial = Partial(tmp_path / "film.mp4")
+    partial = PartialOutput(tmp_path / "film.mp4")
     assert names(tmp_path) == ["film.mp4"]
     partial.create_file().write(b"new")
     assert re.fullmatch(r"\.film\.mp4\.[0-9a-f]{12}\.part", names(tmp_path)[0])
@@ -31,7 +31,7 @@ def test_a_file_gets_its_name_when_it_is_whole(tmp_path):
 
 
 def test_a_folder_with_those_above_it(tmp_path):
-    partial = Partial(tmp_path / "a" / "frames")
+    partial = PartialOutput(tmp_path / "a" / "frames")
     partial.create_folder()
     (partial.path / "x").touch()
     partial.publish()
@@ -41,7 +41,7 @@ def test_a_folder_with_those_above_it(tmp_path):
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
 def test_discarded(tmp_path, kind):
-    partial = Partial(tmp_path / "x")
+    partial = PartialOutput(tmp_path / "x")
     partial.discard()
     getattr(partial, f"create_{kind}")()
     if kind == "folder":
@@ -51,7 +51,7 @@ def test_discarded(tmp_path, kind):
 
 
 def test_two_runs_do_not_meet(tmp_path):
-    one, two = Partial(tmp_path / "x"), Partial(tmp_path / "x")
+    one, two = PartialOutput(tmp_path / "x"), PartialOutput(tmp_path / "x")
     one.create_file().write(b"1")
     two.create_file().write(b"2")
     one.publish()
@@ -62,7 +62,7 @@ def test_two_runs_do_not_meet(tmp_path):
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
 def test_what_is_being_written_is_no_leftover(tmp_path, kind):
-    partial = Partial(tmp_path / "x")
+    partial = PartialOutput(tmp_path / "x")
     getattr(partial, f"create_{kind}")()
     remove_leftovers(tmp_path / "x")
     assert partial.path.exists()
@@ -72,8 +72,8 @@ def test_what_is_being_written_is_no_leftover(tmp_path, kind):
 @pytest.mark.parametrize("kind", ["file", "folder"])
 def test_what_a_killed_process_left_is_removed(tmp_path, kind):
     code = (
-        "import os, signal, sys\nfrom pathlib import Path\nfrom jax_interp.files.partial import Partial\n"
-        f"Partial(Path(sys.argv[1])).create_{kind}()\nos.kill(os.getpid(), signal.SIGKILL)\n"
+        "import os, signal, sys\nfrom pathlib import Path\nfrom jax_interp.files.partial import PartialOutput\n"
+        f"PartialOutput(Path(sys.argv[1])).create_{kind}()\nos.kill(os.getpid(), signal.SIGKILL)\n"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "x")], check=False)
     assert done.returncode == -signal.SIGKILL
@@ -124,7 +124,7 @@ def test_a_folder_that_is_not_there(tmp_path):
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
 def test_what_is_taken_for_a_leftover_before_it_is_locked_is_made_anew(tmp_path, monkeypatch, kind):
-    partial, tries = Partial(tmp_path / "x"), []
+    partial, tries = PartialOutput(tmp_path / "x"), []
     real = partial_module._hold
 
     def lose_the_first(handle):
@@ -147,7 +147,7 @@ def open_handles():
 def test_no_handle_stays_open(tmp_path):
     before = open_handles()
     for number in range(20):
-        partial = Partial(tmp_path / "x")
+        partial = PartialOutput(tmp_path / "x")
         (partial.create_file if number % 2 else partial.create_folder)()
         partial.discard()
     assert open_handles() == before

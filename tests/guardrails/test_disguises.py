@@ -10,7 +10,7 @@ from jax_interp.guardrails.disguises import (
     shown_reversed,
     spelled_out,
     tags_shown,
-    turned_round,
+    upside_down_read,
 )
 from jax_interp.guardrails.look_alikes import LookAlikes
 
@@ -65,9 +65,9 @@ def test_reversed():
 
 
 def test_upside_down():
-    assert turned_round("ǝlqɹoʅɟ ɐ") == "a florble"
+    assert upside_down_read("ǝlqɹoʅɟ ɐ") == "a florble"
     for text in ("bdpq nu", "ışık", "ɔ", "Λ"):  # letters of living languages tell nothing
-        assert turned_round(text) == text
+        assert upside_down_read(text) == text
 
 
 def test_tags():

@@ -8,13 +8,13 @@ import torch
 
 from convert.conversion import ConversionRequest, convert_checkpoints
 from jax_interp.guardrails.faces import (
-    Found,
+    AnchorOutputs,
     anchor_boxes,
     blur_faces,
     decode_boxes,
     find_faces,
-    prepare_frames,
-    suppress,
+    non_max_suppression,
+    prepare_for_detector,
 )
 from jax_interp.guardrails.pixelate import pixelate
 from jax_interp.models.retinaface import RetinaFace
@@ -42,11 +42,11 @@ def detector(tmp_path_factory):
     found = find_component(root / "converted", "face_blur")
     network = Network(lambda rngs: RetinaFace(found.config, dtype=jnp.float32, rngs=rngs))
     params = load_params(found, network.abstract, jnp.float32)
-    program = jax.jit(lambda params, frames: network.bind(params)(prepare_frames(frames)))
+    program = jax.jit(lambda params, frames: network.bind(params)(prepare_for_detector(frames)))
 
     def detect(frames):
         raw = program(params, frames)
-        return Found(np.asarray(raw.offsets), np.asarray(raw.scores))
+        return AnchorOutputs(np.asarray(raw.offsets), np.asarray(raw.scores))
 
     return peer, detect
 
@@ -135,15 +135,15 @@ def test_by_hand_a_box_at_an_anchor_of_no_offset():
 def test_by_hand_what_overlaps_a_surer_face_is_none():
     boxes = np.array([[0, 0, 9, 9], [0, 0, 9, 3], [0, 0, 9, 4], [20, 20, 29, 29]], np.float32)
     # Pixels included, the second one shares 40 % of the first one's area and stays; the third one shares 50 %.
-    assert suppress(boxes, np.array([0.9, 0.8, 0.75, 0.95], np.float32)).tolist() == [3, 0, 1]
+    assert non_max_suppression(boxes, np.array([0.9, 0.8, 0.75, 0.95], np.float32)).tolist() == [3, 0, 1]
     # A removed box removes nothing: the second one overlaps the third.
-    assert suppress(boxes[[0, 2, 1]], np.array([0.9, 0.8, 0.75], np.float32)).tolist() == [0, 2]
-    assert suppress(boxes[:0], np.zeros(0, np.float32)).tolist() == []
+    assert non_max_suppression(boxes[[0, 2, 1]], np.array([0.9, 0.8, 0.75], np.float32)).tolist() == [0, 2]
+    assert non_max_suppression(boxes[:0], np.zeros(0, np.float32)).tolist() == []
 
 
 def quiet(frames):
     count = len(anchor_boxes(*frames.shape[1:3]))
-    return Found(np.zeros((len(frames), count, 4), np.float32), np.zeros((len(frames), count), np.float32))
+    return AnchorOutputs(np.zeros((len(frames), count, 4), np.float32), np.zeros((len(frames), count), np.float32))
 
 
 def test_no_faces_change_nothing():

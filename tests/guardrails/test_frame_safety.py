@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
-from jax_interp.guardrails.frame_safety import CLASSES, check_frames, judge, prepare_frames
+from jax_interp.guardrails.frame_safety import CLASSES, classify_frames, judge, prepare_for_classifier
 
 
 def clip(count, height, width):
@@ -22,7 +22,7 @@ def test_frames_are_prepared_as_transformers_does(size, side):
         size={"height": side, "width": side}, image_mean=[0.5] * 3, image_std=[0.5] * 3, resample=3
     )
     theirs = processor(images=list(frames), return_tensors="np")["pixel_values"].transpose(0, 2, 3, 1)
-    ours = prepare_frames(frames, side)
+    ours = prepare_for_classifier(frames, side)
     assert ours.dtype == np.float32
     assert (ours == theirs).all()
     other = processor(images=list(frames[..., ::-1]), return_tensors="np")["pixel_values"].transpose(0, 2, 3, 1)
@@ -32,7 +32,7 @@ def test_frames_are_prepared_as_transformers_does(size, side):
 @pytest.mark.parametrize("frames", [clip(2, 8, 8).astype(np.float32), clip(1, 8, 8)[0], clip(1, 8, 8)[..., :2]])
 def test_what_are_no_frames_is_refused(frames):
     with pytest.raises(ValueError, match="expected uint8 frames"):
-        prepare_frames(frames, 14)
+        prepare_for_classifier(frames, 14)
 
 
 def test_the_first_class_alone_is_safe():
@@ -87,14 +87,14 @@ def numbered(count):
 
 def test_every_frame_is_seen_in_batches_of_one_size():
     classify = Classifier()
-    assert check_frames(numbered(10), classify, 14, batch_size=4).allowed
+    assert classify_frames(numbered(10), classify, 14, batch_size=4).allowed
     assert classify.batches == [(4, 14, 14, 3)] * 3
 
 
 @pytest.mark.parametrize("bad", range(10))
 def test_one_unsafe_frame_blocks(bad):
     classify = Classifier(bad)
-    verdict = check_frames(numbered(10), classify, 14, batch_size=4, numbers=range(100, 200, 10))
+    verdict = classify_frames(numbered(10), classify, 14, batch_size=4, numbers=range(100, 200, 10))
     assert not verdict.allowed
     assert verdict.category == "Violence"
     assert f"frame {100 + 10 * bad}" in verdict.reason
@@ -102,6 +102,6 @@ def test_one_unsafe_frame_blocks(bad):
 
 
 def test_no_frames_and_a_broken_classifier_block():
-    assert not check_frames(numbered(0), Classifier(), 14).allowed
-    assert not check_frames(numbered(3), lambda pixels: np.zeros((2, 7), np.float32), 14).allowed
-    assert not check_frames(numbered(3), lambda pixels: np.full((8, 7), np.nan, np.float32), 14).allowed
+    assert not classify_frames(numbered(0), Classifier(), 14).allowed
+    assert not classify_frames(numbered(3), lambda pixels: np.zeros((2, 7), np.float32), 14).allowed
+    assert not classify_frames(numbered(3), lambda pixels: np.full((8, 7), np.nan, np.float32), 14).allowed

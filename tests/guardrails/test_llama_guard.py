@@ -5,7 +5,7 @@ import transformers
 
 from jax_interp.errors import CheckpointError, UsageError
 from jax_interp.guardrails.chat_template import add_chat_template
-from jax_interp.guardrails.llama_guard import ANSWER_TOKENS, POLICY_FILE, LlamaGuard, understand
+from jax_interp.guardrails.llama_guard import ANSWER_TOKENS, POLICY_FILE, LlamaGuard, parse_answer
 from jax_interp.pipeline.prompt.text_tokenizer import load_tokenizer
 from tests.guardrails.llama_tokenizer import BEGIN, END, LLAMA_2, LLAMA_3, NUM_TOKENS, write_files, write_json
 
@@ -72,7 +72,7 @@ def test_an_unsafe_prompt_is_blocked_with_its_categories(tmp_path, answer, categ
 
 @pytest.mark.parametrize("answer", ["safe", " safe", "safe\n", "\n\nsafe \n"])
 def test_safe_alone_is_allowed(answer):
-    assert understand(answer).allowed
+    assert parse_answer(answer).allowed
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_safe_alone_is_allowed(answer):
     ],
 )
 def test_what_is_neither_safe_nor_unsafe_is_blocked(answer):
-    verdict = understand(answer)
+    verdict = parse_answer(answer)
     assert (verdict.allowed, verdict.category) == (False, None)
     assert "neither safe nor unsafe" in verdict.reason
 
@@ -92,7 +92,7 @@ def test_what_is_neither_safe_nor_unsafe_is_blocked(answer):
     "answer", ["unsafe", "unsafe\n", "unsafe\nS0", "unsafe\nS1 S2", "unsafe\nS1\nsafe", "unsafe\nX1"]
 )
 def test_unsafe_without_a_known_category_is_blocked(answer):
-    verdict = understand(answer)
+    verdict = parse_answer(answer)
     assert (verdict.allowed, verdict.category) == (False, None)
     assert "unsafe, without a category" in verdict.reason
 

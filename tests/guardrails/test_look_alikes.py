@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from jax_interp.errors import UsageError
-from jax_interp.guardrails.look_alikes import BAR, LookAlikes, visible
+from jax_interp.guardrails.look_alikes import BAR, LookAlikes, normalized_text
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def look_alikes():
     ],
 )
 def test_what_is_visible(text, seen):
-    assert visible(text).lower() == seen
+    assert normalized_text(text).lower() == seen
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_what_looks_like_latin_is_read(look_alikes, text, seen):
     ],
 )
 def test_other_scripts_stay(look_alikes, text):
-    assert look_alikes.read(text) == visible(text)  # without the marks of й and が
+    assert look_alikes.read(text) == normalized_text(text)  # without the marks of й and が
 
 
 def test_a_word_of_another_script_in_a_text_of_that_script_stays_unless_it_mixes(look_alikes):

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from jax_interp.guardrails.faces import CELL_SIDES, Found, anchor_boxes
+from jax_interp.guardrails.faces import STRIDES, AnchorOutputs, anchor_boxes
 from jax_interp.guardrails.self_test import (
-    LEAST,
+    MIN_DIFFERENCE,
     NOT_NUMBERS,
     SAME,
     fault_of_classifier,
@@ -40,14 +40,14 @@ def found(size, seed=0, spread=0.1):
     draw = np.random.default_rng(seed)
     anchors = len(anchor_boxes(*size))
     odds = draw.normal(-8, spread, (4, anchors))
-    return Found(
+    return AnchorOutputs(
         draw.normal(0, spread, (4, anchors, 4)).astype(np.float32), (1 / (1 + np.exp(-odds))).astype(np.float32)
     )
 
 
 def level(size, index):
     """Where the anchors of a feature map are."""
-    counts = [2 * -(-size[0] // cell) * -(-size[1] // cell) for cell in CELL_SIDES]
+    counts = [2 * -(-size[0] // cell) * -(-size[1] // cell) for cell in STRIDES]
     return slice(sum(counts[:index]), sum(counts[: index + 1]))
 
 
@@ -60,7 +60,7 @@ def test_a_detector_that_works_passes(size, spread):
 @pytest.mark.parametrize("size", [(64, 96), (8, 8)])
 def test_one_that_is_all_zero_does_not(size):
     anchors = len(anchor_boxes(*size))
-    dead = Found(np.zeros((4, anchors, 4), np.float32), np.full((4, anchors), 0.5, np.float32))
+    dead = AnchorOutputs(np.zeros((4, anchors, 4), np.float32), np.full((4, anchors), 0.5, np.float32))
     assert fault_of_detector(dead, size).startswith(SAME)
 
 
@@ -97,7 +97,7 @@ def test_one_coordinate_of_the_boxes_that_never_changes_is_enough():
 
 def test_differences_that_are_rounding_are_none():
     size = (64, 96)
-    assert fault_of_detector(found(size, spread=LEAST / 100), size).startswith(SAME)
+    assert fault_of_detector(found(size, spread=MIN_DIFFERENCE / 100), size).startswith(SAME)
 
 
 @pytest.mark.parametrize("part", ["scores", "offsets"])

@@ -7,9 +7,17 @@ import numpy as np
 import pytest
 
 from jax_interp.errors import MediaError, UsageError
-from jax_interp.files.overlap import Read
-from jax_interp.files.partial import Partial
-from jax_interp.media.destination import SHOWN, check_destination, clip_files, held, pictures_in, refuse, refuse_held
+from jax_interp.files.overlap import Input
+from jax_interp.files.partial import PartialOutput
+from jax_interp.media.destination import (
+    MAX_SHOWN,
+    check_destination,
+    clip_files,
+    locked_result,
+    pictures_in,
+    refuse,
+    refuse_locked,
+)
 from tests.media.clips import names
 
 
@@ -66,7 +74,7 @@ def test_names_that_are_too_long_for_what_is_written_beside_them(tmp_path):
 
 def test_only_what_is_read_of_a_folder_counts(pictures):
     assert pictures_in(pictures) == [pictures / "0.png", pictures / "1.png"]
-    assert clip_files([pictures], "the input") == [Read(pictures, "the input", files=pictures_in(pictures))]
+    assert clip_files([pictures], "the input") == [Input(pictures, "the input", files=pictures_in(pictures))]
     check(pictures / "notes.txt", clip_files([pictures], "the input"), overwrite=True)
 
 
@@ -76,24 +84,24 @@ def test_a_folder_without_pictures(tmp_path):
 
 def test_held_against_others(tmp_path):
     path = tmp_path / "new" / "x.mp4"
-    with held(path):
+    with locked_result(path):
         said = rf"x\.mp4: is being written by another run \(process {os.getpid()} on .* since .* UTC\); wait"
-        with pytest.raises(MediaError, match=said), held(path):
+        with pytest.raises(MediaError, match=said), locked_result(path):
             pass
         with pytest.raises(MediaError, match=said):
-            refuse_held(path)
+            refuse_locked(path)
         with pytest.raises(MediaError, match=said):
             check(path)
-        with held(path.with_name("y.mp4")):
+        with locked_result(path.with_name("y.mp4")):
             pass
-    refuse_held(path)
+    refuse_locked(path)
     assert names(path.parent) == []
 
 
 def test_leftovers_are_removed_by_who_holds_the_name(tmp_path):
     for name in ("x.mp4", "y.mp4"):
-        Partial(tmp_path / name).path.write_bytes(b"half")
-    with held(tmp_path / "x.mp4"):
+        PartialOutput(tmp_path / name).path.write_bytes(b"half")
+    with locked_result(tmp_path / "x.mp4"):
         assert [name[:7] for name in names(tmp_path) if name.endswith(".part")] == [".y.mp4."]
 
 
@@ -101,7 +109,7 @@ def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").touch()
     with (
         pytest.raises(MediaError, match=r"x\.mp4: cannot be written .* choose another place"),
-        held(tmp_path / "file/x.mp4"),
+        locked_result(tmp_path / "file/x.mp4"),
     ):
         pass
 
@@ -109,5 +117,5 @@ def test_a_folder_that_cannot_be_made(tmp_path):
 def test_faults_are_named_up_to_a_number():
     refuse([])
     with pytest.raises(UsageError) as error:
-        refuse([f"fault {number}" for number in range(SHOWN + 3)])
-    assert str(error.value).splitlines() == [*(f"fault {number}" for number in range(SHOWN)), "and 3 more"]
+        refuse([f"fault {number}" for number in range(MAX_SHOWN + 3)])
+    assert str(error.value).splitlines() == [*(f"fault {number}" for number in range(MAX_SHOWN)), "and 3 more"]

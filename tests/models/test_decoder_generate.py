@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jax_interp.models.decoder_generate import Sampling, draw_top_p, generate, nucleus, pick_likeliest
+from jax_interp.models.decoder_generate import Sampling, draw_top_p, generate_tokens, nucleus, pick_likeliest
 from jax_interp.models.decoder_lm import DecoderLM, empty_cache
 from jax_interp.nn.params import Network
 from tests.models.decoder_peers import CONFIGS, greedy_of, peer
@@ -29,7 +29,7 @@ def steps(name):
 
 
 def answer(name, prompts, **settings):
-    """`generate` on prompts of any lengths, with `settings`."""
+    """`generate_tokens` on prompts of any lengths, with `settings`."""
     _, params = peer(name)
     lengths = np.array([len(prompt) for prompt in prompts], np.int32)
     ids = np.zeros((len(prompts), 20), np.int32)
@@ -37,7 +37,7 @@ def answer(name, prompts, **settings):
         row[: len(prompt)] = prompt
     prefill, decode = steps(name)
     cache = empty_cache(CONFIGS[name], len(prompts), ROOM, dtype=jnp.float32)
-    return generate(
+    return generate_tokens(
         lambda: prefill(params, ids, lengths, cache), lambda *step: decode(params, *step), lengths, **settings
     )
 
@@ -90,24 +90,24 @@ def script(tokens, size=99):
 
 def test_every_token_is_fed_back_at_the_position_after_the_last():
     prefill, decode, seen = script([3, 1, 4, 1, 5])
-    assert generate(prefill, decode, np.array([7]), max_new_tokens=5) == [[3, 1, 4, 1, 5]]
+    assert generate_tokens(prefill, decode, np.array([7]), max_new_tokens=5) == [[3, 1, 4, 1, 5]]
     assert seen == [(3, 7), (1, 8), (4, 9), (1, 10)]
 
 
 def test_at_most_one_step_runs_beyond_a_stop():
     prefill, decode, seen = script([3, 1, 4, 1, 5])
-    assert generate(prefill, decode, np.array([7]), max_new_tokens=5, stop=[1]) == [[3, 1]]
+    assert generate_tokens(prefill, decode, np.array([7]), max_new_tokens=5, stop=[1]) == [[3, 1]]
     assert len(seen) == 2
 
 
 def test_an_answer_that_does_not_fit_is_refused_before_decoding():
     prefill, decode, _ = script([3, 1, 4], size=9)
-    assert generate(prefill, decode, np.array([7]), max_new_tokens=3) == [[3, 1, 4]]
+    assert generate_tokens(prefill, decode, np.array([7]), max_new_tokens=3) == [[3, 1, 4]]
     prefill, decode, seen = script([3, 1, 4], size=8)
     with pytest.raises(ValueError, match="a cache of 8 tokens has no room for a prompt of 7 and 3 more"):
-        generate(prefill, decode, np.array([7]), max_new_tokens=3)
+        generate_tokens(prefill, decode, np.array([7]), max_new_tokens=3)
     with pytest.raises(ValueError, match="at least one"):
-        generate(prefill, decode, np.array([7]), max_new_tokens=0)
+        generate_tokens(prefill, decode, np.array([7]), max_new_tokens=0)
     assert seen == []
 
 

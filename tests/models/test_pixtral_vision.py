@@ -153,11 +153,11 @@ def test_part_by_part_is_the_forward(rng):
     ends = stack.bind_outer({name: leaf for name, leaf in params.items() if name != "blocks"})
     outputs = []
     for order in (range(CONFIG.num_layers), reversed(range(CONFIG.num_layers))):
-        x, turn = ends.embed(jnp.asarray(pixels))
+        x, rotation = ends.embed(jnp.asarray(pixels))
         for layer in order:
             block = jax.tree.map(lambda leaf, i=layer: leaf[i], params["blocks"])
             attention, mlp = ({name: block[name] for name in names} for names in stack.parts)
-            x = stack.bind_part(1, mlp).transform(stack.bind_part(0, attention).attend(x, turn))
+            x = stack.bind_part(1, mlp).transform(stack.bind_part(0, attention).attend(x, rotation))
         outputs.append(ends.finish(x))
     assert relative_l2(outputs[0], whole) < NETWORK_F32
     assert relative_l2(outputs[1], whole) > PEER_F32

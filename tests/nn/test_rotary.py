@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from jax_interp.config import DIT_7B
-from jax_interp.nn.rotary import apply_rotary, rotary_angles, rotation, split_head_width
+from jax_interp.nn.rotary import apply_rotary, make_rotation, rotary_angles, split_head_width
 from tests import golden
 from tests.tolerances import ELEMENTWISE_F32
 
@@ -40,16 +40,16 @@ def test_rotation_pairs_component_i_with_i_plus_half():
     x = jnp.asarray([[[[1.0, 0.0, 0.0, 2.0]]]])
     angles = jnp.asarray([[np.pi / 2, np.pi]], jnp.float32)
     # (1, 0) turned by 90 degrees is (0, 1); (0, 2) turned by 180 degrees is (0, -2)
-    np.testing.assert_allclose(apply_rotary(x, rotation(angles))[0, 0, 0], [0, 0, 1, -2], atol=1e-6)
+    np.testing.assert_allclose(apply_rotary(x, make_rotation(angles))[0, 0, 0], [0, 0, 1, -2], atol=1e-6)
 
 
 def test_rotation_is_cosine_and_sine(rng):
     angles = rng.uniform(-40, 40, (6, 5)).astype(np.float32)
-    turn = rotation(jnp.asarray(angles))
-    assert (turn.shape, turn.dtype) == ((2, 6, 5), jnp.float32)
+    rotation = make_rotation(jnp.asarray(angles))
+    assert (rotation.shape, rotation.dtype) == ((2, 6, 5), jnp.float32)
     # near zero the float32 angle, not the function, decides the last bits: absolute
-    np.testing.assert_allclose(turn[0], np.cos(angles.astype(np.float64)), atol=ELEMENTWISE_F32, rtol=0)
-    np.testing.assert_allclose(turn[1], np.sin(angles.astype(np.float64)), atol=ELEMENTWISE_F32, rtol=0)
+    np.testing.assert_allclose(rotation[0], np.cos(angles.astype(np.float64)), atol=ELEMENTWISE_F32, rtol=0)
+    np.testing.assert_allclose(rotation[1], np.sin(angles.astype(np.float64)), atol=ELEMENTWISE_F32, rtol=0)
 
 
 def as_complex(x):
@@ -62,15 +62,15 @@ def test_every_token_of_every_row_and_head_turns_by_its_own_angle(rng):
     x = rng.standard_normal((2, 6, 3, 10)).astype(np.float32)
     angles = rng.uniform(-3, 3, (6, 5)).astype(np.float32)
     expected = as_complex(x) * np.exp(1j * angles.astype(np.float64))[None, :, None]
-    turned = as_complex(apply_rotary(jnp.asarray(x), rotation(jnp.asarray(angles))))
+    turned = as_complex(apply_rotary(jnp.asarray(x), make_rotation(jnp.asarray(angles))))
     assert np.linalg.norm(turned - expected) / np.linalg.norm(expected) < ELEMENTWISE_F32
-    reversed_tokens = as_complex(apply_rotary(jnp.asarray(x), rotation(jnp.asarray(angles[::-1]))))
+    reversed_tokens = as_complex(apply_rotary(jnp.asarray(x), make_rotation(jnp.asarray(angles[::-1]))))
     assert np.linalg.norm(reversed_tokens - expected) / np.linalg.norm(expected) > ELEMENTWISE_F32
 
 
 def test_bfloat16_heads_round_once(rng):
     x = jnp.asarray(rng.standard_normal((1, 6, 2, 10)), jnp.bfloat16)
-    turn = rotation(jnp.asarray(rng.uniform(-3, 3, (6, 5)), jnp.float32))
-    turned = apply_rotary(x, turn)
+    rotation = make_rotation(jnp.asarray(rng.uniform(-3, 3, (6, 5)), jnp.float32))
+    turned = apply_rotary(x, rotation)
     assert turned.dtype == jnp.bfloat16
-    assert np.array_equal(turned, apply_rotary(x.astype(jnp.float32), turn).astype(jnp.bfloat16))
+    assert np.array_equal(turned, apply_rotary(x.astype(jnp.float32), rotation).astype(jnp.bfloat16))

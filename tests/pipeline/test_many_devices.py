@@ -16,7 +16,7 @@ from jax_interp.runtime.placement import RESIDENT, Placement
 from jax_interp.types import Precision
 from tests import golden
 from tests.changed_weights import change_weight, nudge
-from tests.runtime.test_exchange import collectives
+from tests.runtime.test_all_to_all import collectives
 from tests.tolerances import BF16_RATIO, NETWORK_F32
 
 pytestmark = pytest.mark.slow

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jax_interp.config import DiTConfig, TokenizerConfig
+from jax_interp.config import DiTConfig, VideoTokenizerConfig
 from jax_interp.errors import CheckpointError
-from jax_interp.models.dit import Block
+from jax_interp.models.dit import DiTBlock
 from jax_interp.models.t5 import T5Block
 from jax_interp.nn.params import flatten, unflatten
 from jax_interp.runtime.checkpoint import (
@@ -222,10 +222,10 @@ def test_a_manifest_may_be_read_of_what_is_not_whole(converted):
     found = open_component(converted / DIT, allow_incomplete=True)
     assert found.component == "diffusion_transformer"
     assert TOKENIZER not in str(found.path)
-    assert not isinstance(found.config, TokenizerConfig)
+    assert not isinstance(found.config, VideoTokenizerConfig)
 
 
-PARTS = {"diffusion_transformer": Block.PARTS, "text_encoder": T5Block.PARTS}
+PARTS = {"diffusion_transformer": DiTBlock.PARTS, "text_encoder": T5Block.PARTS}
 
 
 @pytest.mark.parametrize("dtype", [None, "float32"])

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from convert.formats.archive import open_archive
-from convert.mapping.matching import plan
+from convert.mapping.matching import plan_leaves
 from convert.tables import dit
 from jax_interp.nn.params import flatten, unflatten
 from jax_interp.nn.rotary import rotary_angles
@@ -92,7 +92,7 @@ def by_upstream_name(params) -> dict[str, np.ndarray]:
     network = params["network"]
     leaves = dict(flatten(network))
     named = {}
-    for leaf in plan(dit.RULES, unflatten(leaves)):
+    for leaf in plan_leaves(dit.RULES, unflatten(leaves)):
         values = np.asarray(leaves[leaf.path], np.float32)
         for index, key in enumerate(leaf.keys):
             named[key] = leaf.op.inverse(values[index] if leaf.stacked else values)

@@ -5,10 +5,10 @@ import numpy as np
 
 from jax_interp.config import DiTConfig
 from jax_interp.nn.rotary import rotary_angles
-from jax_interp.train.objective.log_variance import fresh_log_variance
-from jax_interp.train.objective.noise import draw
+from jax_interp.train.objective.log_variance import initial_log_variance
+from jax_interp.train.objective.noise import make_draws
 from jax_interp.train.settings import OptimizerSettings, TrainSettings
-from jax_interp.train.steps.state import fresh_state
+from jax_interp.train.steps.state import initial_state
 from jax_interp.train.steps.step import Batch, Trainer
 
 CONFIG = DiTConfig(
@@ -24,14 +24,14 @@ SETTINGS = TrainSettings(
 
 def test_the_error_of_one_pair_falls():
     trainer = Trainer(CONFIG, SETTINGS)
-    trained, fixed = fresh_log_variance(jax.random.key(1))
+    trained, fixed = initial_log_variance(jax.random.key(1))
     params = {"network": trainer.network.random_params(0), "log_variance": trained}
-    state, frozen = fresh_state(params, trainer.optimizer, averages=True), {"log_variance": fixed}
+    state, frozen = initial_state(params, trainer.optimizer, averages=True), {"log_variance": fixed}
     generator = np.random.default_rng(0)
     pair = 0.5 * generator.standard_normal((1, 3, 4, 4, 16)).astype(np.float32)
     angles = rotary_angles((3, 2, 2), 16, fps=24, ratio=(2.0, 1.0, 1.0), precision="float32")
     batch = Batch(np.repeat(pair, 8, 0), np.zeros((8, 4, 8), np.float32), np.broadcast_to(angles, (8, *angles.shape)))
-    asked = draw(jax.random.key(9), batch.latents.shape, SETTINGS.noise)
+    asked = make_draws(jax.random.key(9), batch.latents.shape, SETTINGS.noise)
 
     def error(params):
         return float(trainer.gradients(params, frozen, batch, asked)[0].squared_error)

@@ -10,30 +10,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jax_interp.errors import MediaError
-from jax_interp.media.file_ends import find_cut
 from jax_interp.media.pictures.header import PictureHeader, opened
-from jax_interp.media.pictures.pixels import report_transparency, to_rgb, turn
-from jax_interp.media.rates import frame_rate
+from jax_interp.media.pictures.pixels import apply_orientation, report_transparency, to_rgb
 from jax_interp.media.source import FrameSource, Picture
+from jax_interp.media.video.rates import frame_rate
+from jax_interp.media.video.truncation import find_truncation
 
 _MICROSECOND = Fraction(1, 1_000_000)
-_MOST_CHUNKS = 10_000_000
+_MAX_CHUNKS = 10_000_000
 
 
 def open_animation(path: Path, header: PictureHeader) -> FrameSource:
-    """A source of an animation's frames, upright and over black as `pixels.read_pixels` gives them, one at a time.
+    """Open an animation, whose frames come one at a time, upright and over black as `pixels.read_pixels` gives them.
 
-    `fps` is the mean rate, as of a video whose frames are shown for different times. A still picture that an animated
+    `fps` is the mean rate, as for a video whose frames are shown for different times. A still picture that an animated
     PNG holds for programs that cannot show animations is not part of the clip.
 
     Raises:
         MediaError: the file is cut off, or has 16 bits a channel.
         OSError: the file cannot be read.
     """
-    cut = find_cut(path, {"PNG": "apng", "WEBP": "webp"}[header.format])
+    cut = find_truncation(path, {"PNG": "apng", "WEBP": "webp"}[header.format])
     if cut is not None:
         raise MediaError(f"{path}: cut off or damaged ({cut}); get the whole file")
-    if header.deep:
+    if header.is_16_bit:
         raise MediaError(
             f"{path}: is an animated PNG with 16 bits a channel, which is not read;"
             " save its frames as single PNGs, and give their folder"
@@ -52,11 +52,11 @@ def open_animation(path: Path, header: PictureHeader) -> FrameSource:
             "width": header.width,
             "fps": str(fps) if fps else "unknown",
         },
-        read=lambda: _read(path, header),
+        read=lambda: _read_frames(path, header),
     )
 
 
-def _read(path: Path, header: PictureHeader) -> Iterator[Picture]:
+def _read_frames(path: Path, header: PictureHeader) -> Iterator[Picture]:
     said = False
     with opened(path) as image:
         for index in range(header.num_frames):
@@ -71,11 +71,11 @@ def _read(path: Path, header: PictureHeader) -> Iterator[Picture]:
             if transparent and not said:
                 said = True
                 report_transparency(path)
-            yield np.ascontiguousarray(turn(frame, header.orientation))
+            yield np.ascontiguousarray(apply_orientation(frame, header.orientation))
 
 
 def _start_times(path: Path, format: str) -> NDArray[np.int64]:
-    """When each frame appears, in microseconds: the sum of the durations before."""
+    """Return the start time of each frame in microseconds: the sum of the durations before."""
     times, now = array("q"), 0.0
     for seconds in _webp_durations(path) if format == "WEBP" else _png_durations(path):
         times.append(round(now * 1e6))
@@ -84,10 +84,10 @@ def _start_times(path: Path, format: str) -> NDArray[np.int64]:
 
 
 def _webp_durations(path: Path) -> Iterator[float]:
-    """Each ANMF chunk says its frame's duration in milliseconds."""
+    """Yield the duration of each frame of a WebP, which its ANMF chunk states in milliseconds."""
     with path.open("rb") as file:
         at = 12
-        for _ in range(_MOST_CHUNKS):
+        for _ in range(_MAX_CHUNKS):
             file.seek(at)
             head = file.read(24)
             if len(head) < 8:
@@ -99,10 +99,10 @@ def _webp_durations(path: Path) -> Iterator[float]:
 
 
 def _png_durations(path: Path) -> Iterator[float]:
-    """Each fcTL chunk says its frame's duration as a fraction of seconds; a denominator of 0 stands for 100."""
+    """Yield the duration of each frame of a PNG, a fraction of seconds in its fcTL chunk (denominator 0 means 100)."""
     with path.open("rb") as file:
         at = 8
-        for _ in range(_MOST_CHUNKS):
+        for _ in range(_MAX_CHUNKS):
             file.seek(at)
             head = file.read(32)
             if len(head) < 8:

@@ -1,4 +1,4 @@
-"""What a picture's file says before its pixels are decoded: by its content, whatever the file is called."""
+"""The header of a picture file, read before its pixels are decoded; its content decides, not its name."""
 
 import struct
 import warnings
@@ -12,33 +12,33 @@ from jax_interp.errors import MediaError
 from jax_interp.media.source import MAX_PIXELS
 
 MAX_BYTES = 1 << 30
-"""Of a picture's file. Decoders take it into memory whole."""
+"""The largest picture file in bytes; decoders read the whole file into memory."""
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
-"""Pillow's decoders that are let at a file, whatever else is installed."""
+"""The decoders of Pillow that may read a file, whatever else is installed."""
 
 _SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"BM")
 
-_MOST_CHUNKS = 1_000_000
+_MAX_CHUNKS = 1_000_000
 _ORIENTATION, _BITS_A_SAMPLE = 0x0112, 258
 
 
 @dataclass(frozen=True)
 class PictureHeader:
-    """Height and width are those of the upright picture, in pixels."""
+    """The header of a picture. Height and width are those of the upright picture, in pixels."""
 
     height: int
     width: int
     orientation: int
-    """How the decoded pixels are to be turned, as EXIF counts: 1 (not at all) to 8."""
+    """The EXIF orientation of the decoded pixels, from 1 (upright) to 8."""
     num_pictures: int
-    """More than 1 for an animation, or for a file with several pages, of which then 2 are counted."""
+    """The number of pictures; more than 1 for an animation, and 2 for every file with several pages."""
     num_frames: int
-    """Pictures shown one after the other: 1 of a file with pages, one less where a PNG also has a still picture."""
+    """The number of pictures shown one after the other: 1 for a file with pages, without the still picture of a PNG."""
     format: str
-    """Pillow's name, as "PNG"."""
-    deep: bool
-    """16 bits a channel in a form that Pillow would cut to 8."""
+    """Pillow's name of the format, as "PNG"."""
+    is_16_bit: bool
+    """Whether channels have 16 bits, in a form that Pillow would cut to 8."""
 
     @property
     def animated(self) -> bool:
@@ -46,7 +46,7 @@ class PictureHeader:
 
 
 def is_picture(path: Path) -> bool:
-    """Whether a file begins as PNG, JPEG, WebP, TIFF or BMP do; False if it cannot be read, or is no regular file."""
+    """Tell whether a file begins like PNG, JPEG, WebP, TIFF or BMP; False if it cannot be read or is not regular."""
     try:
         if not path.is_file():  # opening a pipe would wait for its writer
             return False
@@ -77,7 +77,7 @@ def read_header(path: Path) -> PictureHeader:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
-    """A `PIL.Image.Image` whose pixels are not decoded yet; closed afterwards."""
+    """Yield a `PIL.Image.Image` whose pixels are not decoded yet; it is closed when the block ends."""
     from PIL import Image
 
     with warnings.catch_warnings():
@@ -102,17 +102,17 @@ def unreadable(path: Path, error: Exception) -> MediaError:
 
 
 def _header(path: Path, image: Any) -> PictureHeader:
-    orientation, deep, num_pictures, num_frames = 1, False, 1, 1
+    orientation, is_16_bit, num_pictures, num_frames = 1, False, 1, 1
     if image.format == "TIFF":
-        deep = 16 in tuple(image.tag_v2.get(_BITS_A_SAMPLE, ())) and not image.mode.startswith("I;16")
+        is_16_bit = 16 in tuple(image.tag_v2.get(_BITS_A_SAMPLE, ())) and not image.mode.startswith("I;16")
         # Pillow turns these itself; 16-bit colours are decoded elsewhere.
-        orientation = _sensible(image.tag_v2.get(_ORIENTATION)) if deep else 1
+        orientation = _sensible(image.tag_v2.get(_ORIENTATION)) if is_16_bit else 1
         num_pictures = 1 + _has_second_page(image)
         height, width = image.height, image.width
     else:
         if image.format == "PNG":
             with path.open("rb") as file:
-                deep = _read(file, 24, 1) == b"\x10"
+                is_16_bit = _read_at(file, 24, 1) == b"\x10"
                 if _has_late_metadata(file):
                     image.load()
         if image.format in ("PNG", "WEBP"):
@@ -122,11 +122,11 @@ def _header(path: Path, image: Any) -> PictureHeader:
         height, width = image.height, image.width
         if orientation >= 5:
             height, width = width, height
-    return PictureHeader(height, width, orientation, num_pictures, num_frames, image.format, deep)
+    return PictureHeader(height, width, orientation, num_pictures, num_frames, image.format, is_16_bit)
 
 
 def _orientation(image: Any) -> int:
-    """From EXIF or XMP, wherever Pillow finds one; 1 where it is missing or makes no sense."""
+    """Return the orientation from EXIF or XMP, wherever Pillow finds one; 1 where it is missing or makes no sense."""
     from PIL import Image
 
     try:
@@ -151,10 +151,10 @@ def _has_second_page(image: Any) -> bool:
 
 
 def _has_late_metadata(file: BinaryIO) -> bool:
-    """Whether a PNG has EXIF or text behind its pixels; only the chunks' headers are read."""
+    """Tell whether a PNG has EXIF or text behind its pixels; only the chunks' headers are read."""
     at, pixels = 8, False
-    for _ in range(_MOST_CHUNKS):
-        header = _read(file, at, 8)
+    for _ in range(_MAX_CHUNKS):
+        header = _read_at(file, at, 8)
         if len(header) < 8:
             return False
         length, kind = struct.unpack(">I4s", header)
@@ -165,6 +165,6 @@ def _has_late_metadata(file: BinaryIO) -> bool:
     return False
 
 
-def _read(file: BinaryIO, at: int, size: int) -> bytes:
+def _read_at(file: BinaryIO, at: int, size: int) -> bytes:
     file.seek(at)
     return file.read(size)

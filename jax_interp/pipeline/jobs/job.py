@@ -16,7 +16,7 @@ import numpy as np
 from jax_interp.errors import Blocked, JaxInterpError
 from jax_interp.files.atomic import write_atomically
 from jax_interp.files.lock import lock_path
-from jax_interp.media.output import reported
+from jax_interp.media.output import as_media_error
 from jax_interp.media.pairs import iterate_pairs, join_pairs, num_pairs
 from jax_interp.media.reader import open_frames
 from jax_interp.media.source import FrameSource
@@ -181,7 +181,7 @@ def _write(interpolator: Interpolator, job: Job, clip: Clip, progress: JobProgre
         (job.prompt_file, job.settings.prompt),
         (job.record, json.dumps(record, indent=2, ensure_ascii=False)),
     ):
-        with reported(path):
+        with as_media_error(path):
             write_atomically(path, f"{text}\n".encode())
     store.take_over()
     store.remove()

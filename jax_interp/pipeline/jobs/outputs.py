@@ -9,9 +9,9 @@ from typing import Any
 from jax_interp.files.json_file import JsonFault, read_json
 from jax_interp.files.lock import lock_path
 from jax_interp.files.names import check_lengths
-from jax_interp.files.overlap import Read, Written, find_overlaps
-from jax_interp.files.partial import Partial, remove_leftovers
-from jax_interp.media.destination import clip_files, held, refuse, refuse_held, why_no_file
+from jax_interp.files.overlap import Input, Output, find_overlaps
+from jax_interp.files.partial import PartialOutput, remove_leftovers
+from jax_interp.media.destination import clip_files, locked_result, refuse, refuse_locked, why_no_file
 from jax_interp.pipeline.jobs.pair_store import PairStore, is_being_placed
 from jax_interp.pipeline.jobs.request import Job
 from jax_interp.runtime.checkpoint import MANIFEST_FILE, folders_in
@@ -20,7 +20,7 @@ _RECORD_BYTES = 1 << 24
 """More than any record has."""
 
 
-def check_outputs(jobs: Sequence[Job], read: Iterable[Read] = ()) -> None:
+def check_outputs(jobs: Sequence[Job], read: Iterable[Input] = ()) -> None:
     """Check what `jobs` will write against all inputs of all of them, and against what else is `read`.
 
     Raises:
@@ -35,26 +35,26 @@ def check_outputs(jobs: Sequence[Job], read: Iterable[Read] = ()) -> None:
     refuse([fault for job in jobs for fault in _strangers(job)])
 
 
-def network_files(checkpoint_dir: Path) -> list[Read]:
+def network_files(checkpoint_dir: Path) -> list[Input]:
     """The folders of converted networks, in which nothing else may be written."""
     folders = folders_in(checkpoint_dir) if checkpoint_dir.is_dir() else ()
-    return [Read(folder, "a network", closed=True) for folder in folders if (folder / MANIFEST_FILE).is_file()]
+    return [Input(folder, "a network", closed=True) for folder in folders if (folder / MANIFEST_FILE).is_file()]
 
 
 def refuse_held_results(job: Job) -> None:
     """Raise `MediaError` if another run is writing a result of `job` at this moment; holds nothing."""
     for path in _held_paths(job):
-        refuse_held(path)
+        refuse_locked(path)
 
 
 @contextmanager
 def held_results(job: Job) -> Iterator[bool]:
-    """`held` for all that `job` writes; the lock of the video, which stands for the files beside it, is the last to go.
+    """`locked_result` for all that `job` writes; the lock of the video, which stands for its side files, goes last.
 
     Whoever finds that of a killed run knows that something of it may be left.
     """
     with ExitStack() as stack:
-        was_left = [stack.enter_context(held(path)) for path in _held_paths(job)]
+        was_left = [stack.enter_context(locked_result(path)) for path in _held_paths(job)]
         for path in job.files:
             remove_leftovers(path)
         yield was_left[0]
@@ -83,11 +83,11 @@ def _read_record(job: Job) -> dict[str, Any]:
     return record
 
 
-def _written(job: Job) -> Iterator[Written]:
+def _written(job: Job) -> Iterator[Output]:
     for path in job.files:
-        yield Written(path, "the result")
+        yield Output(path, "the result")
     if job.frames_folder is not None:
-        yield Written(job.frames_folder, "--save-frames", replaces_folder=True)
+        yield Output(job.frames_folder, "--save-frames", replaces_folder=True)
 
 
 def _held_paths(job: Job) -> list[Path]:
@@ -95,11 +95,12 @@ def _held_paths(job: Job) -> list[Path]:
 
 
 def _check_names(job: Job) -> None:
-    hidden = [lock_path(job.video), PairStore(job.video, "0" * 12).folder, *(Partial(path).path for path in job.files)]
+    unfinished = [PartialOutput(path).path for path in job.files]
+    hidden = [lock_path(job.video), PairStore(job.video, "0" * 12).folder, *unfinished]
     check_lengths("--video-save-name", job.video, hidden)
     if job.frames_folder is not None:
         folder = job.frames_folder
-        check_lengths("--save-frames", folder, [lock_path(folder), Partial(folder).path])
+        check_lengths("--save-frames", folder, [lock_path(folder), PartialOutput(folder).path])
 
 
 def _strangers(job: Job) -> Iterator[str]:

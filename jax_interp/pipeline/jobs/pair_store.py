@@ -18,7 +18,7 @@ from jax_interp.files.atomic import open_atomically, write_atomically
 from jax_interp.files.json_file import parse_json, read_json
 from jax_interp.files.json_schema import decode
 from jax_interp.files.private_folder import check_private_folder
-from jax_interp.media.output import reported
+from jax_interp.media.output import as_media_error
 
 logger = logging.getLogger("jax_interp")
 
@@ -182,7 +182,7 @@ class PairStore:
     @contextmanager
     def _writing(self, path: Path) -> Iterator[None]:
         """Make the folder if need be, and report that `path` in it cannot be written."""
-        with reported(path):
+        with as_media_error(path):
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             yield
 

@@ -23,7 +23,7 @@ LEAVES_FIRST = tuple(name for name in PLACEMENT_NAMES if name not in _ALWAYS_USE
 
 
 @dataclass(frozen=True)
-class Plan:
+class MemoryPlan:
     """A placement for every network, and what it takes."""
 
     placements: Mapping[str, Placement]
@@ -87,7 +87,7 @@ class Planner:
             for name, network in self.networks.items()
         }
 
-    def plan(self, placements: Mapping[str, Placement], pairs_per_batch: int | None = None) -> Plan:
+    def plan(self, placements: Mapping[str, Placement], pairs_per_batch: int | None = None) -> MemoryPlan:
         """What `placements` take; networks that are not named are resident."""
         workload = replace(self.workload, pairs_per_batch=pairs_per_batch or self.workload.pairs_per_batch)
         prints = self.footprints(workload)
@@ -95,7 +95,7 @@ class Planner:
         each = {name: full[placement_name(name)] for name in prints}
         rest = {name: found.at_rest(each[name]) for name, found in prints.items()}
         stages = {name: found.in_stage(each[name]) + sum(rest.values()) - rest[name] for name, found in prints.items()}
-        return Plan(full, workload, stages, waiting_on_host(prints, each))
+        return MemoryPlan(full, workload, stages, waiting_on_host(prints, each))
 
     def within(
         self,
@@ -104,7 +104,7 @@ class Planner:
         *,
         pairs_per_batch: int | None = None,
         num_pairs: int = 1,
-    ) -> Plan:
+    ) -> MemoryPlan:
         """The fastest plan whose peak, the process' own share included, is at most `budget` bytes.
 
         `fixed` are placements that the caller insists on. `pairs_per_batch=None` chooses it too, up to `num_pairs`.
@@ -125,7 +125,7 @@ class Planner:
             + "".join(f", or {remedy}" for remedy in self._remedies(smallest, budget, fixed or {}))
         )
 
-    def _remedies(self, smallest: Plan, budget: int, fixed: Mapping[str, Placement]) -> Iterator[str]:
+    def _remedies(self, smallest: MemoryPlan, budget: int, fixed: Mapping[str, Placement]) -> Iterator[str]:
         """What to do where even `smallest` does not fit: only what helps."""
         pairs = smallest.workload.pairs_per_batch
         if fixed and self.smallest(pairs_per_batch=pairs).process_peak <= budget:
@@ -137,7 +137,7 @@ class Planner:
             if replace(self, workload=half).smallest(fixed, pairs_per_batch=pairs).peak < smallest.peak:
                 yield "choose a smaller --height and --width"
 
-    def strategies(self, pairs_per_batch: int | None = None) -> dict[str, Plan]:
+    def strategies(self, pairs_per_batch: int | None = None) -> dict[str, MemoryPlan]:
         """Plans to compare, by what they do: networks offloaded one more at a time, then all of them streamed.
 
         The order of offloading is upstream's. `pairs_per_batch=None` is one pair, and of the streamed plans one each
@@ -155,7 +155,7 @@ class Planner:
             plans[f"all streamed, {pairs} a pass"] = self.plan(streamed, pairs)
         return plans
 
-    def smallest(self, fixed: Mapping[str, Placement] | None = None, *, pairs_per_batch: int = 1) -> Plan:
+    def smallest(self, fixed: Mapping[str, Placement] | None = None, *, pairs_per_batch: int = 1) -> MemoryPlan:
         """The plan with the lowest peak."""
         plans = [self.plan(placements, pairs_per_batch) for placements in self._by_speed(fixed or {})]
         return min(plans, key=lambda plan: plan.peak)
@@ -197,7 +197,7 @@ class Planner:
         for rung in rungs:
             yield {name: fixed.get(name, Placement(rung.get(name, "resident"))) for name in self.names}
 
-    def _with_resident_blocks(self, plan: Plan, budget: int, fixed: Mapping[str, Placement]) -> Plan:
+    def _with_resident_blocks(self, plan: MemoryPlan, budget: int, fixed: Mapping[str, Placement]) -> MemoryPlan:
         """`plan` with as many blocks of a streamed transformer on the device as `budget` has room for."""
         name = "diffusion_transformer"
         if plan.placements.get(name, RESIDENT).kind != "streamed" or name in fixed:
@@ -216,7 +216,7 @@ def _pair_counts(placements: Mapping[str, Placement], num_pairs: int) -> list[in
     return list(range(max(1, min(num_pairs, MOST_PAIRS)), 0, -1))
 
 
-def describe(plan: Plan) -> str:
+def describe(plan: MemoryPlan) -> str:
     """One line: every network's placement."""
     parts = []
     for name, placement in plan.placements.items():

@@ -11,11 +11,11 @@ from jaxtyping import Float
 from jax_interp.components import TABLE
 from jax_interp.config import PixtralVisionConfig
 from jax_interp.errors import CheckpointError, JaxInterpError, UsageError
-from jax_interp.media.pixtral_image import (
+from jax_interp.media.pictures.pixtral_image import (
     TOKEN_NAMES,
     PictureTokens,
     expand_pictures,
-    patch_grid,
+    picture_patch_grid,
     prepare_picture,
 )
 from jax_interp.media.source import Picture
@@ -162,7 +162,7 @@ class PromptUpsampler:
         """Tokens of what the language model is asked: the picture, then the instruction."""
         start, stop = [self._token(name) for name in START], [self._token(name) for name in STOP]
         words = self._tokenizer(instruction, add_special_tokens=False)["input_ids"]
-        grid = patch_grid(picture.shape[0], picture.shape[1], self.config.vision)
+        grid = picture_patch_grid(picture.shape[0], picture.shape[1], self.config.vision)
         return expand_pictures([*start, self._picture_tokens.patch, *words, *stop], [grid], self._picture_tokens)
 
     def offload(self) -> None:

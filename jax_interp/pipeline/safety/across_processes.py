@@ -7,7 +7,7 @@ import numpy as np
 
 from jax_interp.errors import Blocked
 from jax_interp.guardrails.verdict import Verdict
-from jax_interp.media.source import Clip
+from jax_interp.media.source import RgbFrames
 from jax_interp.pipeline.safety.guardrails import NEGATIVE_PROMPT_GUARDRAILS, PROMPT_GUARDRAILS, Guardrails
 from jax_interp.pipeline.settings import InterpolationSettings
 from jax_interp.runtime import processes
@@ -23,7 +23,7 @@ def check_prompts(guardrails: Guardrails, settings: InterpolationSettings) -> No
     _check_text(guardrails, "the negative prompt", negative, guardrails.check_negative_prompt, names)
 
 
-def check_frames(guardrails: Guardrails, frames: Clip, first_number: int) -> Clip:
+def check_frames(guardrails: Guardrails, frames: RgbFrames, first_number: int) -> RgbFrames:
     """Process 0's frames to be shown in the place of `frames`; raises `Blocked` if they may not be.
 
     In other processes, which show nothing, the frames come back black: only process 0 knows where faces are.

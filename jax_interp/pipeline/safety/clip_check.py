@@ -7,7 +7,7 @@ from itertools import islice
 import numpy as np
 
 from jax_interp.guardrails.verdict import Verdict
-from jax_interp.media.source import Clip, FrameSource
+from jax_interp.media.source import FrameSource, RgbFrames
 from jax_interp.media.writer import FrameWriter
 from jax_interp.pipeline.safety.guardrails import Guardrails
 
@@ -52,7 +52,7 @@ class _BlockedPiece(Exception):
         self.verdicts = verdicts
 
 
-def _pieces(guardrails: Guardrails, source: FrameSource, progress: Callable[[int], None] | None) -> Iterator[Clip]:
+def _pieces(guardrails: Guardrails, source: FrameSource, progress: Callable[[int], None] | None) -> Iterator[RgbFrames]:
     frames, number = iter(source), 0
     while piece := list(islice(frames, PIECE)):
         checked = guardrails.check_video(np.stack(piece), number)

@@ -15,7 +15,7 @@ from jax_interp.components import GUARDRAIL_MODELS
 from jax_interp.errors import UsageError
 from jax_interp.guardrails.faces import Blurred
 from jax_interp.guardrails.verdict import Verdict
-from jax_interp.media.source import Clip
+from jax_interp.media.source import RgbFrames
 from jax_interp.pipeline.safety.fail_closed import TIMEOUT, FailClosed
 from jax_interp.pipeline.safety.text_guard import TextGuard
 from jax_interp.pipeline.safety.video_guard import FaceGuard, FrameGuard
@@ -45,7 +45,7 @@ class Checked:
 
     verdicts: Mapping[str, Verdict]
     """By guardrail, in the order in which they were asked."""
-    frames: Clip | None
+    frames: RgbFrames | None
     """The frames with faces pixelated; None if they are blocked."""
 
     @property
@@ -168,7 +168,7 @@ class Guardrails:
         self._asked.update(names)
         return True
 
-    def check_video(self, frames: Clip, first_number: int = 0) -> Checked:
+    def check_video(self, frames: RgbFrames, first_number: int = 0) -> Checked:
         """Whether `frames`, uint8 RGB [F, Y, X, 3], may be shown, and the frames to be shown in their place.
 
         A long clip is checked piece by piece, in its order; `first_number` is the place of the piece's first frame in
@@ -251,12 +251,12 @@ class Guardrails:
             **{name: self._counts[name] for name in _COUNTED},
         }
 
-    def _look_at(self, frames: Clip, first_number: int) -> Verdict:
+    def _look_at(self, frames: RgbFrames, first_number: int) -> Verdict:
         verdict, count = self._guard(FrameGuard).check(frames, first_number, self.frame_stride)
         self._counts["checked_frames"] += count
         return verdict
 
-    def _blur(self, frames: Clip, kept: list[Blurred]) -> Verdict:
+    def _blur(self, frames: RgbFrames, kept: list[Blurred]) -> Verdict:
         blurred = self._guard(FaceGuard).blur(frames)
         there = blurred.frames
         if type(there) is not np.ndarray or there.dtype != np.uint8 or there.shape != frames.shape or not len(there):

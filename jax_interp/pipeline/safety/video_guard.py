@@ -11,19 +11,17 @@ from jax_interp.config import RetinaFaceConfig, VideoSafetyConfig
 from jax_interp.errors import CheckpointError
 from jax_interp.guardrails import faces, frame_safety, self_test
 from jax_interp.guardrails.verdict import Verdict
-from jax_interp.models.retinaface import RawFaces, RetinaFace
+from jax_interp.models.retinaface import RetinaFace, RetinaFaceOutputs
 from jax_interp.models.safety_head import VideoSafety
 from jax_interp.pipeline.stages.encoder import EncoderStage
 from jax_interp.pipeline.stages.stage import WholeStage
 from jax_interp.pipeline.stages.workload import Workload
 from jax_interp.runtime.checkpoint import ConvertedComponent
 from jax_interp.runtime.mesh import DeviceMesh
-from jax_interp.types import Params, Precision
+from jax_interp.types import Frames, Params, Precision
 
 FACE_BYTES = 220
 """Activations of the face detector for one pixel of one frame."""
-
-Frames = UInt8[np.ndarray, "F Y X 3"]
 
 
 class FrameGuard(EncoderStage[VideoSafety]):
@@ -68,7 +66,7 @@ class FrameGuard(EncoderStage[VideoSafety]):
         side = self.config.tower.image_size
         try:
             self._test()
-            verdict = frame_safety.check_frames(
+            verdict = frame_safety.classify_frames(
                 looked_at, self.classify, side, numbers=numbers, batch_size=self._batch_size
             )
             return verdict, len(looked_at)
@@ -76,7 +74,7 @@ class FrameGuard(EncoderStage[VideoSafety]):
             self.offload()
 
     def classify(self, pixels: Float[np.ndarray, "B size size 3"]) -> Float[np.ndarray, "B classes"]:
-        """Logits of frames that `frame_safety.prepare_frames` made; another number of them compiles anew."""
+        """Logits of frames that `frame_safety.prepare_for_classifier` made; another number of them compiles anew."""
         return self.forward(pixels)
 
     def unload(self) -> None:
@@ -88,7 +86,7 @@ class FrameGuard(EncoderStage[VideoSafety]):
         if self._is_tested:
             return
         side = self.config.tower.image_size
-        pixels = frame_safety.prepare_frames(self_test.pictures(side, side), side)
+        pixels = frame_safety.prepare_for_classifier(self_test.pictures(side, side), side)
         logits = np.concatenate([self.classify(batch) for batch in _batches(pixels, self._batch_size)])
         _raise_if(self_test.fault_of_classifier(logits[: len(pixels)]), self.found)
         self._is_tested = True
@@ -125,11 +123,11 @@ class FaceGuard(WholeStage[RetinaFace]):
         finally:
             self.offload()
 
-    def detect(self, frames: UInt8[np.ndarray, "B Y X 3"]) -> faces.Found:
+    def detect(self, frames: UInt8[np.ndarray, "B Y X 3"]) -> faces.AnchorOutputs:
         """What the network says about frames; every size of a frame and every number of them compiles anew."""
         with self.numerics():
             raw = self._detect(self.params, self.devices.put(frames))
-        return faces.Found(np.asarray(raw.offsets), np.asarray(raw.scores))
+        return faces.AnchorOutputs(np.asarray(raw.offsets), np.asarray(raw.scores))
 
     def unload(self) -> None:
         super().unload()
@@ -141,12 +139,12 @@ class FaceGuard(WholeStage[RetinaFace]):
             return
         pictures = self_test.pictures(*size)
         found = [self.detect(batch) for batch in _batches(pictures, self._batch_size)]
-        joined = faces.Found(*(np.concatenate(arrays)[: len(pictures)] for arrays in zip(*found, strict=True)))
+        joined = faces.AnchorOutputs(*(np.concatenate(arrays)[: len(pictures)] for arrays in zip(*found, strict=True)))
         _raise_if(self_test.fault_of_detector(joined, size), self.found)
         self._is_tested = True
 
-    def _look(self, params: Params, frames: UInt8[Array, "B Y X 3"]) -> RawFaces:
-        return self.network.bind(params)(faces.prepare_frames(frames))
+    def _look(self, params: Params, frames: UInt8[Array, "B Y X 3"]) -> RetinaFaceOutputs:
+        return self.network.bind(params)(faces.prepare_for_detector(frames))
 
 
 def _batches(frames: np.ndarray, size: int) -> Iterator[np.ndarray]:

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float
 
-from jax_interp.models.dit import ALL, Block, BlockInputs, DiT, patch_grid
+from jax_interp.models.dit import ALL, DiT, DiTBlock, DiTBlockInputs, patch_grid
 from jax_interp.nn.embeddings import CellPositions
-from jax_interp.runtime.exchange import exchange_between
+from jax_interp.runtime.all_to_all import collectives_between
 from jax_interp.runtime.mesh import DeviceMesh
 from jax_interp.types import Tokens
 
@@ -21,7 +21,7 @@ Cells = Float[Array, "B T cells D"]
 
 CELLS = P("data", None, "sequence")
 """How the residual stream lies on a mesh."""
-SHARED: Any = BlockInputs(
+SHARED: Any = DiTBlockInputs(
     *(P("data"), P("data"), CellPositions(P(None, "sequence")), P(None, None, "sequence"), P("data"))  # pyright: ignore
 )
 """How what all blocks read lies on a mesh."""
@@ -33,42 +33,44 @@ def num_cells(shape: tuple[int, ...], patch_size: int) -> int:
     return rows * columns
 
 
-def lay_out(tokens: Tokens, shared: BlockInputs, num_frames: int, devices: DeviceMesh) -> tuple[Cells, BlockInputs]:
+def lay_out(
+    tokens: Tokens, shared: DiTBlockInputs, num_frames: int, devices: DeviceMesh
+) -> tuple[Cells, DiTBlockInputs]:
     """What `DiT.embed` gives, by frame, and so that it divides among `devices` as `CELLS` and `SHARED` say."""
     cells = tokens.reshape(tokens.shape[0], num_frames, -1, tokens.shape[-1])
     if devices.alone:
         return cells, shared
     vectors = shared.positions.expand().reshape(num_frames, -1, cells.shape[-1])
-    turn = shared.turn.reshape(2, num_frames, -1, shared.turn.shape[-1])
+    rotation = shared.rotation.reshape(2, num_frames, -1, shared.rotation.shape[-1])
     positions = CellPositions(_fill_up(vectors, 1, devices))
-    return _fill_up(cells, 2, devices), shared._replace(positions=positions, turn=_fill_up(turn, 2, devices))
+    return _fill_up(cells, 2, devices), shared._replace(positions=positions, rotation=_fill_up(rotation, 2, devices))
 
 
 # On every device of a mesh by itself.
 
 
 def attend(
-    block: Block, x: Cells, shared: BlockInputs, *, devices: DeviceMesh, cells: int, between: bool = False
+    block: DiTBlock, x: Cells, shared: DiTBlockInputs, *, devices: DeviceMesh, cells: int, between: bool = False
 ) -> Cells:
-    """`Block.attend` of this device's cells, of which there are `cells` a frame in all.
+    """`DiTBlock.attend` of this device's cells, of which there are `cells` a frame in all.
 
     With `between` the result has only the frames between the first and the last.
     """
     rows, _, cells_here, width = x.shape
-    inputs = shared._replace(turn=shared.turn.reshape(2, -1, shared.turn.shape[-1]))
+    inputs = shared._replace(rotation=shared.rotation.reshape(2, -1, shared.rotation.shape[-1]))
     flat = x.reshape(rows, -1, width)
     chosen = slice(cells_here, flat.shape[1] - cells_here) if between else ALL
-    exchange = exchange_between(devices, cells=cells, cells_here=cells_here)
-    return block.attend(flat, inputs, chosen, exchange).reshape(rows, -1, cells_here, width)
+    collectives = collectives_between(devices, cells=cells, cells_here=cells_here)
+    return block.attend(flat, inputs, chosen, collectives).reshape(rows, -1, cells_here, width)
 
 
-def transform(block: Block, x: Cells, shared: BlockInputs, *, devices: DeviceMesh) -> Cells:
-    """`Block.transform` of this device's cells."""
+def transform(block: DiTBlock, x: Cells, shared: DiTBlockInputs, *, devices: DeviceMesh) -> Cells:
+    """`DiTBlock.transform` of this device's cells."""
     flat = x.reshape(x.shape[0], -1, x.shape[-1])
-    return block.transform(flat, shared, exchange_between(devices)).reshape(x.shape)
+    return block.transform(flat, shared, collectives_between(devices)).reshape(x.shape)
 
 
-def project(network: DiT, x: Cells, shared: BlockInputs) -> Float[Array, "B T cells P"]:
+def project(network: DiT, x: Cells, shared: DiTBlockInputs) -> Float[Array, "B T cells P"]:
     """`DiT.project` of this device's cells."""
     flat = x.reshape(x.shape[0], -1, x.shape[-1])
     return network.project(flat, shared).reshape(*x.shape[:3], -1)

@@ -9,10 +9,10 @@ import numpy as np
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, UInt8
 
-from jax_interp.config import TokenizerConfig
+from jax_interp.config import VideoTokenizerConfig
 from jax_interp.diffusion.sample import from_model_scale, to_model_scale
 from jax_interp.media.resize import normalize_and_resize, to_uint8
-from jax_interp.models.tokenizer import Tokenizer
+from jax_interp.models.video_tokenizer import VideoTokenizer
 from jax_interp.pipeline.stages.stage import WholeStage
 from jax_interp.pipeline.stages.workload import Workload
 from jax_interp.runtime.checkpoint import ConvertedComponent
@@ -27,13 +27,13 @@ FramePair = tuple[UInt8[np.ndarray, "Y X 3"], UInt8[np.ndarray, "Y X 3"]]
 """The first and the last frame."""
 
 
-class Codec(WholeStage[Tokenizer]):
+class Codec(WholeStage[VideoTokenizer]):
     """The video tokenizer between uint8 frames and the latents that diffusion works on.
 
     On a mesh every device along `data` works on a pair of its own; how many pairs there are changes none of their bits.
     """
 
-    NETWORK = Tokenizer
+    NETWORK = VideoTokenizer
 
     def __init__(self, found: ConvertedComponent, precision: Precision, devices: DeviceMesh | None = None):
         super().__init__(found, precision, devices)
@@ -41,7 +41,7 @@ class Codec(WholeStage[Tokenizer]):
         self._decode = self.jit(self._decode_rows)
 
     @classmethod
-    def activations(cls, config: TokenizerConfig, size: int, workload: Workload) -> int:
+    def activations(cls, config: VideoTokenizerConfig, size: int, workload: Workload) -> int:
         pixels = (workload.num_video_frames - 1) * workload.height * workload.width
         widths = config.channels / 128
         return int(max(ENCODE_BYTES, DECODE_BYTES) * pixels * widths * size / 2)
@@ -132,5 +132,5 @@ class Codec(WholeStage[Tokenizer]):
         return jnp.concatenate(list(parts), axis=0)
 
 
-def _decode_part(tokenizer: Tokenizer, latents: Latents) -> UInt8[Array, "F Y X 3"]:
+def _decode_part(tokenizer: VideoTokenizer, latents: Latents) -> UInt8[Array, "F Y X 3"]:
     return to_uint8(tokenizer.decode_normalized(latents)[0])

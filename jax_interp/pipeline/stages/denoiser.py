@@ -17,7 +17,7 @@ from jax_interp.diffusion.sample import CallInputs, call_coefficients, call_inpu
 from jax_interp.diffusion.schedule import sigmas
 from jax_interp.diffusion.solver import advance
 from jax_interp.errors import JaxInterpError, UsageError
-from jax_interp.models.dit import BlockInputs, DiT, patch_grid
+from jax_interp.models.dit import DiT, DiTBlockInputs, patch_grid
 from jax_interp.nn.patches import unpatchify
 from jax_interp.nn.rotary import rotary_angles
 from jax_interp.pipeline.stages import cells
@@ -170,7 +170,9 @@ class Denoiser(StackedStage[DiT]):
         stream = self._run_blocks(stream, shared, num_cells, only_between=True)
         return self._finish(self.outer, run, stream, shared, states, x, previous, inputs)
 
-    def _run_blocks(self, stream: Cells, shared: BlockInputs, num_cells: int, *, only_between: bool = False) -> Cells:
+    def _run_blocks(
+        self, stream: Cells, shared: DiTBlockInputs, num_cells: int, *, only_between: bool = False
+    ) -> Cells:
         """Every block; with `only_between` the last one only for the frames between the first and the last.
 
         What the network says of the known frames is not used, so the last block need not say it.
@@ -190,13 +192,13 @@ class Denoiser(StackedStage[DiT]):
 
     # Traced by `jit`.
 
-    def _embed_latents(self, outer: Params, *arguments: Array) -> tuple[Cells, BlockInputs]:
+    def _embed_latents(self, outer: Params, *arguments: Array) -> tuple[Cells, DiTBlockInputs]:
         tokens, shared = self.network.bind_outer(outer).embed(*arguments)
         laid_out, shared = cells.lay_out(tokens, shared, arguments[0].shape[1], self.devices)
         return self.constrain(laid_out, CELLS), self.constrain(shared, SHARED)
 
-    def _project_cells(self, outer: Params, x: Cells, shared: BlockInputs, shape: tuple[int, ...]) -> Latents:
-        def each(outer: Params, x: Cells, shared: BlockInputs) -> Array:
+    def _project_cells(self, outer: Params, x: Cells, shared: DiTBlockInputs, shape: tuple[int, ...]) -> Latents:
+        def each(outer: Params, x: Cells, shared: DiTBlockInputs) -> Array:
             return cells.project(self.network.bind_outer(outer), x, shared)
 
         patches = self.on_each_device(each, (REPLICATED, CELLS, SHARED), CELLS)(outer, x, shared)
@@ -206,7 +208,7 @@ class Denoiser(StackedStage[DiT]):
 
     def _start_call(
         self, outer: Params, run: Run, x: Latents, inputs: CallInputs
-    ) -> tuple[Cells, BlockInputs, Latents]:
+    ) -> tuple[Cells, DiTBlockInputs, Latents]:
         indicator = jnp.asarray(frame_indicator(x.shape[1]))
         call = prepare(run.condition, indicator, x, inputs)
         mask = jnp.broadcast_to(indicator, (run.text.shape[0], *x.shape[1:4], 1))
@@ -220,7 +222,7 @@ class Denoiser(StackedStage[DiT]):
         outer: Params,
         run: Run,
         stream: Cells,
-        shared: BlockInputs,
+        shared: DiTBlockInputs,
         states: Latents,
         x: Latents,
         previous_x0: Latents,

@@ -6,8 +6,8 @@ import jax
 import numpy as np
 
 from jax_interp.pipeline.stages.stage import ModuleT, StackedStage
+from jax_interp.runtime.all_to_all import collectives_between
 from jax_interp.runtime.checkpoint import ConvertedComponent
-from jax_interp.runtime.exchange import exchange_between
 from jax_interp.runtime.mesh import REPLICATED, DeviceMesh, Specs
 from jax_interp.types import Params, Precision, Tokens
 
@@ -16,9 +16,9 @@ class EncoderStage(StackedStage[ModuleT]):
     """`embed`, every block of the stack in turn, `finish`: one pass of an encoder over its input.
 
     The network's `embed` gives the residual stream, or a tuple of the residual stream and whatever else all blocks
-    read; `attend` of a block takes (residual stream, what else they read, exchange), `transform` (residual stream,
-    exchange). An input is short enough that every device of a mesh holds all of its tokens, and with `tensor` some of
-    the heads.
+    read; `attend` of a block takes (residual stream, what else they read, collectives), `transform` (residual stream,
+    collectives). An input is short enough that every device of a mesh holds all of its tokens, and with `tensor` some
+    of the heads.
     """
 
     SHARED: ClassVar[Specs] = REPLICATED
@@ -26,11 +26,13 @@ class EncoderStage(StackedStage[ModuleT]):
 
     def __init__(self, found: ConvertedComponent, precision: Precision, devices: DeviceMesh | None = None):
         super().__init__(found, precision, devices)
-        exchange = exchange_between(self.devices)
+        collectives = collectives_between(self.devices)
         self._embed = self.jit(self._embed_input)
         self._parts = (
-            self.compile_part(0, lambda block, x, shared: block.attend(x, *shared, exchange), REPLICATED, self.SHARED),
-            self.compile_part(1, lambda block, x, _: block.transform(x, exchange), REPLICATED, self.SHARED),
+            self.compile_part(
+                0, lambda block, x, shared: block.attend(x, *shared, collectives), REPLICATED, self.SHARED
+            ),
+            self.compile_part(1, lambda block, x, _: block.transform(x, collectives), REPLICATED, self.SHARED),
         )
         self._finish = self.jit(self._finish_output)
 

@@ -1,11 +1,11 @@
 """From pixels and frames to latent shapes, and what sizes the networks can take."""
 
-from jax_interp.config import DiTConfig, TokenizerConfig
+from jax_interp.config import DiTConfig, VideoTokenizerConfig
 from jax_interp.errors import UsageError
 
 
 def latent_shape(
-    dit: DiTConfig, tokenizer: TokenizerConfig, *, height: int, width: int, num_video_frames: int
+    dit: DiTConfig, tokenizer: VideoTokenizerConfig, *, height: int, width: int, num_video_frames: int
 ) -> tuple[int, int, int, int]:
     """(T, H, W, C) of one pair's latents.
 
@@ -34,7 +34,7 @@ def latent_shape(
     return (num_video_frames - 2) // cell + 2, height // cell, width // cell, dit.latent_channels
 
 
-def allowed_video_frames(dit: DiTConfig, tokenizer: TokenizerConfig) -> list[int]:
+def allowed_video_frames(dit: DiTConfig, tokenizer: VideoTokenizerConfig) -> list[int]:
     """Frames a pair may have: a clip of 1 + 8n frames for which the tokenizer has statistics, and the last frame."""
     longest_clip = min(tokenizer.latent_chunk, dit.grid[0] - 1)
     return [tokenizer.compression * n + 2 for n in range(1, longest_clip)]

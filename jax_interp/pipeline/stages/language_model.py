@@ -12,13 +12,13 @@ from jaxtyping import Array, Float, Int
 
 from jax_interp.config import DecoderConfig
 from jax_interp.errors import JaxInterpError, UsageError
-from jax_interp.models.decoder_generate import GREEDY, NotFinite, Sampling, generate
-from jax_interp.models.decoder_lm import BlockInputs, Cache, DecoderLM, Logits, empty_cache, last_of
+from jax_interp.models.decoder_generate import GREEDY, NotFinite, Sampling, generate_tokens
+from jax_interp.models.decoder_lm import Cache, DecoderBlockInputs, DecoderLM, Logits, empty_cache, last_of
 from jax_interp.pipeline.stages.stage import StackedStage
 from jax_interp.pipeline.stages.workload import Workload
+from jax_interp.runtime.all_to_all import collectives_between
 from jax_interp.runtime.block_stream import PartCall, PartResult
 from jax_interp.runtime.checkpoint import ConvertedComponent
-from jax_interp.runtime.exchange import exchange_between
 from jax_interp.runtime.mesh import REPLICATED, DeviceMesh
 from jax_interp.types import Params, Precision, Text
 
@@ -48,13 +48,15 @@ class LanguageModel(StackedStage[DecoderLM]):
 
     def __init__(self, found: ConvertedComponent, precision: Precision, devices: DeviceMesh | None = None):
         super().__init__(found, precision, devices)
-        exchange = exchange_between(self.devices)
+        collectives = collectives_between(self.devices)
         self._attend = self.compile_part(
-            0, lambda block, state, inputs: block.attend(*state, inputs, exchange), (REPLICATED, HEADS), REPLICATED
+            0, lambda block, state, inputs: block.attend(*state, inputs, collectives), (REPLICATED, HEADS), REPLICATED
         )
-        self._transform = self.compile_part(1, lambda block, x, _: block.transform(x, exchange), REPLICATED, REPLICATED)
-        self._prompt_inputs = self.jit(self._turn_prompt, static_argnames="size")
-        self._token_inputs = self.jit(self._turn_token)
+        self._transform = self.compile_part(
+            1, lambda block, x, _: block.transform(x, collectives), REPLICATED, REPLICATED
+        )
+        self._prompt_inputs = self.jit(self._make_prompt_inputs, static_argnames="size")
+        self._token_inputs = self.jit(self._make_token_inputs)
         self._finish = self.jit(self._finish_last)
         self._table: np.ndarray | None = None
 
@@ -121,7 +123,7 @@ class LanguageModel(StackedStage[DecoderLM]):
         size = max(padded.shape[1], _rounded_up(length + max_new_tokens))
         try:
             with self.numerics():
-                [tokens] = generate(
+                [tokens] = generate_tokens(
                     partial(self._prefill, padded, lengths, size),
                     self._decode,
                     lengths,
@@ -166,7 +168,7 @@ class LanguageModel(StackedStage[DecoderLM]):
         logits = self._finish(self.outer, x, lengths)
         return logits if self.devices.alone else logits.addressable_data(0)
 
-    def _run(self, x: Text, caches: list[Cache], inputs: BlockInputs) -> Text:
+    def _run(self, x: Text, caches: list[Cache], inputs: DecoderBlockInputs) -> Text:
         """Every block in turn; `caches` are replaced by those with the keys and values of `x`."""
 
         def apply(call: PartCall, x: Text) -> PartResult[Text]:
@@ -186,10 +188,10 @@ class LanguageModel(StackedStage[DecoderLM]):
 
     # Traced by `jit`.
 
-    def _turn_prompt(self, *, size: int) -> BlockInputs:
+    def _make_prompt_inputs(self, *, size: int) -> DecoderBlockInputs:
         return self.constrain(self._without_params.prompt_inputs(size), REPLICATED)
 
-    def _turn_token(self, positions: Int[Array, " B"]) -> BlockInputs:
+    def _make_token_inputs(self, positions: Int[Array, " B"]) -> DecoderBlockInputs:
         return self.constrain(self._without_params.token_inputs(positions), REPLICATED)
 
     @property

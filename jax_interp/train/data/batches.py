@@ -1,4 +1,4 @@
-"""Batches of encoded samples in an order that the seed decides, whose place can be stored and found again (grain)."""
+"""Batches of encoded samples, shuffled by the seed; the iterator's state can be saved and restored (grain)."""
 
 import math
 from collections.abc import Sequence
@@ -16,11 +16,11 @@ from jax_interp.train.steps.step import Batch
 from jax_interp.types import Precision
 
 READERS = 2
-"""Threads that read samples ahead."""
+"""The number of threads that read samples ahead."""
 
 
 class SampleSource:
-    """What grain draws samples from: encoded windows by number."""
+    """grain's data source: encoded windows by number."""
 
     def __init__(self, samples: Sequence[Sample], config: DiTConfig, rotary_precision: Precision):
         self._samples, self._config = samples, config
@@ -43,9 +43,9 @@ class SampleSource:
 
 
 def make_batches(source: SampleSource, batch_size: int, seed: int, steps: int) -> Any:
-    """An iterator of at least `steps` batches, shuffled anew in every pass; `get_state` and `set_state` are grain's.
+    """Return an iterator of at least `steps` batches, shuffled anew in every epoch.
 
-    A batch may hold the end of one pass and the start of the next.
+    Its `get_state` and `set_state` are grain's. A batch may hold the end of one epoch and the start of the next.
 
     Raises:
         UsageError: grain is not installed.

@@ -1,6 +1,6 @@
-"""A folder of training videos in upstream's layout, opened and checked as a whole before anything is trained.
+"""Training videos in a folder of upstream's layout, all opened and checked before anything is trained.
 
-`videos/NAME.mp4` is a clip and `metas/NAME.txt` says in a sentence what it shows.
+`videos/NAME.mp4` is a clip and `metas/NAME.txt` is its caption.
 """
 
 from dataclasses import dataclass
@@ -8,8 +8,8 @@ from pathlib import Path
 
 from jax_interp.errors import JaxInterpError, MediaError
 from jax_interp.media.source import FrameSource
-from jax_interp.media.video_reader import open_video
-from jax_interp.train.data.windows import WindowSettings, windows
+from jax_interp.media.video.reader import open_video
+from jax_interp.train.data.windows import WindowSettings, list_windows
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".webm", ".avi")
 MAX_CAPTION_BYTES = 1 << 16
@@ -17,14 +17,14 @@ DEFAULT_FPS = 24.0
 
 
 @dataclass(frozen=True)
-class Clip:
-    """One training video."""
+class TrainingClip:
+    """A training video with its caption and its samples."""
 
     path: Path
     caption: str
     source: FrameSource
     windows: tuple[range, ...]
-    """Frame numbers of every sample."""
+    """The frame numbers of every sample."""
 
     @property
     def name(self) -> str:
@@ -32,12 +32,12 @@ class Clip:
 
     @property
     def fps(self) -> float:
-        """What the network is told; 24 if the file does not say."""
+        """The frame rate that the network is told; 24 if the file states none."""
         return float(self.source.fps) if self.source.fps else DEFAULT_FPS
 
 
-def find_clips(data: Path, chosen: WindowSettings, *, height: int, width: int) -> list[Clip]:
-    """The clips below `data`, sorted by name.
+def find_clips(data: Path, chosen: WindowSettings, *, height: int, width: int) -> list[TrainingClip]:
+    """Open the clips below `data`, sorted by name.
 
     Raises:
         MediaError: the folder is not there or has no videos, or anything is wrong with any of them: unreadable, too
@@ -70,8 +70,10 @@ def _ambiguous(paths: list[Path]) -> list[str]:
     ]
 
 
-def _open(path: Path, meta: Path, chosen: WindowSettings, height: int, width: int) -> tuple[Clip | None, list[str]]:
-    """The clip, and everything that is wrong with it."""
+def _open(
+    path: Path, meta: Path, chosen: WindowSettings, height: int, width: int
+) -> tuple[TrainingClip | None, list[str]]:
+    """Return the clip, and everything that is wrong with it."""
     faults = []
     caption = _read_caption(meta)
     if caption is None:
@@ -87,12 +89,12 @@ def _open(path: Path, meta: Path, chosen: WindowSettings, height: int, width: in
             f"{path.name}: {source.height}×{source.width} is smaller than {height}×{width}, which is trained at"
             " (--height, --width)"
         )
-    found = tuple(windows(source.num_frames, chosen))
-    return Clip(path, caption or "", source, found), faults
+    found = tuple(list_windows(source.num_frames, chosen))
+    return TrainingClip(path, caption or "", source, found), faults
 
 
 def _read_caption(meta: Path) -> str | None:
-    """The text in `meta`; None if there is none."""
+    """Return the text in `meta`; None if there is none."""
     try:
         with meta.open("rb") as file:
             content = file.read(MAX_CAPTION_BYTES + 1)

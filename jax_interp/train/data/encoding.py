@@ -1,4 +1,4 @@
-"""Clips to latents and text embeddings, once, into a folder that later runs use again."""
+"""The encoding of clips to latents and text embeddings, kept in a folder that later runs use again."""
 
 import hashlib
 import io
@@ -14,26 +14,26 @@ import jax
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from jax_interp.config import TokenizerConfig
+from jax_interp.config import VideoTokenizerConfig
 from jax_interp.errors import CheckpointError
 from jax_interp.files.atomic import write_atomically
-from jax_interp.media.output import reported
-from jax_interp.models.tokenizer import Tokenizer
+from jax_interp.media.output import as_media_error
+from jax_interp.models.video_tokenizer import VideoTokenizer
 from jax_interp.pipeline.prompt.text import TextEncoder
 from jax_interp.pipeline.stages.codec import Codec
 from jax_interp.pipeline.stages.stage import WholeStage
 from jax_interp.pipeline.stages.workload import Workload
 from jax_interp.runtime.checkpoint import ConvertedComponent
-from jax_interp.train.data.clips import Clip
+from jax_interp.train.data.clips import TrainingClip
 from jax_interp.train.data.latents import Preparation, interpolation_latents, prepare_pixels
 from jax_interp.train.data.windows import WindowSettings
 from jax_interp.types import Params, Precision
 
 
-class WindowEncoder(WholeStage[Tokenizer]):
-    """The tokenizer for windows of video: all of their frames, where `generate` only knows the ends."""
+class WindowEncoder(WholeStage[VideoTokenizer]):
+    """The video tokenizer's stage for whole windows of video, of which generation knows the ends alone."""
 
-    NETWORK = Tokenizer
+    NETWORK = VideoTokenizer
 
     def __init__(self, found: ConvertedComponent, precision: Precision, preparation: Preparation):
         super().__init__(found, precision)
@@ -41,11 +41,11 @@ class WindowEncoder(WholeStage[Tokenizer]):
         self._encode = self.jit(self._encode_pixels)
 
     @classmethod
-    def activations(cls, config: TokenizerConfig, size: int, workload: Workload) -> int:
+    def activations(cls, config: VideoTokenizerConfig, size: int, workload: Workload) -> int:
         return Codec.activations(config, size, workload)  # the same network on as many frames
 
     def encode(self, frames: UInt8[np.ndarray, "F Y X 3"], height: int, width: int) -> Float[np.ndarray, "T H W C"]:
-        """Clean latents of one window at `height`×`width`, on the model's scale."""
+        """Encode one window at `height`×`width` to clean latents on the model's scale."""
         pixels = prepare_pixels(frames, height, width, self.preparation)
         with self.numerics():
             return np.asarray(self._encode(self.params, pixels[None]))[0]
@@ -56,7 +56,7 @@ class WindowEncoder(WholeStage[Tokenizer]):
 
 @dataclass(frozen=True)
 class Sample:
-    """A window whose latents are on disk."""
+    """A sample: a window whose latents are on disk."""
 
     latents: Path
     text: Path
@@ -67,7 +67,7 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True)
 class EncodingCache:
-    """The folder of encoded samples; files are named after everything that decides what is in them."""
+    """The folder of encoded samples; the name of a file depends on everything that decides its content."""
 
     folder: Path
     encoder: WindowEncoder
@@ -76,22 +76,22 @@ class EncodingCache:
     height: int
     width: int
 
-    def samples(self, clips: Sequence[Clip]) -> list[Sample]:
-        """Every sample of `clips`, whether it is encoded already or not."""
+    def samples(self, clips: Sequence[TrainingClip]) -> list[Sample]:
+        """List every sample of `clips`, whether it is encoded already or not."""
         return [
             Sample(path, self._text_path(clip.caption), clip.fps, clip.name, window.start)
             for clip in clips
             for window, path in zip(clip.windows, self._paths(clip), strict=True)
         ]
 
-    def fill(self, clips: Sequence[Clip], progress: Callable[[int, int], None] | None = None) -> None:
-        """Encode what is not there yet. `progress` hears (samples done, in all).
+    def fill(self, clips: Sequence[TrainingClip], progress: Callable[[int, int], None] | None = None) -> None:
+        """Encode the samples that are missing. `progress` is told (samples done, samples in all).
 
         Raises:
             MediaError: a video turns out damaged.
-            CheckpointError: there is no caption's embedding and no text encoder to make it, or the disk is full.
+            CheckpointError: a caption's embedding is missing and there is no text encoder, or the disk is full.
         """
-        with reported(self.folder):
+        with as_media_error(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             self._encode_texts(sorted({clip.caption for clip in clips}))
             total, done = sum(len(clip.windows) for clip in clips), 0
@@ -110,7 +110,7 @@ class EncodingCache:
                 _save(path, text=rows)
         self.text_encoder.unload()
 
-    def _encode_clip(self, clip: Clip) -> None:
+    def _encode_clip(self, clip: TrainingClip) -> None:
         paths = self._paths(clip)
         if all(path.exists() for path in paths):
             return
@@ -118,7 +118,7 @@ class EncodingCache:
             if not path.exists():
                 _save(path, latents=self.encoder.encode(frames, self.height, self.width))
 
-    def _paths(self, clip: Clip) -> list[Path]:
+    def _paths(self, clip: TrainingClip) -> list[Path]:
         status = clip.path.stat()
         key = _digest(
             [clip.path.name, status.st_size, status.st_mtime_ns],
@@ -134,7 +134,7 @@ class EncodingCache:
 
 
 def load_array(path: Path, name: str) -> np.ndarray:
-    """An array of a file of the cache.
+    """Read an array from a file of the cache.
 
     Raises:
         CheckpointError: the file is damaged or gone.
@@ -146,8 +146,8 @@ def load_array(path: Path, name: str) -> np.ndarray:
         raise CheckpointError(f"{path}: damaged or gone ({error}); remove it, and the run encodes it again") from error
 
 
-def _read_windows(clip: Clip) -> Iterator[UInt8[np.ndarray, "F Y X 3"]]:
-    """The frames of every window, one pass over the video, no more than one window's span of frames held."""
+def _read_windows(clip: TrainingClip) -> Iterator[UInt8[np.ndarray, "F Y X 3"]]:
+    """Yield the frames of every window in one pass over the video, with no more than one window's span in memory."""
     waiting = deque(clip.windows)
     span = clip.windows[0].stop - clip.windows[0].start
     held: deque[np.ndarray] = deque(maxlen=span)

@@ -1,4 +1,4 @@
-"""The windows of a video that are samples, as upstream's data set takes them."""
+"""The windows of a video that become samples, as in upstream's data set."""
 
 from dataclasses import dataclass
 
@@ -7,14 +7,14 @@ from jax_interp.errors import UsageError
 
 @dataclass(frozen=True, kw_only=True)
 class WindowSettings:
-    """Which frames a sample has; the names are upstream's."""
+    """The settings of the frames that a sample has; the names are upstream's."""
 
     num_frames: int = 10
-    """Frames of a sample."""
+    """The number of frames of a sample."""
     sequence_interval: int = 1
-    """Frames of the video from one frame of a sample to the next."""
+    """The number of video frames from one frame of a sample to the next."""
     start_frame_interval: int = 1
-    """Frames of the video from the start of one sample to that of the next."""
+    """The number of video frames from the start of one sample to that of the next."""
 
     def __post_init__(self) -> None:
         faults = [
@@ -27,11 +27,11 @@ class WindowSettings:
 
     @property
     def span(self) -> int:
-        """Frames of the video from a sample's first to its last, both counted."""
+        """The number of video frames from a sample's first to its last, both counted."""
         return (self.num_frames - 1) * self.sequence_interval + 1
 
 
-def windows(video_frames: int, settings: WindowSettings) -> list[range]:
-    """The frame numbers of every sample of a video that has `video_frames`; all that fit, in order."""
+def list_windows(video_frames: int, settings: WindowSettings) -> list[range]:
+    """Return the frame numbers of every sample that fits into a video of `video_frames` frames, in order."""
     starts = range(0, video_frames - settings.span + 1, settings.start_frame_interval)
     return [range(start, start + settings.span, settings.sequence_interval) for start in starts]

@@ -1,4 +1,4 @@
-"""The transformer's forward for training: compute dtype, rematerialised blocks, weights gathered block by block."""
+"""The transformer's forward pass in training: compute dtype, rematerialised blocks, weights gathered block by block."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,14 +7,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jax_interp.models.dit import BlockInputs, DiT, patch_grid
+from jax_interp.models.dit import DiT, DiTBlockInputs, patch_grid
 from jax_interp.nn.embeddings import CellPositions
 from jax_interp.nn.params import StackedNetwork
 from jax_interp.nn.patches import unpatchify
 from jax_interp.types import Latents, Params, Text, Tokens
 
 Gather = Callable[[Params], Params]
-"""Brings the weights of a block together that several devices share."""
+"""A function that gathers (all-gathers) the weights of a block that are sharded over devices.
+
+`lambda block: block` serves a single device.
+"""
 
 
 def forward(
@@ -30,10 +33,10 @@ def forward(
     learned_positions: bool = True,
     gather: Gather = lambda block: block,
 ) -> Latents:
-    """The network F for scaled latents, computed in `dtype`, float32.
+    """Return the network F for scaled latents, computed in `dtype` and returned in float32.
 
-    Of every block only its input is kept for the way back; the rest is computed again there. Weights are cast block by
-    block, so that no second copy of all of them exists.
+    Of every block only its input is kept for the backward pass, which computes the rest again. Weights are cast block
+    by block, so that no second copy of all of them exists.
     """
     outer = cast({name: leaf for name, leaf in params.items() if name != "blocks"}, dtype)
     tokens, inputs = embed(network, outer, x, c_noise, text, indicator, angles, learned_positions)
@@ -55,8 +58,8 @@ def embed(
     indicator: Float[Array, "B T 1 1 1"],
     angles: Float[Array, "B L half_K"],
     learned_positions: bool,
-) -> tuple[Tokens, BlockInputs]:
-    """The residual stream's start and what all blocks share."""
+) -> tuple[Tokens, DiTBlockInputs]:
+    """Embed latents, which starts the residual stream, and return it with the inputs that all blocks share."""
     mask = jnp.broadcast_to(indicator, (*x.shape[:4], 1))
     tokens, inputs = network.bind_outer(outer).embed(x, c_noise, text, mask, jnp.zeros_like(mask), angles)
     if not learned_positions:
@@ -64,8 +67,8 @@ def embed(
     return tokens, inputs
 
 
-def run_block(network: StackedNetwork[DiT], block: Params, tokens: Tokens, inputs: BlockInputs) -> Tokens:
-    """One block."""
+def run_block(network: StackedNetwork[DiT], block: Params, tokens: Tokens, inputs: DiTBlockInputs) -> Tokens:
+    """Run one block."""
     attend, transform = (
         network.bind_part(part, {name: block[name] for name in names}) for part, names in enumerate(network.parts)
     )
@@ -73,14 +76,14 @@ def run_block(network: StackedNetwork[DiT], block: Params, tokens: Tokens, input
 
 
 def project(
-    network: StackedNetwork[DiT], outer: Params, tokens: Tokens, inputs: BlockInputs, shape: tuple[int, ...]
+    network: StackedNetwork[DiT], outer: Params, tokens: Tokens, inputs: DiTBlockInputs, shape: tuple[int, ...]
 ) -> Latents:
-    """The end of the residual stream to latents of `shape`, float32."""
+    """Project the end of the residual stream to latents of `shape`, float32."""
     ends = network.bind_outer(outer)
     size = ends.config.patch_size
     return unpatchify(ends.project(tokens, inputs).astype(jnp.float32), patch_grid(shape, size), size)
 
 
 def cast(params: Params, dtype: Any) -> Params:
-    """Every array of `params` in `dtype`."""
+    """Cast every array of `params` to `dtype`."""
     return jax.tree.map(lambda leaf: leaf.astype(dtype), params)

@@ -13,8 +13,8 @@ from jax_interp.types import Params
 NUM_FEATURES = 128
 
 
-def fresh_log_variance(key: jax.Array) -> tuple[Params, Params]:
-    """(trained, fixed) parameters that start at no uncertainty: u is 0 at every level."""
+def initial_log_variance(key: jax.Array) -> tuple[Params, Params]:
+    """Return (trained, fixed) parameters that start without uncertainty: u is 0 at every noise level."""
     frequencies, phases = jax.random.split(key)
     fixed = {
         "frequencies": 2 * math.pi * jax.random.normal(frequencies, (NUM_FEATURES,)),
@@ -24,6 +24,6 @@ def fresh_log_variance(key: jax.Array) -> tuple[Params, Params]:
 
 
 def log_variance(trained: Params, fixed: Params, c_noise: Float[Array, " B"]) -> Float[Array, " B"]:
-    """u at noise levels `c_noise`, that is ln(sigma)/4."""
+    """Return the log-variance u at noise levels `c_noise`, that is ln(sigma)/4."""
     features = math.sqrt(2) * jnp.cos(c_noise[:, None] * fixed["frequencies"] + fixed["phases"])
     return features @ trained["weights"]

@@ -6,61 +6,64 @@ from typing import Literal, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jax_interp.diffusion.scaling import SIGMA_DATA
+from jax_interp.diffusion.preconditioning import SIGMA_DATA
 from jax_interp.train.objective.noise import Draws
 from jax_interp.types import Latents
 
 Predict = Callable[[Latents, Float[Array, " B"]], Latents]
-"""The network F for scaled latents and `c_noise`."""
+"""The network F as a function of scaled latents and `c_noise`.
+
+`lambda scaled, c_noise: jnp.zeros_like(scaled)` is an untrained one.
+"""
 
 
-class NetworkQuestion(NamedTuple):
-    """What the network is asked in one step."""
+class NetworkInputs(NamedTuple):
+    """The inputs of the network in one step."""
 
     state: Latents
-    """The noisy latents, with noised known frames in their places."""
+    """The noisy latents, with the known frames at their own noise level."""
     scaled: Latents
-    """`c_in` times the state: what the network reads."""
+    """`c_in` times the state, which the network reads."""
     c_noise: Float[Array, " B"]
 
 
 class LossTerms(NamedTuple):
-    """One value a sample and latent frame, before the log-variance."""
+    """The loss of each sample and latent frame, before the log-variance weighs it."""
 
     squared: Float[Array, "B T"]
     """Mean squared error of the predicted clean latents; 0 on known frames."""
     weighted: Float[Array, "B T"]
-    """The same times the weight of the noise level."""
+    """The same error times the weight of the noise level."""
 
 
-def ask(latents: Latents, draws: Draws) -> NetworkQuestion:
-    """The noisy state of clean `latents` (model scale) and what the network reads of it, float32."""
+def make_network_inputs(latents: Latents, draws: Draws) -> NetworkInputs:
+    """Add noise to clean `latents` (model scale) and scale them to the network's inputs, float32."""
     c_in = _rows(1 / _deviation(draws.sigma))
     augment_sigma = _rows(draws.augment_sigma)
     noisy = latents + _rows(draws.sigma) * draws.noise
     # A known frame is scaled so that the network, which reads c_in times the state, sees it at its own noise level.
     known = (latents + augment_sigma * draws.augment_noise) / _deviation(augment_sigma) / c_in
     state = jnp.where(draws.indicator > 0, known, noisy)
-    return NetworkQuestion(state, c_in * state, jnp.log(draws.sigma) / 4)
+    return NetworkInputs(state, c_in * state, jnp.log(draws.sigma) / 4)
 
 
-def predicted(output: Latents, question: NetworkQuestion, latents: Latents, draws: Draws) -> Latents:
-    """The clean latents that the network's `output` stands for; known frames are the true ones."""
+def denoised_latents(output: Latents, noisy: NetworkInputs, latents: Latents, draws: Draws) -> Latents:
+    """Return the clean latents that the network's `output` predicts; known frames are the true ones."""
     sigma = _rows(draws.sigma)
     variance = sigma**2 + SIGMA_DATA**2
     c_skip, c_out = SIGMA_DATA**2 / variance, sigma * SIGMA_DATA / jnp.sqrt(variance)
-    denoised = c_skip * question.state + c_out * output.astype(jnp.float32)
+    denoised = c_skip * noisy.state + c_out * output.astype(jnp.float32)
     return jnp.where(draws.indicator > 0, latents, denoised)
 
 
 def loss_terms(predictions: Latents, latents: Latents, sigma: Float[Array, " B"]) -> LossTerms:
-    """Errors of predicted clean latents, averaged over space and channels."""
+    """Return the errors of predicted clean latents, averaged over space and channels."""
     squared = jnp.square(latents - predictions).mean((2, 3, 4))
-    return LossTerms(squared, squared * level_weight(sigma)[:, None])
+    return LossTerms(squared, squared * loss_weight(sigma)[:, None])
 
 
-def level_weight(sigma: Float[Array, " B"]) -> Float[Array, " B"]:
-    """1 / c_out²: errors of every noise level then have one size for an untrained network."""
+def loss_weight(sigma: Float[Array, " B"]) -> Float[Array, " B"]:
+    """Return 1 / c_out², with which the errors of an untrained network have one size at every noise level."""
     return (sigma**2 + SIGMA_DATA**2) / (sigma * SIGMA_DATA) ** 2
 
 
@@ -70,10 +73,10 @@ def total_loss(
     reduce: Literal["mean", "sum"] = "mean",
     elements_a_frame: int = 1,
 ) -> Float[Array, ""]:
-    """What is minimised: the mean of `e exp(-u) + u` over all elements, known frames included (they are zeros).
+    """Return the training loss: the mean of `e exp(-u) + u` over all elements, the zeros of known frames included.
 
-    Without `uncertainty` (u, one a sample) it is the mean of `e`. With `reduce="sum"`, which upstream knows and does
-    not use, the elements of a sample (`elements_a_frame` times its frames) are added up instead.
+    Without `uncertainty` (u, one value a sample) it is the mean of `e`. With `reduce="sum"`, which upstream has but
+    does not use, the elements of a sample (`elements_a_frame` times its frames) are added up instead.
     """
     errors = terms.weighted
     if uncertainty is not None:

@@ -1,4 +1,4 @@
-"""The random draws of a training step: noise levels, noise, noise on the known frames, dropped texts."""
+"""The random draws of a training step: noise levels, noise, noise on the known frames, text dropout."""
 
 from typing import NamedTuple
 
@@ -12,14 +12,14 @@ from jax_interp.types import Latents
 
 
 class Draws(NamedTuple):
-    """Everything random about one step, float32."""
+    """The random draws of one step, float32."""
 
     sigma: Float[Array, " B"]
-    """Noise level in latent standard deviations times 2, as the sampler's."""
+    """The noise level in latent standard deviations times 2, as the sampler's."""
     noise: Latents
-    """Of unit variance."""
+    """The noise, of unit variance."""
     augment_sigma: Float[Array, " B"]
-    """Noise level of the known frames."""
+    """The noise level of the known frames."""
     augment_noise: Latents
     text_kept: Float[Array, " B"]
     """1 where a sample keeps its text, 0 where all its rows become zero."""
@@ -27,8 +27,8 @@ class Draws(NamedTuple):
     """1 on known latent frames."""
 
 
-def draw(key: jax.Array, shape: tuple[int, ...], settings: NoiseSettings) -> Draws:
-    """Draws for latents of `shape` [B, T, H, W, C]; the same however a batch is spread over devices."""
+def make_draws(key: jax.Array, shape: tuple[int, ...], settings: NoiseSettings) -> Draws:
+    """Make the draws for latents of `shape` [B, T, H, W, C]; they do not depend on how a batch is sharded."""
     batch, frames = shape[:2]
     sigma, noise, augment_sigma, augment_noise, kept, known = jax.random.split(key, 6)
     return Draws(
@@ -42,12 +42,12 @@ def draw(key: jax.Array, shape: tuple[int, ...], settings: NoiseSettings) -> Dra
 
 
 def log_normal(normal: Float[Array, " B"], distribution: LogNormal) -> Float[Array, " B"]:
-    """Values of `distribution` from those of a standard normal one."""
+    """Return values of `distribution` from values of a standard normal distribution."""
     return distribution.multiplier * jnp.exp(distribution.mean + distribution.deviation * normal)
 
 
 def first_frames(count: int | Array, num_latent_frames: int) -> Float[Array, "T 1 1 1"]:
-    """1 on the first `count` latent frames, 0 behind."""
+    """Return the mask of the first `count` latent frames: 1 on them, 0 on the others."""
     return (jnp.arange(num_latent_frames) < count).astype(jnp.float32)[:, None, None, None]
 
 

@@ -12,19 +12,21 @@ from jax_interp.train.settings import OptimizerSettings
 
 
 def make_optimizer(settings: OptimizerSettings, steps: int) -> optax.GradientTransformation:
-    """Values that are not numbers become 0, then the global norm is clipped, then AdamW on every parameter."""
-    return optax.chain(finite(), optax.clip_by_global_norm(settings.clip_norm), make_unclipped(settings, steps))
+    """Return the optimizer: values that are not numbers become 0, the global norm is clipped, then AdamW is applied."""
+    return optax.chain(
+        zero_non_finite(), optax.clip_by_global_norm(settings.clip_norm), make_unclipped(settings, steps)
+    )
 
 
 def make_unclipped(settings: OptimizerSettings, steps: int) -> optax.GradientTransformation:
-    """AdamW alone, for gradients that are clipped already."""
+    """Return AdamW alone, for gradients that are already clipped."""
     rate = learning_rate(settings, steps)
     adamw = optax.adamw(rate, *settings.betas, eps=settings.epsilon, weight_decay=settings.weight_decay)
     return _promoting(adamw)
 
 
-def finite() -> optax.GradientTransformation:
-    """Gradients whose NaN and infinities are 0, as upstream's clipping begins."""
+def zero_non_finite() -> optax.GradientTransformation:
+    """Return a transformation that sets NaN and infinities of gradients to 0, as upstream does before it clips."""
 
     def zero_others(updates: Any, params: Any = None) -> Any:
         del params
@@ -34,7 +36,7 @@ def finite() -> optax.GradientTransformation:
 
 
 def gradient_norm(gradients: Any) -> Float[Array, ""]:
-    """The global norm, in float32 whatever the gradients' dtypes."""
+    """Return the global norm of the gradients, in float32 whatever their dtypes."""
     return optax.tree.norm(jax.tree.map(lambda leaf: leaf.astype(jnp.float32), gradients))
 
 

@@ -8,11 +8,13 @@ import optax
 from jax_interp.train.settings import OptimizerSettings
 
 START_FACTOR = 1e-6
-"""Share of the rate at step 0 of a warm-up."""
+"""The share of the rate at step 0 of a warm-up."""
 
 
 def learning_rate(settings: OptimizerSettings, steps: int) -> optax.Schedule:
-    """The rate at every step, counted from 0: a linear warm-up, then constant or down to `final_factor` at `steps`."""
+    """Return the learning rate by step, counted from 0.
+
+    It is a linear warm-up, then constant or decaying to `final_factor` of the rate at `steps`."""
     peak, rest = settings.learning_rate, max(1, steps - settings.warmup_steps)
     after = {
         "constant": optax.constant_schedule(peak),

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: whole or not there, the newest few kept."""
+"""Checkpoints of a training run, which are complete or absent; the newest few are kept."""
 
 import json
 import shutil
@@ -19,29 +19,29 @@ _PREFIX = "step-"
 
 
 class Restored(NamedTuple):
-    """What a checkpoint holds."""
+    """The content of a checkpoint."""
 
     state: TrainState
     data_state: Mapping[str, Any]
-    """Where the iterator of batches stood."""
+    """The state of the iterator of batches."""
 
 
 class Checkpoints:
     """The folder `checkpoints/` of a run, a folder `step-000000100` for each checkpoint."""
 
     def __init__(self, folder: Path, keep: int):
-        """`keep` is how many of the newest stay. What an interrupted run left half-written is removed."""
+        """Keep the newest `keep` checkpoints; what an interrupted run left half-written is removed."""
         self.folder, self._keep = folder, keep
         for leftover in folder.glob(f".{_PREFIX}*"):
             shutil.rmtree(leftover, ignore_errors=True)
 
     def steps(self) -> list[int]:
-        """Steps after which there are checkpoints, oldest first."""
+        """Return the steps after which there are checkpoints, oldest first."""
         found = (path.name.removeprefix(_PREFIX) for path in self.folder.glob(f"{_PREFIX}*"))
         return sorted(int(name) for name in found if name.isdecimal())
 
     def save(self, state: TrainState, data_state: Mapping[str, Any]) -> None:
-        """Keep `state`, which has done `state.step` steps, and then only the newest.
+        """Save `state`, which has done `state.step` steps, and then remove all but the newest checkpoints.
 
         Raises:
             CheckpointError: the disk is full or cannot be written to; earlier checkpoints stay.
@@ -65,10 +65,10 @@ class Checkpoints:
             shutil.rmtree(self._path(step), ignore_errors=True)
 
     def restore(self, step: int, abstract: TrainState) -> Restored:
-        """The checkpoint after `step` steps; `abstract` says shapes, dtypes and where its arrays come to lie.
+        """Restore the checkpoint after `step` steps; `abstract` has the shapes, dtypes and shardings of its arrays.
 
         Raises:
-            CheckpointError: it is damaged, or of other settings.
+            CheckpointError: it is damaged, or was made with other settings.
         """
         path, target = self._path(step), _named(abstract)
         try:
@@ -88,6 +88,6 @@ class Checkpoints:
 
 
 def _named(state: TrainState) -> dict[str, Any]:
-    """The leaves of a state by path, in its own order."""
+    """Return the leaves of a state by path, in its own order."""
     leaves, _ = jax.tree.flatten_with_path(state)
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}

@@ -1,4 +1,4 @@
-"""What a run writes about itself step by step: JSON lines, and events for TensorBoard."""
+"""The journal of a training run, step by step: JSON lines, and events for TensorBoard."""
 
 import json
 import logging
@@ -12,10 +12,10 @@ logger = logging.getLogger("jax_interp")
 
 
 class Journal:
-    """`metrics.jsonl` and, if tensorboardX is installed, `tensorboard/` in a run's folder."""
+    """The journal of a run: `metrics.jsonl` and, if tensorboardX is installed, `tensorboard/` in its folder."""
 
     def __init__(self, folder: Path, first_step: int):
-        """Go on at `first_step`: what an interrupted run noted of later steps is dropped, it will come again."""
+        """Continue at `first_step`; lines of an interrupted run about later steps are dropped, as these run again."""
         self.path = folder / "metrics.jsonl"
         kept = [line for line in self._lines() if json.loads(line)["step"] <= first_step]
         write_atomically(self.path, "".join(f"{line}\n" for line in kept).encode())
@@ -35,7 +35,7 @@ class Journal:
             self._events.close()
 
     def _lines(self) -> list[str]:
-        """Whole lines; the last one may have been cut."""
+        """Return the complete lines; the last line of the file may have been cut."""
         if not self.path.exists():
             return []
         return [line for line in self.path.read_text("utf-8").splitlines() if _is_entry(line)]

@@ -1,4 +1,4 @@
-"""What a network in training makes of a pair that it is not trained on, as one picture."""
+"""A preview of a network in training: what it generates for a pair that it is not trained on, as one picture."""
 
 import io
 from pathlib import Path
@@ -24,7 +24,7 @@ SEED = 11
 
 
 def sample_latents(trainer: Trainer, params: Params, batch: Batch) -> Latents:
-    """Sampled latents of the pairs whose ends `batch` has, following its text, as `generate` does with guidance 0."""
+    """Sample latents of the pairs whose ends `batch` has, by its text, as generation with guidance 0 does."""
     condition = jnp.asarray(batch.latents).astype(trainer.dtype)
     indicator = jnp.asarray(frame_indicator(condition.shape[1]))
     levels, precision = sigmas(NUM_STEPS), trainer.settings.dtype
@@ -62,13 +62,13 @@ def sample_latents(trainer: Trainer, params: Params, batch: Batch) -> Latents:
 def contact_sheet(
     truth: UInt8[np.ndarray, "F Y X 3"], through: UInt8[np.ndarray, "F Y X 3"], ours: UInt8[np.ndarray, "F Y X 3"]
 ) -> UInt8[np.ndarray, "rows columns 3"]:
-    """Rows of frames: the true ones, the same through the tokenizer (the best that can be reached), and ours."""
+    """Return a picture of three rows: the true frames, those through the tokenizer (the best possible), and ours."""
     shown = np.linspace(0, len(truth) - 1, 5).round().astype(int)
     return np.concatenate([np.concatenate(list(frames[shown]), axis=1) for frames in (truth, through, ours)])
 
 
 def write_picture(path: Path, picture: UInt8[np.ndarray, "rows columns 3"]) -> None:
-    """Write `picture` as PNG; its folder is made if need be."""
+    """Write `picture` as PNG; its folder is created if need be."""
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, format="PNG")
     path.parent.mkdir(parents=True, exist_ok=True)

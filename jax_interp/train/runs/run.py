@@ -31,23 +31,29 @@ from jax_interp.types import Params
 RUN_FILE = "run.json"
 
 Report = Callable[[int, Mapping[str, float]], None]
-"""Told (steps done, metrics) after every step."""
+"""A function that is called with (steps done, metrics) after every step.
+
+`lambda step, metrics: print(step, metrics["loss"])` is one.
+"""
 
 Preview = Callable[[int, Params], None]
-"""Told (steps done, the network's parameters) now and then, to show what it can do."""
+"""A function that is called with (steps done, the network's parameters) now and then, to show what it can do.
+
+`lambda step, params: save(f"step-{step}.png", params)` is one.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunFolder:
-    """Where a run keeps itself, and how much of it."""
+    """The folder of a training run, and how many checkpoints it keeps."""
 
     path: Path
     keep: int = 2
-    """Checkpoints that stay."""
+    """The number of checkpoints that are kept."""
     save_every: int = 500
-    """Steps from one checkpoint to the next."""
+    """The number of steps from one checkpoint to the next."""
     preview_every: int = 0
-    """Steps from one preview to the next; 0 for none."""
+    """The number of steps from one preview to the next; 0 means none."""
 
     def __post_init__(self) -> None:
         faults = []
@@ -61,14 +67,14 @@ class RunFolder:
             raise UsageError("; ".join(faults))
 
     def claim(self, identity: Mapping[str, Any], *, resume: bool) -> None:
-        """Make the folder this run's own, or find that it is.
+        """Claim the folder for this run, or check that it already belongs to it.
 
         Raises:
-            UsageError: a run is there and `resume` was not asked for, or none is and it was, or it is another one.
+            UsageError: a run is there and `resume` is false, none is there and `resume` is true, or it is another run.
         """
         file = self.path / RUN_FILE
         if file.exists():
-            theirs = _read(file)
+            theirs = _read_identity(file)
             differing = sorted(key for key in identity.keys() | theirs.keys() if identity.get(key) != theirs.get(key))
             if differing:
                 raise UsageError(
@@ -87,15 +93,15 @@ class RunFolder:
 
 
 class Outcome(NamedTuple):
-    """The end of a run."""
+    """The outcome of a run."""
 
     state: TrainState
     network: Params
-    """What was trained, averaged if an average was kept: the network's parameters, or an adapter's."""
+    """The trained parameters of the network or of an adapter, averaged if an average was kept."""
 
 
 def identity_of(base: ConvertedComponent, settings: TrainSettings, samples: list[Sample]) -> dict[str, Any]:
-    """What makes a run the one that it is, as JSON values."""
+    """Return the identity of a run as JSON values: whatever would make it another run if it changed."""
     listed = hashlib.sha256(json.dumps([sample.latents.name for sample in samples]).encode()).hexdigest()
     return {
         "jax_interp": __version__,
@@ -114,10 +120,10 @@ def train(
     report: Report | None = None,
     preview: Preview | None = None,
 ) -> Outcome:
-    """Train the transformer `base`, or an adapter of it if that is what `trainer` trains, on encoded `samples`.
+    """Train the transformer `base`, or an adapter of it (`trainer` decides), on encoded `samples`.
 
-    `folder` is claimed before. Stopped at any moment and called again, it gives the same losses and weights, to the
-    bit, as if it had not been stopped (on the same devices).
+    The caller has claimed `folder`. A run that is stopped at any moment and called again has the same losses and
+    weights, bit for bit, as one that was not stopped (on the same devices).
 
     Raises:
         CheckpointError: a checkpoint cannot be read or written.
@@ -173,12 +179,12 @@ def _run_steps(
 
 
 def merged(trained: Params, frozen: Params) -> Params:
-    """All parameters that a step reads."""
+    """Merge trained and frozen parameters to all that a step reads."""
     return unflatten(dict(flatten(frozen)) | dict(flatten(trained)))
 
 
 def _checked(metrics: Metrics, step: int, checkpoints: Checkpoints) -> dict[str, float]:
-    """The metrics as numbers."""
+    """Return the metrics as numbers."""
     values = {name: float(value) for name, value in metrics._asdict().items()}
     if not math.isfinite(values["loss"]):
         kept = checkpoints.steps()
@@ -197,7 +203,7 @@ def _abstract(state: TrainState) -> TrainState:
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), state)
 
 
-def _read(file: Path) -> dict[str, Any]:
+def _read_identity(file: Path) -> dict[str, Any]:
     try:
         values = json.loads(file.read_text("utf-8"))
     except (OSError, ValueError) as error:
@@ -208,5 +214,5 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _is_of_a_writer(name: str) -> bool:
-    """Whether a file is there only because somebody writes to the folder: a hidden lock, or what is not yet whole."""
+    """Tell whether a file only belongs to a writer of the folder: a hidden lock, or an unfinished file."""
     return name.endswith(".part") or (name.startswith(".") and name.endswith(".lock"))

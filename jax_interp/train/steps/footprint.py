@@ -1,4 +1,4 @@
-"""How many bytes a training run takes on each device and on the host, before anything is loaded."""
+"""The memory footprint of a training run on each device and on the host, before anything is loaded."""
 
 import math
 from dataclasses import dataclass
@@ -18,32 +18,32 @@ from jax_interp.train.steps.step import network_of
 from jax_interp.types import Params
 
 BLOCK_WIDTHS = 34
-"""What a block holds at its widest point on the way back, in vectors of the network's width a token: fitted to a
+"""The activations of a block at their peak in the backward pass, in vectors of the network's width a token: fitted to a
 gradient of the 7B network at 704×1280 on an H100 (18.5 GiB, of which 13.5 are weights)."""
 
 
 @dataclass(frozen=True)
 class TrainingFootprint:
-    """Bytes of a run; all but `host` on one device."""
+    """The memory of a run in bytes; all but `host` is that of one device."""
 
     weights: int
-    """What the network computes with, frozen ones included."""
+    """The weights that the network computes with, frozen ones included."""
     gradients: int
     optimizer: int
-    """Moments, averages and, if they are not what it computes with, float32 weights."""
+    """Moments, averages and, where the network does not compute with them, float32 weights."""
     activations: int
     host: int
 
     @property
     def peak(self) -> int:
-        """All of them at the same time."""
+        """The sum of all on a device, which are there at the same time."""
         return self.weights + self.gradients + self.optimizer + self.activations
 
 
 def training_footprint(
     config: DiTConfig, settings: TrainSettings, latents: tuple[int, int, int, int], mesh: MeshShape = ALONE
 ) -> TrainingFootprint:
-    """Predict a run with latents of the shape [T, H, W, C]."""
+    """Predict the footprint of a run with latents of the shape [T, H, W, C]."""
     network = network_of(config, settings)
     trained, frozen = network.abstract, {}
     if settings.lora is not None:
@@ -70,7 +70,7 @@ def training_footprint(
 
 
 def _values(abstract: Params, mesh: MeshShape) -> int:
-    """How many values of `abstract` a device holds."""
+    """Return how many values of `abstract` a device holds."""
     if not abstract:
         return 0
     blocks = abstract.get("blocks", {})
@@ -84,7 +84,7 @@ def _values(abstract: Params, mesh: MeshShape) -> int:
 def _activations(
     config: DiTConfig, settings: TrainSettings, latents: tuple[int, int, int, int], mesh: MeshShape
 ) -> int:
-    """The input of every block, and one block with everything in it."""
+    """Return the input of every block, and one block with everything in it."""
     frames, height, width, _ = latents
     tokens = frames * height * width // config.patch_size**2
     rows = math.ceil(settings.batch_size / settings.accumulate / (mesh.data * mesh.sequence))

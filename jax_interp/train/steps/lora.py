@@ -1,4 +1,4 @@
-"""Which layers of the transformer get a low-rank adapter, and the transformer with them."""
+"""The layers of the transformer that get a LoRA adapter, and the transformer with adapters."""
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
@@ -29,11 +29,11 @@ SHORT_NAMES = {
     "out": "*_attention/out",
     "mlp": "mlp/*",
 }
-"""What the names that adapters are usually described with mean here."""
+"""The layers that each of LoRA's usual short names stands for."""
 
 
 def target_layers(targets: Sequence[str]) -> tuple[str, ...]:
-    """The layers of every block that `targets` name, in their order in the block.
+    """Return the layers of a block that `targets` name, in their order in the block.
 
     Raises:
         UsageError: a name or pattern matches no layer (each is named), or there is none.
@@ -50,7 +50,7 @@ def target_layers(targets: Sequence[str]) -> tuple[str, ...]:
 
 
 def adapt(network: DiT, settings: LoraSettings, rngs: nnx.Rngs) -> DiT:
-    """`network` with an adapter beside every target layer of all of its blocks."""
+    """Add an adapter to every target layer of all blocks of `network`, and return it."""
     for path in target_layers(settings.targets):
         module, name = path.split("/")
         parent = getattr(network.blocks, module)
@@ -60,15 +60,17 @@ def adapt(network: DiT, settings: LoraSettings, rngs: nnx.Rngs) -> DiT:
 
 
 def split_adapter(params: Params) -> tuple[Params, Params]:
-    """(the adapter's arrays, all others) of an adapted network's parameters."""
+    """Split an adapted network's parameters into (the adapter's arrays, all others)."""
     leaves = dict(flatten(params))
     adapter = {path: leaf for path, leaf in leaves.items() if path.rpartition("/")[2] in (DOWN, UP)}
     return unflatten(adapter), unflatten({path: leaf for path, leaf in leaves.items() if path not in adapter})
 
 
 def draw_adapter(abstract: Params, rank: int, key: jax.Array) -> Params:
-    """Arrays for an adapter like `abstract` that changes nothing yet, float32: `A` is normal with deviation 1/rank, as
-    upstream's, and `B` is zero."""
+    """Draw float32 arrays for an adapter like `abstract` that has no effect yet.
+
+    `A` is normal with deviation 1/rank, as upstream's, and `B` is zero.
+    """
     leaves = dict(flatten(abstract))
     keys = jax.random.split(key, len(leaves))
     drawn = {
@@ -79,7 +81,7 @@ def draw_adapter(abstract: Params, rank: int, key: jax.Array) -> Params:
 
 
 def num_adapted(adapter: Params) -> int:
-    """How many layers have an adapter, those of every block counted."""
+    """Count the layers that have an adapter, over all blocks."""
     return sum(leaf.shape[0] for path, leaf in flatten(adapter) if path.endswith(f"/{DOWN}"))
 
 

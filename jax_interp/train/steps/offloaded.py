@@ -2,8 +2,8 @@
 
 The device has weights and gradients in the computation's dtype alone.
 
-After the gradients the optimizer goes through the network piece by piece, a piece being a block or everything else: its
-float32 state is copied in while the piece before is worked on, and copied back.
+After the gradients the optimizer updates the network piece by piece, a piece being a block or everything else: the
+float32 state of a piece is copied to the device while the piece before is updated, and copied back.
 """
 
 from collections.abc import Iterator
@@ -21,10 +21,10 @@ from jax_interp.nn.params import flatten, unflatten
 from jax_interp.runtime.checkpoint import ConvertedComponent, StackedParams
 from jax_interp.runtime.mesh import REPLICATED, DeviceMesh
 from jax_interp.runtime.sharding import share_specs
-from jax_interp.train.objective.log_variance import fresh_log_variance
-from jax_interp.train.objective.noise import draw
+from jax_interp.train.objective.log_variance import initial_log_variance
+from jax_interp.train.objective.noise import make_draws
 from jax_interp.train.optimization.ema import update_average
-from jax_interp.train.optimization.optimizer import finite, make_unclipped
+from jax_interp.train.optimization.optimizer import make_unclipped, zero_non_finite
 from jax_interp.train.settings import TrainSettings
 from jax_interp.train.steps.state import TrainState, params_specs
 from jax_interp.train.steps.step import Batch, Metrics, Trainer
@@ -35,12 +35,12 @@ BLOCKS = "network/blocks/"
 
 
 class OffloadedTrainer(Trainer):
-    """A `Trainer` whose states lie in host memory, in pieces; it serves one run at a time."""
+    """A `Trainer` whose states are in host memory, in pieces; it serves one run at a time."""
 
     def __init__(self, config: DiTConfig, settings: TrainSettings, devices: DeviceMesh | None = None):
         super().__init__(config, settings, devices)
         self.optimizer = make_unclipped(settings.optimizer, settings.steps)
-        self._draw = jax.jit(partial(draw, settings=settings.noise), static_argnames="shape")
+        self._draw = jax.jit(partial(make_draws, settings=settings.noise), static_argnames="shape")
         self._clipping = jax.jit(self._clip_factor)
         self._update = jax.jit(self._update_piece, donate_argnums=(0, 2))
         self._weights: tuple[int, Params] | None = None
@@ -48,8 +48,8 @@ class OffloadedTrainer(Trainer):
         self.step = self._run_step
 
     def begin(self, base: ConvertedComponent) -> tuple[TrainState, Params]:
-        """As of `Trainer`; the network is read block by block."""
-        trained, fixed = fresh_log_variance(jax.random.key(self.settings.seed))
+        """Return what `Trainer.begin` returns; the network is read block by block."""
+        trained, fixed = initial_log_variance(jax.random.key(self.settings.seed))
         stored = StackedParams(base, self.network.abstract, "float32")
         names = [name for part in self.network.parts for name in part]
 
@@ -61,11 +61,11 @@ class OffloadedTrainer(Trainer):
         return self._initial(pieces()), {"log_variance": fixed}
 
     def initial(self, params: Params) -> TrainState:
-        """The state before the first step."""
+        """Return the state before the first step."""
         return self._initial(iter(split_pieces(params).items()))
 
     def _initial(self, pieces: Iterator[tuple[str, Params]]) -> TrainState:
-        """One piece after the other, so that the device holds the state of one."""
+        """Make the state one piece after the other, so that the device holds the state of one piece."""
         averages = self.settings.optimizer.ema_rate is not None
         params, optimizer, average = {}, {}, {}
         for name, piece in pieces:
@@ -77,7 +77,7 @@ class OffloadedTrainer(Trainer):
         return self.place(TrainState(jnp.zeros((), jnp.int32), params, optimizer, average if averages else None))
 
     def place(self, state: TrainState) -> TrainState:
-        """`state` in host memory, divided among the devices."""
+        """Return `state` in host memory, divided among the devices."""
         self._weights = None
         return TrainState(
             self.devices.put(state.step),
@@ -87,7 +87,7 @@ class OffloadedTrainer(Trainer):
         )
 
     def trained(self, state: TrainState) -> Params:
-        """What was trained, averaged if an average is kept."""
+        """Return the trained parameters, averaged if an average is kept."""
         return join_pieces(jax.tree.map(np.asarray, state.average or state.params))
 
     def _run_step(self, state: TrainState, frozen: Params, batch: Batch, key: jax.Array) -> tuple[TrainState, Metrics]:
@@ -108,7 +108,7 @@ class OffloadedTrainer(Trainer):
         return new, metrics
 
     def _pieces_ahead(self, state: TrainState) -> Iterator[tuple[str, Any]]:
-        """Every piece's (weights, optimizer's state, average) on the device, the next one on its way already."""
+        """Yield every piece's (weights, optimizer's state, average) on the device, the next one on its way already."""
         names = list(state.params)
         average = state.average or dict.fromkeys(names)
 
@@ -121,14 +121,14 @@ class OffloadedTrainer(Trainer):
             yield name, here
 
     def _clip_factor(self, gradients: Params) -> jax.Array:
-        cleaned, _ = finite().update(jax.tree.map(_wide, gradients), optax.EmptyState())
+        cleaned, _ = zero_non_finite().update(jax.tree.map(_wide, gradients), optax.EmptyState())
         norm = optax.tree.norm(cleaned)
         limit = self.settings.optimizer.clip_norm
         return jnp.where(norm < limit, jnp.ones_like(norm), limit / norm)
 
     def _update_piece(self, weights: Params, gradients: Params, held: Any, factor: Any, step: Any, index: Any) -> Any:
         old, optimizer, average = held
-        gradient, _ = finite().update(jax.tree.map(_wide, _piece(gradients, index)), optax.EmptyState())
+        gradient, _ = zero_non_finite().update(jax.tree.map(_wide, _piece(gradients, index)), optax.EmptyState())
         updates, optimizer = self.optimizer.update(jax.tree.map(lambda g: factor * g, gradient), optimizer, old)
         params: Any = optax.apply_updates(old, updates)
         if average is not None:
@@ -143,7 +143,7 @@ class OffloadedTrainer(Trainer):
         return weights, (params, optimizer, average)
 
     def _on_device(self, state: TrainState) -> Params:
-        """What gradients are taken of: the network in the computation's dtype, the log-variance as it is."""
+        """Return the parameters that have gradients: the network in the computation's dtype, the log-variance."""
 
         def narrow(leaf: jax.Array, dtype: Any) -> jax.Array:
             return jax.device_put(leaf, leaf.sharding.with_memory_kind("device")).astype(dtype)
@@ -163,7 +163,7 @@ class OffloadedTrainer(Trainer):
 
 
 def split_pieces(params: Params) -> dict[str, Params]:
-    """Trained parameters by piece: a block each, without the stack's axis, and the rest."""
+    """Split trained parameters into pieces: one for each block, without the stack's axis, and one for the rest."""
     leaves = dict(flatten(params))
     stacked = {path: leaf for path, leaf in leaves.items() if path.startswith(BLOCKS)}
     pieces: dict[str, Params] = {OUTER: unflatten({path: leaf for path, leaf in leaves.items() if path not in stacked})}
@@ -173,7 +173,7 @@ def split_pieces(params: Params) -> dict[str, Params]:
 
 
 def join_pieces(pieces: Params) -> Params:
-    """Inverse of `split_pieces`; numpy arrays stay such, on the host."""
+    """Join pieces to trained parameters, the inverse of `split_pieces`; numpy arrays stay on the host."""
     blocks = [dict(flatten(pieces[name])) for name in sorted(pieces) if name != OUTER]
     stack = np.stack if isinstance(next(iter(blocks[0].values())), np.ndarray) else jnp.stack
     stacked = {path: stack([block[path] for block in blocks]) for path in blocks[0]}
@@ -181,13 +181,13 @@ def join_pieces(pieces: Params) -> Params:
 
 
 def _piece(tree: Params, index: Any) -> Params:
-    """A piece of a tree like the trained parameters: block `index`, or without one the rest."""
+    """Return a piece of a tree like the trained parameters: block `index`, or the rest if it is None."""
     leaves = {path: leaf for path, leaf in flatten(tree) if path.startswith(BLOCKS) != (index is None)}
     return unflatten(leaves if index is None else {path: leaf[index] for path, leaf in leaves.items()})
 
 
 def _specs(tree: Any, devices: DeviceMesh) -> Any:
-    """How the arrays of a piece, or of its optimizer's state, are divided: each along an axis that divides."""
+    """Return how the arrays of a piece, or of its optimizer's state, are divided: each along an axis that divides."""
     if devices.alone:
         return REPLICATED
     return jax.tree.map(lambda leaf: _spec(leaf, devices), tree)

@@ -1,4 +1,4 @@
-"""What a training run changes from step to step, how it starts, and how it lies on several devices."""
+"""The state of a training run, its start, and its sharding over several devices."""
 
 from typing import Any, NamedTuple
 
@@ -13,14 +13,14 @@ from jax_interp.runtime.sharding import share_specs
 from jax_interp.types import Params
 
 ROWS = P(("data", "sequence"))
-"""How samples lie on a mesh: every device along either axis has some of its own."""
+"""The sharding of samples: every device along either axis has samples of its own."""
 
 
 class TrainState(NamedTuple):
-    """Arrays that a step replaces, float32 but for the counters."""
+    """The arrays that a step replaces, float32 except for the counters."""
 
     step: Int[Array, ""]
-    """Optimizer steps done."""
+    """The number of optimizer steps done."""
     params: Params
     """The trained parameters: `{"network": ..., "log_variance": ...}`, without what is frozen."""
     optimizer: Any
@@ -28,15 +28,15 @@ class TrainState(NamedTuple):
     """The running average of `params`."""
 
 
-def fresh_state(params: Params, optimizer: optax.GradientTransformation, *, averages: bool) -> TrainState:
-    """The state before the first step; `params` are copied to float32."""
+def initial_state(params: Params, optimizer: optax.GradientTransformation, *, averages: bool) -> TrainState:
+    """Return the state before the first step; `params` are copied to float32."""
     wide = jax.tree.map(lambda leaf: jnp.array(leaf, jnp.float32), params)
     average = jax.tree.map(jnp.copy, wide) if averages else None
     return TrainState(jnp.zeros((), jnp.int32), wide, optimizer.init(wide), average)
 
 
 def params_specs(params: Params, devices: DeviceMesh) -> Params:
-    """Every array divided among the devices that work on different samples; those of a block as in `sharding`.
+    """Return the sharding of every array over devices with different samples; a block's is that of `sharding`.
 
     `params` are arrays (or their descriptions) of the network, of an adapter or of the log-variance.
     """
@@ -44,7 +44,7 @@ def params_specs(params: Params, devices: DeviceMesh) -> Params:
 
 
 def state_specs(state: TrainState, devices: DeviceMesh) -> TrainState:
-    """How a state lies on `devices`: moments and averages as the parameters that they belong to."""
+    """Return the sharding of a state: moments and averages are sharded as their parameters are."""
     specs = params_specs(state.params, devices)
     structure = jax.tree.structure(state.params)
 
@@ -59,7 +59,7 @@ def state_specs(state: TrainState, devices: DeviceMesh) -> TrainState:
 
 
 def place_state(state: TrainState, devices: DeviceMesh) -> TrainState:
-    """`state` laid out over `devices`."""
+    """Place `state` on `devices`."""
     return state if devices.alone else devices.put(state, state_specs(state, devices))
 
 

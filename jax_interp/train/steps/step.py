@@ -1,4 +1,4 @@
-"""One optimizer step as one compiled function of state, batch and key."""
+"""The optimizer step, one compiled function of state, batch and key."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,37 +18,37 @@ from jax_interp.runtime.checkpoint import ConvertedComponent, load_params
 from jax_interp.runtime.mesh import DeviceMesh
 from jax_interp.runtime.sharding import whole_specs
 from jax_interp.train.objective.forward import forward
-from jax_interp.train.objective.log_variance import fresh_log_variance, log_variance
-from jax_interp.train.objective.loss import NetworkQuestion, ask, loss_terms, predicted, total_loss
-from jax_interp.train.objective.noise import Draws, draw
+from jax_interp.train.objective.log_variance import initial_log_variance, log_variance
+from jax_interp.train.objective.loss import NetworkInputs, denoised_latents, loss_terms, make_network_inputs, total_loss
+from jax_interp.train.objective.noise import Draws, make_draws
 from jax_interp.train.optimization.ema import exponent, update_average
 from jax_interp.train.optimization.optimizer import gradient_norm, make_optimizer
 from jax_interp.train.settings import TrainSettings
 from jax_interp.train.steps.lora import adapt, draw_adapter, split_adapter
-from jax_interp.train.steps.state import ROWS, TrainState, fresh_state, params_specs, place_state
+from jax_interp.train.steps.state import ROWS, TrainState, initial_state, params_specs, place_state
 from jax_interp.types import Latents, Params, Text
 
 
 class Batch(NamedTuple):
-    """Samples of one optimizer step."""
+    """The samples of one optimizer step."""
 
     latents: Latents
     """Clean latents on the model's scale (`diffusion.sample.to_model_scale`), float32."""
     text: Text
-    """Embeddings padded with zeros."""
+    """Text embeddings padded with zeros."""
     angles: Float[Array, "B L half_K"]
-    """`nn.rotary.rotary_angles` at the rate of every sample."""
+    """Rotary angles (`nn.rotary.rotary_angles`) at the frame rate of every sample."""
 
 
 class Metrics(NamedTuple):
-    """What is known of a step, float32."""
+    """The metrics of a step, float32."""
 
     loss: Float[Array, ""]
     weighted_error: Float[Array, ""]
-    """Mean of the error times its weight, without the log-variance."""
+    """The mean of the error times its weight, without the log-variance."""
     squared_error: Float[Array, ""]
     gradient_norm: Float[Array, ""]
-    """Before clipping."""
+    """The global norm of the gradients before clipping."""
 
 
 class Trainer:
@@ -61,7 +61,7 @@ class Trainer:
     ```
 
     `frozen` holds what is not trained (the log-variance's features; of an adapter also the network) and has the same
-    layout as the trained parameters. The state that goes in is used up.
+    structure as the trained parameters. The step donates the state that it is given.
     """
 
     def __init__(self, config: DiTConfig, settings: TrainSettings, devices: DeviceMesh | None = None):
@@ -84,26 +84,26 @@ class Trainer:
         )
 
     def begin(self, base: ConvertedComponent) -> tuple[TrainState, Params]:
-        """The state before the first step, and what is not trained, from the network `base`.
+        """Return the state before the first step, and the frozen parameters, from the network `base`.
 
         Raises:
-            CheckpointError: it is damaged.
+            CheckpointError: `base` is damaged.
         """
-        trained, fixed = fresh_log_variance(jax.random.key(self.settings.seed))
+        trained, fixed = initial_log_variance(jax.random.key(self.settings.seed))
         if self.settings.lora is None:
             params = {"network": self._read(base, "float32"), "log_variance": trained}
             return self.initial(params), {"log_variance": fixed}
         frozen = {"network": self._read(base, self.settings.dtype), "log_variance": {**trained, **fixed}}
-        return self.initial({"network": self.fresh_adapter()}), frozen
+        return self.initial({"network": self.initial_adapter()}), frozen
 
-    def fresh_adapter(self) -> Params:
-        """An adapter that changes nothing yet."""
+    def initial_adapter(self) -> Params:
+        """Return an adapter that has no effect yet."""
         lora = self.settings.lora
         assert lora is not None
         return draw_adapter(split_adapter(self.network.abstract)[0], lora.rank, jax.random.key(self.settings.seed))
 
     def _read(self, base: ConvertedComponent, dtype: str) -> Params:
-        """All parameters of `base`, every device reading its share."""
+        """Return all parameters of `base`, every device reading its share."""
         abstract = network_of(base.config, replace(self.settings, lora=None, stream_base=False)).abstract
         specs = params_specs(abstract, self.devices)
         target = jax.tree.map(
@@ -114,21 +114,21 @@ class Trainer:
         return load_params(base, target, dtype)
 
     def initial(self, params: Params) -> TrainState:
-        """The state before the first step, where it belongs."""
+        """Return the state before the first step, placed on the devices."""
         placed = params if self.devices.alone else self.devices.put(params, params_specs(params, self.devices))
         averages = self.settings.optimizer.ema_rate is not None
-        return self.place(fresh_state(placed, self.optimizer, averages=averages))
+        return self.place(initial_state(placed, self.optimizer, averages=averages))
 
     def place(self, state: TrainState) -> TrainState:
-        """`state` laid out over the devices."""
+        """Place `state` on the devices."""
         return place_state(state, self.devices)
 
     def trained(self, state: TrainState) -> Params:
-        """What was trained, averaged if an average is kept."""
+        """Return the trained parameters, averaged if an average is kept."""
         return state.average or state.params
 
     def _with_numerics(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Full float32 products in a float32 run: GPUs would otherwise round the operands to tf32."""
+        """Compute float32 products in full in a float32 run: GPUs would otherwise round the operands to tf32."""
 
         def run(*arguments: Any) -> Any:
             with jax.default_matmul_precision("highest" if self.settings.dtype == "float32" else "default"):
@@ -137,12 +137,12 @@ class Trainer:
         return run
 
     def _step(self, state: TrainState, frozen: Params, batch: Batch, key: jax.Array) -> tuple[TrainState, Metrics]:
-        draws = draw(jax.random.fold_in(key, state.step), batch.latents.shape, self.settings.noise)
+        draws = make_draws(jax.random.fold_in(key, state.step), batch.latents.shape, self.settings.noise)
         metrics, gradients = self._gradients(state.params, frozen, batch, draws)
         return self._apply(state, gradients), metrics
 
     def _apply(self, state: TrainState, gradients: Params) -> TrainState:
-        """The state after an optimizer step along `gradients`."""
+        """Return the state after an optimizer step along `gradients`."""
         updates, optimizer = self.optimizer.update(gradients, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
         average = state.average
@@ -152,7 +152,7 @@ class Trainer:
         return TrainState(state.step + 1, params, optimizer, average)  # pyright: ignore[reportArgumentType]
 
     def _gradients(self, params: Params, frozen: Params, batch: Batch, draws: Draws) -> tuple[Metrics, Params]:
-        """Metrics and gradients of a whole batch, part after part if it is to be accumulated."""
+        """Return metrics and gradients of a batch, part after part if gradients are accumulated."""
         parts = self.settings.accumulate
         evaluate = jax.value_and_grad(partial(self._loss, frozen=frozen), has_aux=True)
         if parts == 1:
@@ -175,43 +175,43 @@ class Trainer:
     def _loss(self, params: Params, inputs: tuple[Batch, Draws], *, frozen: Params) -> tuple[Array, Metrics]:
         batch, draws = inputs
         everything = unflatten(dict(flatten(frozen)) | dict(flatten(params)))
-        question = ask(batch.latents, draws)
+        noisy = make_network_inputs(batch.latents, draws)
         output = forward(
             self.network,
             everything["network"],
-            question.scaled,
-            question.c_noise,
-            kept_text(batch, draws),
+            noisy.scaled,
+            noisy.c_noise,
+            apply_text_dropout(batch, draws),
             draws.indicator,
             batch.angles,
             dtype=self.dtype,
             learned_positions=self.settings.learned_positions,
             gather=self._gather,
         )
-        return self._loss_of(output, question, inputs, everything.get("log_variance"))
+        return self._loss_of(output, noisy, inputs, everything.get("log_variance"))
 
     def _loss_of(
-        self, output: Latents, question: NetworkQuestion, inputs: tuple[Batch, Draws], weighing: Params | None
+        self, output: Latents, noisy: NetworkInputs, inputs: tuple[Batch, Draws], weighing: Params | None
     ) -> tuple[Array, Metrics]:
-        """The loss for the network's `output`; `weighing` are the log-variance's parameters."""
+        """Return the loss for the network's `output`; `weighing` are the log-variance's parameters."""
         batch, draws = inputs
-        terms = loss_terms(predicted(output, question, batch.latents, draws), batch.latents, draws.sigma)
+        terms = loss_terms(denoised_latents(output, noisy, batch.latents, draws), batch.latents, draws.sigma)
         uncertainty = None
         if self.settings.loss.log_variance:
             assert weighing is not None
-            uncertainty = log_variance(weighing, weighing, question.c_noise)
+            uncertainty = log_variance(weighing, weighing, noisy.c_noise)
         elements = batch.latents[0, 0].size
         loss = total_loss(terms, uncertainty, self.settings.loss.reduce, elements)
         return loss, Metrics(loss, terms.weighted.mean(), terms.squared.mean(), jnp.zeros(()))
 
     def _spread(self, rows: Any) -> Any:
-        """Samples divided among the devices."""
+        """Shard samples over the devices."""
         if self.devices.alone:
             return rows
         return jax.lax.with_sharding_constraint(rows, self.devices.shardings(rows, ROWS))
 
     def _gather(self, block: Params) -> Params:
-        """A block's weights, of which every device has a share, together."""
+        """Gather a block's weights, of which every device has a share."""
         if self.devices.alone:
             return block
         return jax.lax.with_sharding_constraint(block, self.devices.shardings(block, whole_specs(block)))
@@ -224,7 +224,7 @@ class Trainer:
 
 
 def _check_rows(settings: TrainSettings, devices: DeviceMesh) -> None:
-    """Every device has to have as many samples as the others in every pass."""
+    """Raise `UsageError` unless every device has equally many samples in every pass."""
     places = devices.shape.data * devices.shape.sequence
     if settings.batch_size // settings.accumulate % places:
         raise UsageError(
@@ -233,13 +233,13 @@ def _check_rows(settings: TrainSettings, devices: DeviceMesh) -> None:
         )
 
 
-def kept_text(batch: Batch, draws: Draws) -> Text:
-    """The texts, zeros where they are dropped."""
+def apply_text_dropout(batch: Batch, draws: Draws) -> Text:
+    """Return the text embeddings, with zeros where the draws drop a text."""
     return batch.text * draws.text_kept[:, None, None].astype(batch.text.dtype)
 
 
 def network_of(config: DiTConfig, settings: TrainSettings) -> StackedNetwork[DiT]:
-    """The transformer, with adapters if they are what is trained; its dtype is that of the computation."""
+    """Return the transformer, with adapters if these are trained; its dtype is that of the computation."""
     dtype = jnp.dtype(settings.dtype)
 
     def build(rngs: Any) -> DiT:

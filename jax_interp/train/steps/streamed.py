@@ -1,7 +1,7 @@
 """An adapter trained beside a network whose blocks wait in host memory.
 
-A step sends every block through the device twice: forwards in order, then backwards, where it is computed again with
-gradients. What stays on the device is the input of every block, the adapter with its optimizer's state, and the blocks
+A step streams every block through the device twice: in the forward pass, and in the backward pass, which computes it
+again with gradients. The device holds the input of every block, the adapter with its optimizer's state, and the blocks
 that are on their way.
 """
 
@@ -14,20 +14,20 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jax_interp.config import DiTConfig
-from jax_interp.models.dit import BlockInputs
+from jax_interp.models.dit import DiTBlockInputs
 from jax_interp.nn.params import flatten, unflatten
 from jax_interp.runtime.block_stream import BlockStream, PartCall, PartResult, mark_of
 from jax_interp.runtime.checkpoint import ConvertedComponent, StackedParams
 from jax_interp.runtime.mesh import DeviceMesh
 from jax_interp.runtime.sharding import share_specs
 from jax_interp.train.objective.forward import cast, embed, project, run_block
-from jax_interp.train.objective.log_variance import fresh_log_variance
-from jax_interp.train.objective.loss import NetworkQuestion, ask
-from jax_interp.train.objective.noise import Draws, draw
+from jax_interp.train.objective.log_variance import initial_log_variance
+from jax_interp.train.objective.loss import NetworkInputs, make_network_inputs
+from jax_interp.train.objective.noise import Draws, make_draws
 from jax_interp.train.optimization.optimizer import gradient_norm
 from jax_interp.train.settings import TrainSettings
 from jax_interp.train.steps.state import TrainState
-from jax_interp.train.steps.step import Batch, Metrics, Trainer, kept_text, network_of
+from jax_interp.train.steps.step import Batch, Metrics, Trainer, apply_text_dropout, network_of
 from jax_interp.types import Params, Tokens
 
 FORWARD, BACKWARD = 0, 1
@@ -44,7 +44,7 @@ class StreamedTrainer(Trainer):
         self._forward = jit(self._with_numerics(self._run_block))
         self._backward = jit(self._with_numerics(self._run_block_back), donate_argnums=(1, 2))
         self._end = jit(self._with_numerics(self._end_pass))
-        self._draw = jit(partial(draw, settings=settings.noise), static_argnames="shape")
+        self._draw = jit(partial(make_draws, settings=settings.noise), static_argnames="shape")
         self._add = jit(lambda total, new: jax.tree.map(lambda a, b: a + b / settings.accumulate, total, new))
         self._update = jit(self._apply_gradients, donate_argnums=0)
         self._blocks: BlockStream | None = None
@@ -52,8 +52,8 @@ class StreamedTrainer(Trainer):
         self.gradients = self._accumulated
 
     def begin(self, base: ConvertedComponent) -> tuple[TrainState, Params]:
-        """As of `Trainer`; the blocks are read into host memory, and are not among what is returned."""
-        trained, fixed = fresh_log_variance(jax.random.key(self.settings.seed))
+        """Return what `Trainer.begin` returns, without the blocks, which are read into host memory."""
+        trained, fixed = initial_log_variance(jax.random.key(self.settings.seed))
         plain = network_of(base.config, replace(self.settings, lora=None, stream_base=False))
         stored = StackedParams(base, plain.abstract, self.settings.dtype)
         names = [name for part in plain.parts for name in part]
@@ -63,7 +63,7 @@ class StreamedTrainer(Trainer):
         order = [(index, FORWARD) for index in range(count)] + [(index, BACKWARD) for index in reversed(range(count))]
         self._blocks = BlockStream(lambda at: host[at[0]], order, lambda at, block: self.devices.put(block, specs))
         frozen = {"network": self.devices.put(stored.outer()), "log_variance": {**trained, **fixed}}
-        return self.initial({"network": self.fresh_adapter()}), frozen
+        return self.initial({"network": self.initial_adapter()}), frozen
 
     def _run_step(self, state: TrainState, frozen: Params, batch: Batch, key: jax.Array) -> tuple[TrainState, Metrics]:
         draws = self._draw(jax.random.fold_in(key, state.step), shape=batch.latents.shape)
@@ -80,10 +80,10 @@ class StreamedTrainer(Trainer):
         return total
 
     def _one_pass(self, params: Params, frozen: Params, rows: tuple[Batch, Draws]) -> tuple[Metrics, Params]:
-        """Metrics and gradients of some samples."""
+        """Return metrics and gradients of some samples."""
         assert self._blocks is not None, "begin comes first"
         adapter = params["network"]["blocks"]
-        tokens, inputs, question = self._start(frozen, rows)
+        tokens, inputs, noisy = self._start(frozen, rows)
         kept: list[Tokens] = []
         metrics: Metrics | None = None
 
@@ -95,7 +95,7 @@ class StreamedTrainer(Trainer):
                 after = self._forward(call.params, adapter, number, state, inputs)
             else:
                 if metrics is None:  # the last block comes first
-                    metrics, gradient = self._end(frozen, state, inputs, question, rows)
+                    metrics, gradient = self._end(frozen, state, inputs, noisy, rows)
                     state = gradient, jax.tree.map(jnp.zeros_like, adapter)
                 after = self._backward(call.params, *state, adapter, number, kept.pop(), inputs)
             return PartResult(after, mark_of(after))
@@ -106,22 +106,24 @@ class StreamedTrainer(Trainer):
 
     # Traced by `jit`.
 
-    def _start_pass(self, frozen: Params, rows: tuple[Batch, Draws]) -> tuple[Tokens, BlockInputs, NetworkQuestion]:
+    def _start_pass(self, frozen: Params, rows: tuple[Batch, Draws]) -> tuple[Tokens, DiTBlockInputs, NetworkInputs]:
         batch, draws = self._spread(rows)
-        question = ask(batch.latents, draws)
+        noisy = make_network_inputs(batch.latents, draws)
         tokens, inputs = embed(
             self.network,
             cast(frozen["network"], self.dtype),
-            question.scaled,
-            question.c_noise,
-            kept_text(batch, draws),
+            noisy.scaled,
+            noisy.c_noise,
+            apply_text_dropout(batch, draws),
             draws.indicator,
             batch.angles,
             self.settings.learned_positions,
         )
-        return tokens, inputs, question
+        return tokens, inputs, noisy
 
-    def _run_block(self, block: Params, adapter: Params, index: Array, tokens: Tokens, inputs: BlockInputs) -> Tokens:
+    def _run_block(
+        self, block: Params, adapter: Params, index: Array, tokens: Tokens, inputs: DiTBlockInputs
+    ) -> Tokens:
         here = jax.tree.map(lambda leaf: leaf[index], adapter)
         return self._adapted(block, here, tokens, inputs)
 
@@ -133,15 +135,15 @@ class StreamedTrainer(Trainer):
         adapter: Params,
         index: Array,
         tokens: Tokens,
-        inputs: BlockInputs,
+        inputs: DiTBlockInputs,
     ) -> tuple[Tokens, Params]:
-        """The gradient before the block, and the adapter's gradients with those of this block in their places."""
+        """Return the gradient at the block's input, and the adapter's gradients with those of this block added."""
         here = jax.tree.map(lambda leaf: leaf[index], adapter)
         _, pullback = jax.vjp(lambda adapter, x: self._adapted(block, adapter, x, inputs), here, tokens)
         of_adapter, before = pullback(gradient)
         return before, jax.tree.map(lambda all, new: all.at[index].set(new), gradients, of_adapter)
 
-    def _adapted(self, block: Params, adapter: Params, tokens: Tokens, inputs: BlockInputs) -> Tokens:
+    def _adapted(self, block: Params, adapter: Params, tokens: Tokens, inputs: DiTBlockInputs) -> Tokens:
         everything = unflatten(dict(flatten(block)) | dict(flatten(adapter)))
         return run_block(self.network, self._gather(cast(everything, self.dtype)), tokens, inputs)
 
@@ -149,16 +151,16 @@ class StreamedTrainer(Trainer):
         self,
         frozen: Params,
         tokens: Tokens,
-        inputs: BlockInputs,
-        question: NetworkQuestion,
+        inputs: DiTBlockInputs,
+        noisy: NetworkInputs,
         rows: tuple[Batch, Draws],
     ) -> tuple[Metrics, Tokens]:
-        """Metrics, and the gradient at the end of the residual stream."""
+        """Return metrics, and the gradient at the end of the residual stream."""
 
         def loss(tokens: Tokens) -> tuple[Array, Metrics]:
             outer = cast(frozen["network"], self.dtype)
             output = project(self.network, outer, tokens, inputs, rows[0].latents.shape)
-            return self._loss_of(output, question, rows, frozen.get("log_variance"))
+            return self._loss_of(output, noisy, rows, frozen.get("log_variance"))
 
         (_, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(tokens)
         return metrics, gradient

@@ -4,9 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from convert.architecture.infer import infer_dit, infer_t5, infer_tokenizer
+from convert.architecture.infer import infer_dit, infer_t5, infer_video_tokenizer
 from convert.networks.components import DIFFUSION_TRANSFORMER, TEXT_ENCODER, TOKENIZER
-from jax_interp.config import CV8X8X8_720P, DIT_7B, DIT_14B, T5_11B, DiTConfig, T5Config, TokenizerConfig
+from jax_interp.config import CV8X8X8_720P, DIT_7B, DIT_14B, T5_11B, DiTConfig, T5Config, VideoTokenizerConfig
 from jax_interp.errors import CheckpointError
 
 NOWHERE = Path("some-folder")
@@ -48,14 +48,14 @@ def test_every_dit_is_told_by_its_shapes(config):
     "config",
     [
         CV8X8X8_720P,
-        TokenizerConfig(channels=8, channel_multipliers=(1, 2), num_res_blocks=1, resampled_decoder_levels=(1,)),
-        TokenizerConfig(
+        VideoTokenizerConfig(channels=8, channel_multipliers=(1, 2), num_res_blocks=1, resampled_decoder_levels=(1,)),
+        VideoTokenizerConfig(
             channels=4, patch_size=2, resampled_encoder_levels=(0, 1), resampled_decoder_levels=(1, 2), latent_chunk=5
         ),
     ],
 )
 def test_every_tokenizer_is_told_by_its_shapes(config):
-    assert infer_tokenizer(shapes_of(TOKENIZER, config), NOWHERE) == config
+    assert infer_video_tokenizer(shapes_of(TOKENIZER, config), NOWHERE) == config
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_a_missing_block_and_a_stray_one_leave_the_count():
     ("infer", "text"),
     [
         (infer_dit, "to_q.0.weight is missing"),
-        (infer_tokenizer, "encoder.conv_in.0.conv3d.weight is missing"),
+        (infer_video_tokenizer, "encoder.conv_in.0.conv3d.weight is missing"),
         (infer_t5, "shared.weight is missing"),
     ],
 )
@@ -115,9 +115,9 @@ def test_impossible_dit_shapes_are_named(key, shape, text):
     ],
 )
 def test_impossible_tokenizer_shapes_are_named(key, shape, text):
-    config = TokenizerConfig(channels=8, channel_multipliers=(1, 2), num_res_blocks=1)
+    config = VideoTokenizerConfig(channels=8, channel_multipliers=(1, 2), num_res_blocks=1)
     with pytest.raises(CheckpointError, match=text):
-        infer_tokenizer(shapes_of(TOKENIZER, config) | {key: shape}, NOWHERE)
+        infer_video_tokenizer(shapes_of(TOKENIZER, config) | {key: shape}, NOWHERE)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 
 from convert.architecture.exported_settings import llama_settings, pixtral_settings
 from convert.architecture.infer_language import infer_llama, infer_pixtral
-from convert.mapping.matching import plan
+from convert.mapping.matching import plan_leaves
 from convert.networks.components import PROMPT_UPSAMPLER
 from convert.tables import decoder_lm, pixtral
 from jax_interp.config import (
@@ -63,12 +63,12 @@ def shapes_of(leaves):
 
 def llama_shapes(config):
     network = Network(lambda rngs: DecoderLM(config, dtype=np.float32, rngs=rngs))
-    return shapes_of(plan(decoder_lm.hugging_face(), network.abstract))
+    return shapes_of(plan_leaves(decoder_lm.hugging_face(), network.abstract))
 
 
 def pixtral_shapes(config=SMALL_PIXTRAL, table=None):
     rules = table.rules(config) if table else pixtral.RULES
-    return shapes_of(plan(rules, PROMPT_UPSAMPLER.abstract(config)))
+    return shapes_of(plan_leaves(rules, PROMPT_UPSAMPLER.abstract(config)))
 
 
 def write(folder, settings, name="config.json"):

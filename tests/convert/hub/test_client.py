@@ -29,7 +29,7 @@ def fake():
 
 
 def client(fake, token=None):
-    return Hub(fake.endpoint, token, attempts=3, pause=0.0)
+    return Hub(fake.endpoint, token, attempts=3, backoff=0.0)
 
 
 def failure(call, *args):

@@ -12,7 +12,7 @@ import pytest
 from convert.hub import download as module
 from convert.hub.catalog import Repository
 from convert.hub.client import Hub
-from convert.hub.download import RECORD_FILE, download, make_plan, parse_revisions
+from convert.hub.download import RECORD_FILE, download, parse_revisions, plan_download
 from jax_interp.errors import DownloadError, UsageError
 from tests.convert.fake_hub import MEMBER, FakeHub, FakeRepository, serve
 
@@ -37,19 +37,19 @@ def fake():
 
 
 def client(fake, token=None):
-    return Hub(fake.endpoint, token, attempts=2, pause=0.0)
+    return Hub(fake.endpoint, token, attempts=2, backoff=0.0)
 
 
 def run(fake, folder, repositories=(TEXT,), revisions=None, token=None, **options):
     hub = client(fake, token)
-    plan = make_plan(hub, folder, repositories, revisions or {})
+    plan = plan_download(hub, folder, repositories, revisions or {})
     counts: dict[str, int] = {}
     download(hub, plan, lambda file, count: counts.__setitem__(file.key, counts.get(file.key, 0) + count), **options)
     return counts
 
 
 def states(fake, folder):
-    return {file.remote.name: file.state for file in make_plan(client(fake), folder, [TEXT], {}).files}
+    return {file.remote.name: file.state for file in plan_download(client(fake), folder, [TEXT], {}).files}
 
 
 def test_files_land_in_upstreams_layout_and_the_commit_is_recorded(fake, tmp_path):
@@ -66,7 +66,7 @@ def test_second_run_fetches_nothing_and_stays_at_the_recorded_commit(fake, tmp_p
     run(fake, tmp_path)
     before = len(fake.transfers())
     fake.repositories[TEXT.repo_id].commit = "b" * 40
-    message = failure(make_plan, client(fake), tmp_path, [TEXT], {})
+    message = failure(plan_download, client(fake), tmp_path, [TEXT], {})
     assert f"no revision {'a' * 40}" in message
     fake.repositories[TEXT.repo_id].commit = "a" * 40
     assert run(fake, tmp_path) == {}
@@ -74,7 +74,7 @@ def test_second_run_fetches_nothing_and_stays_at_the_recorded_commit(fake, tmp_p
 
 
 def test_plan_shows_sizes_and_touches_nothing(fake, tmp_path):
-    plan = make_plan(client(fake), tmp_path / "new", [TEXT], {})
+    plan = plan_download(client(fake), tmp_path / "new", [TEXT], {})
     assert plan.total == plan.to_fetch == len(MODEL) + 3
     assert plan.free > 0
     assert [file.state for file in plan.files] == ["missing", "missing"]
@@ -94,7 +94,7 @@ def test_interrupted_download_goes_on(fake, tmp_path):
 
 def test_interrupted_by_the_user_keeps_what_arrived(fake, tmp_path):
     hub = client(fake)
-    plan = make_plan(hub, tmp_path, [TEXT], {})
+    plan = plan_download(hub, tmp_path, [TEXT], {})
 
     def stop(file, count):
         if file.remote.name == "model.bin":
@@ -292,7 +292,7 @@ def test_a_limit_on_file_sizes(fake, tmp_path):
 
 def test_a_disk_that_fills_up(fake, tmp_path, monkeypatch):
     hub = client(fake)
-    plan = make_plan(hub, tmp_path, [TEXT], {})
+    plan = plan_download(hub, tmp_path, [TEXT], {})
     arrived = 0
 
     def fill(file, count):
@@ -310,11 +310,11 @@ def test_a_disk_that_fills_up(fake, tmp_path, monkeypatch):
 
 def test_unreadable_record_is_named(fake, tmp_path):
     (tmp_path / RECORD_FILE).write_text("{")
-    assert RECORD_FILE in failure(make_plan, client(fake), tmp_path, [TEXT], {})
+    assert RECORD_FILE in failure(plan_download, client(fake), tmp_path, [TEXT], {})
 
 
 def test_sizes_are_readable():
-    assert [module.readable(size) for size in (700, 8_050_000, 14_500_000_000)] == ["0.7 kB", "8.1 MB", "14.5 GB"]
+    assert [module.format_size(size) for size in (700, 8_050_000, 14_500_000_000)] == ["0.7 kB", "8.1 MB", "14.5 GB"]
 
 
 def test_revisions_for_all_and_for_one():

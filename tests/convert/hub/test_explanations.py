@@ -5,7 +5,7 @@ import pytest
 
 from convert.hub.catalog import Repository
 from convert.hub.explanations import Request, explain_disk
-from convert.hub.faults import Refusal, Unusable
+from convert.hub.transport.faults import ErrorResponse, Unusable
 
 REPOSITORY = Repository("someone/text", "text", "text_encoder", ("a.json",), gated=True)
 REQUEST = Request("http://hub", False, REPOSITORY, "main", "a.json")
@@ -38,8 +38,8 @@ def test_the_subject_names_file_and_revision():
 
 
 def test_a_file_that_is_gone_is_no_missing_repository():
-    assert REQUEST.explain(Refusal(404, {}))[0] == "there is no file a.json (404)"
-    assert "repository" in Request("http://hub", False, REPOSITORY, "main").explain(Refusal(404, {}))[0]
+    assert REQUEST.explain(ErrorResponse(404, {}))[0] == "there is no file a.json (404)"
+    assert "repository" in Request("http://hub", False, REPOSITORY, "main").explain(ErrorResponse(404, {}))[0]
 
 
 def test_settings_of_the_machine_are_named():

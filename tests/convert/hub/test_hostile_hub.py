@@ -11,7 +11,7 @@ import pytest
 
 from convert.hub.catalog import Repository
 from convert.hub.client import Hub
-from convert.hub.download import download, make_plan
+from convert.hub.download import download, plan_download
 from jax_interp.errors import DownloadError
 from tests.convert.fake_hub import MEMBER, FakeHub, FakeRepository, serve
 from tests.convert.hostile_hub import DATA, HARMLESS, LISTINGS, TRANSFERS, head
@@ -46,10 +46,10 @@ class Outcome:
 
 def attack(fake, folder: Path) -> Outcome:
     """The whole program against the hub, with the bounds that hold for every mode."""
-    hub = Hub(fake.endpoint, MEMBER, attempts=ATTEMPTS, pause=0.01, patience=PATIENCE, least=10_000)
+    hub = Hub(fake.endpoint, MEMBER, attempts=ATTEMPTS, backoff=0.01, timeout=PATIENCE, min_bytes=10_000)
     began, error = time.monotonic(), None
     try:
-        download(hub, make_plan(hub, folder, [REPOSITORY], {}), lambda file, count: None)
+        download(hub, plan_download(hub, folder, [REPOSITORY], {}), lambda file, count: None)
     except DownloadError as raised:
         error = raised
     outcome = Outcome(error, time.monotonic() - began)
@@ -134,7 +134,7 @@ def test_a_pinned_commit_is_the_one_that_comes(fake, tmp_path):
     answer_listing(fake, lambda listing: listing | {"sha": "b" * 40})
     hub = Hub(fake.endpoint, MEMBER, attempts=1)
     with pytest.raises(DownloadError, match=f"is of commit {'b' * 40}, which was not asked for"):
-        make_plan(hub, tmp_path, [REPOSITORY], {REPOSITORY.repo_id: "a" * 40})
+        plan_download(hub, tmp_path, [REPOSITORY], {REPOSITORY.repo_id: "a" * 40})
 
 
 def test_a_repository_in_several_rows_is_of_one_commit(fake, tmp_path):
@@ -143,14 +143,14 @@ def test_a_repository_in_several_rows_is_of_one_commit(fake, tmp_path):
     answer_listing(fake, lambda listing: listing | {"sha": next(commits) * 40})
     rows = [replace(REPOSITORY, files=(name,)) for name in REPOSITORY.files]
     with pytest.raises(DownloadError, match=f"is of commit {'b' * 40}"):
-        make_plan(Hub(fake.endpoint, MEMBER, attempts=1), tmp_path, rows, {})
+        plan_download(Hub(fake.endpoint, MEMBER, attempts=1), tmp_path, rows, {})
 
 
 def test_requests_wait_longer_and_longer(fake, tmp_path, monkeypatch):
     waits = []
     monkeypatch.setattr(time, "sleep", waits.append)
     fake.status = 503
-    hub = Hub(fake.endpoint, MEMBER, attempts=6, pause=2.0)
+    hub = Hub(fake.endpoint, MEMBER, attempts=6, backoff=2.0)
     with pytest.raises(DownloadError, match=r"in trouble \(503\)"):
         hub.snapshot(REPOSITORY, "main")
     assert len(waits) == 5
@@ -165,7 +165,7 @@ def test_waits_that_the_hub_asks_for_are_said(fake, tmp_path, monkeypatch, caplo
     fake.act = lambda handler, path: bool(
         (headers := next(answers, None)) and not handler.raw(head(429, Content_Length=0, **headers))
     )
-    Hub(fake.endpoint, MEMBER, pause=1.0).snapshot(REPOSITORY, "main")
+    Hub(fake.endpoint, MEMBER, backoff=1.0).snapshot(REPOSITORY, "main")
     assert waits[0] == 90
     assert 1.5 <= waits[1] <= 2.5
     assert "someone/text at main: too many requests (429). Trying again in 90 s, as the hub asks (try 2 of 5)" in (
@@ -181,7 +181,7 @@ def test_progress_is_what_lies_beyond_the_furthest_byte(fake, tmp_path):
 
 
 def test_a_slow_but_steady_connection_is_waited_for(fake, tmp_path):
-    """It takes longer than the patience, which is for the next bytes, not for the whole file."""
+    """It takes longer than the timeout, which is for the next bytes, not for the whole file."""
 
     def act(handler, path):
         if path.endswith("model.bin") and path.startswith("/cdn/"):

@@ -3,8 +3,8 @@ import json
 import pytest
 
 from convert.hub.catalog import Repository
-from convert.hub.faults import BadAnswer
 from convert.hub.listing import RemoteFile, read_listing
+from convert.hub.transport.faults import BadResponse
 
 REPOSITORY = Repository("someone/text", "text", "text_encoder", ("a.json", "b.bin"), gated=False)
 SMALL = {"rfilename": "a.json", "size": 3, "blobId": "1" * 40}
@@ -37,11 +37,11 @@ def test_one_of_two_equal_sizes_is_enough():
 
 def test_a_commit_has_to_come_back_and_a_branch_need_not():
     assert read(SMALL, BIG, revision="a" * 40).commit == read(SMALL, BIG, revision="v1").commit
-    with pytest.raises(BadAnswer, match="which was not asked for"):
+    with pytest.raises(BadResponse, match="which was not asked for"):
         read(SMALL, BIG, revision="b" * 40)
 
 
 def test_all_missing_files_are_named():
-    with pytest.raises(BadAnswer, match=r"has no a\.json, b\.bin") as caught:
+    with pytest.raises(BadResponse, match=r"has no a\.json, b\.bin") as caught:
         read()
     assert "--revision REPOSITORY=REVISION" in caught.value.remedy

@@ -2,7 +2,7 @@ import jax
 import numpy as np
 import pytest
 
-from convert.mapping.matching import check_tensors, plan
+from convert.mapping.matching import check_tensors, plan_leaves
 from convert.mapping.ops import channel_table, keep, transpose
 from convert.mapping.rules import Ignored, Rule
 from jax_interp.errors import CheckpointError
@@ -47,7 +47,7 @@ def struct_of(shape, dtype):
 
 
 def report(changes=None, rules=RULES, ignored=IGNORED, dtypes=None):
-    return check_tensors(plan(rules, ABSTRACT), ignored, tensors(changes, dtypes))
+    return check_tensors(plan_leaves(rules, ABSTRACT), ignored, tensors(changes, dtypes))
 
 
 def faults(found):
@@ -55,7 +55,7 @@ def faults(found):
 
 
 def test_plan_reads_a_stack_and_numbered_places_off_the_table():
-    leaves = {leaf.path: leaf for leaf in plan(RULES, ABSTRACT)}
+    leaves = {leaf.path: leaf for leaf in plan_leaves(RULES, ABSTRACT)}
     stack = leaves["blocks/linear/kernel"]
     assert stack.keys == ("layers.0.linear.weight", "layers.1.linear.weight", "layers.2.linear.weight")
     assert (stack.stacked, stack.part_shape, stack.op) == (True, (4, 5), transpose)
@@ -95,7 +95,7 @@ def test_keys_claimed_twice_are_named_with_both_claims():
     assert found.doubled[0] == "layers.0.linear.weight: blocks/linear/kernel and ignored as layers.0.*"
     assert faults(found)[1] == 2
     twice = {"a": struct(2), "b": struct(2)}
-    leaves = plan((Rule("x", "a"), Rule("x", "b")), twice)
+    leaves = plan_leaves((Rule("x", "a"), Rule("x", "b")), twice)
     assert check_tensors(leaves, (), {"x": struct_of((2,), np.float32)}).doubled == ["x: a and b"]
 
 
@@ -115,7 +115,7 @@ def test_all_faults_come_in_one_message():
 
 def test_shapes_are_checked_without_memory():
     huge = {"w": struct(1 << 20, 1 << 20)}
-    leaves = plan((Rule("w", "w", transpose),), huge)
+    leaves = plan_leaves((Rule("w", "w", transpose),), huge)
     tensor = struct_of((1 << 20, 1 << 20), np.float32)
     assert faults(check_tensors(leaves, (), {"w": tensor})) == [0, 0, 0, 0]
 
@@ -130,12 +130,12 @@ def test_shapes_are_checked_without_memory():
 )
 def test_a_wrong_table_is_refused(rules, text):
     with pytest.raises(ValueError, match=text):
-        plan(rules, {"w": struct(2, 2)})
+        plan_leaves(rules, {"w": struct(2, 2)})
 
 
 def test_a_placeholder_that_repeats_must_repeat_its_number():
     rule = Rule("a.{i}.weight", "level_{i}/again_{i}")
-    (leaf,) = plan((rule,), {"level_3": {"again_3": struct(2)}})
+    (leaf,) = plan_leaves((rule,), {"level_3": {"again_3": struct(2)}})
     assert leaf.keys == ("a.3.weight",)
     with pytest.raises(ValueError, match="0 rules"):
-        plan((rule,), {"level_3": {"again_4": struct(2)}})
+        plan_leaves((rule,), {"level_3": {"again_4": struct(2)}})

@@ -8,7 +8,7 @@ import pytest
 
 from convert.formats.archive import open_archive
 from convert.networks.components import COMPONENTS, DIFFUSION_TRANSFORMER, FACE_BLUR, TEXT_ENCODER, TOKENIZER
-from convert.source.checkpoint_files import locate, open_checkpoint, understand
+from convert.source.checkpoint_files import infer_network, locate, open_checkpoint
 from convert.source.checksums import checksum
 from jax_interp.errors import CheckpointError
 from tests import golden
@@ -135,7 +135,7 @@ def test_every_network_may_lie_in_several_files(tmp_path, component, name, file,
         key: values.tobytes() for key, values in whole.items()
     }
     assert {"part-0.safetensors", "part-1.safetensors"} <= {path.name for path in opened.files}
-    understand(component, opened)
+    infer_network(component, opened)
 
 
 def test_every_source_may_be_an_index(tmp_path):
@@ -174,7 +174,7 @@ def test_wrappers_of_pytorch_are_left_out_of_the_keys(tmp_path, outer, caplog):
         opened = open_checkpoint(DIFFUSION_TRANSFORMER, tmp_path, None)
     assert opened.tensors.keys() == tensors.keys()
     assert f"model.safetensors: its keys begin with {outer!r}" in caplog.text
-    understand(DIFFUSION_TRANSFORMER, opened)
+    infer_network(DIFFUSION_TRANSFORMER, opened)
 
 
 def test_wrappers_are_left_out_of_both_sets_of_a_post_trained_file(tmp_path):
@@ -193,7 +193,7 @@ def test_a_beginning_that_one_key_lacks_is_not_a_wrapper(tmp_path):
     opened = open_checkpoint(DIFFUSION_TRANSFORMER, tmp_path, None)
     assert opened.tensors.keys() == renamed.keys()
     with pytest.raises(CheckpointError):
-        understand(DIFFUSION_TRANSFORMER, opened)
+        infer_network(DIFFUSION_TRANSFORMER, opened)
 
 
 @pytest.mark.parametrize("outer", ["", "module.", "module._orig_mod."])

@@ -4,19 +4,19 @@ from collections import namedtuple
 
 import pytest
 
-from convert.target.folders import check_space, clear_leftovers, only_writer, refuse_strangers, replacing
+from convert.target.folders import check_space, clear_leftovers, refuse_foreign_files, replace_atomically, writer_lock
 from jax_interp.errors import CheckpointError
 
 
 def fail_while_writing(target, error):
-    with replacing(target) as work:
+    with replace_atomically(target) as work:
         (work / "a").write_text("half")
         raise error
 
 
 def test_a_folder_appears_only_when_it_is_done(tmp_path):
     target = tmp_path / "google-t5" / "t5-11b"
-    with replacing(target) as work:
+    with replace_atomically(target) as work:
         (work / "a").write_text("new")
         assert not target.exists()
     assert (target / "a").read_text() == "new"
@@ -25,20 +25,20 @@ def test_a_folder_appears_only_when_it_is_done(tmp_path):
 
 def test_a_failure_leaves_what_was_there(tmp_path):
     target = tmp_path / "x"
-    with replacing(target) as work:
+    with replace_atomically(target) as work:
         (work / "a").write_text("old")
     with pytest.raises(KeyboardInterrupt):
         fail_while_writing(target, KeyboardInterrupt())
     assert (target / "a").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
-    with replacing(target) as work:
+    with replace_atomically(target) as work:
         (work / "a").write_text("new")
     assert (target / "a").read_text() == "new"
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
 
 
 def test_a_failure_leaves_no_empty_folder(tmp_path):
-    with pytest.raises(RuntimeError), replacing(tmp_path / "google-t5" / "t5-11b"):
+    with pytest.raises(RuntimeError), replace_atomically(tmp_path / "google-t5" / "t5-11b"):
         raise RuntimeError
     assert list(tmp_path.iterdir()) == []
 
@@ -59,9 +59,9 @@ def test_a_full_disk_is_named_and_cleared_up(tmp_path, error):
 
 
 def test_other_faults_of_the_disk_are_named_and_other_errors_pass(tmp_path):
-    with pytest.raises(CheckpointError, match="cannot be written"), replacing(tmp_path / "x"):
+    with pytest.raises(CheckpointError, match="cannot be written"), replace_atomically(tmp_path / "x"):
         raise PermissionError(errno.EACCES, "Permission denied")
-    with pytest.raises(ValueError, match="unrelated"), replacing(tmp_path / "x"):
+    with pytest.raises(ValueError, match="unrelated"), replace_atomically(tmp_path / "x"):
         raise ValueError("unrelated")
 
 
@@ -80,8 +80,8 @@ def test_leftovers_are_cleared_and_a_replaced_folder_comes_back(tmp_path):
 
 def test_two_cannot_write_to_one_folder(tmp_path):
     folder = tmp_path / "converted"
-    with only_writer(folder):
-        with pytest.raises(CheckpointError, match="another jax-interp is writing"), only_writer(folder):
+    with writer_lock(folder):
+        with pytest.raises(CheckpointError, match="another jax-interp is writing"), writer_lock(folder):
             pass
         assert folder.is_dir()
     assert not folder.exists()
@@ -89,16 +89,16 @@ def test_two_cannot_write_to_one_folder(tmp_path):
 
 def test_a_file_in_the_way_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(CheckpointError, match="cannot be written to"), only_writer(tmp_path / "file"):
+    with pytest.raises(CheckpointError, match="cannot be written to"), writer_lock(tmp_path / "file"):
         pass
 
 
 def test_strangers_are_refused(tmp_path):
     (tmp_path / "params").mkdir()
-    refuse_strangers(tmp_path, {"params", "config.json"})
+    refuse_foreign_files(tmp_path, {"params", "config.json"})
     (tmp_path / "thesis.txt").write_text("")
     with pytest.raises(CheckpointError, match=r"did not write there \(thesis.txt\)"):
-        refuse_strangers(tmp_path, {"params", "config.json"})
+        refuse_foreign_files(tmp_path, {"params", "config.json"})
 
 
 def test_space_is_checked_where_the_folder_will_be(tmp_path, monkeypatch):

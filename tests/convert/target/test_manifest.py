@@ -3,7 +3,7 @@ import json
 import ml_dtypes
 import numpy as np
 
-from convert.mapping.matching import plan
+from convert.mapping.matching import plan_leaves
 from convert.mapping.ops import transpose
 from convert.mapping.rules import Rule
 from convert.source.provenance import SourceRecord
@@ -23,7 +23,9 @@ def test_what_is_written_is_what_is_opened(tmp_path):
     (tmp_path / "params").mkdir()
     (tmp_path / "params" / "data").write_bytes(b"12345")
     source = SourceRecord("model.pt", 10, 20, "ab", "cd", "unknown")
-    leaves = plan((Rule("l.{i}.w", "stack", transpose), Rule("w", "one")), {"stack": struct(3, 4, 5), "one": struct(9)})
+    leaves = plan_leaves(
+        (Rule("l.{i}.w", "stack", transpose), Rule("w", "one")), {"stack": struct(3, 4, 5), "one": struct(9)}
+    )
     write_description(
         tmp_path,
         component="text_encoder",

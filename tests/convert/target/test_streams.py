@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from convert.formats.archive import open_archive
-from convert.mapping.matching import plan
+from convert.mapping.matching import plan_leaves
 from convert.mapping.ops import transpose
 from convert.mapping.rules import Rule
 from convert.target.finite import FiniteCheck
@@ -25,7 +25,7 @@ def tensors(tmp_path, rng):
 
 
 def streams(stored, dtype=None, advance=int):
-    return {leaf.path: stream(leaf, stored, dtype, advance) for leaf in plan(RULES, ABSTRACT)}
+    return {leaf.path: stream(leaf, stored, dtype, advance) for leaf in plan_leaves(RULES, ABSTRACT)}
 
 
 @pytest.mark.parametrize("rows", [1, 2, 5])
@@ -78,7 +78,7 @@ def test_weights_that_are_not_finite_are_refused_by_key(tmp_path, bad):
     with pytest.raises(CheckpointError, match=r"x\.safetensors: l\.3\.w: .* of 6 weights"):
         list(streams(stored)["stack"].pieces(5))
     check = FiniteCheck(refuses=False)
-    leaves = {leaf.path: stream(leaf, stored, None, int, check) for leaf in plan(RULES, ABSTRACT)}
+    leaves = {leaf.path: stream(leaf, stored, None, int, check) for leaf in plan_leaves(RULES, ABSTRACT)}
     (piece,) = leaves["stack"].pieces(5)
     np.testing.assert_array_equal(piece[3], arrays["l.3.w"].T)
     assert len(check.found) == 1

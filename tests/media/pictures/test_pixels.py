@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from jax_interp.media.pictures.header import read_header
-from jax_interp.media.pictures.pixels import over_black, read_pixels, to_eight_bits, turn
+from jax_interp.media.pictures.pixels import apply_orientation, composite_over_black, read_pixels, to_eight_bits
 from tests.media import clips
 from tests.media.pictures.test_header import png_chunk
 
@@ -131,7 +131,7 @@ def test_every_kind_is_turned_whatever_it_is_called(tmp_path, format, orientatio
 @pytest.mark.parametrize("orientation", EXPECTED)
 def test_turning_is_as_exif_says(orientation):
     picture = np.arange(12).reshape(2, 2, 3)
-    assert np.array_equal(turn(picture, orientation), EXPECTED[orientation](picture))
+    assert np.array_equal(apply_orientation(picture, orientation), EXPECTED[orientation](picture))
 
 
 def test_sixteen_bits_with_an_orientation_are_turned(tmp_path):
@@ -200,8 +200,8 @@ def test_one_transparent_colour_of_sixteen_bits(tmp_path, channels):
 
 def test_rounding_over_black():
     colors, alpha = np.uint8([[[255, 1, 0]]]), np.uint8([[[128]]])
-    assert over_black(colors, alpha, 255)[0].tolist() == [[[128, 1, 0]]]
-    deep, _ = over_black(np.uint16([[[65535]]]), np.uint16([[[65534]]]), 65535)
+    assert composite_over_black(colors, alpha, 255)[0].tolist() == [[[128, 1, 0]]]
+    deep, _ = composite_over_black(np.uint16([[[65535]]]), np.uint16([[[65534]]]), 65535)
     assert deep.dtype == np.uint16
     assert deep.item() == 65534
     assert to_eight_bits(np.uint16([[[128]], [[129]], [[65535]]]))[:, 0, 0].tolist() == [0, 1, 255]

@@ -13,7 +13,7 @@ import pytest
 
 from jax_interp.errors import MediaError, UsageError
 from jax_interp.files.lock import lock_path
-from jax_interp.files.partial import Partial
+from jax_interp.files.partial import PartialOutput
 from jax_interp.media.reader import open_frames
 from jax_interp.pipeline.jobs import job as job_module
 from jax_interp.pipeline.jobs.job import is_finished, run_job, tidy_finished
@@ -239,7 +239,7 @@ def test_what_a_killed_run_left_of_a_finished_job_is_tidied(interpolator, make_j
     run_job(interpolator, job)
     tidy_finished(interpolator, job)
     leave_its_lock(job)
-    Partial(job.prompt_file).path.write_text("half")
+    PartialOutput(job.prompt_file).path.write_text("half")
     tidy_finished(interpolator, job)
     assert files(tmp_path / "out") == ["film.json", "film.mp4", "film.txt"]
 
@@ -287,14 +287,14 @@ def test_a_second_run_ends_before_it_computes(interpolator, make_job, tmp_path, 
 @pytest.mark.parametrize("kept", ["000000.npz", "000001.npz", "placing.txt", "film.txt", "film.json"])
 def test_a_full_disk_names_file_space_and_remedy(interpolator, make_job, tmp_path, monkeypatch, kept):
     """The store of pairs, the claim, the prompt and the record; the same run goes on when there is room."""
-    job, real = make_job(frames_folder=tmp_path / "frames"), Partial.create_file
+    job, real = make_job(frames_folder=tmp_path / "frames"), PartialOutput.create_file
 
     def create_file(partial, mode=0o666):
         file = real(partial)
         return io.BufferedWriter(Full()) if partial.target.name == kept else file
 
     with monkeypatch.context() as patched:
-        patched.setattr(Partial, "create_file", create_file)
+        patched.setattr(PartialOutput, "create_file", create_file)
         with pytest.raises(MediaError) as error:
             run_job(interpolator, job)
     assert f"{kept}: cannot be written (No space left on device)" in str(error.value)

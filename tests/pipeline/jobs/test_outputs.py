@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from jax_interp.errors import MediaError, UsageError
-from jax_interp.files.overlap import Read
-from jax_interp.files.partial import Partial
+from jax_interp.files.overlap import Input
+from jax_interp.files.partial import PartialOutput
 from jax_interp.pipeline.jobs.outputs import (
     check_outputs,
     held_results,
@@ -109,7 +109,7 @@ def test_what_else_is_read(job, tmp_path):
     batch = tmp_path / "out/film.json"
     batch.write_text("{}")
     told = replace(job, overwrite=True)
-    assert f"is --batch-input-path ({batch})" in refused(told, read=[Read(batch, "--batch-input-path")])
+    assert f"is --batch-input-path ({batch})" in refused(told, read=[Input(batch, "--batch-input-path")])
     check_outputs([told])
 
 
@@ -222,7 +222,7 @@ def test_names_that_are_too_long_with_what_is_written_beside_them(job, tmp_path,
     check_outputs([fits])
     with held_results(fits):
         for path in fits.files:
-            Partial(path).path.touch()
+            PartialOutput(path).path.touch()
         PairStore(fits.video, "f" * 12).keep_prompt("rain")
     assert "--video-save-name" in refused(replace(job, video=tmp_path / f"{letter * (room + 1)}.mp4"))
     assert "--save-frames" in refused(replace(job, frames_folder=tmp_path / (letter * (room + 7))))
@@ -250,7 +250,7 @@ def test_what_killed_runs_left_half_written_goes(job, tmp_path):
     job = replace(job, frames_folder=tmp_path / "frames")
     job.video.parent.mkdir()
     for path in (*job.files, job.frames_folder):
-        Partial(path).path.write_text("half")
+        PartialOutput(path).path.write_text("half")
     with held_results(job):
         pass
     assert list(job.video.parent.iterdir()) == []

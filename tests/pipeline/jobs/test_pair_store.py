@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jax_interp.errors import MediaError
-from jax_interp.files.partial import Partial
+from jax_interp.files.partial import PartialOutput
 from jax_interp.pipeline.jobs.pair_store import PairStore
 from tests.damages import FILE_DAMAGES
 
@@ -63,7 +63,7 @@ def test_nothing_is_made_before_the_first_pair(tmp_path):
 def test_a_pair_cut_off_while_written_is_not_counted(tmp_path, frames):
     store = PairStore(tmp_path / "run.mp4", "a")
     store.save(0, frames)
-    Partial(store.folder / "000001.npz").path.write_bytes(b"cut off")
+    PartialOutput(store.folder / "000001.npz").path.write_bytes(b"cut off")
     assert PairStore(tmp_path / "run.mp4", "a").finished() == 1
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from jax_interp.errors import CheckpointError, JaxInterpError, MediaError, UsageError
-from jax_interp.media.pixtral_image import prepare_picture
+from jax_interp.media.pictures.pixtral_image import prepare_picture
 from jax_interp.models.decoder_generate import Sampling
 from jax_interp.pipeline.prompt.prompt_upsampler import PromptUpsampler, UpsamplerSettings
 from jax_interp.runtime.checkpoint import StackedParams, find_component

@@ -494,12 +494,12 @@ def test_the_brightness_classifier_is_the_peers(guardrails):
     """The tiny network decides as its peer does, so that the verdicts above come from the frames."""
     import torch
 
-    from jax_interp.guardrails.frame_safety import prepare_frames
+    from jax_interp.guardrails.frame_safety import prepare_for_classifier
     from tests.guardrails.tiny_guards import brightness_classifier
 
     tower = video_peers.siglip().vision_model
     for frames, expected in ((black(1), 0), (white(1), 2)):
-        pixels = prepare_frames(frames, 45)
+        pixels = prepare_for_classifier(frames, 45)
         with torch.no_grad():
             pooled = tower(pixel_values=torch.from_numpy(pixels.transpose(0, 3, 1, 2).copy())).pooler_output
             theirs = brightness_classifier()(pooled / pooled.norm(dim=-1, keepdim=True)).numpy()

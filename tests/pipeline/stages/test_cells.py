@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jax_interp.models.dit import BlockInputs
+from jax_interp.models.dit import DiTBlockInputs
 from jax_interp.nn.embeddings import CellPositions
 from jax_interp.pipeline.stages import cells
 from jax_interp.runtime.mesh import ALONE, DeviceMesh, MeshShape
@@ -21,9 +21,9 @@ def tokens():
 
 def shared():
     positions = CellPositions(tokens()[0])
-    turn = jnp.stack([jnp.arange(12.0), -jnp.arange(12.0)])[..., None]
+    rotation = jnp.stack([jnp.arange(12.0), -jnp.arange(12.0)])[..., None]
     nothing: Any = jnp.zeros((1, 1))
-    return BlockInputs(nothing, nothing, positions, turn, nothing)
+    return DiTBlockInputs(nothing, nothing, positions, rotation, nothing)
 
 
 def test_cells_of_a_frame():
@@ -45,18 +45,18 @@ def test_zeros_fill_every_frame_up_so_that_its_cells_divide(sequence, filled):
     assert not x[:, :, CELLS:].any()
     positions: Any = inputs.positions
     np.testing.assert_array_equal(positions.vectors, x[0])
-    assert inputs.turn.shape == (2, FRAMES, filled, 1)
-    np.testing.assert_array_equal(inputs.turn[:, :, :CELLS].reshape(2, 12, 1), shared().turn)
+    assert inputs.rotation.shape == (2, FRAMES, filled, 1)
+    np.testing.assert_array_equal(inputs.rotation[:, :, :CELLS].reshape(2, 12, 1), shared().rotation)
 
 
 class Block:
     """Doubles what it is asked about, and remembers how it was asked."""
 
-    def attend(self, x, inputs, chosen, exchange):
-        self.turn = inputs.turn.shape
+    def attend(self, x, inputs, chosen, collectives):
+        self.rotation = inputs.rotation.shape
         return 2 * x[:, chosen]
 
-    def transform(self, x, inputs, exchange):
+    def transform(self, x, inputs, collectives):
         assert x.shape == (1, FRAMES * CELLS, WIDTH)
         return x + 1
 
@@ -72,7 +72,7 @@ def test_a_block_sees_tokens_and_gives_cells():
     alone = DeviceMesh(ALONE)
     x, inputs = cells.lay_out(tokens(), shared(), FRAMES, alone)
     np.testing.assert_array_equal(cells.attend(block, x, inputs, devices=alone, cells=CELLS), 2 * x)
-    assert block.turn == (2, 12, 1)
+    assert block.rotation == (2, 12, 1)
     between = cells.attend(block, x, inputs, devices=alone, cells=CELLS, between=True)
     np.testing.assert_array_equal(between, 2 * x[:, 1:-1])
     np.testing.assert_array_equal(cells.transform(block, x, inputs, devices=alone), x + 1)

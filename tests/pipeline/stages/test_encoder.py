@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 from jax.sharding import PartitionSpec as P
 
-from jax_interp.nn.exchange import NONE
+from jax_interp.nn.collectives import ONE_DEVICE
 from jax_interp.nn.params import flatten
 from jax_interp.pipeline.stages.encoder import EncoderStage
 from jax_interp.runtime.checkpoint import PARAMS_FOLDER, ConvertedComponent, save_params
@@ -26,11 +26,11 @@ class Block(nnx.Module):
         self.added, self.gain = (nnx.Param(jax.random.uniform(rngs.params(), ())) for _ in range(2))
 
     def attend(self, x, *others):
-        *shared, exchange = others
-        assert exchange is not None
+        *shared, collectives = others
+        assert collectives is not None
         return x + self.added[...] * sum(shared, start=jnp.ones_like(x))
 
-    def transform(self, x, exchange=NONE):
+    def transform(self, x, collectives=ONE_DEVICE):
         return x * self.gain[...]
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jax_interp.models.tokenizer import Tokenizer
+from jax_interp.models.video_tokenizer import VideoTokenizer
 from jax_interp.nn.params import Network
 from jax_interp.runtime.checkpoint import find_component, load_params
 from jax_interp.train.data.latents import clip_latents, interpolation_latents, prepare_pixels
@@ -18,7 +18,7 @@ from tests.train.golden_steps import load
 def encode(converted):
     """`encode(function, pixels)` with the golden tokenizer in float32."""
     found = find_component(converted, "tokenizer")
-    network = Network(lambda rngs: Tokenizer(found.config, dtype=jnp.float32, rngs=rngs))
+    network = Network(lambda rngs: VideoTokenizer(found.config, dtype=jnp.float32, rngs=rngs))
     params = load_params(found, network.abstract, "float32")
     return lambda function, pixels: jax.jit(lambda params, x: function(network.bind(params), x))(params, pixels)
 

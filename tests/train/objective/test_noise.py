@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jax_interp.train.objective.noise import draw, first_frames, log_normal
+from jax_interp.train.objective.noise import first_frames, log_normal, make_draws
 from jax_interp.train.settings import VIDEO2WORLD_NOISE, LogNormal, NoiseSettings
 from tests import golden
 from tests.tolerances import TRAINING_F32
@@ -34,7 +34,7 @@ def test_levels_are_upstreams(name, distribution):
 
 def test_draws_have_the_distributions_that_they_are_of():
     settings = NoiseSettings(text_dropout=0.25)
-    draws = draw(jax.random.key(0), SHAPE, settings)
+    draws = make_draws(jax.random.key(0), SHAPE, settings)
     for values, wanted in ((draws.sigma, settings.sigma), (draws.augment_sigma, settings.augment_sigma)):
         logs = np.log(np.asarray(values) / wanted.multiplier)
         assert logs.mean() == pytest.approx(wanted.mean, abs=0.15)
@@ -46,14 +46,15 @@ def test_draws_have_the_distributions_that_they_are_of():
 
 
 def test_the_ends_are_known():
-    draws = draw(jax.random.key(0), (2, 4, 1, 1, 1), NoiseSettings())
+    draws = make_draws(jax.random.key(0), (2, 4, 1, 1, 1), NoiseSettings())
     assert draws.indicator[..., 0, 0, 0].tolist() == [[1, 0, 0, 1]] * 2
 
 
 def test_none_one_or_two_first_frames_are_known_in_a_whole_batch():
     seen = set()
     for seed in range(40):
-        indicator = np.asarray(draw(jax.random.key(seed), (3, 4, 1, 1, 1), VIDEO2WORLD_NOISE).indicator)[..., 0, 0, 0]
+        draws = make_draws(jax.random.key(seed), (3, 4, 1, 1, 1), VIDEO2WORLD_NOISE)
+        indicator = np.asarray(draws.indicator)[..., 0, 0, 0]
         assert (indicator == indicator[:1]).all()
         seen.add(int(indicator[0].sum()))
         assert indicator[0].tolist() == np.asarray(first_frames(int(indicator[0].sum()), 4))[:, 0, 0, 0].tolist()
@@ -61,5 +62,5 @@ def test_none_one_or_two_first_frames_are_known_in_a_whole_batch():
 
 
 def test_a_draw_depends_on_its_key_alone():
-    again = [draw(jax.random.key(seed), (2, 3, 1, 1, 1), NoiseSettings()).sigma.tolist() for seed in (5, 5, 6)]
+    again = [make_draws(jax.random.key(seed), (2, 3, 1, 1, 1), NoiseSettings()).sigma.tolist() for seed in (5, 5, 6)]
     assert again[0] == again[1] != again[2]

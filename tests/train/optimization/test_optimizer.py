@@ -8,7 +8,7 @@ import optax
 import pytest
 
 from jax_interp.train.optimization.ema import decay, exponent, update_average
-from jax_interp.train.optimization.optimizer import finite, make_optimizer
+from jax_interp.train.optimization.optimizer import make_optimizer, zero_non_finite
 from tests import golden
 from tests.tolerances import MOVED_F32, TRAINING_F32
 from tests.train.golden_steps import UPSTREAM_OPTIMIZER, load
@@ -65,7 +65,7 @@ def test_other_settings_are_noticed(change):
 
 def test_what_is_not_a_number_becomes_zero():
     gradients = {"a": jnp.asarray([1.0, jnp.nan, jnp.inf, -jnp.inf, -2.0])}
-    cleaned, _ = finite().update(gradients, finite().init(gradients))
+    cleaned, _ = zero_non_finite().update(gradients, zero_non_finite().init(gradients))
     assert cleaned["a"].tolist() == [1, 0, 0, 0, -2]
 
 

@@ -9,13 +9,13 @@ import pytest
 from jax_interp.errors import CheckpointError
 from jax_interp.train.runs import checkpoints as module
 from jax_interp.train.runs.checkpoints import Checkpoints
-from jax_interp.train.steps.state import fresh_state
+from jax_interp.train.steps.state import initial_state
 
 OPTIMIZER = optax.adamw(1e-3)
 
 
 def state_after(step):
-    state = fresh_state({"network": {"w": jnp.arange(6.0).reshape(2, 3) / 7}}, OPTIMIZER, averages=True)
+    state = initial_state({"network": {"w": jnp.arange(6.0).reshape(2, 3) / 7}}, OPTIMIZER, averages=True)
     return state._replace(step=jnp.int32(step))
 
 

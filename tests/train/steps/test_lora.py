@@ -14,7 +14,7 @@ from jax_interp.nn.low_rank import AdaptedLinear
 from jax_interp.nn.params import flatten, unflatten
 from jax_interp.train.settings import LoraSettings
 from jax_interp.train.steps.lora import LAYERS, num_adapted, split_adapter, target_layers
-from jax_interp.train.steps.state import fresh_state
+from jax_interp.train.steps.state import initial_state
 from jax_interp.train.steps.step import Trainer, network_of
 from tests import golden
 from tests.tolerances import TRAINING_F32
@@ -89,7 +89,7 @@ def test_another_scale_is_noticed(converted):
 def test_a_fresh_adapter_changes_nothing_and_learns(converted):
     config, trained, frozen = params_of(converted)
     trainer = Trainer(config, LORA)
-    adapter = trainer.fresh_adapter()
+    adapter = trainer.initial_adapter()
     everything = frozen_with(trained, frozen)
     batch, draws = inputs_of("video2world", load("T3_video2world_c2"), known=2)
     metrics, gradients = trainer.gradients({"network": adapter}, everything, batch, draws)
@@ -118,7 +118,7 @@ def test_a_step_by_hand_moves_the_adapter_alone(converted):
     adapter, _ = split_adapter(network_of(config, settings).random_params(3))
     trainer, everything = Trainer(config, settings), frozen_with(trained, frozen)
     before = jax.tree.map(np.asarray, everything)
-    state = fresh_state({"network": adapter}, trainer.optimizer, averages=False)
+    state = initial_state({"network": adapter}, trainer.optimizer, averages=False)
     batch, draws = inputs_of("video2world", load("T3_video2world_c2"), known=2)
     state, _ = trainer.step(state, everything, batch, jax.random.key(0))
     del draws

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jax_interp.runtime.mesh import DeviceMesh, MeshShape
-from jax_interp.train.objective.log_variance import fresh_log_variance
+from jax_interp.train.objective.log_variance import initial_log_variance
 from jax_interp.train.runs.checkpoints import Checkpoints
 from jax_interp.train.steps.offloaded import OffloadedTrainer, join_pieces, split_pieces
 from jax_interp.train.steps.step import Trainer
@@ -18,7 +18,7 @@ CLIPPED = replace(SETTINGS, batch_size=2, optimizer=replace(SETTINGS.optimizer, 
 
 
 def params_of(trainer):
-    trained, fixed = fresh_log_variance(jax.random.key(1))
+    trained, fixed = initial_log_variance(jax.random.key(1))
     return {"network": trainer.network.random_params(0), "log_variance": trained}, {"log_variance": fixed}
 
 

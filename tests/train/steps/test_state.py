@@ -12,10 +12,10 @@ from jax_interp.config import DiTConfig
 from jax_interp.nn.params import flatten
 from jax_interp.nn.rotary import rotary_angles
 from jax_interp.runtime.mesh import DeviceMesh, MeshShape
-from jax_interp.train.objective.log_variance import fresh_log_variance
+from jax_interp.train.objective.log_variance import initial_log_variance
 from jax_interp.train.settings import LoraSettings, OptimizerSettings, TrainSettings
 from jax_interp.train.steps.lora import split_adapter
-from jax_interp.train.steps.state import fresh_state, params_specs, place_state
+from jax_interp.train.steps.state import initial_state, params_specs, place_state
 from jax_interp.train.steps.step import Batch, Trainer
 from tests import golden
 
@@ -43,13 +43,13 @@ def tiny_batch(rows):
 def run(settings, shape="data=1", steps=2, batch_size=8):
     """The state and the metrics after some steps, as numpy."""
     trainer = Trainer(CONFIG, settings, DeviceMesh(MeshShape.parse(shape)))
-    trained, fixed = fresh_log_variance(jax.random.key(1))
+    trained, fixed = initial_log_variance(jax.random.key(1))
     network = trainer.network.random_params(0)
     params, frozen = {"network": network, "log_variance": trained}, {"log_variance": fixed}
     if settings.lora is not None:
         adapter, base = split_adapter(network)
         params, frozen = {"network": adapter}, {"network": base, "log_variance": trained | fixed}
-    state = place_state(fresh_state(params, trainer.optimizer, averages=True), trainer.devices)
+    state = place_state(initial_state(params, trainer.optimizer, averages=True), trainer.devices)
     frozen = trainer.devices.put(frozen, params_specs(frozen, trainer.devices))
     batch = tiny_batch(batch_size)
     losses = []
@@ -112,7 +112,7 @@ def test_parameters_moments_and_averages_are_divided():
 
 def test_a_fresh_state_is_float32_and_starts_its_average_at_the_weights():
     params = {"network": {"blocks": {"kernel": jnp.ones((2, 3), jnp.bfloat16)}}}
-    state = fresh_state(params, Trainer(CONFIG, SETTINGS).optimizer, averages=True)
+    state = initial_state(params, Trainer(CONFIG, SETTINGS).optimizer, averages=True)
     assert {leaf.dtype for leaf in jax.tree.leaves((state.params, state.average))} == {jnp.dtype("float32")}
     assert np.array_equal(state.average["network"]["blocks"]["kernel"], np.ones((2, 3)))
     assert int(state.step) == 0

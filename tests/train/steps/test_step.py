@@ -9,7 +9,7 @@ import pytest
 
 from jax_interp.nn.params import flatten, unflatten
 from jax_interp.train.settings import LossSettings
-from jax_interp.train.steps.state import fresh_state
+from jax_interp.train.steps.state import initial_state
 from jax_interp.train.steps.step import Trainer
 from tests import golden
 from tests.tolerances import BF16_RATIO, TRAINING_F32
@@ -137,7 +137,7 @@ def test_accumulated_steps_are_one_step(converted):
     for parts in (1, 2, 4):
         settings = replace(FLOAT32, batch_size=4, accumulate=parts)
         trainer = Trainer(config, settings)
-        state = fresh_state(trained, trainer.optimizer, averages=True)
+        state = initial_state(trained, trainer.optimizer, averages=True)
         outcomes[parts] = trainer.step(state, frozen, batch, jax.random.key(7))
     for parts in (2, 4):
         (state, metrics), (whole, expected) = outcomes[parts], outcomes[1]
@@ -150,7 +150,7 @@ def test_accumulated_steps_are_one_step(converted):
 def test_a_step_draws_anew_and_counts(converted):
     config, trained, frozen, batch = random_batch(converted, rows=2)
     trainer = Trainer(config, replace(FLOAT32, batch_size=2))
-    state = fresh_state(trained, trainer.optimizer, averages=True)
+    state = initial_state(trained, trainer.optimizer, averages=True)
     losses = []
     for _ in range(2):
         state, metrics = trainer.step(state, frozen, batch, jax.random.key(3))

@@ -1,0 +1,257 @@
+"""A reader of video files, through PyAV: packets are counted without decoding, then decoded once in display order."""
+
+from array import array
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jax_interp.errors import MediaError
+from jax_interp.media.pictures.pixels import composite_over_black, report_transparency
+from jax_interp.media.source import MAX_PIXELS, FrameSource, Picture
+from jax_interp.media.video.color import RGB, ColorConverter
+from jax_interp.media.video.rates import frame_rate
+from jax_interp.media.video.transport_stream import ends_within_frame
+from jax_interp.media.video.truncation import find_truncation
+
+_CONTAINERS = (
+    "mov,matroska,avi,gif,apng,mpegts,mpeg,mpegvideo,flv,ogg,asf,h264,hevc,m4v,ivf,obu,yuv4mpegpipe,dv,mxf,nut"
+)
+"""Container formats (libavformat's names) that hold a clip in one file. Others are left out on purpose: playlists that
+name other files or hosts, text rendered as pictures, single pictures, devices."""
+
+_HIDDEN_FRAME_CODECS = ("vp8",)
+"""Codecs whose packets may hold a frame that is never shown, so that packets say nothing about frames."""
+
+_FLATTENED_CODECS = ("gif",)
+"""Codecs of animated pictures, whose transparent parts are composited over black like those of other pictures."""
+
+_NOTICING_CODECS = ("h264", "mpeg1video", "mpeg2video", "mpeg4")
+"""Codecs whose decoder reports a frame of which a part is missing. HEVC's decoder conceals it."""
+
+
+@dataclass(frozen=True)
+class _Packets:
+    """The result of a pass over all packets of the video stream."""
+
+    shown: int
+    """The number of packets that are not discarded (an edit list may discard some)."""
+    complete: bool
+    """Whether every packet can be decoded by itself or after those before it, so that decoding gives `shown` frames."""
+    times: NDArray[np.int64]
+    """Presentation times of the frames in units of the stream's time base, ascending; fewer where some have none."""
+    broken: int | None
+    """Index of the first packet of which a part is missing."""
+
+
+def open_video(path: Path, *, at_least: int = 2) -> FrameSource:
+    """Open a video file as a `FrameSource`; every coded frame counts once, whatever its time stamp.
+
+    `num_frames` is the number of packets that a pass over the file finds, without decoding. It is counted by decoding
+    where packets are no safe guide: the container's own count differs (edit lists, damage), the stream does not start
+    with a key frame, or the codec hides frames. `fps` is the container's rate if it agrees with the time stamps, else
+    the mean rate of the time stamps. Rotation and mirroring in the metadata are applied; alpha is ignored, but a GIF's
+    transparent parts are composited over black; colours are converted by the stream's tags (BT.601 where there are
+    none, as FFmpeg does) and rounded to 8 bits.
+
+    Raises:
+        MediaError: the file is unreadable, has no video stream, is truncated or damaged, or has fewer than `at_least`
+            frames.
+    """
+    with _opened(path) as (container, stream):
+        try:
+            packets = _scan_packets(container, stream)
+        except _decoding_errors() as error:
+            raise MediaError(f"{path}: the file is damaged ({error}); get it anew") from error
+        codec, pixel_format = stream.codec_context.name, stream.codec_context.pix_fmt
+        if stream.codec_context.width * stream.codec_context.height > MAX_PIXELS:
+            raise MediaError(f"{path}: frames may have {MAX_PIXELS:,} pixels at most; make them smaller")
+        in_doubt = container.format.name == "mpegts" and ends_within_frame(path, stream.id)
+        _check_complete(path, container, packets, in_doubt and codec not in _NOTICING_CODECS)
+        if container.format.name.startswith("mov") and stream.frames > packets.shown:
+            _check_samples(path, stream.frames)
+        trusted = packets.complete and stream.frames in (0, packets.shown)
+        trusted = trusted and codec not in _HIDDEN_FRAME_CODECS and not in_doubt
+        fps = frame_rate((stream.average_rate, stream.guessed_rate), packets.times, stream.time_base)
+    num_frames = packets.shown if trusted else sum(1 for _ in _decode(path))
+    flatten = codec in _FLATTENED_CODECS
+    first = next(_read_frames(path, None, flatten), None)
+    if first is None or num_frames < at_least:
+        raise MediaError(f"{path}: holds {min(num_frames, 1)} frame(s); at least {at_least} needed")
+    height, width, _ = first.shape
+    return FrameSource(
+        num_frames=num_frames,
+        height=height,
+        width=width,
+        fps=fps,
+        description={
+            "kind": "video",
+            "path": str(path),
+            "frames": num_frames,
+            "height": height,
+            "width": width,
+            "fps": str(fps) if fps else "unknown",
+            "codec": codec,
+            "pixel_format": pixel_format or "unknown",
+        },
+        read=lambda: _read_frames(path, num_frames, flatten),
+    )
+
+
+def _decoding_errors() -> tuple[type[Exception], ...]:
+    import av.error
+
+    return av.error.FFmpegError, OSError
+
+
+@contextmanager
+def _opened(path: Path, **options: str) -> Iterator[tuple[Any, Any]]:
+    """The container and its best video stream; closed afterwards. `options` are the container format's."""
+    import av
+
+    # The file: prefix keeps a name like "http:x" or "concat:x" from being read as an address.
+    address, limits = f"file:{path}", {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"}
+    try:
+        # Not `options`: PyAV 14 crashes when these are handed to the streams of a container without a header.
+        container = av.open(address, container_options=limits | options)
+    except _decoding_errors() as error:
+        reason = (
+            error.strerror if isinstance(error, OSError) and error.strerror else "not a known video format, or damaged"
+        )
+        raise MediaError(
+            f"{path}: cannot be read as a video ({reason}); expected mp4, mkv, mov, webm, avi or gif"
+        ) from error
+    with container:
+        stream = container.streams.best("video")
+        if stream is None or stream.codec_context is None:
+            raise MediaError(f"{path}: holds no video stream that can be decoded")
+        yield container, stream
+
+
+def _scan_packets(container: Any, stream: Any) -> _Packets:
+    """Read every packet of the video stream once."""
+    shown, complete = 0, True
+    times = array("q")
+    first_key = broken = None
+    for packet in container.demux(stream):
+        if not packet.size or packet.is_discard:
+            continue
+        if not shown:
+            first_key, complete = packet.pts, packet.is_keyframe
+        if packet.is_corrupt and broken is None:
+            broken = shown
+        shown += 1
+        if packet.pts is not None:
+            times.append(packet.pts)
+    ascending = np.sort(np.frombuffer(times, np.int64)) if times else np.zeros(0, np.int64)
+    # Frames shown before the first key frame lean on data that was cut away; a decoder may drop them.
+    complete = complete and (first_key is None or first_key == ascending[0])
+    return _Packets(shown, complete, ascending, broken)
+
+
+def _check_complete(path: Path, container: Any, packets: _Packets, ends_within_frame: bool) -> None:
+    """Raise `MediaError` if the file ends before its own structure does, or a packet before its own end."""
+    cut = find_truncation(path, container.format.name)
+    if packets.broken is not None or ends_within_frame:
+        cut = cut or "a part of that frame is missing"
+    if cut is not None:
+        raise _cut_off(path, packets.shown if packets.broken is None else packets.broken, cut)
+
+
+def _check_samples(path: Path, promised: int) -> None:
+    """Raise `MediaError` if fewer frames are there than promised, those counted that an edit list leaves out."""
+    with _opened(path, ignore_editlist="1") as (container, stream):
+        found = sum(packet.size > 0 for packet in container.demux(stream))
+    if found < promised:
+        raise _cut_off(path, found, f"{promised} frames are announced")
+
+
+def _decode(path: Path) -> Iterator[Any]:
+    """Decoded frames in display order, one at a time; a damaged one raises `MediaError` with its index."""
+    index = 0
+    with _opened(path) as (container, stream):
+        # Several frames at once would be faster, but then a damaged one is not always said to be damaged.
+        stream.thread_type = "SLICE"
+        frames = container.decode(stream)
+        while True:
+            try:
+                frame = next(frames, None)
+            except _decoding_errors() as error:
+                raise _damaged(path, index, getattr(error, "strerror", None) or str(error)) from error
+            if frame is None:
+                return
+            if frame.is_corrupt:
+                raise _damaged(path, index, "parts of the picture are missing")
+            yield frame
+            index += 1
+
+
+def _read_frames(path: Path, num_frames: int | None, flatten: bool) -> Iterator[Picture]:
+    """Upright RGB frames; `num_frames` of them if that is given, all of the first one's size.
+
+    `flatten` lays transparent parts over black, and says so once where the frames are counted.
+    """
+    converter, said = ColorConverter(RGB), False
+    size: tuple[int, int] | None = None
+    orient: Callable[[Picture], Picture] | None = None
+    index = -1
+    for index, frame in enumerate(_decode(path)):
+        if size is None or orient is None:
+            size, orient = (frame.width, frame.height), _orientation(frame)
+        if size != (frame.width, frame.height):
+            raise MediaError(
+                f"{path}: frame {index} is {frame.width}x{frame.height}, the first one {size[0]}x{size[1]};"
+                " a clip must have one size, so cut it there"
+            )
+        if num_frames is not None and index >= num_frames:
+            return
+        picture = converter.convert(frame).to_ndarray()
+        if flatten:
+            picture, transparent = composite_over_black(picture, frame.to_ndarray()[..., 3:], 255)
+            if transparent and not said and num_frames is not None:
+                said = True
+                report_transparency(path)
+        yield orient(picture)
+    if num_frames is not None and index + 1 < num_frames:
+        raise _damaged(path, index + 1, f"the data ends there, {num_frames} frames were counted")
+
+
+def _orientation(frame: Any) -> Callable[[Picture], Picture]:
+    """Return how to set a frame upright by its display matrix (multiples of 90 degrees and mirror images)."""
+    from av.sidedata.sidedata import Type
+
+    try:
+        side_data = frame.side_data.get(Type.DISPLAYMATRIX)
+    except ValueError:
+        # PyAV knows no name for what lies beside the matrix (EXIF in Motion JPEG), and then gives the angle only.
+        quarters = frame.rotation // 90
+        return lambda picture: np.ascontiguousarray(np.rot90(picture, quarters))
+    if side_data is None:
+        return lambda picture: picture
+    a, b, _, c, d = np.frombuffer(bytes(side_data), np.int32)[:5].tolist()
+    # A pixel (x, y) is shown at (a x + c y, b x + d y).
+    swapped = abs(b) > abs(a)
+    flip_x, flip_y = (c < 0, b < 0) if swapped else (a < 0, d < 0)
+
+    def orient(picture: Picture) -> Picture:
+        upright = picture.transpose(1, 0, 2) if swapped else picture
+        return np.ascontiguousarray(upright[:: -1 if flip_y else 1, :: -1 if flip_x else 1])
+
+    return orient
+
+
+def _cut_off(path: Path, index: int, reason: str) -> MediaError:
+    return MediaError(
+        f"{path}: cut off or damaged at frame {index} ({reason});"
+        " get the whole file, or copy the part that is left to a new one"
+    )
+
+
+def _damaged(path: Path, index: int, reason: str) -> MediaError:
+    return MediaError(
+        f"{path}: damaged at frame {index} ({reason}); cut the clip before that frame, or let a repair tool rewrite it"
+    )
