@@ -35,8 +35,8 @@ from jax_interp.config import (
     VIDEO_SAFETY,
 )
 from jax_interp.nn.params import unflatten
-from jax_interp.runtime.checkpoint import PARAMS_FOLDER, save_params
-from jax_interp.runtime.param_files import ArrayStream
+from jax_interp.runtime.checkpoint.loading import PARAMS_FOLDER, save_params
+from jax_interp.runtime.checkpoint.param_files import ArrayStream
 from tests.guardrails.llama_tokenizer import write_files
 from tests.guardrails.word_lists import write_blocklist
 from tests.pixtral_tokenizer import write_tokenizer

@@ -22,7 +22,7 @@ from convert.target.manifest import write_description
 from convert.target.streams import stream
 from jax_interp.errors import CheckpointError, UsageError
 from jax_interp.nn.params import unflatten
-from jax_interp.runtime.checkpoint import CONFIG_FILE, MANIFEST_FILE, PARAMS_FOLDER, open_component, save_params
+from jax_interp.runtime.checkpoint.loading import CONFIG_FILE, MANIFEST_FILE, PARAMS_FOLDER, open_component, save_params
 from jax_interp.types import Precision
 
 logger = logging.getLogger("jax_interp")

@@ -13,8 +13,8 @@ from convert.source.provenance import SourceRecord
 from convert.target.folders import clear_leftovers, replacing
 from convert.target.manifest import write_description
 from jax_interp.nn.params import check_complete, flatten, unflatten
-from jax_interp.runtime.checkpoint import PARAMS_FOLDER, ConvertedComponent, save_params
-from jax_interp.runtime.param_files import ArrayStream
+from jax_interp.runtime.checkpoint.loading import PARAMS_FOLDER, ConvertedComponent, save_params
+from jax_interp.runtime.checkpoint.param_files import ArrayStream
 from jax_interp.types import Params
 
 

@@ -27,8 +27,8 @@ from convert.networks.components import DIFFUSION_TRANSFORMER, TOKENIZER
 from convert.source.provenance import SourceRecord
 from convert.target.manifest import write_description
 from jax_interp.nn.params import check_complete, unflatten
-from jax_interp.runtime.checkpoint import PARAMS_FOLDER, save_params
-from jax_interp.runtime.param_files import ArrayStream
+from jax_interp.runtime.checkpoint.loading import PARAMS_FOLDER, save_params
+from jax_interp.runtime.checkpoint.param_files import ArrayStream
 from scripts.demo_training import tokenizer, transformer
 
 DIT_FOLDER, TOKENIZER_FOLDER = "Cosmos-Predict1-7B-WorldInterpolator", "Cosmos-Tokenize1-CV8x8x8-720p"

@@ -9,7 +9,7 @@ import pytest
 
 from convert.networks.components import COMPONENTS
 from jax_interp.errors import CheckpointError, UsageError
-from jax_interp.runtime.checkpoint import find_component
+from jax_interp.runtime.checkpoint.loading import find_component
 from tests import golden
 from tests.commands import jax_interp
 from tests.convert.archives import Call, write_archive

@@ -18,8 +18,8 @@ from convert.networks.components import DIFFUSION_TRANSFORMER
 from jax_interp.config import DiTConfig, T5Config, TokenizerConfig
 from jax_interp.errors import CheckpointError, UsageError
 from jax_interp.nn.params import flatten
-from jax_interp.runtime.checkpoint import find_component, load_params
-from jax_interp.runtime.param_files import open_array
+from jax_interp.runtime.checkpoint.loading import find_component, load_params
+from jax_interp.runtime.checkpoint.param_files import open_array
 from tests import golden
 from tests.commands import jax_interp
 from tests.convert.checkpoints import (
@@ -268,7 +268,7 @@ def test_a_full_disk_while_a_layer_is_written_is_named(out, monkeypatch):
     def full(handler, values, infos, args=None):
         raise ValueError("RESOURCE_EXHAUSTED: Failed to write 32 bytes: No space left on device")
 
-    monkeypatch.setattr("jax_interp.runtime.param_files._StreamHandler.serialize", full)
+    monkeypatch.setattr("jax_interp.runtime.checkpoint.param_files._StreamHandler.serialize", full)
     with pytest.raises(CheckpointError, match="the disk is full; nothing of it was kept"):
         convert(golden.CHECKPOINTS, out, components=("diffusion_transformer",))
     assert not out.exists()

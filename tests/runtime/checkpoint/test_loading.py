@@ -12,7 +12,7 @@ from jax_interp.errors import CheckpointError
 from jax_interp.models.dit import Block
 from jax_interp.models.t5 import T5Block
 from jax_interp.nn.params import flatten, unflatten
-from jax_interp.runtime.checkpoint import (
+from jax_interp.runtime.checkpoint.loading import (
     ConvertedComponent,
     StackedParams,
     find_component,
@@ -212,7 +212,7 @@ def test_a_fault_while_reading_names_the_folder(converted, monkeypatch):
         raise ValueError("DATA_LOSS: zarr.json")
 
     found = find_component(converted, "diffusion_transformer")
-    monkeypatch.setattr("jax_interp.runtime.checkpoint.read_params", fail)
+    monkeypatch.setattr("jax_interp.runtime.checkpoint.loading.read_params", fail)
     with pytest.raises(CheckpointError, match=f"{DIT}/params: cannot be read.*DATA_LOSS"):
         load_params(found, abstract_of(found))
 
@@ -286,8 +286,8 @@ def test_memory_that_runs_out_while_reading_is_not_called_damage(converted, monk
 
     found = find_component(converted, "diffusion_transformer")
     stacked = StackedParams(found, abstract_of(found))
-    monkeypatch.setattr("jax_interp.runtime.checkpoint.read_arrays", fail)
-    monkeypatch.setattr("jax_interp.runtime.checkpoint.read_params", fail)
+    monkeypatch.setattr("jax_interp.runtime.checkpoint.loading.read_arrays", fail)
+    monkeypatch.setattr("jax_interp.runtime.checkpoint.loading.read_params", fail)
     for read in (stacked.outer, lambda: stacked.part(1, ["mlp"]), lambda: load_params(found, abstract_of(found))):
         with pytest.raises(MemoryError):
             read()

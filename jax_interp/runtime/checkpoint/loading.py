@@ -18,8 +18,8 @@ from jax_interp.components import TABLE
 from jax_interp.config import from_json
 from jax_interp.errors import CheckpointError
 from jax_interp.nn.params import check_complete, flatten, unflatten
-from jax_interp.runtime.adapters import Adapter, adapted_paths, merge
-from jax_interp.runtime.description import (
+from jax_interp.runtime.checkpoint.adapters import Adapter, adapted_paths, merge
+from jax_interp.runtime.checkpoint.description import (
     AGAIN,
     CONFIG_FILE,
     MANIFEST_FILE,
@@ -29,8 +29,8 @@ from jax_interp.runtime.description import (
     read_manifest,
     stated_component,
 )
+from jax_interp.runtime.checkpoint.param_files import ArrayStream, read_arrays, read_params, write_params
 from jax_interp.runtime.host import out_of_memory
-from jax_interp.runtime.param_files import ArrayStream, read_arrays, read_params, write_params
 from jax_interp.types import Params
 
 __all__ = [
