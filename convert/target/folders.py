@@ -12,7 +12,7 @@ from rich.filesize import decimal
 
 from jax_interp.errors import CheckpointError
 from jax_interp.files.lock import locked
-from jax_interp.runtime.checkpoint.loading import partial_folder
+from jax_interp.runtime.checkpoint.finding import partial_folder
 
 LOCK_NOTE = ".lock"
 """In a folder that is being written to: by whom."""

@@ -177,7 +177,7 @@ def _networks(folder: Path | None, model: str | None, names: NetworkFolders) -> 
 
 def _converted(root: Path, names: NetworkFolders) -> dict[str, Any]:
     """Those of a converted folder; a run can do without guardrails and, if embeddings are given, a text encoder."""
-    from jax_interp.runtime.checkpoint.loading import find_component, has_component
+    from jax_interp.runtime.checkpoint.finding import find_component, has_component
 
     return {
         name: find_component(root, name, folder).config

@@ -63,7 +63,7 @@ def upsample(
     from jax_interp.pipeline.memory.networks import Networks
     from jax_interp.pipeline.prompt.prompt_upsampler import PromptUpsampler
     from jax_interp.pipeline.settings import InterpolationSettings
-    from jax_interp.runtime.checkpoint.loading import find_component
+    from jax_interp.runtime.checkpoint.finding import find_component
     from jax_interp.runtime.compile_cache import enable_compile_cache
     from jax_interp.runtime.mesh import DeviceMesh
 

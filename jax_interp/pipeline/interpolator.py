@@ -30,7 +30,7 @@ from jax_interp.pipeline.stages.codec import Codec
 from jax_interp.pipeline.stages.denoiser import Denoiser, SampleSettings
 from jax_interp.pipeline.stages.geometry import latent_shape
 from jax_interp.runtime.checkpoint.adapters import Adapter
-from jax_interp.runtime.checkpoint.loading import find_component
+from jax_interp.runtime.checkpoint.finding import find_component
 from jax_interp.runtime.host import host_out_of_memory, out_of_memory
 from jax_interp.runtime.mesh import ALONE, DeviceMesh, MeshShape
 from jax_interp.runtime.placement import Kind, Placement

@@ -9,7 +9,7 @@ import pytest
 from jax_interp.errors import CheckpointError, JaxInterpError, MediaError, UsageError
 from jax_interp.media.reader import last_frame
 from jax_interp.pipeline.prompt.prompt_upsampler import PromptUpsampler, UpsamplerSettings
-from jax_interp.runtime.checkpoint.loading import find_component
+from jax_interp.runtime.checkpoint.finding import find_component
 from jax_interp.terminal import one_line
 from tests import golden
 from tests.commands import jax_interp

@@ -16,7 +16,8 @@ from convert.networks.components import TEXT_SAFETY
 from jax_interp.errors import CheckpointError
 from jax_interp.models.decoder_lm import DecoderLM
 from jax_interp.nn.params import Network, flatten, unflatten
-from jax_interp.runtime.checkpoint.loading import find_component, load_params
+from jax_interp.runtime.checkpoint.finding import find_component
+from jax_interp.runtime.checkpoint.loading import load_params
 from tests.convert.checkpoints import write_tensors
 from tests.convert.trees import arrays_of
 from tests.golden import relative_l2

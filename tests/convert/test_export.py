@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from convert.conversion import ConversionRequest, convert_checkpoints
 from convert.export import export_checkpoints
 from jax_interp.errors import CheckpointError, UsageError
-from jax_interp.runtime.checkpoint.loading import find_component
+from jax_interp.runtime.checkpoint.finding import find_component
 from tests import golden
 from tests.convert.checkpoints import DIT, T5, TOKENIZER, dit_tensors, everything_below
 

@@ -18,7 +18,7 @@ from jax_interp.components import TABLE
 from jax_interp.config import RetinaFaceConfig, SiglipVisionConfig, VideoSafetyConfig
 from jax_interp.errors import CheckpointError
 from jax_interp.nn.params import flatten
-from jax_interp.runtime.checkpoint.loading import find_component, has_component
+from jax_interp.runtime.checkpoint.finding import find_component, has_component
 from tests.convert.checkpoints import everything_below
 from tests.models import video_peers
 

@@ -20,7 +20,7 @@ from jax_interp.pipeline.prompt.prompt_upsampler import UpsamplerSettings
 from jax_interp.pipeline.prompt.prompts import DEFAULT_NEGATIVE_PROMPT
 from jax_interp.pipeline.prompt.text import PromptNetwork
 from jax_interp.pipeline.settings import InterpolationSettings
-from jax_interp.runtime.checkpoint.loading import ConvertedComponent
+from jax_interp.runtime.checkpoint.converted import ConvertedComponent
 
 
 def effective_settings(interpolator: Interpolator, settings: InterpolationSettings) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from jax_interp.models.safety_head import VideoSafety
 from jax_interp.pipeline.stages.encoder import EncoderStage
 from jax_interp.pipeline.stages.stage import WholeStage
 from jax_interp.pipeline.stages.workload import Workload
-from jax_interp.runtime.checkpoint.loading import ConvertedComponent
+from jax_interp.runtime.checkpoint.converted import ConvertedComponent
 from jax_interp.runtime.mesh import DeviceMesh
 from jax_interp.types import Params, Precision
 

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from jax_interp.pipeline.stages.stage import ModuleT, StackedStage
-from jax_interp.runtime.checkpoint.loading import ConvertedComponent
+from jax_interp.runtime.checkpoint.converted import ConvertedComponent
 from jax_interp.runtime.exchange import exchange_between
 from jax_interp.runtime.mesh import REPLICATED, DeviceMesh, Specs
 from jax_interp.types import Params, Precision, Tokens

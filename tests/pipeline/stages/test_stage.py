@@ -15,7 +15,7 @@ from jax_interp.pipeline.prompt.text import PromptNetwork
 from jax_interp.pipeline.stages.codec import Codec
 from jax_interp.pipeline.stages.denoiser import Denoiser, SampleSettings
 from jax_interp.runtime.block_stream import WAITING
-from jax_interp.runtime.checkpoint.loading import find_component
+from jax_interp.runtime.checkpoint.finding import find_component
 from jax_interp.runtime.host import nbytes
 from jax_interp.runtime.placement import RESIDENT, Placement
 from tests import golden
