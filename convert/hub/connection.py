@@ -9,6 +9,7 @@ from huggingface_hub.utils import get_session
 
 from convert.hub.faults import STALLED, BadAnswer, InvalidAddress, Refusal, TransportError, Unusable
 from convert.hub.watchdog import Watchdog
+from jax_interp.byte_sizes import format_bytes
 
 MOST_REDIRECTS = 10
 
@@ -81,7 +82,7 @@ def read_bounded(response: Any, watch: Watchdog, most: int) -> bytes:
         watch.feed(len(chunk))
         body += chunk
         if len(body) > most:
-            raise BadAnswer(f"is longer than {most / 1e6:.0f} MB")
+            raise BadAnswer(f"is longer than {format_bytes(most, 'MB', digits=0)}")
     check_pace(watch)
     return bytes(body)
 

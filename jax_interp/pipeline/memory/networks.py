@@ -3,10 +3,11 @@
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
+from jax_interp.byte_sizes import gib
 from jax_interp.components import PLACEMENT_NAMES, placement_name
 from jax_interp.errors import OutOfMemory, UsageError
 from jax_interp.pipeline.memory.footprint import waiting_on_host
-from jax_interp.pipeline.memory.plan import PlannedNetwork, Planner, gib
+from jax_interp.pipeline.memory.plan import PlannedNetwork, Planner
 from jax_interp.pipeline.settings import InterpolationSettings
 from jax_interp.pipeline.stages.stage import NetworkStage
 from jax_interp.runtime.hardware import host_memory

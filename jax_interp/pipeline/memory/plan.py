@@ -1,13 +1,13 @@
 """Which placement of a run's networks fits into a given amount of memory, before anything is loaded."""
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from jax_interp.byte_sizes import GIB, gib, gib_or_more
 from jax_interp.components import GUARDRAIL_MODELS, PLACEMENT_NAMES, TABLE, placement_name
 from jax_interp.errors import UsageError
-from jax_interp.pipeline.memory.footprint import GIB, Footprint, Stage, footprint, waiting_on_host
+from jax_interp.pipeline.memory.footprint import Footprint, Stage, footprint, waiting_on_host
 from jax_interp.pipeline.stages.workload import Workload
 from jax_interp.runtime.mesh import ALONE
 from jax_interp.runtime.placement import RESIDENT, Placement
@@ -224,13 +224,3 @@ def describe(plan: Plan) -> str:
         parts.append(f"{name} {placement.kind}{blocks}")
     pairs = plan.workload.pairs_per_batch
     return ", ".join(parts) + (f"; {pairs} pairs a pass" if pairs > 1 else "")
-
-
-def gib(size: int) -> str:
-    """`size` bytes for people."""
-    return f"{size / GIB:.1f} GiB"
-
-
-def gib_or_more(size: int) -> str:
-    """As `gib`, but rounded up: a budget of that much holds `size`."""
-    return f"{math.ceil(10 * size / GIB) / 10:.1f} GiB"
