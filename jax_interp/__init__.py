@@ -11,17 +11,18 @@ from jax_interp._version import __version__
 if TYPE_CHECKING:
     from jax_interp.config import CV8X8X8_720P, DIT_7B, DIT_14B, T5_11B, DiTConfig, T5Config, TokenizerConfig
     from jax_interp.errors import Blocked, JaxInterpError
-    from jax_interp.pipeline.interpolator import InterpolatedPair, Interpolation, Interpolator
+    from jax_interp.pipeline.interpolator import Interpolator
     from jax_interp.pipeline.prompt.embeddings import load_embeddings, save_embeddings
     from jax_interp.pipeline.prompt.prompts import DEFAULT_NEGATIVE_PROMPT
+    from jax_interp.pipeline.results import InterpolatedPair, Interpolation
     from jax_interp.pipeline.settings import InterpolationSettings
     from jax_interp.pipeline.stages.denoiser import SampleSettings
     from jax_interp.runtime.placement import Placement
 
 _HOME = {
     "Interpolator": "jax_interp.pipeline.interpolator",
-    "Interpolation": "jax_interp.pipeline.interpolator",
-    "InterpolatedPair": "jax_interp.pipeline.interpolator",
+    "Interpolation": "jax_interp.pipeline.results",
+    "InterpolatedPair": "jax_interp.pipeline.results",
     "InterpolationSettings": "jax_interp.pipeline.settings",
     "Placement": "jax_interp.runtime.placement",
     "SampleSettings": "jax_interp.pipeline.stages.denoiser",

@@ -4,8 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from itertools import islice
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,12 +16,14 @@ from jaxtyping import Array, Float, UInt8
 from jax_interp.diffusion.condition import ConditionNoise
 from jax_interp.diffusion.guidance import Branch, branches
 from jax_interp.errors import CheckpointError, OutOfMemory, UsageError
-from jax_interp.media.pairs import iterate_pairs, join_pairs, num_pairs
+from jax_interp.media.pairs import batches, iterate_pairs, join_pairs, num_pairs
+from jax_interp.media.source import check_clip_array
 from jax_interp.pipeline.memory.networks import Networks, Placed
 from jax_interp.pipeline.memory.plan import Planner
 from jax_interp.pipeline.prompt.prompt_upsampler import DEFAULT_SETTINGS, PromptUpsampler, UpsamplerSettings
 from jax_interp.pipeline.prompt.prompts import DEFAULT_NEGATIVE_PROMPT
 from jax_interp.pipeline.prompt.text import TextEncoder, open_text_encoder
+from jax_interp.pipeline.results import InterpolatedPair, Interpolation, PairProgress
 from jax_interp.pipeline.safety.across_processes import check_frames, check_prompts
 from jax_interp.pipeline.safety.guardrails import Guardrails
 from jax_interp.pipeline.settings import InterpolationSettings
@@ -39,29 +40,6 @@ from jax_interp.types import Latents, Precision
 logger = logging.getLogger("jax_interp")
 
 ItemT = TypeVar("ItemT")
-
-PairProgress = Callable[[int, int, int], None]
-"""Called with (number of the batch's first pair, network calls done, network calls in all)."""
-
-
-@dataclass(frozen=True)
-class InterpolatedPair:
-    """One pair's result."""
-
-    index: int
-    frames: UInt8[np.ndarray, "F Y X 3"]
-    """All frames of the pair, from its first to its last."""
-    latents: Float[np.ndarray, "T H W C"]
-
-
-@dataclass(frozen=True)
-class Interpolation:
-    """The result of `Interpolator.interpolate`."""
-
-    frames: UInt8[np.ndarray, "F Y X 3"]
-    """All pairs joined; the frame that two pairs share appears once, as the earlier pair's last one."""
-    latents: Float[np.ndarray, "pairs T H W C"]
-    """The sampler's output before decoding."""
 
 
 class Interpolator:
@@ -186,7 +164,7 @@ class Interpolator:
         Guardrails change frames alone: latents, decoded, show faces. Of several processes the first one gets the frames
         that may be shown, the others black ones.
         """
-        frames = _check_frames(frames)
+        frames = check_clip_array(frames)
         settings = InterpolationSettings(
             prompt=prompt,
             negative_prompt=negative_prompt,
@@ -215,7 +193,7 @@ class Interpolator:
         self.check_prompts(settings)
         text, negative = self._encode_prompts(settings)
         together = self.devices.shape.pairs_at_once(len(branches(settings.sampling.guidance)))
-        for batch in _batches(pairs, settings.pairs_per_batch * together):
+        for batch in batches(pairs, settings.pairs_per_batch * together):
             numbers = [number for number, _, _ in batch]
             with self._timed("encode", settings):
                 pairs_of_frames = [(first, last) for _, first, last in batch]
@@ -290,7 +268,7 @@ class Interpolator:
     ) -> Float[Array, "T H W C"]:
         """Condition latents of the pair (`first`, `last`), resized to `height`×`width`; float32."""
         self.check_size(height, width, num_video_frames)
-        first, last = _check_frames(np.stack([first, last]))
+        first, last = check_clip_array(np.stack([first, last]))
         return self.codec.encode_pair(first, last, height, width, num_video_frames)
 
     def sample(
@@ -417,16 +395,3 @@ class Interpolator:
             raise OutOfMemory(f"out of memory in the stage {stage!r} {advice}") from error
         finally:
             self.timings[stage] = self.timings.get(stage, 0.0) + time.perf_counter() - started
-
-
-def _check_frames(frames: np.ndarray) -> np.ndarray:
-    frames = np.asarray(frames)
-    if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
-        raise UsageError(f"frames are {frames.dtype} {frames.shape}; expected uint8 [frames, height, width, 3]")
-    return frames
-
-
-def _batches(items: Iterable[ItemT], size: int) -> Iterator[list[ItemT]]:
-    iterator = iter(items)
-    while batch := list(islice(iterator, size)):
-        yield batch

@@ -21,12 +21,13 @@ from jax_interp.media.pairs import iterate_pairs, join_pairs, num_pairs
 from jax_interp.media.reader import open_frames
 from jax_interp.media.source import FrameSource
 from jax_interp.media.writer import PngWriter, TeeWriter, VideoWriter
-from jax_interp.pipeline.interpolator import InterpolatedPair, Interpolator
+from jax_interp.pipeline.interpolator import Interpolator
 from jax_interp.pipeline.jobs.blocked import remove_results
 from jax_interp.pipeline.jobs.outputs import check_outputs, held_results, is_of, own_record
 from jax_interp.pipeline.jobs.pair_store import CLAIM, PairStore
 from jax_interp.pipeline.jobs.record import fingerprint, run_record
 from jax_interp.pipeline.jobs.request import Job
+from jax_interp.pipeline.results import InterpolatedPair
 from jax_interp.runtime import processes
 
 logger = logging.getLogger("jax_interp")
