@@ -72,8 +72,9 @@ def upsample(
     upsampler = PromptUpsampler(
         find_component(checkpoint_dir, "prompt_upsampler", folders["prompt_upsampler"]), dtype, devices
     )
-    flags.place(Networks([upsampler], devices), InterpolationSettings())
-    with progress("tokens", upsampler_tokens) as task:
+    networks, run = Networks([upsampler], devices), InterpolationSettings()
+    flags.place(networks, run)
+    with progress("tokens", upsampler_tokens) as task, networks.advised("upsample", run):
         prompt = upsampler.upsample(picture, settings, seed=seed, progress=task.update)
     show(prompt)
     if output is not None:

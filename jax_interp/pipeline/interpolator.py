@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, UInt8
 
 from jax_interp.diffusion.condition import ConditionNoise
 from jax_interp.diffusion.guidance import Branch, branches
-from jax_interp.errors import CheckpointError, OutOfMemory, UsageError
+from jax_interp.errors import CheckpointError, UsageError
 from jax_interp.media.pairs import batches, iterate_pairs, join_pairs, num_pairs
 from jax_interp.media.source import check_clip_array
 from jax_interp.pipeline.memory.networks import Networks, Placed
@@ -32,7 +32,6 @@ from jax_interp.pipeline.stages.denoiser import Denoiser, SampleSettings
 from jax_interp.pipeline.stages.geometry import latent_shape
 from jax_interp.runtime.checkpoint.adapters import Adapter
 from jax_interp.runtime.checkpoint.finding import find_component
-from jax_interp.runtime.host import host_out_of_memory, out_of_memory
 from jax_interp.runtime.mesh import ALONE, DeviceMesh, MeshShape
 from jax_interp.runtime.placement import Kind, Placement
 from jax_interp.types import Latents, Precision
@@ -233,19 +232,23 @@ class Interpolator:
         settings: UpsamplerSettings = DEFAULT_SETTINGS,
         seed: int = 11,
         progress: Callable[[int], None] | None = None,
+        *,
+        run: InterpolationSettings | None = None,
     ) -> str:
         """A prompt for a clip whose last frame is `picture` (RGB), written by the prompt upsampler.
 
         The likeliest words but for a draw among near equals, which `seed` decides. `progress` hears how many tokens are
-        written, of at most `settings.max_new_tokens`.
+        written, of at most `settings.max_new_tokens`. `run` says what the prompt is for: if memory runs out, the advice
+        is about a run with these settings, by default about one at 704×1280.
 
         Raises:
             CheckpointError: it was not opened (`from_pretrained(..., prompt_upsampler=True)`).
+            OutOfMemory: it does not fit; says what would.
             JaxInterpError: as `pipeline.prompt_upsampler.PromptUpsampler.upsample`.
         """
         if self.prompt_upsampler is None:
             raise CheckpointError("the prompt upsampler was not opened: from_pretrained(..., prompt_upsampler=True)")
-        with self._timed("upsample", InterpolationSettings()):
+        with self._timed("upsample", run or InterpolationSettings()):
             return self.prompt_upsampler.upsample(picture, settings, seed=seed, progress=progress)
 
     def encode_text(self, texts: str | Sequence[str]) -> Float[np.ndarray, "n S D"]:
@@ -386,12 +389,7 @@ class Interpolator:
         """Count the seconds of `stage`, and say what would fit if memory runs out in it."""
         started = time.perf_counter()
         try:
-            yield
-        except (MemoryError, jax.errors.JaxRuntimeError) as error:
-            if not out_of_memory(error):
-                raise
-            self.unload()
-            advice = self.planner(settings).advice(self.placements, on_host=host_out_of_memory(error))
-            raise OutOfMemory(f"out of memory in the stage {stage!r} {advice}") from error
+            with self._networks.advised(stage, settings):
+                yield
         finally:
             self.timings[stage] = self.timings.get(stage, 0.0) + time.perf_counter() - started

@@ -426,7 +426,7 @@ def test_a_prompt_that_an_interrupted_run_left_is_checked_again(generate, tmp_pa
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Interpolator, "upsample_prompt", lambda *_: "a street")
+    monkeypatch.setattr(Interpolator, "upsample_prompt", lambda *_, **__: "a street")
     settings = UpsamplerSettings()
     run_job = job.run_job
     monkeypatch.setattr(
@@ -449,7 +449,7 @@ def test_a_prompt_that_was_written_is_checked_before_it_is_seen(generate, tmp_pa
     from jax_interp.pipeline.jobs import job
     from jax_interp.pipeline.jobs.pair_store import PairStore
 
-    monkeypatch.setattr(Interpolator, "upsample_prompt", lambda *_: BAD)
+    monkeypatch.setattr(Interpolator, "upsample_prompt", lambda *_, **__: BAD)
     monkeypatch.setattr(PairStore, "keep_prompt", lambda *_: pytest.fail("kept all the same"))
     run_job = job.run_job
     monkeypatch.setattr(

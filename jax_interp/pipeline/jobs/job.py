@@ -216,7 +216,7 @@ def _with_prompt(interpolator: Interpolator, job: Job, clip: Clip, store: PairSt
     prompt = kept
     if prompt is None:
         [last] = deque(clip.source, maxlen=1)
-        prompt = interpolator.upsample_prompt(last, job.upsampler, job.settings.sampling.seed)
+        prompt = interpolator.upsample_prompt(last, job.upsampler, job.settings.sampling.seed, run=job.settings)
     job = replace(job, settings=replace(job.settings, prompt=prompt))
     interpolator.check_prompts(job.settings)
     if kept is None:

@@ -20,6 +20,8 @@ MOST_PAIRS = 2
 _ALWAYS_USED = {row.placed_as for row in TABLE.values() if row.used == "always"}
 LEAVES_FIRST = tuple(name for name in PLACEMENT_NAMES if name not in _ALWAYS_USED)
 """What a run uses least, and what leaves the device first."""
+SEE_NO_FRAMES = frozenset({"prompt_upsampler", "text_encoder"})
+"""Networks that take the same memory whatever the size of a run's frames."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,11 @@ class Planner:
         """By which networks are placed, each once."""
         return list(dict.fromkeys(map(placement_name, self.networks)))
 
+    @property
+    def _size(self) -> str:
+        """The size of the frames, as "704×1280"; empty if what the networks take does not depend on it."""
+        return "" if SEE_NO_FRAMES.issuperset(self.names) else f"{self.workload.height}×{self.workload.width}"
+
     def footprints(self, workload: Workload | None = None) -> dict[str, Footprint]:
         """Bytes of every network."""
         together = workload or self.workload
@@ -118,10 +125,11 @@ class Planner:
                 if plan.process_peak <= budget:
                     return self._with_resident_blocks(plan, budget, fixed or {})
         smallest = self.smallest(fixed, pairs_per_batch=pairs_per_batch or 1)
+        at = f" at {self._size}" if self._size else ""
         raise UsageError(
-            f"{gib(budget)} of GPU memory are too little: the smallest plan at {self.workload.height}×"
-            f"{self.workload.width} takes {gib_or_more(smallest.process_peak)} ({describe(smallest)}; most in the"
-            f" stage of {smallest.largest_stage}). Give more memory"
+            f"{gib(budget)} of GPU memory are too little: the smallest plan{at} takes"
+            f" {gib_or_more(smallest.process_peak)} ({describe(smallest)}; most in the stage of"
+            f" {smallest.largest_stage}). Give more memory"
             + "".join(f", or {remedy}" for remedy in self._remedies(smallest, budget, fixed or {}))
         )
 
@@ -163,8 +171,9 @@ class Planner:
     def advice(self, placements: Mapping[str, Placement], *, on_host: bool) -> str:
         """What to tell a user whose memory ran out with `placements`, on the host or on the device."""
         current, smallest = self.plan(placements), self.smallest()
+        at = f"at {self._size}, " if self._size else ""
         said = (
-            f"at {self.workload.height}×{self.workload.width}, with {describe(current)}; the plan counted on"
+            f"{at}with {describe(current)}; the plan counted on"
             f" {gib(current.process_peak)} of GPU memory and {gib(current.host)} of host memory."
         )
         if on_host:
@@ -174,7 +183,8 @@ class Planner:
                 f" {gib_or_more(resident.process_peak)} there (--memory-budget {gib_or_more(resident.process_peak)})"
             )
         if smallest.process_peak >= current.process_peak:
-            return f"{said} No plan takes less: give it a larger GPU, or a smaller --height and --width"
+            smaller = ", or a smaller --height and --width" if self._size else ""
+            return f"{said} No plan takes less: give it a larger GPU{smaller}"
         return (
             f"{said} The smallest plan takes {gib(smallest.process_peak)} and {gib(smallest.host)}"
             f" ({describe(smallest)}): run again with --memory-budget and what the GPU has free, at least"
