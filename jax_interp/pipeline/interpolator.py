@@ -1,44 +1,39 @@
 """The pipeline as a whole: frames in, frames between them out."""
 
-import logging
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
 from jax_interp.diffusion.condition import ConditionNoise
-from jax_interp.diffusion.guidance import Branch, branches
+from jax_interp.diffusion.guidance import Branch
 from jax_interp.errors import CheckpointError, UsageError
-from jax_interp.media.pairs import batches, iterate_pairs, join_pairs, num_pairs
+from jax_interp.media.pairs import iterate_pairs, num_pairs
 from jax_interp.media.source import check_clip_array
 from jax_interp.pipeline.memory.networks import Networks, Placed
 from jax_interp.pipeline.memory.plan import Planner
+from jax_interp.pipeline.passes import PassRunner
 from jax_interp.pipeline.prompt.prompt_upsampler import DEFAULT_SETTINGS, PromptUpsampler, UpsamplerSettings
-from jax_interp.pipeline.prompt.prompts import DEFAULT_NEGATIVE_PROMPT
+from jax_interp.pipeline.prompt.steering import texts_read
 from jax_interp.pipeline.prompt.text import TextEncoder, open_text_encoder
 from jax_interp.pipeline.results import InterpolatedPair, Interpolation, PairProgress
-from jax_interp.pipeline.safety.across_processes import check_frames, check_prompts
+from jax_interp.pipeline.safety.across_processes import check_prompts
 from jax_interp.pipeline.safety.guardrails import Guardrails
 from jax_interp.pipeline.settings import InterpolationSettings
 from jax_interp.pipeline.stages.codec import Codec
 from jax_interp.pipeline.stages.denoiser import Denoiser, SampleSettings
 from jax_interp.pipeline.stages.geometry import latent_shape
+from jax_interp.pipeline.timings import counted
 from jax_interp.runtime.checkpoint.adapters import Adapter
 from jax_interp.runtime.checkpoint.finding import find_component
 from jax_interp.runtime.mesh import ALONE, DeviceMesh, MeshShape
 from jax_interp.runtime.placement import Kind, Placement
 from jax_interp.types import Latents, Precision
-
-logger = logging.getLogger("jax_interp")
-
-ItemT = TypeVar("ItemT")
 
 
 class Interpolator:
@@ -49,6 +44,9 @@ class Interpolator:
     result = interpolator.interpolate(frames)      # uint8 [F, Y, X, 3]
     imageio.v3.imwrite("slow.mp4", result.frames, fps=24, codec="libx264")
     ```
+
+    Guardrails, where there are any, are asked by `stream`, and so by `interpolate`. The single steps (`encode_text`,
+    `encode_pair`, `sample`, `decode`) ask none: a program that puts them together itself checks what it shows.
 
     Networks are loaded when first used and stay until `unload`. `timings` sums the seconds that each stage took,
     loading and compiling included.
@@ -118,14 +116,12 @@ class Interpolator:
         transformer = replace(transformer, adapters=tuple(adapters))
         denoiser = Denoiser(transformer, dtype, rotary_precision, devices)
         codec = Codec(find_component(root, "tokenizer", tokenizer_dir), dtype, devices)
-        text_encoder = open_text_encoder(
-            root, text_encoder_dir, text_encoder_dtype, devices, text_embeddings, embedding_cache
-        )
+        text = open_text_encoder(root, text_encoder_dir, text_encoder_dtype, devices, text_embeddings, embedding_cache)
         upsampler = None
         if prompt_upsampler:
             upsampler = PromptUpsampler(find_component(root, "prompt_upsampler", prompt_upsampler_dir), dtype, devices)
         guard = Guardrails.open(root) if guardrails is True else guardrails or None
-        return cls(denoiser, codec, text_encoder, upsampler, guard)
+        return cls(denoiser, codec, text, upsampler, guard)
 
     def interpolate(
         self,
@@ -177,9 +173,7 @@ class Interpolator:
             pairs_per_batch=pairs_per_batch,
         )
         count = num_pairs(len(frames), frame_stride, frame_index_start, num_frame_pairs)
-        pairs = list(self.stream(iterate_pairs(frames, frame_stride, frame_index_start, count), settings))
-        joined = np.concatenate(list(join_pairs(pair.frames for pair in pairs)))
-        return Interpolation(joined, np.stack([pair.latents for pair in pairs]))
+        return Interpolation.of(self.stream(iterate_pairs(frames, frame_stride, frame_index_start, count), settings))
 
     def stream(
         self,
@@ -187,44 +181,23 @@ class Interpolator:
         settings: InterpolationSettings,
         progress: PairProgress | None = None,
     ) -> Iterator[InterpolatedPair]:
-        """Interpolate pair after pair of `(number, first frame, last frame)`, holding one batch at a time."""
-        self.check_size(settings.height, settings.width, settings.num_video_frames)
-        self.check_prompts(settings)
-        text, negative = self._encode_prompts(settings)
-        together = self.devices.shape.pairs_at_once(len(branches(settings.sampling.guidance)))
-        for batch in batches(pairs, settings.pairs_per_batch * together):
-            numbers = [number for number, _, _ in batch]
-            with self._timed("encode", settings):
-                pairs_of_frames = [(first, last) for _, first, last in batch]
-                condition = jax.block_until_ready(
-                    self.codec.encode_pairs(pairs_of_frames, settings.height, settings.width, settings.num_video_frames)
-                )
-            self.codec.offload()
-            with self._timed("denoise", settings):
-                latents = self.denoiser.sample(
-                    condition,
-                    text,
-                    negative,
-                    settings.sampling,
-                    first_pair=numbers[0],
-                    progress=None if progress is None else lambda done, total, n=numbers[0]: progress(n, done, total),
-                )
-            self.denoiser.offload()
-            decoded = self.codec.decode_pairs(latents)
-            for number, pair_latents in zip(numbers, np.asarray(latents), strict=True):
-                with self._timed("decode", settings):
-                    frames = next(decoded)
-                if self.guardrails is not None:
-                    with self._timed("guardrails", settings):
-                        frames = check_frames(self.guardrails, frames, number * (settings.num_video_frames - 1))
-                yield InterpolatedPair(number, frames, pair_latents)
-            self.codec.offload()
+        """Interpolate pair after pair of `(number, first frame, last frame)`, holding one batch at a time.
 
-    def check_prompts(self, settings: InterpolationSettings) -> None:
-        """Raise `Blocked` unless the guardrails, if there are any, let the texts in `settings` pass; `stream` does."""
+        Sizes and texts are checked when it is called, everything else happens as the results are asked for. This is
+        the one door to the guardrails: `interpolate` and the command line go through it.
+
+        Raises:
+            UsageError: these networks cannot take the size.
+            Blocked: the guardrails, if there are any, do not let the texts pass, or, later, the frames.
+            OutOfMemory: a stage does not fit; says what would.
+        """
+        self.check_size(settings.height, settings.width, settings.num_video_frames)
+        within = partial(self._stage, settings=settings)
         if self.guardrails is not None:
-            with self._timed("guardrails", settings):
+            with within("guardrails"):
                 check_prompts(self.guardrails, settings)
+        runner = PassRunner(self.denoiser, self.codec, self.guardrails, settings, within)
+        return runner.run(pairs, partial(self._encode_prompts, settings), progress)
 
     def upsample_prompt(
         self,
@@ -248,7 +221,7 @@ class Interpolator:
         """
         if self.prompt_upsampler is None:
             raise CheckpointError("the prompt upsampler was not opened: from_pretrained(..., prompt_upsampler=True)")
-        with self._timed("upsample", run or InterpolationSettings()):
+        with self._stage("upsample", run or InterpolationSettings()):
             return self.prompt_upsampler.upsample(picture, settings, seed=seed, progress=progress)
 
     def encode_text(self, texts: str | Sequence[str]) -> Float[np.ndarray, "n S D"]:
@@ -292,9 +265,9 @@ class Interpolator:
         """
         settings = InterpolationSettings(sampling=SampleSettings(guidance, seed, num_steps, fps, condition_noise))
         latents = jnp.asarray(condition_latents)
-        if latents.ndim == 4:
-            return self.sample(latents[None], text, negative_text, guidance, seed, num_steps, fps, condition_noise)[0]
-        return self.denoiser.sample(latents, text, negative_text, settings.sampling)
+        batch = latents if latents.ndim == 5 else latents[None]
+        sampled = self.denoiser.sample(batch, text, negative_text, settings.sampling)
+        return sampled if latents.ndim == 5 else sampled[0]
 
     def decode(self, latents: Float[Array, "*pairs T H W C"]) -> UInt8[np.ndarray, "*pairs F Y X 3"]:
         """Frames of sampled latents; one pair or a batch of pairs."""
@@ -318,12 +291,10 @@ class Interpolator:
         `x` are latents already scaled by c_in, `c_noise` is ln(sigma)/4, `mask` is 1 on conditioned frames; a mask
         may lack its last axis. `fps` is one rate for the batch (of several, the first counts, as upstream).
         """
-        x = jnp.asarray(x)
-        shape = (*x.shape[:4], 1)
-        mask = jnp.asarray(mask).reshape(shape)
-        padding = jnp.zeros(shape, mask.dtype) if padding_mask is None else jnp.asarray(padding_mask).reshape(shape)
-        rate = float(np.asarray(fps).reshape(-1)[0])
-        return self.denoiser.net(x, jnp.asarray(c_noise), jnp.asarray(text), mask, padding, rate)
+        x, c_noise, text, mask = map(jnp.asarray, (x, c_noise, text, mask))
+        padding = jnp.zeros(mask.shape, mask.dtype) if padding_mask is None else jnp.asarray(padding_mask)
+        mask, padding = (each.reshape(*x.shape[:4], 1) for each in (mask, padding))
+        return self.denoiser.net(x, c_noise, text, mask, padding, float(np.asarray(fps).reshape(-1)[0]))
 
     def check_size(self, height: int, width: int, num_video_frames: int = 10) -> tuple[int, int, int, int]:
         """(T, H, W, C) of a pair's latents; raises `UsageError` for sizes that these networks cannot take."""
@@ -364,20 +335,8 @@ class Interpolator:
 
     def _encode_prompts(self, settings: InterpolationSettings) -> tuple[Array | None, Array | None]:
         """Embeddings of (prompt, negative prompt), each only if the guidance reads it."""
-        needed = branches(settings.sampling.guidance)
-        if settings.prompt and Branch.CONDITIONAL not in needed:
-            logger.warning(
-                "the prompt cannot change the result: at guidance -1 only the negative prompt counts."
-                " Pass --guidance 0 to follow the prompt alone, or a positive value to push away from the negative one"
-            )
-        negative = DEFAULT_NEGATIVE_PROMPT if settings.negative_prompt is None else settings.negative_prompt
-        texts: dict[Branch, str] = {}
-        if Branch.CONDITIONAL in needed:
-            texts[Branch.CONDITIONAL] = settings.prompt
-        # parity: without a negative prompt upstream's unconditional branch reads zeros, not an encoded empty text.
-        if Branch.UNCONDITIONAL in needed and negative:
-            texts[Branch.UNCONDITIONAL] = negative
-        with self._timed("text", settings):
+        texts = texts_read(settings.prompt, settings.negative_prompt, settings.sampling.guidance)
+        with self._stage("text", settings):
             rows = dict(zip(texts, self.encode_text(list(texts.values())), strict=True)) if texts else {}
         if self.text_encoder is not None:
             self.text_encoder.offload()
@@ -385,11 +344,7 @@ class Interpolator:
         return as_batch.get(Branch.CONDITIONAL), as_batch.get(Branch.UNCONDITIONAL)
 
     @contextmanager
-    def _timed(self, stage: str, settings: InterpolationSettings) -> Iterator[None]:
-        """Count the seconds of `stage`, and say what would fit if memory runs out in it."""
-        started = time.perf_counter()
-        try:
-            with self._networks.advised(stage, settings):
-                yield
-        finally:
-            self.timings[stage] = self.timings.get(stage, 0.0) + time.perf_counter() - started
+    def _stage(self, name: str, settings: InterpolationSettings) -> Iterator[None]:
+        """Count the seconds of the stage `name`, and say what would fit if memory runs out in it."""
+        with counted(self.timings, name), self._networks.advised(name, settings):
+            yield
