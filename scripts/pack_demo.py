@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from convert.export import export_checkpoints
+from convert.exporting import export_checkpoints
 from convert.networks.components import DIFFUSION_TRANSFORMER, TOKENIZER
 from convert.source.provenance import SourceRecord
 from convert.target.manifest import write_description

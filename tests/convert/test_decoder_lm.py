@@ -10,7 +10,7 @@ import pytest
 import transformers
 
 from convert.conversion import ConversionRequest, convert_checkpoints
-from convert.export import export_checkpoints
+from convert.exporting import export_checkpoints
 from convert.networks import components
 from convert.networks.components import TEXT_SAFETY
 from jax_interp.errors import CheckpointError

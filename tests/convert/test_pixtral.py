@@ -13,7 +13,7 @@ import torch
 import transformers
 
 from convert.conversion import ConversionRequest, convert_checkpoints
-from convert.export import export_checkpoints
+from convert.exporting import export_checkpoints
 from convert.inspection import inspect_path
 from convert.mapping.ops import halved_pairs, picture_patches
 from convert.networks.components import PROMPT_UPSAMPLER

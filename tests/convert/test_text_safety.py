@@ -14,7 +14,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from convert.conversion import ConversionRequest, convert_checkpoints
-from convert.export import export_checkpoints
+from convert.exporting import export_checkpoints
 from convert.networks.companions import Companion
 from jax_interp.errors import CheckpointError
 from jax_interp.guardrails.blocklist import Blocklist

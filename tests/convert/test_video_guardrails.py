@@ -10,7 +10,7 @@ import transformers
 from safetensors.torch import load_file
 
 from convert.conversion import ConversionRequest, convert_checkpoints
-from convert.export import export_checkpoints
+from convert.exporting import export_checkpoints
 from convert.formats.locating import find_file
 from convert.networks.components import FACE_BLUR, VIDEO_SAFETY
 from jax_interp import config

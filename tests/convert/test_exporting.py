@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from convert.conversion import ConversionRequest, convert_checkpoints
-from convert.export import export_checkpoints
+from convert.exporting import export_checkpoints
 from jax_interp.errors import CheckpointError, UsageError
 from jax_interp.runtime.checkpoint.finding import find_component
 from tests import golden
