@@ -48,8 +48,7 @@ class Interpolator:
     Guardrails, where there are any, are asked by `stream`, and so by `interpolate`. The single steps (`encode_text`,
     `encode_pair`, `sample`, `decode`) ask none: a program that puts them together itself checks what it shows.
 
-    Networks are loaded when first used and stay until `unload`. `timings` sums the seconds that each stage took,
-    loading and compiling included.
+    Networks load when first used and stay until `unload`. `timings` sums each stage's seconds, compiling included.
     """
 
     def __init__(
@@ -98,10 +97,13 @@ class Interpolator:
         names choose among several converted networks of one kind. `prompt_upsampler` opens that network too, which
         `upsample_prompt` needs. With `guardrails` prompts and frames are checked and faces pixelated; without, which is
         the default here but not of the command line, that is up to the caller. `text_embeddings` is a file of
-        `pipeline.embeddings.save_embeddings`, whose texts need no text encoder. `embedding_cache` is the folder that
+        `save_embeddings`, whose texts need no text encoder. `embedding_cache` is the folder that
         keeps encoded prompts, True the default one in the user's cache folder, False none. `mesh` says over how many
         devices to spread, as `MeshShape(sequence=4)` or "sequence=4"; see `runtime.mesh`. `adapters` of the transformer
         (`convert.lora.reading.read_adapters`) are merged into its weights as they are read.
+
+        These are keyword arguments, and so are those of `interpolate`, because a notebook completes and shows them; a
+        program that passes settings around gives an `InterpolationSettings` to `stream`.
 
         Raises:
             CheckpointError: the folder or one of its networks is missing, unconverted or incomplete.
@@ -112,14 +114,12 @@ class Interpolator:
                 raise UsageError(f"{name} is {value!r}; expected 'bfloat16' or 'float32'")
         root = Path(folder)
         devices = DeviceMesh(MeshShape.parse(mesh) if isinstance(mesh, str) else mesh)
-        transformer = find_component(root, "diffusion_transformer", diffusion_transformer_dir)
-        transformer = replace(transformer, adapters=tuple(adapters))
-        denoiser = Denoiser(transformer, dtype, rotary_precision, devices)
+        found = find_component(root, "diffusion_transformer", diffusion_transformer_dir)
+        denoiser = Denoiser(replace(found, adapters=tuple(adapters)), dtype, rotary_precision, devices)
         codec = Codec(find_component(root, "tokenizer", tokenizer_dir), dtype, devices)
         text = open_text_encoder(root, text_encoder_dir, text_encoder_dtype, devices, text_embeddings, embedding_cache)
-        upsampler = None
-        if prompt_upsampler:
-            upsampler = PromptUpsampler(find_component(root, "prompt_upsampler", prompt_upsampler_dir), dtype, devices)
+        pixtral = find_component(root, "prompt_upsampler", prompt_upsampler_dir) if prompt_upsampler else None
+        upsampler = PromptUpsampler(pixtral, dtype, devices) if pixtral else None
         guard = Guardrails.open(root) if guardrails is True else guardrails or None
         return cls(denoiser, codec, text, upsampler, guard)
 
@@ -265,9 +265,8 @@ class Interpolator:
         """
         settings = InterpolationSettings(sampling=SampleSettings(guidance, seed, num_steps, fps, condition_noise))
         latents = jnp.asarray(condition_latents)
-        batch = latents if latents.ndim == 5 else latents[None]
-        sampled = self.denoiser.sample(batch, text, negative_text, settings.sampling)
-        return sampled if latents.ndim == 5 else sampled[0]
+        batch = latents.reshape(-1, *latents.shape[-4:])
+        return self.denoiser.sample(batch, text, negative_text, settings.sampling).reshape(latents.shape)
 
     def decode(self, latents: Float[Array, "*pairs T H W C"]) -> UInt8[np.ndarray, "*pairs F Y X 3"]:
         """Frames of sampled latents; one pair or a batch of pairs."""
@@ -338,10 +337,10 @@ class Interpolator:
         texts = texts_read(settings.prompt, settings.negative_prompt, settings.sampling.guidance)
         with self._stage("text", settings):
             rows = dict(zip(texts, self.encode_text(list(texts.values())), strict=True)) if texts else {}
-        if self.text_encoder is not None:
-            self.text_encoder.offload()
-        as_batch = {branch: jnp.asarray(row)[None] for branch, row in rows.items()}
-        return as_batch.get(Branch.CONDITIONAL), as_batch.get(Branch.UNCONDITIONAL)
+            if self.text_encoder is not None:
+                self.text_encoder.offload()
+        batch = {branch: jnp.asarray(row)[None] for branch, row in rows.items()}
+        return batch.get(Branch.CONDITIONAL), batch.get(Branch.UNCONDITIONAL)
 
     @contextmanager
     def _stage(self, name: str, settings: InterpolationSettings) -> Iterator[None]:

@@ -118,7 +118,7 @@ def test_a_failure_while_writing_leaves_nothing(converted, tmp_path, monkeypatch
         path.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("convert.export.write_safetensors", full)
+    monkeypatch.setattr("convert.exporting.write_safetensors", full)
     with pytest.raises(CheckpointError, match="the disk is full"):
         export_checkpoints(converted, tmp_path / "exported")
     assert not (tmp_path / "exported").exists()
