@@ -217,7 +217,7 @@ class Interpolator:
         Raises:
             CheckpointError: it was not opened (`from_pretrained(..., prompt_upsampler=True)`).
             OutOfMemory: it does not fit; says what would.
-            JaxInterpError: as `pipeline.prompt_upsampler.PromptUpsampler.upsample`.
+            JaxInterpError: as `pipeline.prompt.prompt_upsampler.PromptUpsampler.upsample`.
         """
         if self.prompt_upsampler is None:
             raise CheckpointError("the prompt upsampler was not opened: from_pretrained(..., prompt_upsampler=True)")

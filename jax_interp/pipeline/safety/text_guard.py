@@ -21,7 +21,7 @@ LISTS_FOLDER = "blocklist"
 class TextGuard:
     """Checks prompts. Word lists, tokenizer and weights are read when first used.
 
-    Whatever its methods raise has to block: see `pipeline.fail_closed`.
+    Whatever its methods raise has to block: see `pipeline.safety.fail_closed`.
     """
 
     COMPONENT: ClassVar[str] = "text_safety"

@@ -29,7 +29,7 @@ Frames = UInt8[np.ndarray, "F Y X 3"]
 class FrameGuard(EncoderStage[VideoSafety]):
     """What frames show: SigLIP and the classifier on it, float32.
 
-    Whatever it raises has to block: see `pipeline.fail_closed`.
+    Whatever it raises has to block: see `pipeline.safety.fail_closed`.
     """
 
     COMPONENT: ClassVar[str] = "video_safety"
@@ -97,7 +97,7 @@ class FrameGuard(EncoderStage[VideoSafety]):
 class FaceGuard(WholeStage[RetinaFace]):
     """Faces, which it makes unrecognisable: RetinaFace, float32.
 
-    Whatever it raises has to block: see `pipeline.fail_closed`.
+    Whatever it raises has to block: see `pipeline.safety.fail_closed`.
     """
 
     COMPONENT: ClassVar[str] = "face_blur"
