@@ -39,7 +39,7 @@ from jax_interp.pipeline.safety.text_guard import TextGuard
 from jax_interp.pipeline.safety.video_guard import FaceGuard, FrameGuard
 from jax_interp.pipeline.stage_classes import STAGE_CLASSES
 from jax_interp.pipeline.stages.workload import Workload
-from jax_interp.runtime.checkpoint import find_component
+from jax_interp.runtime.checkpoint.finding import find_component
 from jax_interp.runtime.placement import Placement
 
 CASES = tuple(

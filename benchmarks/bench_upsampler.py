@@ -24,7 +24,7 @@ from jax_interp.config import PIXTRAL_12B
 from jax_interp.media.pictures.pixtral_image import prepare_picture
 from jax_interp.nn.params import flatten
 from jax_interp.pipeline.prompt.prompt_upsampler import PromptUpsampler, UpsamplerSettings
-from jax_interp.runtime.checkpoint import find_component
+from jax_interp.runtime.checkpoint.finding import find_component
 from jax_interp.runtime.host import nbytes
 from jax_interp.runtime.mesh import DeviceMesh
 from jax_interp.runtime.placement import Placement

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from benchmarks.measure import FPS, emit, forward_inputs, parser
-from convert.export import export_checkpoints
+from convert.exporting import export_checkpoints
 from jax_interp import Interpolator
 from jax_interp.nn.attention import flash_available
 

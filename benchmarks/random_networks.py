@@ -36,8 +36,8 @@ from jax_interp.config import (
     VIDEO_SAFETY,
 )
 from jax_interp.nn.params import unflatten
-from jax_interp.runtime.checkpoint import PARAMS_FOLDER, save_params
-from jax_interp.runtime.param_files import ArrayStream
+from jax_interp.runtime.checkpoint.description import PARAMS_FOLDER
+from jax_interp.runtime.checkpoint.param_files import ArrayStream, write_params
 from tests.guardrails.llama_tokenizer import write_files
 from tests.guardrails.word_lists import write_blocklist
 from tests.pixtral_tokenizer import write_tokenizer
@@ -65,7 +65,7 @@ def write_network(root: Path, name: str) -> Path:
     streams = {leaf.path: random_stream(leaf.path, leaf.shape) for leaf in leaves}
     folder = root / component.folder
     folder.mkdir(parents=True)
-    save_params(folder / PARAMS_FOLDER, unflatten(streams))
+    write_params(folder / PARAMS_FOLDER, unflatten(streams))
     if kind == "text_encoder":
         (folder / EXTRA_FOLDER).mkdir()
         shutil.copyfile(T5_TOKENIZER, folder / EXTRA_FOLDER / T5_TOKENIZER.name)

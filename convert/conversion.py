@@ -22,7 +22,9 @@ from convert.target.manifest import write_description
 from convert.target.streams import stream
 from jax_interp.errors import CheckpointError, UsageError
 from jax_interp.nn.params import unflatten
-from jax_interp.runtime.checkpoint import CONFIG_FILE, MANIFEST_FILE, PARAMS_FOLDER, open_component, save_params
+from jax_interp.runtime.checkpoint.converted import open_component
+from jax_interp.runtime.checkpoint.description import CONFIG_FILE, MANIFEST_FILE, PARAMS_FOLDER
+from jax_interp.runtime.checkpoint.param_files import write_params
 from jax_interp.types import Precision
 
 logger = logging.getLogger("jax_interp")
@@ -200,7 +202,7 @@ def _write(request: ConversionRequest, job: _Job, sources: tuple[SourceRecord, .
     check = FiniteCheck(refuses=not request.allow_non_finite)
     with progress(f"converting {job.name}", total) as advance, replace_atomically(job.target) as folder:
         streams = {leaf.path: stream(leaf, job.opened.tensors, request.dtype, advance, check) for leaf in job.leaves}
-        save_params(folder / PARAMS_FOLDER, unflatten(streams))
+        write_params(folder / PARAMS_FOLDER, unflatten(streams))
         for name, path in _extra_files(job).items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, folder / name)

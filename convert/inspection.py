@@ -16,7 +16,8 @@ from convert.progress import Progress
 from convert.source.checkpoint_files import infer_network, locate, open_checkpoint
 from convert.source.checksums import checksum
 from jax_interp.errors import CheckpointError
-from jax_interp.runtime.checkpoint import faulty_files, folders_in, open_component, scan
+from jax_interp.runtime.checkpoint.converted import faulty_files, open_component
+from jax_interp.runtime.checkpoint.finding import folders_in, scan
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from convert.source.provenance import SourceRecord
 from convert.target.folders import clear_leftovers, replace_atomically
 from convert.target.manifest import write_description
 from jax_interp.nn.params import check_complete, flatten, unflatten
-from jax_interp.runtime.checkpoint import PARAMS_FOLDER, ConvertedComponent, save_params
-from jax_interp.runtime.param_files import ArrayStream
+from jax_interp.runtime.checkpoint.converted import ConvertedComponent
+from jax_interp.runtime.checkpoint.description import PARAMS_FOLDER
+from jax_interp.runtime.checkpoint.param_files import ArrayStream, write_params
 from jax_interp.types import Params
 
 
@@ -35,7 +36,7 @@ def write_trained(target: Path, base: ConvertedComponent, network: Params, facts
     size = sum(array.nbytes for array in arrays.values())
     clear_leftovers(target)
     with replace_atomically(target) as folder:
-        save_params(folder / PARAMS_FOLDER, unflatten(streams))
+        write_params(folder / PARAMS_FOLDER, unflatten(streams))
         write_description(
             folder,
             component=base.component,

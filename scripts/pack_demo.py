@@ -22,13 +22,13 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from convert.export import export_checkpoints
+from convert.exporting import export_checkpoints
 from convert.networks.components import DIFFUSION_TRANSFORMER, TOKENIZER
 from convert.source.provenance import SourceRecord
 from convert.target.manifest import write_description
 from jax_interp.nn.params import check_complete, unflatten
-from jax_interp.runtime.checkpoint import PARAMS_FOLDER, save_params
-from jax_interp.runtime.param_files import ArrayStream
+from jax_interp.runtime.checkpoint.description import PARAMS_FOLDER
+from jax_interp.runtime.checkpoint.param_files import ArrayStream, write_params
 from scripts.demo_training import tokenizer, transformer
 
 DIT_FOLDER, TOKENIZER_FOLDER = "Cosmos-Predict1-7B-WorldInterpolator", "Cosmos-Tokenize1-CV8x8x8-720p"
@@ -51,7 +51,7 @@ def write_converted(folder: Path, component: Any, config: Any, arrays: dict[str,
     digest = hashlib.sha256(b"".join(np.ascontiguousarray(half[path]).tobytes() for path in sorted(half))).hexdigest()
     source = SourceRecord("trained parameters", sum(array.nbytes for array in half.values()), 0, digest, None, None)
     folder.mkdir(parents=True)
-    save_params(folder / PARAMS_FOLDER, unflatten(dict(streams)))
+    write_params(folder / PARAMS_FOLDER, unflatten(dict(streams)))
     write_description(
         folder,
         component=component.name,

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.scaling_results import Line, Scaling, read
+from jax_interp.byte_sizes import gib
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks/results"
 SCALING_PLOT = "scaling.png"
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
-GIB = 2**30
 Row = tuple[str, ...]
 
 UPSTREAM_GB = {
@@ -267,7 +267,7 @@ def _size(model: str) -> str:
 
 
 def _gib(size: int | None) -> str:
-    return f"{size / GIB:.1f} GiB" if size else ""
+    return gib(size) if size else ""
 
 
 def _table(heads: Row, rows: list[Row]) -> str:

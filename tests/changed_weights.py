@@ -6,7 +6,7 @@ import numpy as np
 
 from jax_interp.nn.params import flatten, unflatten
 from jax_interp.pipeline.stages.stage import StackedStage
-from jax_interp.runtime.checkpoint import BLOCKS
+from jax_interp.runtime.checkpoint.loading import BLOCKS
 from jax_interp.types import Params
 
 Change = Callable[[np.ndarray], np.ndarray]

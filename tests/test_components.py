@@ -29,7 +29,7 @@ from jax_interp.pipeline.safety.guardrails import (
 )
 from jax_interp.pipeline.stage_classes import STAGE_CLASSES, planned
 from jax_interp.pipeline.stages.workload import Workload
-from jax_interp.runtime.checkpoint import open_component
+from jax_interp.runtime.checkpoint.converted import open_component
 from tests.commands import jax_interp
 from tests.convert.pixtral_checkpoints import write_pixtral
 from tests.guardrails.tiny_guards import link_networks

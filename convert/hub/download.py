@@ -15,6 +15,7 @@ from convert.hub.download_record import RECORD_FILE, read_record, record_commit,
 from convert.hub.explanations import AccessRefused, explain_disk
 from convert.hub.listing import RemoteFile, Snapshot
 from convert.hub.verification import find_mismatches
+from jax_interp.byte_sizes import format_bytes
 from jax_interp.errors import DownloadError, UsageError
 
 State = Literal["missing", "partial", "unverified", "different", "complete"]
@@ -77,16 +78,9 @@ class DownloadPlan:
         """Raise `DownloadError` if the disk cannot take what is to be fetched."""
         if self.to_fetch > self.free:
             raise DownloadError(
-                f"{self.folder} needs {format_size(self.to_fetch)} more, but its disk has {format_size(self.free)}"
+                f"{self.folder} needs {format_bytes(self.to_fetch)} more, but its disk has {format_bytes(self.free)}"
                 " free; make room, name another --checkpoint-dir, or fetch less with --components"
             )
-
-
-def format_size(size: int) -> str:
-    """Return a number of bytes as people write it, as in `8.1 MB`."""
-    if size >= 10**9:
-        return f"{size / 1e9:.1f} GB"
-    return f"{size / 1e6:.1f} MB" if size >= 10**6 else f"{size / 1e3:.1f} kB"
 
 
 def parse_revisions(values: Iterable[str], repositories: Iterable[Repository]) -> dict[str, str]:

@@ -16,8 +16,8 @@ from convert.lora.keys import DIFFUSERS_LAYERS, AdapterKey, is_upstream, parse_p
 from convert.networks.components import DIFFUSION_TRANSFORMER
 from convert.source.checksums import checksum
 from jax_interp.errors import CheckpointError
-from jax_interp.runtime.adapters import Adapter, LowRankPair
-from jax_interp.runtime.checkpoint import find_component
+from jax_interp.runtime.checkpoint.adapters import Adapter, LowRankPair
+from jax_interp.runtime.checkpoint.finding import find_component
 from jax_interp.types import Params
 
 logger = logging.getLogger("jax_interp")

@@ -8,11 +8,10 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from rich.filesize import decimal
-
+from jax_interp.byte_sizes import format_bytes
 from jax_interp.errors import CheckpointError
 from jax_interp.files.lock import locked
-from jax_interp.runtime.checkpoint import partial_folder
+from jax_interp.runtime.checkpoint.finding import partial_folder
 
 LOCK_NOTE = ".lock"
 """The note in a folder that is being written to, which says by whom."""
@@ -98,8 +97,8 @@ def check_space(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(existing).free
     if free < needed:
         raise CheckpointError(
-            f"{folder}: {decimal(needed)} are needed and {decimal(free)} are free; free some space, choose another"
-            " folder, or take fewer networks at a time with --components"
+            f"{folder}: {format_bytes(needed)} are needed and {format_bytes(free)} are free; free some space, choose"
+            " another folder, or take fewer networks at a time with --components"
         )
 
 

@@ -9,7 +9,7 @@ from convert.mapping.matching import Leaf
 from convert.source.provenance import SourceRecord
 from jax_interp._version import __version__
 from jax_interp.config import to_json
-from jax_interp.runtime.description import (
+from jax_interp.runtime.checkpoint.description import (
     CONFIG_FILE,
     FORMAT_VERSION,
     MANIFEST_FILE,
@@ -19,7 +19,7 @@ from jax_interp.runtime.description import (
     SourceFile,
     StoredArray,
 )
-from jax_interp.runtime.param_files import ArrayStream
+from jax_interp.runtime.checkpoint.param_files import ArrayStream
 
 
 def write_description(

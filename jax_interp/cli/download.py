@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from convert.hub.catalog import component_names
+from jax_interp.byte_sizes import format_bytes
 from jax_interp.errors import Ended
 from jax_interp.terminal import tell
 
@@ -72,7 +73,7 @@ def download(
     """
     from convert.hub.catalog import select
     from convert.hub.client import Hub
-    from convert.hub.download import format_size, parse_revisions, plan_download
+    from convert.hub.download import parse_revisions, plan_download
     from jax_interp.cli.console import confirm, show_log
 
     show_log()
@@ -85,24 +86,24 @@ def download(
         return
     plan.check()
     wanted = plan.to_fetch and not yes and sys.stdin.isatty()
-    if wanted and not confirm(f"Fetch {format_size(plan.to_fetch)}?"):
+    if wanted and not confirm(f"Fetch {format_bytes(plan.to_fetch)}?"):
         raise typer.Exit(1)
     _run(hub, plan, check_md5)
 
 
 def _show(plan: "DownloadPlan") -> None:
-    from convert.hub.download import PlannedFile, format_size
+    from convert.hub.download import PlannedFile
     from jax_interp.cli.console import tell_table
 
     def state(file: PlannedFile) -> str:
         terms = "; terms must be accepted" if file.snapshot.repository.gated and file.to_fetch else ""
         return STATES[file.state] + terms
 
-    rows = [(file.key, format_size(file.remote.size), file.snapshot.commit[:12], state(file)) for file in plan.files]
+    rows = [(file.key, format_bytes(file.remote.size), file.snapshot.commit[:12], state(file)) for file in plan.files]
     tell_table(rows, ("file", "size", "commit", "state"), numbers=("size",))
     tell(
-        f"{format_size(plan.total)} in all, {format_size(plan.to_fetch)} to fetch; "
-        f"{format_size(plan.free)} free in {plan.folder}"
+        f"{format_bytes(plan.total)} in all, {format_bytes(plan.to_fetch)} to fetch; "
+        f"{format_bytes(plan.free)} free in {plan.folder}"
     )
 
 

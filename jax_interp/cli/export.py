@@ -31,7 +31,7 @@ def export(
 
         use_no_accelerator()
         show_log()
-        from convert.export import export_checkpoints
+        from convert.exporting import export_checkpoints
         from jax_interp.cli.progress import byte_progress
         from jax_interp.terminal import show
 

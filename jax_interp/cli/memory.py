@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from jax_interp.byte_sizes import format_bytes, gib
 from jax_interp.cli.network_flags import GUARDRAILS, NONE_GIVEN, NetworkFolders, which_converted, with_network_folders
 from jax_interp.components import PLACEMENT_NAMES, TABLE
 from jax_interp.errors import UsageError
@@ -79,7 +80,7 @@ def memory(
     use_no_accelerator()
 
     from jax_interp.cli.guardrail_flags import refuse_unused
-    from jax_interp.pipeline.memory.plan import Planner, gib
+    from jax_interp.pipeline.memory.plan import Planner
     from jax_interp.pipeline.settings import InterpolationSettings
     from jax_interp.pipeline.stages.denoiser import SampleSettings
     from jax_interp.pipeline.stages.geometry import latent_shape
@@ -177,7 +178,7 @@ def _networks(folder: Path | None, model: str | None, names: NetworkFolders) -> 
 
 def _converted(root: Path, names: NetworkFolders) -> dict[str, Any]:
     """Those of a converted folder; a run can do without guardrails and, if embeddings are given, a text encoder."""
-    from jax_interp.runtime.checkpoint import find_component, has_component
+    from jax_interp.runtime.checkpoint.finding import find_component, has_component
 
     return {
         name: find_component(root, name, folder).config
@@ -208,7 +209,7 @@ def _show_strategies(planner: "Planner", pairs_per_batch: int | None) -> None:
 
 
 def _show_plan(what: str, plan: "MemoryPlan") -> None:
-    from jax_interp.pipeline.memory.plan import describe, gib
+    from jax_interp.pipeline.memory.plan import describe
     from jax_interp.runtime.hardware import host_memory
 
     excess = "" if plan.host <= host_memory()[0] else ", which is more than is free here"
@@ -219,7 +220,7 @@ def _show_plan(what: str, plan: "MemoryPlan") -> None:
 def _show_training(
     config: Any, settings: "TrainSettings", latents: tuple[int, int, int, int], shape: "MeshShape"
 ) -> None:
-    from jax_interp.pipeline.memory.plan import PROCESS, gib
+    from jax_interp.pipeline.memory.plan import PROCESS
     from jax_interp.train.steps.footprint import training_footprint
 
     found = training_footprint(config, settings, latents, shape)
@@ -238,4 +239,5 @@ def _show_table(names: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
 
 
 def _gib(size: int) -> str:
-    return f"{size / 2**30:.2f}"
+    """As the tables have it: their heading says the unit."""
+    return format_bytes(size, "GiB", digits=2).removesuffix(" GiB")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, get_args
 
+from jax_interp.byte_sizes import gib, parse_bytes
 from jax_interp.components import PLACEMENT_NAMES
 from jax_interp.errors import OutOfMemory, UsageError
 from jax_interp.runtime.hardware import Gpu, nvidia_gpus
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("jax_interp")
 
 AUTO = "auto"
+LEAST_BUDGET = 2**20
+"""Bytes; less is a number whose unit was forgotten."""
 SHARE_OF_FREE = 0.97
 """How much of the free memory `auto` plans with: what the driver calls free is never all to be had."""
 
@@ -59,7 +62,7 @@ class MemoryFlags:
                 raise UsageError(f"--resident-blocks is for a streamed {name}, which another option places elsewhere")
             fixed[name] = Placement("streamed", _count("--resident-blocks", resident_blocks, least=0))
         count = None if pairs == AUTO else _count("--pairs-per-batch", pairs, least=1)
-        return cls(None if budget == AUTO else parse_bytes(budget), fixed, count)
+        return cls(None if budget == AUTO else parse_budget(budget), fixed, count)
 
     def limit_process(self) -> None:
         """Make what is planned with the share of the GPU that JAX may reserve; call before JAX starts.
@@ -72,9 +75,7 @@ class MemoryFlags:
         if gpu is None or available is None:
             return
         if available > gpu.free:
-            logger.warning(
-                "--memory-budget is %.1f GiB, but the GPU has only %.1f GiB free", available / 2**30, gpu.free / 2**30
-            )
+            logger.warning("--memory-budget is %s, but the GPU has only %s free", gib(available), gib(gpu.free))
         share = (available - PROCESS) / gpu.memory
         os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", f"{min(max(share, 0.01), 0.95):.4f}")
 
@@ -85,7 +86,7 @@ class MemoryFlags:
             UsageError: the budget is too small for any plan.
             OutOfMemory: what is free is.
         """
-        from jax_interp.pipeline.memory.plan import describe, gib
+        from jax_interp.pipeline.memory.plan import describe
         from jax_interp.runtime import processes
 
         planner, everyones = networks.planner(settings), processes.everyone("GPU memory", self.available())
@@ -130,20 +131,17 @@ class MemoryFlags:
         return there
 
 
-def parse_bytes(text: str) -> int:
-    """Bytes of a --memory-budget: `8GB`, `6GiB`, `512MiB` or a number of bytes.
+def parse_budget(text: str) -> int:
+    """Bytes of a --memory-budget: `8GB`, `6GiB`, `512MiB` or a number of bytes, of 1 MiB or more.
 
     Raises:
         UsageError: it is none of these.
     """
-    units = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
-    stripped = text.strip().lower()
-    number = stripped.rstrip("abcdefghijklmnopqrstuvwxyz ")
     try:
-        size = int(float(number) * units[stripped[len(number) :].strip()])
-    except (ValueError, KeyError, OverflowError):
+        size = parse_bytes(text)
+    except ValueError:
         size = 0
-    if size < 2**20:
+    if size < LEAST_BUDGET:
         raise UsageError(f"--memory-budget {text}: expected an amount of memory like 8GB or 6GiB, or auto")
     return size
 

@@ -79,7 +79,7 @@ class MeshFlags:
 
 def _pair_counts(jobs: "Sequence[Job]") -> list[int]:
     """Pairs of every clip that can be opened; the others are reported when their turn comes."""
-    from jax_interp.pipeline.jobs.job import find_clip
+    from jax_interp.pipeline.jobs.clip import find_clip
 
     counts = []
     for job in jobs:

@@ -11,7 +11,8 @@ from jax_interp.cli.progress import Task, progress
 from jax_interp.errors import Blocked, Ended, JaxInterpError, ProcessFailure, explain
 from jax_interp.files.overlap import Input
 from jax_interp.pipeline.interpolator import Interpolator
-from jax_interp.pipeline.jobs.job import is_finished, open_clip, run_job, tidy_finished
+from jax_interp.pipeline.jobs.clip import open_clip
+from jax_interp.pipeline.jobs.job import is_finished, run_job, tidy_finished
 from jax_interp.pipeline.jobs.outputs import check_outputs, network_files, refuse_held_results
 from jax_interp.pipeline.jobs.record import effective_settings, networks
 from jax_interp.pipeline.jobs.request import Job

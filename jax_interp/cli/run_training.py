@@ -19,7 +19,8 @@ from jax_interp.media.resize import normalize_and_resize, to_uint8
 from jax_interp.pipeline.prompt.text import TextEncoder, open_text_encoder
 from jax_interp.pipeline.stages.codec import Codec
 from jax_interp.pipeline.stages.geometry import latent_shape
-from jax_interp.runtime.checkpoint import ConvertedComponent, find_component
+from jax_interp.runtime.checkpoint.converted import ConvertedComponent
+from jax_interp.runtime.checkpoint.finding import find_component
 from jax_interp.runtime.compile_cache import enable_compile_cache
 from jax_interp.runtime.mesh import DeviceMesh, MeshShape
 from jax_interp.train.data.batches import SampleSource

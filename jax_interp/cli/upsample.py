@@ -63,7 +63,7 @@ def upsample(
     from jax_interp.pipeline.memory.networks import Networks
     from jax_interp.pipeline.prompt.prompt_upsampler import PromptUpsampler
     from jax_interp.pipeline.settings import InterpolationSettings
-    from jax_interp.runtime.checkpoint import find_component
+    from jax_interp.runtime.checkpoint.finding import find_component
     from jax_interp.runtime.compile_cache import enable_compile_cache
     from jax_interp.runtime.mesh import DeviceMesh
 
@@ -72,8 +72,9 @@ def upsample(
     upsampler = PromptUpsampler(
         find_component(checkpoint_dir, "prompt_upsampler", folders["prompt_upsampler"]), dtype, devices
     )
-    flags.place(Networks([upsampler], devices), InterpolationSettings())
-    with progress("tokens", upsampler_tokens) as task:
+    networks, run = Networks([upsampler], devices), InterpolationSettings()
+    flags.place(networks, run)
+    with progress("tokens", upsampler_tokens) as task, networks.advised("upsample", run):
         prompt = upsampler.upsample(picture, settings, seed=seed, progress=task.update)
     show(prompt)
     if output is not None:

@@ -8,7 +8,7 @@ from jax_interp.diffusion.guidance import Branch, branches
 from jax_interp.errors import UsageError
 from jax_interp.pipeline.jobs.request import Job
 from jax_interp.pipeline.prompt.prompt_upsampler import DEFAULT_SETTINGS, UpsamplerSettings
-from jax_interp.runtime.checkpoint import has_component
+from jax_interp.runtime.checkpoint.finding import has_component
 
 logger = logging.getLogger("jax_interp")
 

@@ -8,6 +8,7 @@ from jax_interp.errors import MediaError, UsageError
 from jax_interp.media.source import RgbFrames
 
 FrameT = TypeVar("FrameT")
+ItemT = TypeVar("ItemT")
 
 
 def num_pairs(num_frames: int, stride: int, start: int, requested: int | None = None) -> int:
@@ -71,6 +72,13 @@ def iterate_pairs(
             )
         yield k, first, last
         first = last
+
+
+def batches(pairs: Iterable[ItemT], size: int) -> Iterator[list[ItemT]]:
+    """Yield lists of `size` pairs, the last one of what is left; a list is read when it is asked for."""
+    iterator = iter(pairs)
+    while batch := list(islice(iterator, size)):
+        yield batch
 
 
 def join_pairs(outputs: Iterable[RgbFrames]) -> Iterator[RgbFrames]:

@@ -3,10 +3,12 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+from jax_interp.errors import UsageError
 
 Picture: TypeAlias = NDArray[np.uint8]
 """One RGB frame, uint8 [Y, X, 3]."""
@@ -42,3 +44,11 @@ class FrameSource:
 
     def __iter__(self) -> Iterator[Picture]:
         return self.read()
+
+
+def check_clip_array(frames: Any) -> RgbFrames:
+    """`frames` as an array; raises `UsageError` unless it is uint8 [F, Y, X, 3]."""
+    frames = np.asarray(frames)
+    if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
+        raise UsageError(f"frames are {frames.dtype} {frames.shape}; expected uint8 [frames, height, width, 3]")
+    return frames

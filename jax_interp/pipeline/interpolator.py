@@ -1,67 +1,39 @@
 """The pipeline as a whole: frames in, frames between them out."""
 
-import logging
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from itertools import islice
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
 from jax_interp.diffusion.condition import ConditionNoise
-from jax_interp.diffusion.guidance import Branch, branches
-from jax_interp.errors import CheckpointError, OutOfMemory, UsageError
-from jax_interp.media.pairs import iterate_pairs, join_pairs, num_pairs
+from jax_interp.diffusion.guidance import Branch
+from jax_interp.errors import CheckpointError, UsageError
+from jax_interp.media.pairs import iterate_pairs, num_pairs
+from jax_interp.media.source import check_clip_array
 from jax_interp.pipeline.memory.networks import Networks, Placed
 from jax_interp.pipeline.memory.plan import Planner
+from jax_interp.pipeline.passes import PassRunner
 from jax_interp.pipeline.prompt.prompt_upsampler import DEFAULT_SETTINGS, PromptUpsampler, UpsamplerSettings
-from jax_interp.pipeline.prompt.prompts import DEFAULT_NEGATIVE_PROMPT
+from jax_interp.pipeline.prompt.steering import texts_read
 from jax_interp.pipeline.prompt.text import TextEncoder, open_text_encoder
-from jax_interp.pipeline.safety.across_processes import check_frames, check_prompts
+from jax_interp.pipeline.results import InterpolatedPair, Interpolation, PairProgress
+from jax_interp.pipeline.safety.across_processes import check_prompts
 from jax_interp.pipeline.safety.guardrails import Guardrails
 from jax_interp.pipeline.settings import InterpolationSettings
 from jax_interp.pipeline.stages.codec import Codec
 from jax_interp.pipeline.stages.denoiser import Denoiser, SampleSettings
 from jax_interp.pipeline.stages.geometry import latent_shape
-from jax_interp.runtime.adapters import Adapter
-from jax_interp.runtime.checkpoint import find_component
-from jax_interp.runtime.host import host_out_of_memory, out_of_memory
+from jax_interp.pipeline.timings import counted
+from jax_interp.runtime.checkpoint.adapters import Adapter
+from jax_interp.runtime.checkpoint.finding import find_component
 from jax_interp.runtime.mesh import ALONE, DeviceMesh, MeshShape
 from jax_interp.runtime.placement import Kind, Placement
 from jax_interp.types import Latents, Precision
-
-logger = logging.getLogger("jax_interp")
-
-ItemT = TypeVar("ItemT")
-
-PairProgress = Callable[[int, int, int], None]
-"""Called with (number of the batch's first pair, network calls done, network calls in all)."""
-
-
-@dataclass(frozen=True)
-class InterpolatedPair:
-    """One pair's result."""
-
-    index: int
-    frames: UInt8[np.ndarray, "F Y X 3"]
-    """All frames of the pair, from its first to its last."""
-    latents: Float[np.ndarray, "T H W C"]
-
-
-@dataclass(frozen=True)
-class Interpolation:
-    """The result of `Interpolator.interpolate`."""
-
-    frames: UInt8[np.ndarray, "F Y X 3"]
-    """All pairs joined; the frame that two pairs share appears once, as the earlier pair's last one."""
-    latents: Float[np.ndarray, "pairs T H W C"]
-    """The sampler's output before decoding."""
 
 
 class Interpolator:
@@ -73,8 +45,10 @@ class Interpolator:
     imageio.v3.imwrite("slow.mp4", result.frames, fps=24, codec="libx264")
     ```
 
-    Networks are loaded when first used and stay until `unload`. `timings` sums the seconds that each stage took,
-    loading and compiling included.
+    Guardrails, where there are any, are asked by `stream`, and so by `interpolate`. The single steps (`encode_text`,
+    `encode_pair`, `sample`, `decode`) ask none: a program that puts them together itself checks what it shows.
+
+    Networks load when first used and stay until `unload`. `timings` sums each stage's seconds, compiling included.
     """
 
     def __init__(
@@ -123,10 +97,13 @@ class Interpolator:
         names choose among several converted networks of one kind. `prompt_upsampler` opens that network too, which
         `upsample_prompt` needs. With `guardrails` prompts and frames are checked and faces pixelated; without, which is
         the default here but not of the command line, that is up to the caller. `text_embeddings` is a file of
-        `pipeline.embeddings.save_embeddings`, whose texts need no text encoder. `embedding_cache` is the folder that
+        `save_embeddings`, whose texts need no text encoder. `embedding_cache` is the folder that
         keeps encoded prompts, True the default one in the user's cache folder, False none. `mesh` says over how many
         devices to spread, as `MeshShape(sequence=4)` or "sequence=4"; see `runtime.mesh`. `adapters` of the transformer
         (`convert.lora.reading.read_adapters`) are merged into its weights as they are read.
+
+        These are keyword arguments, and so are those of `interpolate`, because a notebook completes and shows them; a
+        program that passes settings around gives an `InterpolationSettings` to `stream`.
 
         Raises:
             CheckpointError: the folder or one of its networks is missing, unconverted or incomplete.
@@ -137,18 +114,14 @@ class Interpolator:
                 raise UsageError(f"{name} is {value!r}; expected 'bfloat16' or 'float32'")
         root = Path(folder)
         devices = DeviceMesh(MeshShape.parse(mesh) if isinstance(mesh, str) else mesh)
-        transformer = find_component(root, "diffusion_transformer", diffusion_transformer_dir)
-        transformer = replace(transformer, adapters=tuple(adapters))
-        denoiser = Denoiser(transformer, dtype, rotary_precision, devices)
+        found = find_component(root, "diffusion_transformer", diffusion_transformer_dir)
+        denoiser = Denoiser(replace(found, adapters=tuple(adapters)), dtype, rotary_precision, devices)
         codec = Codec(find_component(root, "tokenizer", tokenizer_dir), dtype, devices)
-        text_encoder = open_text_encoder(
-            root, text_encoder_dir, text_encoder_dtype, devices, text_embeddings, embedding_cache
-        )
-        upsampler = None
-        if prompt_upsampler:
-            upsampler = PromptUpsampler(find_component(root, "prompt_upsampler", prompt_upsampler_dir), dtype, devices)
+        text = open_text_encoder(root, text_encoder_dir, text_encoder_dtype, devices, text_embeddings, embedding_cache)
+        pixtral = find_component(root, "prompt_upsampler", prompt_upsampler_dir) if prompt_upsampler else None
+        upsampler = PromptUpsampler(pixtral, dtype, devices) if pixtral else None
         guard = Guardrails.open(root) if guardrails is True else guardrails or None
-        return cls(denoiser, codec, text_encoder, upsampler, guard)
+        return cls(denoiser, codec, text, upsampler, guard)
 
     def interpolate(
         self,
@@ -186,7 +159,7 @@ class Interpolator:
         Guardrails change frames alone: latents, decoded, show faces. Of several processes the first one gets the frames
         that may be shown, the others black ones.
         """
-        frames = _check_frames(frames)
+        frames = check_clip_array(frames)
         settings = InterpolationSettings(
             prompt=prompt,
             negative_prompt=negative_prompt,
@@ -200,9 +173,7 @@ class Interpolator:
             pairs_per_batch=pairs_per_batch,
         )
         count = num_pairs(len(frames), frame_stride, frame_index_start, num_frame_pairs)
-        pairs = list(self.stream(iterate_pairs(frames, frame_stride, frame_index_start, count), settings))
-        joined = np.concatenate(list(join_pairs(pair.frames for pair in pairs)))
-        return Interpolation(joined, np.stack([pair.latents for pair in pairs]))
+        return Interpolation.of(self.stream(iterate_pairs(frames, frame_stride, frame_index_start, count), settings))
 
     def stream(
         self,
@@ -210,44 +181,23 @@ class Interpolator:
         settings: InterpolationSettings,
         progress: PairProgress | None = None,
     ) -> Iterator[InterpolatedPair]:
-        """Interpolate pair after pair of `(number, first frame, last frame)`, holding one batch at a time."""
-        self.check_size(settings.height, settings.width, settings.num_video_frames)
-        self.check_prompts(settings)
-        text, negative = self._encode_prompts(settings)
-        together = self.devices.shape.pairs_at_once(len(branches(settings.sampling.guidance)))
-        for batch in _batches(pairs, settings.pairs_per_batch * together):
-            numbers = [number for number, _, _ in batch]
-            with self._timed("encode", settings):
-                pairs_of_frames = [(first, last) for _, first, last in batch]
-                condition = jax.block_until_ready(
-                    self.codec.encode_pairs(pairs_of_frames, settings.height, settings.width, settings.num_video_frames)
-                )
-            self.codec.offload()
-            with self._timed("denoise", settings):
-                latents = self.denoiser.sample(
-                    condition,
-                    text,
-                    negative,
-                    settings.sampling,
-                    first_pair=numbers[0],
-                    progress=None if progress is None else lambda done, total, n=numbers[0]: progress(n, done, total),
-                )
-            self.denoiser.offload()
-            decoded = self.codec.decode_pairs(latents)
-            for number, pair_latents in zip(numbers, np.asarray(latents), strict=True):
-                with self._timed("decode", settings):
-                    frames = next(decoded)
-                if self.guardrails is not None:
-                    with self._timed("guardrails", settings):
-                        frames = check_frames(self.guardrails, frames, number * (settings.num_video_frames - 1))
-                yield InterpolatedPair(number, frames, pair_latents)
-            self.codec.offload()
+        """Interpolate pair after pair of `(number, first frame, last frame)`, holding one batch at a time.
 
-    def check_prompts(self, settings: InterpolationSettings) -> None:
-        """Raise `Blocked` unless the guardrails, if there are any, let the texts in `settings` pass; `stream` does."""
+        Sizes and texts are checked when it is called, everything else happens as the results are asked for. This is
+        the one door to the guardrails: `interpolate` and the command line go through it.
+
+        Raises:
+            UsageError: these networks cannot take the size.
+            Blocked: the guardrails, if there are any, do not let the texts pass, or, later, the frames.
+            OutOfMemory: a stage does not fit; says what would.
+        """
+        self.check_size(settings.height, settings.width, settings.num_video_frames)
+        within = partial(self._stage, settings=settings)
         if self.guardrails is not None:
-            with self._timed("guardrails", settings):
+            with within("guardrails"):
                 check_prompts(self.guardrails, settings)
+        runner = PassRunner(self.denoiser, self.codec, self.guardrails, settings, within)
+        return runner.run(pairs, partial(self._encode_prompts, settings), progress)
 
     def upsample_prompt(
         self,
@@ -255,19 +205,23 @@ class Interpolator:
         settings: UpsamplerSettings = DEFAULT_SETTINGS,
         seed: int = 11,
         progress: Callable[[int], None] | None = None,
+        *,
+        run: InterpolationSettings | None = None,
     ) -> str:
         """A prompt for a clip whose last frame is `picture` (RGB), written by the prompt upsampler.
 
         The likeliest words but for a draw among near equals, which `seed` decides. `progress` hears how many tokens are
-        written, of at most `settings.max_new_tokens`.
+        written, of at most `settings.max_new_tokens`. `run` says what the prompt is for: if memory runs out, the advice
+        is about a run with these settings, by default about one at 704×1280.
 
         Raises:
             CheckpointError: it was not opened (`from_pretrained(..., prompt_upsampler=True)`).
-            JaxInterpError: as `pipeline.prompt_upsampler.PromptUpsampler.upsample`.
+            OutOfMemory: it does not fit; says what would.
+            JaxInterpError: as `pipeline.prompt.prompt_upsampler.PromptUpsampler.upsample`.
         """
         if self.prompt_upsampler is None:
             raise CheckpointError("the prompt upsampler was not opened: from_pretrained(..., prompt_upsampler=True)")
-        with self._timed("upsample", InterpolationSettings()):
+        with self._stage("upsample", run or InterpolationSettings()):
             return self.prompt_upsampler.upsample(picture, settings, seed=seed, progress=progress)
 
     def encode_text(self, texts: str | Sequence[str]) -> Float[np.ndarray, "n S D"]:
@@ -290,7 +244,7 @@ class Interpolator:
     ) -> Float[Array, "T H W C"]:
         """Condition latents of the pair (`first`, `last`), resized to `height`×`width`; float32."""
         self.check_size(height, width, num_video_frames)
-        first, last = _check_frames(np.stack([first, last]))
+        first, last = check_clip_array(np.stack([first, last]))
         return self.codec.encode_pair(first, last, height, width, num_video_frames)
 
     def sample(
@@ -311,9 +265,8 @@ class Interpolator:
         """
         settings = InterpolationSettings(sampling=SampleSettings(guidance, seed, num_steps, fps, condition_noise))
         latents = jnp.asarray(condition_latents)
-        if latents.ndim == 4:
-            return self.sample(latents[None], text, negative_text, guidance, seed, num_steps, fps, condition_noise)[0]
-        return self.denoiser.sample(latents, text, negative_text, settings.sampling)
+        batch = latents.reshape(-1, *latents.shape[-4:])
+        return self.denoiser.sample(batch, text, negative_text, settings.sampling).reshape(latents.shape)
 
     def decode(self, latents: Float[Array, "*pairs T H W C"]) -> UInt8[np.ndarray, "*pairs F Y X 3"]:
         """Frames of sampled latents; one pair or a batch of pairs."""
@@ -337,12 +290,10 @@ class Interpolator:
         `x` are latents already scaled by c_in, `c_noise` is ln(sigma)/4, `mask` is 1 on conditioned frames; a mask
         may lack its last axis. `fps` is one rate for the batch (of several, the first counts, as upstream).
         """
-        x = jnp.asarray(x)
-        shape = (*x.shape[:4], 1)
-        mask = jnp.asarray(mask).reshape(shape)
-        padding = jnp.zeros(shape, mask.dtype) if padding_mask is None else jnp.asarray(padding_mask).reshape(shape)
-        rate = float(np.asarray(fps).reshape(-1)[0])
-        return self.denoiser.net(x, jnp.asarray(c_noise), jnp.asarray(text), mask, padding, rate)
+        x, c_noise, text, mask = map(jnp.asarray, (x, c_noise, text, mask))
+        padding = jnp.zeros(mask.shape, mask.dtype) if padding_mask is None else jnp.asarray(padding_mask)
+        mask, padding = (each.reshape(*x.shape[:4], 1) for each in (mask, padding))
+        return self.denoiser.net(x, c_noise, text, mask, padding, float(np.asarray(fps).reshape(-1)[0]))
 
     def check_size(self, height: int, width: int, num_video_frames: int = 10) -> tuple[int, int, int, int]:
         """(T, H, W, C) of a pair's latents; raises `UsageError` for sizes that these networks cannot take."""
@@ -383,50 +334,16 @@ class Interpolator:
 
     def _encode_prompts(self, settings: InterpolationSettings) -> tuple[Array | None, Array | None]:
         """Embeddings of (prompt, negative prompt), each only if the guidance reads it."""
-        needed = branches(settings.sampling.guidance)
-        if settings.prompt and Branch.CONDITIONAL not in needed:
-            logger.warning(
-                "the prompt cannot change the result: at guidance -1 only the negative prompt counts."
-                " Pass --guidance 0 to follow the prompt alone, or a positive value to push away from the negative one"
-            )
-        negative = DEFAULT_NEGATIVE_PROMPT if settings.negative_prompt is None else settings.negative_prompt
-        texts: dict[Branch, str] = {}
-        if Branch.CONDITIONAL in needed:
-            texts[Branch.CONDITIONAL] = settings.prompt
-        # parity: without a negative prompt upstream's unconditional branch reads zeros, not an encoded empty text.
-        if Branch.UNCONDITIONAL in needed and negative:
-            texts[Branch.UNCONDITIONAL] = negative
-        with self._timed("text", settings):
+        texts = texts_read(settings.prompt, settings.negative_prompt, settings.sampling.guidance)
+        with self._stage("text", settings):
             rows = dict(zip(texts, self.encode_text(list(texts.values())), strict=True)) if texts else {}
-        if self.text_encoder is not None:
-            self.text_encoder.offload()
-        as_batch = {branch: jnp.asarray(row)[None] for branch, row in rows.items()}
-        return as_batch.get(Branch.CONDITIONAL), as_batch.get(Branch.UNCONDITIONAL)
+            if self.text_encoder is not None:
+                self.text_encoder.offload()
+        batch = {branch: jnp.asarray(row)[None] for branch, row in rows.items()}
+        return batch.get(Branch.CONDITIONAL), batch.get(Branch.UNCONDITIONAL)
 
     @contextmanager
-    def _timed(self, stage: str, settings: InterpolationSettings) -> Iterator[None]:
-        """Count the seconds of `stage`, and say what would fit if memory runs out in it."""
-        started = time.perf_counter()
-        try:
+    def _stage(self, name: str, settings: InterpolationSettings) -> Iterator[None]:
+        """Count the seconds of the stage `name`, and say what would fit if memory runs out in it."""
+        with counted(self.timings, name), self._networks.advised(name, settings):
             yield
-        except (MemoryError, jax.errors.JaxRuntimeError) as error:
-            if not out_of_memory(error):
-                raise
-            self.unload()
-            advice = self.planner(settings).advice(self.placements, on_host=host_out_of_memory(error))
-            raise OutOfMemory(f"out of memory in the stage {stage!r} {advice}") from error
-        finally:
-            self.timings[stage] = self.timings.get(stage, 0.0) + time.perf_counter() - started
-
-
-def _check_frames(frames: np.ndarray) -> np.ndarray:
-    frames = np.asarray(frames)
-    if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
-        raise UsageError(f"frames are {frames.dtype} {frames.shape}; expected uint8 [frames, height, width, 3]")
-    return frames
-
-
-def _batches(items: Iterable[ItemT], size: int) -> Iterator[list[ItemT]]:
-    iterator = iter(items)
-    while batch := list(islice(iterator, size)):
-        yield batch

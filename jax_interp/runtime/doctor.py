@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
+from jax_interp.byte_sizes import UNITS, format_bytes
 from jax_interp.files.private_folder import user_cache_folder
 from jax_interp.runtime.compile_cache import compiled_folder, prepare_folder
 from jax_interp.runtime.hardware import cuda_of_driver, host_memory, nvidia_gpus
@@ -20,7 +21,7 @@ Status = Literal["ok", "warning", "missing"]
 
 CUDA13_DRIVER, CUDA12_DRIVER = 580, 525
 """First NVIDIA driver series that runs programs built for CUDA 13, and for CUDA 12."""
-GB = 10**9
+GB = UNITS["GB"]
 DOWNLOAD_BYTES, CONVERTED_BYTES = 80 * GB, 52 * GB
 """The default download, and the networks converted from it."""
 CONVERSION_BYTES = 8 * GB
@@ -200,7 +201,7 @@ def check_compilation_cache(name: str) -> Check:
         advice = "every start compiles anew; set JAX_COMPILATION_CACHE_DIR to a folder of your own"
         return Check(name, "warning", f"{folder} cannot be used ({error.strerror}: {error.filename})", advice)
     used = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-    return Check(name, "ok", f"{folder}, {used / 10**6:.1f} MB used")
+    return Check(name, "ok", f"{folder}, {format_bytes(used, 'MB')} used")
 
 
 def check_hub_token(name: str) -> Check:
@@ -273,7 +274,7 @@ def _version(package: str) -> str | None:
 
 
 def _gb(size: int) -> str:
-    return f"{size / GB:.0f} GB"
+    return format_bytes(size, "GB", digits=0)
 
 
 def _first_line(error: Exception) -> str:

@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from jax_interp.errors import Blocked, CheckpointError
-from jax_interp.runtime.checkpoint import open_component
+from jax_interp.runtime.checkpoint.converted import open_component
 from tests import golden
 from tests.commands import jax_interp
 from tests.convert.checkpoints import DIT, T5, TOKENIZER

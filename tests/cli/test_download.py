@@ -10,6 +10,7 @@ import huggingface_hub.constants
 import pytest
 from typer.testing import CliRunner
 
+import convert
 from convert.hub import catalog
 from jax_interp.cli.main import app
 from jax_interp.errors import DownloadError, UsageError
@@ -207,3 +208,16 @@ def test_ctrl_c_keeps_what_has_arrived_and_the_same_command_goes_on(tmp_path):
         assert done.returncode == 0, done.stderr
         assert ("decoder.jit", f"bytes={kept}-") in hub.transfers()
         assert (tmp_path / repository.folder / "decoder.jit").read_bytes() == files["decoder.jit"]
+
+
+def test_the_function_of_the_package_does_the_same(fake, tmp_path):
+    heard = []
+    plan = convert.download(tmp_path / "a", components=["tokenizer"], dry_run=True)
+    assert plan.to_fetch > 0
+    assert not (tmp_path / "a").exists()
+    convert.download(
+        tmp_path / "a", components=["tokenizer"], check_md5=False, progress=lambda *told: heard.append(told)
+    )
+    assert sum(count for _, count in heard) == plan.to_fetch
+    assert {name for name, _ in heard} == {file.key for file in plan.files}
+    assert convert.download(tmp_path / "a", components=["tokenizer"], dry_run=True).to_fetch == 0

@@ -111,7 +111,7 @@ def test_a_negative_prompt_is_checked_where_frames_are_drawn_towards_it(generate
 def test_a_prompt_whose_embedding_is_kept_is_checked_all_the_same(generate, tmp_path, monkeypatch):
     """Before anything is read, the cache and the networks included."""
     from jax_interp.pipeline.prompt.embeddings import EmbeddingCache
-    from jax_interp.runtime import checkpoint
+    from jax_interp.runtime.checkpoint import loading
 
     command = ("--guidance", 0, "--prompt", BAD)
     assert generate(*command, "--disable-guardrail").code == 0
@@ -121,9 +121,9 @@ def test_a_prompt_whose_embedding_is_kept_is_checked_all_the_same(generate, tmp_
     assert kept
     assert kept[0] is not None
     kept.clear()
-    read = checkpoint.read_arrays
+    read = loading.read_arrays
     monkeypatch.setattr(
-        checkpoint,
+        loading,
         "read_arrays",
         lambda path, *rest: read(path, *rest) if "Guard" in str(path) else pytest.fail("read"),
     )
@@ -196,12 +196,12 @@ def test_a_check_that_takes_too_long_blocks(generate, tmp_path):
 
 @pytest.mark.parametrize("missing", ["video_content_safety_filter", "face_blur_filter"])
 def test_without_a_guardrail_nothing_is_loaded(generate, folder, tmp_path, monkeypatch, missing):
-    from jax_interp.runtime import checkpoint
+    from jax_interp.runtime.checkpoint import loading
 
     shutil.copytree(folder, tmp_path / "some", symlinks=True)
     [gone] = (tmp_path / "some").rglob(missing)
     shutil.rmtree(gone)
-    monkeypatch.setattr(checkpoint, "read_arrays", lambda *_: pytest.fail("weights were read"))
+    monkeypatch.setattr(loading, "read_arrays", lambda *_: pytest.fail("weights were read"))
     outcome = generate(checkpoints=tmp_path / "some")
     assert outcome.code == Blocked.exit_code
     assert "this run is blocked by the guardrails" in outcome.output
@@ -426,7 +426,7 @@ def test_a_prompt_that_an_interrupted_run_left_is_checked_again(generate, tmp_pa
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Interpolator, "upsample_prompt", lambda *_: "a street")
+    monkeypatch.setattr(Interpolator, "upsample_prompt", lambda *_, **__: "a street")
     settings = UpsamplerSettings()
     run_job = job.run_job
     monkeypatch.setattr(
@@ -449,7 +449,7 @@ def test_a_prompt_that_was_written_is_checked_before_it_is_seen(generate, tmp_pa
     from jax_interp.pipeline.jobs import job
     from jax_interp.pipeline.jobs.pair_store import PairStore
 
-    monkeypatch.setattr(Interpolator, "upsample_prompt", lambda *_: BAD)
+    monkeypatch.setattr(Interpolator, "upsample_prompt", lambda *_, **__: BAD)
     monkeypatch.setattr(PairStore, "keep_prompt", lambda *_: pytest.fail("kept all the same"))
     run_job = job.run_job
     monkeypatch.setattr(

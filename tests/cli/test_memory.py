@@ -7,7 +7,8 @@ import pytest
 
 from jax_interp.cli import memory_flags
 from jax_interp.errors import CheckpointError, OutOfMemory, UsageError
-from jax_interp.runtime import checkpoint
+from jax_interp.runtime.checkpoint import loading
+from jax_interp.runtime.checkpoint.converted import open_component
 from jax_interp.runtime.hardware import Gpu
 from tests import golden
 from tests.commands import jax_interp
@@ -200,10 +201,10 @@ def test_a_converted_folder(converted, monkeypatch):
         raise AssertionError("parameters were read")
 
     for reader in ("read_arrays", "read_params"):
-        monkeypatch.setattr(checkpoint, reader, never)
+        monkeypatch.setattr(loading, reader, never)
     output = memory("--checkpoint-dir", converted, *GOLDEN_SIZE, "--dtype", "float32")
     assert output.startswith(f"{converted}, 64×96")
-    config = checkpoint.open_component(converted / DIT).config
+    config = open_component(converted / DIT).config
     assert row(output, "diffusion_transformer")[2] == f"{config.num_blocks} × 0.00"
 
 

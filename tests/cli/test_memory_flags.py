@@ -5,7 +5,7 @@ import os
 import pytest
 
 from jax_interp.cli import memory_flags
-from jax_interp.cli.memory_flags import MemoryFlags, parse_bytes
+from jax_interp.cli.memory_flags import MemoryFlags, parse_budget
 from jax_interp.components import PLACEMENT_NAMES
 from jax_interp.errors import OutOfMemory, UsageError
 from jax_interp.pipeline.settings import InterpolationSettings
@@ -148,13 +148,13 @@ def test_bad_values_name_the_flag_and_the_choices(tmp_path, arguments, named, ch
     ],
 )  # fmt: skip
 def test_amounts(text, size):
-    assert parse_bytes(text) == size
+    assert parse_budget(text) == size
 
 
 @pytest.mark.parametrize("text", ["", "GB", "8XB", "8GB9", "inf", "nan", "1e999GB", "0x10", "8,5GB", "-1"])
 def test_what_is_no_amount(text):
     with pytest.raises(UsageError, match="--memory-budget"):
-        parse_bytes(text)
+        parse_budget(text)
 
 
 def test_a_budget_limits_what_jax_may_reserve(gpu):

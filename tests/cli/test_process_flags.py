@@ -5,6 +5,7 @@ import pytest
 from jax_interp.cli.process_flags import ProcessFlags
 from jax_interp.errors import UsageError
 from jax_interp.runtime import processes
+from jax_interp.runtime.processes import jax_internals
 from jax_interp.runtime.processes.rendezvous import Member
 
 
@@ -56,7 +57,7 @@ def test_values_that_cannot_be(given):
 
 
 def test_detection_without_a_cluster(monkeypatch):
-    monkeypatch.setattr(processes.xla_bridge, "backends_are_initialized", lambda: False)
-    monkeypatch.setattr(processes.ClusterEnv, "_cluster_types", [])
+    monkeypatch.setattr(processes, "is_started", lambda: False)
+    monkeypatch.setattr(jax_internals.ClusterEnv, "_cluster_types", [])
     with pytest.raises(UsageError, match="neither Slurm, Open MPI nor Kubernetes"):
         ProcessFlags.parse(True, None, None, None).start()

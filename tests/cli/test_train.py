@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from convert.target.folders import writer_lock
-from jax_interp.runtime.checkpoint import open_component
+from jax_interp.runtime.checkpoint.converted import open_component
 from tests.commands import jax_interp
 from tests.train.training_data import HEIGHT, WIDTH, add_clip
 

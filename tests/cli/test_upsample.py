@@ -3,13 +3,15 @@
 import json
 
 import imageio.v3 as iio
+import jax
 import numpy as np
 import pytest
 
-from jax_interp.errors import CheckpointError, JaxInterpError, MediaError, UsageError
+from jax_interp.errors import CheckpointError, JaxInterpError, MediaError, OutOfMemory, UsageError
 from jax_interp.media.reader import last_frame
 from jax_interp.pipeline.prompt.prompt_upsampler import PromptUpsampler, UpsamplerSettings
-from jax_interp.runtime.checkpoint import find_component
+from jax_interp.pipeline.stages.language_model import LanguageModel
+from jax_interp.runtime.checkpoint.finding import find_component
 from jax_interp.terminal import one_line
 from tests import golden
 from tests.commands import jax_interp
@@ -228,3 +230,36 @@ def test_an_interrupted_run_keeps_its_prompt(generate, folder, tmp_path, monkeyp
     assert outcome.code == 0, outcome.output
     assert record(tmp_path)["settings"]["prompt"] == (tmp_path / "out/output.txt").read_text().strip() != ""
     assert [path.name for path in (tmp_path / "out").iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.fixture
+def no_memory(monkeypatch):
+    def fail(*_, **__):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 1234567890 bytes.")
+
+    monkeypatch.setattr(LanguageModel, "answer", fail)
+
+
+def test_memory_that_runs_out_is_answered_with_a_plan(folder, picture, tmp_path, no_memory):
+    command = ("upsample", picture, "--checkpoint-dir", folder, "--dtype", "float32", *SHORT)
+    outcome = jax_interp(*command, "--output", tmp_path / "p.txt")
+    assert outcome.code == OutOfMemory.exit_code
+    assert "error: out of memory in the stage 'upsample' with prompt_upsampler resident; the plan" in outcome.output
+    assert "run again with --memory-budget" in outcome.output
+    assert not (tmp_path / "p.txt").exists()
+    streamed = jax_interp(*command, "--placement", "streamed")
+    assert streamed.code == OutOfMemory.exit_code
+    assert "No plan takes less: give it a larger GPU" in streamed.output
+    assert "--height" not in outcome.output + streamed.output  # it has no such option
+
+
+def test_advice_to_a_run_is_about_the_size_that_was_asked_for(generate, no_memory):
+    outcome = generate("--guidance", 0)
+    assert outcome.code == OutOfMemory.exit_code
+    assert "out of memory in the stage 'upsample' at 32×32, with " in outcome.output
+
+
+def test_a_budget_that_is_too_small_is_refused_without_a_size(folder, picture):
+    outcome = jax_interp("upsample", picture, "--checkpoint-dir", folder, *SHORT, "--memory-budget", "2MiB")
+    assert outcome.code == UsageError.exit_code
+    assert "0.0 GiB of GPU memory are too little: the smallest plan takes" in outcome.output

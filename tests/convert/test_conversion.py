@@ -18,8 +18,9 @@ from convert.networks.components import DIFFUSION_TRANSFORMER
 from jax_interp.config import DiTConfig, T5Config, VideoTokenizerConfig
 from jax_interp.errors import CheckpointError, UsageError
 from jax_interp.nn.params import flatten
-from jax_interp.runtime.checkpoint import find_component, load_params
-from jax_interp.runtime.param_files import open_array
+from jax_interp.runtime.checkpoint.finding import find_component
+from jax_interp.runtime.checkpoint.loading import load_params
+from jax_interp.runtime.checkpoint.param_files import open_array
 from tests import golden
 from tests.commands import jax_interp
 from tests.convert.checkpoints import (
@@ -247,12 +248,12 @@ def test_a_failure_while_writing_leaves_what_is_done_and_is_mended_by_running_ag
 
     def save(path, params):
         calls.append(path)
-        save_params(path, params)
+        write_params(path, params)
         if len(calls) == 2:
             raise error
 
-    save_params = conversion.save_params
-    monkeypatch.setattr(conversion, "save_params", save)
+    write_params = conversion.write_params
+    monkeypatch.setattr(conversion, "write_params", save)
     names = ("diffusion_transformer", "text_encoder")
     expected = KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else CheckpointError
     with pytest.raises(expected):
@@ -268,7 +269,7 @@ def test_a_full_disk_while_a_layer_is_written_is_named(out, monkeypatch):
     def full(handler, values, infos, args=None):
         raise ValueError("RESOURCE_EXHAUSTED: Failed to write 32 bytes: No space left on device")
 
-    monkeypatch.setattr("jax_interp.runtime.param_files._StreamHandler.serialize", full)
+    monkeypatch.setattr("jax_interp.runtime.checkpoint.param_files._StreamHandler.serialize", full)
     with pytest.raises(CheckpointError, match="the disk is full; nothing of it was kept"):
         convert(golden.CHECKPOINTS, out, components=("diffusion_transformer",))
     assert not out.exists()

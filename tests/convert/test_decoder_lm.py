@@ -10,13 +10,14 @@ import pytest
 import transformers
 
 from convert.conversion import ConversionRequest, convert_checkpoints
-from convert.export import export_checkpoints
+from convert.exporting import export_checkpoints
 from convert.networks import components
 from convert.networks.components import TEXT_SAFETY
 from jax_interp.errors import CheckpointError
 from jax_interp.models.decoder_lm import DecoderLM
 from jax_interp.nn.params import Network, flatten, unflatten
-from jax_interp.runtime.checkpoint import find_component, load_params
+from jax_interp.runtime.checkpoint.finding import find_component
+from jax_interp.runtime.checkpoint.loading import load_params
 from tests.convert.checkpoints import write_tensors
 from tests.convert.trees import arrays_of
 from tests.golden import relative_l2

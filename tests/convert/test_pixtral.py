@@ -13,7 +13,7 @@ import torch
 import transformers
 
 from convert.conversion import ConversionRequest, convert_checkpoints
-from convert.export import export_checkpoints
+from convert.exporting import export_checkpoints
 from convert.inspection import inspect_path
 from convert.mapping.ops import halved_pairs, picture_patches
 from convert.networks.components import PROMPT_UPSAMPLER
@@ -22,7 +22,8 @@ from jax_interp.errors import CheckpointError
 from jax_interp.models.decoder_lm import empty_cache
 from jax_interp.models.pixtral import Pixtral
 from jax_interp.nn.params import Network, flatten, unflatten
-from jax_interp.runtime.checkpoint import find_component, load_params
+from jax_interp.runtime.checkpoint.finding import find_component
+from jax_interp.runtime.checkpoint.loading import load_params
 from tests.convert.checkpoints import everything_below
 from tests.convert.pixtral_checkpoints import (
     CONFIG,

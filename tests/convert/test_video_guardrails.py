@@ -10,7 +10,7 @@ import transformers
 from safetensors.torch import load_file
 
 from convert.conversion import ConversionRequest, convert_checkpoints
-from convert.export import export_checkpoints
+from convert.exporting import export_checkpoints
 from convert.formats.locating import find_file
 from convert.networks.components import FACE_BLUR, VIDEO_SAFETY
 from jax_interp import config
@@ -18,7 +18,7 @@ from jax_interp.components import TABLE
 from jax_interp.config import RetinaFaceConfig, SiglipVisionConfig, VideoSafetyConfig
 from jax_interp.errors import CheckpointError
 from jax_interp.nn.params import flatten
-from jax_interp.runtime.checkpoint import find_component, has_component
+from jax_interp.runtime.checkpoint.finding import find_component, has_component
 from tests.convert.checkpoints import everything_below
 from tests.models import video_peers
 

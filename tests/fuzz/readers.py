@@ -168,7 +168,8 @@ def _make_converted(folder: Path) -> None:
 def _read_converted(folder: Path) -> Values:
     from convert.inspection import inspect_path
     from convert.networks.components import COMPONENTS
-    from jax_interp.runtime.checkpoint import StackedParams, open_component
+    from jax_interp.runtime.checkpoint.converted import open_component
+    from jax_interp.runtime.checkpoint.loading import StackedParams
 
     inspect_path(folder)
     found = open_component(folder)

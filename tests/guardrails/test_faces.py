@@ -19,7 +19,8 @@ from jax_interp.guardrails.faces import (
 from jax_interp.guardrails.pixelate import pixelate
 from jax_interp.models.retinaface import RetinaFace
 from jax_interp.nn.params import Network
-from jax_interp.runtime.checkpoint import find_component, load_params
+from jax_interp.runtime.checkpoint.finding import find_component
+from jax_interp.runtime.checkpoint.loading import load_params
 from tests.guardrails import face_peer
 from tests.models import video_peers
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jax_interp.errors import MediaError, UsageError
-from jax_interp.media.pairs import iterate_pairs, join_pairs, num_pairs
+from jax_interp.media.pairs import batches, iterate_pairs, join_pairs, num_pairs
 
 
 @pytest.mark.parametrize(
@@ -103,3 +103,11 @@ def test_joining_holds_nothing_back():
     outputs = (asked.append(k) or np.zeros(10) for k in range(5))
     next(join_pairs(outputs))
     assert asked == [0]
+
+
+def test_batches_are_read_one_after_the_other():
+    read = []
+    together = batches((read.append(k) or k for k in range(5)), 2)
+    assert next(together) == [0, 1]
+    assert read == [0, 1]
+    assert list(together) == [[2, 3], [4]]

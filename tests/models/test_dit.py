@@ -13,7 +13,7 @@ from jax_interp.models.dit import DiT, patch_grid
 from jax_interp.nn.params import Network, StackedNetwork, flatten, unflatten
 from jax_interp.nn.patches import patchify, unpatchify
 from jax_interp.nn.rotary import rotary_angles
-from jax_interp.runtime.checkpoint import load_params
+from jax_interp.runtime.checkpoint.loading import load_params
 from tests import golden
 from tests.tolerances import BF16_RATIO, BLOCK_F32, NETWORK_F32
 

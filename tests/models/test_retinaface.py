@@ -12,7 +12,8 @@ from convert.conversion import ConversionRequest, convert_checkpoints
 from jax_interp.config import RETINAFACE_RESNET50
 from jax_interp.models.retinaface import RetinaFace
 from jax_interp.nn.params import Network, flatten, unflatten
-from jax_interp.runtime.checkpoint import find_component, load_params
+from jax_interp.runtime.checkpoint.finding import find_component
+from jax_interp.runtime.checkpoint.loading import load_params
 from tests.golden import relative_l2
 from tests.models import video_peers
 from tests.tolerances import PEER_F32

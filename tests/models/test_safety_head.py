@@ -12,7 +12,8 @@ from convert.conversion import ConversionRequest, convert_checkpoints
 from jax_interp.config import VIDEO_SAFETY, SiglipVisionConfig, VideoSafetyConfig
 from jax_interp.models.safety_head import SafetyHead, VideoSafety
 from jax_interp.nn.params import Network, StackedNetwork, flatten, unflatten
-from jax_interp.runtime.checkpoint import find_component, load_params
+from jax_interp.runtime.checkpoint.finding import find_component
+from jax_interp.runtime.checkpoint.loading import load_params
 from tests.golden import relative_l2
 from tests.models import video_peers
 from tests.tolerances import NETWORK_F32, PEER_F32

@@ -14,7 +14,8 @@ from jax_interp.config import SIGLIP_SO400M, SiglipVisionConfig
 from jax_interp.models.safety_head import VideoSafety
 from jax_interp.models.siglip import SiglipVision
 from jax_interp.nn.params import Network, StackedNetwork, flatten, unflatten
-from jax_interp.runtime.checkpoint import find_component, load_params
+from jax_interp.runtime.checkpoint.finding import find_component
+from jax_interp.runtime.checkpoint.loading import load_params
 from tests.golden import relative_l2
 from tests.models import video_peers
 from tests.tolerances import BF16_RATIO, NETWORK_F32, PEER_F32

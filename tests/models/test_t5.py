@@ -11,7 +11,8 @@ import pytest
 from jax_interp.config import T5Config
 from jax_interp.models.t5 import T5Encoder, relative_buckets
 from jax_interp.nn.params import Network, StackedNetwork, flatten, unflatten
-from jax_interp.runtime.checkpoint import find_component, load_params
+from jax_interp.runtime.checkpoint.finding import find_component
+from jax_interp.runtime.checkpoint.loading import load_params
 from tests import golden
 from tests.golden import relative_l2
 from tests.tolerances import BLOCK_F32, NETWORK_F32

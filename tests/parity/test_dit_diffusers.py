@@ -11,7 +11,7 @@ from benchmarks import dit_peer
 from convert.conversion import ConversionRequest, convert_checkpoints
 from jax_interp.config import DiTConfig
 from jax_interp.pipeline.stages.denoiser import Denoiser
-from jax_interp.runtime.checkpoint import find_component
+from jax_interp.runtime.checkpoint.finding import find_component
 from tests.changed_weights import change_weight, nudge
 from tests.golden import relative_l2
 from tests.tolerances import BF16_RATIO, PEER_F32

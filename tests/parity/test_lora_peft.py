@@ -16,7 +16,7 @@ from convert.lora.writing import write_adapter
 from jax_interp.config import DiTConfig
 from jax_interp.nn.params import flatten, unflatten
 from jax_interp.pipeline.stages.denoiser import Denoiser
-from jax_interp.runtime.checkpoint import find_component
+from jax_interp.runtime.checkpoint.finding import find_component
 from jax_interp.train.settings import LoraSettings, TrainSettings
 from jax_interp.train.steps.lora import split_adapter
 from jax_interp.train.steps.step import network_of

@@ -15,7 +15,8 @@ from convert.conversion import ConversionRequest, convert_checkpoints
 from jax_interp.models.t5 import T5Encoder, relative_buckets
 from jax_interp.nn.params import Network, flatten, unflatten
 from jax_interp.pipeline.prompt.text_tokenizer import load_tokenizer
-from jax_interp.runtime.checkpoint import find_component, load_params
+from jax_interp.runtime.checkpoint.finding import find_component
+from jax_interp.runtime.checkpoint.loading import load_params
 from tests import golden
 from tests.golden import relative_l2
 from tests.tolerances import BF16_RATIO, NETWORK_F32

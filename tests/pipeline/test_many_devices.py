@@ -10,7 +10,7 @@ import pytest
 from jax_interp.errors import UsageError
 from jax_interp.pipeline.prompt.text import PromptNetwork
 from jax_interp.pipeline.stages.denoiser import Denoiser, SampleSettings
-from jax_interp.runtime.checkpoint import find_component
+from jax_interp.runtime.checkpoint.finding import find_component
 from jax_interp.runtime.mesh import ALONE, DeviceMesh, MeshShape
 from jax_interp.runtime.placement import RESIDENT, Placement
 from jax_interp.types import Precision

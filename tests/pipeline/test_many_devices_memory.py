@@ -10,7 +10,7 @@ import pytest
 from jax_interp.pipeline.prompt.text import PromptNetwork
 from jax_interp.pipeline.stages.codec import Codec
 from jax_interp.runtime.block_stream import WAITING
-from jax_interp.runtime.checkpoint import find_component
+from jax_interp.runtime.checkpoint.finding import find_component
 from jax_interp.runtime.host import nbytes
 from jax_interp.runtime.mesh import DeviceMesh, MeshShape, local_shapes
 from jax_interp.runtime.placement import RESIDENT, Placement

@@ -7,7 +7,7 @@ import pytest
 
 from jax_interp import Interpolator
 from jax_interp.pipeline.prompt.text import PromptNetwork
-from jax_interp.runtime.checkpoint import find_component
+from jax_interp.runtime.checkpoint.finding import find_component
 from jax_interp.runtime.mesh import DeviceMesh, MeshShape
 from tests import golden
 from tests.changed_weights import change_weight, nudge

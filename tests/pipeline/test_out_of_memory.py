@@ -6,13 +6,14 @@ import jax
 import pytest
 
 from jax_interp import Interpolator
+from jax_interp.byte_sizes import gib, gib_or_more
 from jax_interp.errors import OutOfMemory, UsageError
 from jax_interp.media.pairs import iterate_pairs
 from jax_interp.pipeline.memory import networks
-from jax_interp.pipeline.memory.plan import describe, gib, gib_or_more
+from jax_interp.pipeline.memory.plan import describe
 from jax_interp.pipeline.settings import InterpolationSettings
 from jax_interp.pipeline.stages.denoiser import SampleSettings
-from jax_interp.runtime import checkpoint
+from jax_interp.runtime.checkpoint import loading
 from jax_interp.runtime.placement import Placement
 from tests import golden
 from tests.commands import jax_interp
@@ -128,7 +129,7 @@ def test_memory_that_runs_out_while_parameters_are_read(converted, monkeypatch, 
     def full(*arguments):
         raise MemoryError
 
-    monkeypatch.setattr(checkpoint, reader, full)
+    monkeypatch.setattr(loading, reader, full)
     fresh = Interpolator.from_pretrained(converted, dtype="float32", embedding_cache=False)
     fresh.place(dict.fromkeys(("text_encoder", "tokenizer", "diffusion_transformer"), Placement(kind)))
     if reader == "read_params":  # how the tokenizer is read
@@ -146,7 +147,7 @@ def unread(monkeypatch):
         raise AssertionError("parameters were read")
 
     for reader in ("read_arrays", "read_params"):
-        monkeypatch.setattr(checkpoint, reader, never)
+        monkeypatch.setattr(loading, reader, never)
 
 
 def test_too_little_host_memory_is_refused_before_anything_is_loaded(converted, tmp_path, monkeypatch, unread):

@@ -11,7 +11,8 @@ from convert.mapping.matching import plan_leaves
 from convert.tables import dit
 from jax_interp.nn.params import flatten, unflatten
 from jax_interp.nn.rotary import rotary_angles
-from jax_interp.runtime.checkpoint import find_component, load_params
+from jax_interp.runtime.checkpoint.finding import find_component
+from jax_interp.runtime.checkpoint.loading import load_params
 from jax_interp.train.objective.noise import Draws, first_frames
 from jax_interp.train.settings import OptimizerSettings, TrainSettings
 from jax_interp.train.steps.step import Batch, network_of

@@ -9,6 +9,7 @@ from huggingface_hub.utils import get_session
 
 from convert.hub.transport.faults import STALLED, BadResponse, ErrorResponse, InvalidAddress, TransportError, Unusable
 from convert.hub.transport.watchdog import Watchdog
+from jax_interp.byte_sizes import format_bytes
 
 MAX_REDIRECTS = 10
 
@@ -84,7 +85,7 @@ def read_bounded(response: Any, watch: Watchdog, most: int) -> bytes:
         watch.feed(len(chunk))
         body += chunk
         if len(body) > most:
-            raise BadResponse(f"is longer than {most / 1e6:.0f} MB")
+            raise BadResponse(f"is longer than {format_bytes(most, 'MB', digits=0)}")
     check_speed(watch)
     return bytes(body)
 

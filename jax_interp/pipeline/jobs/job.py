@@ -17,59 +17,22 @@ from jax_interp.errors import Blocked, JaxInterpError
 from jax_interp.files.atomic import write_atomically
 from jax_interp.files.lock import lock_path
 from jax_interp.media.output import as_media_error
-from jax_interp.media.pairs import iterate_pairs, join_pairs, num_pairs
-from jax_interp.media.reader import open_frames
-from jax_interp.media.source import FrameSource
+from jax_interp.media.pairs import iterate_pairs, join_pairs
 from jax_interp.media.writer import PngWriter, TeeWriter, VideoWriter
-from jax_interp.pipeline.interpolator import InterpolatedPair, Interpolator
+from jax_interp.pipeline.interpolator import Interpolator
 from jax_interp.pipeline.jobs.blocked import remove_results
+from jax_interp.pipeline.jobs.clip import Clip, open_clip
 from jax_interp.pipeline.jobs.outputs import check_outputs, held_results, is_of, own_record
 from jax_interp.pipeline.jobs.pair_store import CLAIM, PairStore
 from jax_interp.pipeline.jobs.record import fingerprint, run_record
 from jax_interp.pipeline.jobs.request import Job
+from jax_interp.pipeline.results import InterpolatedPair
 from jax_interp.runtime import processes
 
 logger = logging.getLogger("jax_interp")
 
 JobProgress = Callable[[int, int, int, int], None]
 """Called with (pair, pairs, network calls done within the pair's batch, network calls in all)."""
-
-
-@dataclass(frozen=True)
-class Clip:
-    """A job's input, opened, and how many pairs it has."""
-
-    source: FrameSource
-    num_pairs: int
-
-
-def find_clip(job: Job) -> Clip:
-    """Open the input of `job`; raises `UsageError` or `MediaError` if it is not there or has too few frames."""
-    source, asked = open_frames(job.inputs), job.settings
-    count = num_pairs(source.num_frames, asked.frame_stride, asked.frame_index_start, asked.num_frame_pairs)
-    return Clip(source, count)
-
-
-def open_clip(interpolator: Interpolator, job: Job) -> Clip:
-    """Open the input of `job` and check that the networks can take it; nothing is loaded.
-
-    Raises:
-        UsageError, MediaError: it cannot be done; of several processes each raises the same.
-        ProcessFailure: the processes do not find the same input.
-    """
-    clip = problem = None
-    asked = job.settings
-    try:
-        clip = find_clip(job)
-        interpolator.check_size(asked.height, asked.width, asked.num_video_frames)
-    except (JaxInterpError, OSError) as error:
-        problem = error
-    found = {"pairs": clip.num_pairs if clip else None, "problem": str(problem) if problem else None}
-    # No limit: process 0 may still be writing the clip before.
-    processes.agree(f"the input of {job.video.name}", found, timeout=None)
-    if clip is None or problem is not None:
-        raise problem or AssertionError
-    return clip
 
 
 def run_job(
@@ -94,8 +57,7 @@ def run_job(
             return _tidy(interpolator, job)
         if processes.is_first():
             return _write(interpolator, job, clip, progress)
-        job = _with_prompt(interpolator, job, clip)
-        for _ in _new_pairs(interpolator, job, clip, _agree_on_start(job), progress):
+        for _ in _begin(interpolator, job, clip, progress).new_pairs:
             pass  # the first process keeps the frames
         return None
 
@@ -155,9 +117,10 @@ def _write(interpolator: Interpolator, job: Job, clip: Clip, progress: JobProgre
         interpolator.guardrails.start_counting()
     writers = tuple(_writers(job, store))
     try:
-        job = _with_prompt(interpolator, job, clip, store)
+        begun = _begin(interpolator, job, clip, progress, store)
+        job = begun.job
         with TeeWriter(*writers) as writer:
-            for frames in join_pairs(_all_pairs(interpolator, job, clip, store, progress)):
+            for frames in join_pairs(_all_pairs(interpolator, begun, store)):
                 writer.write(frames)
             store.note_results(dict(zip(_results(job), (writer.partial for writer in writers), strict=True)))
             store.claim(job.frames_folder)
@@ -203,26 +166,50 @@ def _is_blocked(error: BaseException | None) -> bool:
     return error is not None and (isinstance(error, Blocked) or _is_blocked(error.__context__))
 
 
-def _with_prompt(interpolator: Interpolator, job: Job, clip: Clip, store: PairStore | None = None) -> Job:
-    """`job` with its prompt: the one that an interrupted run left in process 0's `store`, else one written now.
+@dataclass(frozen=True)
+class _Begun:
+    """A job that has passed the door."""
 
-    The guardrails are asked before anybody sees it, and also where no pair is left to be made.
+    job: Job
+    """With its prompt."""
+    done: int
+    """How many pairs an interrupted run left."""
+    new_pairs: Iterator[InterpolatedPair]
+    """Those that are still to be made."""
+
+
+def _begin(
+    interpolator: Interpolator, job: Job, clip: Clip, progress: JobProgress | None, store: PairStore | None = None
+) -> _Begun:
+    """Settle the prompt and what is left to do, in all processes; `store` is process 0's.
+
+    `Interpolator.stream` asks the guardrails: before anybody sees the prompt, and also where no pair is left.
     """
+    job, is_new = _with_prompt(interpolator, job, clip, store)
+    done = _agree_on_start(job, _finished_pairs(interpolator, job, clip, store) if store else None)
+    settings, count = job.settings, clip.num_pairs
+    pairs = iterate_pairs(iter(clip.source), settings.frame_stride, settings.frame_index_start, count)
+    missing = dropwhile(lambda pair: pair[0] < done, pairs)
+    report = None if progress is None else lambda pair, call, calls: progress(pair, count, call, calls)
+    new_pairs = interpolator.stream(missing, settings, report)
+    if is_new:
+        logger.info("prompt: %s", job.settings.prompt)
+        if store is not None:
+            store.keep_prompt(job.settings.prompt)
+    return _Begun(job, done, new_pairs if done < count else iter(()))
+
+
+def _with_prompt(interpolator: Interpolator, job: Job, clip: Clip, store: PairStore | None) -> tuple[Job, bool]:
+    """`job` with its prompt, and whether the upsampler has just written that: an interrupted run may have kept one."""
     if job.upsampler is None:
-        interpolator.check_prompts(job.settings)
-        return job
+        return job, False
     kept = processes.decide(f"the prompt of {job.video.name}", store.prompt() if store else None, timeout=None)
     prompt = kept
     if prompt is None:
         [last] = deque(clip.source, maxlen=1)
-        prompt = interpolator.upsample_prompt(last, job.upsampler, job.settings.sampling.seed)
-    job = replace(job, settings=replace(job.settings, prompt=prompt))
-    interpolator.check_prompts(job.settings)
-    if kept is None:
-        logger.info("prompt: %s", prompt)
-        if store is not None:
-            store.keep_prompt(prompt)
-    return job
+        seed = job.settings.sampling.seed
+        prompt = interpolator.upsample_prompt(last, job.upsampler, seed, run=job.settings)
+    return replace(job, settings=replace(job.settings, prompt=prompt)), kept is None
 
 
 def _results(job: Job) -> list[Path]:
@@ -238,23 +225,26 @@ def _writers(job: Job, store: PairStore) -> Iterator[VideoWriter | PngWriter]:
         yield PngWriter(job.frames_folder, overwrite=job.overwrite or store.claims(job.frames_folder))
 
 
-def _all_pairs(
-    interpolator: Interpolator, job: Job, clip: Clip, store: PairStore, progress: JobProgress | None
-) -> Iterator[np.ndarray]:
+def _all_pairs(interpolator: Interpolator, begun: _Begun, store: PairStore) -> Iterator[np.ndarray]:
     """Frames of every pair in order: first those that an interrupted run left, then new ones."""
-    guardrails, settings = interpolator.guardrails, job.settings
-    shape = (settings.num_video_frames, settings.height, settings.width, 3)
-    done = store.finished(clip.num_pairs, shape)
-    done = _agree_on_start(job, _trusted_pairs(store, done) if guardrails else done)
-    if done:
-        logger.info("going on after pair %d of %d", done, clip.num_pairs)
-    if guardrails is not None and done and (checked := store.checked(done - 1)):
+    guardrails = interpolator.guardrails
+    if guardrails is not None and begun.done and (checked := store.checked(begun.done - 1)):
         guardrails.go_on_counting(checked)
-    for index in range(done):
+    for index in range(begun.done):
         yield store.load(index)
-    for pair in _new_pairs(interpolator, job, clip, done, progress):
+    for pair in begun.new_pairs:
         store.save(pair.index, pair.frames, guardrails.facts() if guardrails else None)
         yield pair.frames
+
+
+def _finished_pairs(interpolator: Interpolator, job: Job, clip: Clip, store: PairStore) -> int:
+    """How many pairs of an interrupted run this one goes on after."""
+    settings = job.settings
+    done = store.finished(clip.num_pairs, (settings.num_video_frames, settings.height, settings.width, 3))
+    done = _trusted_pairs(store, done) if interpolator.guardrails else done
+    if done:
+        logger.info("going on after pair %d of %d", done, clip.num_pairs)
+    return done
 
 
 def _trusted_pairs(store: PairStore, done: int) -> int:
@@ -272,19 +262,6 @@ def _trusted_pairs(store: PairStore, done: int) -> int:
 def _agree_on_start(job: Job, done: int | None = None) -> int:
     """How many pairs are finished, which process 0 knows."""
     return processes.decide(f"finished pairs of {job.video.name}", done, timeout=None)
-
-
-def _new_pairs(
-    interpolator: Interpolator, job: Job, clip: Clip, done: int, progress: JobProgress | None
-) -> Iterator[InterpolatedPair]:
-    """The pairs from number `done` on."""
-    if done == clip.num_pairs:
-        return
-    settings, count = job.settings, clip.num_pairs
-    pairs = iterate_pairs(iter(clip.source), settings.frame_stride, settings.frame_index_start, count)
-    missing = dropwhile(lambda pair: pair[0] < done, pairs)
-    report = None if progress is None else lambda pair, call, calls: progress(pair, count, call, calls)
-    yield from interpolator.stream(missing, settings, report)
 
 
 def is_finished(interpolator: Interpolator, job: Job) -> bool:

@@ -9,6 +9,8 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
+from jax_interp.byte_sizes import format_bytes
+
 MOST_BYTES = 2**26
 """Of a file."""
 MOST_LINES = 100_000
@@ -66,7 +68,7 @@ def _read_lines(path: Path) -> list[bytes]:
     with path.open("rb") as file:
         content = file.read(MOST_BYTES + 1)
     if len(content) > MOST_BYTES:
-        raise ValueError(f"is larger than {MOST_BYTES >> 20} MiB")
+        raise ValueError(f"is larger than {format_bytes(MOST_BYTES, 'MiB', digits=0)}")
     if content.startswith(_WIDE_MARKS) or _WIDE_START.match(content):
         raise ValueError("is UTF-16 or UTF-32, expected UTF-8; save it as UTF-8")
     if content.count(b"\n") > MOST_LINES:
@@ -76,7 +78,7 @@ def _read_lines(path: Path) -> list[bytes]:
 
 def _decode(line: bytes) -> str:
     if len(line) > MOST_LINE:
-        raise ValueError(f"is longer than {MOST_LINE >> 20} MiB")
+        raise ValueError(f"is longer than {format_bytes(MOST_LINE, 'MiB', digits=0)}")
     if b"\0" in line:
         raise ValueError(f"a zero byte at column {line.index(0) + 1}, which is no text")
     try:

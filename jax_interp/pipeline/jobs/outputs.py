@@ -14,7 +14,8 @@ from jax_interp.files.partial import PartialOutput, remove_leftovers
 from jax_interp.media.destination import clip_files, locked_result, refuse, refuse_locked, why_no_file
 from jax_interp.pipeline.jobs.pair_store import PairStore, is_being_placed
 from jax_interp.pipeline.jobs.request import Job
-from jax_interp.runtime.checkpoint import MANIFEST_FILE, folders_in
+from jax_interp.runtime.checkpoint.description import MANIFEST_FILE
+from jax_interp.runtime.checkpoint.finding import folders_in
 
 _RECORD_BYTES = 1 << 24
 """More than any record has."""

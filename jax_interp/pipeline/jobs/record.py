@@ -20,7 +20,10 @@ from jax_interp.pipeline.prompt.prompt_upsampler import UpsamplerSettings
 from jax_interp.pipeline.prompt.prompts import DEFAULT_NEGATIVE_PROMPT
 from jax_interp.pipeline.prompt.text import PromptNetwork
 from jax_interp.pipeline.settings import InterpolationSettings
-from jax_interp.runtime.checkpoint import ConvertedComponent
+from jax_interp.runtime.checkpoint.converted import ConvertedComponent
+
+FileState = tuple[str, int, int]
+"""A file's path, its bytes, and when it was changed, in nanoseconds."""
 
 
 def effective_settings(interpolator: Interpolator, settings: InterpolationSettings) -> dict[str, Any]:
@@ -48,7 +51,6 @@ def fingerprint(
 
     `rate` is the video's in frames a second; None for that of `settings`.
     """
-    files = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in _input_files(inputs)]
     effective = effective_settings(interpolator, settings)
     # How many pairs share a pass follows from free memory, and changes a result no more than its last bits.
     del effective["pairs_per_batch"]
@@ -58,7 +60,7 @@ def fingerprint(
     found = networks(interpolator, upsamples=upsampler is not None)
     # What was made without guardrails, or with others, must not pass for checked.
     stride = interpolator.guardrails.frame_stride if interpolator.guardrails else None
-    identity = [__version__, effective, files, found, {"guardrail_frame_stride": stride}]
+    identity = [__version__, effective, input_states(inputs), found, {"guardrail_frame_stride": stride}]
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
@@ -114,10 +116,15 @@ def _facts(found: ConvertedComponent) -> dict[str, Any]:
     return facts | ({"lora": [adapter.facts for adapter in found.adapters]} if found.adapters else {})
 
 
-def _input_files(inputs: tuple[Path, ...]) -> list[Path]:
-    """The inputs, with every picture of those that are folders."""
+def input_states(inputs: tuple[Path, ...]) -> tuple[FileState, ...]:
+    """What tells whether the inputs, and every picture of those that are folders, are what they were.
+
+    Raises:
+        OSError: one of them cannot be looked at.
+    """
     resolved = [path.resolve() for path in inputs]
-    return [file for path in resolved for file in (sorted(pictures_in(path)) if path.is_dir() else [path])]
+    files = [file for path in resolved for file in (sorted(pictures_in(path)) if path.is_dir() else [path])]
+    return tuple((str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files)
 
 
 def _text_network(interpolator: Interpolator) -> PromptNetwork | None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from jax_interp.byte_sizes import GIB
 from jax_interp.nn.params import StackedNetwork
 from jax_interp.pipeline.stages.stage import NetworkStage, StackedStage
 from jax_interp.pipeline.stages.workload import Workload
@@ -21,7 +22,6 @@ from jax_interp.runtime.placement import Kind, Placement
 from jax_interp.runtime.sharding import device_bytes
 from jax_interp.types import Precision
 
-GIB = 2**30
 WORKSPACE = 9 * GIB // 16
 """What every stage takes beside parameters and activations: where XLA tries out kernels, libraries' workspaces."""
 

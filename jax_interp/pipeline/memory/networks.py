@@ -1,15 +1,20 @@
 """The networks of a run together: where each lives, what they take, and how they are moved."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Protocol
 
+import jax
+
+from jax_interp.byte_sizes import gib
 from jax_interp.components import PLACEMENT_NAMES, placement_name
 from jax_interp.errors import OutOfMemory, UsageError
 from jax_interp.pipeline.memory.footprint import waiting_on_host
-from jax_interp.pipeline.memory.plan import PlannedNetwork, Planner, gib
+from jax_interp.pipeline.memory.plan import PlannedNetwork, Planner
 from jax_interp.pipeline.settings import InterpolationSettings
 from jax_interp.pipeline.stages.stage import NetworkStage
 from jax_interp.runtime.hardware import host_memory
+from jax_interp.runtime.host import host_out_of_memory, out_of_memory
 from jax_interp.runtime.mesh import DeviceMesh
 from jax_interp.runtime.placement import Kind, Placement
 
@@ -95,6 +100,24 @@ class Networks:
             )
         for name, placed in self._placed.items():
             placed.place(full[name])
+
+    @contextmanager
+    def advised(self, stage: str, settings: InterpolationSettings) -> Iterator[None]:
+        """Where memory runs out within, unload all networks and say what would fit a run with `settings`.
+
+        `stage` is what the message calls that which is going on.
+
+        Raises:
+            OutOfMemory: in place of what said that the memory of the host or of a device ran out.
+        """
+        try:
+            yield
+        except (MemoryError, jax.errors.JaxRuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            self.unload()
+            advice = self.planner(settings).advice(self.placements, on_host=host_out_of_memory(error))
+            raise OutOfMemory(f"out of memory in the stage {stage!r} {advice}") from error
 
     def unload(self) -> None:
         """Give back the memory of all; the next use loads them again."""

@@ -1,13 +1,13 @@
 """Which placement of a run's networks fits into a given amount of memory, before anything is loaded."""
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from jax_interp.byte_sizes import GIB, gib, gib_or_more
 from jax_interp.components import GUARDRAIL_MODELS, PLACEMENT_NAMES, TABLE, placement_name
 from jax_interp.errors import UsageError
-from jax_interp.pipeline.memory.footprint import GIB, Footprint, Stage, footprint, waiting_on_host
+from jax_interp.pipeline.memory.footprint import Footprint, Stage, footprint, waiting_on_host
 from jax_interp.pipeline.stages.workload import Workload
 from jax_interp.runtime.mesh import ALONE
 from jax_interp.runtime.placement import RESIDENT, Placement
@@ -20,6 +20,8 @@ MOST_PAIRS = 2
 _ALWAYS_USED = {row.placed_as for row in TABLE.values() if row.used == "always"}
 LEAVES_FIRST = tuple(name for name in PLACEMENT_NAMES if name not in _ALWAYS_USED)
 """What a run uses least, and what leaves the device first."""
+SEE_NO_FRAMES = frozenset({"prompt_upsampler", "text_encoder"})
+"""Networks that take the same memory whatever the size of a run's frames."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,11 @@ class Planner:
         """By which networks are placed, each once."""
         return list(dict.fromkeys(map(placement_name, self.networks)))
 
+    @property
+    def _size(self) -> str:
+        """The size of the frames, as "704×1280"; empty if what the networks take does not depend on it."""
+        return "" if SEE_NO_FRAMES.issuperset(self.names) else f"{self.workload.height}×{self.workload.width}"
+
     def footprints(self, workload: Workload | None = None) -> dict[str, Footprint]:
         """Bytes of every network."""
         together = workload or self.workload
@@ -118,10 +125,11 @@ class Planner:
                 if plan.process_peak <= budget:
                     return self._with_resident_blocks(plan, budget, fixed or {})
         smallest = self.smallest(fixed, pairs_per_batch=pairs_per_batch or 1)
+        at = f" at {self._size}" if self._size else ""
         raise UsageError(
-            f"{gib(budget)} of GPU memory are too little: the smallest plan at {self.workload.height}×"
-            f"{self.workload.width} takes {gib_or_more(smallest.process_peak)} ({describe(smallest)}; most in the"
-            f" stage of {smallest.largest_stage}). Give more memory"
+            f"{gib(budget)} of GPU memory are too little: the smallest plan{at} takes"
+            f" {gib_or_more(smallest.process_peak)} ({describe(smallest)}; most in the stage of"
+            f" {smallest.largest_stage}). Give more memory"
             + "".join(f", or {remedy}" for remedy in self._remedies(smallest, budget, fixed or {}))
         )
 
@@ -163,8 +171,9 @@ class Planner:
     def advice(self, placements: Mapping[str, Placement], *, on_host: bool) -> str:
         """What to tell a user whose memory ran out with `placements`, on the host or on the device."""
         current, smallest = self.plan(placements), self.smallest()
+        at = f"at {self._size}, " if self._size else ""
         said = (
-            f"at {self.workload.height}×{self.workload.width}, with {describe(current)}; the plan counted on"
+            f"{at}with {describe(current)}; the plan counted on"
             f" {gib(current.process_peak)} of GPU memory and {gib(current.host)} of host memory."
         )
         if on_host:
@@ -174,7 +183,8 @@ class Planner:
                 f" {gib_or_more(resident.process_peak)} there (--memory-budget {gib_or_more(resident.process_peak)})"
             )
         if smallest.process_peak >= current.process_peak:
-            return f"{said} No plan takes less: give it a larger GPU, or a smaller --height and --width"
+            smaller = ", or a smaller --height and --width" if self._size else ""
+            return f"{said} No plan takes less: give it a larger GPU{smaller}"
         return (
             f"{said} The smallest plan takes {gib(smallest.process_peak)} and {gib(smallest.host)}"
             f" ({describe(smallest)}): run again with --memory-budget and what the GPU has free, at least"
@@ -224,13 +234,3 @@ def describe(plan: MemoryPlan) -> str:
         parts.append(f"{name} {placement.kind}{blocks}")
     pairs = plan.workload.pairs_per_batch
     return ", ".join(parts) + (f"; {pairs} pairs a pass" if pairs > 1 else "")
-
-
-def gib(size: int) -> str:
-    """`size` bytes for people."""
-    return f"{size / GIB:.1f} GiB"
-
-
-def gib_or_more(size: int) -> str:
-    """As `gib`, but rounded up: a budget of that much holds `size`."""
-    return f"{math.ceil(10 * size / GIB) / 10:.1f} GiB"

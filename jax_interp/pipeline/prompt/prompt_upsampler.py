@@ -27,7 +27,7 @@ from jax_interp.pipeline.stages.encoder import EncoderStage
 from jax_interp.pipeline.stages.language_model import PREFILL_BYTES, LanguageModel
 from jax_interp.pipeline.stages.stage import StackedStage
 from jax_interp.pipeline.stages.workload import PICTURE_PATCHES, Workload
-from jax_interp.runtime.checkpoint import ConvertedComponent
+from jax_interp.runtime.checkpoint.converted import ConvertedComponent
 from jax_interp.runtime.mesh import DeviceMesh
 from jax_interp.runtime.placement import Placement
 from jax_interp.types import Precision

@@ -20,7 +20,8 @@ from jax_interp.pipeline.prompt.text_tokenizer import load_tokenizer, read_token
 from jax_interp.pipeline.stages.encoder import EncoderStage
 from jax_interp.pipeline.stages.workload import Workload
 from jax_interp.runtime import processes
-from jax_interp.runtime.checkpoint import ConvertedComponent, find_component, has_component
+from jax_interp.runtime.checkpoint.converted import ConvertedComponent
+from jax_interp.runtime.checkpoint.finding import find_component, has_component
 from jax_interp.runtime.mesh import DeviceMesh
 from jax_interp.types import Precision
 

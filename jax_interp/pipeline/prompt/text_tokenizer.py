@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from jax_interp.errors import CheckpointError
-from jax_interp.runtime.checkpoint import ConvertedComponent
+from jax_interp.runtime.checkpoint.converted import ConvertedComponent
 
 
 def tokenizer_path(found: ConvertedComponent) -> Path:

@@ -20,7 +20,8 @@ from jax_interp.pipeline.safety.fail_closed import TIMEOUT, FailClosed
 from jax_interp.pipeline.safety.text_guard import TextGuard
 from jax_interp.pipeline.safety.video_guard import FaceGuard, FrameGuard
 from jax_interp.pipeline.stages.stage import NetworkStage
-from jax_interp.runtime.checkpoint import ConvertedComponent, find_component, has_component
+from jax_interp.runtime.checkpoint.converted import ConvertedComponent
+from jax_interp.runtime.checkpoint.finding import find_component, has_component
 from jax_interp.runtime.mesh import ALONE, DeviceMesh
 from jax_interp.runtime.placement import RESIDENT, Placement
 

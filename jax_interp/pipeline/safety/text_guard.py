@@ -9,7 +9,7 @@ from jax_interp.guardrails.llama_guard import ANSWER_TOKENS, LlamaGuard
 from jax_interp.guardrails.verdict import Verdict
 from jax_interp.pipeline.prompt.text_tokenizer import load_tokenizer, tokenizer_path
 from jax_interp.pipeline.stages.language_model import LanguageModel
-from jax_interp.runtime.checkpoint import ConvertedComponent
+from jax_interp.runtime.checkpoint.converted import ConvertedComponent
 from jax_interp.runtime.mesh import DeviceMesh
 from jax_interp.runtime.placement import Placement
 from jax_interp.types import Precision
@@ -21,7 +21,7 @@ LISTS_FOLDER = "blocklist"
 class TextGuard:
     """Checks prompts. Word lists, tokenizer and weights are read when first used.
 
-    Whatever its methods raise has to block: see `pipeline.fail_closed`.
+    Whatever its methods raise has to block: see `pipeline.safety.fail_closed`.
     """
 
     COMPONENT: ClassVar[str] = "text_safety"

@@ -16,7 +16,7 @@ from jax_interp.models.safety_head import VideoSafety
 from jax_interp.pipeline.stages.encoder import EncoderStage
 from jax_interp.pipeline.stages.stage import WholeStage
 from jax_interp.pipeline.stages.workload import Workload
-from jax_interp.runtime.checkpoint import ConvertedComponent
+from jax_interp.runtime.checkpoint.converted import ConvertedComponent
 from jax_interp.runtime.mesh import DeviceMesh
 from jax_interp.types import Frames, Params, Precision
 
@@ -27,7 +27,7 @@ FACE_BYTES = 220
 class FrameGuard(EncoderStage[VideoSafety]):
     """What frames show: SigLIP and the classifier on it, float32.
 
-    Whatever it raises has to block: see `pipeline.fail_closed`.
+    Whatever it raises has to block: see `pipeline.safety.fail_closed`.
     """
 
     COMPONENT: ClassVar[str] = "video_safety"
@@ -95,7 +95,7 @@ class FrameGuard(EncoderStage[VideoSafety]):
 class FaceGuard(WholeStage[RetinaFace]):
     """Faces, which it makes unrecognisable: RetinaFace, float32.
 
-    Whatever it raises has to block: see `pipeline.fail_closed`.
+    Whatever it raises has to block: see `pipeline.safety.fail_closed`.
     """
 
     COMPONENT: ClassVar[str] = "face_blur"

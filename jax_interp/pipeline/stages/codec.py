@@ -15,7 +15,7 @@ from jax_interp.media.resize import normalize_and_resize, to_uint8
 from jax_interp.models.video_tokenizer import VideoTokenizer
 from jax_interp.pipeline.stages.stage import WholeStage
 from jax_interp.pipeline.stages.workload import Workload
-from jax_interp.runtime.checkpoint import ConvertedComponent
+from jax_interp.runtime.checkpoint.converted import ConvertedComponent
 from jax_interp.runtime.mesh import REPLICATED, DeviceMesh
 from jax_interp.types import Latents, Params, Precision
 

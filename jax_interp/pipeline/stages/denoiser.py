@@ -25,7 +25,7 @@ from jax_interp.pipeline.stages.cells import CELLS, SHARED, Cells
 from jax_interp.pipeline.stages.stage import StackedStage
 from jax_interp.pipeline.stages.workload import LATENT_CELL, Workload
 from jax_interp.runtime.block_stream import PartCall, PartResult
-from jax_interp.runtime.checkpoint import ConvertedComponent
+from jax_interp.runtime.checkpoint.converted import ConvertedComponent
 from jax_interp.runtime.mesh import REPLICATED, DeviceMesh
 from jax_interp.types import Latents, Params, Precision, Text
 

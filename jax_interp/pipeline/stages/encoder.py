@@ -7,7 +7,7 @@ import numpy as np
 
 from jax_interp.pipeline.stages.stage import ModuleT, StackedStage
 from jax_interp.runtime.all_to_all import collectives_between
-from jax_interp.runtime.checkpoint import ConvertedComponent
+from jax_interp.runtime.checkpoint.converted import ConvertedComponent
 from jax_interp.runtime.mesh import REPLICATED, DeviceMesh, Specs
 from jax_interp.types import Params, Precision, Tokens
 

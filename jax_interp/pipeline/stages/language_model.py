@@ -18,7 +18,7 @@ from jax_interp.pipeline.stages.stage import StackedStage
 from jax_interp.pipeline.stages.workload import Workload
 from jax_interp.runtime.all_to_all import collectives_between
 from jax_interp.runtime.block_stream import PartCall, PartResult
-from jax_interp.runtime.checkpoint import ConvertedComponent
+from jax_interp.runtime.checkpoint.converted import ConvertedComponent
 from jax_interp.runtime.mesh import REPLICATED, DeviceMesh
 from jax_interp.types import Params, Precision, Text
 

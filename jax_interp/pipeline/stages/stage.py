@@ -18,7 +18,8 @@ from jax_interp.components import TABLE
 from jax_interp.nn.params import Network, StackedNetwork
 from jax_interp.pipeline.stages.workload import Workload
 from jax_interp.runtime.block_stream import Apply, BlockStream, PartResult, mark_of
-from jax_interp.runtime.checkpoint import ConvertedComponent, StackedParams, load_params
+from jax_interp.runtime.checkpoint.converted import ConvertedComponent
+from jax_interp.runtime.checkpoint.loading import StackedParams, load_params
 from jax_interp.runtime.gather_ahead import GatherAhead
 from jax_interp.runtime.mesh import AXES, REPLICATED, DeviceMesh, Specs, local_shapes
 from jax_interp.runtime.placement import RESIDENT, Kind, Placement, spread

@@ -14,13 +14,11 @@ from threading import Timer
 from typing import Any, NoReturn
 
 import jax
-from jax._src import xla_bridge
-from jax._src.clusters import ClusterEnv
-from jax._src.distributed import global_state
 
 from jax_interp import terminal
 from jax_interp.errors import INTERRUPTED, Ended, JaxInterpError, ProcessFailure, UsageError, explain
 from jax_interp.runtime.processes.consensus import Consensus
+from jax_interp.runtime.processes.jax_internals import coordination_client, detect_process, is_started
 from jax_interp.runtime.processes.proxy import Proxy
 from jax_interp.runtime.processes.rendezvous import Member, meet, name_all
 from jax_interp.runtime.processes.watch import Watch
@@ -70,7 +68,7 @@ def start(member: Member | None = None, *, patience: float = PATIENCE, stale: fl
         ProcessFailure: not all processes came within `patience` seconds, or they contradict each other.
     """
     global _team
-    if xla_bridge.backends_are_initialized():
+    if is_started():
         raise UsageError("processes must join before JAX is used: call processes.start() first")
     member = _complete(member, patience)
     if member.count == 1:
@@ -80,8 +78,9 @@ def start(member: Member | None = None, *, patience: float = PATIENCE, stale: fl
     address = proxy.address if proxy else f"127.0.0.1:{member.address[1]}"
     with _limit(patience, watch.end, f"JAX did not connect to {member.coordinator} within {patience:g} s"):
         _initialize(member, address, patience, stale)
-    watch.begin(global_state.client)
-    _team = _Team(member, watch, proxy, Consensus(member, global_state.client, watch.name))
+    client = coordination_client()
+    watch.begin(client)
+    _team = _Team(member, watch, proxy, Consensus(member, client, watch.name))
 
 
 def _complete(member: Member | None, patience: float) -> Member:
@@ -92,9 +91,7 @@ def _complete(member: Member | None, patience: float) -> Member:
         else (os.environ.get("JAX_COORDINATOR_ADDRESS"), None, None)
     )
     try:
-        address, number, own, devices = ClusterEnv.auto_detect_unset_distributed_params(
-            *known, None, None, int(patience)
-        )
+        address, number, own, devices = detect_process(*known, int(patience))
     except (ImportError, LookupError, OSError, RuntimeError, ValueError) as error:
         raise UsageError(f"{_WHO_AM_I} ({type(error).__name__}: {error})") from error
     if address is None or number is None or own is None:

@@ -23,7 +23,7 @@ from jax_interp.pipeline.prompt.text import TextEncoder
 from jax_interp.pipeline.stages.codec import Codec
 from jax_interp.pipeline.stages.stage import WholeStage
 from jax_interp.pipeline.stages.workload import Workload
-from jax_interp.runtime.checkpoint import ConvertedComponent
+from jax_interp.runtime.checkpoint.converted import ConvertedComponent
 from jax_interp.train.data.clips import TrainingClip
 from jax_interp.train.data.latents import Preparation, interpolation_latents, prepare_pixels
 from jax_interp.train.data.windows import WindowSettings

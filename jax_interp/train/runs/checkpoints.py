@@ -10,8 +10,8 @@ import jax
 
 from jax_interp.errors import CheckpointError
 from jax_interp.nn.params import flatten, unflatten
+from jax_interp.runtime.checkpoint.param_files import read_params, write_params
 from jax_interp.runtime.host import out_of_memory
-from jax_interp.runtime.param_files import read_params, write_params
 from jax_interp.train.steps.state import TrainState
 
 STATE, PLACE = "state", "place.json"

@@ -16,7 +16,7 @@ from jax_interp._version import __version__
 from jax_interp.errors import CheckpointError, JaxInterpError, UsageError
 from jax_interp.files.atomic import write_atomically
 from jax_interp.nn.params import flatten, unflatten
-from jax_interp.runtime.checkpoint import ConvertedComponent
+from jax_interp.runtime.checkpoint.converted import ConvertedComponent
 from jax_interp.runtime.mesh import DeviceMesh
 from jax_interp.train.data.batches import SampleSource, make_batches
 from jax_interp.train.data.encoding import Sample

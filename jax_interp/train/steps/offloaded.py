@@ -18,7 +18,8 @@ from jax.sharding import PartitionSpec as P
 
 from jax_interp.config import DiTConfig
 from jax_interp.nn.params import flatten, unflatten
-from jax_interp.runtime.checkpoint import ConvertedComponent, StackedParams
+from jax_interp.runtime.checkpoint.converted import ConvertedComponent
+from jax_interp.runtime.checkpoint.loading import StackedParams
 from jax_interp.runtime.mesh import REPLICATED, DeviceMesh
 from jax_interp.runtime.sharding import share_specs
 from jax_interp.train.objective.log_variance import initial_log_variance

@@ -14,7 +14,8 @@ from jax_interp.config import DiTConfig
 from jax_interp.errors import UsageError
 from jax_interp.models.dit import DiT
 from jax_interp.nn.params import StackedNetwork, flatten, unflatten
-from jax_interp.runtime.checkpoint import ConvertedComponent, load_params
+from jax_interp.runtime.checkpoint.converted import ConvertedComponent
+from jax_interp.runtime.checkpoint.loading import load_params
 from jax_interp.runtime.mesh import DeviceMesh
 from jax_interp.runtime.sharding import whole_specs
 from jax_interp.train.objective.forward import forward

@@ -17,7 +17,8 @@ from jax_interp.config import DiTConfig
 from jax_interp.models.dit import DiTBlockInputs
 from jax_interp.nn.params import flatten, unflatten
 from jax_interp.runtime.block_stream import BlockStream, PartCall, PartResult, mark_of
-from jax_interp.runtime.checkpoint import ConvertedComponent, StackedParams
+from jax_interp.runtime.checkpoint.converted import ConvertedComponent
+from jax_interp.runtime.checkpoint.loading import StackedParams
 from jax_interp.runtime.mesh import DeviceMesh
 from jax_interp.runtime.sharding import share_specs
 from jax_interp.train.objective.forward import cast, embed, project, run_block

@@ -313,10 +313,6 @@ def test_unreadable_record_is_named(fake, tmp_path):
     assert RECORD_FILE in failure(plan_download, client(fake), tmp_path, [TEXT], {})
 
 
-def test_sizes_are_readable():
-    assert [module.format_size(size) for size in (700, 8_050_000, 14_500_000_000)] == ["0.7 kB", "8.1 MB", "14.5 GB"]
-
-
 def test_revisions_for_all_and_for_one():
     assert parse_revisions(["main"], [TEXT, TOKENIZER]) == {TEXT.repo_id: "main", TOKENIZER.repo_id: "main"}
     assert parse_revisions(["main", "someone/text=v1"], [TEXT, TOKENIZER]) == {

@@ -9,8 +9,8 @@ from convert.mapping.rules import Rule
 from convert.source.provenance import SourceRecord
 from convert.target.manifest import main_dtype, write_description
 from jax_interp.config import T5Config
-from jax_interp.runtime.checkpoint import open_component
-from jax_interp.runtime.param_files import ArrayStream
+from jax_interp.runtime.checkpoint.converted import open_component
+from jax_interp.runtime.checkpoint.param_files import ArrayStream
 from tests.convert.mapping.test_matching import struct
 
 STREAMS = {

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import imageio.v3 as iio
@@ -14,15 +15,19 @@ import pytest
 from jax_interp.errors import MediaError, UsageError
 from jax_interp.files.lock import lock_path
 from jax_interp.files.partial import PartialOutput
+from jax_interp.guardrails.verdict import Verdict
 from jax_interp.media.reader import open_frames
 from jax_interp.pipeline.jobs import job as job_module
 from jax_interp.pipeline.jobs.job import is_finished, run_job, tidy_finished
 from jax_interp.pipeline.jobs.outputs import held_results
 from jax_interp.pipeline.jobs.pair_store import CLAIM, PairStore
 from jax_interp.pipeline.jobs.request import Job
+from jax_interp.pipeline.prompt.prompt_upsampler import UpsamplerSettings
 from jax_interp.pipeline.prompt.prompts import DEFAULT_NEGATIVE_PROMPT
+from jax_interp.pipeline.safety.guardrails import FRAME_GUARDRAILS, Checked
 from jax_interp.pipeline.settings import InterpolationSettings
 from jax_interp.pipeline.stages.denoiser import SampleSettings
+from jax_interp.runtime.placement import Placement
 from tests import golden
 
 SETTINGS = InterpolationSettings(sampling=SampleSettings(num_steps=1), height=64, width=96)
@@ -381,3 +386,70 @@ def test_progress(interpolator, make_job):
     seen = []
     run_job(interpolator, make_job(), lambda *counts: seen.append(counts))
     assert seen == [(pair, 3, call, 2) for pair in range(3) for call in (1, 2)]
+
+
+class Watched:
+    """Guardrails that let everything pass, and note what they are asked."""
+
+    frame_stride = 1
+    placed_as, networks, founds = "guardrail_models", {}, ()
+    placement = Placement()
+
+    def __init__(self):
+        self.asked = []
+        self.passed = set()
+
+    def start_counting(self): ...
+
+    def go_on_counting(self, facts): ...
+
+    def facts(self):
+        return {"state": "on", "guardrails": [], "frame_stride": 1, "frames": 0, "checked_frames": 0, "faces": 0}
+
+    def check_prompt(self, prompt):
+        self.asked.append(prompt)
+        return Verdict.allow("it is a test")
+
+    check_negative_prompt = check_prompt
+
+    def passed_before(self, prompt, names):
+        return False  # every call of the door is to be seen
+
+    def remember_passed(self, prompt, names): ...
+
+    def check_video(self, frames, first_number):
+        return Checked({name: Verdict.allow("it is a test") for name in FRAME_GUARDRAILS}, frames)
+
+
+@pytest.mark.parametrize("pairs_left", [3, 1, 0])
+def test_a_prompt_is_checked_once_in_a_job(interpolator, make_job, monkeypatch, pairs_left):
+    """However many pairs an interrupted run has left to do."""
+    guardrails = Watched()
+    monkeypatch.setattr(interpolator, "guardrails", guardrails)
+    settings = replace(SETTINGS, prompt="rain", negative_prompt="snow", sampling=SampleSettings(-0.5, num_steps=1))
+    job = make_job(settings=settings)
+    if pairs_left < 3:
+        with monkeypatch.context() as patched:
+            if pairs_left:
+                stopping_after(interpolator, 3 - pairs_left, patched)
+            else:
+                patched.setattr(PairStore, "take_over", stop)
+            with pytest.raises(Stop):
+                run_job(interpolator, job)
+        guardrails.asked.clear()
+    run_job(interpolator, job)
+    assert guardrails.asked == ["rain", "snow"]
+
+
+def stop(*_):
+    raise Stop
+
+
+def test_a_written_prompt_is_checked_once_and_before_it_is_kept(interpolator, make_job, monkeypatch):
+    guardrails, kept = Watched(), []
+    monkeypatch.setattr(interpolator, "guardrails", guardrails)
+    monkeypatch.setattr(interpolator, "upsample_prompt", lambda *_, **__: "rain")
+    monkeypatch.setattr(PairStore, "keep_prompt", lambda self, prompt: kept.append((prompt, list(guardrails.asked))))
+    run_job(interpolator, make_job(upsampler=UpsamplerSettings()))
+    assert guardrails.asked == ["rain"]
+    assert kept == [("rain", ["rain"])]

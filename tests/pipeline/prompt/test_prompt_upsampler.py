@@ -11,7 +11,8 @@ from jax_interp.errors import CheckpointError, JaxInterpError, MediaError, Usage
 from jax_interp.media.pictures.pixtral_image import prepare_picture
 from jax_interp.models.decoder_generate import Sampling
 from jax_interp.pipeline.prompt.prompt_upsampler import PromptUpsampler, UpsamplerSettings
-from jax_interp.runtime.checkpoint import StackedParams, find_component
+from jax_interp.runtime.checkpoint.finding import find_component
+from jax_interp.runtime.checkpoint.loading import StackedParams
 from jax_interp.runtime.mesh import DeviceMesh, MeshShape
 from jax_interp.runtime.placement import Placement
 from tests.changed_weights import change_weight

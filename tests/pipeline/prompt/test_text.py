@@ -14,7 +14,8 @@ from jax_interp.pipeline.prompt.embeddings import EmbeddingCache, load_embedding
 from jax_interp.pipeline.prompt.prompts import DEFAULT_NEGATIVE_PROMPT
 from jax_interp.pipeline.prompt.text import PromptNetwork, TextEncoder
 from jax_interp.pipeline.prompt.text_tokenizer import load_tokenizer
-from jax_interp.runtime.checkpoint import StackedParams, find_component
+from jax_interp.runtime.checkpoint.finding import find_component
+from jax_interp.runtime.checkpoint.loading import StackedParams
 from tests import golden
 from tests.changed_weights import change_weight
 from tests.tolerances import NETWORK_F32

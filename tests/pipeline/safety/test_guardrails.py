@@ -82,7 +82,7 @@ def test_an_answer_without_end_blocks(guardrails):
 
 
 def test_the_text_guard_alone(guarded):
-    from jax_interp.runtime.checkpoint import find_component
+    from jax_interp.runtime.checkpoint.finding import find_component
 
     guard = TextGuard(find_component(guarded, "text_safety"))
     assert [guard.check_words(prompt).allowed for prompt in (GOOD, BAD, LISTED)] == [True, True, False]

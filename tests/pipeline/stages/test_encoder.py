@@ -12,7 +12,9 @@ from jax.sharding import PartitionSpec as P
 from jax_interp.nn.collectives import ONE_DEVICE
 from jax_interp.nn.params import flatten
 from jax_interp.pipeline.stages.encoder import EncoderStage
-from jax_interp.runtime.checkpoint import PARAMS_FOLDER, ConvertedComponent, save_params
+from jax_interp.runtime.checkpoint.converted import ConvertedComponent
+from jax_interp.runtime.checkpoint.description import PARAMS_FOLDER
+from jax_interp.runtime.checkpoint.param_files import write_params
 from jax_interp.runtime.mesh import DeviceMesh, MeshShape
 from jax_interp.runtime.placement import Placement
 
@@ -83,7 +85,7 @@ def expected(x, by: Any = 0.0):
 @pytest.fixture
 def found(tmp_path):
     params = {"offset": np.float32(3), "blocks": {"added": ADDED, "gain": GAIN}}
-    save_params(tmp_path / PARAMS_FOLDER, params)
+    write_params(tmp_path / PARAMS_FOLDER, params)
     described = {path: {"shape": list(np.shape(leaf)), "dtype": "float32"} for path, leaf in flatten(params)}
     return ConvertedComponent(tmp_path, "text_encoder", {"offset": 3.0}, "float32", {"params": described})
 

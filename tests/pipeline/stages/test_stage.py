@@ -15,7 +15,7 @@ from jax_interp.pipeline.prompt.text import PromptNetwork
 from jax_interp.pipeline.stages.codec import Codec
 from jax_interp.pipeline.stages.denoiser import Denoiser, SampleSettings
 from jax_interp.runtime.block_stream import WAITING
-from jax_interp.runtime.checkpoint import find_component
+from jax_interp.runtime.checkpoint.finding import find_component
 from jax_interp.runtime.host import nbytes
 from jax_interp.runtime.placement import RESIDENT, Placement
 from tests import golden
@@ -308,8 +308,8 @@ def test_weights_that_went_away_are_said(stages, monkeypatch, placement):
     def fail(*args):
         raise ValueError("DATA_LOSS")
 
-    monkeypatch.setattr("jax_interp.runtime.checkpoint.read_arrays", fail)
-    monkeypatch.setattr("jax_interp.runtime.checkpoint.read_params", fail)
+    monkeypatch.setattr("jax_interp.runtime.checkpoint.loading.read_arrays", fail)
+    monkeypatch.setattr("jax_interp.runtime.checkpoint.loading.read_params", fail)
     for name, stage in stages.items():
         stage.place(placement)
         with pytest.raises(CheckpointError, match="params: cannot be read"):

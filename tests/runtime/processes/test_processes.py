@@ -135,7 +135,7 @@ def test_slurm_says_who_this_is(monkeypatch):
     for name, value in SLURM.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(processes, "meet", meet)
-    monkeypatch.setattr(processes.xla_bridge, "backends_are_initialized", lambda: False)
+    monkeypatch.setattr(processes, "is_started", lambda: False)
     with pytest.raises(ProcessFailure, match=r"^node3:\d+ 5 8 \(1,\)$"):
         processes.start()
     with pytest.raises(ProcessFailure, match=r"^node9:80 1 2 \(1,\)$"):

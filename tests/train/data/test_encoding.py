@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jax_interp.pipeline.prompt.text import TextEncoder
-from jax_interp.runtime.checkpoint import find_component
+from jax_interp.runtime.checkpoint.finding import find_component
 from jax_interp.train.data.clips import find_clips
 from jax_interp.train.data.encoding import EncodingCache, WindowEncoder, load_array
 from jax_interp.train.data.windows import WindowSettings

@@ -7,7 +7,8 @@ import pytest
 
 from jax_interp.models.video_tokenizer import VideoTokenizer
 from jax_interp.nn.params import Network
-from jax_interp.runtime.checkpoint import find_component, load_params
+from jax_interp.runtime.checkpoint.finding import find_component
+from jax_interp.runtime.checkpoint.loading import load_params
 from jax_interp.train.data.latents import clip_latents, interpolation_latents, prepare_pixels
 from tests import golden
 from tests.tolerances import LEVELS_EQUAL, TRAINING_F32

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jax_interp.nn.params import flatten
-from jax_interp.runtime.checkpoint import find_component
+from jax_interp.runtime.checkpoint.finding import find_component
 from jax_interp.runtime.mesh import DeviceMesh, MeshShape
 from jax_interp.train.steps.step import Trainer
 from jax_interp.train.steps.streamed import StreamedTrainer

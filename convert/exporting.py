@@ -18,9 +18,11 @@ from convert.progress import Advance, Progress, no_progress
 from convert.target.folders import check_space, clear_leftovers, refuse_foreign_files, replace_atomically, writer_lock
 from jax_interp.errors import CheckpointError
 from jax_interp.nn.params import flatten
-from jax_interp.runtime.checkpoint import ConvertedComponent, damage_reported, open_component, scan
-from jax_interp.runtime.description import AGAIN, CONFIG_FILE, MANIFEST_FILE, PARAMS_FOLDER
-from jax_interp.runtime.param_files import open_array
+from jax_interp.runtime.checkpoint.converted import ConvertedComponent, open_component
+from jax_interp.runtime.checkpoint.description import AGAIN, CONFIG_FILE, MANIFEST_FILE, PARAMS_FOLDER
+from jax_interp.runtime.checkpoint.finding import scan
+from jax_interp.runtime.checkpoint.loading import damage_reported
+from jax_interp.runtime.checkpoint.param_files import open_array
 
 logger = logging.getLogger("jax_interp")
 

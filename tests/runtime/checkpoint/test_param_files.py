@@ -9,8 +9,8 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from jax_interp.nn.params import flatten
-from jax_interp.runtime import param_files
-from jax_interp.runtime.param_files import (
+from jax_interp.runtime.checkpoint import param_files
+from jax_interp.runtime.checkpoint.param_files import (
     ArrayStream,
     open_array,
     read_arrays,

@@ -10,8 +10,9 @@ import pytest
 from jax_interp.pipeline.jobs.record import fingerprint, networks
 from jax_interp.pipeline.settings import InterpolationSettings
 from jax_interp.pipeline.stages.denoiser import Denoiser
-from jax_interp.runtime.adapters import Adapter, LowRankPair, merge
-from jax_interp.runtime.checkpoint import find_component, load_params
+from jax_interp.runtime.checkpoint.adapters import Adapter, LowRankPair, merge
+from jax_interp.runtime.checkpoint.finding import find_component
+from jax_interp.runtime.checkpoint.loading import load_params
 from jax_interp.runtime.mesh import DeviceMesh, MeshShape
 from jax_interp.runtime.placement import Placement
 from tests import golden

@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import load_file
 
 from convert.conversion import ConversionRequest, convert_checkpoints
-from convert.export import export_checkpoints
+from convert.exporting import export_checkpoints
 from jax_interp.errors import CheckpointError, UsageError
-from jax_interp.runtime.checkpoint import find_component
+from jax_interp.runtime.checkpoint.finding import find_component
 from tests import golden
 from tests.convert.checkpoints import DIT, T5, TOKENIZER, dit_tensors, everything_below
 
@@ -118,7 +118,7 @@ def test_a_failure_while_writing_leaves_nothing(converted, tmp_path, monkeypatch
         path.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("convert.export.write_safetensors", full)
+    monkeypatch.setattr("convert.exporting.write_safetensors", full)
     with pytest.raises(CheckpointError, match="the disk is full"):
         export_checkpoints(converted, tmp_path / "exported")
     assert not (tmp_path / "exported").exists()

@@ -1,0 +1,82 @@
+"""Pairs of frames through the networks, as many at a time as share a pass over the weights."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+from jaxtyping import Array
+
+from jax_interp.diffusion.guidance import branches
+from jax_interp.media.pairs import batches
+from jax_interp.pipeline.results import InterpolatedPair, PairProgress
+from jax_interp.pipeline.safety.across_processes import check_frames
+from jax_interp.pipeline.safety.guardrails import Guardrails
+from jax_interp.pipeline.settings import InterpolationSettings
+from jax_interp.pipeline.stages.codec import Codec
+from jax_interp.pipeline.stages.denoiser import Denoiser
+
+NumberedPair = tuple[int, np.ndarray, np.ndarray]
+"""(number, first frame, last frame)"""
+
+
+@dataclass(frozen=True)
+class PassRunner:
+    """The stages of a pass, in turn: encode both ends, denoise, decode, and ask the guardrails about what came out."""
+
+    denoiser: Denoiser
+    codec: Codec
+    guardrails: Guardrails | None
+    settings: InterpolationSettings
+    within: Callable[[str], AbstractContextManager[None]]
+    """Is entered for every stage, with its name; it counts the seconds and explains memory that runs out."""
+
+    def run(
+        self,
+        pairs: Iterable[NumberedPair],
+        encode_prompts: Callable[[], tuple[Array | None, Array | None]],
+        progress: PairProgress | None = None,
+    ) -> Iterator[InterpolatedPair]:
+        """What becomes of `pairs`, one after the other.
+
+        `encode_prompts` is called once, before the first of them is read; it gives the embeddings of prompt and
+        negative prompt, None for the all-zero one.
+        """
+        asked, (text, negative) = self.settings, encode_prompts()
+        together = self.denoiser.devices.shape.pairs_at_once(len(branches(asked.sampling.guidance)))
+        for batch in batches(pairs, asked.pairs_per_batch * together):
+            first_number = batch[0][0]
+            condition = self._encode(batch)
+            with self.within("denoise"):
+                latents = self.denoiser.sample(
+                    condition,
+                    text,
+                    negative,
+                    asked.sampling,
+                    first_pair=first_number,
+                    progress=None if progress is None else lambda done, total, n=first_number: progress(n, done, total),
+                )
+            self.denoiser.offload()
+            yield from self._decode(batch, latents)
+            self.codec.offload()
+
+    def _encode(self, batch: list[NumberedPair]) -> Array:
+        asked = self.settings
+        with self.within("encode"):
+            ends = [(first, last) for _, first, last in batch]
+            condition = jax.block_until_ready(
+                self.codec.encode_pairs(ends, asked.height, asked.width, asked.num_video_frames)
+            )
+        self.codec.offload()
+        return condition
+
+    def _decode(self, batch: list[NumberedPair], latents: Array) -> Iterator[InterpolatedPair]:
+        decoded = self.codec.decode_pairs(latents)
+        for (number, _, _), pair_latents in zip(batch, np.asarray(latents), strict=True):
+            with self.within("decode"):
+                frames = next(decoded)
+            if self.guardrails is not None:
+                with self.within("guardrails"):
+                    frames = check_frames(self.guardrails, frames, number * (self.settings.num_video_frames - 1))
+            yield InterpolatedPair(number, frames, pair_latents)

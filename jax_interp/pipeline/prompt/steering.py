@@ -1,0 +1,29 @@
+"""Which texts a run reads: its guidance decides."""
+
+import logging
+
+from jax_interp.diffusion.guidance import Branch, branches
+from jax_interp.pipeline.prompt.prompts import DEFAULT_NEGATIVE_PROMPT
+
+logger = logging.getLogger("jax_interp")
+
+
+def texts_read(prompt: str, negative_prompt: str | None, guidance: float) -> dict[Branch, str]:
+    """The text of every branch that `guidance` evaluates, but for those that read the all-zero embedding.
+
+    `negative_prompt=None` is upstream's default text. A prompt that cannot change the result is warned of.
+    """
+    needed = branches(guidance)
+    if prompt and Branch.CONDITIONAL not in needed:
+        logger.warning(
+            "the prompt cannot change the result: at guidance -1 only the negative prompt counts."
+            " Pass --guidance 0 to follow the prompt alone, or a positive value to push away from the negative one"
+        )
+    negative = DEFAULT_NEGATIVE_PROMPT if negative_prompt is None else negative_prompt
+    texts: dict[Branch, str] = {}
+    if Branch.CONDITIONAL in needed:
+        texts[Branch.CONDITIONAL] = prompt
+    # parity: without a negative prompt upstream's unconditional branch reads zeros, not an encoded empty text.
+    if Branch.UNCONDITIONAL in needed and negative:
+        texts[Branch.UNCONDITIONAL] = negative
+    return texts

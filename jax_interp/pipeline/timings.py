@@ -1,0 +1,15 @@
+"""How long the stages of a run take."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def counted(timings: dict[str, float], stage: str) -> Iterator[None]:
+    """Add the seconds that pass within, whether or not something is raised, to what `timings` has for `stage`."""
+    started = time.perf_counter()
+    try:
+        yield
+    finally:
+        timings[stage] = timings.get(stage, 0.0) + time.perf_counter() - started
