@@ -13,7 +13,6 @@ from jax_interp.runtime.checkpoint import find_component
 from jax_interp.terminal import one_line
 from tests import golden
 from tests.commands import jax_interp
-from tests.convert.pixtral_checkpoints import write_pixtral
 
 SHORT = ("--upsampler-tokens", 6)
 
@@ -21,6 +20,8 @@ SHORT = ("--upsampler-tokens", 6)
 @pytest.fixture(scope="module")
 def folder(converted, tmp_path_factory):
     """The golden networks with a tiny Pixtral beside them."""
+    from tests.convert.pixtral_checkpoints import write_pixtral  # needs torch
+
     root = tmp_path_factory.mktemp("upsample")
     outcome = jax_interp("convert", "--checkpoint-dir", write_pixtral(root / "pt"), "--output-dir", root / "all")
     assert outcome.code == 0, outcome.output

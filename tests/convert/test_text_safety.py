@@ -7,8 +7,12 @@ import warnings
 
 import jax.numpy as jnp
 import numpy as np
-import peft
 import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("peft")
+
+import peft
 import torch
 import transformers
 from safetensors.torch import load_file, save_file

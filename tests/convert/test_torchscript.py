@@ -3,6 +3,9 @@
 import enum
 
 import pytest
+
+pytest.importorskip("torch")
+
 import torch
 from torch import nn
 

@@ -6,6 +6,10 @@ from functools import cache
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
 import torch
 import transformers
 

@@ -2,6 +2,10 @@
 
 from pathlib import Path
 
+import pytest
+
+pytest.importorskip("torch")
+
 import torch
 import transformers
 from torch import nn

@@ -5,6 +5,10 @@ import copy
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("diffusers")
+
 import torch
 
 from benchmarks import dit_peer

@@ -5,6 +5,11 @@ from dataclasses import replace
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("peft")
+pytest.importorskip("diffusers")
+
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 

@@ -13,6 +13,10 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("diffusers")
+
 import torch
 from diffusers import AutoencoderKLCosmos
 

@@ -7,6 +7,9 @@ import struct
 
 import numpy as np
 import pytest
+
+pytest.importorskip("torch")
+
 import torch
 
 from convert.formats.archive import open_archive

@@ -8,6 +8,9 @@ from collections import OrderedDict
 
 import numpy as np
 import pytest
+
+pytest.importorskip("torch")
+
 import torch
 
 from convert.formats.limits import MAX_VALUES

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+pytest.importorskip("torch")
+
 import torch
 
 from convert.formats.pickle_globals import ModuleRecord, Opaque, Storage, TensorView
