@@ -7,24 +7,27 @@ import sys
 from collections.abc import Iterable
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import Distribution
+from typing import Any
 
 MISSING = {"torch", "torchgen", "functorch", "diffusers", "peft", "accelerate"}
 
 
-class FinderOfTheRest:
-    """Finds what Python's finder of files finds, but for `MISSING`."""
+def hide_the_extra() -> None:
+    """From here on Python's finder of files does not find `MISSING`."""
+    find_spec, find_distributions = PathFinder.find_spec, PathFinder.find_distributions
 
-    @staticmethod
-    def find_spec(name: str, *where) -> ModuleSpec | None:
-        return None if name.partition(".")[0] in MISSING else PathFinder.find_spec(name, *where)
+    def spec_of(_: type[PathFinder], name: str, *where: Any) -> ModuleSpec | None:
+        return None if name.partition(".")[0] in MISSING else find_spec(name, *where)
 
-    @staticmethod
-    def find_distributions(*context) -> Iterable[Distribution]:
-        return (found for found in PathFinder.find_distributions(*context) if found.name not in MISSING)
+    def distributions_of(*context: Any) -> Iterable[Distribution]:
+        return (found for found in find_distributions(*context) if found.name not in MISSING)
+
+    setattr(PathFinder, "find_spec", classmethod(spec_of))  # noqa: B010
+    setattr(PathFinder, "find_distributions", staticmethod(distributions_of))  # noqa: B010
 
 
 if __name__ == "__main__":
-    sys.meta_path[:] = [FinderOfTheRest if finder is PathFinder else finder for finder in sys.meta_path]
+    hide_the_extra()
 
     import pytest
 
