@@ -20,6 +20,9 @@ import jax
 import numpy as np
 import pytest
 
+from tests.array_types import check_annotations
+
+check_annotations()
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 

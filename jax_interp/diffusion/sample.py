@@ -59,8 +59,8 @@ def prepare(condition: Latents, indicator: Float[Array, "T 1 1 1"], x: Latents, 
 
 
 def conclude(
-    output: Latents,
-    states: Latents,
+    output: Float[Array, "branches_B T H W C"],
+    states: Float[Array, "branches_B T H W C"],
     condition: Latents,
     indicator: Float[Array, "T 1 1 1"],
     guidance: Array,

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jax_interp.config import DiTConfig
@@ -40,14 +41,14 @@ class BlockInputs(NamedTuple):
 class Linear(nnx.Linear):
     """A linear without bias, as all of this network's are."""
 
-    def __init__(self, inputs: int, outputs: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, inputs: int, outputs: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
         super().__init__(inputs, outputs, use_bias=False, dtype=dtype, param_dtype=dtype, rngs=rngs)
 
 
 class Modulation(nnx.Module):
     """Low-rank map from the noise-level embedding to `parts` vectors of width D (AdaLN-LoRA)."""
 
-    def __init__(self, config: DiTConfig, parts: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, config: DiTConfig, parts: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.parts = parts
         self.down = Linear(config.width, config.adaln_rank, dtype=dtype, rngs=rngs)
         self.up = Linear(config.adaln_rank, parts * config.width, dtype=dtype, rngs=rngs)
@@ -65,7 +66,7 @@ class Attention(nnx.Module):
     brings queries, keys and values together.
     """
 
-    def __init__(self, config: DiTConfig, context_width: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, config: DiTConfig, context_width: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
         linear = partial(Linear, dtype=dtype, rngs=rngs)
         inner = config.num_heads * config.head_width
         self.head_width = config.head_width
@@ -79,8 +80,8 @@ class Attention(nnx.Module):
     def __call__(
         self,
         x: Tokens,
-        context: Text,
-        turn: Float[Array, "2 L half_K"] | None = None,
+        context: Float[Array, "B S context_D"],
+        turn: Float[Array, "2 S half_K"] | None = None,
         rows: slice = ALL,
         *,
         attend: Callable[[Array, Array, Array], Array] = attention,
@@ -98,7 +99,7 @@ class Attention(nnx.Module):
 class MLP(nnx.Module):
     """Linear, exact GELU, linear."""
 
-    def __init__(self, config: DiTConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, config: DiTConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.up = Linear(config.width, config.mlp_width, dtype=dtype, rngs=rngs)
         self.down = Linear(config.mlp_width, config.width, dtype=dtype, rngs=rngs)
 
@@ -115,7 +116,7 @@ class Block(nnx.Module):
 
     PARTS = (("self_attention", "self_modulation", "cross_attention", "cross_modulation"), ("mlp", "mlp_modulation"))
 
-    def __init__(self, config: DiTConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, config: DiTConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.self_attention = Attention(config, config.width, dtype=dtype, rngs=rngs)
         self.self_modulation = Modulation(config, 3, dtype=dtype, rngs=rngs)
         self.cross_attention = Attention(config, config.text_width, dtype=dtype, rngs=rngs)
@@ -126,7 +127,9 @@ class Block(nnx.Module):
     def __call__(self, x: Tokens, inputs: BlockInputs) -> Tokens:
         return self.transform(self.attend(x, inputs), inputs)
 
-    def attend(self, x: Tokens, inputs: BlockInputs, rows: slice = ALL, exchange: Exchange = NONE) -> Tokens:
+    def attend(
+        self, x: Tokens, inputs: BlockInputs, rows: slice = ALL, exchange: Exchange = NONE
+    ) -> Float[Array, "B rows D"]:
         """Both attentions; with `rows` the result is that of those tokens alone, which still attend to all."""
         x = x + inputs.positions.expand()
         shift, scale, gate = self.self_modulation(inputs)
@@ -149,7 +152,7 @@ class DiT(nnx.Module):
     these itself.
     """
 
-    def __init__(self, config: DiTConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, config: DiTConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
         linear = partial(Linear, dtype=dtype, rngs=rngs)
         patch_area = config.patch_size**2
         self.config = config

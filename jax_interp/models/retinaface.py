@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Float32
 
 from jax_interp.config import RetinaFaceConfig
@@ -42,7 +43,7 @@ class Conv(nnx.Module):
     """A convolution with zeros around its input, as many on both sides as keep a stride of one from shrinking it."""
 
     def __init__(
-        self, size: int, inputs: int, outputs: int, *, stride: int = 1, use_bias: bool = False, dtype: jnp.dtype,
+        self, size: int, inputs: int, outputs: int, *, stride: int = 1, use_bias: bool = False, dtype: DTypeLike,
         rngs: nnx.Rngs,
     ):  # fmt: skip
         self.stride, self.around = stride, size // 2
@@ -64,7 +65,7 @@ class Conv(nnx.Module):
 class ConvNorm(nnx.Module):
     """A convolution and its batch normalisation."""
 
-    def __init__(self, size: int, inputs: int, outputs: int, *, stride: int = 1, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, size: int, inputs: int, outputs: int, *, stride: int = 1, dtype: DTypeLike, rngs: nnx.Rngs):
         self.conv = Conv(size, inputs, outputs, stride=stride, dtype=dtype, rngs=rngs)
         self.norm = BatchNorm(outputs, dtype=dtype, rngs=rngs)
 
@@ -75,7 +76,7 @@ class ConvNorm(nnx.Module):
 class Bottleneck(nnx.Module):
     """A residual block: 1×1 to fewer channels, 3×3 with the stride, 1×1 to more; another 1×1 where shapes change."""
 
-    def __init__(self, inputs: int, width: int, *, stride: int, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, inputs: int, width: int, *, stride: int, dtype: DTypeLike, rngs: nnx.Rngs):
         outputs = EXPANSION * width
         self.reduce = ConvNorm(1, inputs, width, dtype=dtype, rngs=rngs)
         self.spatial = ConvNorm(3, width, width, stride=stride, dtype=dtype, rngs=rngs)
@@ -91,7 +92,7 @@ class Bottleneck(nnx.Module):
 class Body(nnx.Module):
     """A ResNet without its classifier: the feature maps of its last three stages."""
 
-    def __init__(self, config: RetinaFaceConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, config: RetinaFaceConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.num_blocks = config.num_blocks
         self.stem = ConvNorm(7, 3, config.width, stride=2, dtype=dtype, rngs=rngs)
         channels = config.width
@@ -116,7 +117,7 @@ class Body(nnx.Module):
 class Neck(nnx.Module):
     """A feature pyramid: every map gets the same channels, and what the next coarser one knows."""
 
-    def __init__(self, config: RetinaFaceConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, config: RetinaFaceConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.slope = _slope(config)
         width = config.neck_width
         for level in range(1, NUM_LEVELS + 1):
@@ -137,7 +138,7 @@ class Neck(nnx.Module):
 class Context(nnx.Module):
     """Convolutions that see 3×3, 5×5 and 7×7 cells, side by side (SSH)."""
 
-    def __init__(self, config: RetinaFaceConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, config: RetinaFaceConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.slope = _slope(config)
         width, part = config.neck_width, config.neck_width // 4
         self.see_3 = ConvNorm(3, width, 2 * part, dtype=dtype, rngs=rngs)
@@ -155,7 +156,7 @@ class Context(nnx.Module):
 class RetinaFace(nnx.Module):
     """A picture to `RawFaces`."""
 
-    def __init__(self, config: RetinaFaceConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, config: RetinaFaceConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.body = Body(config, dtype=dtype, rngs=rngs)
         self.neck = Neck(config, dtype=dtype, rngs=rngs)
         for level in range(1, NUM_LEVELS + 1):

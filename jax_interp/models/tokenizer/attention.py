@@ -6,6 +6,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 from jax_interp.models.tokenizer.layers import Features, FrameNorm, Linear, ResidualBlock
 from jax_interp.nn.attention import attention
@@ -35,7 +36,7 @@ class SelfAttention(nnx.Module):
         width: int,
         attend: Callable[[Features, Features, Features], Features],
         *,
-        dtype: jnp.dtype,
+        dtype: DTypeLike,
         rngs: nnx.Rngs,
     ):
         linear = partial(Linear, width, width, dtype=dtype, rngs=rngs)
@@ -52,7 +53,7 @@ class SelfAttention(nnx.Module):
 class Middle(nnx.Module):
     """The only block with attention: residual, spatial, temporal, residual."""
 
-    def __init__(self, width: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, width: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.block_1 = ResidualBlock(width, width, dtype=dtype, rngs=rngs)
         self.spatial_attention = SelfAttention(width, attend_within_frames, dtype=dtype, rngs=rngs)
         self.temporal_attention = SelfAttention(width, attend_along_time, dtype=dtype, rngs=rngs)

@@ -1,8 +1,8 @@
 """Latents to pixels."""
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jax_interp.config import TokenizerConfig
@@ -17,7 +17,7 @@ from jax_interp.types import Latents
 class Decoder(nnx.Module):
     """The encoder backwards; levels are numbered as the encoder's, so the last one runs first."""
 
-    def __init__(self, config: TokenizerConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, config: TokenizerConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
         keywords = {"dtype": dtype, "rngs": rngs}
         widths = [config.channels * multiplier for multiplier in config.channel_multipliers]
         self.dtype = dtype

@@ -1,8 +1,8 @@
 """Pixels to latents."""
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jax_interp.config import TokenizerConfig
@@ -18,7 +18,7 @@ PIXEL_CHANNELS = 3
 class Encoder(nnx.Module):
     """Wavelets, then levels of growing width and falling resolution, then the middle."""
 
-    def __init__(self, config: TokenizerConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, config: TokenizerConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
         keywords = {"dtype": dtype, "rngs": rngs}
         widths = [config.channels * multiplier for multiplier in (1, *config.channel_multipliers)]
         self.dtype = dtype

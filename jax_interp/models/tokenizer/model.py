@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jax_interp.config import TokenizerConfig
@@ -20,7 +21,7 @@ class Statistic(nnx.Variable):
 class Statistics(nnx.Module):
     """Mean and deviation of raw latents, per channel; clips have a pair for every latent frame as well."""
 
-    def __init__(self, config: TokenizerConfig, *, dtype: jnp.dtype):
+    def __init__(self, config: TokenizerConfig, *, dtype: DTypeLike):
         table = (config.latent_channels, config.latent_chunk)
         self.video_mean = Statistic(jnp.zeros(table, dtype))
         self.video_std = Statistic(jnp.ones(table, dtype))
@@ -49,7 +50,7 @@ class Tokenizer(nnx.Module):
     width; a picture is a clip of one frame.
     """
 
-    def __init__(self, config: TokenizerConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, config: TokenizerConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.config = config
         self.encoder = Encoder(config, dtype=dtype, rngs=rngs)
         self.decoder = Decoder(config, dtype=dtype, rngs=rngs)
