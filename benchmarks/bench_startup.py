@@ -48,7 +48,7 @@ def measure(folder: Path, which: str, started: float, height: int, width: int) -
 
     durations: dict[str, float] = {}
 
-    def count(event: str, duration: float, **_: object) -> None:
+    def count(event: str, duration: float, **_: str | int) -> None:
         durations[event] = durations.get(event, 0.0) + duration
 
     jax.monitoring.register_event_duration_secs_listener(count)

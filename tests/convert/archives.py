@@ -50,7 +50,7 @@ class FakeTensor:
     storage: Any = field(default_factory=FakeStorage)
 
     def __reduce__(self):
-        import torch
+        import torch._utils
 
         args = (self.storage, self.offset, self.shape, self.strides, False, OrderedDict())
         return torch._utils._rebuild_tensor_v2, args

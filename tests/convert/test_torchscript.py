@@ -17,6 +17,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 
 
 class Block(nn.Module):
+    _arange: torch.Tensor
+    hidden: torch.Tensor
+
     def __init__(self, width: int):
         super().__init__()
         self.conv = nn.Conv3d(width, width, (3, 1, 1), bias=False)
@@ -33,7 +36,8 @@ class Block(nn.Module):
 class Network(nn.Module):
     def __init__(self):
         super().__init__()
-        self.down = nn.ModuleList([Block(2), nn.ModuleDict({"inner": Block(2)})])
+        inner = nn.ModuleDict({"inner": Block(2)})
+        self.down = nn.ModuleList([Block(2), inner])
         self.head = nn.Sequential(nn.Conv3d(2, 4, 1), nn.SiLU())
         flat = torch.randn(10)
         self.left, self.right = nn.Parameter(flat[:4].view(2, 2)), nn.Parameter(flat[6:])

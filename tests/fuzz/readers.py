@@ -36,7 +36,7 @@ class Reader:
     """A folder that reading removes if it is damaged. Whatever else is removed counts as executed."""
 
 
-def _digest(arrays: Mapping[str, np.ndarray]) -> Values:
+def _digest(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
     return {
         key: (str(array.dtype), array.shape, hashlib.sha256(array.tobytes()).hexdigest())
         for key, array in arrays.items()

@@ -1,6 +1,7 @@
 """The networks of `tests.guardrails.tiny_guards` in PyTorch, whose weights are set by hand."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,7 +57,7 @@ def text_classifier(tokenizer_file: Path) -> transformers.LlamaForCausalLM:
         for letter in LETTERS:
             embedding[token[letter]] = torch.eye(WIDTH)[axis[letter]]
         embedding[mark] = torch.eye(WIDTH)[MARK_AXIS]
-        attention = model.model.layers[0].self_attn
+        attention: Any = model.model.layers[0].self_attn
         attention.v_proj.weight[0, MARK_AXIS] = 1
         attention.o_proj.weight[SEEN_AXIS, 0] = 1
         for first, second in ("]s", "sa", "af", "fe", "un", "ns", "\nO", "O1"):
@@ -88,13 +89,14 @@ def face_detector() -> video_peers.RetinaFace:
     """Finds the faces that its second feature map looks for, of 64 and 128 pixels, wherever it looks."""
     detector = video_peers.retinaface()
     with torch.no_grad():
-        for level, head in enumerate(detector.ClassHead):
+        heads: Any = detector.ClassHead
+        for level, head in enumerate(heads):
             head.conv1x1.bias.copy_(torch.tensor([0.0, 3.0 if level == 1 else -3.0] * 2))
     return detector
 
 
 def _embedding(level: float) -> torch.Tensor:
-    tower = video_peers.siglip()
+    tower: Any = video_peers.siglip()
     side = tower.config.vision_config.image_size
     pooled = tower.vision_model(pixel_values=torch.full((1, 3, side, side), level)).pooler_output
     return pooled / pooled.norm(dim=-1, keepdim=True)

@@ -1,6 +1,7 @@
 """The transformer against upstream's forwards and inner activations, and its layout by hand."""
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +29,7 @@ def call_inputs(case):
     padding = arrays["padding_mask"][:, 0]
     rows, columns = (np.arange(size) * full // size for size, full in zip(x.shape[2:4], padding.shape[1:], strict=True))
     nearest = padding[:, rows][:, :, columns][:, None, :, :, None]
-    inputs = {
+    inputs: dict[str, Any] = {
         "x": x,
         "c_noise": arrays["timesteps"],
         "text": arrays["crossattn_emb"],

@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip("torch")
 
 import torch
+import torch._utils
 
 from convert.formats.archive import open_archive
 from convert.formats.legacy_file import MAGIC_NUMBER, open_legacy_file

@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("torch")
 
 import torch
+import torch._utils
 
 from convert.formats.pickle_globals import ModuleRecord, Opaque, Storage, TensorView
 from convert.formats.unpickle import PickleReader, unpickle
