@@ -30,11 +30,11 @@ demo: $(VENV)/.installed-core
 
 # What a newcomer runs: minutes. Tests that compare with PyTorch are skipped unless the extra `parity` is installed.
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest --numprocesses 2 -m "not slow" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "not slow" $(PYTEST_ARGS)
 
 # Every test that needs no GPU: also those that compare with PyTorch, processes, kills, fuzzing and all meshes.
 test-all: $(VENV)/.installed-parity
-	$(BIN)/python -m pytest --numprocesses 2 $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed-parity
 	$(BIN)/ruff check .

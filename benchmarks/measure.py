@@ -78,7 +78,7 @@ class GpuWatch:
 
     def __enter__(self) -> "GpuWatch":
         try:
-            import pynvml
+            import pynvml  # pyright: ignore[reportMissingImports]: of the machine with the GPU
 
             pynvml.nvmlInit()
             handles = [pynvml.nvmlDeviceGetHandleByIndex(gpu) for gpu in range(pynvml.nvmlDeviceGetCount())]

@@ -40,6 +40,7 @@ def shrink(source: Path, target: Path, first: int = 0, count: int | None = None,
             graph.push(frame)
             picture = graph.pull()
             picture.pts, picture.time_base = written, Fraction(1, RATE)
+            assert isinstance(picture, av.VideoFrame)
             small.mux(out.encode(picture))
             written += 1
         small.mux(out.encode())

@@ -104,11 +104,11 @@ def call_coefficients(sigmas: Float[np.ndarray, " steps_plus_1"]) -> list[StepCo
     return [*step_coefficients(sigmas), LAST_CALL]
 
 
-def to_model_scale(latents: Latents) -> Latents:
+def to_model_scale(latents: Float[Array, "*B T H W C"]) -> Float[Array, "*B T H W C"]:
     """Normalised latents (unit variance) to the scale that diffusion works on."""
     return latents * SIGMA_DATA
 
 
-def from_model_scale(latents: Latents) -> Latents:
+def from_model_scale(latents: Float[Array, "*B T H W C"]) -> Float[Array, "*B T H W C"]:
     """Inverse of `to_model_scale`."""
     return latents / SIGMA_DATA

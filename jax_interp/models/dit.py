@@ -33,7 +33,7 @@ class BlockInputs(NamedTuple):
     """Noise-level embedding, already through its activation."""
     adaln_lora: Float[Array, "B three_D"]
     positions: GridPositions | CellPositions
-    turn: Float[Array, "2 L half_K"]
+    turn: Float[Array, "2 *B L half_K"]
     """`nn.rotary.rotation` of the tokens' angles."""
     text: Text
 
@@ -81,7 +81,7 @@ class Attention(nnx.Module):
         self,
         x: Tokens,
         context: Float[Array, "B S context_D"],
-        turn: Float[Array, "2 S half_K"] | None = None,
+        turn: Float[Array, "2 *B S half_K"] | None = None,
         rows: slice = ALL,
         *,
         attend: Callable[[Array, Array, Array], Array] = attention,
@@ -173,7 +173,7 @@ class DiT(nnx.Module):
         text: Text,
         mask: Float[Array, "B T H W 1"],
         padding_mask: Float[Array, "B T H W 1"],
-        angles: Float[Array, "L half_K"],
+        angles: Float[Array, "*B L half_K"],
     ) -> Latents:
         """The network F of Karras et al. (2022) for scaled latents `x` (`c_in` times the noisy state).
 
@@ -198,7 +198,7 @@ class DiT(nnx.Module):
         text: Text,
         mask: Float[Array, "B T H W 1"],
         padding_mask: Float[Array, "B T H W 1"],
-        angles: Float[Array, "L half_K"],
+        angles: Float[Array, "*B L half_K"],
     ) -> tuple[Tokens, BlockInputs]:
         """The residual stream's start and what all blocks share."""
         dtype = self.patch_embedding.kernel[...].dtype

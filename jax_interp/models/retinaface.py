@@ -16,7 +16,8 @@ from jaxtyping import Array, Float, Float32
 from jax_interp.config import RetinaFaceConfig
 from jax_interp.nn.norms import BatchNorm
 
-Features = Float[Array, "B Y X C"]
+Features = Float[Array, "B _ _ _"]
+"""[B, Y, X, C], of which a layer may change all but the first."""
 
 EXPANSION = 4
 """Channels of a block's output over those inside."""

@@ -146,7 +146,7 @@ class SiglipVision(nnx.Module):
         return self.pooling(self.final_norm(x))
 
 
-def _product(linear: nnx.Linear, x: Tokens, add: Add) -> Tokens:
+def _product(linear: nnx.Linear, x: Float[Array, "B L inner"], add: Add) -> Tokens:
     """`linear` of `x`, whose inner axis may be spread: the bias comes once, after the sum."""
     return add(jnp.matmul(x, linear.kernel[...])) + linear.bias[...]  # type: ignore[index]
 

@@ -125,7 +125,7 @@ class Handler(BaseHTTPRequestHandler):
         if name not in repository.files:
             return self._send(404, error="EntryNotFound")
         # Another host name, so that a client which sends its token along is caught.
-        port = self.server.server_address[1]
+        _, port, *_ = self.server.server_address
         return self._send(
             302, headers={"Location": f"http://localhost:{port}/cdn/{repo_id}/{name}", "X-Repo-Commit": revision}
         )

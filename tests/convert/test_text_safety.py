@@ -57,7 +57,8 @@ TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down
 
 def twin(dtype=torch.float32, **settings):
     torch.manual_seed(3)
-    model: Any = transformers.LlamaForCausalLM(transformers.LlamaConfig(**SIZES, **settings)).eval().to(dtype)
+    model: Any = transformers.LlamaForCausalLM(transformers.LlamaConfig(**SIZES, **settings)).eval()
+    model.to(dtype)
     with torch.no_grad():
         for name, weight in model.named_parameters():
             weight.copy_(torch.randn(weight.shape) * (0.3 if "norm" not in name else 0.1) + ("norm" in name))

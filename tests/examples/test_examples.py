@@ -85,6 +85,7 @@ def test_the_budget_decides_where_networks_live_and_not_what_comes_out(converted
     np.testing.assert_array_equal(shown, roomy)
 
 
+@pytest.mark.slow
 def test_stages_one_by_one_give_the_whole(converted, frames):
     module = load("one_stage_at_a_time")
     decoded, heard = module.run(converted, *frames, num_steps=3)

@@ -8,6 +8,7 @@ from pathlib import Path
 import av
 import numpy as np
 from av.filter import Graph
+from av.video.format import VideoFormat
 
 HEIGHT, WIDTH = 48, 64
 
@@ -63,13 +64,15 @@ def convert(frame: np.ndarray, pixel_format: str, scale: str = "flags=accurate_r
     """An RGB frame in another pixel format. (`VideoFrame.reformat` to 10 bits leaves stray values now and then.)"""
     graph = Graph()
     height, width, _ = frame.shape
-    source = graph.add_buffer(width=width, height=height, format="rgb24", time_base=Fraction(1, 24))
+    source = graph.add_buffer(width=width, height=height, format=VideoFormat("rgb24"), time_base=Fraction(1, 24))
     nodes = [source, graph.add("scale", scale), graph.add("format", pixel_format), graph.add("buffersink")]
     for upstream, downstream in pairwise(nodes):
         upstream.link_to(downstream)
     graph.configure()
     graph.push(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24"))
-    return graph.pull()
+    converted = graph.pull()
+    assert isinstance(converted, av.VideoFrame)
+    return converted
 
 
 def silence(stream, seconds: int):

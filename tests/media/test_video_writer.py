@@ -22,7 +22,7 @@ SIZE = (clips.HEIGHT, clips.WIDTH)
 
 def time_stamps(packets: Iterable[av.Packet]) -> list[Fraction]:
     """Seconds, in order; what is empty has none."""
-    return sorted((packet.pts or 0) * (packet.time_base or 0) for packet in packets if packet.size)
+    return sorted((packet.pts or 0) * (packet.time_base or Fraction(0)) for packet in packets if packet.size)
 
 
 def write(path, frames, fps: int | Fraction = 24, **options):

@@ -99,6 +99,7 @@ def config_of(peer):
     )
 
 
+@pytest.mark.slow
 def test_part_by_part_is_the_whole(case):
     peer, network, params = case
     pixels = pictures(peer)

@@ -142,6 +142,7 @@ def test_peft_reads_what_we_write(converted_twin, tmp_path, scale):
     assert len(adapter_of(converted_twin, tmp_path).pairs) == 12
 
 
+@pytest.mark.slow
 def test_a_fresh_adapter_changes_no_bit(converted_twin, tmp_path):
     settings = TrainSettings(lora=LoraSettings(rank=4, targets=("q", "k", "v", "out", "mlp")))
     adapter, _ = split_adapter(network_of(CONFIG, settings).random_params(0))

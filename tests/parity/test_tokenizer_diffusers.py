@@ -19,7 +19,7 @@ pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
 import torch
-from diffusers.models import AutoencoderKLCosmos
+from diffusers.models.autoencoders.autoencoder_kl_cosmos import AutoencoderKLCosmos
 
 from convert.architecture.infer import infer_tokenizer
 from jax_interp.nn.params import flatten, unflatten

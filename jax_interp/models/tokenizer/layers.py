@@ -14,7 +14,8 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-Features = Float[Array, "B F Y X C"]
+Features = Float[Array, "B _ _ _ _"]
+"""[B, F, Y, X, C], of which a layer may change all but the first."""
 
 FRAMES_SEEN = 3
 """Frames that a convolution along time reads for one frame of output."""

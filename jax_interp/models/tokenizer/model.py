@@ -11,7 +11,7 @@ from jax_interp.models.tokenizer.decoder import Decoder
 from jax_interp.models.tokenizer.encoder import PIXEL_CHANNELS, Encoder
 from jax_interp.types import Latents
 
-Pixels = Float[Array, "B F Y X 3"]
+Pixels = Float[Array, "B F Y X rgb"]
 
 
 class Statistic(nnx.Variable):

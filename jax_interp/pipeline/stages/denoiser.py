@@ -107,8 +107,8 @@ class Denoiser(StackedStage[DiT]):
     def sample(
         self,
         condition: Latents,
-        text: Text | None,
-        negative_text: Text | None,
+        text: Text | np.ndarray | None,
+        negative_text: Text | np.ndarray | None,
         settings: SampleSettings,
         *,
         first_pair: int = 0,
@@ -233,7 +233,7 @@ class Denoiser(StackedStage[DiT]):
         x0 = conclude(output, states, run.condition, indicator, run.guidance, inputs)
         return self.constrain((advance(x, x0, previous_x0, inputs.coefficients), x0), REPLICATED)
 
-    def _text_rows(self, text: Text | None, num_pairs: int) -> np.ndarray:
+    def _text_rows(self, text: Text | np.ndarray | None, num_pairs: int) -> np.ndarray:
         width = self.config.text_width
         if text is None:
             return np.zeros((num_pairs, 512, width), self.dtype)

@@ -1,6 +1,6 @@
 """One pass of an encoder, on networks whose output can be computed by hand."""
 
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ from jax_interp.nn.exchange import NONE
 from jax_interp.nn.params import flatten
 from jax_interp.pipeline.stages.encoder import EncoderStage
 from jax_interp.runtime.checkpoint import PARAMS_FOLDER, ConvertedComponent, save_params
+from jax_interp.runtime.description import Manifest
 from jax_interp.runtime.mesh import DeviceMesh, MeshShape
 from jax_interp.runtime.placement import Placement
 
@@ -85,7 +86,9 @@ def found(tmp_path):
     params = {"offset": np.float32(3), "blocks": {"added": ADDED, "gain": GAIN}}
     save_params(tmp_path / PARAMS_FOLDER, params)
     described = {path: {"shape": list(np.shape(leaf)), "dtype": "float32"} for path, leaf in flatten(params)}
-    return ConvertedComponent(tmp_path, "text_encoder", {"offset": 3.0}, "float32", {"params": described})
+    return ConvertedComponent(
+        tmp_path, "text_encoder", {"offset": 3.0}, "float32", cast(Manifest, {"params": described})
+    )
 
 
 @pytest.mark.parametrize("kind", ["resident", "offloaded", "streamed"])

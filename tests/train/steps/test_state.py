@@ -77,7 +77,7 @@ def furthest(ours, theirs):
         pytest.param(SETTINGS, "data=8", marks=pytest.mark.slow),
         pytest.param(SETTINGS, "data=2,sequence=2", marks=pytest.mark.slow),
         pytest.param(SETTINGS, "data=2,tensor=2", marks=pytest.mark.slow),
-        (ADAPTER, "data=4,tensor=2"),
+        pytest.param(ADAPTER, "data=4,tensor=2", marks=pytest.mark.slow),
         pytest.param(ADAPTER, "data=2", marks=pytest.mark.slow),
         pytest.param(ACCUMULATED, "data=2", marks=pytest.mark.slow),
     ],
@@ -97,6 +97,7 @@ def test_another_learning_rate_is_noticed():
     assert furthest(alone(SETTINGS)[0].params, run(settings)[0].params) > MOVED_APART
 
 
+@pytest.mark.slow
 def test_parameters_moments_and_averages_are_divided():
     state, _ = run(SETTINGS, "data=4", steps=1)
     path = "network/blocks/mlp/up/kernel"

@@ -41,7 +41,11 @@ def test_upstreams_step(converted):
 
 @pytest.mark.parametrize(
     ("accumulate", "shape"),
-    [(1, MeshShape()), (2, MeshShape()), pytest.param(1, MeshShape(data=2), marks=pytest.mark.slow)],
+    [
+        pytest.param(1, MeshShape(), marks=pytest.mark.slow),
+        (2, MeshShape()),
+        pytest.param(1, MeshShape(data=2), marks=pytest.mark.slow),
+    ],
     ids=["one pass", "two passes", "two devices"],
 )
 def test_steps_are_those_of_a_resident_network(converted, accumulate, shape):
