@@ -56,7 +56,7 @@ def test_a_network_is_trained_and_used_like_any_other(converted, data, cache, tm
     assert [entry["step"] for entry in metrics(tmp_path / "run")] == [1, 2, 3]
     assert all(np.isfinite(entry["loss"]) for entry in metrics(tmp_path / "run"))
     found = open_component(tmp_path / "run" / "network")
-    assert "settings" in found.manifest
+    assert "trained" in found.manifest["settings"]
     trained = found.manifest["settings"]["trained"]
     assert trained["from"]["folder"] == "Cosmos-Predict1-7B-WorldInterpolator"
     assert (trained["steps"], trained["samples"]) == (3, 5)

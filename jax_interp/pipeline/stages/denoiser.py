@@ -260,7 +260,7 @@ def _repeat_last(x: Array, count: int) -> Array:
     return jnp.pad(x, [(0, count)] + [(0, 0)] * (x.ndim - 1), mode="edge") if count else x
 
 
-def _as_batch(x: Array) -> Array:
+def _as_batch(x: Array | np.ndarray) -> Array:
     # parity: upstream's data batch is bfloat16, text and condition latents included, also around a float32 network.
     return jnp.asarray(x).astype(jnp.bfloat16)
 
