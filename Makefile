@@ -12,6 +12,11 @@ $(VENV)/.installed-core: pyproject.toml | $(BIN)/python
 	$(BIN)/pip install --quiet --editable .
 	touch $@
 
+$(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@
+
+# PyTorch and the other peers are gigabytes.
 $(VENV)/.installed-parity: pyproject.toml | $(BIN)/python
 	$(BIN)/pip install --quiet --editable '.[dev,parity]'
 	touch $@
@@ -23,13 +28,13 @@ $(VENV)/.installed-docs: pyproject.toml | $(BIN)/python
 demo: $(VENV)/.installed-core
 	$(BIN)/python scripts/demo.py
 
-# What a newcomer runs: minutes.
-test: $(VENV)/.installed-parity
-	$(BIN)/python -m pytest --numprocesses 2 -m "not slow" $(PYTEST_ARGS)
+# What a newcomer runs: minutes. Tests that compare with PyTorch are skipped unless the extra `parity` is installed.
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "not slow" $(PYTEST_ARGS)
 
-# Every test that needs no GPU: also processes, kills, fuzzing and all meshes.
+# Every test that needs no GPU: also those that compare with PyTorch, processes, kills, fuzzing and all meshes.
 test-all: $(VENV)/.installed-parity
-	$(BIN)/python -m pytest --numprocesses 2 $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed-parity
 	$(BIN)/ruff check .

@@ -118,8 +118,11 @@ def _run(interpolator: Interpolator, settings: InterpolationSettings, pairs: int
     if interpolator.text_encoder is not None:
         text = stage("text", lambda: interpolator.encode_text("a street in the rain"), interpolator.text_encoder)
     frames = np.random.default_rng(0).integers(0, 256, (2, settings.height, settings.width, 3), np.uint8)
+    first, last = frames
     one = stage(
-        "encode", lambda: interpolator.encode_pair(*frames, settings.height, settings.width), interpolator.codec
+        "encode",
+        lambda: interpolator.encode_pair(first, last, settings.height, settings.width),
+        interpolator.codec,
     )
     times = [time.perf_counter()]
     latents = stage(

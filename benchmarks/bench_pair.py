@@ -67,7 +67,8 @@ def upstreams_way(config: Any, height: int, width: int) -> dict[str, float]:
     with torch.device(device):
         transformer = dit_peer.build(config).eval()
         # Its wavelets are made on the CPU whatever the default device.
-        tokenizer = AutoencoderKLCosmos().eval().to(device)
+        tokenizer: Any = AutoencoderKLCosmos().eval()
+        tokenizer.to(device)
     torch.set_default_dtype(torch.float32)
     dit_peer.randomize(transformer, seed=0)
     inputs = forward_inputs(config, 1, height, width)
@@ -94,7 +95,9 @@ def upstreams_way(config: Any, height: int, width: int) -> dict[str, float]:
             tokenizer.decode(part)
         finish()
 
-    encode(), denoise(1), decode()
+    encode()
+    denoise(1)
+    decode()
     return {"encode": seconds(encode), "denoise": seconds(denoise), "decode": seconds(decode)}
 
 

@@ -48,8 +48,8 @@ def measure(folder: Path, which: str, started: float, height: int, width: int) -
 
     durations: dict[str, float] = {}
 
-    def count(event: str, duration: float, **_: object) -> None:
-        durations[event] = durations.get(event, 0.0) + duration
+    def count(event: str, duration_secs: float, **kwargs: str | int) -> None:
+        durations[event] = durations.get(event, 0.0) + duration_secs
 
     jax.monitoring.register_event_duration_secs_listener(count)
     enable_compile_cache()

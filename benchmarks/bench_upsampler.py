@@ -122,7 +122,7 @@ def measure_peer(options: argparse.Namespace, picture: np.ndarray, ids: np.ndarr
 
     torch.set_default_dtype(torch.bfloat16)
     with torch.device("cuda"), torch.no_grad():
-        model = transformers.LlavaForConditionalGeneration(llava_config(PIXTRAL_12B)).eval()
+        model: Any = transformers.LlavaForConditionalGeneration(llava_config(PIXTRAL_12B)).eval()
     torch.set_default_dtype(torch.float32)
     pixels = prepare_picture(picture, PIXTRAL_12B.vision)
     inputs = {

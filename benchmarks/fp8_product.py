@@ -32,7 +32,7 @@ def main() -> None:
     for name, (function, arguments) in runs.items():
         program = jax.jit(function).lower(*arguments).compile()
         times[name] = warm_ms(lambda program=program, a=arguments: jax.block_until_ready(program(*a)), 50)
-        times[name]["uses_a_float8_kernel"] = "cublas$lt$matmul$f8" in program.as_text()
+        times[name]["uses_a_float8_kernel"] = "cublas$lt$matmul$f8" in (program.as_text() or "")
     emit("fp8_product", config={"shape": [TOKENS, DIT_7B.width, DIT_7B.mlp_width]}, ms=times)
 
 

@@ -78,7 +78,7 @@ class GpuWatch:
 
     def __enter__(self) -> "GpuWatch":
         try:
-            import pynvml
+            import pynvml  # pyright: ignore[reportMissingImports]: of the machine with the GPU
 
             pynvml.nvmlInit()
             handles = [pynvml.nvmlDeviceGetHandleByIndex(gpu) for gpu in range(pynvml.nvmlDeviceGetCount())]
@@ -123,7 +123,7 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
     return result
 
 
-def forward_inputs(config: Any, rows: int, height: int, width: int) -> dict[str, np.ndarray]:
+def forward_inputs(config: Any, rows: int, height: int, width: int) -> dict[str, Any]:
     """Random arguments of one evaluation of the transformer for `rows` pairs, float32 holding bfloat16 values."""
     import ml_dtypes
 

@@ -74,7 +74,7 @@ def under_load(start: Callable[[], Any]) -> dict[str, Any]:
     `start` gives the GPU an evaluation to work on and returns what to wait for.
     """
     try:
-        import pynvml
+        import pynvml  # pyright: ignore[reportMissingImports]: of the machine with the GPU
 
         pynvml.nvmlInit()
         handle = pynvml.nvmlDeviceGetHandleByIndex(0)

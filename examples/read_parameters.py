@@ -24,9 +24,10 @@ def read(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     config = json.loads((folder / "config.json").read_text())
     checkpointer = ocp.PyTreeCheckpointer()
     path = (folder / "params").absolute()
-    as_numpy = jax.tree.map(
-        lambda _: ocp.RestoreArgs(restore_type=np.ndarray), checkpointer.metadata(path).item_metadata.tree
-    )
+    metadata = checkpointer.metadata(path).item_metadata
+    if metadata is None:
+        raise FileNotFoundError(f"{path} has no metadata of arrays")
+    as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), metadata.tree)
     return config, checkpointer.restore(path, restore_args=as_numpy)
 
 

@@ -7,7 +7,7 @@
 | `H` `W` | latent height and width (pixels / 8) | `D` | network width |
 | `C` | latent channels | `N` | attention heads |
 | `F` | pixel frames | `K` | width of one head |
-| `Y` `X` | pixel height and width | | |
+| `Y` `X` | pixel height and width | `E` | width of the text's vectors, which need not be `D` |
 """
 
 from collections.abc import Mapping
@@ -25,6 +25,6 @@ Precision: TypeAlias = Literal["bfloat16", "float32"]
 
 Latents: TypeAlias = Float[Array, "B T H W C"]
 Tokens: TypeAlias = Float[Array, "B L D"]
-Text: TypeAlias = Float[Array, "B S D"]
+Text: TypeAlias = Float[Array, "B S E"]
 Frames: TypeAlias = UInt8[np.ndarray, "F Y X 3"]
 """RGB frames in host memory."""

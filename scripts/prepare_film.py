@@ -14,6 +14,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+from av.filter import Graph
 
 WIDTH, HEIGHT, RATE = 320, 192, 24
 
@@ -28,7 +29,7 @@ def shrink(source: Path, target: Path, first: int = 0, count: int | None = None,
         out.width, out.height, out.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         out.codec_context.color_range = out.codec_context.colorspace = 1
         out.codec_context.color_primaries = out.codec_context.color_trc = 1
-        graph = av.filter.Graph()
+        graph = Graph()
         scale = graph.add("scale", f"{WIDTH}:{HEIGHT}:flags=area")
         graph.link_nodes(graph.add_buffer(template=stream), scale, graph.add("buffersink")).configure()
         for number, frame in enumerate(film.decode(stream)):
@@ -39,6 +40,7 @@ def shrink(source: Path, target: Path, first: int = 0, count: int | None = None,
             graph.push(frame)
             picture = graph.pull()
             picture.pts, picture.time_base = written, Fraction(1, RATE)
+            assert isinstance(picture, av.VideoFrame)
             small.mux(out.encode(picture))
             written += 1
         small.mux(out.encode())

@@ -109,8 +109,8 @@ def train_tokenizer(data: Data, work: Path, steps: int, clock: Clock) -> bool:
     examples = np.asarray(data.frames[jnp.asarray(chosen)[:, None] + jnp.arange(tokenizer.CLIP)])
     path = work / "tokenizer_state.npz"
     params = tokenizer.network().random_params() if path.exists() else tokenizer.linear_start(examples, SEED)
-    params["stats"] = {name: jnp.asarray(leaf) for name, leaf in params["stats"].items()}
-    trained, fixed = tokenizer.trainable(params)
+    stats = {name: jnp.asarray(leaf) for name, leaf in params["stats"].items()}
+    trained, fixed = tokenizer.trainable({**params, "stats": stats})
     trainer = tokenizer.TokenizerTrainer(fixed, steps, partial(clips, count=tokenizer.BATCH, frames=tokenizer.CLIP))
     state = trainer.fresh(trained)
     if path.exists():
@@ -180,11 +180,11 @@ def _turned(frames: jax.Array, backwards: bool, mirrored: bool) -> jax.Array:
 def train_transformer(data: Data, work: Path, text: np.ndarray, clock: Clock) -> bool:
     """As `train_tokenizer`, on its latents, phase after phase."""
     latents = encoded(data, read_params(work / "tokenizer.npz"), text)
-    for number, phase in enumerate(transformer.PHASES):
-        result = work / f"transformer_{number}.npz"
+    results = [work / f"transformer_{number}.npz" for number in range(len(transformer.PHASES))]
+    for number, (phase, result) in enumerate(zip(transformer.PHASES, results, strict=True)):
         if not result.exists() and not train_phase(latents, work, number, phase, clock):
             return False
-    (work / "transformer.npz").write_bytes(result.read_bytes())
+    (work / "transformer.npz").write_bytes(results[-1].read_bytes())
     return True
 
 

@@ -198,7 +198,7 @@ def _guardrail_row(what: str, kind: str) -> Row:
     lines = [
         line for line in results("guardrails") if (line["config"]["case"], line["config"]["placement"]) == (what, kind)
     ]
-    timed = [line for line in lines if line.get("clip_ms", line.get("first_token_ms"))["repeats"] >= ENOUGH_REPEATS]
+    timed = [line for line in lines if (line.get("clip_ms") or line["first_token_ms"])["repeats"] >= ENOUGH_REPEATS]
     if not timed:
         return ()
     line, name, peak = timed[-1], f"{GUARDRAILS[what]}, {kind}", _gib(lines[-1]["allocator_peak_bytes"])

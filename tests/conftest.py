@@ -1,6 +1,7 @@
 """One CPU process that looks like eight devices, strict dtypes, and the golden data if it lies beside the checkout."""
 
 import atexit
+import gc
 import logging
 import os
 import shutil
@@ -20,6 +21,9 @@ import jax
 import numpy as np
 import pytest
 
+from tests.array_types import check_annotations
+
+check_annotations()
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 
@@ -42,6 +46,15 @@ def package_logger():
     yield
     logger = logging.getLogger("jax_interp")
     logger.handlers, logger.propagate, logger.level = [], True, logging.NOTSET
+
+
+@pytest.fixture(scope="module")
+def settled_heap():
+    """What lives before a module's tests is set aside, so that collecting the garbage of each takes milliseconds."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

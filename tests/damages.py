@@ -14,12 +14,12 @@ HOSTILE = "a\x1b]0;title\x07\u202eb"
 
 
 def _rewritten(content: Callable[[bytes], bytes]) -> Callable[[Path], None]:
-    return lambda path: _replace(path, content(path.read_bytes())) and None
+    return lambda path: _replace(path, content(path.read_bytes()))
 
 
-def _replace(path: Path, content: bytes) -> int:
+def _replace(path: Path, content: bytes) -> None:
     path.unlink()  # never through a link into what is shared
-    return path.write_bytes(content)
+    path.write_bytes(content)
 
 
 def _in_place_of(path: Path, make: Callable[[Path], Any]) -> None:

@@ -31,7 +31,6 @@ from jax_interp.pipeline.stage_classes import STAGE_CLASSES, planned
 from jax_interp.pipeline.stages.workload import Workload
 from jax_interp.runtime.checkpoint.converted import open_component
 from tests.commands import jax_interp
-from tests.convert.pixtral_checkpoints import write_pixtral
 from tests.guardrails.tiny_guards import link_networks
 
 ROWS = list(TABLE.values())
@@ -136,6 +135,8 @@ def test_what_leaves_the_device_first_is_what_no_run_must_have():
 @pytest.fixture(scope="module")
 def everything(tmp_path_factory, converted, guarded):
     """A converted folder with every network of the table, tiny."""
+    from tests.convert.pixtral_checkpoints import write_pixtral  # needs torch
+
     root = tmp_path_factory.mktemp("everything")
     outcome = jax_interp(
         "convert", "--checkpoint-dir", write_pixtral(root / "checkpoints"), "--output-dir", root / "converted"

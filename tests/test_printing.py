@@ -47,13 +47,14 @@ def printing(source, name):
         return []
     found = []
     for node in ast.walk(ast.parse(source)):
+        line = getattr(node, "lineno", 0)
         for module in imports(node):
             is_rich = module.split(".")[0] == "rich" and not module.startswith("rich.filesize")
             if module.split(".")[0] in MODULES or (is_rich and name not in WITH_RICH) or module in LIBRARY_CALLS:
-                found.append(f"{node.lineno}: import {module}")
+                found.append(f"{line}: import {module}")
         called = dotted(node.func) if isinstance(node, ast.Call) else ""
         if called in {"print", *LIBRARY_CALLS} and (name, called) != (ASKS, "typer.confirm"):
-            found.append(f"{node.lineno}: {called}")
+            found.append(f"{line}: {called}")
         if isinstance(node, ast.Attribute) and dotted(node) in STREAMS and name not in WITH_RICH:
             found.append(f"{node.lineno}: {dotted(node)}")
     return found

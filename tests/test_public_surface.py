@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -36,7 +37,7 @@ def names_in(annotation: ast.expr | None) -> set[str]:
     return found
 
 
-def annotations_of(value: object, name: str) -> set[str]:
+def annotations_of(value: Any, name: str) -> set[str]:
     """Identifiers in the signatures of a function, or of the public methods, properties and fields of a class."""
     [node] = ast.parse(textwrap.dedent(inspect.getsource(value))).body
     functions, found = [node], set()

@@ -107,10 +107,9 @@ def test_a_traceback_is_shown_to_who_asks(monkeypatch, capsys):
     def fail():
         raise RuntimeError("bad \x1b[2J")
 
-    try:
+    with pytest.raises(RuntimeError) as raised:
         fail()
-    except RuntimeError as error:
-        caught = error
+    caught = raised.value
     assert terminal.show_failure(caught) == 1
     assert capsys.readouterr().err == (
         "error: unexpected RuntimeError: bad \\x1b[2J; JAX_INTERP_TRACEBACK=1 in the environment shows where it was"

@@ -63,8 +63,8 @@ def prepare(condition: Latents, indicator: Float[Array, "T 1 1 1"], x: Latents, 
 
 
 def conclude(
-    output: Latents,
-    states: Latents,
+    output: Float[Array, "branches_B T H W C"],
+    states: Float[Array, "branches_B T H W C"],
     condition: Latents,
     indicator: Float[Array, "T 1 1 1"],
     guidance: Array,
@@ -113,11 +113,11 @@ def call_coefficients(sigmas: Float[np.ndarray, " steps_plus_1"]) -> list[StepCo
     return [*step_coefficients(sigmas), LAST_CALL]
 
 
-def to_model_scale(latents: Latents) -> Latents:
+def to_model_scale(latents: Float[Array, "*B T H W C"]) -> Float[Array, "*B T H W C"]:
     """Scale normalised latents (unit variance) to the deviation that diffusion works on, `SIGMA_DATA`."""
     return latents * SIGMA_DATA
 
 
-def from_model_scale(latents: Latents) -> Latents:
+def from_model_scale(latents: Float[Array, "*B T H W C"]) -> Float[Array, "*B T H W C"]:
     """Scale latents back to unit variance: the inverse of `to_model_scale`."""
     return latents / SIGMA_DATA

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from jax_interp.config import DecoderConfig
@@ -47,7 +48,7 @@ class DecoderBlockInputs(NamedTuple):
 class DecoderAttention(nnx.Module):
     """Grouped-query attention: causal self-attention in which several query heads share a head of keys and values."""
 
-    def __init__(self, config: DecoderConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, config: DecoderConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
         linear = partial(_linear, dtype=dtype, rngs=rngs)
         inner, shared = config.num_heads * config.head_width, config.num_kv_heads * config.head_width
         self.head_width = config.head_width
@@ -91,7 +92,7 @@ class DecoderBlock(nnx.Module):
 
     PARTS = (("attention_norm", "attention"), ("mlp_norm", "mlp"))
 
-    def __init__(self, config: DecoderConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, config: DecoderConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
         norm = partial(RMSNorm, config.width, dtype=dtype, rngs=rngs, epsilon=config.norm_epsilon)
         self.attention_norm = norm()
         self.attention = DecoderAttention(config, dtype=dtype, rngs=rngs)
@@ -121,7 +122,7 @@ class DecoderLM(nnx.Module):
     every block of the stack in order, then `finish`; a runtime that places blocks one by one calls these itself.
     """
 
-    def __init__(self, config: DecoderConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, config: DecoderConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.config = config
         normal = nnx.initializers.normal(1.0)
         self.embedding = nnx.Param(normal(rngs.params(), (config.vocab_size, config.width), dtype))
@@ -187,13 +188,13 @@ class DecoderLM(nnx.Module):
         return make_rotation(positions[..., None].astype(jnp.float32) * speeds)
 
 
-def empty_cache(config: DecoderConfig, batch: int, size: int, *, dtype: jnp.dtype) -> Cache:
+def empty_cache(config: DecoderConfig, batch: int, size: int, *, dtype: DTypeLike) -> Cache:
     """Return an empty stacked cache with room for `size` tokens a row."""
     shape = (config.num_layers, batch, size, config.num_kv_heads, config.head_width)
     return Cache(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
 
 
-def last_of(x: Text, lengths: Int[Array, " B"]) -> Float[Array, "B 1 D"]:
+def last_of(x: Text, lengths: Int[Array, " B"]) -> Float[Array, "B 1 E"]:
     """Return the last token of each row, the one at index `lengths[b] - 1`."""
     return jnp.take_along_axis(x, (lengths - 1)[:, None, None], axis=1)
 
@@ -210,6 +211,6 @@ def rotary_speeds(config: DecoderConfig) -> Float[np.ndarray, " half_K"]:
     return speeds * (kept + (1 - kept) / config.rotary_stretch)
 
 
-def _linear(inputs: int, outputs: int, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> nnx.Linear:
+def _linear(inputs: int, outputs: int, *, dtype: DTypeLike, rngs: nnx.Rngs) -> nnx.Linear:
     init = nnx.initializers.normal(inputs**-0.5)
     return nnx.Linear(inputs, outputs, use_bias=False, param_dtype=dtype, kernel_init=init, rngs=rngs)

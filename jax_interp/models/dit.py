@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jax_interp.config import DiTConfig
@@ -33,7 +34,7 @@ class DiTBlockInputs(NamedTuple):
     """The embedding of the noise level, after its activation."""
     adaln_lora: Float[Array, "B three_D"]
     positions: GridPositions | CellPositions
-    rotation: Float[Array, "2 L half_K"]
+    rotation: Float[Array, "2 *B L half_K"]
     """The rotation of the tokens (`nn.rotary.make_rotation`)."""
     text: Text
 
@@ -41,14 +42,14 @@ class DiTBlockInputs(NamedTuple):
 class BiasFreeLinear(nnx.Linear):
     """A linear layer without bias, as all of this network's are."""
 
-    def __init__(self, inputs: int, outputs: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, inputs: int, outputs: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
         super().__init__(inputs, outputs, use_bias=False, dtype=dtype, param_dtype=dtype, rngs=rngs)
 
 
 class Modulation(nnx.Module):
     """Adaptive layer norm: a low-rank map from the noise-level embedding to `parts` vectors of width D (AdaLN-LoRA)."""
 
-    def __init__(self, config: DiTConfig, parts: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, config: DiTConfig, parts: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.parts = parts
         self.down = BiasFreeLinear(config.width, config.adaln_rank, dtype=dtype, rngs=rngs)
         self.up = BiasFreeLinear(config.adaln_rank, parts * config.width, dtype=dtype, rngs=rngs)
@@ -66,7 +67,7 @@ class DiTAttention(nnx.Module):
     `attend` is the attention function.
     """
 
-    def __init__(self, config: DiTConfig, context_width: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, config: DiTConfig, context_width: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
         linear = partial(BiasFreeLinear, dtype=dtype, rngs=rngs)
         inner = config.num_heads * config.head_width
         self.head_width = config.head_width
@@ -80,8 +81,8 @@ class DiTAttention(nnx.Module):
     def __call__(
         self,
         x: Tokens,
-        context: Text,
-        rotation: Float[Array, "2 L half_K"] | None = None,
+        context: Float[Array, "B S context_D"],
+        rotation: Float[Array, "2 *B S half_K"] | None = None,
         rows: slice = ALL,
         *,
         attend: Callable[[Array, Array, Array], Array] = attention,
@@ -99,7 +100,7 @@ class DiTAttention(nnx.Module):
 class DiTMLP(nnx.Module):
     """An MLP: linear, exact GELU, linear."""
 
-    def __init__(self, config: DiTConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, config: DiTConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.up = BiasFreeLinear(config.width, config.mlp_width, dtype=dtype, rngs=rngs)
         self.down = BiasFreeLinear(config.mlp_width, config.width, dtype=dtype, rngs=rngs)
 
@@ -116,7 +117,7 @@ class DiTBlock(nnx.Module):
 
     PARTS = (("self_attention", "self_modulation", "cross_attention", "cross_modulation"), ("mlp", "mlp_modulation"))
 
-    def __init__(self, config: DiTConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, config: DiTConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.self_attention = DiTAttention(config, config.width, dtype=dtype, rngs=rngs)
         self.self_modulation = Modulation(config, 3, dtype=dtype, rngs=rngs)
         self.cross_attention = DiTAttention(config, config.text_width, dtype=dtype, rngs=rngs)
@@ -129,7 +130,7 @@ class DiTBlock(nnx.Module):
 
     def attend(
         self, x: Tokens, inputs: DiTBlockInputs, rows: slice = ALL, collectives: Collectives = ONE_DEVICE
-    ) -> Tokens:
+    ) -> Float[Array, "B rows D"]:
         """Apply both attentions; with `rows` only those tokens are returned, which still attend to all tokens."""
         x = x + inputs.positions.expand()
         shift, scale, gate = self.self_modulation(inputs)
@@ -152,7 +153,7 @@ class DiT(nnx.Module):
     by one calls these itself.
     """
 
-    def __init__(self, config: DiTConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, config: DiTConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
         linear = partial(BiasFreeLinear, dtype=dtype, rngs=rngs)
         patch_area = config.patch_size**2
         self.config = config
@@ -173,7 +174,7 @@ class DiT(nnx.Module):
         text: Text,
         mask: Float[Array, "B T H W 1"],
         padding_mask: Float[Array, "B T H W 1"],
-        angles: Float[Array, "L half_K"],
+        angles: Float[Array, "*B L half_K"],
     ) -> Latents:
         """Return the network F of Karras et al. (2022) for scaled latents `x` (`c_in` times the noisy state).
 
@@ -198,7 +199,7 @@ class DiT(nnx.Module):
         text: Text,
         mask: Float[Array, "B T H W 1"],
         padding_mask: Float[Array, "B T H W 1"],
-        angles: Float[Array, "L half_K"],
+        angles: Float[Array, "*B L half_K"],
     ) -> tuple[Tokens, DiTBlockInputs]:
         """Embed latents, which starts the residual stream, and return it with the inputs that all blocks share."""
         dtype = self.patch_embedding.kernel[...].dtype

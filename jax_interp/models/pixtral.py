@@ -1,7 +1,7 @@
 """Pixtral (Mistral AI, 2024): a language model and the picture encoder that writes into its prompt."""
 
-import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 from jax_interp.config import PixtralConfig
 from jax_interp.models.decoder_lm import DecoderLM
@@ -15,7 +15,7 @@ class Pixtral(nnx.Module):
     itself. They are converted together.
     """
 
-    def __init__(self, config: PixtralConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, config: PixtralConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.config = config
         self.language = DecoderLM(config.text, dtype=dtype, rngs=rngs)
         self.vision = PixtralVision(config.vision, dtype=dtype, rngs=rngs)

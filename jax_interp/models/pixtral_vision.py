@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jax_interp.config import PixtralVisionConfig
@@ -30,7 +31,7 @@ Rotation = Float[Array, "2 L half_K"]
 class PixtralAttention(nnx.Module):
     """Multi-head self-attention of all patches of a picture, with rotary embedding of their rows and columns."""
 
-    def __init__(self, config: PixtralVisionConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, config: PixtralVisionConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
         inner = config.num_heads * config.head_width
         self.head_width = config.head_width
         self.query = _linear(config.width, inner, dtype=dtype, rngs=rngs)
@@ -56,7 +57,7 @@ class PixtralBlock(nnx.Module):
 
     PARTS = (("attention_norm", "attention"), ("mlp_norm", "mlp"))
 
-    def __init__(self, config: PixtralVisionConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, config: PixtralVisionConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
         norm = partial(RMSNorm, config.width, epsilon=config.norm_epsilon, dtype=dtype, rngs=rngs)
         self.attention_norm = norm()
         self.attention = PixtralAttention(config, dtype=dtype, rngs=rngs)
@@ -78,7 +79,7 @@ class PixtralBlock(nnx.Module):
 class Projector(nnx.Module):
     """The projector from the width of the encoder to that of the language model: linear, exact GELU, linear."""
 
-    def __init__(self, config: PixtralVisionConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, config: PixtralVisionConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.up = _linear(config.width, config.text_width, use_bias=True, dtype=dtype, rngs=rngs)
         self.out = _linear(config.text_width, config.text_width, use_bias=True, dtype=dtype, rngs=rngs)
 
@@ -93,7 +94,7 @@ class PixtralVision(nnx.Module):
     by one calls these itself. Every grid of patches is compiled by itself.
     """
 
-    def __init__(self, config: PixtralVisionConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, config: PixtralVisionConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.config = config
         self.patch_embedding = _linear(3 * config.patch_size**2, config.width, dtype=dtype, rngs=rngs)
         self.input_norm = RMSNorm(config.width, epsilon=config.norm_epsilon, dtype=dtype, rngs=rngs)
@@ -145,5 +146,5 @@ def grid_angles(rows: int, columns: int, head_width: int, *, base: float) -> Flo
     return np.concatenate([np.repeat(by_row, columns, axis=0), np.tile(by_column, (rows, 1))], axis=-1)
 
 
-def _linear(inputs: int, outputs: int, *, use_bias: bool = False, dtype: jnp.dtype, rngs: nnx.Rngs) -> nnx.Linear:
+def _linear(inputs: int, outputs: int, *, use_bias: bool = False, dtype: DTypeLike, rngs: nnx.Rngs) -> nnx.Linear:
     return nnx.Linear(inputs, outputs, use_bias=use_bias, dtype=dtype, param_dtype=dtype, rngs=rngs)

@@ -10,12 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Float32
 
 from jax_interp.config import RetinaFaceConfig
 from jax_interp.nn.norms import BatchNorm
 
-Features = Float[Array, "B Y X C"]
+Features = Float[Array, "B _ _ _"]
+"""[B, Y, X, C], of which a layer may change all but the first."""
 
 EXPANSION = 4
 """The ratio of a block's output channels to its inner channels."""
@@ -42,7 +44,7 @@ class Conv(nnx.Module):
     """A convolution with zero padding, equal on both sides, with which a stride of one keeps the size."""
 
     def __init__(
-        self, size: int, inputs: int, outputs: int, *, stride: int = 1, use_bias: bool = False, dtype: jnp.dtype,
+        self, size: int, inputs: int, outputs: int, *, stride: int = 1, use_bias: bool = False, dtype: DTypeLike,
         rngs: nnx.Rngs,
     ):  # fmt: skip
         self.stride, self.around = stride, size // 2
@@ -64,7 +66,7 @@ class Conv(nnx.Module):
 class ConvNorm(nnx.Module):
     """A convolution and its batch normalisation."""
 
-    def __init__(self, size: int, inputs: int, outputs: int, *, stride: int = 1, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, size: int, inputs: int, outputs: int, *, stride: int = 1, dtype: DTypeLike, rngs: nnx.Rngs):
         self.conv = Conv(size, inputs, outputs, stride=stride, dtype=dtype, rngs=rngs)
         self.norm = BatchNorm(outputs, dtype=dtype, rngs=rngs)
 
@@ -75,7 +77,7 @@ class ConvNorm(nnx.Module):
 class Bottleneck(nnx.Module):
     """A bottleneck residual block: 1×1 to fewer channels, 3×3 with the stride, 1×1 to more; 1×1 where shapes change."""
 
-    def __init__(self, inputs: int, width: int, *, stride: int, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, inputs: int, width: int, *, stride: int, dtype: DTypeLike, rngs: nnx.Rngs):
         outputs = EXPANSION * width
         self.reduce = ConvNorm(1, inputs, width, dtype=dtype, rngs=rngs)
         self.spatial = ConvNorm(3, width, width, stride=stride, dtype=dtype, rngs=rngs)
@@ -91,7 +93,7 @@ class Bottleneck(nnx.Module):
 class Backbone(nnx.Module):
     """The backbone: a ResNet without its classifier, which gives the feature maps of its last three stages."""
 
-    def __init__(self, config: RetinaFaceConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, config: RetinaFaceConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.num_blocks = config.num_blocks
         self.stem = ConvNorm(7, 3, config.width, stride=2, dtype=dtype, rngs=rngs)
         channels = config.width
@@ -116,7 +118,7 @@ class Backbone(nnx.Module):
 class FeaturePyramid(nnx.Module):
     """The feature pyramid: every map gets the same channels, and adds the next coarser map."""
 
-    def __init__(self, config: RetinaFaceConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, config: RetinaFaceConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.slope = _slope(config)
         width = config.neck_width
         for level in range(1, NUM_LEVELS + 1):
@@ -137,7 +139,7 @@ class FeaturePyramid(nnx.Module):
 class ContextModule(nnx.Module):
     """The context module of SSH: convolutions that see 3×3, 5×5 and 7×7 cells, side by side."""
 
-    def __init__(self, config: RetinaFaceConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, config: RetinaFaceConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.slope = _slope(config)
         width, part = config.neck_width, config.neck_width // 4
         self.see_3 = ConvNorm(3, width, 2 * part, dtype=dtype, rngs=rngs)
@@ -155,7 +157,7 @@ class ContextModule(nnx.Module):
 class RetinaFace(nnx.Module):
     """The face detector: pictures to `RetinaFaceOutputs`."""
 
-    def __init__(self, config: RetinaFaceConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, config: RetinaFaceConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.body = Backbone(config, dtype=dtype, rngs=rngs)
         self.neck = FeaturePyramid(config, dtype=dtype, rngs=rngs)
         for level in range(1, NUM_LEVELS + 1):

@@ -5,6 +5,7 @@ from itertools import pairwise
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jax_interp.config import VideoSafetyConfig
@@ -16,7 +17,7 @@ from jax_interp.types import Tokens
 class SafetyHead(nnx.Module):
     """An MLP with batch normalisation and ReLU between its linear layers."""
 
-    def __init__(self, config: VideoSafetyConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, config: VideoSafetyConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
         widths = (config.tower.width, *config.head_widths, config.num_classes)
         self.num_hidden = len(config.head_widths)
         for i, (inputs, outputs) in enumerate(pairwise(widths)):
@@ -33,7 +34,7 @@ class SafetyHead(nnx.Module):
 class VideoSafety(SiglipVision):
     """A classifier of frames: SigLIP's picture encoder and `SafetyHead`. It runs in parts as its base class does."""
 
-    def __init__(self, config: VideoSafetyConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, config: VideoSafetyConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
         super().__init__(config.tower, dtype=dtype, rngs=rngs)
         self.head = SafetyHead(config, dtype=dtype, rngs=rngs)
 

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jax_interp.config import SiglipVisionConfig
@@ -26,7 +27,7 @@ AllReduce = Callable[[Tokens], Tokens]
 class SiglipAttention(nnx.Module):
     """Multi-head self-attention of all patches of a picture."""
 
-    def __init__(self, config: SiglipVisionConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, config: SiglipVisionConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.head_width = config.width // config.num_heads
         linear = partial(_linear, config.width, config.width, dtype=dtype, rngs=rngs)
         self.query, self.key, self.value, self.out = linear(), linear(), linear(), linear()
@@ -41,7 +42,7 @@ class SiglipAttention(nnx.Module):
 class SiglipMLP(nnx.Module):
     """An MLP: linear, GELU in its tanh form, linear."""
 
-    def __init__(self, config: SiglipVisionConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, config: SiglipVisionConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.up = _linear(config.width, config.mlp_width, dtype=dtype, rngs=rngs)
         self.down = _linear(config.mlp_width, config.width, dtype=dtype, rngs=rngs)
 
@@ -58,7 +59,7 @@ class SiglipBlock(nnx.Module):
 
     PARTS = (("attention_norm", "attention"), ("mlp_norm", "mlp"))
 
-    def __init__(self, config: SiglipVisionConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, config: SiglipVisionConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
         norm = partial(LayerNorm, config.width, epsilon=config.norm_epsilon, dtype=dtype, rngs=rngs)
         self.attention_norm = norm()
         self.attention = SiglipAttention(config, dtype=dtype, rngs=rngs)
@@ -80,7 +81,7 @@ class SiglipBlock(nnx.Module):
 class AttentionPooling(nnx.Module):
     """Attention pooling of all patches to one vector: a learned query attends to them, then comes an MLP."""
 
-    def __init__(self, config: SiglipVisionConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, config: SiglipVisionConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.num_heads = config.num_heads
         self.probe = nnx.Param(nnx.initializers.normal(1.0)(rngs.params(), (1, 1, config.width), dtype))
         self.query_key_value = _linear(config.width, 3 * config.width, dtype=dtype, rngs=rngs)
@@ -107,7 +108,7 @@ class SiglipVision(nnx.Module):
     by one calls these itself.
     """
 
-    def __init__(self, config: SiglipVisionConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, config: SiglipVisionConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.image_size, self.patch_size = config.image_size, config.patch_size
         self.patch_embedding = _linear(3 * config.patch_size**2, config.width, dtype=dtype, rngs=rngs)
         normal = nnx.initializers.normal(config.width**-0.5)
@@ -147,10 +148,10 @@ class SiglipVision(nnx.Module):
         return self.pooling(self.final_norm(x))
 
 
-def _product(linear: nnx.Linear, x: Tokens, all_reduce: AllReduce) -> Tokens:
+def _product(linear: nnx.Linear, x: Float[Array, "B L inner"], all_reduce: AllReduce) -> Tokens:
     """Return `linear` of `x`, whose inner axis may be sharded: the bias is added once, after the sum."""
     return all_reduce(jnp.matmul(x, linear.kernel[...])) + linear.bias[...]  # type: ignore[index]
 
 
-def _linear(inputs: int, outputs: int, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> nnx.Linear:
+def _linear(inputs: int, outputs: int, *, dtype: DTypeLike, rngs: nnx.Rngs) -> nnx.Linear:
     return nnx.Linear(inputs, outputs, dtype=dtype, param_dtype=dtype, rngs=rngs)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from jax_interp.config import T5Config
@@ -23,7 +24,7 @@ Bias = Float[Array, "B N S S"]
 class T5Attention(nnx.Module):
     """Multi-head self-attention whose scores are not divided by √K, which T5's initialisation compensates."""
 
-    def __init__(self, config: T5Config, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, config: T5Config, *, dtype: DTypeLike, rngs: nnx.Rngs):
         inner = config.num_heads * config.head_width
         self.head_width = config.head_width
         self.query = _linear(config.width, inner, (config.width * config.head_width) ** -0.5, dtype, rngs)
@@ -43,7 +44,7 @@ class T5Attention(nnx.Module):
 class T5MLP(nnx.Module):
     """An MLP: linear, ReLU, linear."""
 
-    def __init__(self, config: T5Config, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, config: T5Config, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.up = _linear(config.width, config.mlp_width, config.width**-0.5, dtype, rngs)
         self.down = _linear(config.mlp_width, config.width, config.mlp_width**-0.5, dtype, rngs)
 
@@ -59,7 +60,7 @@ class T5Block(nnx.Module):
 
     PARTS = (("attention_norm", "attention"), ("mlp_norm", "mlp"))
 
-    def __init__(self, config: T5Config, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, config: T5Config, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.attention_norm = RMSNorm(config.width, dtype=dtype, rngs=rngs)
         self.attention = T5Attention(config, dtype=dtype, rngs=rngs)
         self.mlp_norm = RMSNorm(config.width, dtype=dtype, rngs=rngs)
@@ -84,7 +85,7 @@ class T5Encoder(nnx.Module):
     by one calls these itself.
     """
 
-    def __init__(self, config: T5Config, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, config: T5Config, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.config = config
         normal = nnx.initializers.normal
         self.embedding = nnx.Param(normal(1.0)(rngs.params(), (config.vocab_size, config.width), dtype))
@@ -146,6 +147,6 @@ def relative_buckets(offsets: np.ndarray, *, num_buckets: int, max_distance: int
     return np.where(distance < exact, distance, wide) + np.where(offsets > 0, per_side, 0)
 
 
-def _linear(inputs: int, outputs: int, deviation: float, dtype: jnp.dtype, rngs: nnx.Rngs) -> nnx.Linear:
+def _linear(inputs: int, outputs: int, deviation: float, dtype: DTypeLike, rngs: nnx.Rngs) -> nnx.Linear:
     init = nnx.initializers.normal(deviation)
     return nnx.Linear(inputs, outputs, use_bias=False, param_dtype=dtype, kernel_init=init, rngs=rngs)

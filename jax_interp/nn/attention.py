@@ -68,7 +68,7 @@ def _flash_backward(scale: float, pullback: Callable[[Array], Any], gradient: Ar
 _flash.defvjp(_flash_forward, _flash_backward)
 
 
-def fits_flash(q: Array, k: Array) -> bool:
+def fits_flash(q: Array | jax.ShapeDtypeStruct, k: Array | jax.ShapeDtypeStruct) -> bool:
     """Tell whether our kernel takes these shapes and dtypes, and is the faster one."""
     lengths = q.shape[1], k.shape[1]
     return (

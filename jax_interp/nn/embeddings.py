@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 MAX_PERIOD = 10000.0
@@ -44,7 +45,7 @@ class CellPositions(NamedTuple):
 class AxisPositions(nnx.Module):
     """Learned position embeddings, a vector for every index of each axis; a cell gets the sum of three at unit RMS."""
 
-    def __init__(self, grid: tuple[int, int, int], width: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, grid: tuple[int, int, int], width: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
         init = nnx.initializers.normal(0.02)
         self.t, self.h, self.w = (nnx.Param(init(rngs.params(), (size, width), dtype)) for size in grid)
 

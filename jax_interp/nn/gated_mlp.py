@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 
@@ -12,7 +13,7 @@ class SwiGLU(nnx.Module):
     The gate is applied in float32 and the product rounded once.
     """
 
-    def __init__(self, width: int, mlp_width: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, width: int, mlp_width: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.gate, self.up = (_linear(width, mlp_width, dtype, rngs) for _ in range(2))
         self.down = _linear(mlp_width, width, dtype, rngs)
 
@@ -21,6 +22,6 @@ class SwiGLU(nnx.Module):
         return self.down((gate * self.up(x).astype(jnp.float32)).astype(x.dtype))
 
 
-def _linear(inputs: int, outputs: int, dtype: jnp.dtype, rngs: nnx.Rngs) -> nnx.Linear:
+def _linear(inputs: int, outputs: int, dtype: DTypeLike, rngs: nnx.Rngs) -> nnx.Linear:
     init = nnx.initializers.normal(inputs**-0.5)
     return nnx.Linear(inputs, outputs, use_bias=False, param_dtype=dtype, kernel_init=init, rngs=rngs)

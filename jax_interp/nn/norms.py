@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 
@@ -23,7 +24,7 @@ def rms_norm(x: Float[Array, "... D"], scale: Float[Array, " D"], epsilon: float
 class RMSNorm(nnx.Module):
     """An RMS normalisation (`rms_norm`) with a learned scale."""
 
-    def __init__(self, width: int, *, epsilon: float = 1e-6, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, width: int, *, epsilon: float = 1e-6, dtype: DTypeLike, rngs: nnx.Rngs):
         del rngs  # starts at one
         self.epsilon = epsilon
         self.scale = nnx.Param(jnp.ones((width,), dtype))
@@ -35,7 +36,7 @@ class RMSNorm(nnx.Module):
 class LayerNorm(nnx.Module):
     """A layer normalisation (`layer_norm`) with a learned scale and shift, before the one rounding."""
 
-    def __init__(self, width: int, *, epsilon: float = 1e-6, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, width: int, *, epsilon: float = 1e-6, dtype: DTypeLike, rngs: nnx.Rngs):
         del rngs  # starts at one and zero
         self.epsilon = epsilon
         self.scale = nnx.Param(jnp.ones((width,), dtype))
@@ -50,7 +51,7 @@ class LayerNorm(nnx.Module):
 class BatchNorm(nnx.Module):
     """A trained batch normalisation, which uses the mean and variance of every channel that training has gathered."""
 
-    def __init__(self, width: int, *, epsilon: float = 1e-5, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, width: int, *, epsilon: float = 1e-5, dtype: DTypeLike, rngs: nnx.Rngs):
         del rngs  # starts as no change
         self.epsilon = epsilon
         self.scale = nnx.Param(jnp.ones((width,), dtype))

@@ -250,8 +250,8 @@ class Interpolator:
     def sample(
         self,
         condition_latents: Float[Array, "*pairs T H W C"],
-        text: Float[Array, "n S D"] | None,
-        negative_text: Float[Array, "n S D"] | None,
+        text: Float[Array | np.ndarray, "n S D"] | None,
+        negative_text: Float[Array | np.ndarray, "n S D"] | None,
         guidance: float = -1.0,
         seed: int = 11,
         num_steps: int = 35,

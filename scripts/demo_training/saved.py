@@ -27,7 +27,8 @@ def save_params(path: Path, params: Params) -> None:
     """Write arrays under their paths in the tree."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     with partial.open("wb") as file:
-        np.savez(file, **{name: np.asarray(leaf) for name, leaf in flatten(params)})
+        arrays: dict[str, Any] = {name: np.asarray(leaf) for name, leaf in flatten(params)}
+        np.savez(file, **arrays)
     partial.replace(path)
 
 

@@ -53,7 +53,7 @@ def _scene(key: Array, height: int, width: int, num_frames: int) -> UInt8[Array,
     def frame(moment: Array) -> Array:
         world = _rotate(screen, turn * moment) * jnp.exp(zoom * moment) + pan * moment
 
-        def paint(picture: Array, item: tuple[Array, ...]) -> tuple[Array, None]:
+        def paint(picture: Array, item: tuple[Array, Array, Array, Array, Array, Texture]) -> tuple[Array, None]:
             place, motion, spin, size, power, skin = item
             local = _rotate(world - place - motion * moment, spin * moment)
             reach = (jnp.abs(local / size) ** power).sum(-1) ** (1 / power)

@@ -217,7 +217,7 @@ class TokenizerTrainer:
         key = jax.random.fold_in(key, state.step)
         loss, gradients = jax.value_and_grad(self._loss)(state.params, sources, key)
         updates, optimizer = self.optimizer.update(gradients, state.optimizer, state.params)
-        params = optax.apply_updates(state.params, updates)
+        params: Any = optax.apply_updates(state.params, updates)
         average = update_average(state.average, params, state.step, self._gamma)
         return TokenizerState(state.step + 1, params, optimizer, average), loss
 

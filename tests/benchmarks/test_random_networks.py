@@ -7,7 +7,8 @@ from convert.networks.components import COMPONENTS
 from jax_interp.components import TABLE
 from jax_interp.config import DIT_7B
 from jax_interp.nn.params import flatten
-from jax_interp.runtime.checkpoint import find_component, load_params
+from jax_interp.runtime.checkpoint.finding import find_component
+from jax_interp.runtime.checkpoint.loading import load_params
 from tests.models.tokenizer_weights import TINY
 
 

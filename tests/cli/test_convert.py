@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from convert.networks.components import COMPONENTS
-from jax_interp.errors import CheckpointError, UsageError
+from jax_interp.errors import CheckpointError, JaxInterpError, UsageError
 from jax_interp.runtime.checkpoint.finding import find_component
 from tests import golden
 from tests.commands import jax_interp
@@ -28,7 +28,7 @@ def convert(tmp_path):
     return run
 
 
-def assert_refused(outcome, *texts, error=CheckpointError):
+def assert_refused(outcome, *texts, error: type[JaxInterpError] = CheckpointError):
     assert outcome.code == error.exit_code
     assert outcome.output.startswith("error: ")
     assert "Traceback" not in outcome.output

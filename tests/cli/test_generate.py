@@ -143,6 +143,7 @@ def test_offloading_and_benchmark(generate):
     assert "denoise" in outcome.output
 
 
+@pytest.mark.slow
 def test_a_streamed_transformer_gives_the_frames_of_a_resident_one(generate, tmp_path, monkeypatch):
     placed = []
     place = Interpolator.place
@@ -221,6 +222,7 @@ def test_the_input_is_not_replaced(generate, own):
     assert contents(own) == before
 
 
+@pytest.mark.slow
 def test_what_the_user_wrote_is_replaced_only_when_told(generate, own):
     (own / "same.mp4").unlink()
     before = contents(own)
@@ -248,7 +250,9 @@ def test_nothing_that_is_read_is_replaced(generate, own, tmp_path, converted, na
     clip = own / "clip.mp4"
     shutil.copy(golden.CLIP, clip)
     lines = batch_file(own, {"visual_input": str(golden.CLIP), "name": "first"}, {"visual_input": str(clip)})
-    rows = np.ones((3, Interpolator.from_pretrained(converted).text_encoder.width), np.float32)
+    text_encoder = Interpolator.from_pretrained(converted).text_encoder
+    assert text_encoder is not None
+    rows = np.ones((3, text_encoder.width), np.float32)
     save_embeddings(own / "a.safetensors", {"": rows})
     shutil.copytree(converted, own / "converted")
     where = ("--video-save-folder", own / "converted" / "google-t5" / "t5-11b")
@@ -366,6 +370,7 @@ def test_a_damaged_record_is_named_and_replaced_only_when_told(generate, tmp_pat
     assert record(tmp_path)["frames"] == 10
 
 
+@pytest.mark.slow
 def test_a_damaged_cached_embedding_is_named_and_made_again(generate, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "cache").mkdir(mode=0o700)

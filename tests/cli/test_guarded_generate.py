@@ -92,12 +92,14 @@ def test_a_blocked_prompt(generate, tmp_path, monkeypatch):
     assert left(tmp_path) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("guidance", [0, 0.5])
 def test_a_negative_prompt_is_not_checked_where_frames_are_drawn_away_from_it(generate, tmp_path, guidance):
     outcome = generate("--guidance", guidance, "--prompt", "a street", "--negative-prompt", BAD)
     assert outcome.code == 0, outcome.output
 
 
+@pytest.mark.slow
 def test_a_negative_prompt_is_checked_where_frames_are_drawn_towards_it(generate, tmp_path):
     outcome = generate("--negative-prompt", BAD)
     assert outcome.code == Blocked.exit_code
@@ -108,6 +110,7 @@ def test_a_negative_prompt_is_checked_where_frames_are_drawn_towards_it(generate
     assert record(tmp_path)["guardrail"]["guardrails"] == ["text_safety", "video_safety", "face_blur"]
 
 
+@pytest.mark.slow
 def test_a_prompt_whose_embedding_is_kept_is_checked_all_the_same(generate, tmp_path, monkeypatch):
     """Before anything is read, the cache and the networks included."""
     from jax_interp.pipeline.prompt.embeddings import EmbeddingCache
@@ -173,7 +176,9 @@ def test_a_video_that_is_blocked_half_way_leaves_nothing(generate, tmp_path, mon
     assert left(tmp_path) == []
 
 
-@pytest.mark.parametrize(("guard", "method"), [(FrameGuard, "check"), (FaceGuard, "blur")])
+@pytest.mark.parametrize(
+    ("guard", "method"), [(FrameGuard, "check"), pytest.param(FaceGuard, "blur", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("answer", ["raises", "nothing"])
 def test_a_guardrail_that_breaks_blocks(generate, tmp_path, monkeypatch, guard, method, answer):
     def broken(*_, **__):
@@ -209,6 +214,7 @@ def test_without_a_guardrail_nothing_is_loaded(generate, folder, tmp_path, monke
     assert left(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_a_run_without_a_prompt_needs_no_guardrail_of_prompts(generate, folder, tmp_path):
     shutil.copytree(folder, tmp_path / "some", symlinks=True)
     shutil.rmtree(tmp_path / "some/meta-llama")
@@ -231,6 +237,7 @@ def test_a_batch_goes_on_behind_what_is_blocked(generate, tmp_path):
     assert left(tmp_path) == ["good.json", "good.mp4", "good.txt"]
 
 
+@pytest.mark.slow
 def test_a_prompt_that_has_passed_is_asked_about_once_in_a_batch(generate, tmp_path, monkeypatch):
     asked = []
     check = Guardrails.check_prompt
@@ -245,6 +252,7 @@ def test_a_prompt_that_has_passed_is_asked_about_once_in_a_batch(generate, tmp_p
     assert [record(tmp_path, name)["guardrail"]["guardrails"] for name in "ab"] == [everyone, everyone]
 
 
+@pytest.mark.slow
 def test_what_was_made_unchecked_is_made_again(generate, tmp_path):
     (tmp_path / "batch.jsonl").write_text(json.dumps({"visual_input": str(golden.CLIP), "name": "film"}))
     source = ("--batch-input-path", tmp_path / "batch.jsonl")
@@ -254,6 +262,7 @@ def test_what_was_made_unchecked_is_made_again(generate, tmp_path):
     assert "already there" in generate(source=source).output
 
 
+@pytest.mark.slow
 def test_finished_pairs_of_an_unchecked_run_are_not_taken_up(generate, tmp_path, monkeypatch):
     """An interrupted run without guardrails leaves its pairs; a run with guardrails checks all of its own."""
     from jax_interp.pipeline.jobs.pair_store import PairStore
@@ -307,6 +316,7 @@ KILLED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", KILLED)
 def test_what_a_killed_run_left_of_a_clip_that_is_blocked_now_is_removed(generate, tmp_path, monkeypatch, moment):
     from jax_interp.media.writer import PngWriter, VideoWriter
@@ -331,6 +341,7 @@ def test_what_a_killed_run_left_of_a_clip_that_is_blocked_now_is_removed(generat
     assert left(tmp_path) == ["mine.txt"]
 
 
+@pytest.mark.slow
 def test_results_of_a_finished_run_stay_when_the_same_is_blocked_later(generate, tmp_path, monkeypatch):
     command = ("--guidance", 0, "--prompt", "a street")
     assert generate(*command).code == 0
@@ -355,6 +366,7 @@ def of_an_unchecked_run(folder):
         np.savez_compressed(path, frames=np.load(path)["frames"], checked="null")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [opened_to_all, replaced_by_a_link, of_an_unchecked_run])
 def test_pairs_that_others_may_have_put_there_are_made_again(generate, tmp_path, monkeypatch, change):
     """They say that they were checked, and would go into the video without being looked at."""
@@ -374,6 +386,7 @@ def test_pairs_that_others_may_have_put_there_are_made_again(generate, tmp_path,
     assert ("finished pair(s) are not taken up" in outcome.output) == (change is not of_an_unchecked_run)
 
 
+@pytest.mark.slow
 def test_what_another_run_left_of_a_blocked_clip_is_named(generate, tmp_path, monkeypatch):
     from jax_interp.pipeline.jobs import job
 
@@ -390,7 +403,7 @@ def test_what_another_run_left_of_a_blocked_clip_is_named(generate, tmp_path, mo
     assert f"{folder}isofaninterruptedrun" in outcome.output.replace(" ", "")
 
 
-@pytest.mark.parametrize("done", [1, 2])
+@pytest.mark.parametrize("done", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_resumed_run_records_what_was_checked_before(generate, tmp_path, monkeypatch, done):
     """Also where no pair was left to be made, and after another clip; the prompt is asked about once more."""
     from jax_interp.pipeline.jobs.pair_store import PairStore
@@ -418,6 +431,7 @@ def test_a_resumed_run_records_what_was_checked_before(generate, tmp_path, monke
     assert one["guardrails"] == ["blocklist", "text_safety", "video_safety", "face_blur"]
 
 
+@pytest.mark.slow
 def test_a_prompt_that_an_interrupted_run_left_is_checked_again(generate, tmp_path, monkeypatch):
     """All pairs are there; whoever could write in the folder changed the prompt, which goes to NAME.txt."""
     from jax_interp.pipeline.interpolator import Interpolator
@@ -462,6 +476,7 @@ def test_a_prompt_that_was_written_is_checked_before_it_is_seen(generate, tmp_pa
     assert left(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_what_cannot_be_removed_is_named(generate, tmp_path, monkeypatch):
     block_from_second_pair(monkeypatch)
     monkeypatch.setattr("shutil.rmtree", lambda *_, **__: None)
@@ -497,6 +512,7 @@ def test_flags_of_disabled_guardrails(generate, tmp_path, flag):
     assert left(tmp_path) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("placement", ["offloaded", "streamed"])
 def test_placed_elsewhere(generate, tmp_path, placement):
     outcome = generate("--guidance", 0, "--prompt", BAD, "--placement", f"guardrail_models={placement}")

@@ -57,6 +57,8 @@ class Commands:
     def run(self, *more, **request):
         """(exit code, changes that it made or was about to make); `request` is `stop` or `states`."""
         request = {"arguments": [*self.arguments, *more], **request}
+        assert self._server.stdin is not None
+        assert self._server.stdout is not None
         self._server.stdin.write(json.dumps(request) + "\n")
         self._server.stdin.flush()
         answer = json.loads(self._server.stdout.readline())

@@ -89,6 +89,7 @@ def test_all_shapes_have_the_devices_they_say():
     assert found[0] == MeshShape(data=12)
 
 
+@pytest.mark.slow
 def test_frames_of_two_devices(converted, tmp_path):
     """Guidance with two branches, one on each device; the record says so."""
     import imageio.v3 as iio

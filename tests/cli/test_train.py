@@ -49,12 +49,14 @@ def generate(converted, output, *options):
     )
 
 
+@pytest.mark.slow
 def test_a_network_is_trained_and_used_like_any_other(converted, data, cache, tmp_path):
     outcome = train(converted, data, cache, tmp_path / "run", "--save-every", 2, "--learning-rate", 1e-3)
     assert outcome.code == 0, outcome.output
     assert [entry["step"] for entry in metrics(tmp_path / "run")] == [1, 2, 3]
     assert all(np.isfinite(entry["loss"]) for entry in metrics(tmp_path / "run"))
     found = open_component(tmp_path / "run" / "network")
+    assert "trained" in found.manifest["settings"]
     trained = found.manifest["settings"]["trained"]
     assert trained["from"]["folder"] == "Cosmos-Predict1-7B-WorldInterpolator"
     assert (trained["steps"], trained["samples"]) == (3, 5)
@@ -74,6 +76,7 @@ def test_a_network_is_trained_and_used_like_any_other(converted, data, cache, tm
     assert record["networks"]["diffusion_transformer"]["sha256"] == found.source_sha256
 
 
+@pytest.mark.slow
 def test_an_adapter_is_trained_and_merged(converted, data, cache, tmp_path):
     run = tmp_path / "run"
     outcome = train(converted, data, cache, run, "--lora-rank", 4, "--learning-rate", 0.05, "--lora-targets", "q,v,out")
@@ -94,6 +97,7 @@ def test_an_adapter_is_trained_and_merged(converted, data, cache, tmp_path):
     assert [(entry["layers"], entry["strength"]) for entry in listed] == [(18, 1.0)]
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_to_the_same_weights(converted, data, cache, tmp_path):
     options = ("--save-every", 1, "--keep", 9, "--lora-rank", 2, "--seed", 5)
     assert train(converted, data, cache, tmp_path / "whole", *options, steps=4).code == 0
@@ -125,6 +129,7 @@ def test_a_loss_that_is_no_number_stops_with_the_checkpoint_before(converted, da
     assert list((tmp_path / "run" / "checkpoints").iterdir())
 
 
+@pytest.mark.slow
 def test_a_held_out_pair_is_drawn_and_not_trained_on(converted, data, cache, tmp_path):
     options = ("--held-out", "one", "--preview-every", 2, "--lora-rank", 2)
     outcome = train(converted, data, cache, tmp_path / "run", *options, steps=2)

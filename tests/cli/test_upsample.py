@@ -15,7 +15,6 @@ from jax_interp.runtime.checkpoint.finding import find_component
 from jax_interp.terminal import one_line
 from tests import golden
 from tests.commands import jax_interp
-from tests.convert.pixtral_checkpoints import write_pixtral
 
 SHORT = ("--upsampler-tokens", 6)
 
@@ -23,6 +22,8 @@ SHORT = ("--upsampler-tokens", 6)
 @pytest.fixture(scope="module")
 def folder(converted, tmp_path_factory):
     """The golden networks with a tiny Pixtral beside them."""
+    from tests.convert.pixtral_checkpoints import write_pixtral  # needs torch
+
     root = tmp_path_factory.mktemp("upsample")
     outcome = jax_interp("convert", "--checkpoint-dir", write_pixtral(root / "pt"), "--output-dir", root / "all")
     assert outcome.code == 0, outcome.output
@@ -89,6 +90,7 @@ def test_overwriting_spares_the_picture_itself(folder, picture):
     assert picture.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_clip_counts_by_its_last_frame(folder):
     outcome = jax_interp("upsample", golden.CLIP, "--checkpoint-dir", folder, "--dtype", "float32", *SHORT)
     *_, last = iio.imiter(golden.CLIP)
@@ -146,6 +148,7 @@ def test_a_folder_without_an_upsampler(converted, picture):
     assert "--components prompt_upsampler" in outcome.output
 
 
+@pytest.mark.slow
 def test_generate_writes_a_prompt_where_it_counts(generate, folder, tmp_path):
     outcome = generate("--guidance", 0)
     assert outcome.code == 0, outcome.output
@@ -158,6 +161,7 @@ def test_generate_writes_a_prompt_where_it_counts(generate, folder, tmp_path):
     assert made["seconds"]["upsample"] > 0
 
 
+@pytest.mark.slow
 def test_another_instruction_is_another_prompt(generate, folder, tmp_path):
     assert generate("--guidance", 0, "--upsampler-instruction", "What moves?").code == 0
     expected = written(folder, last_frame([golden.CLIP]), instruction="What moves?")
@@ -172,6 +176,7 @@ def test_it_is_skipped_where_the_prompt_cannot_count(generate, tmp_path):
     assert record(tmp_path)["settings"]["prompt"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("flags", "prompt"), [(("--disable_prompt_upsampler",), ""), (("--prompt", "rain"), "rain")])
 def test_it_can_be_left_out(generate, tmp_path, flags, prompt):
     assert generate("--guidance", 0, *flags).code == 0
@@ -191,6 +196,7 @@ def test_without_one_the_user_has_to_choose(converted, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_lines_of_a_batch_without_a_prompt_get_one(folder, tmp_path):
     lines = [{"visual_input": str(golden.CLIP), "name": "own", "prompt": "rain"}]
     lines.append({"visual_input": str(golden.CLIP), "name": "written"})
@@ -215,6 +221,7 @@ def test_lines_of_a_batch_without_a_prompt_get_one(folder, tmp_path):
     assert jax_interp(*arguments).output.count("already there") == 2
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_keeps_its_prompt(generate, folder, tmp_path, monkeypatch):
     """The prompt is not written again: it might come out otherwise on another device."""
     from jax_interp.pipeline.stages.denoiser import Denoiser

@@ -1,4 +1,9 @@
-"""Builds checkpoint archives that PyTorch would not write: hand-made pickles, sparse records, wrong sizes."""
+"""Builds checkpoint archives that PyTorch would not write: hand-made pickles, sparse records, wrong sizes.
+
+torch is imported by what needs it alone, so that hostile pickles are refused in tests that run without it.
+"""
+
+from __future__ import annotations
 
 import pickle
 import zipfile
@@ -6,16 +11,24 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ml_dtypes
 import numpy as np
-import torch
 
 from convert.formats.stored_tensor import StoredTensor
 
+if TYPE_CHECKING:
+    import torch
+
 RECORD = np.arange(12, dtype=np.float32)
 """What `write_archive` stores as record `data/0` unless told otherwise."""
+
+
+def _float_storage() -> Any:
+    import torch
+
+    return torch.FloatStorage
 
 
 @dataclass
@@ -24,7 +37,7 @@ class FakeStorage:
 
     numel: Any = RECORD.size
     key: Any = "0"
-    kind: Any = torch.FloatStorage
+    kind: Any = field(default_factory=_float_storage)
 
 
 @dataclass
@@ -37,6 +50,8 @@ class FakeTensor:
     storage: Any = field(default_factory=FakeStorage)
 
     def __reduce__(self):
+        import torch._utils
+
         args = (self.storage, self.offset, self.shape, self.strides, False, OrderedDict())
         return torch._utils._rebuild_tensor_v2, args
 
@@ -75,6 +90,8 @@ def write_archive(path: Path, value: Any, root: str = "archive/", **records: byt
 
 def write_sparse(path: Path, sizes: list[int], last: bytes = b"") -> Path:
     """An archive of one uint8 tensor `t<i>` a size, all holes on the disk, but for the `last` bytes of the last one."""
+    import torch
+
     tensors = {
         f"t{i}": FakeTensor((size,), (1,), storage=FakeStorage(size, str(i), torch.ByteStorage))
         for i, size in enumerate(sizes)
@@ -98,6 +115,8 @@ def write_sparse(path: Path, sizes: list[int], last: bytes = b"") -> Path:
 
 def assert_same(ours: dict[str, StoredTensor], theirs: dict[str, torch.Tensor]) -> None:
     """Same names, and of every tensor the same shape, dtype and bytes; arrays are owned and row-major."""
+    import torch
+
     assert sorted(ours) == sorted(theirs)
     for key, tensor in theirs.items():
         stored, array = ours[key], ours[key].read()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 MEMBER, STRANGER = "hf_member", "hf_stranger"
@@ -125,7 +126,8 @@ class Handler(BaseHTTPRequestHandler):
         if name not in repository.files:
             return self._send(404, error="EntryNotFound")
         # Another host name, so that a client which sends its token along is caught.
-        port = self.server.server_address[1]
+        address: Any = self.server.server_address
+        port = address[1]
         return self._send(
             302, headers={"Location": f"http://localhost:{port}/cdn/{repo_id}/{name}", "X-Repo-Commit": revision}
         )

@@ -4,6 +4,9 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
+
+pytest.importorskip("torch")
+
 import torch
 from safetensors.torch import load_file
 

@@ -4,11 +4,16 @@ import copy
 import json
 import shutil
 import warnings
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-import peft
 import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("peft")
+
+import peft
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
@@ -53,7 +58,8 @@ TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down
 
 def twin(dtype=torch.float32, **settings):
     torch.manual_seed(3)
-    model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**SIZES, **settings)).eval().to(dtype)
+    model: Any = transformers.LlamaForCausalLM(transformers.LlamaConfig(**SIZES, **settings)).eval()
+    model.to(dtype)
     with torch.no_grad():
         for name, weight in model.named_parameters():
             weight.copy_(torch.randn(weight.shape) * (0.3 if "norm" not in name else 0.1) + ("norm" in name))
@@ -134,7 +140,7 @@ def aegis(aegis_files, tmp_path):
 
 
 def test_llama_guard_3_comes_out_as_transformers_runs_it(tmp_path, ids):
-    model = twin(num_key_value_heads=2, rope_parameters=STRETCHED)
+    model: Any = twin(num_key_value_heads=2, rope_parameters=STRETCHED)
     root = write_checkpoint(tmp_path / "checkpoints", model, LLAMA_3_FOLDER, LLAMA_3)
     found = convert(root)
     assert found.path == tmp_path / "converted" / LLAMA_3_FOLDER

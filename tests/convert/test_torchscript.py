@@ -1,8 +1,12 @@
 """Archives of torch.jit.save, built here, against `state_dict()` of the same module."""
 
 import enum
+from typing import Any
 
 import pytest
+
+pytest.importorskip("torch")
+
 import torch
 from torch import nn
 
@@ -14,6 +18,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 
 
 class Block(nn.Module):
+    _arange: torch.Tensor
+    hidden: torch.Tensor
+
     def __init__(self, width: int):
         super().__init__()
         self.conv = nn.Conv3d(width, width, (3, 1, 1), bias=False)
@@ -30,7 +37,8 @@ class Block(nn.Module):
 class Network(nn.Module):
     def __init__(self):
         super().__init__()
-        self.down = nn.ModuleList([Block(2), nn.ModuleDict({"inner": Block(2)})])
+        inner = nn.ModuleDict({"inner": Block(2)})
+        self.down: Any = nn.ModuleList([Block(2), inner])
         self.head = nn.Sequential(nn.Conv3d(2, 4, 1), nn.SiLU())
         flat = torch.randn(10)
         self.left, self.right = nn.Parameter(flat[:4].view(2, 2)), nn.Parameter(flat[6:])
@@ -55,7 +63,7 @@ def with_hidden_buffers(module: nn.Module) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_traced(tmp_path, dtype):
     module = network(dtype)
-    traced = torch.jit.trace(module, torch.ones(1, 2, 7, 2, 2, dtype=dtype))
+    traced: Any = torch.jit.trace(module, torch.ones(1, 2, 7, 2, 2, dtype=dtype))
     torch.jit.save(traced, tmp_path / "encoder.jit")
     tensors = open_torch_archive(tmp_path / "encoder.jit")
     assert_same(tensors, traced.state_dict())
@@ -139,7 +147,7 @@ def test_an_attack_in_a_module_is_refused(tmp_path):
 def test_code_is_not_looked_at(tmp_path):
     torch.jit.script(nn.Linear(2, 2)).save(tmp_path / "x.jit")
     before = open_torch_archive(tmp_path / "x.jit")
-    evil = {"code/__torch__.py": b"import os; os.system('false')", "constants.pkl": b"cos\nsystem\n."}
+    evil: dict[str, Any] = {"code/__torch__.py": b"import os; os.system('false')", "constants.pkl": b"cos\nsystem\n."}
     data = b"\x80\x02c__torch__\nA\n)\x81}X\x01\x00\x00\x00w"
     assert set(before) == {"weight", "bias"}
     with pytest.raises(CheckpointError, match="holds no tensors"):

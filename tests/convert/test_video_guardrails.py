@@ -5,6 +5,9 @@ import shutil
 
 import numpy as np
 import pytest
+
+pytest.importorskip("torch")
+
 import torch
 import transformers
 from safetensors.torch import load_file

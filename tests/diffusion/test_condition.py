@@ -7,6 +7,7 @@ import pytest
 from jax_interp.diffusion.condition import augmenter, frame_indicator, initial_noise, seeded_source
 from jax_interp.diffusion.guidance import Branch
 from jax_interp.errors import UsageError
+from jax_interp.types import Precision
 
 SHAPE = (3, 2, 2, 4)
 
@@ -26,7 +27,7 @@ def test_first_and_last_frame_are_known():
     assert frame_indicator(5).ravel().tolist() == [1, 0, 0, 0, 1]
 
 
-def recording_augmenter(pairs, num_calls, precision="float32"):
+def recording_augmenter(pairs, num_calls, precision: Precision = "float32"):
     asked = []
 
     def source(call):

@@ -21,6 +21,8 @@ EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*.py"))
 def load(name: str):
     """The example as a module; examples are scripts, not a package."""
     spec = importlib.util.spec_from_file_location(f"example_{name}", ROOT / f"examples/{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -83,6 +85,7 @@ def test_the_budget_decides_where_networks_live_and_not_what_comes_out(converted
     np.testing.assert_array_equal(shown, roomy)
 
 
+@pytest.mark.slow
 def test_stages_one_by_one_give_the_whole(converted, frames):
     module = load("one_stage_at_a_time")
     decoded, heard = module.run(converted, *frames, num_steps=3)

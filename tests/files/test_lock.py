@@ -31,6 +31,7 @@ def child(tmp_path):
         "with lock_file(Path(sys.argv[1]), RuntimeError):\n    print('holds', flush=True)\n    time.sleep(600)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "lock")], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
     assert process.stdout.readline() == "holds\n"
     yield process
     process.kill()
@@ -48,7 +49,7 @@ def test_a_second_one_is_told_who_holds_it(tmp_path):
     with held(tmp_path / "lock"):
         with pytest.raises(MediaError, match=rf"^held by {ME}$"), held(tmp_path / "lock"):
             pass
-        assert re.fullmatch(ME, holder_of(tmp_path / "lock"))
+        assert re.fullmatch(ME, holder_of(tmp_path / "lock") or "")
         assert (tmp_path / "lock").exists()
     assert holder_of(tmp_path / "lock") is None
 
@@ -138,6 +139,7 @@ def test_a_look_in_passing_keeps_nobody_out(tmp_path):
         "print('looks', flush=True)\ntime.sleep(0.05)\n"
     )
     with subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "lock")], stdout=subprocess.PIPE) as looking:
+        assert looking.stdout is not None
         looking.stdout.readline()
         with held(tmp_path / "lock"):
             pass

@@ -36,7 +36,7 @@ class Reader:
     """A folder that reading removes if it is damaged. Whatever else is removed counts as executed."""
 
 
-def _digest(arrays: Mapping[str, np.ndarray]) -> Values:
+def _digest(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
     return {
         key: (str(array.dtype), array.shape, hashlib.sha256(array.tobytes()).hexdigest())
         for key, array in arrays.items()
@@ -107,9 +107,9 @@ def _make_t5(folder: Path) -> None:
 
 def _read_t5(folder: Path) -> Values:
     from convert.networks.components import TEXT_ENCODER
-    from convert.source.checkpoint_files import open_checkpoint, understand
+    from convert.source.checkpoint_files import infer_network, open_checkpoint
 
-    config, _ = understand(TEXT_ENCODER, open_checkpoint(TEXT_ENCODER, folder, None))
+    config, _ = infer_network(TEXT_ENCODER, open_checkpoint(TEXT_ENCODER, folder, None))
     return {"config": config}
 
 

@@ -1,7 +1,7 @@
 """Ways to write a word so that a list of words does not find it, by name: each is a function from the word."""
 
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 LETTERS = string.ascii_lowercase
 CYRILLIC = str.maketrans("aceopxyisjkhbmtn", "асеорхуіѕјкһьмтп")
@@ -35,7 +35,7 @@ def after(what: str) -> Callable[[str], str]:
     return lambda word: "".join(c + what for c in word)
 
 
-def mapped(*tables: dict[int, str]) -> Callable[[str], str]:
+def mapped(*tables: Mapping[int, str | int]) -> Callable[[str], str]:
     """Some letters replaced."""
 
     def replace(word: str) -> str:

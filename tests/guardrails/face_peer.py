@@ -3,6 +3,10 @@
 import math
 
 import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
 import torch
 
 from jax_interp.guardrails.pixelate import pixelate

@@ -1,4 +1,5 @@
 import json
+from typing import cast
 
 import pytest
 import transformers
@@ -254,4 +255,4 @@ def test_a_template_must_show_the_prompt(tmp_path):
 
 def test_text_alone_is_checked(folder):
     with pytest.raises(UsageError, match="expected text"):
-        guard(folder).check(7, Answers(folder, "safe"))
+        guard(folder).check(cast(str, 7), Answers(folder, "safe"))

@@ -61,7 +61,7 @@ def test_a_detector_that_works_passes(size, spread):
 def test_one_that_is_all_zero_does_not(size):
     anchors = len(anchor_boxes(*size))
     dead = AnchorOutputs(np.zeros((4, anchors, 4), np.float32), np.full((4, anchors), 0.5, np.float32))
-    assert fault_of_detector(dead, size).startswith(SAME)
+    assert (fault_of_detector(dead, size) or "").startswith(SAME)
 
 
 @pytest.mark.parametrize("index", range(3))
@@ -76,6 +76,7 @@ def test_one_with_a_dead_head_does_not(index, part, which):
     array = getattr(said, part)
     array[:, anchors] = array[:1, anchors]
     fault = fault_of_detector(said, size)
+    assert fault is not None
     assert fault.startswith(SAME)
     assert ("16 and 32", "64 and 128", "256 and 512")[index] in fault
 
@@ -92,12 +93,12 @@ def test_one_coordinate_of_the_boxes_that_never_changes_is_enough():
     size = (64, 96)
     said = found(size)
     said.offsets[..., 3] = 0.1
-    assert fault_of_detector(said, size).startswith(SAME)
+    assert (fault_of_detector(said, size) or "").startswith(SAME)
 
 
 def test_differences_that_are_rounding_are_none():
     size = (64, 96)
-    assert fault_of_detector(found(size, spread=MIN_DIFFERENCE / 100), size).startswith(SAME)
+    assert (fault_of_detector(found(size, spread=MIN_DIFFERENCE / 100), size) or "").startswith(SAME)
 
 
 @pytest.mark.parametrize("part", ["scores", "offsets"])
@@ -111,7 +112,7 @@ def test_values_that_are_no_numbers_do_not_pass(part, value):
 def test_boxes_beside_the_picture_do_not_pass():
     said = found((64, 96))
     said.offsets[..., 0] += 1000
-    assert "beside the picture" in fault_of_detector(said, (64, 96))
+    assert "beside the picture" in (fault_of_detector(said, (64, 96)) or "")
 
 
 def test_scores_at_the_ends_of_what_float32_tells_pass():

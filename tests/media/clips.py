@@ -7,6 +7,8 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.filter import Graph
+from av.video.format import VideoFormat
 
 HEIGHT, WIDTH = 48, 64
 
@@ -40,6 +42,7 @@ def encode(
     """Write `frames` with plain PyAV, without anything of the package."""
     with av.open(str(path), "w", container_options=muxer or {}) as container:
         stream = container.add_stream(codec, rate=rate, options=options or {})
+        assert isinstance(stream, av.VideoStream)
         stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], pixel_format
         sound = container.add_stream("aac", rate=48000) if audio_seconds else None
         if times_ms:
@@ -59,15 +62,17 @@ def encode(
 
 def convert(frame: np.ndarray, pixel_format: str, scale: str = "flags=accurate_rnd") -> av.VideoFrame:
     """An RGB frame in another pixel format. (`VideoFrame.reformat` to 10 bits leaves stray values now and then.)"""
-    graph = av.filter.Graph()
+    graph = Graph()
     height, width, _ = frame.shape
-    source = graph.add_buffer(width=width, height=height, format="rgb24", time_base=Fraction(1, 24))
+    source = graph.add_buffer(width=width, height=height, format=VideoFormat("rgb24"), time_base=Fraction(1, 24))
     nodes = [source, graph.add("scale", scale), graph.add("format", pixel_format), graph.add("buffersink")]
     for upstream, downstream in pairwise(nodes):
         upstream.link_to(downstream)
     graph.configure()
     graph.push(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24"))
-    return graph.pull()
+    converted = graph.pull()
+    assert isinstance(converted, av.VideoFrame)
+    return converted
 
 
 def silence(stream, seconds: int):

@@ -1,4 +1,5 @@
 import errno
+from typing import cast
 
 import av.error
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ from jax_interp.media.output import as_media_error, check_frame_array
 def test_frames_are_checked_and_come_to_the_host():
     frames = np.zeros((2, 4, 6, 3), np.uint8)
     assert check_frame_array(frames, 4, 6) is frames
-    checked = check_frame_array(jnp.asarray(frames), 4, 6)
+    checked = check_frame_array(cast(np.ndarray, jnp.asarray(frames)), 4, 6)
     assert isinstance(checked, np.ndarray)
     flipped = check_frame_array(frames[:, ::-1], 4, 6)
     assert flipped.flags.c_contiguous

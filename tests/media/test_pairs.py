@@ -1,4 +1,5 @@
 import weakref
+from typing import Any
 
 import numpy as np
 import pytest
@@ -92,7 +93,7 @@ def test_a_short_stream_names_the_missing_frame(length, missing):
 
 
 def test_the_repeated_frame_of_later_pairs_is_dropped():
-    outputs = np.arange(30).reshape(3, 10)
+    outputs: Any = np.arange(30).reshape(3, 10)
     joined = np.concatenate(list(join_pairs(iter(outputs))))
     assert joined.tolist() == [*range(10), *range(11, 20), *range(21, 30)]
     assert len(joined) == 9 * 3 + 1
@@ -100,7 +101,7 @@ def test_the_repeated_frame_of_later_pairs_is_dropped():
 
 def test_joining_holds_nothing_back():
     asked = []
-    outputs = (asked.append(k) or np.zeros(10) for k in range(5))
+    outputs: Any = (asked.append(k) or np.zeros(10) for k in range(5))
     next(join_pairs(outputs))
     assert asked == [0]
 

@@ -3,6 +3,8 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
+from typing import cast
 
 import imageio.v3 as iio
 import numpy as np
@@ -30,7 +32,7 @@ def test_a_video_a_folder_and_pictures_are_told_apart(folder):
     whole = open_frames([folder])
     assert (whole.description["kind"], whole.description["path"]) == ("folder", str(folder))
     assert np.array_equal(np.stack(list(whole)), clips.waves(3))
-    two = open_frames([folder / "2.png", str(folder / "0.png")])
+    two = open_frames([folder / "2.png", cast(Path, str(folder / "0.png"))])
     assert two.description["kind"] == "pictures"
     assert two.description["path"] == f"{folder / '2.png'}, {folder / '0.png'}"
     assert np.array_equal(np.stack(list(two)), clips.waves(3)[[2, 0]])
@@ -62,7 +64,7 @@ def test_a_file_whose_name_looks_like_a_pattern_is_read(folder):
 
 def test_an_address_is_answered_with_what_to_give():
     with pytest.raises(MediaError, match="is an address; download it"):
-        open_frames(["https://example.org/a.mp4"])
+        open_frames([cast(Path, "https://example.org/a.mp4")])
 
 
 def test_what_is_there_and_cannot_be_read_is_named(folder):

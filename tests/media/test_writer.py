@@ -1,3 +1,5 @@
+from typing import cast
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -38,7 +40,7 @@ def test_pngs_are_frame_exact_with_the_video(tmp_path):
     writers: list[FrameWriter] = [PngWriter(frames), VideoWriter(video, 24, clips.HEIGHT, clips.WIDTH, codec="ffv1")]
     with TeeWriter(*writers) as writer:
         writer.write(truth[:5])
-        writer.write(jnp.asarray(truth[5:]))
+        writer.write(cast(np.ndarray, jnp.asarray(truth[5:])))
         assert writer.num_frames == 7
     assert np.array_equal(np.stack(list(open_frames([frames]))), truth)
     assert np.array_equal(np.stack(list(open_frames([video]))), truth)

@@ -3,9 +3,14 @@
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
 import torch
 import transformers
 
@@ -49,7 +54,7 @@ def peer_config(name):
         slow, fast = config.rotary_stretched_turns
         rotary |= {"rope_type": "llama3", "factor": config.rotary_stretch, "low_freq_factor": slow}
         rotary |= {"high_freq_factor": fast, "original_max_position_embeddings": config.rotary_trained_length}
-    kind = transformers.MistralConfig if name == "mistral" else transformers.LlamaConfig
+    kind: Any = transformers.MistralConfig if name == "mistral" else transformers.LlamaConfig
     return kind(
         vocab_size=config.vocab_size,
         hidden_size=config.width,
@@ -73,7 +78,7 @@ def peer_config(name):
 @cache
 def peer(name):
     """(float32 model, its parameters as our tree); weights are such that attention is far from uniform."""
-    kind = transformers.MistralForCausalLM if name == "mistral" else transformers.LlamaForCausalLM
+    kind: Any = transformers.MistralForCausalLM if name == "mistral" else transformers.LlamaForCausalLM
     model = kind(peer_config(name)).eval()
     draw = torch.Generator().manual_seed(1)
     with torch.no_grad():

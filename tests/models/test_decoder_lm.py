@@ -3,11 +3,15 @@
 import copy
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
+pytest.importorskip("torch")
+
 import torch
 
 from convert.mapping.ops import halved_pairs
@@ -42,7 +46,7 @@ def steps(config, dtype=jnp.float32):
 
 def prompts(rng, *lengths, size=20):
     """Prompts of these lengths, with noise as padding."""
-    return rng.integers(0, 97, (len(lengths), size)).astype(np.int32), np.array(lengths, np.int32)
+    return rng.integers(0, 97, (len(lengths), size)).astype(np.int32), jnp.array(lengths, jnp.int32)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -79,6 +83,7 @@ def test_one_changed_setting_is_noticed(change, rng):
 
 @pytest.mark.parametrize("name", ["mistral", "llama 3.1"])
 def test_bfloat16_is_as_accurate_as_pytorchs(name, rng):
+    model: Any
     model, params = peer(name)
     ids, _ = prompts(rng, *[64] * 4, size=64)
     oracle = logits_of(model, ids)

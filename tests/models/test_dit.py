@@ -1,6 +1,7 @@
 """The transformer against upstream's forwards and inner activations, and its layout by hand."""
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,14 +29,15 @@ def call_inputs(case):
     padding = arrays["padding_mask"][:, 0]
     rows, columns = (np.arange(size) * full // size for size, full in zip(x.shape[2:4], padding.shape[1:], strict=True))
     nearest = padding[:, rows][:, :, columns][:, None, :, :, None]
-    inputs = {
+    inputs: dict[str, Any] = {
         "x": x,
         "c_noise": arrays["timesteps"],
         "text": arrays["crossattn_emb"],
         "mask": mask,
         "fps": arrays["fps"],
     }
-    return inputs | {"padding_mask": np.broadcast_to(nearest, mask.shape)}, arrays
+    inputs["padding_mask"] = np.broadcast_to(nearest, mask.shape)
+    return inputs, arrays
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -143,6 +145,7 @@ def test_float32_rotary_tables_in_a_bfloat16_network(converted, interpolators):
     assert golden.relative_l2(exact, oracle) < BF16_RATIO * golden.relative_l2(upstream, oracle)
 
 
+@pytest.mark.slow
 def test_attention_for_some_rows_is_those_rows_of_it():
     config = DiTConfig(
         width=24, num_heads=2, head_width=12, num_blocks=2, mlp_width=32, text_width=8, adaln_rank=4, grid=(3, 4, 4)

@@ -7,6 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
+pytest.importorskip("torch")
+
 import torch
 
 from convert.conversion import ConversionRequest, convert_checkpoints
@@ -97,6 +100,7 @@ def config_of(peer):
     )
 
 
+@pytest.mark.slow
 def test_part_by_part_is_the_whole(case):
     peer, network, params = case
     pixels = pictures(peer)

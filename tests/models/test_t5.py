@@ -57,7 +57,7 @@ def golden_prompt(index):
 @pytest.mark.parametrize("index", range(7))
 def test_embeddings_equal_upstreams(upstreams, index):
     ids, mask, expected = golden_prompt(index)
-    assert relative_l2(run(*upstreams, ids, mask)[0, : len(expected)], expected) < NETWORK_F32
+    assert relative_l2(run(*upstreams, ids=ids, mask=mask)[0, : len(expected)], expected) < NETWORK_F32
 
 
 @pytest.mark.parametrize(

@@ -155,7 +155,9 @@ def test_upsampling_repeats_all_but_the_first_frame(count, expected):
 
 
 def test_upsampling_repeats_neighbours():
-    out = Layer(Upsample, 1, given={**SILENT, "mix/kernel": 1})(np.float32([[1, 2], [3, 4]]).reshape(1, 1, 2, 2, 1))
+    out = Layer(Upsample, 1, given={**SILENT, "mix/kernel": 1})(
+        np.array([[1, 2], [3, 4]], np.float32).reshape(1, 1, 2, 2, 1)
+    )
     np.testing.assert_array_equal(out[0, 0, :, :, 0], [[1, 1, 2, 2], [1, 1, 2, 2], [3, 3, 4, 4], [3, 3, 4, 4]])
 
 

@@ -37,7 +37,7 @@ def test_each_axis_has_its_bit_in_the_band_number(axis, band):
 
 def test_taps_are_applied_in_upstreams_order():
     # low = w1·even + w0·odd, high = w0·even - w1·odd; a video that is constant in time and height shows the width alone
-    taps = np.float32([0.5, 0.25])
+    taps = np.array([0.5, 0.25], np.float32)
     bands = np.asarray(split(cube([8.0, 16.0] * 4), taps)).reshape(8) * 2 * np.sqrt(2)
     low, high = 0.25 * 8 + 0.5 * 16, 0.5 * 8 - 0.25 * 16
     both_low, low_high = 0.75 * 0.75, 0.75 * 0.25  # what two equal samples give along time and height

@@ -1,6 +1,11 @@
 """PyTorch peers of the networks that look at frames, tiny, and checkpoint folders of them as they are published."""
 
 from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+pytest.importorskip("torch")
 
 import torch
 import transformers
@@ -29,12 +34,15 @@ def siglip(width=24, layers=3, heads=4, mlp=40, patch=14, image=45) -> transform
     return randomized(transformers.SiglipModel(config))
 
 
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+
+
 class SafetyFilter(nn.Module):
     """The classifier that `safety_filter.pt` is the state of: SPEC section 6, under its key names."""
 
     def __init__(self, width=24, hidden=(20, 12), classes=7):
         super().__init__()
-        self.network = nn.Module()
+        self.network: Any = nn.Module()
         self.network.layers = nn.Sequential(
             nn.Linear(width, hidden[0]), nn.BatchNorm1d(hidden[0]), nn.ReLU(),
             nn.Linear(hidden[0], hidden[1]), nn.BatchNorm1d(hidden[1]), nn.ReLU(),
@@ -68,6 +76,11 @@ class _Bottleneck(nn.Module):
 
 
 class _Body(nn.Module):
+    layer1: nn.Module
+    layer2: nn.Module
+    layer3: nn.Module
+    layer4: nn.Module
+
     def __init__(self, width, blocks):
         super().__init__()
         self.conv1, self.bn1 = nn.Conv2d(3, width, 7, 2, 3, bias=False), nn.BatchNorm2d(width)
@@ -155,7 +168,7 @@ def retinaface(**sizes) -> RetinaFace:
     return randomized(RetinaFace(**sizes))
 
 
-def randomized(module: nn.Module) -> nn.Module:
+def randomized(module: ModuleT) -> ModuleT:
     """`module` for inference, with norms and statistics that are not those of a fresh one."""
     with torch.no_grad():
         for name, value in module.state_dict().items():

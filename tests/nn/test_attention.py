@@ -36,7 +36,7 @@ def qkv(rng):
 def test_blocks_of_any_size_give_the_same(qkv, queries_at_once):
     score_bytes = 4 * 2 * 3 * 7 * queries_at_once
     out = blocked_attention(*map(jnp.asarray, qkv), scale=0.3, score_bytes=score_bytes)
-    assert relative_l2(out, reference(*qkv, 0.3)) < BLOCK_F32
+    assert relative_l2(out, reference(*qkv, scale=0.3)) < BLOCK_F32
 
 
 @pytest.mark.parametrize("queries_at_once", [2, 100])
@@ -52,13 +52,13 @@ def test_default_scale_and_dtype(qkv):
     q, k, v = (jnp.asarray(x).astype(jnp.bfloat16) for x in qkv)
     out = attention(q, k, v)
     assert out.dtype == jnp.bfloat16
-    expected = reference(*(np.asarray(x, np.float32) for x in (q, k, v)), 8**-0.5)
+    expected = reference(*(np.asarray(x, np.float32) for x in (q, k, v)), scale=8**-0.5)
     assert relative_l2(out, expected) < 2**-8  # one rounding to bfloat16
 
 
 def test_a_wrong_scale_is_noticed(qkv):
     out = attention(*map(jnp.asarray, qkv), scale=0.31)
-    assert relative_l2(out, reference(*qkv, 0.3)) > BLOCK_F32
+    assert relative_l2(out, reference(*qkv, scale=0.3)) > BLOCK_F32
 
 
 @pytest.mark.gpu

@@ -1,10 +1,15 @@
 """The transformer against diffusers' independent one, live, with random weights through the real conversion."""
 
 import copy
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("diffusers")
+
 import torch
 
 from benchmarks import dit_peer
@@ -35,7 +40,7 @@ def case(request, tmp_path_factory):
     """(config, float32 peer, converted folder)"""
     torch.manual_seed(0)
     config = CONFIGS[request.param]
-    peer = dit_peer.build(config).eval()
+    peer: Any = dit_peer.build(config).eval()
     dit_peer.randomize(peer, seed=1)
     peer.to(torch.bfloat16).to(torch.float32)  # weights that both precisions represent
     root = tmp_path_factory.mktemp("dit")
@@ -64,7 +69,7 @@ def ours(folder, precision, arrays, fps, change=None):
     denoiser = Denoiser(find_component(folder, "diffusion_transformer"), precision, rotary_precision="float32")
     if change is not None:
         change_weight(denoiser, change, lambda array: nudge(array, 0.1))
-    return np.asarray(denoiser.net(*map(jnp.asarray, arrays.values()), fps), np.float32)
+    return np.asarray(denoiser.net(*map(jnp.asarray, arrays.values()), fps=fps), np.float32)
 
 
 def peers(peer, arrays, fps):

@@ -1,10 +1,18 @@
 """Adapters against PEFT on diffusers' network: its files read, its merge met, and ours read by it."""
 
 from dataclasses import replace
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
+from jax_interp.types import Precision
+
+pytest.importorskip("torch")
+pytest.importorskip("peft")
+pytest.importorskip("diffusers")
+
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 
@@ -72,15 +80,15 @@ def inputs():
 
 def theirs(model):
     arrays = {name: torch.from_numpy(values) for name, values in inputs().items()}
-    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     return dit_peer.forward(base, **arrays, fps=24).numpy()
 
 
-def ours(folder, path, strength=1.0, precision="float32"):
+def ours(folder, path, strength=1.0, precision: Precision = "float32"):
     found = find_component(folder, "diffusion_transformer")
     adapters = () if path is None else (adapter_of(folder, path, strength),)
     denoiser = Denoiser(replace(found, adapters=adapters), precision, rotary_precision="float32")
-    return np.asarray(denoiser.net(*map(jnp.asarray, inputs().values()), 24), np.float32)
+    return np.asarray(denoiser.net(*map(jnp.asarray, inputs().values()), fps=24), np.float32)
 
 
 def adapter_of(folder, path, strength=1.0):
@@ -134,9 +142,11 @@ def test_peft_reads_what_we_write(converted_twin, tmp_path, scale):
     assert len(adapter_of(converted_twin, tmp_path).pairs) == 12
 
 
+@pytest.mark.slow
 def test_a_fresh_adapter_changes_no_bit(converted_twin, tmp_path):
     settings = TrainSettings(lora=LoraSettings(rank=4, targets=("q", "k", "v", "out", "mlp")))
     adapter, _ = split_adapter(network_of(CONFIG, settings).random_params(0))
     write_adapter(tmp_path, adapter, rank=4, scale=1.0)
     for precision in ("float32", "bfloat16"):
-        assert np.array_equal(*(ours(converted_twin, path, precision=precision) for path in (None, tmp_path)))
+        without, fresh = (ours(converted_twin, path, precision=precision) for path in (None, tmp_path))
+        assert np.array_equal(without, fresh)

@@ -2,11 +2,16 @@
 
 import copy
 import shutil
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
+pytest.importorskip("torch")
+
 import torch
 import transformers
 from transformers.models.t5.modeling_t5 import T5Attention as PeerAttention
@@ -42,7 +47,7 @@ def save_shards(peer, folder):
     assert len(list(folder.glob("*.safetensors"))) > 1
 
 
-CASES = {
+CASES: dict[str, tuple[dict[str, Any], Callable[..., None]]] = {
     # as in t5-11b, the heads together are wider than the network
     "wide heads": ({"d_model": 24, "d_kv": 16, "num_heads": 5, "d_ff": 96, "num_layers": 1}, save_whole),
     "narrow heads, deeper": ({"d_model": 48, "d_kv": 8, "num_heads": 3, "d_ff": 64, "num_layers": 4}, save_encoder),
@@ -153,5 +158,6 @@ def test_every_offset_is_in_the_peers_bucket(num_buckets, max_distance):
     ],
 )
 def test_ids_equal_those_of_the_peers_tokenizer(text):
-    peer = transformers.T5TokenizerFast.from_pretrained(TOKENIZER.parent, local_files_only=True)
+    package: Any = transformers  # its types do not have the name
+    peer = package.T5TokenizerFast.from_pretrained(TOKENIZER.parent, local_files_only=True)
     assert load_tokenizer(TOKENIZER, 400, "text_encoder")(text)["input_ids"] == peer(text)["input_ids"]

@@ -9,12 +9,17 @@ import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("diffusers")
+
 import torch
-from diffusers import AutoencoderKLCosmos
+from diffusers.models.autoencoders.autoencoder_kl_cosmos import AutoencoderKLCosmos
 
 from convert.architecture.infer import infer_video_tokenizer
 from jax_interp.nn.params import flatten, unflatten
@@ -94,7 +99,7 @@ def upstream_key(key, num_levels):
 @cache
 def ours(case):
     """Our configuration and parameters, read off the peer's weights under upstream's names."""
-    model = peer(case)
+    model: Any = peer(case)
     weights = model.state_dict().items()
     tensors = {upstream_key(key, len(case.multipliers)): tensor.numpy() for key, tensor in weights}
     tensors["encoder.patcher3d.wavelets"] = model.encoder.patch_embed.wavelets.numpy()
@@ -123,7 +128,8 @@ def inputs(case):
 
 @cache
 def theirs(case, method):
-    model, (x, z) = peer(case), inputs(case)
+    model: Any = peer(case)
+    x, z = inputs(case)
     with torch.no_grad():
         if method == "encode":
             return channels_last(model.encode(torch.from_numpy(x)).latent_dist.mode().numpy())

@@ -59,6 +59,7 @@ def test_decoded_frames_float32(interpolators, name):
     assert within_one(frames, run["video"]) >= FRAMES_WITHIN_ONE
 
 
+@pytest.mark.slow
 def test_decoded_frames_bfloat16(interpolators):
     run = golden.load("L5_bfloat16_shipped_g-1_n6")
     frames = interpolators["bfloat16"].decode(golden.channels_last(run["sample"])[0])
@@ -130,6 +131,7 @@ def test_start_and_stride_choose_the_frames(interpolators):
     assert np.array_equal(later.frames, cut.frames)
 
 
+@pytest.mark.slow
 def test_longer_pairs(interpolators):
     result = interpolators["float32"].interpolate(clip()[:2], num_steps=1, num_video_frames=18, **SIZE)
     assert result.frames.shape[0] == 18

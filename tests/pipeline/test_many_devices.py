@@ -1,7 +1,9 @@
 """The transformer on every mesh gives what one device gives, wherever its parameters live."""
 
+from collections.abc import Callable
 from functools import cache, lru_cache
 from itertools import cycle
+from typing import Any
 
 import jax
 import numpy as np
@@ -62,8 +64,7 @@ def known(option, value):
 class Quickly:
     """Compiled with few optimizations, in a third of the time; how a program is spread is decided before them."""
 
-    @staticmethod
-    def jit(function, **options):
+    def jit(self, function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
         quick = known("xla_backend_optimization_level", 0) | known("xla_cpu_use_fusion_emitters", False)
         exact = {"xla_allow_excess_precision": False}
         return jax.jit(function, compiler_options=exact | quick, **options)

@@ -75,13 +75,17 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize(("shape", "cells", "heads"), CASES.values(), ids=CASES)
+QUICK = ("odd both", "rows, cells and heads", "a device without a cell")
+SWEEP = [pytest.param(*case, id=name, marks=() if name in QUICK else pytest.mark.slow) for name, case in CASES.items()]
+
+
+@pytest.mark.parametrize(("shape", "cells", "heads"), SWEEP)
 def test_spread_attention_is_attention(shape, cells, heads, rng):
     arrays = draw(rng, cells, heads)
     assert relative_l2(attend_spread(shape, arrays), attend_here(arrays)) < ELEMENTWISE_F32
 
 
-@pytest.mark.parametrize(("shape", "cells", "heads"), CASES.values(), ids=CASES)
+@pytest.mark.parametrize(("shape", "cells", "heads"), SWEEP)
 def test_queries_of_some_frames_see_all_tokens(shape, cells, heads, rng):
     arrays = draw(rng, cells, heads)
     frames = slice(1, 2)

@@ -15,7 +15,7 @@ WIDTH = 37
 
 
 @pytest.fixture(autouse=True)
-def nothing_left():
+def nothing_left(settled_heap):
     """Stacks of earlier tests are gone, with their cycles of references."""
     gc.collect()
 

@@ -8,9 +8,12 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from tokenizers import Tokenizer
+
+pytest.importorskip("torch")
+
 import torch
 from safetensors.torch import load_file
-from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from scripts.demo import blended

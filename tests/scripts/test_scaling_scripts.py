@@ -58,6 +58,7 @@ def results(tmp_path):
 
 def test_the_newest_line_of_each_case_counts(results):
     scaling = read(results)
+    assert scaling is not None
     assert scaling.evaluation == {1: 300.0, 4: 75.0}
     assert scaling.pair == {1: 11000.0, 4: 2750.0}
     assert scaling.pairs == {1: 80000.0, 4: 20000.0}
@@ -70,13 +71,16 @@ def test_the_newest_line_of_each_case_counts(results):
 def test_results_of_another_gpu_do_not_mix(results):
     other = {**step(4, 60.0), "device": {"kind": "another"}}
     results.write_text(results.read_text() + json.dumps(other) + "\n")
-    assert read(results).evaluation == {4: 60.0}
+    scaling = read(results)
+    assert scaling is not None
+    assert scaling.evaluation == {4: 60.0}
 
 
 def test_several_gpus_stand_beside_one_of_the_same_host(results):
     faster = {**step(1, 270.0), "commit": "another run"}
     results.write_text(results.read_text() + json.dumps(faster) + "\n")
     scaling = read(results)
+    assert scaling is not None
     assert scaling.evaluation == {1: 270.0, 4: 75.0}
     assert scaling.speedups["evaluation"] == {1: 1.0, 4: 4.0}
 
@@ -100,6 +104,7 @@ def test_results_link_the_plot_only_if_it_exists(results, tmp_path, monkeypatch)
 
 def test_plot(results, tmp_path):
     scaling = read(results)
+    assert scaling is not None
     assert plot_scaling.speedups(scaling)["one whole pair"] == {1: 1.0, 4: 4.0}
     plot_scaling.draw(scaling, tmp_path / "plot.png")
     assert np.ptp(iio.imread(tmp_path / "plot.png")) == 255

@@ -16,6 +16,7 @@ from jax_interp.runtime.checkpoint.loading import load_params
 from jax_interp.train.objective.noise import Draws, first_frames
 from jax_interp.train.settings import OptimizerSettings, TrainSettings
 from jax_interp.train.steps.step import Batch, network_of
+from jax_interp.types import Precision
 from tests import golden
 
 ROOT = Path(__file__).parents[1] / "data" / "golden_train"
@@ -66,7 +67,7 @@ def params_of(converted: Path, settings: TrainSettings = FLOAT32):
     return found.config, trained, {"log_variance": fixed}
 
 
-def inputs_of(name: str, recorded, *, known: int | None = None, rotary_precision="float32"):
+def inputs_of(name: str, recorded, *, known: int | None = None, rotary_precision: Precision = "float32"):
     """(batch, draws) of `inputs_<name>`; `recorded` has the clean latents. With `known` the first latent frames are."""
     arrays = load(f"inputs_{name}")
     latents = jnp.asarray(golden.channels_last(recorded["x0"]))

@@ -1,6 +1,7 @@
 """A tiny network that sees one pair again and again learns what lies between its ends."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jax_interp.config import DiTConfig
@@ -30,7 +31,9 @@ def test_the_error_of_one_pair_falls():
     generator = np.random.default_rng(0)
     pair = 0.5 * generator.standard_normal((1, 3, 4, 4, 16)).astype(np.float32)
     angles = rotary_angles((3, 2, 2), 16, fps=24, ratio=(2.0, 1.0, 1.0), precision="float32")
-    batch = Batch(np.repeat(pair, 8, 0), np.zeros((8, 4, 8), np.float32), np.broadcast_to(angles, (8, *angles.shape)))
+    batch = Batch(
+        jnp.repeat(pair, 8, 0), jnp.zeros((8, 4, 8), jnp.float32), jnp.broadcast_to(angles, (8, *angles.shape))
+    )
     asked = make_draws(jax.random.key(9), batch.latents.shape, SETTINGS.noise)
 
     def error(params):

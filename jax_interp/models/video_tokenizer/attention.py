@@ -6,6 +6,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 from jax_interp.models.video_tokenizer.layers import Features, FrameNorm, PointwiseConv, ResidualBlock
 from jax_interp.nn.attention import attention
@@ -35,7 +36,7 @@ class SelfAttention(nnx.Module):
         width: int,
         attend: Callable[[Features, Features, Features], Features],
         *,
-        dtype: jnp.dtype,
+        dtype: DTypeLike,
         rngs: nnx.Rngs,
     ):
         linear = partial(PointwiseConv, width, width, dtype=dtype, rngs=rngs)
@@ -52,7 +53,7 @@ class SelfAttention(nnx.Module):
 class MiddleBlock(nnx.Module):
     """The middle block: a residual block, spatial attention, temporal attention, a residual block."""
 
-    def __init__(self, width: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, width: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.block_1 = ResidualBlock(width, width, dtype=dtype, rngs=rngs)
         self.spatial_attention = SelfAttention(width, attend_within_frames, dtype=dtype, rngs=rngs)
         self.temporal_attention = SelfAttention(width, attend_along_time, dtype=dtype, rngs=rngs)

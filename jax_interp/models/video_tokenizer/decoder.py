@@ -1,8 +1,8 @@
 """The decoder, from latents to pixels."""
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jax_interp.config import VideoTokenizerConfig
@@ -17,7 +17,7 @@ from jax_interp.types import Latents
 class Decoder(nnx.Module):
     """The decoder, which mirrors the encoder; levels are numbered as the encoder's, so the last one runs first."""
 
-    def __init__(self, config: VideoTokenizerConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, config: VideoTokenizerConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
         keywords = {"dtype": dtype, "rngs": rngs}
         widths = [config.channels * multiplier for multiplier in config.channel_multipliers]
         self.dtype = dtype

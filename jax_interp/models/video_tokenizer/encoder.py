@@ -1,8 +1,8 @@
 """The encoder, from pixels to latents."""
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jax_interp.config import VideoTokenizerConfig
@@ -18,7 +18,7 @@ PIXEL_CHANNELS = 3
 class Encoder(nnx.Module):
     """The encoder: wavelets, then levels of growing width and falling resolution, then the middle block."""
 
-    def __init__(self, config: VideoTokenizerConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, config: VideoTokenizerConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
         keywords = {"dtype": dtype, "rngs": rngs}
         widths = [config.channels * multiplier for multiplier in (1, *config.channel_multipliers)]
         self.dtype = dtype

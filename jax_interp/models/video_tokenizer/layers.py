@@ -11,9 +11,11 @@ against float32 about 1.6 times as large.
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-Features = Float[Array, "B F Y X C"]
+Features = Float[Array, "B _ _ _ _"]
+"""[B, F, Y, X, C], of which a layer may change all but the first."""
 
 FRAMES_SEEN = 3
 """The number of frames that a convolution along time reads for one frame of output."""
@@ -22,7 +24,7 @@ FRAMES_SEEN = 3
 class Affine(nnx.Module):
     """A layer with a kernel [..., in, out] and a bias; subclasses define `product`, the use of the kernel."""
 
-    def __init__(self, window: tuple[int, ...], inputs: int, outputs: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, window: tuple[int, ...], inputs: int, outputs: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
         initial = nnx.initializers.lecun_normal()
         self.kernel = nnx.Param(initial(rngs.params(), (*window, inputs, outputs), dtype))
         self.bias = nnx.Param(jnp.zeros((outputs,), dtype))
@@ -38,14 +40,14 @@ class Affine(nnx.Module):
 class PointwiseConv(Affine):
     """A 1×1×1 convolution."""
 
-    def __init__(self, inputs: int, outputs: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, inputs: int, outputs: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
         super().__init__((), inputs, outputs, dtype=dtype, rngs=rngs)
 
 
 class SpatialConv(Affine):
     """A 3×3 convolution of every frame with zero padding; with a stride of two only below and to the right."""
 
-    def __init__(self, inputs: int, outputs: int, *, stride: int = 1, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, inputs: int, outputs: int, *, stride: int = 1, dtype: DTypeLike, rngs: nnx.Rngs):
         self.stride = stride
         super().__init__((3, 3), inputs, outputs, dtype=dtype, rngs=rngs)
 
@@ -69,7 +71,7 @@ class TemporalConv(Affine):
     its input, which mostly is the float32 sum of a spatial convolution.
     """
 
-    def __init__(self, inputs: int, outputs: int, *, stride: int = 1, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, inputs: int, outputs: int, *, stride: int = 1, dtype: DTypeLike, rngs: nnx.Rngs):
         self.stride = stride
         super().__init__((FRAMES_SEEN,), inputs, outputs, dtype=dtype, rngs=rngs)
 
@@ -84,7 +86,7 @@ class TemporalConv(Affine):
 class FactorizedConv(nnx.Module):
     """A factorised 3×3×3 convolution: (1,3,3), then (3,1,1)."""
 
-    def __init__(self, inputs: int, outputs: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, inputs: int, outputs: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.spatial = SpatialConv(inputs, outputs, dtype=dtype, rngs=rngs)
         self.temporal = TemporalConv(outputs, outputs, dtype=dtype, rngs=rngs)
 
@@ -98,7 +100,7 @@ class FrameNorm(nnx.Module):
     It is a group norm with a single group that does not mix frames.
     """
 
-    def __init__(self, width: int, *, dtype: jnp.dtype, rngs: nnx.Rngs, epsilon: float = 1e-6):
+    def __init__(self, width: int, *, dtype: DTypeLike, rngs: nnx.Rngs, epsilon: float = 1e-6):
         del rngs  # starts as the identity
         self.epsilon = epsilon
         self.scale = nnx.Param(jnp.ones((width,), dtype))
@@ -115,7 +117,7 @@ class FrameNorm(nnx.Module):
 class ResidualBlock(nnx.Module):
     """A residual block: twice norm, swish and convolution, with a pointwise shortcut where the width changes."""
 
-    def __init__(self, inputs: int, outputs: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, inputs: int, outputs: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.norm1 = FrameNorm(inputs, dtype=dtype, rngs=rngs)
         self.conv1 = FactorizedConv(inputs, outputs, dtype=dtype, rngs=rngs)
         self.norm2 = FrameNorm(outputs, dtype=dtype, rngs=rngs)

@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 from jax_interp.models.video_tokenizer.layers import Features, PointwiseConv, ResidualBlock, SpatialConv, TemporalConv
 
@@ -9,7 +10,7 @@ from jax_interp.models.video_tokenizer.layers import Features, PointwiseConv, Re
 class Downsample(nnx.Module):
     """Halves height and width, then frames (1 + 2n -> 1 + n), each by a strided convolution plus an average."""
 
-    def __init__(self, width: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, width: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.spatial = SpatialConv(width, width, stride=2, dtype=dtype, rngs=rngs)
         self.temporal = TemporalConv(width, width, stride=2, dtype=dtype, rngs=rngs)
         self.mix = PointwiseConv(width, width, dtype=dtype, rngs=rngs)
@@ -26,7 +27,7 @@ class Downsample(nnx.Module):
 class Upsample(nnx.Module):
     """Doubles frames (1 + n -> 1 + 2n), then height and width, each by repetition and a correcting convolution."""
 
-    def __init__(self, width: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, width: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.temporal = TemporalConv(width, width, dtype=dtype, rngs=rngs)
         self.spatial = SpatialConv(width, width, dtype=dtype, rngs=rngs)
         self.mix = PointwiseConv(width, width, dtype=dtype, rngs=rngs)
@@ -49,7 +50,7 @@ class Level(nnx.Module):
         num_blocks: int,
         resample: type[Downsample] | type[Upsample] | None,
         *,
-        dtype: jnp.dtype,
+        dtype: DTypeLike,
         rngs: nnx.Rngs,
     ):
         self.num_blocks = num_blocks

@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jax_interp.config import VideoTokenizerConfig
@@ -10,7 +11,7 @@ from jax_interp.models.video_tokenizer.decoder import Decoder
 from jax_interp.models.video_tokenizer.encoder import PIXEL_CHANNELS, Encoder
 from jax_interp.types import Latents
 
-Pixels = Float[Array, "B F Y X 3"]
+Pixels = Float[Array, "B F Y X rgb"]
 
 
 class Statistic(nnx.Variable):
@@ -20,7 +21,7 @@ class Statistic(nnx.Variable):
 class Statistics(nnx.Module):
     """Mean and deviation of raw latents for each channel; for clips also for each latent frame."""
 
-    def __init__(self, config: VideoTokenizerConfig, *, dtype: jnp.dtype):
+    def __init__(self, config: VideoTokenizerConfig, *, dtype: DTypeLike):
         table = (config.latent_channels, config.latent_chunk)
         self.video_mean = Statistic(jnp.zeros(table, dtype))
         self.video_std = Statistic(jnp.ones(table, dtype))
@@ -49,7 +50,7 @@ class VideoTokenizer(nnx.Module):
     width; a picture is a clip of one frame.
     """
 
-    def __init__(self, config: VideoTokenizerConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, config: VideoTokenizerConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.config = config
         self.encoder = Encoder(config, dtype=dtype, rngs=rngs)
         self.decoder = Decoder(config, dtype=dtype, rngs=rngs)

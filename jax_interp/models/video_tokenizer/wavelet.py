@@ -9,6 +9,7 @@ import math
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 STORED_FILTER = 0.70703125
@@ -25,7 +26,7 @@ class Filter(nnx.Variable):
 class Patcher(nnx.Module):
     """Transforms video to wavelet coefficients: `size` times smaller along each axis, `size`³ times more channels."""
 
-    def __init__(self, size: int, *, dtype: jnp.dtype):
+    def __init__(self, size: int, *, dtype: DTypeLike):
         self.size = size
         self.wavelets = Filter(jnp.full((2,), STORED_FILTER, dtype))
 
@@ -40,7 +41,7 @@ class Patcher(nnx.Module):
 class Unpatcher(nnx.Module):
     """Transforms wavelet coefficients (float32) back to video: the inverse of `Patcher`."""
 
-    def __init__(self, size: int, *, dtype: jnp.dtype):
+    def __init__(self, size: int, *, dtype: DTypeLike):
         self.size = size
         self.wavelets = Filter(jnp.full((2,), STORED_FILTER, dtype))
 

@@ -107,8 +107,8 @@ class Denoiser(StackedStage[DiT]):
     def sample(
         self,
         condition: Latents,
-        text: Text | None,
-        negative_text: Text | None,
+        text: Text | np.ndarray | None,
+        negative_text: Text | np.ndarray | None,
         settings: SampleSettings,
         *,
         first_pair: int = 0,
@@ -235,7 +235,7 @@ class Denoiser(StackedStage[DiT]):
         x0 = conclude(output, states, run.condition, indicator, run.guidance, inputs)
         return self.constrain((advance(x, x0, previous_x0, inputs.coefficients), x0), REPLICATED)
 
-    def _text_rows(self, text: Text | None, num_pairs: int) -> np.ndarray:
+    def _text_rows(self, text: Text | np.ndarray | None, num_pairs: int) -> np.ndarray:
         width = self.config.text_width
         if text is None:
             return np.zeros((num_pairs, 512, width), self.dtype)
@@ -262,7 +262,7 @@ def _repeat_last(x: Array, count: int) -> Array:
     return jnp.pad(x, [(0, count)] + [(0, 0)] * (x.ndim - 1), mode="edge") if count else x
 
 
-def _as_batch(x: Array) -> Array:
+def _as_batch(x: Array | np.ndarray) -> Array:
     # parity: upstream's data batch is bfloat16, text and condition latents included, also around a float32 network.
     return jnp.asarray(x).astype(jnp.bfloat16)
 

@@ -4,6 +4,9 @@ import shutil
 import tarfile
 
 import pytest
+
+pytest.importorskip("torch")
+
 import torch
 from safetensors.torch import save_file
 

@@ -2,6 +2,7 @@ import os
 
 import ml_dtypes
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from convert.formats.stored_tensor import FileStamp, StoredTensor, check_layout
@@ -17,7 +18,7 @@ def file(tmp_path):
     return path
 
 
-def stored(path, shape, offset=4, strides=None, dtype=np.int16):
+def stored(path, shape, offset=4, strides=None, dtype: npt.DTypeLike = np.int16):
     return StoredTensor(shape, np.dtype(dtype), "values: x", FileStamp.of(path), offset, strides)
 
 

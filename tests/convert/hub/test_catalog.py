@@ -81,6 +81,7 @@ def test_the_other_text_guardrail_comes_on_request_with_its_adapter():
     assert ids(chosen) == ["meta-llama/LlamaGuard-7b", "nvidia/Aegis-AI-Content-Safety-LlamaGuard-Defensive-1.0"]
     guard, adapter = chosen
     component = COMPONENTS["text_safety"]
+    assert component.adapter is not None
     assert any(set(source.names) & set(guard.files) for source in component.sources)
     assert set(component.required_files) <= set(guard.files)
     assert guard.folder.endswith(f"/{component.adapter.base}")
@@ -90,6 +91,7 @@ def test_the_other_text_guardrail_comes_on_request_with_its_adapter():
 
 def test_the_word_lists_are_those_that_convert_copies():
     companion = COMPONENTS["text_safety"].companion
+    assert companion is not None
     listed = {repository.path(name) for repository in REPOSITORIES for name in repository.files}
     names = {name.removeprefix(f"{companion.folder}/") for name in listed if name.startswith(companion.folder)}
     patterns = {pattern: {name for name in names if fnmatchcase(name, pattern)} for pattern in companion.files}

@@ -5,7 +5,7 @@ import pytest
 
 from convert.hub.catalog import PUBLISHED_MD5
 from convert.progress import no_progress
-from convert.source.provenance import SourceRecord, check_published, record_sources
+from convert.source.provenance import Md5Policy, SourceRecord, check_published, record_sources
 from jax_interp.errors import CheckpointError
 
 NAME = "Cosmos-Predict1-7B-WorldInterpolator"
@@ -29,7 +29,7 @@ def log(caplog, monkeypatch):
     return caplog
 
 
-def record(folder, *names, earlier=None, policy="warn"):
+def record(folder, *names, earlier=None, policy: Md5Policy = "warn"):
     return record_sources(folder, NAME, [folder / name for name in names], earlier or {}, policy, no_progress)
 
 

@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -24,7 +26,7 @@ def tensors(tmp_path, rng):
     return arrays, open_archive(tmp_path / "x.safetensors")
 
 
-def streams(stored, dtype=None, advance=int):
+def streams(stored, dtype=None, advance: Callable[[int], object] = int):
     return {leaf.path: stream(leaf, stored, dtype, advance) for leaf in plan_leaves(RULES, ABSTRACT)}
 
 

@@ -1,9 +1,10 @@
 import struct
 import zlib
+from typing import Any
 
-import av
 import numpy as np
 import pytest
+from av.error import FFmpegError
 from PIL import Image
 
 from jax_interp.media.pictures.header import read_header
@@ -148,7 +149,7 @@ def over(colors, alpha, opaque=255):
 @pytest.mark.parametrize("name", ["a.png", "a.webp", "a.tif"])
 def test_what_is_transparent_is_laid_over_black(tmp_path, name):
     truth, alpha = clips.waves(1)[0], np.tile(np.arange(0, 256, 4, dtype=np.uint8), (clips.HEIGHT, 1))
-    options = {"lossless": True, "exact": True} if name == "a.webp" else {}
+    options: dict[str, Any] = {"lossless": True, "exact": True} if name == "a.webp" else {}
     Image.fromarray(np.dstack([truth, alpha])).save(tmp_path / name, **options)
     frame, transparent = read(tmp_path / name)
     assert transparent
@@ -171,7 +172,7 @@ def test_gray_with_alpha_palettes_and_one_colour_are_laid_over_black(tmp_path):
     assert frame.tolist() == [[[0, 0, 0], [100, 0, 0], [0, 50, 0]]]
     palette.save(tmp_path / "entry.png", transparency=1)
     assert read(tmp_path / "entry.png")[0].tolist() == [[[250, 10, 20], [0, 0, 0], [0, 50, 0]]]
-    Image.fromarray(np.uint8([[[9, 8, 7], [1, 2, 3]]])).save(tmp_path / "key.png", transparency=(9, 8, 7))
+    Image.fromarray(np.array([[[9, 8, 7], [1, 2, 3]]], np.uint8)).save(tmp_path / "key.png", transparency=(9, 8, 7))
     assert read(tmp_path / "key.png")[0].tolist() == [[[0, 0, 0], [1, 2, 3]]]
 
 
@@ -199,17 +200,17 @@ def test_one_transparent_colour_of_sixteen_bits(tmp_path, channels):
 
 
 def test_rounding_over_black():
-    colors, alpha = np.uint8([[[255, 1, 0]]]), np.uint8([[[128]]])
+    colors, alpha = np.array([[[255, 1, 0]]], np.uint8), np.array([[[128]]], np.uint8)
     assert composite_over_black(colors, alpha, 255)[0].tolist() == [[[128, 1, 0]]]
-    deep, _ = composite_over_black(np.uint16([[[65535]]]), np.uint16([[[65534]]]), 65535)
+    deep, _ = composite_over_black(np.array([[[65535]]], np.uint16), np.array([[[65534]]], np.uint16), 65535)
     assert deep.dtype == np.uint16
     assert deep.item() == 65534
-    assert to_eight_bits(np.uint16([[[128]], [[129]], [[65535]]]))[:, 0, 0].tolist() == [0, 1, 255]
+    assert to_eight_bits(np.array([[[128]], [[129]], [[65535]]], np.uint16))[:, 0, 0].tolist() == [0, 1, 255]
 
 
 def test_a_damaged_picture_of_sixteen_bits_raises(tmp_path):
     rng = np.random.default_rng(0)
     data = deep_png(rng.integers(0, 65536, (40, 40, 3), np.uint16))
     (tmp_path / "a.png").write_bytes(data[: len(data) // 2])
-    with pytest.raises((OSError, SyntaxError, av.error.FFmpegError)):
+    with pytest.raises((OSError, SyntaxError, FFmpegError)):
         read(tmp_path / "a.png")

@@ -184,7 +184,8 @@ def test_pixels_are_decoded_one_picture_at_a_time(tmp_path, monkeypatch):
     source = open_pictures(paths, {})
     assert decoded == []
     frames = iter(source)
-    next(frames), next(frames)
+    next(frames)
+    next(frames)
     assert decoded == paths[:2]
 
 

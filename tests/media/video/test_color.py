@@ -40,7 +40,7 @@ def test_rgb_becomes_bt709(colour):
 @pytest.mark.parametrize("matrix", MATRIX_CODES)
 @pytest.mark.parametrize("limited", [True, False])
 def test_the_matrix_and_range_of_each_frame_are_obeyed(matrix, limited):
-    frame = np.repeat(np.uint8(SATURATED)[None, :, None], 16, axis=2).reshape(1, -1, 3).repeat(16, axis=0)
+    frame = np.repeat(np.array(SATURATED, np.uint8)[None, :, None], 16, axis=2).reshape(1, -1, 3).repeat(16, axis=0)
     scale = f"out_color_matrix={matrix}:out_range={'tv' if limited else 'pc'}:flags=accurate_rnd"
     encoded = clips.convert(frame, "yuv444p", scale)
     encoded.colorspace, encoded.color_range = MATRIX_CODES[matrix], 1 if limited else 2

@@ -1,11 +1,13 @@
 import errno
 import re
 import resource
+from collections.abc import Iterable
 from fractions import Fraction
 
 import av
 import numpy as np
 import pytest
+from av.error import err_check
 
 from jax_interp.errors import MediaError, UsageError
 from jax_interp.media.video import writer as video_writer
@@ -18,7 +20,12 @@ from tests.media.clips import names
 SIZE = (clips.HEIGHT, clips.WIDTH)
 
 
-def write(path, frames, fps=24, **options):
+def time_stamps(packets: Iterable[av.Packet]) -> list[Fraction]:
+    """Seconds, in order; what is empty has none."""
+    return sorted((packet.pts or 0) * (packet.time_base or Fraction(0)) for packet in packets if packet.size)
+
+
+def write(path, frames, fps: int | Fraction = 24, **options):
     with VideoWriter(path, fps, *frames.shape[1:3], **options) as writer:
         writer.write(frames[:4])
         writer.write(frames[4:])
@@ -79,7 +86,7 @@ def test_default_quality_is_visually_lossless(tmp_path):
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov"])
 @pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv422p", "yuv444p"])
 def test_saturated_colours_survive_and_are_tagged_bt709(tmp_path, suffix, pixel_format):
-    colours = np.uint8([(255, 0, 0), (0, 255, 0), (0, 0, 255), (0, 255, 255), (255, 0, 255), (220, 170, 140)])
+    colours = np.array([(255, 0, 0), (0, 255, 0), (0, 0, 255), (0, 255, 255), (255, 0, 255), (220, 170, 140)], np.uint8)
     truth = np.broadcast_to(colours[:, None, None], (6, *SIZE, 3))
     path = write(tmp_path / f"out{suffix}", truth, pixel_format=pixel_format, crf=4)
     error = np.stack(list(open_video(path))).astype(float) - truth
@@ -216,7 +223,7 @@ def test_a_file_that_cannot_grow(tmp_path, file_size_limit, name, limit):
 @pytest.mark.parametrize("when", ["open", "mux", "close", "replace"])
 def test_a_full_disk_at_any_moment(tmp_path, monkeypatch, when):
     def full(*args, **kwargs):
-        av.error.err_check(-errno.ENOSPC, "out.partial.mp4")
+        err_check(-errno.ENOSPC, "out.partial.mp4")
 
     old = write(tmp_path / "out.mp4", clips.ramp(3)).read_bytes()
     real_open = av.open
@@ -255,7 +262,7 @@ def test_the_stated_rate_and_every_time_stamp_are_exact(tmp_path, suffix, fps):
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         assert stream.average_rate == fps
-        times = sorted(packet.pts * stream.time_base for packet in container.demux(stream) if packet.size)
+        times = time_stamps(container.demux(stream))
     assert times == [index / fps for index in range(19)]
 
 
@@ -265,7 +272,7 @@ def test_matroska_keeps_the_rate_and_the_nearest_millisecond(tmp_path):
     assert open_video(path).fps == fps
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
-        times = sorted(packet.pts * stream.time_base for packet in container.demux(stream) if packet.size)
+        times = time_stamps(container.demux(stream))
     assert all(abs(time - index / fps) <= Fraction(1, 2000) for index, time in enumerate(times))
 
 

@@ -53,6 +53,7 @@ def files(folder):
 def test_video_frames_text_and_record(interpolator, make_job, tmp_path):
     job = make_job(frames_folder=tmp_path / "frames")
     record = run_job(interpolator, job)
+    assert record is not None
     assert files(tmp_path / "out") == ["film.json", "film.mp4", "film.txt"]
     assert open_frames([job.video]).num_frames == record["frames"] == 28
     stored = np.stack(list(open_frames([tmp_path / "frames"])))
@@ -86,6 +87,7 @@ def test_the_record_tells_all(interpolator, make_job):
 def test_the_seconds_are_the_jobs_own(interpolator, make_job, tmp_path):
     run_job(interpolator, make_job())
     again = run_job(interpolator, make_job(video=tmp_path / "out" / "again.mp4"))
+    assert again is not None
     assert sum(again["seconds"].values()) <= again["total_seconds"]
 
 

@@ -5,6 +5,9 @@ import shutil
 
 import numpy as np
 import pytest
+
+pytest.importorskip("torch")
+
 import torch
 
 from jax_interp.errors import CheckpointError, JaxInterpError, MediaError, UsageError

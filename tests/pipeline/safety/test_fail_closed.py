@@ -130,13 +130,17 @@ def test_an_interrupt_while_waiting_leaves_the_check_behind(monkeypatch):
     def interrupted(self, timeout):
         raise KeyboardInterrupt
 
+    def late() -> Verdict:
+        released.wait(30)
+        return Verdict.allow()
+
     class Queue:
         put, get = (lambda self, answer: None), interrupted
 
     monkeypatch.setattr("jax_interp.pipeline.safety.fail_closed.queue.SimpleQueue", Queue)
     try:
         with pytest.raises(KeyboardInterrupt):
-            closed.run("text_safety", "text_safety", lambda: released.wait(30) and Verdict.allow())
+            closed.run("text_safety", "text_safety", late)
         assert closed.broken
         assert not closed.run("text_safety", "text_safety", Verdict.allow).allowed
     finally:

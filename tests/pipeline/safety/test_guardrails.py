@@ -8,6 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
+pytest.importorskip("torch")
+
 import torch
 
 from jax_interp.components import TABLE
@@ -495,7 +498,7 @@ def test_the_brightness_classifier_is_the_peers(guardrails):
     import torch
 
     from jax_interp.guardrails.frame_safety import prepare_for_classifier
-    from tests.guardrails.tiny_guards import brightness_classifier
+    from tests.guardrails.guard_networks import brightness_classifier
 
     tower = video_peers.siglip().vision_model
     for frames, expected in ((black(1), 0), (white(1), 2)):

@@ -31,7 +31,7 @@ def embedding(index):
 
 def shipped_noise(seed=1, calls=400):
     """The draws of the golden `shipped` runs: sigma from numpy's global generator, noise by the manifest's recipe."""
-    uniform = np.random.RandomState(seed).uniform(size=calls)
+    uniform = np.random.RandomState(seed).uniform(size=calls).tolist()
 
     def draw(call):
         sigma = float(np.exp(NormalDist(-3, 2).inv_cdf(uniform[call])))

@@ -1,6 +1,6 @@
 """One pass of an encoder, on networks whose output can be computed by hand."""
 
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ from jax_interp.nn.collectives import ONE_DEVICE
 from jax_interp.nn.params import flatten
 from jax_interp.pipeline.stages.encoder import EncoderStage
 from jax_interp.runtime.checkpoint.converted import ConvertedComponent
-from jax_interp.runtime.checkpoint.description import PARAMS_FOLDER
+from jax_interp.runtime.checkpoint.description import PARAMS_FOLDER, Manifest
 from jax_interp.runtime.checkpoint.param_files import write_params
 from jax_interp.runtime.mesh import DeviceMesh, MeshShape
 from jax_interp.runtime.placement import Placement
@@ -87,7 +87,9 @@ def found(tmp_path):
     params = {"offset": np.float32(3), "blocks": {"added": ADDED, "gain": GAIN}}
     write_params(tmp_path / PARAMS_FOLDER, params)
     described = {path: {"shape": list(np.shape(leaf)), "dtype": "float32"} for path, leaf in flatten(params)}
-    return ConvertedComponent(tmp_path, "text_encoder", {"offset": 3.0}, "float32", {"params": described})
+    return ConvertedComponent(
+        tmp_path, "text_encoder", {"offset": 3.0}, "float32", cast(Manifest, {"params": described})
+    )
 
 
 @pytest.mark.parametrize("kind", ["resident", "offloaded", "streamed"])

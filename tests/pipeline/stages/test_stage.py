@@ -34,7 +34,7 @@ def compiled(converted, precision):
 
 
 @pytest.fixture
-def stages(converted):
+def stages(converted, settled_heap):
     """Stages with nothing loaded, resident by default."""
     gc.collect()  # so that garbage of other tests is not counted
     yield compiled(converted, "bfloat16")
@@ -108,10 +108,10 @@ def outcome(stage, placement, work):
 @pytest.mark.parametrize(
     ("name", "precision"),
     [
-        ("diffusion_transformer", "float32"),
+        pytest.param("diffusion_transformer", "float32", marks=pytest.mark.slow),
         ("diffusion_transformer", "bfloat16"),
         ("tokenizer", "bfloat16"),
-        ("text_encoder", "float32"),
+        pytest.param("text_encoder", "float32", marks=pytest.mark.slow),
         ("text_encoder", "bfloat16"),
     ],
 )

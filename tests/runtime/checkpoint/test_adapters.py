@@ -15,6 +15,7 @@ from jax_interp.runtime.checkpoint.finding import find_component
 from jax_interp.runtime.checkpoint.loading import load_params
 from jax_interp.runtime.mesh import DeviceMesh, MeshShape
 from jax_interp.runtime.placement import Placement
+from jax_interp.types import Precision
 from tests import golden
 from tests.tolerances import NETWORK_F32
 
@@ -52,7 +53,7 @@ def test_sums_are_rounded_once():
     assert merge(weight, "w", 0, four, ml_dtypes.bfloat16).astype(np.float32) == 1 + 2**-7
 
 
-def output(converted, adapters, placement=None, shape="data=1", precision="float32"):
+def output(converted, adapters, placement=None, shape="data=1", precision: Precision = "float32"):
     found = replace(find_component(converted, "diffusion_transformer"), adapters=tuple(adapters))
     denoiser = Denoiser(found, precision, devices=DeviceMesh(MeshShape.parse(shape)))
     if placement is not None:

@@ -128,7 +128,7 @@ def test_a_fault_while_writing_comes_through_and_leaves_no_checkpoint(tmp_path):
 
 
 def test_rows_of_a_scalar_are_the_scalar():
-    assert [piece.shape for piece in split_rows(np.float32(1), 3)] == [()]
+    assert [piece.shape for piece in split_rows(np.array(1, np.float32), 3)] == [()]
     assert [len(piece) for piece in split_rows(np.zeros((7, 2)), 3)] == [3, 3, 1]
 
 

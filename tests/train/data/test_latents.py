@@ -54,7 +54,7 @@ def test_upstreams_video2world_latents(encode):
 def test_the_ends_are_what_inference_makes_of_them(encode, interpolators):
     frames = video("interpolator")[0, :10]
     pixels = prepare_pixels(frames[None], 64, 96, "inference")
-    ours = encode(lambda *inputs: interpolation_latents(*inputs, "inference"), pixels)[0]
+    ours = encode(lambda params, pixels: interpolation_latents(params, pixels, "inference"), pixels)[0]
     condition = interpolators["float32"].encode_pair(frames[0], frames[-1], 64, 96)
     rounded = jnp.asarray(ours, jnp.bfloat16).astype(jnp.float32)
     for end in (0, 2):

@@ -1,6 +1,7 @@
 """AdamW and clipping against three recorded steps."""
 
 from dataclasses import replace
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -65,6 +66,7 @@ def test_other_settings_are_noticed(change):
 
 def test_what_is_not_a_number_becomes_zero():
     gradients = {"a": jnp.asarray([1.0, jnp.nan, jnp.inf, -jnp.inf, -2.0])}
+    cleaned: Any
     cleaned, _ = zero_non_finite().update(gradients, zero_non_finite().init(gradients))
     assert cleaned["a"].tolist() == [1, 0, 0, 0, -2]
 
@@ -75,7 +77,7 @@ def test_gradients_are_clipped_together():
     params = {"a": jnp.zeros(2), "b": jnp.zeros(1)}
     optimizer = make_optimizer(settings, 100)
     gradients = {"a": jnp.asarray([3.0, jnp.nan]), "b": jnp.asarray([4.0])}
-    _, state = optimizer.update(gradients, optimizer.init(params), params)
+    state: Any = optimizer.update(gradients, optimizer.init(params), params)[1]
     [moments] = [part for part in state[2] if hasattr(part, "mu")]
     assert np.asarray(moments.mu["a"]) == pytest.approx([0.1 * 0.6, 0])
     assert np.asarray(moments.mu["b"]) == pytest.approx([0.1 * 0.8])

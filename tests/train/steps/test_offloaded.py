@@ -72,6 +72,7 @@ def test_on_several_devices():
     assert furthest(alone.trained(state), spread.trained(theirs)) < MOVED_APART
 
 
+@pytest.mark.slow
 def test_a_stored_state_goes_on_to_the_same_bits(tmp_path):
     trainer = OffloadedTrainer(CONFIG, CLIPPED)
     state, _ = run(trainer, steps=1)

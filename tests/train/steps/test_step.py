@@ -131,6 +131,7 @@ def random_batch(converted, rows=4):
     return config, trained, frozen, jax.tree.map(lambda leaf: jnp.concatenate([leaf] * (rows // 2)), batch)
 
 
+@pytest.mark.slow
 def test_accumulated_steps_are_one_step(converted):
     config, trained, frozen, batch = random_batch(converted)
     outcomes = {}

@@ -7,7 +7,11 @@ import struct
 
 import numpy as np
 import pytest
+
+pytest.importorskip("torch")
+
 import torch
+import torch._utils
 
 from convert.formats.archive import open_archive
 from convert.formats.pytorch.legacy_file import MAGIC_NUMBER, open_legacy_file

@@ -1,6 +1,9 @@
 from contextlib import suppress
 
 import pytest
+
+pytest.importorskip("torch")
+
 import torch
 
 from convert.formats.pytorch.pickle_globals import CALLS, CONSTANTS, STORAGE_DTYPES, DamagedPickle, Opaque

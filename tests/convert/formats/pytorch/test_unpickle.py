@@ -9,7 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+pytest.importorskip("torch")
+
 import torch
+import torch._utils
 
 from convert.formats.pytorch.pickle_globals import ModuleRecord, Opaque, Storage, TensorView
 from convert.formats.pytorch.unpickle import PickleReader, unpickle
