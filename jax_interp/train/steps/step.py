@@ -186,6 +186,7 @@ class Trainer:
             batch.angles,
             dtype=self.dtype,
             learned_positions=self.settings.learned_positions,
+            keep=self.settings.keep,
             gather=self._gather,
         )
         return self._loss_of(output, question, inputs, everything.get("log_variance"))
