@@ -120,10 +120,10 @@ class OffloadedTrainer(Trainer):
         They are taken out of `state`: kept to the end of the step, it would need as much memory as the new one again.
         """
         names = list(state.params)
-        average = state.average or dict.fromkeys(names)
+        held: tuple[Any, ...] = (state.params, state.optimizer, state.average or dict.fromkeys(names))
 
         def fetch(name: str) -> Any:
-            return tuple(self._put(each.pop(name), host=False) for each in (state.params, state.optimizer, average))
+            return tuple(self._put(each.pop(name), host=False) for each in held)
 
         coming = fetch(names[0])
         for name, after in zip(names, [*names[1:], None], strict=True):
