@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-_PACKAGES = ("jax", "jaxlib", "flax", "orbax-checkpoint", "torch", "diffusers", "transformers")
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "torch", "diffusers", "transformers", "peft")
 
 
 def environment() -> dict[str, Any]:

@@ -1,57 +1,109 @@
 """How good the demo's networks are on shots and scenes that they never saw, beside blending and the nearest end.
 
 ```
-python -m scripts.evaluate_demo film.mp4 --converted demo/converted --output benchmarks/results/demo.jsonl
+python -m scripts.evaluate_demo film.mp4 --converted demo/converted --lines demo/evaluation.jsonl \
+    --output benchmarks/results/demo.jsonl --seconds 540      # again and again until it says that it is done
 ```
 
-Prints a table by how much moves, and adds a JSON line to `--output`. Of windows of ten frames both ends are given and
-the eight between are compared. "tokenizer" is the true frames encoded and decoded, which bounds what can be generated.
+Of windows of ten frames both ends are given and the eight between are compared: PSNR, and SSIM as `dm-pix` has it
+(Gaussian windows of 11 pixels), over whole frames and where something moves. "tokenizer" is the true frames encoded and
+decoded, which bounds what can be generated. Windows are spread over the held-out shots, `--count` of every class by how
+much moves, and as many rendered scenes.
+
+`--lines` gets a line a window as soon as it is measured; windows that are there, from the same weights with as many
+steps, are not measured again. Once there are all, a table is printed and a line with it added to `--output`.
 """
 
 import argparse
+import hashlib
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.environment import environment
 from jax_interp import Interpolator
+from jax_interp.runtime.checkpoint.finding import find_component
+from jax_interp.runtime.description import MANIFEST_FILE
 from scripts.demo_training import film, scenes
 
 CLASSES = ((0.0, 0.5), (0.5, 1.0), (1.0, 2.0), (2.0, 4.0), (4.0, 255.0))
 MOVING = 8.0
 """A place counts as moving if both ends differ there by more than this (of 255)."""
+RENDERED = "rendered scenes"
 SCENE_SEED = 99
+MARGIN = 5
+"""Pixels at every edge around which no whole window of SSIM lies."""
+
+Score = tuple[float | None, float | None]
+"""Over whole frames, and where something moves; None if nothing does, or if there is no error at all."""
 
 
-def windows(path: Path, count: int) -> Iterator[tuple[str, np.ndarray]]:
-    """(class, frames [10, Y, X, 3]): of every motion class `count` windows of held-out shots, then rendered scenes."""
-    frames = film.read_film(path)
-    parts = film.split(frames)
-    motion = parts.motion[parts.held_out]
+class Window(NamedTuple):
+    """Ten frames that are compared."""
+
+    name: str
+    group: str
+    """The class of motion, or `RENDERED`."""
+    shot: int | None
+    """First frame of the shot."""
+    start: int
+    """First frame, or the number of the scene."""
+
+
+def choose_windows(parts: film.Split, count: int) -> list[Window]:
+    """`count` windows of every motion class, from as many held-out shots as there are, then as many scenes."""
+    first = np.array([shot[0] for shot in parts.held_out_shots])
+    shots = first[np.searchsorted(first, parts.held_out, side="right") - 1]
+    motion, chosen = parts.motion[parts.held_out], []
     for least, most in CLASSES:
-        there = parts.held_out[(motion >= least) & (motion < most)]
-        for start in there[np.linspace(0, len(there) - 1, count).astype(int)]:
-            yield f"film, motion {least:g} to {most:g}", frames[start : start + film.WINDOW]
-    for scene in np.asarray(scenes.render(jax.random.key(SCENE_SEED), count, *frames.shape[1:3])):
-        yield "rendered scenes", scene
+        there = (motion >= least) & (motion < most)
+        group = f"film, motion {least:g} to {most:g}"
+        for start, shot in spread(parts.held_out[there], shots[there], count):
+            chosen.append(Window(f"film {start}", group, shot, start))
+    return chosen + [Window(f"scene {number}", RENDERED, None, number) for number in range(count)]
 
 
-def scores(interpolator: Interpolator, truth: np.ndarray, num_steps: int) -> dict[str, tuple[float, float]]:
-    """PSNR in dB of the eight frames between, whole and where something moves, for each way to make them."""
+def spread(starts: np.ndarray, shots: np.ndarray, count: int) -> list[tuple[int, int]]:
+    """`count` of the windows (start, shot), one of every shot before a second of any; those of a shot lie far apart."""
+    of_shot = {shot: starts[shots == shot] for shot in np.unique(shots)}
+    turns: list[tuple[int, int]] = []
+    for turn in range(count):
+        for shot, inside in of_shot.items():
+            # The middle, then the middles of both halves, and so on.
+            share = (2 * (turn + 1 - 2 ** (turn + 1).bit_length() // 2) + 1) / 2 ** (turn + 1).bit_length()
+            start = int(inside[int(share * len(inside))])
+            if (start, int(shot)) not in turns:
+                turns.append((start, int(shot)))
+    step = max(1, len(of_shot) / count)  # with more shots than windows: shots from all over the film
+    return [turns[int(i * step)] for i in range(min(count, len(turns)))]
+
+
+def ways(interpolator: Interpolator, truth: np.ndarray, num_steps: int) -> dict[str, np.ndarray]:
+    """The eight frames between as each way makes them."""
     _, height, width, _ = truth.shape
     share = (np.arange(1, 9) / 9)[:, None, None, None]
     ends = truth[[0, 9]]
-    made = {
+    return {
         "ours": interpolator.interpolate(ends, height=height, width=width, num_steps=num_steps).frames[1:9],
         "blend": ends[0] * (1 - share) + ends[1] * share,
         "nearest": np.where(share < 0.5, ends[0], ends[1]),
         "tokenizer": through_tokenizer(interpolator, truth)[1:9],
     }
-    moving = np.abs(ends[0].astype(float) - ends[1]).mean(-1) > MOVING
-    return {name: (_psnr(found, truth[1:9]), _psnr(found, truth[1:9], moving)) for name, found in made.items()}
+
+
+def scores(made: dict[str, np.ndarray], truth: np.ndarray) -> dict[str, dict[str, Score]]:
+    """PSNR in dB and SSIM of what every way made of the ten frames `truth`."""
+    moving = np.abs(truth[0].astype(float) - truth[9]).mean(-1) > MOVING
+    return {
+        "psnr": {way: psnr(frames, truth[1:9], moving) for way, frames in made.items()},
+        "ssim": {way: ssim(frames, truth[1:9], moving) for way, frames in made.items()},
+    }
 
 
 def through_tokenizer(interpolator: Interpolator, truth: np.ndarray) -> np.ndarray:
@@ -67,34 +119,135 @@ def through_tokenizer(interpolator: Interpolator, truth: np.ndarray) -> np.ndarr
     return (np.clip(1 + out, 0, 2) / 2 * 255).astype(np.uint8)
 
 
-def _psnr(made: np.ndarray, truth: np.ndarray, where: np.ndarray | None = None) -> float:
+def psnr(made: np.ndarray, truth: np.ndarray, moving: np.ndarray) -> Score:
+    """In dB, of 255."""
     error = (made.astype(np.float64) - truth) ** 2
-    error = error if where is None else error[:, where]
-    return float(10 * np.log10(255**2 / error.mean())) if error.size else float("nan")
+    return _decibels(error), _decibels(error[:, moving])
+
+
+def ssim(made: np.ndarray, truth: np.ndarray, moving: np.ndarray) -> Score:
+    """The mean over frames and colours; moving places are middles of windows."""
+    import dm_pix
+
+    both = (jnp.asarray(frames, jnp.float32) for frames in (made, truth))
+    with jax.numpy_dtype_promotion("standard"):  # its windows are computed from whole numbers
+        values = np.asarray(dm_pix.ssim(*both, max_val=255.0, return_map=True)).mean((0, -1))
+    there = values[moving[MARGIN:-MARGIN, MARGIN:-MARGIN]]
+    return float(values.mean()), float(there.mean()) if there.size else None
+
+
+def _decibels(error: np.ndarray) -> float | None:
+    return float(10 * np.log10(255**2 / error.mean())) if error.any() else None
+
+
+def measure(
+    windows: list[Window],
+    lines: Path,
+    about: dict[str, Any],
+    make: Callable[[Window], tuple[np.ndarray, dict[str, np.ndarray]]],
+    seconds: float,
+) -> list[dict[str, Any]] | None:
+    """The lines of all windows, those that `lines` lacks measured and added; None if the time was over before.
+
+    `about` says of what they are, and `make` gives the true frames of a window and what every way makes of them.
+    """
+    known = {line["window"]: line for line in read_lines(lines) if about.items() <= line.items()}
+    end = time.monotonic() + seconds
+    for window in windows:
+        if window.name in known:
+            continue
+        if time.monotonic() > end:
+            return None
+        started = time.monotonic()
+        truth, made = make(window)
+        line = {"window": window.name, "group": window.group, "shot": window.shot, **about, **scores(made, truth)}
+        line["seconds"] = round(time.monotonic() - started, 2)
+        add_line(lines, line)
+        known[window.name] = line
+    return [known[window.name] for window in windows]
+
+
+def add_line(path: Path, line: dict[str, Any]) -> None:
+    """Write a line at the end of a file, and end the one before if it was cut off."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    before = path.read_bytes() if path.exists() else b""
+    cut = before != b"" and not before.endswith(b"\n")
+    with path.open("a") as file:
+        file.write(("\n" if cut else "") + json.dumps(line) + "\n")
+
+
+def read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The lines of a file, but for one that was cut off."""
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError:
+            continue
+
+
+def summary(lines: list[dict[str, Any]]) -> dict[str, Any]:
+    """Means by class, and how many windows and shots they are of."""
+    found: dict[str, Any] = {
+        "shots": len({line["shot"] for line in lines if line["shot"] is not None}),
+        "scenes": sum(line["shot"] is None for line in lines),
+        "windows": {},
+    }
+    for group in dict.fromkeys(line["group"] for line in lines):
+        rows = [line for line in lines if line["group"] == group]
+        found["windows"][group] = len(rows)
+        for measure, digits in (("psnr", 2), ("ssim", 4)):
+            of_way = {way: [_mean(row[measure][way][i] for row in rows) for i in (0, 1)] for way in rows[0][measure]}
+            rounded = {way: [value and round(value, digits) for value in both] for way, both in of_way.items()}
+            found.setdefault(measure, {})[group] = rounded
+    return found
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    """Of those that are known; None if none is."""
+    there = [value for value in values if value is not None]
+    return float(np.mean(there)) if there else None
+
+
+def weights_digest(converted: Path) -> str:
+    """Which networks are in a folder."""
+    manifests = [
+        find_component(converted, name).path / MANIFEST_FILE for name in ("diffusion_transformer", "tokenizer")
+    ]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in manifests)).hexdigest()[:12]
 
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("film", type=Path)
     arguments.add_argument("--converted", type=Path, default=Path("demo/converted"))
-    arguments.add_argument("--count", type=int, default=20)
+    arguments.add_argument("--count", type=int, default=20, help="windows a class, and scenes")
     arguments.add_argument("--num-steps", type=int, default=12)
+    arguments.add_argument("--lines", type=Path, default=Path("demo/evaluation.jsonl"))
     arguments.add_argument("--output", type=Path)
+    arguments.add_argument("--seconds", type=float, default=float("inf"), help="begin no window after this time")
     options = arguments.parse_args()
+    frames = film.read_film(options.film)
+    windows = choose_windows(film.split(frames), options.count)
+    rendered = np.asarray(scenes.render(jax.random.key(SCENE_SEED), options.count, *frames.shape[1:3]))
     interpolator = Interpolator.from_pretrained(options.converted, dtype="float32")
-    found: dict[str, list[dict[str, tuple[float, float]]]] = {}
-    for name, truth in windows(options.film, options.count):
-        found.setdefault(name, []).append(scores(interpolator, truth, options.num_steps))
-    table = {
-        name: {way: np.nanmean([row[way] for row in rows], axis=0).round(2).tolist() for way in rows[0]}
-        for name, rows in found.items()
-    }
-    for name, ways in table.items():
-        print(f"{name}: " + ", ".join(f"{way} {whole:.2f} ({moving:.2f})" for way, (whole, moving) in ways.items()))
+
+    def make(window: Window) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        film_window = frames[window.start : window.start + film.WINDOW]
+        truth = rendered[window.start] if window.shot is None else film_window
+        return truth, ways(interpolator, truth, options.num_steps)
+
+    about = {"num_steps": options.num_steps, "weights": weights_digest(options.converted)}
+    lines = measure(windows, options.lines, about, make, options.seconds)
+    if lines is None:
+        print("not done yet: run the same command again")
+        return
+    found = summary(lines)
+    for group, whole in found["psnr"].items():
+        alike = found["ssim"][group]
+        print(f"{group}: " + ", ".join(f"{way} {whole[way]} dB, {alike[way]}" for way in whole))
     if options.output:
-        line = {"benchmark": "demo", "windows_a_class": options.count, "num_steps": options.num_steps, "psnr": table}
-        with options.output.open("a") as file:
-            file.write(json.dumps(environment() | line) + "\n")
+        add_line(options.output, environment() | {"benchmark": "demo", **about, **found})
+    print("done")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ python -m scripts.train_demo film.mp4 --work WORK --seconds 540     # again and 
 import argparse
 import json
 import time
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,13 +25,19 @@ from jax_interp.train.objective.log_variance import initial_log_variance
 from jax_interp.train.steps.state import initial_state
 from jax_interp.train.steps.step import Trainer
 from jax_interp.types import Params
-from scripts.demo_training import film, saved, scenes, tokenizer, transformer
+from scripts.demo_training import film, glide, saved, scenes, tokenizer, transformer
 
 SEED = 0
 HEIGHT, WIDTH = 192, 320
 SCENES = 1536
-"""Rendered scenes that are trained on; those of another seed are held out."""
+"""Rendered scenes that the tokenizer is trained on; those of another seed are held out."""
+MORE_SCENES = 4096
+"""Rendered scenes that the transformer is trained on, of which only latents are kept."""
 SCENE_SHARE = 0.25
+"""Of what the tokenizer sees."""
+SHARES = {"film": 0.45, "gliding": 0.25, "scenes": 0.3}
+"""Of what the transformer sees."""
+ENCODED_TOGETHER = 48
 STEPS_A_CALL = 50
 SAVE_SECONDS = 120
 CLASSES = ((0.0, 0.3), (0.5, 0.6), (1.0, 1.0), (2.0, 1.5), (4.0, 1.5))
@@ -74,13 +80,17 @@ class Data:
         frames = film.read_film(path)
         self.split = film.split(frames)
         self.frames = jnp.asarray(frames)
-        parts = [scenes.render(jax.random.key(SEED + 1 + i), 64, HEIGHT, WIDTH) for i in range(SCENES // 64)]
-        self.scenes = jnp.concatenate(parts)
         motion = self.split.motion[self.split.train]
         weights = np.array([weight for _, weight in CLASSES])
         self.weights = weights[np.searchsorted([least for least, _ in CLASSES], motion, side="right") - 1]
         self._edges = jnp.asarray(np.cumsum(self.weights / self.weights.sum()), jnp.float32)
         self._starts = jnp.asarray(self.split.train)
+
+    @cached_property
+    def scenes(self) -> jax.Array:
+        """Rendered when they are asked for: the transformer's training does not."""
+        parts = [scenes.render(jax.random.key(SEED + 1 + i), 64, HEIGHT, WIDTH) for i in range(SCENES // 64)]
+        return jnp.concatenate(parts)
 
     @property
     def sources(self) -> Sources:
@@ -157,18 +167,27 @@ def finish_tokenizer(data: Data, params, work: Path) -> None:
 
 
 def encoded(data: Data, params, text: np.ndarray) -> transformer.Latents:
-    """Latents of all windows as they are, mirrored, backwards and both."""
+    """Latents of all windows as they are, mirrored, backwards and both, each also through a gliding window; of scenes.
+
+    They are the same in every run, and are not stored: there are gigabytes of them.
+    """
     prepare = jax.jit(lambda frames: tokenizer.interpolation_latents(params, frames).astype(jnp.bfloat16))
     parts, weights = [], []
-    for backwards in (False, True):
-        for mirrored in (False, True):
-            for rows in np.array_split(data.split.train, len(data.split.train) // 48):
-                frames = data.frames[jnp.asarray(rows)[:, None] + jnp.arange(film.WINDOW)]
-                parts.append(prepare(_turned(frames, backwards, mirrored)))
-            weights.append(data.weights / data.weights.sum() * (1 - SCENE_SHARE))
-            for start in range(0, SCENES, 48):
-                parts.append(prepare(_turned(data.scenes[start : start + 48], backwards, mirrored)))
-            weights.append(np.full(SCENES, SCENE_SHARE / SCENES))
+    for variant in range(8):
+        backwards, mirrored, gliding = variant & 1 > 0, variant & 2 > 0, variant & 4 > 0
+        for start in range(0, len(data.split.train), ENCODED_TOGETHER):
+            rows = data.split.train[start : start + ENCODED_TOGETHER]
+            frames = _turned(data.frames[jnp.asarray(rows)[:, None] + jnp.arange(film.WINDOW)], backwards, mirrored)
+            if gliding:
+                key = jax.random.fold_in(jax.random.key(SEED + 30 + variant), start)
+                frames = glide.glide(key, frames)
+            parts.append(prepare(frames))
+        weights.append(data.weights / data.weights.sum() * SHARES["gliding" if gliding else "film"] / 4)
+    for number in range(MORE_SCENES // ENCODED_TOGETHER):
+        key = jax.random.fold_in(jax.random.key(SEED + 40), number)
+        parts.append(prepare(scenes.render(key, ENCODED_TOGETHER, HEIGHT, WIDTH)))
+    rendered = MORE_SCENES // ENCODED_TOGETHER * ENCODED_TOGETHER
+    weights.append(np.full(rendered, SHARES["scenes"] / max(1, rendered)))
     return transformer.Latents(jnp.concatenate(parts), np.concatenate(weights), jnp.asarray(text))
 
 
@@ -179,7 +198,10 @@ def _turned(frames: jax.Array, backwards: bool, mirrored: bool) -> jax.Array:
 
 def train_transformer(data: Data, work: Path, text: np.ndarray, clock: Clock) -> bool:
     """As `train_tokenizer`, on its latents, phase after phase."""
+    started = time.monotonic()
     latents = encoded(data, read_params(work / "tokenizer.npz"), text)
+    jax.block_until_ready(latents.values)
+    report("latents", windows=len(latents.values), seconds=time.monotonic() - started)
     results = [work / f"transformer_{number}.npz" for number in range(len(transformer.PHASES))]
     for number, (phase, result) in enumerate(zip(transformer.PHASES, results, strict=True)):
         if not result.exists() and not train_phase(latents, work, number, phase, clock):

@@ -68,6 +68,10 @@ def memory(
     stream_base: Annotated[
         bool, typer.Option("--stream-base", help="Pass the network beside an adapter through the GPU.")
     ] = False,
+    keep_activations: Annotated[
+        Literal["inputs", "attention", "products"],
+        typer.Option(help="What of every block training keeps for the way back."),
+    ] = "inputs",
 ) -> None:
     """Say what a run would take, and what `generate` would choose. Loads nothing and needs no GPU."""
     from jax_interp.cli.console import show_log
@@ -117,6 +121,7 @@ def memory(
             "dtype": dtype,
             "optimizer_on_host": optimizer_on_host,
             "stream_base": stream_base,
+            "keep": keep_activations,
         }
         asked = train_settings(adapter_settings(adapter), {}, "default", run)
         show(f"training the transformer of {origin}, {height}×{width}; all numbers in GiB")

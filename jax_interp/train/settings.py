@@ -9,6 +9,8 @@ from jax_interp.types import Precision
 UPSTREAM_RATE = 2**-14.3
 """Learning rate of upstream's full post-training (Video2World; the interpolator's own is 0.0 and trains nothing)."""
 
+Keep = Literal["inputs", "attention", "products"]
+
 
 @dataclass(frozen=True)
 class LogNormal:
@@ -125,6 +127,10 @@ class TrainSettings:
     stream_base: bool = False
     """Whether the network beside an adapter is kept in host memory and streamed through the device block by block, once
     forwards and once backwards a step."""
+    keep: Keep = "inputs"
+    """What of every block is kept for the way back, where the rest is computed again. `attention`: also the result of
+    self-attention, a vector of the network's width a token and block, if cuDNN computes it. `products`: these, and the
+    results of all linear layers, so that only what is cheap is computed again."""
     recipe: Literal["default", "upstream"] = "default"
     """Only the default recipe refuses rates and warm-ups that train little or nothing."""
 
@@ -146,6 +152,8 @@ class TrainSettings:
             faults.append("--optimizer-on-host: an adapter's state is small; leave it out with --lora-rank")
         if self.stream_base and self.lora is None:
             faults.append("--stream-base: only the network beside an adapter can be streamed; add --lora-rank")
+        if self.stream_base and self.keep != "inputs":
+            faults.append(f"--keep-activations {self.keep}: with --stream-base only the inputs of blocks are kept")
         faults += self._optimizer_faults()
         if faults:
             raise UsageError("; ".join(faults))

@@ -19,12 +19,15 @@ from jax_interp.train.optimization.optimizer import make_optimizer
 from jax_interp.train.settings import OptimizerSettings
 from jax_interp.types import Params
 
-CONFIG = VideoTokenizerConfig(channels=24)
+CONFIG = VideoTokenizerConfig(channels=26)
+"""As many channels as leave the demo's folder below 20 MB."""
 CLIP = 9
 """Frames that are encoded together: one, and eight more that become the second latent frame."""
-STEPS, BATCH = 15500, 8
+STEPS, BATCH = 18000, 8
 LATENT_NOISE = 0.03
 """Noise on the latents, beside their own deviation: neighbouring latents then decode alike, as sampling needs."""
+SQUARED, EDGES, STRUCTURE = 5.0, 0.5, 0.2
+"""Weights of terms of the loss beside the mean absolute error."""
 OPTIMIZER = OptimizerSettings(
     learning_rate=1.5e-3, warmup_steps=300, final_factor=0.02, betas=(0.9, 0.98), epsilon=1e-9, weight_decay=0.01
 )
@@ -189,8 +192,8 @@ def _halve_time(params: dict[str, np.ndarray], path: str, x: np.ndarray) -> np.n
 class TokenizerTrainer:
     """The compiled training step: encode, add a little noise, decode, compare.
 
-    The loss is the mean absolute error, plus twice the mean squared one, plus the mean absolute error of differences of
-    neighbouring pixels, which keeps edges sharp.
+    The loss is the mean absolute error and, weighted, the mean squared one, the mean absolute error of differences of
+    neighbouring pixels, and what SSIM lacks of 1. At 28 dB and an SSIM of 0.75 all four are between 0.03 and 0.05.
     """
 
     def __init__(self, fixed: Params, steps: int, sample: Callable[[Any, Array], UInt8[Array, "B F Y X 3"]]):
@@ -202,7 +205,7 @@ class TokenizerTrainer:
         self.run = jax.jit(self._run, static_argnames="count", donate_argnums=0)
 
     def fresh(self, params: Params) -> TokenizerState:
-        """The state before the first step."""
+        """Return the state before the first step."""
         return TokenizerState(
             jnp.zeros((), jnp.int32), params, self.optimizer.init(params), jax.tree.map(jnp.copy, params)
         )
@@ -228,9 +231,27 @@ class TokenizerTrainer:
         tokenizer = self._network.bind(half)
         z = tokenizer.encode(x)
         spread = jax.lax.stop_gradient(z).std((0, 2, 3), keepdims=True)
-        error = tokenizer.decode(z + LATENT_NOISE * spread * jax.random.normal(noise, z.shape)) - x
+        made = tokenizer.decode(z + LATENT_NOISE * spread * jax.random.normal(noise, z.shape))
+        error = made - x
         edges = sum(jnp.abs(jnp.diff(error, axis=axis)).mean() for axis in (2, 3))
-        return jnp.abs(error).mean() + 2 * jnp.square(error).mean() + 0.5 * edges
+        plain = jnp.abs(error).mean() + SQUARED * jnp.square(error).mean()
+        return plain + EDGES * edges + STRUCTURE * (1 - similarity(made, x).mean())
+
+
+def similarity(made: Float[Array, "B F Y X C"], truth: Float[Array, "B F Y X C"]) -> Float[Array, "B F rows columns C"]:
+    """SSIM (Wang et al. 2004) of pixels in [-1, 1], in square windows of 8 pixels, each 4 from the next."""
+
+    def local(values: Array) -> Array:
+        summed = jax.lax.reduce_window(values, 0.0, jax.lax.add, (1, 1, 8, 8, 1), (1, 1, 4, 4, 1), "VALID")
+        return summed / 64
+
+    x, y = made.astype(jnp.float32), truth.astype(jnp.float32)
+    mean_x, mean_y = local(x), local(y)
+    variances = local(x * x) - mean_x**2 + local(y * y) - mean_y**2
+    covariance = local(x * y) - mean_x * mean_y
+    small, smaller = 0.06**2, 0.02**2  # (0.03, 0.01) times the range, squared
+    alike = (2 * mean_x * mean_y + smaller) / (mean_x**2 + mean_y**2 + smaller)
+    return alike * (2 * covariance + small) / (variances + small)
 
 
 @partial(jax.jit, static_argnames="dtype")

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jax_interp.config import DiTConfig
+from jax_interp.diffusion.condition import FIXED_SIGMA
 from jax_interp.models.dit import patch_grid
 from jax_interp.nn.params import flatten, unflatten
 from jax_interp.nn.rotary import rotary_angles
@@ -47,11 +48,12 @@ PHASES = (
 
 
 def settings(phase: Phase) -> TrainSettings:
-    """Known frames nearly clean, as `--condition-noise fixed` has them."""
+    """Known frames as `--condition-noise fixed` has them, that is nearly clean."""
     return TrainSettings(
         steps=phase.steps,
         batch_size=BATCH,
-        noise=NoiseSettings(sigma=phase.sigma, augment_sigma=LogNormal(-6.0, 1.0), text_dropout=0.1),
+        keep="products",  # there is room
+        noise=NoiseSettings(sigma=phase.sigma, augment_sigma=LogNormal(0.0, 0.3, FIXED_SIGMA), text_dropout=0.1),
         optimizer=OptimizerSettings(
             learning_rate=phase.learning_rate,
             warmup_steps=300,

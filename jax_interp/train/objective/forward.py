@@ -11,6 +11,7 @@ from jax_interp.models.dit import DiT, DiTBlockInputs, patch_grid
 from jax_interp.nn.embeddings import CellPositions
 from jax_interp.nn.params import StackedNetwork
 from jax_interp.nn.patches import unpatchify
+from jax_interp.train.settings import Keep
 from jax_interp.types import Latents, Params, Text, Tokens
 
 Gather = Callable[[Params], Params]
@@ -18,6 +19,9 @@ Gather = Callable[[Params], Params]
 
 `lambda block: block` serves a single device.
 """
+
+CUDNN_ATTENTION = "dot_product_attention_fwd_wrapper"
+"""What JAX calls the operation of `jax.nn.dot_product_attention(implementation="cudnn")`."""
 
 
 def forward(
@@ -31,12 +35,13 @@ def forward(
     *,
     dtype: Any,
     learned_positions: bool = True,
+    keep: Keep = "inputs",
     gather: Gather = lambda block: block,
 ) -> Latents:
     """Return the network F for scaled latents, computed in `dtype` and returned in float32.
 
-    Of every block only its input is kept for the backward pass, which computes the rest again. Weights are cast block
-    by block, so that no second copy of all of them exists.
+    Of every block `keep` (as in `TrainSettings`) is kept for the backward pass, which computes the rest again. Weights
+    are cast block by block, so that no second copy of all of them exists.
     """
     outer = cast({name: leaf for name, leaf in params.items() if name != "blocks"}, dtype)
     tokens, inputs = embed(network, outer, x, c_noise, text, indicator, angles, learned_positions)
@@ -45,7 +50,8 @@ def forward(
         return run_block(network, gather(cast(block, dtype)), tokens, inputs), None
 
     # Within a loop the compiler cannot merge the two computations of a block, which is all that prevent_cse is for.
-    tokens, _ = jax.lax.scan(jax.checkpoint(step, prevent_cse=False), tokens, params["blocks"])
+    kept = jax.checkpoint(step, prevent_cse=False, policy=_POLICIES[keep])
+    tokens, _ = jax.lax.scan(kept, tokens, params["blocks"])
     return project(network, outer, tokens, inputs, x.shape)
 
 
@@ -87,3 +93,21 @@ def project(
 def cast(params: Params, dtype: Any) -> Params:
     """Cast every array of `params` to `dtype`."""
     return jax.tree.map(lambda leaf: leaf.astype(dtype), params)
+
+
+def _is_self_attention(primitive: Any, *operands: Any, **_: Any) -> bool:
+    """Whether an operation is cuDNN's attention of all tokens to all: its result and the sums that its gradient reads.
+
+    Attention to a text takes no time that is worth the memory. The XLA path, which serves elsewhere, is made of
+    ordinary operations and is computed again.
+    """
+    return primitive.name == CUDNN_ATTENTION and operands[0].shape == operands[1].shape
+
+
+_POLICIES = {
+    "inputs": None,
+    "attention": _is_self_attention,
+    "products": jax.checkpoint_policies.save_from_both_policies(
+        jax.checkpoint_policies.dots_with_no_batch_dims_saveable, _is_self_attention
+    ),
+}

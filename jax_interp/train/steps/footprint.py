@@ -84,8 +84,11 @@ def _values(abstract: Params, mesh: MeshShape) -> int:
 def _activations(
     config: DiTConfig, settings: TrainSettings, latents: tuple[int, int, int, int], mesh: MeshShape
 ) -> int:
-    """Return the input of every block, and one block with everything in it."""
+    """Return what is kept of every block, and one block with everything in it."""
     frames, height, width, _ = latents
     tokens = frames * height * width // config.patch_size**2
     rows = math.ceil(settings.batch_size / settings.accumulate / (mesh.data * mesh.sequence))
-    return rows * tokens * config.width * jnp.dtype(settings.dtype).itemsize * (config.num_blocks + BLOCK_WIDTHS)
+    # Products: the input, queries, keys, values and two results of self-attention, those of attention to the text, MLP.
+    kept = {"inputs": 1, "attention": 2, "products": 9 + config.mlp_width / config.width}[settings.keep]
+    widths = math.ceil(kept * config.num_blocks) + BLOCK_WIDTHS
+    return rows * tokens * config.width * jnp.dtype(settings.dtype).itemsize * widths

@@ -2,8 +2,9 @@
 
 The device has weights and gradients in the computation's dtype alone.
 
-After the gradients the optimizer updates the network piece by piece, a piece being a block or everything else: the
-float32 state of a piece is copied to the device while the piece before is updated, and copied back.
+After the gradients the optimizer goes through the network piece by piece, a piece being a block or everything else: its
+float32 state is copied in while the piece before is worked on, and copied back. At most three pieces are under way: one
+that comes, one that is worked on and one that goes back.
 """
 
 from collections.abc import Iterator
@@ -44,6 +45,7 @@ class OffloadedTrainer(Trainer):
         self._draw = jax.jit(partial(make_draws, settings=settings.noise), static_argnames="shape")
         self._clipping = jax.jit(self._clip_factor)
         self._update = jax.jit(self._update_piece, donate_argnums=(0, 2))
+        self._fill = jax.jit(self._with_piece, donate_argnums=0)
         self._weights: tuple[int, Params] | None = None
         """The weights on the device, and after how many steps they are these."""
         self.step = self._run_step
@@ -59,14 +61,14 @@ class OffloadedTrainer(Trainer):
             for index in range(self.network.num_blocks):
                 yield f"block-{index:03d}", {"network": {"blocks": stored.part(index, names)}}
 
-        return self._initial(pieces()), {"log_variance": fixed}
+        return self.initial_from(pieces()), {"log_variance": fixed}
 
     def initial(self, params: Params) -> TrainState:
         """Return the state before the first step."""
-        return self._initial(iter(split_pieces(params).items()))
+        return self.initial_from(iter(split_pieces(params).items()))
 
-    def _initial(self, pieces: Iterator[tuple[str, Params]]) -> TrainState:
-        """Make the state one piece after the other, so that the device holds the state of one piece."""
+    def initial_from(self, pieces: Iterator[tuple[str, Params]]) -> TrainState:
+        """Return it from pieces as `split_pieces` names them, one by one: the device holds the state of one."""
         averages = self.settings.optimizer.ema_rate is not None
         params, optimizer, average = {}, {}, {}
         for name, piece in pieces:
@@ -75,6 +77,7 @@ class OffloadedTrainer(Trainer):
             optimizer[name] = self._put(self.optimizer.init(wide), host=True)
             if averages:
                 average[name] = self._put(jax.tree.map(jnp.copy, wide), host=True)
+            jax.block_until_ready((params[name], optimizer[name], average.get(name)))  # before memory for the next one
         return self.place(TrainState(jnp.zeros((), jnp.int32), params, optimizer, average if averages else None))
 
     def place(self, state: TrainState) -> TrainState:
@@ -99,22 +102,29 @@ class OffloadedTrainer(Trainer):
         draws = self._draw(jax.random.fold_in(key, state.step), shape=batch.latents.shape)
         metrics, gradients = self.gradients(weights, frozen, batch, draws)
         factor = self._clipping(gradients)
+        averages = state.average is not None
         params, optimizer, average = {}, {}, {}
+        going: Any = ()
         for name, held in self._pieces_ahead(state):
-            index = None if name == OUTER else jnp.int32(name.removeprefix("block-"))
-            weights, held = self._update(weights, gradients, held, factor, state.step, index)
-            params[name], optimizer[name], average[name] = (self._put(each, host=True) for each in held)
+            weights, held = self._update(weights, gradients, held, factor, state.step, _index(name))
+            back = tuple(self._put(each, host=True) for each in held)
+            del held  # so that its memory is free as soon as it is copied
+            # Nothing else would keep this loop from asking for memory for all pieces before the first one is done.
+            jax.block_until_ready(going)
+            params[name], optimizer[name], average[name] = going = back
         self._weights = done + 1, weights
-        new = TrainState(state.step + 1, params, optimizer, None if state.average is None else average)
-        return new, metrics
+        return TrainState(state.step + 1, params, optimizer, average if averages else None), metrics
 
     def _pieces_ahead(self, state: TrainState) -> Iterator[tuple[str, Any]]:
-        """Yield every piece's (weights, optimizer's state, average) on the device, the next one on its way already."""
+        """Yield every piece's (weights, optimizer's state, average) on the device, the next one on its way already.
+
+        They are taken out of `state`: kept to the end of the step, it would need as much memory as the new one again.
+        """
         names = list(state.params)
-        average = state.average or dict.fromkeys(names)
+        held: tuple[Any, ...] = (state.params, state.optimizer, state.average or dict.fromkeys(names))
 
         def fetch(name: str) -> Any:
-            return tuple(self._put(each[name], host=False) for each in (state.params, state.optimizer, average))
+            return tuple(self._put(each.pop(name), host=False) for each in held)
 
         coming = fetch(names[0])
         for name, after in zip(names, [*names[1:], None], strict=True):
@@ -135,29 +145,34 @@ class OffloadedTrainer(Trainer):
         if average is not None:
             assert self._gamma is not None
             average = update_average(average, params, step, self._gamma)
+        return self._with_piece(weights, params, index), (params, optimizer, average)
+
+    def _with_piece(self, weights: Params, piece: Params, index: Any) -> Params:
+        """`weights` with a piece's float32 values in their places."""
         leaves = dict(flatten(weights))
-        for path, new in flatten(params):
+        for path, new in flatten(piece):
             weight = leaves[path]
             narrow = new.astype(weight.dtype)
             leaves[path] = narrow if index is None else weight.at[index].set(narrow)
-        weights = self._shared(unflatten(leaves))
-        return weights, (params, optimizer, average)
+        return self._shared(unflatten(leaves))
 
     def _on_device(self, state: TrainState) -> Params:
         """Return the parameters that have gradients: the network in the computation's dtype, the log-variance."""
+        described = jax.eval_shape(lambda pieces: jax.tree.map(_wide, join_pieces(pieces)), state.params)
+        dtypes = {"network": self.dtype}
 
-        def narrow(leaf: jax.Array, dtype: Any) -> jax.Array:
-            return jax.device_put(leaf, leaf.sharding.with_memory_kind("device")).astype(dtype)
-
-        pieces = {
-            name: {
-                part: jax.tree.map(partial(narrow, dtype=self.dtype if part == "network" else jnp.float32), tree)
-                for part, tree in piece.items()
+        def empty() -> Params:
+            return {
+                part: jax.tree.map(lambda leaf, p=part: jnp.zeros(leaf.shape, dtypes.get(p, leaf.dtype)), tree)
+                for part, tree in described.items()
             }
-            for name, piece in state.params.items()
-        }
-        weights = join_pieces(pieces)
-        return weights if self.devices.alone else self.devices.put(weights, params_specs(weights, self.devices))
+
+        shardings = self.devices.shardings(described, params_specs(described, self.devices))
+        weights = jax.jit(empty, out_shardings=shardings)()
+        for name, piece in state.params.items():
+            weights = self._fill(weights, self._put(piece, host=False), _index(name))
+            jax.block_until_ready(weights)  # as above
+        return weights
 
     def _put(self, tree: Any, *, host: bool) -> Any:
         return self.devices.put(tree, _specs(tree, self.devices), host=host)
@@ -179,6 +194,11 @@ def join_pieces(pieces: Params) -> Params:
     stack = np.stack if isinstance(next(iter(blocks[0].values())), np.ndarray) else jnp.stack
     stacked = {path: stack([block[path] for block in blocks]) for path in blocks[0]}
     return unflatten(dict(flatten(pieces[OUTER])) | stacked)
+
+
+def _index(name: str) -> jax.Array | None:
+    """Which block a piece is."""
+    return None if name == OUTER else jnp.int32(name.removeprefix("block-"))
 
 
 def _piece(tree: Params, index: Any) -> Params:

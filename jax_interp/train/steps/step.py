@@ -187,6 +187,7 @@ class Trainer:
             batch.angles,
             dtype=self.dtype,
             learned_positions=self.settings.learned_positions,
+            keep=self.settings.keep,
             gather=self._gather,
         )
         return self._loss_of(output, noisy, inputs, everything.get("log_variance"))

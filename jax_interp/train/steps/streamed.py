@@ -5,6 +5,7 @@ again with gradients. The device holds the input of every block, the adapter wit
 that are on their way.
 """
 
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -58,13 +59,18 @@ class StreamedTrainer(Trainer):
         plain = network_of(base.config, replace(self.settings, lora=None, stream_base=False))
         stored = StackedParams(base, plain.abstract, self.settings.dtype)
         names = [name for part in plain.parts for name in part]
-        specs = share_specs(plain.block_abstract, self.devices)
-        count = plain.num_blocks
-        host = [self.devices.keep_on_host(stored.part(index, names), specs) for index in range(count)]
-        order = [(index, FORWARD) for index in range(count)] + [(index, BACKWARD) for index in reversed(range(count))]
-        self._blocks = BlockStream(lambda at: host[at[0]], order, lambda at, block: self.devices.put(block, specs))
+        self.keep_blocks(stored.part(index, names) for index in range(plain.num_blocks))
         frozen = {"network": self.devices.put(stored.outer()), "log_variance": {**trained, **fixed}}
         return self.initial({"network": self.initial_adapter()}), frozen
+
+    def keep_blocks(self, blocks: Iterable[Params]) -> None:
+        """Bring the frozen blocks, in their order and in the computation's dtype, to host memory; `begin` does this."""
+        plain = network_of(self.network_config, replace(self.settings, lora=None, stream_base=False))
+        specs = share_specs(plain.block_abstract, self.devices)
+        host = [self.devices.keep_on_host(block, specs) for block in blocks]
+        count = len(host)
+        order = [(index, FORWARD) for index in range(count)] + [(index, BACKWARD) for index in reversed(range(count))]
+        self._blocks = BlockStream(lambda at: host[at[0]], order, lambda at, block: self.devices.put(block, specs))
 
     def _run_step(self, state: TrainState, frozen: Params, batch: Batch, key: jax.Array) -> tuple[TrainState, Metrics]:
         draws = self._draw(jax.random.fold_in(key, state.step), shape=batch.latents.shape)

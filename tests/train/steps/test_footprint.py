@@ -58,3 +58,14 @@ def test_passes_spare_activations():
         training_footprint(DIT_7B, replace(FULL, batch_size=4, accumulate=n), LATENTS).activations for n in (1, 4)
     )
     assert whole == 4 * parts
+
+
+def test_what_is_kept_of_every_block():
+    adapter = replace(FULL, lora=LoraSettings(rank=8))
+    least, attention, products = (
+        training_footprint(DIT_7B, replace(adapter, keep=keep), LATENTS).activations
+        for keep in ("inputs", "attention", "products")
+    )
+    one = 28 * 10_560 * 4096 * 2
+    assert attention - least == one
+    assert products - least == 12 * one

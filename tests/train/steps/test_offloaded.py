@@ -49,6 +49,18 @@ def test_states_lie_on_the_host_and_gradients_do_not():
     assert {leaf.sharding.memory_kind for leaf in jax.tree.leaves(trainer._weights)[1:]} == {"device"}
 
 
+def test_a_step_lets_go_of_the_state_that_it_has_used():
+    """Old and new state together would be twice the memory of the host."""
+    trainer = OffloadedTrainer(CONFIG, CLIPPED)
+    params, frozen = params_of(trainer)
+    before = trainer.initial(params)
+    after, _ = trainer.step(before, frozen, tiny_batch(2), jax.random.key(2))
+    assert before.params == before.optimizer == before.average == {}
+    assert (
+        list(after.params) == list(after.optimizer) == list(after.average or ()) == ["outer", "block-000", "block-001"]
+    )
+
+
 def test_pieces_and_back():
     params, _ = params_of(Trainer(CONFIG, CLIPPED))
     pieces = split_pieces(params)

@@ -1,0 +1,86 @@
+"""The evaluation of the demo: which windows, what is measured, and going on where it stopped."""
+
+import json
+
+import numpy as np
+import pytest
+
+from scripts.demo_training.film import Split
+from scripts.evaluate_demo import Window, choose_windows, measure, psnr, read_lines, scores, spread, summary
+
+WINDOWS = [Window("film 3", "film, motion 1 to 2", 0, 3), Window("scene 0", "rendered scenes", None, 0)]
+ABOUT = {"num_steps": 2, "weights": "abc"}
+
+
+def make(window):
+    truth = np.full((10, 24, 32, 3), 100, np.uint8)
+    truth[5:, :, 16:] = 140 if window.shot is None else 100
+    return truth, {"ours": truth[1:9], "grey": np.full((8, 24, 32, 3), 110.0)}
+
+
+def test_windows_are_of_as_many_shots_as_there_are():
+    assert spread(np.arange(30), np.arange(30) // 10 * 10, 3) == [(5, 0), (15, 10), (25, 20)]
+    assert {shot for _, shot in spread(np.arange(90), np.arange(90) // 10 * 10, 3)} == {0, 30, 60}
+    two = spread(np.arange(30), np.arange(30) // 10 * 10, 5)
+    assert len(set(two)) == 5
+    assert two[:3] == [(5, 0), (15, 10), (25, 20)]
+
+
+def test_every_class_and_the_scenes_are_there():
+    held_out = np.arange(100)
+    split = Split(held_out, held_out, ((0, 50), (50, 109)), np.where(held_out < 50, 0.2, 3.0))
+    chosen = choose_windows(split, 2)
+    assert [window.group for window in chosen] == [
+        *["film, motion 0 to 0.5"] * 2,
+        *["film, motion 2 to 4"] * 2,
+        *["rendered scenes"] * 2,
+    ]
+    assert [window.shot for window in chosen] == [0, 0, 50, 50, None, None]
+
+
+def test_psnr_by_hand():
+    truth = np.zeros((8, 4, 4, 3), np.uint8)
+    moving = np.zeros((4, 4), bool)
+    assert psnr(truth + 255, truth, moving)[0] == pytest.approx(0)
+    assert psnr(truth + 255, truth, moving)[1] is None
+    assert psnr(truth, truth, moving) == (None, None)
+    moving[0, 0] = True
+    made = truth.copy()
+    made[:, 0, 0] = 51
+    assert psnr(made, truth, moving)[1] == pytest.approx(20 * np.log10(5))
+
+
+def test_ssim_of_the_truth_is_one_and_of_grey_less():
+    pytest.importorskip("dm_pix")
+    truth, made = make(WINDOWS[1])
+    found = scores(made, truth)["ssim"]
+    assert found["ours"] == pytest.approx((1, 1), abs=1e-5)
+    whole, moving = found["grey"]
+    assert moving is not None
+    assert moving < whole < 1
+    assert moving < 0.95
+
+
+def test_a_stopped_evaluation_goes_on(tmp_path):
+    pytest.importorskip("dm_pix")
+    lines, asked = tmp_path / "lines.jsonl", []
+
+    def counted(window):
+        asked.append(window.name)
+        return make(window)
+
+    assert measure(WINDOWS, lines, ABOUT, counted, -1) is None
+    assert asked == []
+    assert measure(WINDOWS[:1], lines, ABOUT, counted, 60) is not None
+    with lines.open("a") as file:
+        file.write('{"window": "scene 0", "num_s')
+    found = measure(WINDOWS, lines, ABOUT, counted, 60)
+    assert asked == ["film 3", "scene 0"]
+    assert found is not None
+    assert json.loads(json.dumps(found)) == list(read_lines(lines))
+    assert measure(WINDOWS, lines, {**ABOUT, "weights": "others"}, counted, -1) is None
+    assert [line["window"] for line in read_lines(lines)] == ["film 3", "scene 0"]
+    table = summary(found)
+    assert (table["shots"], table["scenes"]) == (1, 1)
+    assert table["psnr"]["rendered scenes"]["grey"][0] > 15
+    assert table["ssim"]["film, motion 1 to 2"]["grey"][1] is None  # nothing moves
