@@ -57,6 +57,7 @@ def test_ssim_of_the_truth_is_one_and_of_grey_less():
     assert found["ours"] == pytest.approx((1, 1), abs=1e-5)
     whole, moving = found["grey"]
     assert moving is not None
+    assert whole is not None
     assert moving < whole < 1
     assert moving < 0.95
 

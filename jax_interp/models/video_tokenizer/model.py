@@ -11,7 +11,8 @@ from jax_interp.models.video_tokenizer.decoder import Decoder
 from jax_interp.models.video_tokenizer.encoder import PIXEL_CHANNELS, Encoder
 from jax_interp.types import Latents
 
-Pixels = Float[Array, "B F Y X rgb"]
+Pixels = Float[Array, "*B F Y X rgb"]
+"""[B, F, Y, X, 3]; `check_pixels` refuses others with a message."""
 
 
 class Statistic(nnx.Variable):
