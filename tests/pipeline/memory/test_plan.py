@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from jax_interp.cli.memory_flags import parse_bytes
+from jax_interp.cli.options.memory import parse_bytes
 from jax_interp.config import CV8X8X8_720P, DIT_7B, DIT_14B, LLAMA_3_1_8B, PIXTRAL_12B, T5_11B
 from jax_interp.errors import UsageError
 from jax_interp.pipeline.memory.footprint import GIB, WORKSPACE, footprint
