@@ -20,10 +20,10 @@ from convert.target.finite import FiniteCheck
 from convert.target.folders import check_space, clear_leftovers, only_writer, refuse_strangers, replacing
 from convert.target.manifest import write_description
 from convert.target.streams import stream
+from jax_interp.config import Precision
 from jax_interp.errors import CheckpointError, UsageError
 from jax_interp.nn.params import unflatten
 from jax_interp.runtime.checkpoint import CONFIG_FILE, MANIFEST_FILE, PARAMS_FOLDER, open_component, save_params
-from jax_interp.types import Precision
 
 logger = logging.getLogger("jax_interp")
 

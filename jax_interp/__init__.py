@@ -10,12 +10,12 @@ from jax_interp._version import __version__
 
 if TYPE_CHECKING:
     from jax_interp.config import CV8X8X8_720P, DIT_7B, DIT_14B, T5_11B, DiTConfig, T5Config, TokenizerConfig
+    from jax_interp.diffusion.settings import SampleSettings
     from jax_interp.errors import Blocked, JaxInterpError
     from jax_interp.pipeline.interpolator import InterpolatedPair, Interpolation, Interpolator
     from jax_interp.pipeline.prompt.embeddings import load_embeddings, save_embeddings
     from jax_interp.pipeline.prompt.prompts import DEFAULT_NEGATIVE_PROMPT
     from jax_interp.pipeline.settings import InterpolationSettings
-    from jax_interp.pipeline.stages.denoiser import SampleSettings
     from jax_interp.runtime.placement import Placement
 
 _HOME = {
@@ -24,7 +24,7 @@ _HOME = {
     "InterpolatedPair": "jax_interp.pipeline.interpolator",
     "InterpolationSettings": "jax_interp.pipeline.settings",
     "Placement": "jax_interp.runtime.placement",
-    "SampleSettings": "jax_interp.pipeline.stages.denoiser",
+    "SampleSettings": "jax_interp.diffusion.settings",
     "DEFAULT_NEGATIVE_PROMPT": "jax_interp.pipeline.prompt.prompts",
     "load_embeddings": "jax_interp.pipeline.prompt.embeddings",
     "save_embeddings": "jax_interp.pipeline.prompt.embeddings",

@@ -11,16 +11,13 @@
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 from jax import Array
 from jaxtyping import Float, UInt8
 
 Params: TypeAlias = Mapping[str, Any]
 """A nested dict of arrays (or of `jax.ShapeDtypeStruct`): what crosses every boundary instead of a module."""
-
-Precision: TypeAlias = Literal["bfloat16", "float32"]
-"""The dtype a network computes in; also the accuracy of the rotary tables."""
 
 Latents: TypeAlias = Float[Array, "B T H W C"]
 Tokens: TypeAlias = Float[Array, "B L D"]

@@ -57,7 +57,16 @@ ALLOWED = {
     | {"train", "train.data", "train.steps", "train.runs"},
     "demo": set(),
     "__main__": {"cli"},
-    "__init__": {"_version", "config", "errors", "pipeline", "pipeline.prompt", "pipeline.stages", "runtime"},
+    "__init__": {
+        "_version",
+        "config",
+        "errors",
+        "diffusion",
+        "pipeline",
+        "pipeline.jobs",
+        "pipeline.prompt",
+        "runtime",
+    },
 }
 """What each room may import. Where a package is divided into rooms, its own name stands for the files beside them."""
 

@@ -2,28 +2,22 @@
 
 from collections.abc import Callable, Sequence
 from statistics import NormalDist
-from typing import Literal, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jax_interp.diffusion.guidance import Branch
+from jax_interp.config import Precision
+from jax_interp.diffusion.branches import Branch
 from jax_interp.diffusion.scaling import numpy_dtype, scaling
+from jax_interp.diffusion.settings import ConditionNoise, NoiseSource
 from jax_interp.errors import UsageError
-from jax_interp.types import Latents, Precision
+from jax_interp.types import Latents
 
 FIXED_SIGMA = 0.001
 RANDOM_LOG_SIGMA = NormalDist(-3, 2)
 """ln(sigma) of the random condition noise."""
-
-NoiseSource: TypeAlias = Callable[[int], tuple[float, Float[np.ndarray, "T H W C"]]]
-"""call index -> (sigma, noise of unit variance)"""
-
-ConditionNoise: TypeAlias = Literal["fixed", "random"] | NoiseSource
-"""`fixed`: sigma 0.001 and the initial noise again. `random`: a seeded draw at every network call, as upstream
-distributed it (there unseeded). A callable replays given draws; it is asked in upstream's counting of calls: pair after
-pair, two calls a step, conditional first, also when only one branch is evaluated."""
 
 
 class Augmentation(NamedTuple):

@@ -12,6 +12,7 @@ from jax_interp.errors import MediaError, UsageError
 from jax_interp.files.partial import Partial
 from jax_interp.media.color import BT709, LIMITED_RANGE, ColorConverter, Target
 from jax_interp.media.output import check_frames, reported
+from jax_interp.media.output_rate import FASTEST, SLOWEST, exact_rate
 from jax_interp.media.source import Clip
 from jax_interp.media.x264 import THREADS, x264_options
 
@@ -35,8 +36,6 @@ CODECS = {
 }
 """What `VideoWriter` takes as `codec`. ffv1, and libx264rgb at its default CRF 0, give every frame back bit for bit."""
 
-SLOWEST, FASTEST = Fraction(1, 100), 1000
-"""Frames a second. Every rate between them is kept exactly; containers count in ticks of at most 32 bits."""
 _LARGEST_TERM = 2**31 - 1
 """Of a rate's fraction: containers state it in 32 bits."""
 
@@ -180,14 +179,6 @@ class VideoWriter:
             with suppress(Exception):
                 self._container.close()
         self._partial.discard()
-
-
-def exact_rate(fps: Fraction | float) -> Fraction:
-    """Frames a second as a fraction; a float within 0.005 of n/1.001 (n whole, as in 23.976 or 29.97) becomes that."""
-    if not isinstance(fps, float) or fps.is_integer():
-        return Fraction(fps)
-    ntsc = Fraction(round(fps) * 1000, 1001)
-    return ntsc if ntsc and abs(fps - ntsc) < 0.005 else Fraction(fps).limit_denominator(100_000)
 
 
 def _file_faults(path: Path, codec: str) -> list[str]:

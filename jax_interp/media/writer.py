@@ -8,9 +8,9 @@ import numpy as np
 
 from jax_interp.media.png_writer import PngWriter
 from jax_interp.media.source import Clip
-from jax_interp.media.video_writer import CODECS, FASTEST, SLOWEST, VideoWriter, exact_rate
+from jax_interp.media.video_writer import CODECS, VideoWriter
 
-__all__ = ["CODECS", "FASTEST", "SLOWEST", "Clip", "FrameWriter", "PngWriter", "TeeWriter", "VideoWriter", "exact_rate"]
+__all__ = ["CODECS", "Clip", "FrameWriter", "PngWriter", "TeeWriter", "VideoWriter"]
 
 
 class FrameWriter(Protocol):

@@ -14,27 +14,30 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
-from jax_interp.diffusion.condition import ConditionNoise
-from jax_interp.diffusion.guidance import Branch, branches
+from jax_interp.config import Precision
+from jax_interp.diffusion.branches import Branch, branches
+from jax_interp.diffusion.settings import ConditionNoise, SampleSettings
 from jax_interp.errors import CheckpointError, OutOfMemory, UsageError
 from jax_interp.media.pairs import iterate_pairs, join_pairs, num_pairs
 from jax_interp.pipeline.memory.networks import Networks, Placed
 from jax_interp.pipeline.memory.plan import Planner
-from jax_interp.pipeline.prompt.prompt_upsampler import DEFAULT_SETTINGS, PromptUpsampler, UpsamplerSettings
+from jax_interp.pipeline.prompt.prompt_upsampler import PromptUpsampler
 from jax_interp.pipeline.prompt.prompts import DEFAULT_NEGATIVE_PROMPT
 from jax_interp.pipeline.prompt.text import TextEncoder, open_text_encoder
+from jax_interp.pipeline.prompt.upsampler_settings import DEFAULT_SETTINGS, UpsamplerSettings
 from jax_interp.pipeline.safety.across_processes import check_frames, check_prompts
 from jax_interp.pipeline.safety.guardrails import Guardrails
 from jax_interp.pipeline.settings import InterpolationSettings
 from jax_interp.pipeline.stages.codec import Codec
-from jax_interp.pipeline.stages.denoiser import Denoiser, SampleSettings
+from jax_interp.pipeline.stages.denoiser import Denoiser
 from jax_interp.pipeline.stages.geometry import latent_shape
 from jax_interp.runtime.adapters import Adapter
 from jax_interp.runtime.checkpoint import find_component
 from jax_interp.runtime.host import host_out_of_memory, out_of_memory
-from jax_interp.runtime.mesh import ALONE, DeviceMesh, MeshShape
+from jax_interp.runtime.mesh import DeviceMesh
+from jax_interp.runtime.mesh_shape import ALONE, MeshShape
 from jax_interp.runtime.placement import Kind, Placement
-from jax_interp.types import Latents, Precision
+from jax_interp.types import Latents
 
 logger = logging.getLogger("jax_interp")
 
@@ -125,8 +128,8 @@ class Interpolator:
         the default here but not of the command line, that is up to the caller. `text_embeddings` is a file of
         `pipeline.embeddings.save_embeddings`, whose texts need no text encoder. `embedding_cache` is the folder that
         keeps encoded prompts, True the default one in the user's cache folder, False none. `mesh` says over how many
-        devices to spread, as `MeshShape(sequence=4)` or "sequence=4"; see `runtime.mesh`. `adapters` of the transformer
-        (`convert.lora.reading.read_adapters`) are merged into its weights as they are read.
+        devices to spread, as `MeshShape(sequence=4)` or "sequence=4"; see `runtime.mesh_shape`. `adapters` of the
+        transformer (`convert.lora.reading.read_adapters`) are merged into its weights as they are read.
 
         Raises:
             CheckpointError: the folder or one of its networks is missing, unconverted or incomplete.
@@ -177,7 +180,7 @@ class Interpolator:
         `guidance` combines the two predictions as `cond + guidance·(cond - uncond)`: at -1, upstream's effective value
         and the default, only the negative prompt counts and `prompt` cannot change the result; at 0 only `prompt`
         counts. `negative_prompt=None` is upstream's default text, `""` the all-zero embedding. `fps` is the rate that
-        the network is told. `condition_noise` is described at `diffusion.condition.ConditionNoise`.
+        the network is told. `condition_noise` is described at `diffusion.settings.ConditionNoise`.
 
         Raises:
             UsageError: an argument cannot work; the message says what could.

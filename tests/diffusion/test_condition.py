@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jax_interp.diffusion.branches import Branch
 from jax_interp.diffusion.condition import augmenter, frame_indicator, initial_noise, seeded_source
-from jax_interp.diffusion.guidance import Branch
 from jax_interp.errors import UsageError
 
 SHAPE = (3, 2, 2, 4)

@@ -14,16 +14,8 @@ from transformers.models.pixtral.image_processing_pil_pixtral import (
 
 from jax_interp.config import PIXTRAL_12B_VISION, PixtralVisionConfig
 from jax_interp.errors import MediaError, UsageError
-from jax_interp.media.pixtral_image import (
-    DEVIATION,
-    MEAN,
-    TOKEN_NAMES,
-    PictureTokens,
-    expand_pictures,
-    patch_grid,
-    picture_tokens,
-    prepare_picture,
-)
+from jax_interp.media.picture_tokens import TOKEN_NAMES, PictureTokens
+from jax_interp.media.pixtral_image import DEVIATION, MEAN, expand_pictures, patch_grid, picture_tokens, prepare_picture
 
 IDS = PictureTokens(patch=10, row_break=12, end=13)
 SIZES = [  # height, width

@@ -9,8 +9,9 @@ import pytest
 
 from jax_interp.errors import MediaError, UsageError
 from jax_interp.media import video_writer
+from jax_interp.media.output_rate import FASTEST, SLOWEST, exact_rate
 from jax_interp.media.video_reader import open_video
-from jax_interp.media.video_writer import FASTEST, SLOWEST, VideoWriter, exact_rate
+from jax_interp.media.video_writer import VideoWriter
 from tests.golden import psnr
 from tests.media import clips
 from tests.media.clips import names

@@ -12,7 +12,8 @@ from jax_interp.pipeline.settings import InterpolationSettings
 from jax_interp.pipeline.stages.denoiser import Denoiser
 from jax_interp.runtime.adapters import Adapter, LowRankPair, merge
 from jax_interp.runtime.checkpoint import find_component, load_params
-from jax_interp.runtime.mesh import DeviceMesh, MeshShape
+from jax_interp.runtime.mesh import DeviceMesh
+from jax_interp.runtime.mesh_shape import MeshShape
 from jax_interp.runtime.placement import Placement
 from tests import golden
 from tests.tolerances import NETWORK_F32

@@ -273,11 +273,10 @@ def generate(
     from jax_interp.cli.options.rate import Rate
     from jax_interp.cli.options.upsampler import check_upsampler, choose_upsampler
     from jax_interp.cli.runs.generate import agree_on_machines, agree_on_work, check_guardrails, check_results, run_jobs
-    from jax_interp.diffusion.condition import ConditionNoise
+    from jax_interp.diffusion.settings import ConditionNoise, SampleSettings
     from jax_interp.pipeline.jobs.batch import plain_name, read_batch
     from jax_interp.pipeline.jobs.request import Job
     from jax_interp.pipeline.settings import InterpolationSettings
-    from jax_interp.pipeline.stages.denoiser import SampleSettings
 
     adapter_files = [parse_strength(text) for text in lora or ()]
     noise: ConditionNoise = condition_noise

@@ -19,7 +19,7 @@ from jax_interp.terminal import show
 
 if TYPE_CHECKING:
     from jax_interp.pipeline.memory.plan import Plan, PlannedNetwork, Planner
-    from jax_interp.runtime.mesh import MeshShape
+    from jax_interp.runtime.mesh_shape import MeshShape
     from jax_interp.train.settings import TrainSettings
 
 Precision = Literal["bfloat16", "float32"]
@@ -85,11 +85,11 @@ def memory(
     use_no_accelerator()
 
     from jax_interp.cli.options.guardrails import refuse_unused
+    from jax_interp.diffusion.settings import SampleSettings
     from jax_interp.pipeline.memory.plan import Planner, gib
     from jax_interp.pipeline.settings import InterpolationSettings
-    from jax_interp.pipeline.stages.denoiser import SampleSettings
     from jax_interp.pipeline.stages.geometry import latent_shape
-    from jax_interp.runtime.mesh import MeshShape
+    from jax_interp.runtime.mesh_shape import MeshShape
 
     settings = InterpolationSettings(
         sampling=SampleSettings(guidance),

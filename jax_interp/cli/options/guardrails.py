@@ -6,8 +6,8 @@ from pathlib import Path
 
 from jax_interp.cli.options.networks import GUARDRAILS, NetworkFolders
 from jax_interp.errors import UsageError
-from jax_interp.pipeline.safety.fail_closed import TIMEOUT
 from jax_interp.pipeline.safety.guardrails import Guardrails
+from jax_interp.pipeline.safety.settings import TIMEOUT
 
 logger = logging.getLogger("jax_interp")
 

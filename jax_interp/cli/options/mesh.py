@@ -8,7 +8,7 @@ from jax_interp.errors import MediaError, UsageError
 
 if TYPE_CHECKING:
     from jax_interp.pipeline.jobs.request import Job
-    from jax_interp.runtime.mesh import MeshShape
+    from jax_interp.runtime.mesh_shape import MeshShape
 
 AUTO = "auto"
 
@@ -27,7 +27,7 @@ class MeshFlags:
         Raises:
             UsageError: one of them cannot be understood, or they contradict each other.
         """
-        from jax_interp.runtime.mesh import MeshShape
+        from jax_interp.runtime.mesh_shape import MeshShape
 
         if num_gpus != AUTO and not (num_gpus.isdecimal() and int(num_gpus) > 0):
             raise UsageError(f"--num-gpus {num_gpus}: expected auto or a number from 1 on")
@@ -46,7 +46,7 @@ class MeshFlags:
             UsageError: there are too few devices, or too few pairs for the asked-for mesh.
         """
         from jax_interp.runtime import processes
-        from jax_interp.runtime.mesh import MeshShape, fastest_shape
+        from jax_interp.runtime.mesh_shape import MeshShape, fastest_shape
 
         available, branches = self._devices(), _branches(jobs)
         if self.shape is None:
@@ -91,13 +91,13 @@ def _pair_counts(jobs: "Sequence[Job]") -> list[int]:
 
 
 def _branches(jobs: "Sequence[Job]") -> int:
-    from jax_interp.diffusion.guidance import branches
+    from jax_interp.diffusion.branches import branches
 
     return max(len(branches(job.settings.sampling.guidance)) for job in jobs)
 
 
 def _would_work(num_devices: int | None, rows: Any = None) -> str:
-    from jax_interp.runtime.mesh import shapes
+    from jax_interp.runtime.mesh_shape import shapes
 
     fit = [str(shape) for shape in shapes(num_devices or 1) if rows is None or shape.data <= rows]
     return f"these would work: {'; '.join(fit)}"

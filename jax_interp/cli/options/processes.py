@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from jax_interp.errors import UsageError
 
 if TYPE_CHECKING:
-    from jax_interp.runtime.processes.rendezvous import Member
+    from jax_interp.runtime.member import Member
 
 
 SHORTEST_TIMEOUT = 4
@@ -38,7 +38,7 @@ class ProcessFlags:
         Raises:
             UsageError: some are missing or cannot be right.
         """
-        from jax_interp.runtime.processes.rendezvous import Member
+        from jax_interp.runtime.member import Member
 
         if not timeout >= SHORTEST_TIMEOUT:
             raise UsageError(f"--process-timeout {timeout:g}: expected {SHORTEST_TIMEOUT} seconds or more")

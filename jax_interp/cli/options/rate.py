@@ -24,7 +24,7 @@ class Rate(NamedTuple):
         Raises:
             UsageError: it is neither a number nor a fraction, or out of range.
         """
-        from jax_interp.media.writer import FASTEST, SLOWEST, exact_rate
+        from jax_interp.media.output_rate import FASTEST, SLOWEST, exact_rate
 
         fraction = _FRACTION.fullmatch(text.strip())
         try:

@@ -4,10 +4,10 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from jax_interp.diffusion.guidance import Branch, branches
+from jax_interp.diffusion.branches import Branch, branches
 from jax_interp.errors import UsageError
 from jax_interp.pipeline.jobs.request import Job
-from jax_interp.pipeline.prompt.prompt_upsampler import DEFAULT_SETTINGS, UpsamplerSettings
+from jax_interp.pipeline.prompt.upsampler_settings import DEFAULT_SETTINGS, UpsamplerSettings
 from jax_interp.runtime.checkpoint import has_component
 
 logger = logging.getLogger("jax_interp")

@@ -21,7 +21,8 @@ from jax_interp.pipeline.stages.codec import Codec
 from jax_interp.pipeline.stages.geometry import latent_shape
 from jax_interp.runtime.checkpoint import ConvertedComponent, find_component
 from jax_interp.runtime.compile_cache import enable_compile_cache
-from jax_interp.runtime.mesh import DeviceMesh, MeshShape
+from jax_interp.runtime.mesh import DeviceMesh
+from jax_interp.runtime.mesh_shape import MeshShape
 from jax_interp.train.data.batches import SampleSource
 from jax_interp.train.data.clips import Clip, find_clips
 from jax_interp.train.data.encoding import EncodingCache, Sample, WindowEncoder

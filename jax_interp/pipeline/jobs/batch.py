@@ -6,7 +6,7 @@ from typing import Any
 
 from jax_interp.errors import UsageError
 from jax_interp.files.names import check_text
-from jax_interp.media.picture_reader import PICTURE_SUFFIXES
+from jax_interp.media.pictures.suffixes import PICTURE_SUFFIXES
 from jax_interp.pipeline.jobs.json_lines import read_json_lines
 from jax_interp.pipeline.jobs.request import Job
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from jax_interp.media.writer import exact_rate
-from jax_interp.pipeline.prompt.prompt_upsampler import UpsamplerSettings
+from jax_interp.media.output_rate import exact_rate
+from jax_interp.pipeline.prompt.upsampler_settings import UpsamplerSettings
 from jax_interp.pipeline.settings import InterpolationSettings
 
 
@@ -24,7 +24,7 @@ class Job:
     overwrite: bool = False
     """Whether frames of another run in `frames_folder`, and files that this program did not write, are replaced."""
     rate: Fraction | None = None
-    """Frames a second of the video, exact; None: those of `settings`, as `media.writer.exact_rate` reads them."""
+    """Frames a second of the video, exact; None: those of `settings`, as `media.output_rate.exact_rate` reads them."""
 
     @property
     def exact_rate(self) -> Fraction:

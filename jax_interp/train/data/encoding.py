@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from jax_interp.config import TokenizerConfig
+from jax_interp.config import Precision, TokenizerConfig
 from jax_interp.errors import CheckpointError
 from jax_interp.files.atomic import write_atomically
 from jax_interp.media.output import reported
@@ -27,7 +27,7 @@ from jax_interp.runtime.checkpoint import ConvertedComponent
 from jax_interp.train.data.clips import Clip
 from jax_interp.train.data.latents import Preparation, interpolation_latents, prepare_pixels
 from jax_interp.train.data.windows import WindowSettings
-from jax_interp.types import Params, Precision
+from jax_interp.types import Params
 
 
 class WindowEncoder(WholeStage[Tokenizer]):

@@ -8,7 +8,8 @@ import pytest
 
 from jax_interp.errors import CheckpointError, JaxInterpError, MediaError, UsageError
 from jax_interp.media.reader import last_frame
-from jax_interp.pipeline.prompt.prompt_upsampler import PromptUpsampler, UpsamplerSettings
+from jax_interp.pipeline.prompt.prompt_upsampler import PromptUpsampler
+from jax_interp.pipeline.prompt.upsampler_settings import UpsamplerSettings
 from jax_interp.runtime.checkpoint import find_component
 from jax_interp.terminal import one_line
 from tests import golden

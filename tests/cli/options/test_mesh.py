@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from jax_interp.cli.options.mesh import MeshFlags
+from jax_interp.diffusion.settings import SampleSettings
 from jax_interp.errors import UsageError
 from jax_interp.pipeline.jobs.job import Job
 from jax_interp.pipeline.settings import InterpolationSettings
-from jax_interp.pipeline.stages.denoiser import SampleSettings
-from jax_interp.runtime.mesh import MeshShape, fastest_shape, shapes
+from jax_interp.runtime.mesh_shape import MeshShape, fastest_shape, shapes
 from tests import golden
 from tests.commands import jax_interp
 

@@ -5,7 +5,7 @@ import pytest
 from jax_interp.cli.options.processes import ProcessFlags
 from jax_interp.errors import UsageError
 from jax_interp.runtime import processes
-from jax_interp.runtime.processes.rendezvous import Member
+from jax_interp.runtime.member import Member
 
 
 def test_one_process_unless_asked_for(monkeypatch):

@@ -12,7 +12,7 @@ import pytest
 from jax_interp.errors import Blocked, UsageError
 from jax_interp.files.atomic import write_atomically
 from jax_interp.guardrails.verdict import Verdict
-from jax_interp.pipeline.prompt.prompt_upsampler import UpsamplerSettings
+from jax_interp.pipeline.prompt.upsampler_settings import UpsamplerSettings
 from jax_interp.pipeline.safety.guardrails import Checked, Guardrails
 from jax_interp.pipeline.safety.video_guard import FaceGuard, FrameGuard
 from tests import golden

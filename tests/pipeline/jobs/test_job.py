@@ -11,6 +11,7 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 
+from jax_interp.diffusion.settings import SampleSettings
 from jax_interp.errors import MediaError, UsageError
 from jax_interp.files.lock import lock_path
 from jax_interp.files.partial import Partial
@@ -22,7 +23,6 @@ from jax_interp.pipeline.jobs.pair_store import CLAIM, PairStore
 from jax_interp.pipeline.jobs.request import Job
 from jax_interp.pipeline.prompt.prompts import DEFAULT_NEGATIVE_PROMPT
 from jax_interp.pipeline.settings import InterpolationSettings
-from jax_interp.pipeline.stages.denoiser import SampleSettings
 from tests import golden
 
 SETTINGS = InterpolationSettings(sampling=SampleSettings(num_steps=1), height=64, width=96)

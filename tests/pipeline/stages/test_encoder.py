@@ -13,7 +13,8 @@ from jax_interp.nn.exchange import NONE
 from jax_interp.nn.params import flatten
 from jax_interp.pipeline.stages.encoder import EncoderStage
 from jax_interp.runtime.checkpoint import PARAMS_FOLDER, ConvertedComponent, save_params
-from jax_interp.runtime.mesh import DeviceMesh, MeshShape
+from jax_interp.runtime.mesh import DeviceMesh
+from jax_interp.runtime.mesh_shape import MeshShape
 from jax_interp.runtime.placement import Placement
 
 
