@@ -1,6 +1,7 @@
 """Generative video frame interpolation in JAX: the public surface.
 
-`Interpolator` runs the pipeline. Names are imported when first used, so that `import jax_interp` costs nothing.
+`Interpolator` runs the pipeline on frames, and `generate` makes the files of a `GenerateRequest`. Names are imported
+when first used, so that `import jax_interp` costs nothing.
 """
 
 from importlib import import_module
@@ -13,12 +14,27 @@ if TYPE_CHECKING:
     from jax_interp.diffusion.settings import SampleSettings
     from jax_interp.errors import Blocked, JaxInterpError
     from jax_interp.pipeline.interpolator import InterpolatedPair, Interpolation, Interpolator
+    from jax_interp.pipeline.jobs.generate import generate
+    from jax_interp.pipeline.jobs.request import GenerateRequest, Job
+    from jax_interp.pipeline.jobs.settings import DeviceSettings, NetworkSettings, ProcessSettings
+    from jax_interp.pipeline.memory.settings import MemorySettings
     from jax_interp.pipeline.prompt.embeddings import load_embeddings, save_embeddings
     from jax_interp.pipeline.prompt.prompts import DEFAULT_NEGATIVE_PROMPT
+    from jax_interp.pipeline.prompt.upsampler_settings import UpsamplerSettings
+    from jax_interp.pipeline.safety.settings import GuardrailSettings
     from jax_interp.pipeline.settings import InterpolationSettings
     from jax_interp.runtime.placement import Placement
 
 _HOME = {
+    "GenerateRequest": "jax_interp.pipeline.jobs.request",
+    "Job": "jax_interp.pipeline.jobs.request",
+    "generate": "jax_interp.pipeline.jobs.generate",
+    "NetworkSettings": "jax_interp.pipeline.jobs.settings",
+    "DeviceSettings": "jax_interp.pipeline.jobs.settings",
+    "ProcessSettings": "jax_interp.pipeline.jobs.settings",
+    "GuardrailSettings": "jax_interp.pipeline.safety.settings",
+    "MemorySettings": "jax_interp.pipeline.memory.settings",
+    "UpsamplerSettings": "jax_interp.pipeline.prompt.upsampler_settings",
     "Interpolator": "jax_interp.pipeline.interpolator",
     "Interpolation": "jax_interp.pipeline.interpolator",
     "InterpolatedPair": "jax_interp.pipeline.interpolator",
@@ -46,17 +62,26 @@ __all__ = [
     "DIT_14B",
     "T5_11B",
     "Blocked",
+    "DeviceSettings",
     "DiTConfig",
+    "GenerateRequest",
+    "GuardrailSettings",
     "InterpolatedPair",
     "Interpolation",
     "InterpolationSettings",
     "Interpolator",
     "JaxInterpError",
+    "Job",
+    "MemorySettings",
+    "NetworkSettings",
     "Placement",
+    "ProcessSettings",
     "SampleSettings",
     "T5Config",
     "TokenizerConfig",
+    "UpsamplerSettings",
     "__version__",
+    "generate",
     "load_embeddings",
     "save_embeddings",
 ]

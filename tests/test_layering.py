@@ -10,6 +10,9 @@ FOUNDATION = {"types", "config", "errors", "_version", "files", "terminal"}
 TABLE = {"components"}
 NETWORKS = FOUNDATION | {"nn", "models"}
 STAGES = NETWORKS | TABLE | {"diffusion", "media", "guardrails", "runtime", "pipeline.stages"}
+VALUES = {"diffusion", "media", "runtime", "train"}
+VALUES |= {"pipeline", "pipeline.prompt", "pipeline.memory", "pipeline.safety", "pipeline.jobs"}
+"""Rooms whose settings make up a request; `tests/cli/test_without_jax.py` holds that none of those imports JAX."""
 ALLOWED = {
     "types": set(),
     "errors": set(),
@@ -50,27 +53,27 @@ ALLOWED = {
     "pipeline.memory": STAGES | {"pipeline", "pipeline.prompt"},
     "pipeline.safety": STAGES | {"pipeline", "pipeline.prompt"},
     "pipeline": STAGES | {"pipeline.prompt", "pipeline.memory", "pipeline.safety"},
-    "pipeline.jobs": STAGES | {"pipeline", "pipeline.prompt", "pipeline.memory", "pipeline.safety"},
-    "cli": STAGES
-    | {"convert", "convert.lora", "convert.source", "convert.target", "convert.hub", "convert.networks"}
+    "pipeline.jobs": STAGES | {"pipeline", "pipeline.prompt", "pipeline.memory", "pipeline.safety", "convert.lora"},
+    "cli.terminal": FOUNDATION,
+    "cli.options": FOUNDATION | TABLE | VALUES | {"convert.hub"},
+    "cli.runs": STAGES
     | {"pipeline", "pipeline.prompt", "pipeline.memory", "pipeline.safety", "pipeline.jobs"}
-    | {"train", "train.data", "train.steps", "train.runs"},
+    | {"train", "train.data", "train.steps", "train.runs", "convert", "convert.lora", "convert.target", "convert.hub"}
+    | {"cli.options", "cli.terminal"},
+    "cli.commands": FOUNDATION
+    | TABLE
+    | VALUES
+    | {"train.data", "train.runs", "convert", "convert.lora", "convert.hub"}
+    | {"cli.options", "cli.terminal", "cli.runs"},
+    "cli": FOUNDATION | {"cli.commands", "cli.terminal"},
     "demo": set(),
-    "__main__": {"cli"},
-    "__init__": {
-        "_version",
-        "config",
-        "errors",
-        "diffusion",
-        "pipeline",
-        "pipeline.jobs",
-        "pipeline.prompt",
-        "runtime",
-    },
+    "__main__": {"cli", "cli.terminal"},
+    "__init__": {"_version", "config", "errors", "diffusion", "runtime"}
+    | {"pipeline", "pipeline.prompt", "pipeline.safety", "pipeline.memory", "pipeline.jobs"},
 }
 """What each room may import. Where a package is divided into rooms, its own name stands for the files beside them."""
 
-DIVIDED = {"convert", "pipeline", "train"}
+DIVIDED = {"cli", "convert", "pipeline", "train"}
 FORBIDDEN = {"torch", "torchvision", "diffusers"}
 
 

@@ -18,9 +18,9 @@ from jax_interp.cli.commands.inspect import inspect
 from jax_interp.cli.commands.memory import memory
 from jax_interp.cli.commands.train import train
 from jax_interp.cli.commands.upsample import upsample
-from jax_interp.cli.options.values import check_values
 from jax_interp.cli.terminal import signals
 from jax_interp.cli.terminal.failures import explained
+from jax_interp.cli.values import check_values
 from jax_interp.errors import JaxInterpError, UsageError
 from jax_interp.terminal import visible
 

@@ -5,8 +5,14 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from jax_interp.cli.options.networks import NONE_GIVEN, NetworkFolders, with_network_folders
+from jax_interp.cli.commands.host_only import use_no_accelerator
+from jax_interp.cli.options.groups import with_options
+from jax_interp.cli.options.networks import NONE_GIVEN, EachFolder, NetworkFolders
+from jax_interp.cli.terminal.console import show_log
+from jax_interp.cli.terminal.progress import byte_progress
+from jax_interp.cli.terminal.safe_points import safe_points
 from jax_interp.components import TABLE, ComponentRow
+from jax_interp.terminal import show
 
 _NOTES = {"text_safety": "; meta-llama/LlamaGuard-7b is the other one, converted with the Aegis adapter merged into it"}
 
@@ -16,7 +22,7 @@ def _folder_of(row: ComponentRow) -> Any:
     return typer.Option(help=f"Its folder in --checkpoint-dir{_NOTES.get(row.name, '')}.", show_default=row.folder)
 
 
-@with_network_folders(_folder_of)
+@with_options
 def convert(
     checkpoint_dir: Annotated[
         Path, typer.Option(help="Folder with upstream's checkpoints, in upstream's layout.")
@@ -26,7 +32,7 @@ def convert(
         list[str] | None,
         typer.Option(help=f"Only these: {', '.join(TABLE)}.", show_default="all that are there"),
     ] = None,
-    folders: NetworkFolders = NONE_GIVEN,
+    folders: Annotated[NetworkFolders, EachFolder(_folder_of)] = NONE_GIVEN,
     dtype: Annotated[
         Literal["bfloat16", "float32"] | None,
         typer.Option(help="What the weights are stored in.", show_default="what they are in"),
@@ -51,17 +57,10 @@ def convert(
 
     Run again after an interruption, it goes on with what is not done.
     """
-    from jax_interp.cli.terminal.safe_points import safe_points
-
     with safe_points() as points:
-        from jax_interp.cli.commands.host_only import use_no_accelerator
-        from jax_interp.cli.terminal.console import show_log
-
         use_no_accelerator()
         show_log()
         from convert.conversion import ConversionRequest, Md5Policy, convert_checkpoints
-        from jax_interp.cli.terminal.progress import byte_progress
-        from jax_interp.terminal import show
 
         policies: dict[bool | None, Md5Policy] = {None: "warn", True: "require", False: "skip"}
         request = ConversionRequest(

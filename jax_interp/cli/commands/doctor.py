@@ -2,12 +2,14 @@
 
 import dataclasses
 import os
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from jax_interp.runtime.doctor import Check
+from jax_interp._version import __version__
+from jax_interp.cli.terminal.console import Coloured, show_table
+from jax_interp.runtime import doctor as machine
+from jax_interp.terminal import show_json
 
 COLOURS = {"ok": "green", "warning": "yellow", "missing": "red"}
 
@@ -21,11 +23,7 @@ def doctor(
     """
     # Looking at the machine should not take most of a GPU's memory.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    from jax_interp._version import __version__
-    from jax_interp.runtime.doctor import examine
-    from jax_interp.terminal import show_json
-
-    checks = examine()
+    checks = machine.examine()
     if as_json:
         show_json({"version": __version__, "checks": [dataclasses.asdict(check) for check in checks]})
     else:
@@ -34,8 +32,6 @@ def doctor(
         raise typer.Exit(1)
 
 
-def _show(checks: "list[Check]") -> None:
-    from jax_interp.cli.terminal.console import Coloured, show_table
-
+def _show(checks: list[machine.Check]) -> None:
     rows = [(check.name, Coloured(check.status, COLOURS[check.status]), check.value, check.advice) for check in checks]
     show_table(rows, ("", "status", "found", "what to do"))

@@ -5,11 +5,17 @@ from typing import Annotated
 
 import typer
 
+from jax_interp.cli.commands.host_only import use_no_accelerator
+from jax_interp.cli.options.networks import CONVERTED
+from jax_interp.cli.terminal.console import show_log
+from jax_interp.cli.terminal.progress import byte_progress
+from jax_interp.cli.terminal.safe_points import safe_points
 from jax_interp.components import TABLE
+from jax_interp.terminal import show
 
 
 def export(
-    converted_dir: Annotated[Path, typer.Option(help="Folder that `jax-interp convert` made.")] = Path("converted"),
+    converted_dir: Annotated[Path, typer.Option(help=CONVERTED)] = Path("converted"),
     output_dir: Annotated[Path, typer.Option(help="Where the safetensors go, in upstream's layout.")] = Path(
         "exported"
     ),
@@ -23,17 +29,10 @@ def export(
 
     Converting those gives the same networks again.
     """
-    from jax_interp.cli.terminal.safe_points import safe_points
-
     with safe_points() as points:
-        from jax_interp.cli.commands.host_only import use_no_accelerator
-        from jax_interp.cli.terminal.console import show_log
-
         use_no_accelerator()
         show_log()
         from convert.export import export_checkpoints
-        from jax_interp.cli.terminal.progress import byte_progress
-        from jax_interp.terminal import show
 
         paths = export_checkpoints(
             converted_dir,

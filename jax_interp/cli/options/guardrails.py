@@ -1,46 +1,61 @@
 """The options of the guardrails of a run."""
 
-import logging
 from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
 
 from jax_interp.cli.options.networks import GUARDRAILS, NetworkFolders
 from jax_interp.errors import UsageError
-from jax_interp.pipeline.safety.guardrails import Guardrails
-from jax_interp.pipeline.safety.settings import TIMEOUT
-
-logger = logging.getLogger("jax_interp")
+from jax_interp.pipeline.safety.settings import TIMEOUT, GuardrailSettings
 
 
-def open_guardrails(
-    checkpoint_dir: Path,
-    folders: NetworkFolders,
-    *,
-    frame_stride: int,
-    timeout: float,
-    disabled: bool,
-    text_embeddings: Path | None,
-) -> Guardrails | None:
-    """The guardrails of a run, None if they are disabled.
+@dataclass(frozen=True)
+class GuardrailOptions:
+    """Whether and how prompts and frames are checked."""
 
-    Raises:
-        UsageError: they are disabled, and options say how they should be.
+    disable_guardrail: Annotated[
+        bool,
+        typer.Option(
+            "--disable-guardrail",
+            help="Check neither prompts nor frames; the model's licence then asks for a guardrail of your own.",
+        ),
+    ] = False
+    guardrail_frame_stride: Annotated[
+        int, typer.Option(help="Look at every n-th frame; faces are pixelated on all.")
+    ] = 1
+    guardrail_timeout: Annotated[
+        float,
+        typer.Option(
+            help="Seconds that a check may take, loading and compiling included; one that takes longer blocks."
+        ),
+    ] = TIMEOUT
+
+    def settings(self) -> GuardrailSettings:
+        """How they are asked."""
+        return GuardrailSettings(frame_stride=self.guardrail_frame_stride, timeout=self.guardrail_timeout)
+
+    def wanted(self, folders: NetworkFolders) -> GuardrailSettings | None:
+        """How they are asked, None if they are disabled; `folders` are those of their networks, among others.
+
+        Raises:
+            UsageError: they are disabled, and options say how they should be.
+        """
+        unusual = {
+            "guardrail_frame_stride": self.guardrail_frame_stride != 1,
+            "guardrail_timeout": self.guardrail_timeout != TIMEOUT,
+        }
+        refuse_unused(self.disable_guardrail, folders, unusual)
+        return None if self.disable_guardrail else self.settings()
+
+
+def refuse_unused(disabled: bool, folders: NetworkFolders, given: Mapping[str, bool] | None = None) -> None:
+    """Raise `UsageError` if the guardrails are disabled and one of their options is given.
+
+    `folders` are those of the networks; `given` says it of other options, by the names of their parameters.
     """
-    own = {f"{name}_dir": folders[name] for name in GUARDRAILS}
-    unusual = {"guardrail_frame_stride": frame_stride != 1, "guardrail_timeout": timeout != TIMEOUT}
-    refuse_unused(disabled, {name: folder is not None for name, folder in own.items()} | unusual)
-    if not disabled and text_embeddings is not None:
-        logger.warning(
-            "--text-embeddings %s: the guardrails check a text, not what is given as its embedding", text_embeddings
-        )
-    if not disabled:
-        return Guardrails.open(checkpoint_dir, **own, frame_stride=frame_stride, timeout=timeout)
-    logger.warning("guardrail: off. Neither prompts nor frames are checked; the run record says so")
-    return None
-
-
-def refuse_unused(disabled: bool, given: Mapping[str, bool]) -> None:
-    """Raise `UsageError` if the guardrails are disabled and one of the options, by its parameter's name, is given."""
-    flags = [f"--{name.replace('_', '-')}" for name, there in given.items() if there]
+    all_given = {f"{name}_dir": folders[name] is not None for name in GUARDRAILS} | dict(given or {})
+    flags = [f"--{name.replace('_', '-')}" for name, there in all_given.items() if there]
     if disabled and flags:
         raise UsageError(f"--disable-guardrail contradicts {', '.join(flags)}: leave out one or the other")

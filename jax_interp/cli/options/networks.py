@@ -1,16 +1,18 @@
-"""The options that name the folder of a network, made from the table of networks: the same ones in every command."""
+"""The options that say which networks are used: the same ones in every command, made from the table of networks."""
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
-from functools import wraps
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
+from jax_interp.cli.options.groups import Under
 from jax_interp.components import TABLE, ComponentRow
 
-NetworkFolders = Mapping[str, str | None]
+NetworkFolders: TypeAlias = Mapping[str, str | None]
 """What a command's options `--NAME-dir` say, by the name of the network; None where one is not given."""
 
 NONE_GIVEN: NetworkFolders = MappingProxyType({})
@@ -18,43 +20,59 @@ NONE_GIVEN: NetworkFolders = MappingProxyType({})
 GUARDRAILS = tuple(name for name, row in TABLE.items() if row.is_guardrail)
 """The networks of the guardrails."""
 
+CONVERTED = "Folder that `jax-interp convert` made."
+"""What commands say of a folder of converted networks."""
 
-def with_network_folders(
-    option: Callable[[ComponentRow], Any], names: Iterable[str] = tuple(TABLE)
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command an option for the folder of each network in `names`, in the place of its parameter `folders`.
+
+def _which_converted(row: ComponentRow) -> Any:
+    """The option that chooses among several converted networks of one kind."""
+    return typer.Option(help=f"Which {row.title}, if several are converted.")
+
+
+@dataclass(frozen=True)
+class EachFolder:
+    """What a field `folders` is annotated with: an option for the folder of each network.
 
     ```python
-    @with_network_folders(which_converted(), ["tokenizer"])
-    def command(folders: NetworkFolders = NONE_GIVEN): ...    # --tokenizer-dir mine: folders == {"tokenizer": "mine"}
+    folders: Annotated[NetworkFolders, EachFolder()] = field(default_factory=dict)
+
+    # --tokenizer-dir mine: folders["tokenizer"] == "mine"
     ```
     """
-    of_parameter = {f"{name}_dir": name for name in names}
 
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        @wraps(command)
-        def with_options(**values: Any) -> None:
-            folders = {name: values.pop(parameter) for parameter, name in of_parameter.items()}
-            command(**values, folders=folders)
+    option: Callable[[ComponentRow], Any] = _which_converted
 
-        signature, parameters = inspect.signature(command), []
-        for parameter in signature.parameters.values():
-            if parameter.name == "folders":
-                parameters += [_parameter(each, option(TABLE[name])) for each, name in of_parameter.items()]
-            else:
-                parameters.append(parameter)
-        with_options.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-        with_options.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-        return with_options
-
-    return decorate
+    def part(self, under: Under) -> "_Folders":
+        """These options, under the heading of `under`."""
+        options = {name: self.option(row) for name, row in TABLE.items()}
+        for option in options.values():
+            option.rich_help_panel = under.panel
+        return _Folders(options)
 
 
-def which_converted(panel: str | None = None) -> Callable[[ComponentRow], Any]:
-    """The option that chooses among several converted networks of one kind; `panel` is its heading in the help."""
-    return lambda row: typer.Option(help=f"Which {row.title}, if several are converted.", rich_help_panel=panel)
+@dataclass(frozen=True)
+class _Folders:
+    by_network: Mapping[str, Any]
+
+    def options(self) -> Iterator[inspect.Parameter]:
+        kind = inspect.Parameter.KEYWORD_ONLY
+        for name, option in self.by_network.items():
+            yield inspect.Parameter(f"{name}_dir", kind, default=None, annotation=Annotated[str | None, option])
+
+    def take(self, values: dict[str, Any]) -> NetworkFolders:
+        return {name: values.get(f"{name}_dir") for name in self.by_network}
 
 
-def _parameter(name: str, option: Any) -> inspect.Parameter:
-    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    return inspect.Parameter(name, kind, default=None, annotation=Annotated[str | None, option])
+@dataclass(frozen=True)
+class NetworkOptions:
+    """Which converted networks, and what is merged into them."""
+
+    checkpoint_dir: Annotated[Path, typer.Option(help=CONVERTED)] = Path("converted")
+    folders: Annotated[NetworkFolders, EachFolder()] = field(default_factory=dict)
+    lora: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="FILE[=STRENGTH] of a low-rank adapter that is merged into the transformer; may be given several"
+            " times."
+        ),
+    ] = None

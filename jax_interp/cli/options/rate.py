@@ -5,6 +5,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from jax_interp.errors import UsageError
+from jax_interp.media.output_rate import FASTEST, SLOWEST, exact_rate
 
 _FRACTION = re.compile(r"([0-9]{1,9})/([0-9]{1,9})")
 
@@ -24,8 +25,6 @@ class Rate(NamedTuple):
         Raises:
             UsageError: it is neither a number nor a fraction, or out of range.
         """
-        from jax_interp.media.output_rate import FASTEST, SLOWEST, exact_rate
-
         fraction = _FRACTION.fullmatch(text.strip())
         try:
             rate = Fraction(int(fraction[1]), int(fraction[2])) if fraction else float(text)

@@ -4,8 +4,7 @@ import json
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
 
 import jax.numpy as jnp
 import numpy as np
@@ -22,15 +21,14 @@ from jax_interp.pipeline.stages.geometry import latent_shape
 from jax_interp.runtime.checkpoint import ConvertedComponent, find_component
 from jax_interp.runtime.compile_cache import enable_compile_cache
 from jax_interp.runtime.mesh import DeviceMesh
-from jax_interp.runtime.mesh_shape import MeshShape
 from jax_interp.train.data.batches import SampleSource
 from jax_interp.train.data.clips import Clip, find_clips
 from jax_interp.train.data.encoding import EncodingCache, Sample, WindowEncoder
-from jax_interp.train.data.windows import WindowSettings
 from jax_interp.train.runs.preview import contact_sheet, sample_latents, write_picture
-from jax_interp.train.runs.run import Outcome, Preview, Report, RunFolder, identity_of, train
+from jax_interp.train.runs.request import TrainingRequest
+from jax_interp.train.runs.run import Outcome, Preview, Report, identity_of, train
 from jax_interp.train.settings import TrainSettings
-from jax_interp.train.steps.lora import num_adapted, split_adapter
+from jax_interp.train.steps.lora import num_adapted, split_adapter, target_layers
 from jax_interp.train.steps.offloaded import OffloadedTrainer
 from jax_interp.train.steps.step import Batch, Trainer
 from jax_interp.train.steps.streamed import StreamedTrainer
@@ -42,30 +40,12 @@ NETWORK, ADAPTER = "network", "adapter"
 """Folders of the result in a run's folder."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrainingRequest:
-    """Everything that the command line says."""
-
-    data: Path
-    folder: RunFolder
-    settings: TrainSettings
-    windows: WindowSettings
-    height: int
-    width: int
-    cache: Path | None
-    held_out: str | None
-    resume: bool
-    checkpoint_dir: Path
-    folders: Mapping[str, str | None]
-    """Which converted networks, by component."""
-    text_embeddings: Path | None
-    mesh: str
-
-
 def run_training(request: TrainingRequest) -> None:
     """Do it; whatever can be wrong is found before the first step, where that is possible."""
+    if request.settings.lora is not None:
+        target_layers(request.settings.lora.targets)
     enable_compile_cache()
-    devices = DeviceMesh(MeshShape.parse(request.mesh))
+    devices = DeviceMesh(request.mesh)
     base = find_component(request.checkpoint_dir, "diffusion_transformer", request.folders["diffusion_transformer"])
     tokenizer = find_component(request.checkpoint_dir, "tokenizer", request.folders["tokenizer"])
     latent_shape(

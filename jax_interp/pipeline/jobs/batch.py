@@ -8,22 +8,24 @@ from jax_interp.errors import UsageError
 from jax_interp.files.names import check_text
 from jax_interp.media.pictures.suffixes import PICTURE_SUFFIXES
 from jax_interp.pipeline.jobs.json_lines import read_json_lines
-from jax_interp.pipeline.jobs.request import Job
+from jax_interp.pipeline.jobs.request import GenerateRequest, Job
 
 _KEYS = {"prompt", "visual_input", "name"}
 _MOST_SHOWN = 50
 """Faults that the message lists; the others are counted."""
 
 
-def read_batch(path: Path, template: Job) -> list[Job]:
-    """One job a line of `path`: `{"visual_input": "clip.mp4" or ["a.png", "b.png"], "prompt": "...", "name": "..."}`.
+def read_batch(path: Path, request: GenerateRequest) -> GenerateRequest:
+    """`request` with a job a line of `path`, for which its own first one is the template.
 
-    `prompt` and `name` are optional: a line's output is called after its `name`, else after the template's video and
-    the line's number from 0. Paths are relative to the current folder. Everything else comes from `template`.
+    A line is `{"visual_input": "clip.mp4" or ["a.png", "b.png"], "prompt": "...", "name": "..."}`. `prompt` and `name`
+    are optional: a line's output is called after its `name`, else after the template's video and the line's number from
+    0. Paths are relative to the current folder. Everything else comes from `request`.
 
     Raises:
         UsageError: lists every line that cannot work and why.
     """
+    template = request.jobs[0]
     try:
         lines = read_json_lines(path)
     except OSError as error:
@@ -44,7 +46,7 @@ def read_batch(path: Path, template: Job) -> list[Job]:
         listed[_MOST_SHOWN:] = [f"and {len(listed) - _MOST_SHOWN} more"]
     if listed or not jobs:
         raise UsageError(f"--batch-input-path {path}: " + ("; ".join(listed) or "has no lines"))
-    return list(jobs.values())
+    return dataclasses.replace(request, jobs=tuple(jobs.values()), batch=path)
 
 
 def _shared_outputs(jobs: dict[int, Job]) -> list[str]:

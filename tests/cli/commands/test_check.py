@@ -4,9 +4,9 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 
-from jax_interp.cli.options import memory as memory_flags
 from jax_interp.errors import Blocked, MediaError, OutOfMemory, UsageError
 from jax_interp.media.reader import open_frames
+from jax_interp.pipeline.memory import available
 from jax_interp.runtime.hardware import Gpu
 from tests.commands import jax_interp
 from tests.guardrails.tiny_guards import MARK, black, noise, white
@@ -144,7 +144,7 @@ def test_a_check_that_takes_too_long_blocks(check):
 def test_networks_are_placed_by_the_memory_there_is(check, tmp_path, monkeypatch, enough, budget):
     size = 3 if enough else 1
     free = 24 if budget else size
-    monkeypatch.setattr(memory_flags, "nvidia_gpus", lambda: (Gpu("L4", "570", 24 * GIB, free * GIB),))
+    monkeypatch.setattr(available, "nvidia_gpus", lambda: (Gpu("L4", "570", 24 * GIB, free * GIB),))
     monkeypatch.setenv("JAX_PLATFORMS", "cuda")  # JAX itself has long been started without
     monkeypatch.setenv("XLA_PYTHON_CLIENT_MEM_FRACTION", ".5")
     video = clip(tmp_path / "clip.mp4", black(3))

@@ -96,7 +96,7 @@ def test_interruption_says_how_to_go_on(fake, tmp_path, monkeypatch):
     def interrupt(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("convert.hub.download.download", interrupt)
+    monkeypatch.setattr("jax_interp.cli.runs.download.download", interrupt)
     result = invoke("--checkpoint-dir", tmp_path)
     assert result.exit_code == 130
     assert "goes on from there" in result.output

@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
-from jax_interp.cli.options import memory as memory_flags
 from jax_interp.errors import CheckpointError, OutOfMemory, UsageError
+from jax_interp.pipeline.memory import available
 from jax_interp.runtime import checkpoint
 from jax_interp.runtime.hardware import Gpu
 from tests import golden
@@ -22,7 +22,7 @@ STRATEGIES = ["nothing offloaded", "+ text_encoder", "+ tokenizer", "+ diffusion
 @pytest.fixture(autouse=True)
 def bare_machine(tmp_path, monkeypatch):
     """No GPU, whatever the tests run on, and no networks in the folder that the command runs in."""
-    monkeypatch.setattr(memory_flags, "nvidia_gpus", lambda: ())
+    monkeypatch.setattr(available, "nvidia_gpus", lambda: ())
     monkeypatch.chdir(tmp_path)
 
 
@@ -101,7 +101,7 @@ def test_without_a_gpu_and_without_a_budget():
 @pytest.fixture
 def gpu(monkeypatch):
     def equip(free):
-        monkeypatch.setattr(memory_flags, "nvidia_gpus", lambda: (Gpu("H100", "570", 80 * GIB, free),))
+        monkeypatch.setattr(available, "nvidia_gpus", lambda: (Gpu("H100", "570", 80 * GIB, free),))
         monkeypatch.setenv("JAX_PLATFORMS", "cuda")
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 

@@ -430,7 +430,7 @@ def test_a_prompt_that_an_interrupted_run_left_is_checked_again(generate, tmp_pa
     settings = UpsamplerSettings()
     run_job = job.run_job
     monkeypatch.setattr(
-        "jax_interp.cli.runs.generate.run_job",
+        "jax_interp.pipeline.jobs.generate.run_job",
         lambda interpolator, asked, *rest: run_job(interpolator, replace(asked, upsampler=settings), *rest),
     )
     with monkeypatch.context() as patched:
@@ -453,7 +453,7 @@ def test_a_prompt_that_was_written_is_checked_before_it_is_seen(generate, tmp_pa
     monkeypatch.setattr(PairStore, "keep_prompt", lambda *_: pytest.fail("kept all the same"))
     run_job = job.run_job
     monkeypatch.setattr(
-        "jax_interp.cli.runs.generate.run_job",
+        "jax_interp.pipeline.jobs.generate.run_job",
         lambda interpolator, asked, *rest: run_job(interpolator, replace(asked, upsampler=UpsamplerSettings()), *rest),
     )
     outcome = generate("--guidance", 0, "--disable-prompt-upsampler")

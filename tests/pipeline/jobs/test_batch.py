@@ -8,13 +8,14 @@ import pytest
 
 from jax_interp.errors import UsageError
 from jax_interp.pipeline.jobs.batch import plain_name, read_batch
-from jax_interp.pipeline.jobs.request import Job
+from jax_interp.pipeline.jobs.request import GenerateRequest, Job
 from jax_interp.pipeline.settings import InterpolationSettings
 
 
 @pytest.fixture
 def template(tmp_path):
-    return Job(inputs=(), video=tmp_path / "out" / "film.mp4", settings=InterpolationSettings(prompt="default"))
+    settings = InterpolationSettings(prompt="default")
+    return GenerateRequest(jobs=(Job(inputs=(), video=tmp_path / "out" / "film.mp4", settings=settings),))
 
 
 def batch(tmp_path, *lines):
@@ -32,7 +33,7 @@ def test_one_output_a_line(tmp_path, template):
         {"visual_input": [clip, clip]},
         {"visual_input": clip, "name": "x"},
     ]
-    jobs = read_batch(batch(tmp_path, *lines), template)
+    jobs = read_batch(batch(tmp_path, *lines), template).jobs
     assert [job.video.name for job in jobs] == ["film_0000.mp4", "film_0002.mp4", "x.mp4"]
     assert [job.settings.prompt for job in jobs] == ["a", "default", "default"]
     assert jobs[1].inputs == (Path(clip), Path(clip))
@@ -135,7 +136,7 @@ def test_separators_within_a_prompt_end_no_line(tmp_path, template, separator):
     path = batch(tmp_path)
     line = f'{{"visual_input": "{tmp_path / "clip.mp4"}", "prompt": "a{separator}b"}}\n'
     path.write_text(line * 2, encoding="utf-8")
-    jobs = read_batch(path, template)
+    jobs = read_batch(path, template).jobs
     assert [job.settings.prompt for job in jobs] == [f"a{separator}b"] * 2
     assert [job.video.name for job in jobs] == ["film_0000.mp4", "film_0001.mp4"]
 

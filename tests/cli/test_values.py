@@ -6,7 +6,7 @@ import pytest
 import typer
 
 from jax_interp.cli.main import app
-from jax_interp.cli.options.values import TEXTS, check_values
+from jax_interp.cli.values import TEXTS, check_values
 from jax_interp.errors import UsageError
 from tests.commands import jax_interp
 

@@ -1,16 +1,16 @@
-"""--mesh and --num-gpus: what is refused, what is chosen, and that a run on several devices gives the same frames."""
+"""Which mesh is chosen, and that a run on several devices gives the same frames."""
 
 import json
-import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from jax_interp.cli.options.mesh import MeshFlags
 from jax_interp.diffusion.settings import SampleSettings
 from jax_interp.errors import UsageError
-from jax_interp.pipeline.jobs.job import Job
+from jax_interp.pipeline.jobs.devices import choose_mesh
+from jax_interp.pipeline.jobs.request import Job
+from jax_interp.pipeline.jobs.settings import DeviceSettings
 from jax_interp.pipeline.settings import InterpolationSettings
 from jax_interp.runtime.mesh_shape import MeshShape, fastest_shape, shapes
 from tests import golden
@@ -23,58 +23,41 @@ def job(num_pairs=None, guidance=-1.0, clip=golden.CLIP):
     return Job(inputs=(clip,), video=Path("out.mp4"), settings=settings)
 
 
-@pytest.mark.parametrize(
-    ("mesh", "num_gpus", "message"),
-    [
-        ("data", "auto", "--mesh data: expected sizes of data, sequence, tensor"),
-        ("data=2,data=2", "auto", "--mesh data=2,data=2"),
-        ("data=0", "auto", "mesh axis data is 0"),
-        ("heads=2", "auto", "--mesh heads=2"),
-        ("auto", "none", "--num-gpus none: expected auto or a number"),
-        ("auto", "0", "--num-gpus 0"),
-        ("data=2,sequence=2", "2", "has 4 devices and --num-gpus says 2; these would work: data=2,sequence=1,tensor=1"),
-    ],
-)
-def test_bad_values(mesh, num_gpus, message):
-    with pytest.raises(UsageError, match=re.escape(message)):
-        MeshFlags.parse(mesh, num_gpus)
-
-
 def test_what_this_machine_cannot_do():
     """It looks like eight devices."""
     with pytest.raises(UsageError, match="--mesh data=1,sequence=16,tensor=1 needs 16 devices, but 8 are there"):
-        MeshFlags.parse("sequence=16", "auto").choose([job(1)])
+        choose_mesh(DeviceSettings(mesh=MeshShape.parse("sequence=16")), [job(1)])
     with pytest.raises(UsageError, match=r"--num-gpus 9: JAX sees 8 device\(s\)"):
-        MeshFlags.parse("auto", "9").choose([job(1)])
+        choose_mesh(DeviceSettings(num_gpus=9), [job(1)])
     with pytest.raises(UsageError, match=r"data=4 for 1 evaluation.*would work: data=1,sequence=4,tensor=1$"):
-        MeshFlags.parse("data=4", "auto").choose([job(1)])
+        choose_mesh(DeviceSettings(mesh=MeshShape.parse("data=4")), [job(1)])
 
 
 def test_without_a_gpu_one_device_is_used():
-    assert MeshFlags.parse("auto", "auto").choose([job(1)]) == MeshShape()
+    assert choose_mesh(DeviceSettings(), [job(1)]) == MeshShape()
 
 
 @pytest.mark.parametrize(
     ("num_gpus", "num_pairs", "guidance", "expected"),
     [
-        ("1", 3, -1.0, MeshShape()),
-        ("4", 1, -1.0, MeshShape(sequence=4)),
-        ("2", 1, 3.0, MeshShape(data=2)),  # a guidance branch on each
-        ("4", 1, 3.0, MeshShape(data=2, sequence=2)),
-        ("3", 3, -1.0, MeshShape(data=3)),
-        ("4", 2, -1.0, MeshShape(data=2, sequence=2)),
-        ("4", 3, -1.0, MeshShape(sequence=4)),  # side by side one of four would idle
+        (1, 3, -1.0, MeshShape()),
+        (4, 1, -1.0, MeshShape(sequence=4)),
+        (2, 1, 3.0, MeshShape(data=2)),  # a guidance branch on each
+        (4, 1, 3.0, MeshShape(data=2, sequence=2)),
+        (3, 3, -1.0, MeshShape(data=3)),
+        (4, 2, -1.0, MeshShape(data=2, sequence=2)),
+        (4, 3, -1.0, MeshShape(sequence=4)),  # side by side one of four would idle
     ],
 )
 def test_the_fastest_mesh_is_chosen(num_gpus, num_pairs, guidance, expected):
-    assert MeshFlags.parse("auto", num_gpus).choose([job(num_pairs, guidance)]) == expected
+    assert choose_mesh(DeviceSettings(num_gpus=num_gpus), [job(num_pairs, guidance)]) == expected
 
 
 def test_a_batch_has_one_mesh():
-    flags = MeshFlags.parse("auto", "2")
-    assert flags.choose([job(2), job(2)]) == MeshShape(data=2)
-    assert flags.choose([job(2), job(1), job(2)]) == MeshShape(sequence=2)
-    assert flags.choose([job(clip=Path("missing.mp4")), job(2)]) == MeshShape(data=2)
+    two = DeviceSettings(num_gpus=2)
+    assert choose_mesh(two, [job(2), job(2)]) == MeshShape(data=2)
+    assert choose_mesh(two, [job(2), job(1), job(2)]) == MeshShape(sequence=2)
+    assert choose_mesh(two, [job(clip=Path("missing.mp4")), job(2)]) == MeshShape(data=2)
 
 
 def test_many_pairs_run_side_by_side():

@@ -1,11 +1,16 @@
-"""The options of a run of several processes."""
+"""The options of a run on several devices and of several processes."""
+
+import re
 
 import pytest
 
-from jax_interp.cli.options.processes import ProcessFlags
+from jax_interp.cli.options.devices import parse_devices, parse_processes
 from jax_interp.errors import UsageError
+from jax_interp.pipeline.jobs.agreements import join_processes
+from jax_interp.pipeline.jobs.settings import DeviceSettings, ProcessSettings
 from jax_interp.runtime import processes
 from jax_interp.runtime.member import Member
+from jax_interp.runtime.mesh_shape import MeshShape
 
 
 def test_one_process_unless_asked_for(monkeypatch):
@@ -13,9 +18,9 @@ def test_one_process_unless_asked_for(monkeypatch):
         raise AssertionError
 
     monkeypatch.setattr(processes, "start", start)
-    flags = ProcessFlags.parse(False, None, None, None)
-    assert flags == ProcessFlags(False, None, 60)
-    flags.start()
+    asked = parse_processes(False, None, None, None)
+    assert asked == ProcessSettings()
+    assert join_processes(asked)
 
 
 @pytest.mark.parametrize(
@@ -25,14 +30,14 @@ def test_one_process_unless_asked_for(monkeypatch):
 def test_several_processes(monkeypatch, given, member):
     started = []
     monkeypatch.setattr(processes, "start", lambda member, stale: started.append((member, stale)))
-    ProcessFlags.parse(*given, timeout=7).start()
+    join_processes(parse_processes(*given, timeout=7))
     assert started == [(member, 7)]
 
 
 @pytest.mark.parametrize("seconds", [0, 3.9, -1, float("nan")])
 def test_too_little_patience(seconds):
     with pytest.raises(UsageError, match=r"--process-timeout.*expected 4 seconds or more"):
-        ProcessFlags.parse(True, None, None, None, timeout=seconds)
+        parse_processes(True, None, None, None, timeout=seconds)
 
 
 @pytest.mark.parametrize(
@@ -46,17 +51,39 @@ def test_too_little_patience(seconds):
 @pytest.mark.parametrize("distributed", [False, True])
 def test_all_three_or_none(distributed, given, message):
     with pytest.raises(UsageError, match=message):
-        ProcessFlags.parse(distributed, *given)
+        parse_processes(distributed, *given)
 
 
 @pytest.mark.parametrize("given", [("host", 0, 2), ("host:1", 2, 2), ("host:1", 0, 0)])
 def test_values_that_cannot_be(given):
     with pytest.raises(UsageError, match="expected"):
-        ProcessFlags.parse(False, *given)
+        parse_processes(False, *given)
 
 
 def test_detection_without_a_cluster(monkeypatch):
     monkeypatch.setattr(processes.xla_bridge, "backends_are_initialized", lambda: False)
     monkeypatch.setattr(processes.ClusterEnv, "_cluster_types", [])
     with pytest.raises(UsageError, match="neither Slurm, Open MPI nor Kubernetes"):
-        ProcessFlags.parse(True, None, None, None).start()
+        join_processes(parse_processes(True, None, None, None))
+
+
+@pytest.mark.parametrize(
+    ("mesh", "num_gpus", "message"),
+    [
+        ("data", "auto", "--mesh data: expected sizes of data, sequence, tensor"),
+        ("data=2,data=2", "auto", "--mesh data=2,data=2"),
+        ("data=0", "auto", "mesh axis data is 0"),
+        ("heads=2", "auto", "--mesh heads=2"),
+        ("auto", "none", "--num-gpus none: expected auto or a number"),
+        ("auto", "0", "--num-gpus 0"),
+        ("data=2,sequence=2", "2", "has 4 devices and --num-gpus says 2; these would work: data=2,sequence=1,tensor=1"),
+    ],
+)
+def test_meshes_that_cannot_be(mesh, num_gpus, message):
+    with pytest.raises(UsageError, match=re.escape(message)):
+        parse_devices(mesh, num_gpus)
+
+
+def test_what_is_not_given_is_left_to_the_run():
+    assert parse_devices("auto", "auto") == DeviceSettings()
+    assert parse_devices("sequence=2", "2") == DeviceSettings(mesh=MeshShape(sequence=2), num_gpus=2)
