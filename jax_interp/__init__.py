@@ -15,23 +15,23 @@ if TYPE_CHECKING:
     from jax_interp.errors import Blocked, JaxInterpError
     from jax_interp.pipeline.interpolator import InterpolatedPair, Interpolation, Interpolator
     from jax_interp.pipeline.jobs.generate import generate
-    from jax_interp.pipeline.jobs.request import GenerateRequest, Job
-    from jax_interp.pipeline.jobs.settings import DeviceSettings, NetworkSettings, ProcessSettings
     from jax_interp.pipeline.memory.settings import MemorySettings
     from jax_interp.pipeline.prompt.embeddings import load_embeddings, save_embeddings
     from jax_interp.pipeline.prompt.prompts import DEFAULT_NEGATIVE_PROMPT
     from jax_interp.pipeline.prompt.upsampler_settings import UpsamplerSettings
+    from jax_interp.pipeline.requests.request import GenerateRequest, Job
+    from jax_interp.pipeline.requests.settings import DeviceSettings, NetworkSettings, ProcessSettings
     from jax_interp.pipeline.safety.settings import GuardrailSettings
     from jax_interp.pipeline.settings import InterpolationSettings
     from jax_interp.runtime.placement import Placement
 
 _HOME = {
-    "GenerateRequest": "jax_interp.pipeline.jobs.request",
-    "Job": "jax_interp.pipeline.jobs.request",
+    "GenerateRequest": "jax_interp.pipeline.requests.request",
+    "Job": "jax_interp.pipeline.requests.request",
     "generate": "jax_interp.pipeline.jobs.generate",
-    "NetworkSettings": "jax_interp.pipeline.jobs.settings",
-    "DeviceSettings": "jax_interp.pipeline.jobs.settings",
-    "ProcessSettings": "jax_interp.pipeline.jobs.settings",
+    "NetworkSettings": "jax_interp.pipeline.requests.settings",
+    "DeviceSettings": "jax_interp.pipeline.requests.settings",
+    "ProcessSettings": "jax_interp.pipeline.requests.settings",
     "GuardrailSettings": "jax_interp.pipeline.safety.settings",
     "MemorySettings": "jax_interp.pipeline.memory.settings",
     "UpsamplerSettings": "jax_interp.pipeline.prompt.upsampler_settings",

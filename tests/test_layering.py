@@ -10,8 +10,7 @@ FOUNDATION = {"types", "config", "errors", "_version", "files", "terminal"}
 TABLE = {"components"}
 NETWORKS = FOUNDATION | {"nn", "models"}
 STAGES = NETWORKS | TABLE | {"diffusion", "media", "guardrails", "runtime", "pipeline.stages"}
-VALUES = {"diffusion", "media", "runtime", "train"}
-VALUES |= {"pipeline", "pipeline.prompt", "pipeline.memory", "pipeline.safety", "pipeline.jobs"}
+VALUES = {"diffusion", "media", "runtime", "pipeline", "pipeline.prompt", "pipeline.memory", "pipeline.safety"}
 """Rooms whose settings make up a request; `tests/cli/test_without_jax.py` holds that none of those imports JAX."""
 ALLOWED = {
     "types": set(),
@@ -53,23 +52,25 @@ ALLOWED = {
     "pipeline.memory": STAGES | {"pipeline", "pipeline.prompt"},
     "pipeline.safety": STAGES | {"pipeline", "pipeline.prompt"},
     "pipeline": STAGES | {"pipeline.prompt", "pipeline.memory", "pipeline.safety"},
-    "pipeline.jobs": STAGES | {"pipeline", "pipeline.prompt", "pipeline.memory", "pipeline.safety", "convert.lora"},
+    "pipeline.requests": FOUNDATION | TABLE | VALUES,
+    "pipeline.jobs": STAGES
+    | {"pipeline", "pipeline.prompt", "pipeline.memory", "pipeline.safety", "pipeline.requests", "convert.lora"},
     "cli.terminal": FOUNDATION,
-    "cli.options": FOUNDATION | TABLE | VALUES | {"convert.hub"},
+    "cli.options": FOUNDATION | TABLE | VALUES | {"pipeline.requests", "train", "convert.hub"},
     "cli.runs": STAGES
-    | {"pipeline", "pipeline.prompt", "pipeline.memory", "pipeline.safety", "pipeline.jobs"}
+    | {"pipeline", "pipeline.prompt", "pipeline.memory", "pipeline.safety", "pipeline.requests", "pipeline.jobs"}
     | {"train", "train.data", "train.steps", "train.runs", "convert", "convert.lora", "convert.target", "convert.hub"}
     | {"cli.options", "cli.terminal"},
     "cli.commands": FOUNDATION
     | TABLE
     | VALUES
-    | {"train.data", "train.runs", "convert", "convert.lora", "convert.hub"}
+    | {"pipeline.requests", "train.data", "train.runs", "convert", "convert.lora", "convert.hub"}
     | {"cli.options", "cli.terminal", "cli.runs"},
     "cli": FOUNDATION | {"cli.commands", "cli.terminal"},
     "demo": set(),
     "__main__": {"cli", "cli.terminal"},
     "__init__": {"_version", "config", "errors", "diffusion", "runtime"}
-    | {"pipeline", "pipeline.prompt", "pipeline.safety", "pipeline.memory", "pipeline.jobs"},
+    | {"pipeline", "pipeline.prompt", "pipeline.safety", "pipeline.memory", "pipeline.requests", "pipeline.jobs"},
 }
 """What each room may import. Where a package is divided into rooms, its own name stands for the files beside them."""
 

@@ -40,7 +40,7 @@ def test_a_request_for_several_clips_imports_nothing_heavy(tmp_path):
 from pathlib import Path
 from jax_interp import GenerateRequest, InterpolationSettings, Job, MemorySettings, NetworkSettings, Placement
 from jax_interp import SampleSettings
-from jax_interp.pipeline.jobs.batch import read_batch
+from jax_interp.pipeline.requests.batch import read_batch
 settings = InterpolationSettings(sampling=SampleSettings(num_steps=4), height=64, width=96)
 request = GenerateRequest(
     jobs=(Job(inputs=(), video=Path("out/film.mp4"), settings=settings),),

@@ -7,7 +7,7 @@ import typer
 
 from jax_interp.cli.commands.host_only import use_no_accelerator
 from jax_interp.cli.options.groups import with_options
-from jax_interp.cli.options.networks import NONE_GIVEN, EachFolder, NetworkFolders
+from jax_interp.cli.options.networks import EachFolder, NetworkFolders
 from jax_interp.cli.terminal.console import show_log
 from jax_interp.cli.terminal.progress import byte_progress
 from jax_interp.cli.terminal.safe_points import safe_points
@@ -24,6 +24,7 @@ def _folder_of(row: ComponentRow) -> Any:
 
 @with_options
 def convert(
+    *,
     checkpoint_dir: Annotated[
         Path, typer.Option(help="Folder with upstream's checkpoints, in upstream's layout.")
     ] = Path("checkpoints"),
@@ -32,7 +33,7 @@ def convert(
         list[str] | None,
         typer.Option(help=f"Only these: {', '.join(TABLE)}.", show_default="all that are there"),
     ] = None,
-    folders: Annotated[NetworkFolders, EachFolder(_folder_of)] = NONE_GIVEN,
+    folders: Annotated[NetworkFolders, EachFolder(_folder_of)],
     dtype: Annotated[
         Literal["bfloat16", "float32"] | None,
         typer.Option(help="What the weights are stored in.", show_default="what they are in"),

@@ -14,9 +14,9 @@ from jax_interp.cli.options.sampling import SamplingOptions
 from jax_interp.cli.options.text import TextOptions
 from jax_interp.cli.terminal.console import show_log
 from jax_interp.diffusion.settings import SampleSettings
-from jax_interp.pipeline.jobs.batch import plain_name, read_batch
-from jax_interp.pipeline.jobs.request import GenerateRequest, Job
-from jax_interp.pipeline.jobs.settings import NetworkSettings
+from jax_interp.pipeline.requests.batch import plain_name, read_batch
+from jax_interp.pipeline.requests.request import GenerateRequest, Job
+from jax_interp.pipeline.requests.settings import NetworkSettings
 from jax_interp.pipeline.settings import InterpolationSettings
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from jax_interp.errors import UsageError
-from jax_interp.pipeline.jobs.settings import DeviceSettings, ProcessSettings
+from jax_interp.pipeline.requests.settings import DeviceSettings, ProcessSettings
 from jax_interp.runtime.member import Member
 from jax_interp.runtime.mesh_shape import MeshShape
 

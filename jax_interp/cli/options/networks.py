@@ -4,7 +4,6 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Annotated, Any, TypeAlias
 
 import typer
@@ -14,8 +13,6 @@ from jax_interp.components import TABLE, ComponentRow
 
 NetworkFolders: TypeAlias = Mapping[str, str | None]
 """What a command's options `--NAME-dir` say, by the name of the network; None where one is not given."""
-
-NONE_GIVEN: NetworkFolders = MappingProxyType({})
 
 GUARDRAILS = tuple(name for name, row in TABLE.items() if row.is_guardrail)
 """The networks of the guardrails."""

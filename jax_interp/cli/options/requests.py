@@ -1,6 +1,7 @@
 """What the smaller commands are asked for, as frozen values that are made before JAX is imported.
 
-Those of `generate` and `train` are `pipeline.jobs.request.GenerateRequest` and `train.runs.request.TrainingRequest`.
+Those of `generate` and `train` are `GenerateRequest` (`pipeline.requests.request`) and `TrainingRequest`
+(`train.runs.request`).
 """
 
 from collections.abc import Mapping

@@ -11,7 +11,7 @@ from jax_interp.cli.terminal.progress import progress
 from jax_interp.errors import Ended, explain
 from jax_interp.pipeline.jobs.generate import generate
 from jax_interp.pipeline.jobs.reporter import Advance, Reporter
-from jax_interp.pipeline.jobs.request import GenerateRequest, Job
+from jax_interp.pipeline.requests.request import GenerateRequest, Job
 from jax_interp.terminal import show, tell
 
 

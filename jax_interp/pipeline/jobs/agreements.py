@@ -13,8 +13,8 @@ from jax_interp.files.overlap import Read
 from jax_interp.pipeline.interpolator import Interpolator
 from jax_interp.pipeline.jobs.outputs import check_outputs, network_files, refuse_held_results
 from jax_interp.pipeline.jobs.record import effective_settings, networks
-from jax_interp.pipeline.jobs.request import GenerateRequest
-from jax_interp.pipeline.jobs.settings import ProcessSettings
+from jax_interp.pipeline.requests.request import GenerateRequest
+from jax_interp.pipeline.requests.settings import ProcessSettings
 from jax_interp.runtime import processes
 from jax_interp.runtime.mesh_shape import MeshShape
 

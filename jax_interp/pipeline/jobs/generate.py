@@ -20,8 +20,8 @@ from jax_interp.pipeline.jobs.agreements import (
 from jax_interp.pipeline.jobs.devices import choose_mesh
 from jax_interp.pipeline.jobs.job import Clip, is_finished, open_clip, run_job, tidy_finished
 from jax_interp.pipeline.jobs.reporter import SILENT, Reporter
-from jax_interp.pipeline.jobs.request import GenerateRequest, Job
 from jax_interp.pipeline.memory.placing import limit_process, place
+from jax_interp.pipeline.requests.request import GenerateRequest, Job
 from jax_interp.pipeline.safety.guardrails import Guardrails
 from jax_interp.runtime import processes
 from jax_interp.runtime.checkpoint import has_component

@@ -13,7 +13,7 @@ from jax_interp.files.overlap import Read, Written, find_overlaps
 from jax_interp.files.partial import Partial, remove_leftovers
 from jax_interp.media.destination import clip_files, held, refuse, refuse_held, why_no_file
 from jax_interp.pipeline.jobs.pair_store import PairStore, is_being_placed
-from jax_interp.pipeline.jobs.request import Job
+from jax_interp.pipeline.requests.request import Job
 from jax_interp.runtime.checkpoint import MANIFEST_FILE, folders_in
 
 _RECORD_BYTES = 1 << 24

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from jax_interp.errors import explain
-from jax_interp.pipeline.jobs.request import Job
+from jax_interp.pipeline.requests.request import Job
 
 logger = logging.getLogger("jax_interp")
 

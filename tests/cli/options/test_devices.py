@@ -7,7 +7,7 @@ import pytest
 from jax_interp.cli.options.devices import parse_devices, parse_processes
 from jax_interp.errors import UsageError
 from jax_interp.pipeline.jobs.agreements import join_processes
-from jax_interp.pipeline.jobs.settings import DeviceSettings, ProcessSettings
+from jax_interp.pipeline.requests.settings import DeviceSettings, ProcessSettings
 from jax_interp.runtime import processes
 from jax_interp.runtime.member import Member
 from jax_interp.runtime.mesh_shape import MeshShape

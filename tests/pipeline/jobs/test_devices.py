@@ -9,8 +9,8 @@ import pytest
 from jax_interp.diffusion.settings import SampleSettings
 from jax_interp.errors import UsageError
 from jax_interp.pipeline.jobs.devices import choose_mesh
-from jax_interp.pipeline.jobs.request import Job
-from jax_interp.pipeline.jobs.settings import DeviceSettings
+from jax_interp.pipeline.requests.request import Job
+from jax_interp.pipeline.requests.settings import DeviceSettings
 from jax_interp.pipeline.settings import InterpolationSettings
 from jax_interp.runtime.mesh_shape import MeshShape, fastest_shape, shapes
 from tests import golden

@@ -20,8 +20,8 @@ from jax_interp.pipeline.jobs import job as job_module
 from jax_interp.pipeline.jobs.job import is_finished, run_job, tidy_finished
 from jax_interp.pipeline.jobs.outputs import held_results
 from jax_interp.pipeline.jobs.pair_store import CLAIM, PairStore
-from jax_interp.pipeline.jobs.request import Job
 from jax_interp.pipeline.prompt.prompts import DEFAULT_NEGATIVE_PROMPT
+from jax_interp.pipeline.requests.request import Job
 from jax_interp.pipeline.settings import InterpolationSettings
 from tests import golden
 

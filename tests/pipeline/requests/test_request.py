@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from jax_interp.errors import UsageError
-from jax_interp.pipeline.jobs.request import GenerateRequest, Job
-from jax_interp.pipeline.jobs.settings import DeviceSettings, NetworkSettings, ProcessSettings
 from jax_interp.pipeline.prompt.upsampler_settings import UpsamplerSettings
+from jax_interp.pipeline.requests.request import GenerateRequest, Job
+from jax_interp.pipeline.requests.settings import DeviceSettings, NetworkSettings, ProcessSettings
 from jax_interp.pipeline.safety.settings import GuardrailSettings
 from jax_interp.pipeline.settings import InterpolationSettings
 from jax_interp.runtime.mesh_shape import MeshShape

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from jax_interp.errors import UsageError
-from jax_interp.pipeline.jobs.batch import plain_name, read_batch
-from jax_interp.pipeline.jobs.request import GenerateRequest, Job
+from jax_interp.pipeline.requests.batch import plain_name, read_batch
+from jax_interp.pipeline.requests.request import GenerateRequest, Job
 from jax_interp.pipeline.settings import InterpolationSettings
 
 

@@ -7,8 +7,8 @@ from typing import Any
 from jax_interp.errors import UsageError
 from jax_interp.files.names import check_text
 from jax_interp.media.pictures.suffixes import PICTURE_SUFFIXES
-from jax_interp.pipeline.jobs.json_lines import read_json_lines
-from jax_interp.pipeline.jobs.request import GenerateRequest, Job
+from jax_interp.pipeline.requests.json_lines import read_json_lines
+from jax_interp.pipeline.requests.request import GenerateRequest, Job
 
 _KEYS = {"prompt", "visual_input", "name"}
 _MOST_SHOWN = 50

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from jax_interp.pipeline.jobs.json_lines import MOST_BYTES, MOST_LINE, MOST_LINES, read_json_lines
+from jax_interp.pipeline.requests.json_lines import MOST_BYTES, MOST_LINE, MOST_LINES, read_json_lines
 
 ONE = b'{"a": "b"}'
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from jax_interp.errors import UsageError
 from jax_interp.media.output_rate import exact_rate
-from jax_interp.pipeline.jobs.settings import DeviceSettings, NetworkSettings, ProcessSettings
 from jax_interp.pipeline.memory.settings import MemorySettings
 from jax_interp.pipeline.prompt.upsampler_settings import UpsamplerSettings
+from jax_interp.pipeline.requests.settings import DeviceSettings, NetworkSettings, ProcessSettings
 from jax_interp.pipeline.safety.settings import GuardrailSettings
 from jax_interp.pipeline.settings import InterpolationSettings
 
