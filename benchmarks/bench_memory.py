@@ -21,9 +21,9 @@ import numpy as np
 
 from benchmarks.measure import GpuWatch, allocator_peak, emit, in_fresh_process, parser, summary
 from jax_interp import Interpolator
+from jax_interp.diffusion.settings import SampleSettings
 from jax_interp.pipeline.memory.plan import PROCESS, MemoryPlan, describe
 from jax_interp.pipeline.settings import InterpolationSettings
-from jax_interp.pipeline.stages.denoiser import SampleSettings
 from jax_interp.runtime.placement import Placement
 
 OFFLOADED, STREAMED = Placement("offloaded"), Placement("streamed")

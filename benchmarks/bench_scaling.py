@@ -32,9 +32,9 @@ from benchmarks.link_speeds import dispatch_seconds, link_speeds
 from benchmarks.measure import GpuWatch, allocator_peaks, emit, in_fresh_process, parser, seconds, summary
 from benchmarks.parity_7b import LARGEST_RATIO, relative_l2
 from jax_interp import Interpolator, Placement
+from jax_interp.diffusion.settings import SampleSettings
 from jax_interp.nn.attention import flash_available
-from jax_interp.pipeline.stages.denoiser import SampleSettings
-from jax_interp.runtime.mesh import MeshShape
+from jax_interp.runtime.mesh_shape import MeshShape
 from jax_interp.runtime.placement import RESIDENT, Kind
 
 CALL_STEPS = 9

@@ -41,8 +41,8 @@ def measure(folder: Path, which: str, started: float, height: int, width: int) -
     import numpy as np
 
     from jax_interp import Interpolator
+    from jax_interp.diffusion.settings import SampleSettings
     from jax_interp.pipeline.settings import InterpolationSettings
-    from jax_interp.pipeline.stages.denoiser import SampleSettings
     from jax_interp.runtime.compile_cache import enable_compile_cache
     from jax_interp.runtime.placement import Placement
 

@@ -205,7 +205,7 @@ def report(options: argparse.Namespace, case: str, found: dict[str, Any], proces
     from benchmarks.measure import emit
     from benchmarks.train_cases import ADAPTER, CASES, TEXT_TOKENS, Case, config_and_size, latents_shape
     from benchmarks.train_flops import forward_flops, step_flops, utilisation
-    from jax_interp.runtime.mesh import MeshShape
+    from jax_interp.runtime.mesh_shape import MeshShape
     from jax_interp.train.steps.footprint import training_footprint
 
     plan = CASES.get(case, Case(ADAPTER))  # the peers do the work of an adapter

@@ -23,7 +23,8 @@ from benchmarks.measure import GpuWatch, allocator_peak, emit, in_fresh_process,
 from jax_interp.config import PIXTRAL_12B
 from jax_interp.media.pictures.pixtral_image import prepare_picture
 from jax_interp.nn.params import flatten
-from jax_interp.pipeline.prompt.prompt_upsampler import PromptUpsampler, UpsamplerSettings
+from jax_interp.pipeline.prompt.prompt_upsampler import PromptUpsampler
+from jax_interp.pipeline.prompt.upsampler_settings import UpsamplerSettings
 from jax_interp.runtime.checkpoint.finding import find_component
 from jax_interp.runtime.host import nbytes
 from jax_interp.runtime.mesh import DeviceMesh

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from jax_interp.config import DiTConfig
 from jax_interp.runtime.all_to_all import GROUPS
-from jax_interp.runtime.mesh import MeshShape
+from jax_interp.runtime.mesh_shape import MeshShape
 
 EXCHANGED = 4
 """Arrays in a block's all-to-alls: queries, keys and values to heads, the result back to tokens."""

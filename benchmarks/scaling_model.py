@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from benchmarks.block_costs import EXCHANGED, SUMS, BlockCosts
 from jax_interp.config import DIT_7B, DiTConfig
-from jax_interp.runtime.mesh import MeshShape
+from jax_interp.runtime.mesh_shape import MeshShape
 
 PROGRAMS = 2
 """Programs of a block."""

@@ -18,7 +18,8 @@ from jax_interp.config import DIT_7B, DiTConfig
 from jax_interp.models.dit import patch_grid
 from jax_interp.nn.params import flatten, unflatten
 from jax_interp.nn.rotary import rotary_angles
-from jax_interp.runtime.mesh import DeviceMesh, MeshShape
+from jax_interp.runtime.mesh import DeviceMesh
+from jax_interp.runtime.mesh_shape import MeshShape
 from jax_interp.train.objective.forward import forward
 from jax_interp.train.objective.log_variance import initial_log_variance
 from jax_interp.train.settings import LoraSettings, OptimizerSettings, TrainSettings

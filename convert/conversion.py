@@ -20,12 +20,12 @@ from convert.target.finite import FiniteCheck
 from convert.target.folders import check_space, clear_leftovers, refuse_foreign_files, replace_atomically, writer_lock
 from convert.target.manifest import write_description
 from convert.target.streams import stream
+from jax_interp.config import Precision
 from jax_interp.errors import CheckpointError, UsageError
 from jax_interp.nn.params import unflatten
 from jax_interp.runtime.checkpoint.converted import open_component
 from jax_interp.runtime.checkpoint.description import CONFIG_FILE, MANIFEST_FILE, PARAMS_FOLDER
 from jax_interp.runtime.checkpoint.param_files import write_params
-from jax_interp.types import Precision
 
 logger = logging.getLogger("jax_interp")
 

@@ -1,7 +1,7 @@
 """Generative video frame interpolation in JAX: the public surface.
 
-`Interpolator` runs the pipeline; the other names are what its signatures and its errors name. They are imported when
-first used, so that `import jax_interp` costs nothing.
+`Interpolator` runs the pipeline on frames, and `generate` makes the files of a `GenerateRequest`; the other names are
+what their signatures and errors name. They are imported when first used, so that `import jax_interp` costs nothing.
 """
 
 from importlib import import_module
@@ -11,7 +11,7 @@ from jax_interp._version import __version__
 
 if TYPE_CHECKING:
     from jax_interp.config import CV8X8X8_720P, DIT_7B, DIT_14B, T5_11B, DiTConfig, T5Config, VideoTokenizerConfig
-    from jax_interp.diffusion.condition import ConditionNoise
+    from jax_interp.diffusion.settings import ConditionNoise, SampleSettings
     from jax_interp.errors import (
         Blocked,
         CheckpointError,
@@ -24,18 +24,23 @@ if TYPE_CHECKING:
     )
     from jax_interp.guardrails.verdict import Verdict
     from jax_interp.pipeline.interpolator import Interpolator
+    from jax_interp.pipeline.jobs.generate import generate
     from jax_interp.pipeline.memory.footprint import Footprint
     from jax_interp.pipeline.memory.plan import MemoryPlan, Planner
+    from jax_interp.pipeline.memory.settings import MemorySettings
     from jax_interp.pipeline.prompt.embeddings import load_embeddings, save_embeddings
-    from jax_interp.pipeline.prompt.prompt_upsampler import UpsamplerSettings
     from jax_interp.pipeline.prompt.prompts import DEFAULT_NEGATIVE_PROMPT
+    from jax_interp.pipeline.prompt.upsampler_settings import UpsamplerSettings
+    from jax_interp.pipeline.requests.request import GenerateRequest, Job
+    from jax_interp.pipeline.requests.settings import DeviceSettings, NetworkSettings, ProcessSettings
     from jax_interp.pipeline.results import InterpolatedPair, Interpolation, PairProgress
     from jax_interp.pipeline.safety.guardrails import Checked, Guardrails
+    from jax_interp.pipeline.safety.settings import GuardrailSettings
     from jax_interp.pipeline.settings import InterpolationSettings
-    from jax_interp.pipeline.stages.denoiser import SampleSettings
     from jax_interp.pipeline.stages.workload import Workload
     from jax_interp.runtime.checkpoint.adapters import Adapter, LowRankPair
-    from jax_interp.runtime.mesh import DeviceMesh, MeshShape
+    from jax_interp.runtime.mesh import DeviceMesh
+    from jax_interp.runtime.mesh_shape import MeshShape
     from jax_interp.runtime.placement import Placement
 
 _HOME = {
@@ -46,7 +51,8 @@ _HOME = {
     "DiTConfig": "jax_interp.config",
     "T5Config": "jax_interp.config",
     "VideoTokenizerConfig": "jax_interp.config",
-    "ConditionNoise": "jax_interp.diffusion.condition",
+    "SampleSettings": "jax_interp.diffusion.settings",
+    "ConditionNoise": "jax_interp.diffusion.settings",
     "Blocked": "jax_interp.errors",
     "CheckpointError": "jax_interp.errors",
     "DownloadError": "jax_interp.errors",
@@ -57,25 +63,32 @@ _HOME = {
     "UsageError": "jax_interp.errors",
     "Verdict": "jax_interp.guardrails.verdict",
     "Interpolator": "jax_interp.pipeline.interpolator",
+    "generate": "jax_interp.pipeline.jobs.generate",
     "Footprint": "jax_interp.pipeline.memory.footprint",
     "MemoryPlan": "jax_interp.pipeline.memory.plan",
     "Planner": "jax_interp.pipeline.memory.plan",
+    "MemorySettings": "jax_interp.pipeline.memory.settings",
     "load_embeddings": "jax_interp.pipeline.prompt.embeddings",
     "save_embeddings": "jax_interp.pipeline.prompt.embeddings",
-    "UpsamplerSettings": "jax_interp.pipeline.prompt.prompt_upsampler",
     "DEFAULT_NEGATIVE_PROMPT": "jax_interp.pipeline.prompt.prompts",
+    "UpsamplerSettings": "jax_interp.pipeline.prompt.upsampler_settings",
+    "GenerateRequest": "jax_interp.pipeline.requests.request",
+    "Job": "jax_interp.pipeline.requests.request",
+    "DeviceSettings": "jax_interp.pipeline.requests.settings",
+    "NetworkSettings": "jax_interp.pipeline.requests.settings",
+    "ProcessSettings": "jax_interp.pipeline.requests.settings",
     "InterpolatedPair": "jax_interp.pipeline.results",
     "Interpolation": "jax_interp.pipeline.results",
     "PairProgress": "jax_interp.pipeline.results",
     "Checked": "jax_interp.pipeline.safety.guardrails",
     "Guardrails": "jax_interp.pipeline.safety.guardrails",
+    "GuardrailSettings": "jax_interp.pipeline.safety.settings",
     "InterpolationSettings": "jax_interp.pipeline.settings",
-    "SampleSettings": "jax_interp.pipeline.stages.denoiser",
     "Workload": "jax_interp.pipeline.stages.workload",
     "Adapter": "jax_interp.runtime.checkpoint.adapters",
     "LowRankPair": "jax_interp.runtime.checkpoint.adapters",
     "DeviceMesh": "jax_interp.runtime.mesh",
-    "MeshShape": "jax_interp.runtime.mesh",
+    "MeshShape": "jax_interp.runtime.mesh_shape",
     "Placement": "jax_interp.runtime.placement",
 }
 
@@ -91,24 +104,31 @@ __all__ = [
     "CheckpointError",
     "ConditionNoise",
     "DeviceMesh",
+    "DeviceSettings",
     "DiTConfig",
     "DownloadError",
     "Footprint",
+    "GenerateRequest",
+    "GuardrailSettings",
     "Guardrails",
     "InterpolatedPair",
     "Interpolation",
     "InterpolationSettings",
     "Interpolator",
     "JaxInterpError",
+    "Job",
     "LowRankPair",
     "MediaError",
     "MemoryPlan",
+    "MemorySettings",
     "MeshShape",
+    "NetworkSettings",
     "OutOfMemory",
     "PairProgress",
     "Placement",
     "Planner",
     "ProcessFailure",
+    "ProcessSettings",
     "SampleSettings",
     "T5Config",
     "UpsamplerSettings",
@@ -117,6 +137,7 @@ __all__ = [
     "VideoTokenizerConfig",
     "Workload",
     "__version__",
+    "generate",
     "load_embeddings",
     "save_embeddings",
 ]

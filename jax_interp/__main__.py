@@ -1,6 +1,6 @@
 """The command `jax-interp`, and `python -m jax_interp`."""
 
-from jax_interp.cli.failures import explained, prepare_process
+from jax_interp.cli.terminal.failures import explained, prepare_process
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ own for every network (a stage's class, a weight table) has a small table whose 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from jax_interp.config import (
     CV8X8X8_720P,
@@ -23,14 +23,12 @@ from jax_interp.config import (
     DiTConfig,
     NetworkConfig,
     PixtralConfig,
+    Precision,
     RetinaFaceConfig,
     T5Config,
     VideoSafetyConfig,
     VideoTokenizerConfig,
 )
-
-if TYPE_CHECKING:  # jax_interp.types imports JAX
-    from jax_interp.types import Precision
 
 GUARDRAIL_MODELS = "guardrail_models"
 """The name by which all networks of the guardrails are placed."""
@@ -53,7 +51,7 @@ class ComponentRow:
     """The class of its configuration."""
     released: Mapping[str, NetworkConfig]
     """The published configurations that this version knows; the first one is that of a default download."""
-    precision: "Precision"
+    precision: Precision
     """The dtype that it computes in, unless the option `precision_flag` sets another one."""
     precision_flag: str | None
     """The option, as `--dtype`, that sets the dtype it computes in; None if that is fixed."""

@@ -3,12 +3,15 @@
 import dataclasses
 import json
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeAlias, TypeVar
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 from jax_interp.errors import CheckpointError
 from jax_interp.files.json_schema import Between, Entries, JsonFault, decode
 
 ConfigT = TypeVar("ConfigT")
+
+Precision: TypeAlias = Literal["bfloat16", "float32"]
+"""The dtype a network computes in; also the accuracy of the rotary tables."""
 
 Size: TypeAlias = Annotated[int, Between(1, 2**24)]
 """A number of channels, heads, tokens or pixels: at least one, and no more than any machine could hold."""

@@ -11,7 +11,7 @@
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from jax import Array
@@ -19,9 +19,6 @@ from jaxtyping import Float, UInt8
 
 Params: TypeAlias = Mapping[str, Any]
 """Parameters: a nested dict of arrays (or of `jax.ShapeDtypeStruct`); it crosses every boundary instead of a module."""
-
-Precision: TypeAlias = Literal["bfloat16", "float32"]
-"""The dtype that a network computes in, and to which its rotary tables are rounded."""
 
 Latents: TypeAlias = Float[Array, "B T H W C"]
 Tokens: TypeAlias = Float[Array, "B L D"]

@@ -28,8 +28,8 @@ import numpy as np
 
 from benchmarks.environment import environment
 from jax_interp import Interpolator
+from jax_interp.runtime.checkpoint.description import MANIFEST_FILE
 from jax_interp.runtime.checkpoint.finding import find_component
-from jax_interp.runtime.description import MANIFEST_FILE
 from scripts.demo_training import film, scenes
 
 CLASSES = ((0.0, 0.5), (0.5, 1.0), (1.0, 2.0), (2.0, 4.0), (4.0, 255.0))

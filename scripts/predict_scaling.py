@@ -20,7 +20,7 @@ from benchmarks.block_costs import BlockCosts
 from benchmarks.scaling_model import ASSUMED, GPUS_PER_HOST, Machine, break_even, predict
 from benchmarks.scaling_results import RESULTS, Scaling, read
 from jax_interp.config import DIT_7B, DIT_14B, DiTConfig
-from jax_interp.runtime.mesh import MeshShape
+from jax_interp.runtime.mesh_shape import MeshShape
 
 DOCUMENT = Path(__file__).parents[1] / "docs/several-gpus.md"
 SIZES = (2, 4, 8, 16, 64)

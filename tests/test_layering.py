@@ -11,6 +11,8 @@ SMALLEST = {"types", "config", "errors"}
 TABLE = {"components"}
 NETWORKS = FOUNDATION | {"nn", "models"}
 STAGES = NETWORKS | TABLE | {"diffusion", "media", "guardrails", "runtime", "pipeline.stages"}
+VALUES = {"diffusion", "media", "runtime", "pipeline", "pipeline.prompt", "pipeline.memory", "pipeline.safety"}
+"""Rooms whose settings make up a request; `tests/cli/test_without_jax.py` holds that none of those imports JAX."""
 ALLOWED = {
     "types": set(),
     "errors": set(),
@@ -52,19 +54,30 @@ ALLOWED = {
     "pipeline.memory": STAGES | {"pipeline", "pipeline.prompt"},
     "pipeline.safety": STAGES | {"pipeline", "pipeline.prompt"},
     "pipeline": STAGES | {"pipeline.prompt", "pipeline.memory", "pipeline.safety"},
-    "pipeline.jobs": STAGES | {"pipeline", "pipeline.prompt", "pipeline.memory", "pipeline.safety"},
-    "cli": STAGES
-    | {"convert", "convert.lora", "convert.source", "convert.target", "convert.hub", "convert.networks"}
-    | {"pipeline", "pipeline.prompt", "pipeline.memory", "pipeline.safety", "pipeline.jobs"}
-    | {"train", "train.data", "train.steps", "train.runs"},
+    "pipeline.requests": FOUNDATION | TABLE | VALUES,
+    "pipeline.jobs": STAGES
+    | {"pipeline", "pipeline.prompt", "pipeline.memory", "pipeline.safety", "pipeline.requests", "convert.lora"},
+    "cli.terminal": FOUNDATION,
+    "cli.options": FOUNDATION | TABLE | VALUES | {"pipeline.requests", "train", "convert.hub"},
+    "cli.runs": STAGES
+    | {"pipeline", "pipeline.prompt", "pipeline.memory", "pipeline.safety", "pipeline.requests", "pipeline.jobs"}
+    | {"train", "train.data", "train.steps", "train.runs", "convert", "convert.lora", "convert.target", "convert.hub"}
+    | {"cli.options", "cli.terminal"},
+    "cli.commands": FOUNDATION
+    | TABLE
+    | VALUES
+    | {"pipeline.requests", "train.data", "train.runs", "convert", "convert.lora", "convert.hub"}
+    | {"cli.options", "cli.terminal", "cli.runs"},
+    "cli": FOUNDATION | {"cli.commands", "cli.terminal"},
     "demo": set(),
-    "__main__": {"cli"},
+    "__main__": {"cli", "cli.terminal"},
     "__init__": {"_version", "config", "errors", "diffusion", "guardrails", "runtime"}
-    | {"pipeline", "pipeline.memory", "pipeline.prompt", "pipeline.safety", "pipeline.stages"},
+    | {"pipeline", "pipeline.prompt", "pipeline.safety", "pipeline.memory", "pipeline.requests", "pipeline.jobs"}
+    | {"pipeline.stages"},
 }
 """What each room may import. Where a package is divided into rooms, its own name stands for the files beside them."""
 
-DIVIDED = {"convert", "pipeline", "train"}
+DIVIDED = {"cli", "convert", "pipeline", "train"}
 FORBIDDEN = {"torch", "torchvision", "diffusers"}
 
 

@@ -7,9 +7,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PRINTS = "jax_interp/terminal.py"
-WITH_RICH = {"jax_interp/cli/console.py", "jax_interp/cli/progress.py"}
+WITH_RICH = {"jax_interp/cli/terminal/console.py", "jax_interp/cli/terminal/progress.py"}
 """Render tables for `terminal` and draw bars on a terminal; both give rich nothing but escaped text."""
-ASKS = "jax_interp/cli/console.py"
+ASKS = "jax_interp/cli/terminal/console.py"
 """Has typer ask the user."""
 
 STREAMS = {"sys.stdout", "sys.stderr", "sys.__stdout__", "sys.__stderr__"}

@@ -13,8 +13,8 @@ from typing import Annotated, Literal, TypedDict
 from convert.hub.listing import RemoteFile, Snapshot
 from jax_interp.errors import DownloadError
 from jax_interp.files.atomic import write_atomically
-from jax_interp.files.json_file import JsonFault, read_json
-from jax_interp.files.json_schema import Matching
+from jax_interp.files.json_file import read_json
+from jax_interp.files.json_schema import JsonFault, Matching
 
 RECORD_FILE = "download.json"
 RECORD_VERSION: Literal[1] = 1

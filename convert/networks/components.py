@@ -14,7 +14,7 @@ from jax_interp.models.pixtral import Pixtral
 from jax_interp.models.retinaface import RetinaFace
 from jax_interp.models.safety_head import VideoSafety
 from jax_interp.models.t5 import T5Encoder
-from jax_interp.models.video_tokenizer import VideoTokenizer
+from jax_interp.models.video_tokenizer.model import VideoTokenizer
 
 POLICY_FILE = "policy.md"
 """The file among the tokenizer's that states a text guardrail's policy, where the chat template does not."""

@@ -9,8 +9,8 @@ from convert.formats.archive import StoredTensor
 from convert.mapping.matching import Leaf
 from convert.progress import Advance
 from convert.target.finite import REFUSE, FiniteCheck
+from jax_interp.config import Precision
 from jax_interp.runtime.checkpoint.param_files import ArrayStream, split_rows
-from jax_interp.types import Precision
 
 
 def stream(

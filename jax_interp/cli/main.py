@@ -8,18 +8,18 @@ from typer.core import TyperCommand, TyperGroup
 
 from jax_interp import terminal
 from jax_interp._version import __version__
-from jax_interp.cli import signals
-from jax_interp.cli.check import check
-from jax_interp.cli.convert import convert
-from jax_interp.cli.doctor import doctor
-from jax_interp.cli.download import download
-from jax_interp.cli.export import export
-from jax_interp.cli.failures import explained
-from jax_interp.cli.generate import generate
-from jax_interp.cli.inspect import inspect
-from jax_interp.cli.memory import memory
-from jax_interp.cli.train import train
-from jax_interp.cli.upsample import upsample
+from jax_interp.cli.commands.check import check
+from jax_interp.cli.commands.convert import convert
+from jax_interp.cli.commands.doctor import doctor
+from jax_interp.cli.commands.download import download
+from jax_interp.cli.commands.export import export
+from jax_interp.cli.commands.generate import generate
+from jax_interp.cli.commands.inspect import inspect
+from jax_interp.cli.commands.memory import memory
+from jax_interp.cli.commands.train import train
+from jax_interp.cli.commands.upsample import upsample
+from jax_interp.cli.terminal import signals
+from jax_interp.cli.terminal.failures import explained
 from jax_interp.cli.values import check_values
 from jax_interp.errors import JaxInterpError, UsageError
 from jax_interp.terminal import visible

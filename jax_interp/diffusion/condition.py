@@ -2,31 +2,22 @@
 
 from collections.abc import Callable, Sequence
 from statistics import NormalDist
-from typing import Literal, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jax_interp.diffusion.guidance import Branch
+from jax_interp.config import Precision
+from jax_interp.diffusion.branches import Branch
 from jax_interp.diffusion.preconditioning import numpy_dtype, preconditioning
+from jax_interp.diffusion.settings import ConditionNoise, NoiseSource
 from jax_interp.errors import UsageError
-from jax_interp.types import Latents, Precision
+from jax_interp.types import Latents
 
 FIXED_SIGMA = 0.001
 RANDOM_LOG_SIGMA = NormalDist(-3, 2)
 """The distribution of ln(sigma) of the random condition noise."""
-
-NoiseSource: TypeAlias = Callable[[int], tuple[float, Float[np.ndarray, "T H W C"]]]
-"""A source of condition noise: a function from the index of a network call to (sigma, noise of unit variance).
-
-`lambda call: (0.001, np.zeros((3, 88, 160, 16), np.float32))` adds no noise.
-"""
-
-ConditionNoise: TypeAlias = Literal["fixed", "random"] | NoiseSource
-"""The condition noise. `fixed` means sigma 0.001 and the initial noise again, `random` a seeded draw at every network
-call from upstream's distribution (which is unseeded there). A callable replays given draws; its calls are counted as
-upstream's are: pair after pair, two calls a step, conditional first, also when only one branch is evaluated."""
 
 
 class Augmentation(NamedTuple):

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import ml_dtypes
 import numpy as np
 
-from jax_interp.types import Precision
+from jax_interp.config import Precision
 
 SIGMA_DATA = 0.5
 

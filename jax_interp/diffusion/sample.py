@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from jax_interp.config import Precision
 from jax_interp.diffusion.condition import Augmentation, noisy_condition
 from jax_interp.diffusion.guidance import combine
 from jax_interp.diffusion.preconditioning import SIGMA_DATA, Preconditioning, preconditioning
 from jax_interp.diffusion.solver import StepCoefficients, step_coefficients
-from jax_interp.types import Latents, Precision
+from jax_interp.types import Latents
 
 
 class CallInputs(NamedTuple):

@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float
 
-from jax_interp.errors import UsageError
+from jax_interp.diffusion.settings import check_steps
 
 SIGMA_MAX = 80.0
 SIGMA_MIN = 0.002
@@ -15,8 +15,7 @@ def sigmas(num_steps: int) -> Float[np.ndarray, " steps_plus_1"]:
 
     Source: Karras et al. (2022), equation 5, with the last level at sigma_min instead of 0.
     """
-    if num_steps < 1:
-        raise UsageError(f"--num-steps is {num_steps}; expected 1 or more (35 is usual)")
+    check_steps(num_steps)
     ramp = np.arange(num_steps + 1, dtype=np.float64) / num_steps
     low, high = SIGMA_MIN ** (1 / RHO), SIGMA_MAX ** (1 / RHO)
     return (high + ramp * (low - high)) ** RHO

@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from jax_interp.errors import CheckpointError
-from jax_interp.files.json_file import JsonFault, read_json
+from jax_interp.files.json_file import read_json
+from jax_interp.files.json_schema import JsonFault
 
 CONFIG, TEMPLATE = "tokenizer_config.json", "chat_template.jinja"
 

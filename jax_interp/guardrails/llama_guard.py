@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from jax_interp.errors import CheckpointError, UsageError
-from jax_interp.files.json_file import JsonFault, read_json
+from jax_interp.files.json_file import read_json
+from jax_interp.files.json_schema import JsonFault
 from jax_interp.guardrails.chat_template import add_chat_template
 from jax_interp.guardrails.verdict import Verdict
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from jax_interp.errors import MediaError, UsageError
 from jax_interp.media.pictures.animation import open_animation
 from jax_interp.media.pictures.header import is_picture, read_header
-from jax_interp.media.pictures.reader import PICTURE_SUFFIXES, list_pictures, open_pictures, read_picture
+from jax_interp.media.pictures.reader import list_pictures, open_pictures, read_picture
+from jax_interp.media.pictures.suffixes import PICTURE_SUFFIXES
 from jax_interp.media.source import FrameSource, Picture
 from jax_interp.media.video.reader import open_video
 

@@ -8,19 +8,9 @@ import numpy as np
 
 from jax_interp.media.pictures.png_writer import PngWriter
 from jax_interp.media.source import RgbFrames
-from jax_interp.media.video.writer import CODECS, FASTEST, SLOWEST, VideoWriter, exact_rate
+from jax_interp.media.video.writer import CODECS, VideoWriter
 
-__all__ = [
-    "CODECS",
-    "FASTEST",
-    "SLOWEST",
-    "FrameWriter",
-    "PngWriter",
-    "RgbFrames",
-    "TeeWriter",
-    "VideoWriter",
-    "exact_rate",
-]
+__all__ = ["CODECS", "FrameWriter", "PngWriter", "RgbFrames", "TeeWriter", "VideoWriter"]
 
 
 class FrameWriter(Protocol):

@@ -1,7 +1,6 @@
 """Generation of tokens from a language model's logits: greedy or top-p sampling, and the autoregressive loop."""
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
@@ -11,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jax_interp.models.decoder_lm import Logits
+from jax_interp.models.sampling import GREEDY, Sampling
 
 CacheT = TypeVar("CacheT")
 TokenIds = Int[Array, " B"]
@@ -22,22 +22,6 @@ NO_TOKEN = -1
 
 class NotFinite(ArithmeticError):
     """A model gave logits that are not numbers."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sampling:
-    """The choice of the next token: greedy at `temperature` 0, else by sampling."""
-
-    temperature: float = 0.0
-    top_p: float = 1.0
-    """The probability of the likeliest tokens together from which is drawn, in (0, 1]."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.temperature < float("inf") or not 0 < self.top_p <= 1:
-            raise ValueError(f"temperature must be finite and at least 0, and top_p in (0, 1]; got {self}")
-
-
-GREEDY = Sampling()
 
 
 def pick_likeliest(logits: Logits) -> TokenIds:

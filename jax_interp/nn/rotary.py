@@ -7,7 +7,7 @@ import ml_dtypes
 import numpy as np
 from jaxtyping import Array, Float
 
-from jax_interp.types import Precision
+from jax_interp.config import Precision
 
 BASE = 10000.0
 BASE_FPS = 24.0

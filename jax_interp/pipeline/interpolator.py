@@ -10,30 +10,33 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
-from jax_interp.diffusion.condition import ConditionNoise
-from jax_interp.diffusion.guidance import Branch
+from jax_interp.config import Precision
+from jax_interp.diffusion.branches import Branch
+from jax_interp.diffusion.settings import ConditionNoise, SampleSettings
 from jax_interp.errors import CheckpointError, UsageError
 from jax_interp.media.pairs import iterate_pairs, num_pairs
 from jax_interp.media.source import check_clip_array
 from jax_interp.pipeline.memory.networks import Networks, Placed
 from jax_interp.pipeline.memory.plan import Planner
 from jax_interp.pipeline.passes import PassRunner
-from jax_interp.pipeline.prompt.prompt_upsampler import DEFAULT_SETTINGS, PromptUpsampler, UpsamplerSettings
+from jax_interp.pipeline.prompt.prompt_upsampler import PromptUpsampler
 from jax_interp.pipeline.prompt.steering import texts_read
 from jax_interp.pipeline.prompt.text import TextEncoder, open_text_encoder
+from jax_interp.pipeline.prompt.upsampler_settings import DEFAULT_SETTINGS, UpsamplerSettings
 from jax_interp.pipeline.results import InterpolatedPair, Interpolation, PairProgress
 from jax_interp.pipeline.safety.across_processes import check_prompts
 from jax_interp.pipeline.safety.guardrails import Guardrails
 from jax_interp.pipeline.settings import InterpolationSettings
 from jax_interp.pipeline.stages.codec import Codec
-from jax_interp.pipeline.stages.denoiser import Denoiser, SampleSettings
+from jax_interp.pipeline.stages.denoiser import Denoiser
 from jax_interp.pipeline.stages.geometry import latent_shape
 from jax_interp.pipeline.timings import counted
 from jax_interp.runtime.checkpoint.adapters import Adapter
 from jax_interp.runtime.checkpoint.finding import find_component
-from jax_interp.runtime.mesh import ALONE, DeviceMesh, MeshShape
+from jax_interp.runtime.mesh import DeviceMesh
+from jax_interp.runtime.mesh_shape import ALONE, MeshShape
 from jax_interp.runtime.placement import Kind, Placement
-from jax_interp.types import Latents, Precision
+from jax_interp.types import Latents
 
 
 class Interpolator:
@@ -99,8 +102,8 @@ class Interpolator:
         the default here but not of the command line, that is up to the caller. `text_embeddings` is a file of
         `save_embeddings`, whose texts need no text encoder. `embedding_cache` is the folder that
         keeps encoded prompts, True the default one in the user's cache folder, False none. `mesh` says over how many
-        devices to spread, as `MeshShape(sequence=4)` or "sequence=4"; see `runtime.mesh`. `adapters` of the transformer
-        (`convert.lora.reading.read_adapters`) are merged into its weights as they are read.
+        devices to spread, as `MeshShape(sequence=4)` or "sequence=4"; see `runtime.mesh_shape`. `adapters` of the
+        transformer (`convert.lora.reading.read_adapters`) are merged into its weights as they are read.
 
         These are keyword arguments, and so are those of `interpolate`, because a notebook completes and shows them; a
         program that passes settings around gives an `InterpolationSettings` to `stream`.
@@ -150,7 +153,7 @@ class Interpolator:
         `guidance` combines the two predictions as `cond + guidance·(cond - uncond)`: at -1, upstream's effective value
         and the default, only the negative prompt counts and `prompt` cannot change the result; at 0 only `prompt`
         counts. `negative_prompt=None` is upstream's default text, `""` the all-zero embedding. `fps` is the rate that
-        the network is told. `condition_noise` is described at `diffusion.condition.ConditionNoise`.
+        the network is told. `condition_noise` is described at `diffusion.settings.ConditionNoise`.
 
         Raises:
             UsageError: an argument cannot work; the message says what could.

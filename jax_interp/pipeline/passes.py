@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import Array
 
-from jax_interp.diffusion.guidance import branches
+from jax_interp.diffusion.branches import branches
 from jax_interp.media.pairs import batches
 from jax_interp.pipeline.results import InterpolatedPair, PairProgress
 from jax_interp.pipeline.safety.across_processes import check_frames

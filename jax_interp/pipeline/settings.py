@@ -3,15 +3,14 @@
 import math
 from dataclasses import dataclass, field
 
-from jax_interp.diffusion.guidance import branches
-from jax_interp.diffusion.schedule import sigmas
+from jax_interp.diffusion.branches import branches
+from jax_interp.diffusion.settings import SampleSettings, check_steps
 from jax_interp.errors import UsageError
 from jax_interp.files.names import check_text
-from jax_interp.media.writer import FASTEST, SLOWEST
+from jax_interp.media.output_rate import FASTEST, SLOWEST
 from jax_interp.pipeline.prompt.prompts import DEFAULT_NEGATIVE_PROMPT
-from jax_interp.pipeline.stages.denoiser import SampleSettings
 from jax_interp.pipeline.stages.workload import Workload
-from jax_interp.runtime.mesh import ALONE, AXES, MeshShape
+from jax_interp.runtime.mesh_shape import ALONE, AXES, MeshShape
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +53,7 @@ class InterpolationSettings:
 
     def __post_init__(self) -> None:
         """Raise `UsageError` for values that can never work; sizes are checked against the networks later."""
-        sigmas(self.sampling.num_steps)
+        check_steps(self.sampling.num_steps)
         for name, text in (("--prompt", self.prompt), ("--negative-prompt", self.negative_prompt)):
             check_text(name, text or "")
         faults = []

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jax_interp.components import TABLE
+from jax_interp.config import Precision
 from jax_interp.pipeline.memory.footprint import Stage
 from jax_interp.pipeline.memory.plan import PlannedNetwork
 from jax_interp.pipeline.prompt.prompt_upsampler import PictureEncoder
@@ -12,7 +13,6 @@ from jax_interp.pipeline.safety.video_guard import FaceGuard, FrameGuard
 from jax_interp.pipeline.stages.codec import Codec
 from jax_interp.pipeline.stages.denoiser import Denoiser
 from jax_interp.pipeline.stages.language_model import LanguageModel
-from jax_interp.types import Precision
 
 STAGE_CLASSES: Mapping[str, Stage] = {
     "diffusion_transformer": Denoiser,

@@ -10,7 +10,8 @@ from jax.sharding import PartitionSpec as P
 from jax_interp.errors import UsageError
 from jax_interp.nn.params import flatten, unflatten
 from jax_interp.runtime.host import nbytes
-from jax_interp.runtime.mesh import DeviceMesh, MeshShape
+from jax_interp.runtime.mesh import DeviceMesh
+from jax_interp.runtime.mesh_shape import MeshShape
 from jax_interp.types import Params
 
 WEIGHT_AXES: tuple[tuple[str, tuple[str | None, ...]], ...] = (

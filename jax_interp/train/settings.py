@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from jax_interp.config import Precision
 from jax_interp.errors import UsageError
-from jax_interp.types import Precision
 
 UPSTREAM_RATE = 2**-14.3
 """Learning rate of upstream's full post-training (Video2World; the interpolator's own is 0.0 and trains nothing)."""

@@ -11,7 +11,7 @@ import optax
 from jaxtyping import Array, Float, UInt8
 
 from jax_interp.config import VideoTokenizerConfig
-from jax_interp.models.video_tokenizer import VideoTokenizer
+from jax_interp.models.video_tokenizer.model import VideoTokenizer
 from jax_interp.nn.params import Network, flatten, unflatten
 from jax_interp.train.data import latents
 from jax_interp.train.optimization.ema import exponent, update_average

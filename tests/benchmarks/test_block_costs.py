@@ -13,7 +13,8 @@ from benchmarks.block_costs import EXCHANGED, SUMS, BlockCosts
 from jax_interp.config import DIT_7B, DIT_14B
 from jax_interp.pipeline.stages.denoiser import Denoiser
 from jax_interp.runtime.checkpoint.finding import find_component
-from jax_interp.runtime.mesh import DeviceMesh, MeshShape
+from jax_interp.runtime.mesh import DeviceMesh
+from jax_interp.runtime.mesh_shape import MeshShape
 from jax_interp.runtime.sharding import share_specs, whole_specs
 
 HEIGHT, WIDTH, FRAMES = 48, 80, 3

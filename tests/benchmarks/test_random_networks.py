@@ -9,7 +9,7 @@ from jax_interp.config import DIT_7B
 from jax_interp.nn.params import flatten
 from jax_interp.runtime.checkpoint.finding import find_component
 from jax_interp.runtime.checkpoint.loading import load_params
-from tests.models.tokenizer_weights import TINY
+from tests.models.video_tokenizer_weights import TINY
 
 
 def test_a_random_network_is_found_and_loaded(tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.scaling_model import ASSUMED, break_even, predict
 from jax_interp.config import DIT_7B
-from jax_interp.runtime.mesh import MeshShape
+from jax_interp.runtime.mesh_shape import MeshShape
 
 FREE = replace(ASSUMED, latency=0.0, network_latency=0.0, dispatch=0.0, memory=1e9)
 

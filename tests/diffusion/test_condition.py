@@ -4,10 +4,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jax_interp.config import Precision
+from jax_interp.diffusion.branches import Branch
 from jax_interp.diffusion.condition import augmenter, frame_indicator, initial_noise, seeded_source
-from jax_interp.diffusion.guidance import Branch
 from jax_interp.errors import UsageError
-from jax_interp.types import Precision
 
 SHAPE = (3, 2, 2, 4)
 

@@ -3,7 +3,8 @@
 import jax.numpy as jnp
 import pytest
 
-from jax_interp.diffusion.guidance import Branch, branches, combine
+from jax_interp.diffusion.branches import Branch, branches
+from jax_interp.diffusion.guidance import combine
 
 COND, UNCOND = jnp.asarray([2.0]), jnp.asarray([1.0])
 

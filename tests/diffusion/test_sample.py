@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jax_interp.diffusion.branches import Branch
 from jax_interp.diffusion.condition import FIXED_SIGMA, augmenter, frame_indicator
-from jax_interp.diffusion.guidance import Branch
 from jax_interp.diffusion.preconditioning import preconditioning
 from jax_interp.diffusion.sample import CallInputs, call_coefficients, call_inputs, conclude, prepare, sample
 from jax_interp.diffusion.schedule import sigmas

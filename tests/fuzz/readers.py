@@ -222,7 +222,7 @@ def _read_prompt(folder: Path) -> Values:
 
 
 def _clip(folder: Path) -> Any:
-    from jax_interp.pipeline.jobs.request import Job
+    from jax_interp.pipeline.requests.request import Job
     from jax_interp.pipeline.settings import InterpolationSettings
 
     return Job(inputs=(), video=folder / "film.mp4", settings=InterpolationSettings())

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jax_interp.models.decoder_generate import Sampling, draw_top_p, generate_tokens, nucleus, pick_likeliest
+from jax_interp.models.decoder_generate import draw_top_p, generate_tokens, nucleus, pick_likeliest
 from jax_interp.models.decoder_lm import DecoderLM, empty_cache
+from jax_interp.models.sampling import Sampling
 from jax_interp.nn.params import Network
 from tests.models.decoder_peers import CONFIGS, greedy_of, peer
 

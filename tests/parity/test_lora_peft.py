@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jax_interp.types import Precision
+from jax_interp.config import Precision
 
 pytest.importorskip("torch")
 pytest.importorskip("peft")

@@ -3,8 +3,8 @@
 import jax
 import pytest
 
+from jax_interp.diffusion.settings import SampleSettings
 from jax_interp.pipeline.settings import InterpolationSettings
-from jax_interp.pipeline.stages.denoiser import SampleSettings
 from jax_interp.runtime.placement import Placement
 from tests import golden
 

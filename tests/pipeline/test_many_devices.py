@@ -9,13 +9,15 @@ import jax
 import numpy as np
 import pytest
 
+from jax_interp.config import Precision
+from jax_interp.diffusion.settings import SampleSettings
 from jax_interp.errors import UsageError
 from jax_interp.pipeline.prompt.text import PromptNetwork
-from jax_interp.pipeline.stages.denoiser import Denoiser, SampleSettings
+from jax_interp.pipeline.stages.denoiser import Denoiser
 from jax_interp.runtime.checkpoint.finding import find_component
-from jax_interp.runtime.mesh import ALONE, DeviceMesh, MeshShape
+from jax_interp.runtime.mesh import DeviceMesh
+from jax_interp.runtime.mesh_shape import ALONE, MeshShape
 from jax_interp.runtime.placement import RESIDENT, Placement
-from jax_interp.types import Precision
 from tests import golden
 from tests.changed_weights import change_weight, nudge
 from tests.runtime.test_all_to_all import collectives

@@ -12,7 +12,8 @@ from jax_interp.pipeline.stages.codec import Codec
 from jax_interp.runtime.block_stream import WAITING
 from jax_interp.runtime.checkpoint.finding import find_component
 from jax_interp.runtime.host import nbytes
-from jax_interp.runtime.mesh import DeviceMesh, MeshShape, local_shapes
+from jax_interp.runtime.mesh import DeviceMesh, local_shapes
+from jax_interp.runtime.mesh_shape import MeshShape
 from jax_interp.runtime.placement import RESIDENT, Placement
 from jax_interp.runtime.sharding import share_specs, whole_specs
 from tests.pipeline.test_many_devices import PLACEMENTS, Quick, run

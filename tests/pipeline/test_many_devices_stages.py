@@ -8,7 +8,8 @@ import pytest
 from jax_interp import Interpolator
 from jax_interp.pipeline.prompt.text import PromptNetwork
 from jax_interp.runtime.checkpoint.finding import find_component
-from jax_interp.runtime.mesh import DeviceMesh, MeshShape
+from jax_interp.runtime.mesh import DeviceMesh
+from jax_interp.runtime.mesh_shape import MeshShape
 from tests import golden
 from tests.changed_weights import change_weight, nudge
 from tests.pipeline.test_many_devices import PLACEMENTS, Quick, Quickly

@@ -7,12 +7,12 @@ import pytest
 
 from jax_interp import Interpolator
 from jax_interp.byte_sizes import gib, gib_or_more
+from jax_interp.diffusion.settings import SampleSettings
 from jax_interp.errors import OutOfMemory, UsageError
 from jax_interp.media.pairs import iterate_pairs
 from jax_interp.pipeline.memory import networks
 from jax_interp.pipeline.memory.plan import describe
 from jax_interp.pipeline.settings import InterpolationSettings
-from jax_interp.pipeline.stages.denoiser import SampleSettings
 from jax_interp.runtime.checkpoint import loading
 from jax_interp.runtime.placement import Placement
 from tests import golden

@@ -2,10 +2,10 @@
 
 import pytest
 
+from jax_interp.diffusion.settings import SampleSettings
 from jax_interp.errors import UsageError
 from jax_interp.pipeline.prompt.prompts import DEFAULT_NEGATIVE_PROMPT
 from jax_interp.pipeline.settings import InterpolationSettings
-from jax_interp.pipeline.stages.denoiser import SampleSettings
 
 
 def test_defaults_are_upstreams_effective_values():

@@ -11,7 +11,8 @@ from jax.sharding import PartitionSpec as P
 from jax_interp.nn.attention import attention
 from jax_interp.nn.collectives import ONE_DEVICE
 from jax_interp.runtime.all_to_all import collectives_between
-from jax_interp.runtime.mesh import DeviceMesh, MeshShape
+from jax_interp.runtime.mesh import DeviceMesh
+from jax_interp.runtime.mesh_shape import MeshShape
 from tests.golden import relative_l2
 from tests.tolerances import ELEMENTWISE_F32
 

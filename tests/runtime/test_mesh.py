@@ -11,7 +11,8 @@ from jax.sharding import PartitionSpec as P
 
 from jax_interp.errors import UsageError
 from jax_interp.runtime import host, mesh
-from jax_interp.runtime.mesh import ALONE, AXES, REPLICATED, DeviceMesh, MeshShape, local_shapes
+from jax_interp.runtime.mesh import REPLICATED, DeviceMesh, local_shapes
+from jax_interp.runtime.mesh_shape import ALONE, AXES, MeshShape
 
 DEVICE = jax.devices()[0].default_memory().kind
 

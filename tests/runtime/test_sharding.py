@@ -15,7 +15,8 @@ from jax_interp.models.dit import DiT
 from jax_interp.models.t5 import T5Encoder
 from jax_interp.nn.params import StackedNetwork, flatten, unflatten
 from jax_interp.runtime.host import nbytes
-from jax_interp.runtime.mesh import DeviceMesh, MeshShape, local_shapes
+from jax_interp.runtime.mesh import DeviceMesh, local_shapes
+from jax_interp.runtime.mesh_shape import MeshShape
 from jax_interp.runtime.sharding import check_split, gather, share_specs, whole_specs
 
 SMALL_DIT = DiTConfig(

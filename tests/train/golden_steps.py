@@ -9,6 +9,7 @@ import numpy as np
 from convert.formats.archive import open_archive
 from convert.mapping.matching import plan_leaves
 from convert.tables import dit
+from jax_interp.config import Precision
 from jax_interp.nn.params import flatten, unflatten
 from jax_interp.nn.rotary import rotary_angles
 from jax_interp.runtime.checkpoint.finding import find_component
@@ -16,7 +17,6 @@ from jax_interp.runtime.checkpoint.loading import load_params
 from jax_interp.train.objective.noise import Draws, first_frames
 from jax_interp.train.settings import OptimizerSettings, TrainSettings
 from jax_interp.train.steps.step import Batch, network_of
-from jax_interp.types import Precision
 from tests import golden
 
 ROOT = Path(__file__).parents[1] / "data" / "golden_train"

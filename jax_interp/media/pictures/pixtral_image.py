@@ -2,33 +2,19 @@
 
 import math
 from collections.abc import Sequence
-from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import Float32
 
 from jax_interp.config import PixtralVisionConfig
 from jax_interp.errors import MediaError, UsageError
+from jax_interp.media.picture_tokens import TOKEN_NAMES, PictureTokens, TokenT
 from jax_interp.media.source import Picture
 
 MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)
 """The mean of RGB in [0, 1] over CLIP's training pictures."""
 
 DEVIATION = np.array([0.26862954, 0.26130258, 0.27577711], np.float32)
-
-TokenT = TypeVar("TokenT", int, str)
-
-
-class PictureTokens(NamedTuple, Generic[TokenT]):
-    """The tokens that stand for a picture in a prompt, as ids or as names."""
-
-    patch: TokenT
-    row_break: TokenT
-    end: TokenT
-
-
-TOKEN_NAMES = PictureTokens(patch="[IMG]", row_break="[IMG_BREAK]", end="[IMG_END]")
-"""Names of the tokens in Pixtral's vocabulary."""
 
 
 def picture_patch_grid(height: int, width: int, config: PixtralVisionConfig) -> tuple[int, int]:

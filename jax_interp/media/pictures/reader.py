@@ -8,12 +8,10 @@ from pathlib import Path
 from jax_interp.errors import MediaError
 from jax_interp.media.pictures.header import PictureHeader, is_picture, read_header, unreadable
 from jax_interp.media.pictures.pixels import read_pixels, report_transparency
+from jax_interp.media.pictures.suffixes import PICTURE_SUFFIXES
 from jax_interp.media.source import FrameSource, Picture
 
 logger = logging.getLogger("jax_interp")
-
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".bmp")
-"""The suffixes by which pictures of a folder are found; their content tells their format."""
 
 _OTHER_SUFFIXES = (".apng", ".avif", ".cin", ".dpx", ".exr", ".gif", ".hdr", ".heic", ".heif", ".ico", ".j2k", ".jp2")
 _OTHER_SUFFIXES += (".jxl", ".pbm", ".pcx", ".pgm", ".pnm", ".ppm", ".psd", ".qoi", ".sgi", ".svg", ".tga")

@@ -11,6 +11,7 @@ from typing import Any, Self
 from jax_interp.errors import MediaError, UsageError
 from jax_interp.files.partial import PartialOutput
 from jax_interp.media.output import as_media_error, check_frame_array
+from jax_interp.media.output_rate import FASTEST, SLOWEST, exact_rate
 from jax_interp.media.source import RgbFrames
 from jax_interp.media.video.color import BT709, LIMITED_RANGE, ColorConverter, Target
 from jax_interp.media.video.x264 import THREADS, x264_options
@@ -35,8 +36,6 @@ CODECS = {
 }
 """The codecs that `VideoWriter` takes. ffv1, and libx264rgb at its default CRF 0, keep every frame bit for bit."""
 
-SLOWEST, FASTEST = Fraction(1, 100), 1000
-"""Frame rates in frames a second. Rates between them are kept exactly; containers count in ticks of at most 32 bits."""
 _LARGEST_TERM = 2**31 - 1
 """The largest numerator or denominator of a rate: containers state it in 32 bits."""
 
@@ -180,14 +179,6 @@ class VideoWriter:
             with suppress(Exception):
                 self._container.close()
         self._partial.discard()
-
-
-def exact_rate(fps: Fraction | float) -> Fraction:
-    """Return a frame rate as a fraction; a float within 0.005 of n/1.001 (n whole: 23.976, 29.97) becomes that."""
-    if not isinstance(fps, float) or fps.is_integer():
-        return Fraction(fps)
-    ntsc = Fraction(round(fps) * 1000, 1001)
-    return ntsc if ntsc and abs(fps - ntsc) < 0.005 else Fraction(fps).limit_denominator(100_000)
 
 
 def _file_faults(path: Path, codec: str) -> list[str]:

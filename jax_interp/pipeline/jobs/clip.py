@@ -10,7 +10,7 @@ from jax_interp.media.reader import open_frames
 from jax_interp.media.source import FrameSource
 from jax_interp.pipeline.interpolator import Interpolator
 from jax_interp.pipeline.jobs.record import FileState, input_states
-from jax_interp.pipeline.jobs.request import Job
+from jax_interp.pipeline.requests.request import Job
 from jax_interp.runtime import processes
 
 

@@ -25,7 +25,7 @@ from jax_interp.pipeline.jobs.clip import Clip, open_clip
 from jax_interp.pipeline.jobs.outputs import check_outputs, held_results, is_of, own_record
 from jax_interp.pipeline.jobs.pair_store import CLAIM, PairStore
 from jax_interp.pipeline.jobs.record import fingerprint, run_record
-from jax_interp.pipeline.jobs.request import Job
+from jax_interp.pipeline.requests.request import Job
 from jax_interp.pipeline.results import InterpolatedPair
 from jax_interp.runtime import processes
 

@@ -6,14 +6,15 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from jax_interp.files.json_file import JsonFault, read_json
+from jax_interp.files.json_file import read_json
+from jax_interp.files.json_schema import JsonFault
 from jax_interp.files.lock import lock_path
 from jax_interp.files.names import check_lengths
 from jax_interp.files.overlap import Input, Output, find_overlaps
 from jax_interp.files.partial import PartialOutput, remove_leftovers
 from jax_interp.media.destination import clip_files, locked_result, refuse, refuse_locked, why_no_file
 from jax_interp.pipeline.jobs.pair_store import PairStore, is_being_placed
-from jax_interp.pipeline.jobs.request import Job
+from jax_interp.pipeline.requests.request import Job
 from jax_interp.runtime.checkpoint.description import MANIFEST_FILE
 from jax_interp.runtime.checkpoint.finding import folders_in
 

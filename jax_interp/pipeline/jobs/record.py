@@ -14,11 +14,11 @@ import jax
 
 from jax_interp._version import __version__
 from jax_interp.media.destination import pictures_in
-from jax_interp.media.writer import exact_rate
+from jax_interp.media.output_rate import exact_rate
 from jax_interp.pipeline.interpolator import Interpolator
-from jax_interp.pipeline.prompt.prompt_upsampler import UpsamplerSettings
 from jax_interp.pipeline.prompt.prompts import DEFAULT_NEGATIVE_PROMPT
 from jax_interp.pipeline.prompt.text import PromptNetwork
+from jax_interp.pipeline.prompt.upsampler_settings import UpsamplerSettings
 from jax_interp.pipeline.settings import InterpolationSettings
 from jax_interp.runtime.checkpoint.converted import ConvertedComponent
 

@@ -12,15 +12,15 @@ from typing import Any
 import jax.numpy as jnp
 
 from jax_interp.byte_sizes import GIB
+from jax_interp.config import Precision
 from jax_interp.nn.params import StackedNetwork
 from jax_interp.pipeline.stages.stage import NetworkStage, StackedStage
 from jax_interp.pipeline.stages.workload import Workload
 from jax_interp.runtime.block_stream import WAITING
 from jax_interp.runtime.host import nbytes
-from jax_interp.runtime.mesh import MeshShape
+from jax_interp.runtime.mesh_shape import MeshShape
 from jax_interp.runtime.placement import Kind, Placement
 from jax_interp.runtime.sharding import device_bytes
-from jax_interp.types import Precision
 
 WORKSPACE = 9 * GIB // 16
 """What every stage takes beside parameters and activations: where XLA tries out kernels, libraries' workspaces."""

@@ -6,12 +6,12 @@ from typing import Any
 
 from jax_interp.byte_sizes import GIB, gib, gib_or_more
 from jax_interp.components import GUARDRAIL_MODELS, PLACEMENT_NAMES, TABLE, placement_name
+from jax_interp.config import Precision
 from jax_interp.errors import UsageError
 from jax_interp.pipeline.memory.footprint import Footprint, Stage, footprint, waiting_on_host
 from jax_interp.pipeline.stages.workload import Workload
-from jax_interp.runtime.mesh import ALONE
+from jax_interp.runtime.mesh_shape import ALONE
 from jax_interp.runtime.placement import RESIDENT, Placement
-from jax_interp.types import Precision
 
 PROCESS = 9 * GIB // 8
 """What a process takes of a GPU beside its arrays: CUDA's context, kernels and library handles."""

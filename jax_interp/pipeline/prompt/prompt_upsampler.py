@@ -1,7 +1,6 @@
 """The prompt upsampler: Pixtral-12B looks at a frame and writes the prompt."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -9,20 +8,15 @@ import numpy as np
 from jaxtyping import Float
 
 from jax_interp.components import TABLE
-from jax_interp.config import PixtralVisionConfig
-from jax_interp.errors import CheckpointError, JaxInterpError, UsageError
-from jax_interp.media.pictures.pixtral_image import (
-    TOKEN_NAMES,
-    PictureTokens,
-    expand_pictures,
-    picture_patch_grid,
-    prepare_picture,
-)
+from jax_interp.config import PixtralVisionConfig, Precision
+from jax_interp.errors import CheckpointError, JaxInterpError
+from jax_interp.media.picture_tokens import TOKEN_NAMES, PictureTokens
+from jax_interp.media.pictures.pixtral_image import expand_pictures, picture_patch_grid, prepare_picture
 from jax_interp.media.source import Picture
-from jax_interp.models.decoder_generate import Sampling
 from jax_interp.models.pixtral_vision import PixtralVision
-from jax_interp.pipeline.prompt.prompts import UPSAMPLER_INSTRUCTION
+from jax_interp.models.sampling import Sampling
 from jax_interp.pipeline.prompt.text_tokenizer import load_tokenizer, tokenizer_path
+from jax_interp.pipeline.prompt.upsampler_settings import DEFAULT_SETTINGS, END, UpsamplerSettings
 from jax_interp.pipeline.stages.encoder import EncoderStage
 from jax_interp.pipeline.stages.language_model import PREFILL_BYTES, LanguageModel
 from jax_interp.pipeline.stages.stage import StackedStage
@@ -30,42 +24,9 @@ from jax_interp.pipeline.stages.workload import PICTURE_PATCHES, Workload
 from jax_interp.runtime.checkpoint.converted import ConvertedComponent
 from jax_interp.runtime.mesh import DeviceMesh
 from jax_interp.runtime.placement import Placement
-from jax_interp.types import Precision
 
 START, STOP = ("<s>", "[INST]"), ("[/INST]",)
 """Tokens around a request."""
-END = "</s>"
-"""The token that ends an answer."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class UpsamplerSettings:
-    """What the upsampler is asked and how it answers; numbers are upstream's."""
-
-    instruction: str = UPSAMPLER_INSTRUCTION
-    max_new_tokens: int = 400
-    temperature: float = 0.01
-    """0 takes the likeliest token every time."""
-    top_p: float = 0.9
-
-    def __post_init__(self) -> None:
-        """Raise `UsageError` for values that can never work."""
-        if not self.instruction.strip():
-            raise UsageError("--upsampler-instruction is empty; say what the prompt upsampler should write")
-        if any(name in self.instruction for name in (*TOKEN_NAMES, END)):
-            raise UsageError(
-                f"--upsampler-instruction: {', '.join((*TOKEN_NAMES, END))} stand for the picture and the end, and"
-                " must not be part of the text"
-            )
-        if self.max_new_tokens < 1:
-            raise UsageError(f"--upsampler-tokens is {self.max_new_tokens}; expected 1 or more")
-        try:
-            Sampling(temperature=self.temperature, top_p=self.top_p)
-        except ValueError as error:
-            raise UsageError(f"the prompt upsampler: {error}") from error
-
-
-DEFAULT_SETTINGS = UpsamplerSettings()
 
 
 class PictureEncoder(EncoderStage[PixtralVision]):

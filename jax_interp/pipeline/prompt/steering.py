@@ -2,7 +2,7 @@
 
 import logging
 
-from jax_interp.diffusion.guidance import Branch, branches
+from jax_interp.diffusion.branches import Branch, branches
 from jax_interp.pipeline.prompt.prompts import DEFAULT_NEGATIVE_PROMPT
 
 logger = logging.getLogger("jax_interp")

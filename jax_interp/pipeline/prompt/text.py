@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Float, Int
 
-from jax_interp.config import T5Config
+from jax_interp.config import Precision, T5Config
 from jax_interp.errors import JaxInterpError, UsageError
 from jax_interp.models.t5 import T5Encoder
 from jax_interp.pipeline.prompt.embeddings import PROMPT_TOKENS, Embedding, EmbeddingCache, load_embeddings
@@ -23,7 +23,6 @@ from jax_interp.runtime import processes
 from jax_interp.runtime.checkpoint.converted import ConvertedComponent
 from jax_interp.runtime.checkpoint.finding import find_component, has_component
 from jax_interp.runtime.mesh import DeviceMesh
-from jax_interp.types import Precision
 
 logger = logging.getLogger("jax_interp")
 

@@ -6,14 +6,12 @@ import queue
 import threading
 from collections.abc import Callable
 
-from jax_interp.errors import JaxInterpError, UsageError
+from jax_interp.errors import JaxInterpError
 from jax_interp.guardrails.verdict import Verdict
+from jax_interp.pipeline.safety.settings import TIMEOUT, check_timeout
 from jax_interp.runtime.host import out_of_memory
 
 logger = logging.getLogger("jax_interp")
-
-TIMEOUT = 600.0
-"""Seconds that a check may take, reading the weights and compiling included."""
 
 _GRACE = 10.0
 """Seconds that the end of the program waits for a check that nobody waits for any more."""
@@ -34,8 +32,7 @@ class FailClosed:
 
     def __init__(self, timeout: float = TIMEOUT):
         """Raises `UsageError` if `timeout` is no number of seconds that can be waited."""
-        if not 0 < timeout <= threading.TIMEOUT_MAX:
-            raise UsageError(f"--guardrail-timeout {timeout}: expected seconds, more than 0")
+        check_timeout(timeout)
         self.timeout = timeout
         self._left: str | None = None
 

@@ -12,17 +12,18 @@ import jax
 import numpy as np
 
 from jax_interp.components import GUARDRAIL_MODELS
-from jax_interp.errors import UsageError
 from jax_interp.guardrails.faces import Blurred
 from jax_interp.guardrails.verdict import Verdict
 from jax_interp.media.source import RgbFrames
-from jax_interp.pipeline.safety.fail_closed import TIMEOUT, FailClosed
+from jax_interp.pipeline.safety.fail_closed import FailClosed
+from jax_interp.pipeline.safety.settings import TIMEOUT, check_frame_stride
 from jax_interp.pipeline.safety.text_guard import TextGuard
 from jax_interp.pipeline.safety.video_guard import FaceGuard, FrameGuard
 from jax_interp.pipeline.stages.stage import NetworkStage
 from jax_interp.runtime.checkpoint.converted import ConvertedComponent
 from jax_interp.runtime.checkpoint.finding import find_component, has_component
-from jax_interp.runtime.mesh import ALONE, DeviceMesh
+from jax_interp.runtime.mesh import DeviceMesh
+from jax_interp.runtime.mesh_shape import ALONE
 from jax_interp.runtime.placement import RESIDENT, Placement
 
 Guard = TextGuard | FrameGuard | FaceGuard
@@ -70,8 +71,7 @@ class Guardrails:
     """
 
     def __init__(self, root: Path, folders: Mapping[str, str | None], *, frame_stride: int, timeout: float):
-        if frame_stride < 1:
-            raise UsageError(f"--guardrail-frame-stride {frame_stride}: expected 1 (every frame) or more")
+        check_frame_stride(frame_stride)
         self.frame_stride = frame_stride
         self._root, self._folders = root, folders
         self._fail_closed = FailClosed(timeout)

@@ -4,6 +4,7 @@ from functools import cached_property
 from typing import ClassVar
 
 from jax_interp.components import TABLE
+from jax_interp.config import Precision
 from jax_interp.guardrails.blocklist import Blocklist
 from jax_interp.guardrails.llama_guard import ANSWER_TOKENS, LlamaGuard
 from jax_interp.guardrails.verdict import Verdict
@@ -12,7 +13,6 @@ from jax_interp.pipeline.stages.language_model import LanguageModel
 from jax_interp.runtime.checkpoint.converted import ConvertedComponent
 from jax_interp.runtime.mesh import DeviceMesh
 from jax_interp.runtime.placement import Placement
-from jax_interp.types import Precision
 
 LISTS_FOLDER = "blocklist"
 """Where a converted classifier has the word lists."""

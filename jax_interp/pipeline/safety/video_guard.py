@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Array, Float, UInt8
 
 from jax_interp.components import TABLE
-from jax_interp.config import RetinaFaceConfig, VideoSafetyConfig
+from jax_interp.config import Precision, RetinaFaceConfig, VideoSafetyConfig
 from jax_interp.errors import CheckpointError
 from jax_interp.guardrails import faces, frame_safety, self_test
 from jax_interp.guardrails.verdict import Verdict
@@ -18,7 +18,7 @@ from jax_interp.pipeline.stages.stage import WholeStage
 from jax_interp.pipeline.stages.workload import Workload
 from jax_interp.runtime.checkpoint.converted import ConvertedComponent
 from jax_interp.runtime.mesh import DeviceMesh
-from jax_interp.types import Frames, Params, Precision
+from jax_interp.types import Frames, Params
 
 FACE_BYTES = 220
 """Activations of the face detector for one pixel of one frame."""

@@ -9,15 +9,15 @@ import numpy as np
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, UInt8
 
-from jax_interp.config import VideoTokenizerConfig
+from jax_interp.config import Precision, VideoTokenizerConfig
 from jax_interp.diffusion.sample import from_model_scale, to_model_scale
 from jax_interp.media.resize import normalize_and_resize, to_uint8
-from jax_interp.models.video_tokenizer import VideoTokenizer
+from jax_interp.models.video_tokenizer.model import VideoTokenizer
 from jax_interp.pipeline.stages.stage import WholeStage
 from jax_interp.pipeline.stages.workload import Workload
 from jax_interp.runtime.checkpoint.converted import ConvertedComponent
 from jax_interp.runtime.mesh import REPLICATED, DeviceMesh
-from jax_interp.types import Latents, Params, Precision
+from jax_interp.types import Latents, Params
 
 ROWS = P("data")
 ENCODE_BYTES, DECODE_BYTES = 112, 140

@@ -1,7 +1,6 @@
 """The diffusion stage: the transformer and the sampling run around it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -10,11 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jax_interp.config import DiTConfig
-from jax_interp.diffusion.condition import ConditionNoise, augmenter, frame_indicator, initial_noise
-from jax_interp.diffusion.guidance import Branch, branches
+from jax_interp.config import DiTConfig, Precision
+from jax_interp.diffusion.branches import Branch, branches
+from jax_interp.diffusion.condition import augmenter, frame_indicator, initial_noise
 from jax_interp.diffusion.sample import CallInputs, call_coefficients, call_inputs, conclude, prepare, sample
 from jax_interp.diffusion.schedule import sigmas
+from jax_interp.diffusion.settings import SampleSettings
 from jax_interp.diffusion.solver import advance
 from jax_interp.errors import JaxInterpError, UsageError
 from jax_interp.models.dit import DiT, DiTBlockInputs, patch_grid
@@ -27,21 +27,10 @@ from jax_interp.pipeline.stages.workload import LATENT_CELL, Workload
 from jax_interp.runtime.block_stream import PartCall, PartResult
 from jax_interp.runtime.checkpoint.converted import ConvertedComponent
 from jax_interp.runtime.mesh import REPLICATED, DeviceMesh
-from jax_interp.types import Latents, Params, Precision, Text
+from jax_interp.types import Latents, Params, Text
 
 Progress = Callable[[int, int], None]
 """Called with (calls done, calls in all) as a sampling run goes on."""
-
-
-@dataclass(frozen=True)
-class SampleSettings:
-    """One sampling run; the defaults are upstream's effective values."""
-
-    guidance: float = -1.0
-    seed: int = 11
-    num_steps: int = 35
-    fps: float = 24.0
-    condition_noise: ConditionNoise = "fixed"
 
 
 class Run(NamedTuple):

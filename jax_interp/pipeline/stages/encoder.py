@@ -5,11 +5,12 @@ from typing import Any, ClassVar
 import jax
 import numpy as np
 
+from jax_interp.config import Precision
 from jax_interp.pipeline.stages.stage import ModuleT, StackedStage
 from jax_interp.runtime.all_to_all import collectives_between
 from jax_interp.runtime.checkpoint.converted import ConvertedComponent
 from jax_interp.runtime.mesh import REPLICATED, DeviceMesh, Specs
-from jax_interp.types import Params, Precision, Tokens
+from jax_interp.types import Params, Tokens
 
 
 class EncoderStage(StackedStage[ModuleT]):

@@ -10,17 +10,18 @@ import numpy as np
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int
 
-from jax_interp.config import DecoderConfig
+from jax_interp.config import DecoderConfig, Precision
 from jax_interp.errors import JaxInterpError, UsageError
-from jax_interp.models.decoder_generate import GREEDY, NotFinite, Sampling, generate_tokens
+from jax_interp.models.decoder_generate import NotFinite, generate_tokens
 from jax_interp.models.decoder_lm import Cache, DecoderBlockInputs, DecoderLM, Logits, empty_cache, last_of
+from jax_interp.models.sampling import GREEDY, Sampling
 from jax_interp.pipeline.stages.stage import StackedStage
 from jax_interp.pipeline.stages.workload import Workload
 from jax_interp.runtime.all_to_all import collectives_between
 from jax_interp.runtime.block_stream import PartCall, PartResult
 from jax_interp.runtime.checkpoint.converted import ConvertedComponent
 from jax_interp.runtime.mesh import REPLICATED, DeviceMesh
-from jax_interp.types import Params, Precision, Text
+from jax_interp.types import Params, Text
 
 LENGTH_STEP = 128
 """Prompts and caches are padded to multiples of this many tokens, so that prompts of similar length share programs."""

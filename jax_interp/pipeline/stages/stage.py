@@ -15,17 +15,19 @@ from flax import nnx
 from jax.sharding import PartitionSpec as P
 
 from jax_interp.components import TABLE
+from jax_interp.config import Precision
 from jax_interp.nn.params import Network, StackedNetwork
 from jax_interp.pipeline.stages.workload import Workload
 from jax_interp.runtime.block_stream import Apply, BlockStream, PartResult, mark_of
 from jax_interp.runtime.checkpoint.converted import ConvertedComponent
 from jax_interp.runtime.checkpoint.loading import StackedParams, load_params
 from jax_interp.runtime.gather_ahead import GatherAhead
-from jax_interp.runtime.mesh import AXES, REPLICATED, DeviceMesh, Specs, local_shapes
+from jax_interp.runtime.mesh import REPLICATED, DeviceMesh, Specs, local_shapes
+from jax_interp.runtime.mesh_shape import AXES
 from jax_interp.runtime.placement import RESIDENT, Kind, Placement, spread
 from jax_interp.runtime.read_ahead import ReadAhead
 from jax_interp.runtime.sharding import check_split, gather, share_specs, split_counts, whole_specs
-from jax_interp.types import Params, Precision
+from jax_interp.types import Params
 
 logger = logging.getLogger("jax_interp")
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from jax_interp.config import CV8X8X8_720P
-from jax_interp.runtime.mesh import ALONE, AXES, MeshShape
+from jax_interp.runtime.mesh_shape import ALONE, AXES, MeshShape
 
 LATENT_CELL = CV8X8X8_720P.compression
 """Pixels, and frames, that a latent cell spans."""

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict, TypeVar
 
 from jax_interp.errors import CheckpointError
-from jax_interp.files.json_file import JsonFault, read_json
-from jax_interp.files.json_schema import MAX_FAULTS, Between, Matching
+from jax_interp.files.json_file import read_json
+from jax_interp.files.json_schema import MAX_FAULTS, Between, JsonFault, Matching
 
 FORMAT_VERSION: Literal[1] = 1
 CONFIG_FILE, MANIFEST_FILE, PARAMS_FOLDER = "config.json", "manifest.json", "params"

@@ -17,10 +17,11 @@ import jax
 
 from jax_interp import terminal
 from jax_interp.errors import INTERRUPTED, Ended, JaxInterpError, ProcessFailure, UsageError, explain
+from jax_interp.runtime.member import Member
 from jax_interp.runtime.processes.consensus import Consensus
 from jax_interp.runtime.processes.jax_internals import coordination_client, detect_process, is_started
 from jax_interp.runtime.processes.proxy import Proxy
-from jax_interp.runtime.processes.rendezvous import Member, meet, name_all
+from jax_interp.runtime.processes.rendezvous import meet, name_all
 from jax_interp.runtime.processes.watch import Watch
 
 PATIENCE = 300.0

@@ -8,7 +8,8 @@ from typing import Any
 import jax
 
 from jax_interp.errors import ProcessFailure
-from jax_interp.runtime.processes.rendezvous import GRACE, Member
+from jax_interp.runtime.member import Member
+from jax_interp.runtime.processes.rendezvous import GRACE
 
 _ROOM = "jax_interp/consensus"
 _CHUNK = 2000

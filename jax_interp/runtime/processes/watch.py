@@ -14,7 +14,7 @@ import jax
 
 from jax_interp import terminal
 from jax_interp.errors import ProcessFailure
-from jax_interp.runtime.processes.rendezvous import Member
+from jax_interp.runtime.member import Member
 
 RESUME = "The same command, started again, goes on where it stopped"
 _ROOM = "jax_interp/watch"

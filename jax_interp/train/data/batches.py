@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from jax_interp.config import DiTConfig
+from jax_interp.config import DiTConfig, Precision
 from jax_interp.errors import UsageError
 from jax_interp.models.dit import patch_grid
 from jax_interp.nn.rotary import rotary_angles
 from jax_interp.train.data.encoding import Sample, load_array
 from jax_interp.train.steps.step import Batch
-from jax_interp.types import Precision
 
 READERS = 2
 """The number of threads that read samples ahead."""

@@ -14,11 +14,11 @@ import jax
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from jax_interp.config import VideoTokenizerConfig
+from jax_interp.config import Precision, VideoTokenizerConfig
 from jax_interp.errors import CheckpointError
 from jax_interp.files.atomic import write_atomically
 from jax_interp.media.output import as_media_error
-from jax_interp.models.video_tokenizer import VideoTokenizer
+from jax_interp.models.video_tokenizer.model import VideoTokenizer
 from jax_interp.pipeline.prompt.text import TextEncoder
 from jax_interp.pipeline.stages.codec import Codec
 from jax_interp.pipeline.stages.stage import WholeStage
@@ -27,7 +27,7 @@ from jax_interp.runtime.checkpoint.converted import ConvertedComponent
 from jax_interp.train.data.clips import TrainingClip
 from jax_interp.train.data.latents import Preparation, interpolation_latents, prepare_pixels
 from jax_interp.train.data.windows import WindowSettings
-from jax_interp.types import Params, Precision
+from jax_interp.types import Params
 
 
 class WindowEncoder(WholeStage[VideoTokenizer]):

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, UInt8
 
 from jax_interp.diffusion.sample import to_model_scale
 from jax_interp.media.resize import normalize_and_resize
-from jax_interp.models.video_tokenizer import VideoTokenizer
+from jax_interp.models.video_tokenizer.model import VideoTokenizer
 from jax_interp.types import Latents
 
 Preparation = Literal["inference", "upstream"]

@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from jax_interp.diffusion.branches import Branch
 from jax_interp.diffusion.condition import augmenter, frame_indicator, initial_noise
-from jax_interp.diffusion.guidance import Branch
 from jax_interp.diffusion.sample import CallInputs, call_coefficients, call_inputs, conclude, prepare, sample
 from jax_interp.diffusion.schedule import sigmas
 from jax_interp.diffusion.solver import advance

@@ -5,16 +5,14 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from jax_interp._version import __version__
-from jax_interp.errors import CheckpointError, JaxInterpError, UsageError
-from jax_interp.files.atomic import write_atomically
+from jax_interp.errors import JaxInterpError
 from jax_interp.nn.params import flatten, unflatten
 from jax_interp.runtime.checkpoint.converted import ConvertedComponent
 from jax_interp.runtime.mesh import DeviceMesh
@@ -22,13 +20,12 @@ from jax_interp.train.data.batches import SampleSource, make_batches
 from jax_interp.train.data.encoding import Sample
 from jax_interp.train.optimization.schedule import learning_rate
 from jax_interp.train.runs.checkpoints import Checkpoints
+from jax_interp.train.runs.folder import RunFolder
 from jax_interp.train.runs.journal import Journal
 from jax_interp.train.settings import TrainSettings
 from jax_interp.train.steps.state import ROWS, TrainState
 from jax_interp.train.steps.step import Batch, Metrics, Trainer
 from jax_interp.types import Params
-
-RUN_FILE = "run.json"
 
 Report = Callable[[int, Mapping[str, float]], None]
 """A function that is called with (steps done, metrics) after every step.
@@ -41,55 +38,6 @@ Preview = Callable[[int, Params], None]
 
 `lambda step, params: save(f"step-{step}.png", params)` is one.
 """
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunFolder:
-    """The folder of a training run, and how many checkpoints it keeps."""
-
-    path: Path
-    keep: int = 2
-    """The number of checkpoints that are kept."""
-    save_every: int = 500
-    """The number of steps from one checkpoint to the next."""
-    preview_every: int = 0
-    """The number of steps from one preview to the next; 0 means none."""
-
-    def __post_init__(self) -> None:
-        faults = []
-        if self.keep < 1:
-            faults.append(f"--keep is {self.keep}; expected 1 or more")
-        if self.save_every < 1:
-            faults.append(f"--save-every is {self.save_every}; expected 1 or more")
-        if self.preview_every < 0:
-            faults.append(f"--preview-every is {self.preview_every}; expected 0 (never) or more")
-        if faults:
-            raise UsageError("; ".join(faults))
-
-    def claim(self, identity: Mapping[str, Any], *, resume: bool) -> None:
-        """Claim the folder for this run, or check that it already belongs to it.
-
-        Raises:
-            UsageError: a run is there and `resume` is false, none is there and `resume` is true, or it is another run.
-        """
-        file = self.path / RUN_FILE
-        if file.exists():
-            theirs = _read_identity(file)
-            differing = sorted(key for key in identity.keys() | theirs.keys() if identity.get(key) != theirs.get(key))
-            if differing:
-                raise UsageError(
-                    f"{self.path}: holds another run (it differs in {', '.join(differing)}); choose another"
-                    " --output-dir, or repeat the options of that run"
-                )
-            if not resume:
-                raise UsageError(f"{self.path}: this run has begun already; pass --resume to go on with it")
-            return
-        if resume:
-            raise UsageError(f"{self.path}: has no run to go on with; leave --resume out to begin one")
-        if self.path.exists() and any(not _is_of_a_writer(path.name) for path in self.path.iterdir()):
-            raise UsageError(f"{self.path}: is there already and is no training run; choose another --output-dir")
-        self.path.mkdir(parents=True, exist_ok=True)
-        write_atomically(file, (json.dumps(identity, indent=1) + "\n").encode())
 
 
 class Outcome(NamedTuple):
@@ -201,18 +149,3 @@ def _on_devices(batch: Batch, devices: DeviceMesh) -> Batch:
 
 def _abstract(state: TrainState) -> TrainState:
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), state)
-
-
-def _read_identity(file: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{file}: damaged ({error}); choose another --output-dir") from error
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{file}: damaged; choose another --output-dir")
-    return values
-
-
-def _is_of_a_writer(name: str) -> bool:
-    """Tell whether a file only belongs to a writer of the folder: a hidden lock, or an unfinished file."""
-    return name.endswith(".part") or (name.startswith(".") and name.endswith(".lock"))

@@ -10,7 +10,7 @@ from jax_interp.config import DiTConfig
 from jax_interp.nn.params import flatten
 from jax_interp.runtime.block_stream import WAITING
 from jax_interp.runtime.host import nbytes
-from jax_interp.runtime.mesh import ALONE, AXES, MeshShape
+from jax_interp.runtime.mesh_shape import ALONE, AXES, MeshShape
 from jax_interp.runtime.sharding import device_bytes
 from jax_interp.train.settings import TrainSettings
 from jax_interp.train.steps.lora import split_adapter

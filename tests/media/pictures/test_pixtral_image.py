@@ -14,11 +14,10 @@ from transformers.models.pixtral.image_processing_pil_pixtral import (
 
 from jax_interp.config import PIXTRAL_12B_VISION, PixtralVisionConfig
 from jax_interp.errors import MediaError, UsageError
+from jax_interp.media.picture_tokens import TOKEN_NAMES, PictureTokens
 from jax_interp.media.pictures.pixtral_image import (
     DEVIATION,
     MEAN,
-    TOKEN_NAMES,
-    PictureTokens,
     expand_pictures,
     picture_patch_grid,
     picture_tokens,

@@ -10,9 +10,10 @@ import pytest
 from av.error import err_check
 
 from jax_interp.errors import MediaError, UsageError
+from jax_interp.media.output_rate import FASTEST, SLOWEST, exact_rate
 from jax_interp.media.video import writer as video_writer
 from jax_interp.media.video.reader import open_video
-from jax_interp.media.video.writer import FASTEST, SLOWEST, VideoWriter, exact_rate
+from jax_interp.media.video.writer import VideoWriter
 from tests.golden import psnr
 from tests.media import clips
 from tests.media.clips import names

@@ -9,7 +9,7 @@ from jax_interp.media.reader import open_frames
 from jax_interp.pipeline.jobs import clip as clip_module
 from jax_interp.pipeline.jobs.clip import find_clip, open_clip
 from jax_interp.pipeline.jobs.job import run_job
-from jax_interp.pipeline.jobs.request import Job
+from jax_interp.pipeline.requests.request import Job
 from jax_interp.pipeline.settings import InterpolationSettings
 from jax_interp.pipeline.stages.denoiser import SampleSettings
 from tests import golden

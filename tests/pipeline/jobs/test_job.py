@@ -12,6 +12,7 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 
+from jax_interp.diffusion.settings import SampleSettings
 from jax_interp.errors import MediaError, UsageError
 from jax_interp.files.lock import lock_path
 from jax_interp.files.partial import PartialOutput
@@ -21,12 +22,11 @@ from jax_interp.pipeline.jobs import job as job_module
 from jax_interp.pipeline.jobs.job import is_finished, run_job, tidy_finished
 from jax_interp.pipeline.jobs.outputs import held_results
 from jax_interp.pipeline.jobs.pair_store import CLAIM, PairStore
-from jax_interp.pipeline.jobs.request import Job
 from jax_interp.pipeline.prompt.prompt_upsampler import UpsamplerSettings
 from jax_interp.pipeline.prompt.prompts import DEFAULT_NEGATIVE_PROMPT
+from jax_interp.pipeline.requests.request import Job
 from jax_interp.pipeline.safety.guardrails import FRAME_GUARDRAILS, Checked
 from jax_interp.pipeline.settings import InterpolationSettings
-from jax_interp.pipeline.stages.denoiser import SampleSettings
 from jax_interp.runtime.placement import Placement
 from tests import golden
 

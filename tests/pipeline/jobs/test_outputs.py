@@ -19,7 +19,7 @@ from jax_interp.pipeline.jobs.outputs import (
     refuse_held_results,
 )
 from jax_interp.pipeline.jobs.pair_store import PairStore
-from jax_interp.pipeline.jobs.request import Job
+from jax_interp.pipeline.requests.request import Job
 from jax_interp.pipeline.settings import InterpolationSettings
 from tests.damages import FILE_DAMAGES
 

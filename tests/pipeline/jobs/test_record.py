@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from jax_interp import Interpolator
+from jax_interp.diffusion.settings import SampleSettings
 from jax_interp.pipeline.jobs.record import effective_settings, fingerprint
 from jax_interp.pipeline.settings import InterpolationSettings
-from jax_interp.pipeline.stages.denoiser import SampleSettings
 from jax_interp.runtime.placement import Placement
 from tests import golden
 

@@ -7,7 +7,8 @@ from itertools import pairwise
 import pytest
 
 from jax_interp.byte_sizes import GIB, parse_bytes
-from jax_interp.config import CV8X8X8_720P, DIT_7B, DIT_14B, LLAMA_3_1_8B, PIXTRAL_12B, T5_11B
+from jax_interp.config import CV8X8X8_720P, DIT_7B, DIT_14B, LLAMA_3_1_8B, PIXTRAL_12B, T5_11B, Precision
+from jax_interp.diffusion.settings import SampleSettings
 from jax_interp.errors import UsageError
 from jax_interp.pipeline.memory.footprint import WORKSPACE, footprint
 from jax_interp.pipeline.memory.plan import PROCESS, Planner, describe
@@ -15,12 +16,11 @@ from jax_interp.pipeline.prompt.text import PromptNetwork
 from jax_interp.pipeline.settings import InterpolationSettings
 from jax_interp.pipeline.stage_classes import planned
 from jax_interp.pipeline.stages.codec import Codec
-from jax_interp.pipeline.stages.denoiser import Denoiser, SampleSettings
+from jax_interp.pipeline.stages.denoiser import Denoiser
 from jax_interp.pipeline.stages.language_model import LanguageModel
 from jax_interp.pipeline.stages.workload import Workload
-from jax_interp.runtime.mesh import MeshShape
+from jax_interp.runtime.mesh_shape import MeshShape
 from jax_interp.runtime.placement import Placement
-from jax_interp.types import Precision
 
 BUDGETS = [round(gibibytes * GIB) for gibibytes in (4.5, 5, 5.5, 6, 7, 8, 10, 12, 16, 20, 24, 28, 32, 40, 48, 80)]
 KINDS = ("resident", "offloaded", "streamed")

@@ -12,11 +12,13 @@ import torch
 
 from jax_interp.errors import CheckpointError, JaxInterpError, MediaError, UsageError
 from jax_interp.media.pictures.pixtral_image import prepare_picture
-from jax_interp.models.decoder_generate import Sampling
-from jax_interp.pipeline.prompt.prompt_upsampler import PromptUpsampler, UpsamplerSettings
+from jax_interp.models.sampling import Sampling
+from jax_interp.pipeline.prompt.prompt_upsampler import PromptUpsampler
+from jax_interp.pipeline.prompt.upsampler_settings import UpsamplerSettings
 from jax_interp.runtime.checkpoint.finding import find_component
 from jax_interp.runtime.checkpoint.loading import StackedParams
-from jax_interp.runtime.mesh import DeviceMesh, MeshShape
+from jax_interp.runtime.mesh import DeviceMesh
+from jax_interp.runtime.mesh_shape import MeshShape
 from jax_interp.runtime.placement import Placement
 from tests.changed_weights import change_weight
 from tests.commands import jax_interp

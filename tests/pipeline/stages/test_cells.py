@@ -9,7 +9,8 @@ import pytest
 from jax_interp.models.dit import DiTBlockInputs
 from jax_interp.nn.embeddings import CellPositions
 from jax_interp.pipeline.stages import cells
-from jax_interp.runtime.mesh import ALONE, DeviceMesh, MeshShape
+from jax_interp.runtime.mesh import DeviceMesh
+from jax_interp.runtime.mesh_shape import ALONE, MeshShape
 
 FRAMES, CELLS, WIDTH = 3, 4, 2
 

@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jax_interp.diffusion.settings import SampleSettings
 from jax_interp.errors import JaxInterpError, UsageError
-from jax_interp.pipeline.stages.denoiser import SampleSettings
 from tests import golden
 from tests.changed_weights import change_weight
 from tests.tolerances import BF16_RATIO, SAMPLE_BF16, SAMPLE_F32

@@ -15,7 +15,8 @@ from jax_interp.pipeline.stages.encoder import EncoderStage
 from jax_interp.runtime.checkpoint.converted import ConvertedComponent
 from jax_interp.runtime.checkpoint.description import PARAMS_FOLDER, Manifest
 from jax_interp.runtime.checkpoint.param_files import write_params
-from jax_interp.runtime.mesh import DeviceMesh, MeshShape
+from jax_interp.runtime.mesh import DeviceMesh
+from jax_interp.runtime.mesh_shape import MeshShape
 from jax_interp.runtime.placement import Placement
 
 

@@ -10,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jax_interp.diffusion.settings import SampleSettings
 from jax_interp.errors import CheckpointError, UsageError
 from jax_interp.pipeline.prompt.text import PromptNetwork
 from jax_interp.pipeline.stages.codec import Codec
-from jax_interp.pipeline.stages.denoiser import Denoiser, SampleSettings
+from jax_interp.pipeline.stages.denoiser import Denoiser
 from jax_interp.runtime.block_stream import WAITING
 from jax_interp.runtime.checkpoint.finding import find_component
 from jax_interp.runtime.host import nbytes

@@ -7,15 +7,16 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from jax_interp.config import Precision
 from jax_interp.pipeline.jobs.record import fingerprint, networks
 from jax_interp.pipeline.settings import InterpolationSettings
 from jax_interp.pipeline.stages.denoiser import Denoiser
 from jax_interp.runtime.checkpoint.adapters import Adapter, LowRankPair, merge
 from jax_interp.runtime.checkpoint.finding import find_component
 from jax_interp.runtime.checkpoint.loading import load_params
-from jax_interp.runtime.mesh import DeviceMesh, MeshShape
+from jax_interp.runtime.mesh import DeviceMesh
+from jax_interp.runtime.mesh_shape import MeshShape
 from jax_interp.runtime.placement import Placement
-from jax_interp.types import Precision
 from tests import golden
 from tests.tolerances import NETWORK_F32
 

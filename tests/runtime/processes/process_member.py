@@ -10,7 +10,7 @@ import numpy as np
 
 from jax_interp.errors import MediaError
 from jax_interp.runtime import processes
-from jax_interp.runtime.processes.rendezvous import Member
+from jax_interp.runtime.member import Member
 
 STALE = 4.0
 PATIENCE = 30.0

@@ -13,7 +13,7 @@ import pytest
 
 from jax_interp.errors import ProcessFailure, UsageError
 from jax_interp.runtime import processes
-from jax_interp.runtime.processes.rendezvous import Member
+from jax_interp.runtime.member import Member
 
 pytestmark = pytest.mark.slow
 

@@ -9,7 +9,8 @@ from dataclasses import replace
 import pytest
 
 from jax_interp.errors import ProcessFailure, UsageError
-from jax_interp.runtime.processes.rendezvous import Member, meet
+from jax_interp.runtime.member import Member
+from jax_interp.runtime.processes.rendezvous import meet
 
 
 @pytest.fixture

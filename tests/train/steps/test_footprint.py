@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from jax_interp.config import DIT_7B
-from jax_interp.runtime.mesh import MeshShape
+from jax_interp.runtime.mesh_shape import MeshShape
 from jax_interp.train.settings import LoraSettings, OptimizerSettings, TrainSettings
 from jax_interp.train.steps.footprint import training_footprint
 

@@ -6,7 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from jax_interp.runtime.mesh import DeviceMesh, MeshShape
+from jax_interp.runtime.mesh import DeviceMesh
+from jax_interp.runtime.mesh_shape import MeshShape
 from jax_interp.train.objective.log_variance import initial_log_variance
 from jax_interp.train.runs.checkpoints import Checkpoints
 from jax_interp.train.steps.offloaded import OffloadedTrainer, join_pieces, split_pieces

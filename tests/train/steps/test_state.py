@@ -11,7 +11,8 @@ import pytest
 from jax_interp.config import DiTConfig
 from jax_interp.nn.params import flatten
 from jax_interp.nn.rotary import rotary_angles
-from jax_interp.runtime.mesh import DeviceMesh, MeshShape
+from jax_interp.runtime.mesh import DeviceMesh
+from jax_interp.runtime.mesh_shape import MeshShape
 from jax_interp.train.objective.log_variance import initial_log_variance
 from jax_interp.train.settings import LoraSettings, OptimizerSettings, TrainSettings
 from jax_interp.train.steps.lora import split_adapter

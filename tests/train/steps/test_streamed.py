@@ -8,7 +8,8 @@ import pytest
 
 from jax_interp.nn.params import flatten
 from jax_interp.runtime.checkpoint.finding import find_component
-from jax_interp.runtime.mesh import DeviceMesh, MeshShape
+from jax_interp.runtime.mesh import DeviceMesh
+from jax_interp.runtime.mesh_shape import MeshShape
 from jax_interp.train.steps.step import Trainer
 from jax_interp.train.steps.streamed import StreamedTrainer
 from tests import golden

@@ -1,0 +1,130 @@
+"""Groups of options: declared once as the fields of a frozen dataclass, and expanded into the signature of a command.
+
+```python
+@dataclass(frozen=True)
+class SizeOptions:
+    height: Annotated[int, typer.Option(help="Output height.")] = 704
+    width: Annotated[int, typer.Option(help="Output width.")] = 1280
+
+@with_options
+def command(size: Annotated[SizeOptions, Under("Sampling")]) -> None: ...
+
+# --height 64: size == SizeOptions(64, 1280)
+```
+"""
+
+import copy
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
+from functools import wraps
+from typing import Annotated, Any, Protocol, get_args, get_origin
+
+_KIND = inspect.Parameter.KEYWORD_ONLY
+
+
+@dataclass(frozen=True)
+class Under:
+    """How a command shows a group."""
+
+    panel: str | None = None
+    """The heading in the help."""
+    only: tuple[str, ...] | None = None
+    """The options that the command has, in this order; the others keep their defaults. None: all."""
+    help: Mapping[str, str] = field(default_factory=dict)
+    """What the command says of an option in place of the group's own words."""
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    """Defaults in place of the group's own."""
+
+
+class Part(Protocol):
+    """Some options of a command, and the one value that they become."""
+
+    def options(self) -> Iterator[inspect.Parameter]:
+        """A parameter for each."""
+        ...
+
+    def take(self, values: dict[str, Any]) -> Any:
+        """What `values`, by the names of the options, become."""
+        ...
+
+
+class Expands(Protocol):
+    """What a field is annotated with that stands for several options."""
+
+    def part(self, under: Under) -> Part:
+        """These options, as a command shows them."""
+        ...
+
+
+def with_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give `command` the options of the groups that are its parameters, in their places."""
+    signature = inspect.signature(command)
+    parts = {name: _part(parameter, Under()) for name, parameter in signature.parameters.items()}
+
+    @wraps(command)
+    def with_each_option(**values: Any) -> None:
+        command(**{name: part.take(values) for name, part in parts.items()})
+
+    parameters = [option for part in parts.values() for option in part.options()]
+    with_each_option.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    with_each_option.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return with_each_option
+
+
+@dataclass(frozen=True)
+class _Option:
+    parameter: inspect.Parameter
+
+    def options(self) -> Iterator[inspect.Parameter]:
+        yield self.parameter
+
+    def take(self, values: dict[str, Any]) -> Any:
+        return values.get(self.parameter.name, self.parameter.default)
+
+
+@dataclass(frozen=True)
+class _Group:
+    group: type
+    parts: Mapping[str, Part]
+    only: tuple[str, ...] | None
+
+    def options(self) -> Iterator[inspect.Parameter]:
+        each = [option for part in self.parts.values() for option in part.options()]
+        if self.only is None:
+            return iter(each)
+        by_name = {option.name: option for option in each}
+        return iter([by_name[name] for name in self.only])
+
+    def take(self, values: dict[str, Any]) -> Any:
+        return self.group(**{name: part.take(values) for name, part in self.parts.items()})
+
+
+def _part(parameter: inspect.Parameter, outer: Under) -> Part:
+    """What `parameter` of a command, or of a group that is shown as `outer` says, stands for."""
+    kind, notes = parameter.annotation, []
+    if get_origin(kind) is Annotated:
+        kind, *notes = get_args(kind)
+    under = next((note for note in notes if isinstance(note, Under)), outer)
+    if is_dataclass(kind) and isinstance(kind, type):
+        inside = replace(under, only=None)
+        return _Group(kind, {each.name: _part(_parameter(each), inside) for each in fields(kind)}, under.only)
+    for note in notes:
+        if hasattr(note, "part"):
+            return note.part(under)
+    return _Option(_shown(parameter, kind, notes, under))
+
+
+def _shown(parameter: inspect.Parameter, kind: Any, notes: list[Any], under: Under) -> inspect.Parameter:
+    """`parameter` with the help, heading and default of `under`."""
+    [info] = notes
+    info = copy.copy(info)
+    info.rich_help_panel = info.rich_help_panel or under.panel
+    info.help = under.help.get(parameter.name, info.help)
+    default = under.defaults.get(parameter.name, parameter.default)
+    return inspect.Parameter(parameter.name, _KIND, default=default, annotation=Annotated[kind, info])
+
+
+def _parameter(each: Field[Any]) -> inspect.Parameter:
+    default = inspect.Parameter.empty if each.default is MISSING else each.default
+    return inspect.Parameter(each.name, _KIND, default=default, annotation=each.type)

@@ -1,0 +1,55 @@
+"""The run of `jax-interp generate`: what it reports is shown on the terminal."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+
+from jax_interp.cli.terminal.console import be_quiet
+from jax_interp.cli.terminal.progress import progress
+from jax_interp.errors import Ended, explain
+from jax_interp.pipeline.jobs.generate import generate
+from jax_interp.pipeline.jobs.reporter import Advance, Reporter
+from jax_interp.pipeline.requests.request import GenerateRequest, Job
+from jax_interp.terminal import show, tell
+
+
+def run(request: GenerateRequest, *, show_seconds: bool) -> None:
+    """Make the clips of `request`; raises as `pipeline.jobs.generate.generate`."""
+    generate(request, OnTerminal(show_seconds))
+
+
+class OnTerminal(Reporter):
+    """Shows results, progress and failures; with `show_seconds` also how long every stage took."""
+
+    def __init__(self, show_seconds: bool):
+        self._show_seconds = show_seconds
+
+    def joined(self, is_first: bool) -> None:
+        if not is_first:
+            be_quiet()
+
+    def already_there(self, job: Job) -> None:
+        tell(f"{job.video}: already there, made with these settings")
+
+    @contextmanager
+    def making(self, job: Job) -> Iterator[Advance | None]:
+        try:
+            with progress(job.video.name) as task:
+
+                def advance(pair: int, pairs: int, call: int, calls: int) -> None:
+                    task.update(pair * calls + call, pairs * calls)
+
+                yield advance
+        except (KeyboardInterrupt, Ended) as stop:
+            tell("interrupted; the same command goes on with the first pair that was not finished")
+            raise typer.Exit(explain(stop)[1]) from None
+
+    def made(self, job: Job, record: Mapping[str, Any]) -> None:
+        show(f"{job.video}: {record['frames']} frames from {record['pairs']} pair(s)")
+        if self._show_seconds:
+            show("  " + ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in record["seconds"].items()))
+
+    def failed(self, job: Job, error: Exception) -> None:
+        tell(f"{job.video}: {explain(error)[0]}")

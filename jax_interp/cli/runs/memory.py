@@ -1,0 +1,147 @@
+"""The run of `jax-interp memory`: plans are made of configurations alone, and shown as tables."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jax_interp.byte_sizes import format_bytes, gib
+from jax_interp.cli.options.networks import GUARDRAILS, NetworkFolders
+from jax_interp.cli.options.requests import MemoryRequest
+from jax_interp.cli.terminal.console import show_table
+from jax_interp.components import PLACEMENT_NAMES, TABLE
+from jax_interp.config import Precision
+from jax_interp.errors import UsageError
+from jax_interp.pipeline.memory.placing import choose, placements_in
+from jax_interp.pipeline.memory.plan import PROCESS, MemoryPlan, PlannedNetwork, Planner, describe
+from jax_interp.pipeline.stage_classes import planned
+from jax_interp.pipeline.stages.geometry import latent_shape
+from jax_interp.runtime import hardware
+from jax_interp.runtime.checkpoint.finding import find_component, has_component
+from jax_interp.runtime.mesh_shape import MeshShape
+from jax_interp.runtime.sharding import check_split, split_counts
+from jax_interp.terminal import show
+from jax_interp.train.settings import TrainSettings
+from jax_interp.train.steps.footprint import training_footprint
+from jax_interp.train.steps.lora import target_layers
+
+
+def run(request: MemoryRequest) -> None:
+    """Print what `request` would take; nothing is loaded."""
+    configs, origin = _networks(request.checkpoint_dir, request.model, dict(_in_order(request.folders)))
+    if request.expects_guardrails and not configs.keys() & {*GUARDRAILS}:
+        show(f"{origin} has no guardrails: none are counted, and `generate` only runs with --disable-guardrail")
+    asked = request.settings
+    latents = latent_shape(
+        configs["diffusion_transformer"],
+        configs["tokenizer"],
+        height=asked.height,
+        width=asked.width,
+        num_video_frames=asked.num_video_frames,
+    )
+    if request.training is not None:
+        show(f"training the transformer of {origin}, {asked.height}×{asked.width}; all numbers in GiB")
+        show()
+        _show_training(configs["diffusion_transformer"], request.training, latents, request.mesh)
+        return
+    planner = Planner(_planned(configs, request.precisions, request.mesh), asked.workload(request.mesh))
+    on = "" if request.mesh.size == 1 else f", on each of {request.mesh.size} GPUs ({request.mesh})"
+    size = f"{asked.height}×{asked.width}, {asked.num_video_frames} frames a pair"
+    show(f"{origin}, {size}; all numbers in GiB{on}")
+    show()
+    _show_networks(planner)
+    _show_strategies(planner, request.memory.pairs_per_batch)
+    if request.available is not None:
+        plan = choose(request.memory, planner, request.available)
+        _show_plan(f"in {gib(request.available)} of GPU memory", plan)
+        return
+    if placed := placements_in(request.memory, planner):
+        _show_plan("placed so", planner.plan(placed, request.memory.pairs_per_batch))
+    show("no GPU found: --memory-budget 8GB shows the plan for one of that size")
+
+
+def _in_order(folders: NetworkFolders) -> list[tuple[str, str | None]]:
+    """`folders` in the order in which networks are offloaded, which is how plans list them."""
+    return sorted(folders.items(), key=lambda item: PLACEMENT_NAMES.index(TABLE[item[0]].placed_as))
+
+
+def _planned(
+    configs: Mapping[str, Any], precisions: Mapping[str | None, Precision], shape: MeshShape
+) -> dict[str, PlannedNetwork]:
+    """What a planner takes for `configs`; `precisions` are those of the options that choose one."""
+    networks: dict[str, PlannedNetwork] = {}
+    for name, config in configs.items():
+        row = TABLE[name]
+        each = planned(name, config, precisions.get(row.precision_flag, row.precision))
+        networks |= each
+        if not row.is_guardrail:  # those run on one device
+            for plan_name, network in each.items():
+                check_split(plan_name, shape, split_counts(network.config))
+    return networks
+
+
+def _networks(folder: Path | None, model: str | None, names: NetworkFolders) -> tuple[dict[str, Any], str]:
+    """Configurations of the networks `names`, and where they are from."""
+    chosen = [name for name in names.values() if name is not None]
+    if model is not None and (folder is not None or chosen):
+        raise UsageError(f"--model {model} is for the released networks; leave it out to look at a converted folder")
+    default = Path("converted")
+    if model is None and (folder is not None or chosen or default.exists()):
+        root = folder or default
+        configs = _converted(root, names)
+        return configs, str(root) if "text_encoder" in configs else f"{root}, without a text encoder"
+    configs = {name: TABLE[name].released_as(model or "7B") for name in names}
+    return configs, f"the released {model} networks" if model else f"no folder {default} here: the released 7B networks"
+
+
+def _converted(root: Path, names: NetworkFolders) -> dict[str, Any]:
+    """Those of a converted folder; a run can do without guardrails and, if embeddings are given, a text encoder."""
+    return {
+        name: find_component(root, name, folder).config
+        for name, folder in names.items()
+        if TABLE[name].used != "if there" or folder is not None or has_component(root, name)
+    }
+
+
+def _show_networks(planner: Planner) -> None:
+    rows = []
+    for name, found in planner.footprints().items():
+        blocks = f"{found.num_blocks} × {_gib(found.block)}" if found.num_blocks else "-"
+        rows.append((name, planner.networks[name].precision, _gib(found.params), blocks, _gib(found.activations)))
+    _show_table(("network", "dtype", "parameters", "in blocks", "activations"), rows)
+
+
+def _show_strategies(planner: Planner, pairs_per_batch: int | None) -> None:
+    rows = [
+        (name, _gib(plan.peak), plan.largest_stage, _gib(plan.process_peak), _gib(plan.host))
+        for name, plan in planner.strategies(pairs_per_batch).items()
+    ]
+    _show_table(("strategy", "peak", "in the stage of", "GPU in all", "host"), rows)
+    show(f"GPU in all: the peak and {_gib(PROCESS)} that the process itself takes (CUDA's context, kernels, handles)")
+    show(f"host: parameters that wait in host memory, of which {_gib(hardware.host_memory()[0])} are free here")
+
+
+def _show_plan(what: str, plan: MemoryPlan) -> None:
+    excess = "" if plan.host <= hardware.host_memory()[0] else ", which is more than is free here"
+    show(f"{what}: {describe(plan)}")
+    show(f"takes {gib(plan.process_peak)} of the GPU, and {gib(plan.host)} of host memory{excess}")
+
+
+def _show_training(config: Any, settings: TrainSettings, latents: tuple[int, int, int, int], shape: MeshShape) -> None:
+    if settings.lora is not None:
+        target_layers(settings.lora.targets)
+    found = training_footprint(config, settings, latents, shape)
+    names = ("weights", "gradients", "optimizer", "activations", "peak", "host")
+    _show_table(names, [tuple(_gib(getattr(found, name)) for name in names)])
+    show(f"of each GPU: {gib(found.peak + PROCESS)} with what the process itself takes; host: {gib(found.host)}")
+
+
+def _show_table(names: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    # No lines between columns: so the longest names fit into 80 columns.
+    numbers = set(names) - {"network", "dtype", "strategy", "in the stage of"}
+    show_table(rows, names, numbers=numbers, framed=False)
+    show()
+
+
+def _gib(size: int) -> str:
+    """As the tables have it: their heading says the unit."""
+    return format_bytes(size, "GiB", digits=2).removesuffix(" GiB")

@@ -1,0 +1,41 @@
+"""The run of `jax-interp upsample`: the prompt upsampler is opened, looks at a frame and writes."""
+
+from jax_interp.cli.options.requests import UpsampleRequest
+from jax_interp.cli.terminal.progress import progress
+from jax_interp.files.atomic import write_atomically
+from jax_interp.media.destination import check_destination, clip_files
+from jax_interp.media.output import as_media_error
+from jax_interp.media.reader import last_frame
+from jax_interp.pipeline.jobs.outputs import network_files
+from jax_interp.pipeline.memory.networks import Networks
+from jax_interp.pipeline.memory.placing import limit_process, place
+from jax_interp.pipeline.prompt.prompt_upsampler import PromptUpsampler
+from jax_interp.pipeline.settings import InterpolationSettings
+from jax_interp.runtime.checkpoint.finding import find_component
+from jax_interp.runtime.compile_cache import enable_compile_cache
+from jax_interp.runtime.mesh import DeviceMesh
+from jax_interp.terminal import show
+
+
+def run(request: UpsampleRequest) -> None:
+    """Print the prompt, and write it if a file was named."""
+    if request.output is not None:
+        read = [
+            *clip_files(request.input, "what the prompt is written about"),
+            *network_files(request.checkpoint_dir),
+        ]
+        check_destination(request.output, "--output", read, overwrite=request.overwrite)
+    picture = last_frame(request.input)
+    limit_process(request.memory)
+    enable_compile_cache()
+    devices = DeviceMesh()
+    found = find_component(request.checkpoint_dir, "prompt_upsampler", request.folder)
+    upsampler = PromptUpsampler(found, request.dtype, devices)
+    networks, asked = Networks([upsampler], devices), InterpolationSettings()
+    place(request.memory, networks, asked)
+    with progress("tokens", request.settings.max_new_tokens) as task, networks.advised("upsample", asked):
+        prompt = upsampler.upsample(picture, request.settings, seed=request.seed, progress=task.update)
+    show(prompt)
+    if request.output is not None:
+        with as_media_error(request.output):
+            write_atomically(request.output, f"{prompt}\n".encode())

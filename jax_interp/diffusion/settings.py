@@ -1,0 +1,36 @@
+"""What one sampling run is asked for. Imports no JAX."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from jax_interp.errors import UsageError
+
+if TYPE_CHECKING:  # what a run is asked for is checked without numpy, which takes a moment to import
+    import numpy as np
+    from jaxtyping import Float
+
+NoiseSource: TypeAlias = Callable[[int], tuple[float, "Float[np.ndarray, 'T H W C']"]]
+"""call index -> (sigma, noise of unit variance)"""
+
+ConditionNoise: TypeAlias = Literal["fixed", "random"] | NoiseSource
+"""`fixed`: sigma 0.001 and the initial noise again. `random`: a seeded draw at every network call, as upstream
+distributed it (there unseeded). A callable replays given draws; it is asked in upstream's counting of calls: pair after
+pair, two calls a step, conditional first, also when only one branch is evaluated."""
+
+
+@dataclass(frozen=True)
+class SampleSettings:
+    """One sampling run; the defaults are upstream's effective values."""
+
+    guidance: float = -1.0
+    seed: int = 11
+    num_steps: int = 35
+    fps: float = 24.0
+    condition_noise: ConditionNoise = "fixed"
+
+
+def check_steps(num_steps: int) -> None:
+    """Raise `UsageError` if no run can have so many solver steps."""
+    if num_steps < 1:
+        raise UsageError(f"--num-steps is {num_steps}; expected 1 or more (35 is usual)")

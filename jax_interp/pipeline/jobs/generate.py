@@ -1,0 +1,184 @@
+"""A request from beginning to end: networks opened and placed, processes agreed, clips made one after the other."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from convert.lora.reading import read_adapters
+from jax_interp.components import TABLE
+from jax_interp.errors import Blocked, JaxInterpError, ProcessFailure, UsageError, explain
+from jax_interp.pipeline.interpolator import Interpolator
+from jax_interp.pipeline.jobs.agreements import (
+    agree_on_machines,
+    agree_on_work,
+    check_results,
+    ends_all,
+    join_processes,
+)
+from jax_interp.pipeline.jobs.clip import Clip, open_clip
+from jax_interp.pipeline.jobs.devices import choose_mesh
+from jax_interp.pipeline.jobs.job import is_finished, run_job, tidy_finished
+from jax_interp.pipeline.jobs.reporter import SILENT, Reporter
+from jax_interp.pipeline.memory.placing import limit_process, place
+from jax_interp.pipeline.requests.request import GenerateRequest, Job
+from jax_interp.pipeline.safety.guardrails import Guardrails
+from jax_interp.runtime import processes
+from jax_interp.runtime.checkpoint.finding import has_component
+from jax_interp.runtime.compile_cache import enable_compile_cache
+
+logger = logging.getLogger("jax_interp")
+
+ResultT = TypeVar("ResultT")
+Record = dict[str, Any]
+
+
+def generate(request: GenerateRequest, reporter: Reporter = SILENT) -> list[Record]:
+    """Make the clips of `request`; returns the run records of those that were made now.
+
+    In a batch, clips that are done are left out, and one that fails does not stop the others. Of several processes the
+    first one writes, and the others return no records.
+
+    Raises:
+        UsageError, MediaError, CheckpointError: before anything is loaded wherever that is possible.
+        Blocked: the guardrails do not let a prompt or frames pass, or cannot be asked.
+        OutOfMemory: no plan fits into the memory that is free.
+        ProcessFailure: the processes do not agree, or one of them failed.
+        JaxInterpError: clips of a batch failed; names them.
+    """
+    _check_upsampler(request)
+    limit_process(request.memory)
+    is_first = join_processes(request.processes)
+    enable_compile_cache()
+    reporter.joined(is_first)
+    guardrails = _open_guardrails(request)
+    with processes.shared_fate():
+        check_results(request)
+        agree_on_machines()
+        interpolator = _open(request, guardrails)
+        _check_guardrails(guardrails, request)
+        agree_on_work(interpolator, request)
+        pairs = place(request.memory, interpolator, max(request.jobs, key=_size).settings)
+        jobs = [replace(job, settings=replace(job.settings, pairs_per_batch=pairs)) for job in request.jobs]
+        return _run_jobs(interpolator, replace(request, jobs=tuple(jobs)), reporter)
+
+
+def _check_upsampler(request: GenerateRequest) -> None:
+    """Say what a prompt can come from where nobody asked for the upsampler and it is not there."""
+    folder, wanted = request.networks.checkpoint_dir, any(job.upsampler is not None for job in request.jobs)
+    if wanted and not request.upsampler_asked_for and not has_component(folder, "prompt_upsampler"):
+        raise UsageError(
+            f"no --prompt, and {folder} has no prompt upsampler to write one: give --prompt, fetch one"
+            " (`jax-interp download --components prompt_upsampler`, 25 GB, then `jax-interp convert`), or pass"
+            " --disable-prompt-upsampler for the empty prompt"
+        )
+
+
+def _open_guardrails(request: GenerateRequest) -> Guardrails | None:
+    """The guardrails of a run, None if they are disabled."""
+    asked, networks = request.guardrails, request.networks
+    if asked is None:
+        logger.warning("guardrail: off. Neither prompts nor frames are checked; the run record says so")
+        return None
+    if networks.text_embeddings is not None:
+        logger.warning(
+            "--text-embeddings %s: the guardrails check a text, not what is given as its embedding",
+            networks.text_embeddings,
+        )
+    folders = {f"{name}_dir": networks.folder(name) for name, row in TABLE.items() if row.is_guardrail}
+    return Guardrails.open(networks.checkpoint_dir, **folders, frame_stride=asked.frame_stride, timeout=asked.timeout)
+
+
+def _open(request: GenerateRequest, guardrails: Guardrails | None) -> Interpolator:
+    """The networks of a run, of which no weight is read yet."""
+    asked = request.networks
+    adapters = read_adapters(asked.adapters, asked.checkpoint_dir, asked.folder("diffusion_transformer"))
+    return Interpolator.from_pretrained(
+        asked.checkpoint_dir,
+        dtype=asked.dtype,
+        rotary_precision=asked.rotary_precision,
+        text_encoder_dtype=asked.text_encoder_dtype,
+        diffusion_transformer_dir=asked.folder("diffusion_transformer"),
+        tokenizer_dir=asked.folder("tokenizer"),
+        text_encoder_dir=asked.folder("text_encoder"),
+        prompt_upsampler=any(job.upsampler is not None for job in request.jobs),
+        prompt_upsampler_dir=asked.folder("prompt_upsampler"),
+        guardrails=guardrails or False,
+        text_embeddings=asked.text_embeddings,
+        embedding_cache=asked.embedding_cache,
+        mesh=choose_mesh(request.devices, request.jobs),
+        adapters=adapters,
+    )
+
+
+def _check_guardrails(guardrails: Guardrails | None, request: GenerateRequest) -> None:
+    """Raise `Blocked` if a guardrail that the clips need cannot be asked, before anything is loaded."""
+    if guardrails is None:
+        return
+    texts = (job.upsampler or job.settings.prompt or job.settings.followed_negative_prompt for job in request.jobs)
+    ready = guardrails.check_ready(prompts=any(texts))
+    if not ready.allowed:
+        raise Blocked("this run", ready)
+
+
+def _size(job: Job) -> int:
+    """What decides how much memory a clip takes of a network."""
+    return job.settings.height * job.settings.width * job.settings.num_video_frames
+
+
+def _run_jobs(interpolator: Interpolator, request: GenerateRequest, reporter: Reporter) -> list[Record]:
+    records: list[Record] = []
+    failed: dict[Path, int] = {}
+
+    def attempt(job: Job, do: Callable[[], ResultT], raises: Callable[[Exception], bool]) -> ResultT | None:
+        """What `do` gives; None if it fails, and that does not end the run."""
+        try:
+            return do()
+        except (JaxInterpError, OSError) as error:
+            if not request.is_batch or raises(error):
+                raise
+            reporter.failed(job, error)
+            failed[job.video] = explain(error)[1]
+            return None
+
+    for job in request.jobs:
+        clip = attempt(job, lambda job=job: _begin(interpolator, job, request, reporter), _is_process_failure)
+        if clip is not None:
+            record = attempt(job, lambda job=job, clip=clip: _make(interpolator, job, clip, reporter), ends_all)
+            records += [record] if record is not None else []
+    if failed:
+        raise _all_failed(failed, len(request.jobs))
+    return records
+
+
+def _is_process_failure(error: Exception) -> bool:
+    return isinstance(error, ProcessFailure)
+
+
+def _begin(interpolator: Interpolator, job: Job, request: GenerateRequest, reporter: Reporter) -> Clip | None:
+    """The opened input of `job`; None for a clip of a batch that is done already."""
+    if request.is_batch and is_finished(interpolator, job):
+        reporter.already_there(job)
+        tidy_finished(interpolator, job)
+        return None
+    return open_clip(interpolator, job)
+
+
+def _make(interpolator: Interpolator, job: Job, clip: Clip, reporter: Reporter) -> Record | None:
+    """The run record of `job`, once it is made; None in processes that do not write."""
+    with reporter.making(job) as advance:
+        record = run_job(interpolator, job, advance, clip)
+    if record is not None:
+        reporter.made(job, record)
+    return record
+
+
+def _all_failed(failed: dict[Path, int], count: int) -> JaxInterpError:
+    """What a batch ends with of which clips failed; `failed` has the exit code of each."""
+    names = ", ".join(video.name for video in failed)
+    error = JaxInterpError(f"{len(failed)} of {count} clips failed: {names}")
+    error.in_all_processes = True  # what only one of them knows has ended all before
+    if len(codes := set(failed.values())) == 1:  # all for the same reason
+        [error.exit_code] = codes
+    return error

@@ -1,0 +1,87 @@
+"""What a run's memory settings become: a limit for the process, a plan, and networks that are placed by it."""
+
+import logging
+import os
+from collections.abc import Mapping
+from typing import Protocol
+
+from jax_interp.byte_sizes import gib
+from jax_interp.errors import OutOfMemory, UsageError
+from jax_interp.pipeline.memory.available import available, fullest_gpu
+from jax_interp.pipeline.memory.plan import MOST_PAIRS, PROCESS, MemoryPlan, Planner, describe
+from jax_interp.pipeline.memory.settings import MemorySettings
+from jax_interp.pipeline.settings import InterpolationSettings
+from jax_interp.runtime import processes
+from jax_interp.runtime.placement import Placement
+
+logger = logging.getLogger("jax_interp")
+
+
+class Placeable(Protocol):
+    """Networks that are planned for and placed together: `Networks`, or an `Interpolator`."""
+
+    def planner(self, settings: InterpolationSettings) -> Planner:
+        """What they take."""
+        ...
+
+    def place(self, placements: Mapping[str, Placement], /) -> None:
+        """Place them."""
+        ...
+
+
+def limit_process(settings: MemorySettings) -> None:
+    """Make what is planned with the share of the GPU that JAX may reserve; call before JAX starts.
+
+    JAX's own share is three quarters of the whole GPU, which a plan for what is free can exceed.
+    """
+    gpu, budget = fullest_gpu(), available(settings)
+    if gpu is None or budget is None:
+        return
+    if budget > gpu.free:
+        logger.warning("--memory-budget is %s, but the GPU has only %s free", gib(budget), gib(gpu.free))
+    share = (budget - PROCESS) / gpu.memory
+    os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", f"{min(max(share, 0.01), 0.95):.4f}")
+
+
+def place(settings: MemorySettings, networks: Placeable, asked: InterpolationSettings) -> int:
+    """Place `networks`; returns how many pairs share a pass.
+
+    Raises:
+        UsageError: the budget is too small for any plan.
+        OutOfMemory: what is free is.
+    """
+    planner, everyones = networks.planner(asked), processes.everyone("GPU memory", available(settings))
+    if None in everyones:
+        networks.place(placements_in(settings, planner))
+        return settings.pairs_per_batch or 1
+    budget = min(everyones)  # all processes follow the plan of the one with the least
+    plan = choose(settings, planner, budget, asked.num_frame_pairs)
+    networks.place(plan.placements)
+    logger.info("%s: up to %s of GPU memory", describe(plan), gib(plan.process_peak))
+    return plan.workload.pairs_per_batch
+
+
+def choose(settings: MemorySettings, planner: Planner, budget: int, num_pairs: int | None = None) -> MemoryPlan:
+    """The fastest plan in `budget` bytes for a run of `num_pairs` pairs; raises as `place` does."""
+    placed, most = placements_in(settings, planner), num_pairs or MOST_PAIRS
+    try:
+        return planner.within(budget, placed, pairs_per_batch=settings.pairs_per_batch, num_pairs=most)
+    except UsageError as error:
+        if settings.budget is not None:
+            raise
+        raise OutOfMemory(str(error)) from error
+
+
+def placements_in(settings: MemorySettings, planner: Planner) -> dict[str, Placement]:
+    """The user's placements of networks that are there; says which are not.
+
+    Raises:
+        UsageError: more blocks should stay than there are.
+    """
+    if absent := sorted(settings.placements.keys() - set(planner.names)):
+        logger.info("%s: not part of this run, so placing it changes nothing", ", ".join(absent))
+    there = {name: placement for name, placement in settings.placements.items() if name in planner.names}
+    for name, placement in there.items():
+        if placement.resident_blocks:
+            placement.check_blocks(name, planner.footprints()[name].num_blocks)
+    return there
