@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from jax_interp.pipeline.settings import InterpolationSettings
     from jax_interp.pipeline.stages.workload import Workload
     from jax_interp.runtime.checkpoint.adapters import Adapter, LowRankPair
+    from jax_interp.runtime.member import Member
     from jax_interp.runtime.mesh import DeviceMesh
     from jax_interp.runtime.mesh_shape import MeshShape
     from jax_interp.runtime.placement import Placement
@@ -87,6 +88,7 @@ _HOME = {
     "Workload": "jax_interp.pipeline.stages.workload",
     "Adapter": "jax_interp.runtime.checkpoint.adapters",
     "LowRankPair": "jax_interp.runtime.checkpoint.adapters",
+    "Member": "jax_interp.runtime.member",
     "DeviceMesh": "jax_interp.runtime.mesh",
     "MeshShape": "jax_interp.runtime.mesh_shape",
     "Placement": "jax_interp.runtime.placement",
@@ -119,6 +121,7 @@ __all__ = [
     "Job",
     "LowRankPair",
     "MediaError",
+    "Member",
     "MemoryPlan",
     "MemorySettings",
     "MeshShape",
