@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from jax_interp.guardrails.verdict import Verdict
     from jax_interp.pipeline.interpolator import Interpolator
     from jax_interp.pipeline.jobs.generate import generate
+    from jax_interp.pipeline.jobs.reporter import Reporter
     from jax_interp.pipeline.memory.footprint import Footprint
     from jax_interp.pipeline.memory.plan import MemoryPlan, Planner
     from jax_interp.pipeline.memory.settings import MemorySettings
@@ -65,6 +66,7 @@ _HOME = {
     "Verdict": "jax_interp.guardrails.verdict",
     "Interpolator": "jax_interp.pipeline.interpolator",
     "generate": "jax_interp.pipeline.jobs.generate",
+    "Reporter": "jax_interp.pipeline.jobs.reporter",
     "Footprint": "jax_interp.pipeline.memory.footprint",
     "MemoryPlan": "jax_interp.pipeline.memory.plan",
     "Planner": "jax_interp.pipeline.memory.plan",
@@ -132,6 +134,7 @@ __all__ = [
     "Planner",
     "ProcessFailure",
     "ProcessSettings",
+    "Reporter",
     "SampleSettings",
     "T5Config",
     "UpsamplerSettings",

@@ -1,17 +1,17 @@
-"""Which evaluations of the network classifier-free guidance needs. Imports no JAX."""
+"""The branches of classifier-free guidance: the evaluations of the network that it needs. Imports no JAX."""
 
 from enum import Enum
 
 
 class Branch(Enum):
-    """One evaluation of the network; the value is its place in upstream's order of calls within a step."""
+    """A branch of guidance, evaluated once a step; the value is its place in upstream's order of calls."""
 
     CONDITIONAL = 0
     UNCONDITIONAL = 1
 
 
 def branches(guidance: float) -> tuple[Branch, ...]:
-    """Which branches contribute: at -1 the conditional one cancels, at 0 the unconditional one does."""
+    """Return the branches that contribute: at -1 the conditional one cancels, at 0 the unconditional one does."""
     if guidance == -1:
         return (Branch.UNCONDITIONAL,)
     if guidance == 0:

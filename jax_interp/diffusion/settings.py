@@ -1,4 +1,4 @@
-"""What one sampling run is asked for. Imports no JAX."""
+"""The settings of a sampling run. Imports no JAX."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,17 +11,20 @@ if TYPE_CHECKING:  # what a run is asked for is checked without numpy, which tak
     from jaxtyping import Float
 
 NoiseSource: TypeAlias = Callable[[int], tuple[float, "Float[np.ndarray, 'T H W C']"]]
-"""call index -> (sigma, noise of unit variance)"""
+"""A source of condition noise: a function from the index of a network call to (sigma, noise of unit variance).
+
+`lambda call: (0.001, np.zeros((3, 88, 160, 16), np.float32))` adds no noise.
+"""
 
 ConditionNoise: TypeAlias = Literal["fixed", "random"] | NoiseSource
-"""`fixed`: sigma 0.001 and the initial noise again. `random`: a seeded draw at every network call, as upstream
-distributed it (there unseeded). A callable replays given draws; it is asked in upstream's counting of calls: pair after
-pair, two calls a step, conditional first, also when only one branch is evaluated."""
+"""The condition noise. `fixed` means sigma 0.001 and the initial noise again, `random` a seeded draw at every network
+call from upstream's distribution (which is unseeded there). A callable replays given draws; its calls are counted as
+upstream's are: pair after pair, two calls a step, conditional first, also when only one branch is evaluated."""
 
 
 @dataclass(frozen=True)
 class SampleSettings:
-    """One sampling run; the defaults are upstream's effective values."""
+    """The settings of a sampling run; the defaults are upstream's effective values."""
 
     guidance: float = -1.0
     seed: int = 11

@@ -6,7 +6,7 @@ TokenT = TypeVar("TokenT", int, str)
 
 
 class PictureTokens(NamedTuple, Generic[TokenT]):
-    """What stands for a picture in a prompt, as ids or as names."""
+    """The tokens that stand for a picture in a prompt, as ids or as names."""
 
     patch: TokenT
     row_break: TokenT

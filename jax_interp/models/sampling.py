@@ -1,15 +1,15 @@
-"""How a language model's next token is chosen. Imports no JAX."""
+"""The choice of a language model's next token. Imports no JAX."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How the next token is chosen: the likeliest one at `temperature` 0, else a draw."""
+    """The choice of the next token: greedy at `temperature` 0, else by sampling."""
 
     temperature: float = 0.0
     top_p: float = 1.0
-    """Probability of the likeliest tokens among which is drawn, in (0, 1]."""
+    """The probability of the likeliest tokens together from which is drawn, in (0, 1]."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < float("inf") or not 0 < self.top_p <= 1:

@@ -1,4 +1,4 @@
-"""What files with pictures are called."""
+"""The suffixes of files with pictures."""
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".bmp")
-"""What a folder's pictures are called. What is in them is told by their content."""
+"""The suffixes by which pictures of a folder are found; their content tells their format."""

@@ -14,15 +14,15 @@ RUN_FILE = "run.json"
 
 @dataclass(frozen=True, kw_only=True)
 class RunFolder:
-    """Where a run keeps itself, and how much of it."""
+    """The folder of a training run, and how many checkpoints it keeps."""
 
     path: Path
     keep: int = 2
-    """Checkpoints that stay."""
+    """The number of checkpoints that are kept."""
     save_every: int = 500
-    """Steps from one checkpoint to the next."""
+    """The number of steps from one checkpoint to the next."""
     preview_every: int = 0
-    """Steps from one preview to the next; 0 for none."""
+    """The number of steps from one preview to the next; 0 means none."""
 
     def __post_init__(self) -> None:
         faults = []
@@ -36,14 +36,14 @@ class RunFolder:
             raise UsageError("; ".join(faults))
 
     def claim(self, identity: Mapping[str, Any], *, resume: bool) -> None:
-        """Make the folder this run's own, or find that it is.
+        """Claim the folder for this run, or check that it already belongs to it.
 
         Raises:
-            UsageError: a run is there and `resume` was not asked for, or none is and it was, or it is another one.
+            UsageError: a run is there and `resume` is false, none is there and `resume` is true, or it is another run.
         """
         file = self.path / RUN_FILE
         if file.exists():
-            theirs = _read(file)
+            theirs = _read_identity(file)
             differing = sorted(key for key in identity.keys() | theirs.keys() if identity.get(key) != theirs.get(key))
             if differing:
                 raise UsageError(
@@ -61,7 +61,7 @@ class RunFolder:
         write_atomically(file, (json.dumps(identity, indent=1) + "\n").encode())
 
 
-def _read(file: Path) -> dict[str, Any]:
+def _read_identity(file: Path) -> dict[str, Any]:
     try:
         values = json.loads(file.read_text("utf-8"))
     except (OSError, ValueError) as error:
@@ -72,5 +72,5 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _is_of_a_writer(name: str) -> bool:
-    """Whether a file is there only because somebody writes to the folder: a hidden lock, or what is not yet whole."""
+    """Tell whether a file only belongs to a writer of the folder: a hidden lock, or an unfinished file."""
     return name.endswith(".part") or (name.startswith(".") and name.endswith(".lock"))
