@@ -59,6 +59,7 @@ def tables() -> str:
         _table(("once", ""), list(once_rows())),
         *upsampler_parts(),
         *guardrail_parts(),
+        *training_parts(),
         *scaling_parts(read(RESULTS / "scaling.jsonl")),
     ]
     head = f"{step['device']['kind']}, 704×1280, bfloat16, random weights of the real sizes ({versions}).\n\n"
@@ -210,6 +211,38 @@ def _guardrail_row(what: str, kind: str) -> Row:
     taken = line["clip_ms"]["median"]
     share = f"{taken / (config['pairs'] * pair['pair_ms']['median']):.1%}" if pair else ""
     return f"{name}, {config['frames']} frames", f"{taken:.0f} ms", share, peak
+
+
+TRAINING = {
+    "forward": "a forward pass alone",
+    "lora": "LoRA, base resident",
+    "lora-kept": "LoRA, base resident, `--keep-activations attention`",
+    "lora-products": "LoRA, base resident, `--keep-activations products`",
+    "lora-streamed": "LoRA, base streamed",
+    "full-host": "the whole network, optimizer in host memory",
+    "full-two-gpus": "the whole network, sharded over two GPUs",
+    "peer": "diffusers and PEFT, eager",
+    "peer-compiled": "diffusers and PEFT, torch.compile",
+}
+
+
+def training_parts() -> Iterator[str]:
+    """Training steps of the 7B transformer, one sample each; rows of what was measured."""
+    lines = {line["case"]: line for line in results("train") if "median_seconds" in line}
+    rows = [
+        (
+            what,
+            f"{lines[case]['median_seconds']:.2f} s",
+            _gib(max(lines[case]["allocator_peak_bytes"])),
+            f"{100 * lines[case]['model_flop_utilisation']:.0f} %",
+        )
+        for case, what in TRAINING.items()
+        if case in lines
+    ]
+    if rows:
+        yield _table(
+            ("a training step, 7B, rank 8 on q and v", "time", "peak of a GPU", "model FLOP utilisation"), rows
+        )
 
 
 def scaling_parts(scaling: Scaling | None) -> Iterator[str]:
