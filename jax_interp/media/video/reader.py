@@ -4,6 +4,7 @@ from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,9 @@ def open_video(path: Path, *, at_least: int = 2) -> FrameSource:
             _check_samples(path, stream.frames)
         trusted = packets.complete and stream.frames in (0, packets.shown)
         trusted = trusted and codec not in _HIDDEN_FRAME_CODECS and not in_doubt
-        fps = frame_rate((stream.average_rate, stream.guessed_rate), packets.times, stream.time_base)
+        # From PyAV 19 on these are rationals of its own, which cannot be rounded.
+        stated = [Fraction(rate) for rate in (stream.average_rate, stream.guessed_rate) if rate]
+        fps = frame_rate(stated, packets.times, Fraction(stream.time_base))
     num_frames = packets.shown if trusted else sum(1 for _ in _decode(path))
     flatten = codec in _FLATTENED_CODECS
     first = next(_read_frames(path, None, flatten), None)
