@@ -7,7 +7,7 @@ import pytest
 
 from jax_interp.errors import Blocked
 from jax_interp.guardrails.verdict import Verdict
-from jax_interp.pipeline.safety import across_processes as guarding
+from jax_interp.pipeline import across_processes as guarding
 from jax_interp.runtime import processes
 
 
