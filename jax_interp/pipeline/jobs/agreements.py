@@ -55,6 +55,12 @@ def agreed_mesh(mesh: MeshShape) -> MeshShape:
     return MeshShape.parse(processes.decide("the mesh", str(mesh)))
 
 
+def least_memory(own: int | None) -> int | None:
+    """The bytes of GPU memory that every process has, of the `own` ones of each; None if one of them has no GPU."""
+    everyones = processes.everyone("GPU memory", own)
+    return None if None in everyones else min(everyones)
+
+
 def agree_on_work(interpolator: Interpolator, request: GenerateRequest) -> None:
     """Several processes have to have the same networks and the same clips to do."""
     clips = {

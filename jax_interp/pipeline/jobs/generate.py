@@ -16,6 +16,7 @@ from jax_interp.pipeline.jobs.agreements import (
     check_results,
     ends_all,
     join_processes,
+    least_memory,
 )
 from jax_interp.pipeline.jobs.clip import Clip, open_clip
 from jax_interp.pipeline.jobs.devices import choose_mesh
@@ -59,7 +60,7 @@ def generate(request: GenerateRequest, reporter: Reporter = SILENT) -> list[Reco
         interpolator = _open(request, guardrails)
         _check_guardrails(guardrails, request)
         agree_on_work(interpolator, request)
-        pairs = place(request.memory, interpolator, max(request.jobs, key=_size).settings)
+        pairs = place(request.memory, interpolator, max(request.jobs, key=_size).settings, least_memory)
         jobs = [replace(job, settings=replace(job.settings, pairs_per_batch=pairs)) for job in request.jobs]
         return _run_jobs(interpolator, replace(request, jobs=tuple(jobs)), reporter)
 
