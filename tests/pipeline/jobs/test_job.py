@@ -19,7 +19,8 @@ from jax_interp.files.partial import PartialOutput
 from jax_interp.guardrails.verdict import Verdict
 from jax_interp.media.reader import open_frames
 from jax_interp.pipeline.jobs import job as job_module
-from jax_interp.pipeline.jobs.job import is_finished, run_job, tidy_finished
+from jax_interp.pipeline.jobs.earlier_runs import is_finished, tidy_finished
+from jax_interp.pipeline.jobs.job import run_job
 from jax_interp.pipeline.jobs.outputs import held_results
 from jax_interp.pipeline.jobs.pair_store import CLAIM, PairStore
 from jax_interp.pipeline.prompt.prompt_upsampler import UpsamplerSettings
