@@ -77,6 +77,10 @@ ALLOWED = {
 }
 """What each room may import. Where a package is divided into rooms, its own name stands for the files beside them."""
 
+COORDINATION = "jax_interp.runtime.processes"
+COORDINATED = {"jax_interp/pipeline/across_processes.py", "jax_interp/pipeline/jobs/agreements.py"}
+"""The files in which processes speak to each other: whoever looks for the order in which they do finds it there."""
+
 DIVIDED = {"cli", "convert", "pipeline", "train"}
 FORBIDDEN = {"torch", "torchvision", "diffusers"}
 
@@ -109,6 +113,14 @@ def imported(path: Path) -> set[str]:
     return names
 
 
+def speaks_to_other_processes(path: Path) -> bool:
+    """Whether it imports `COORDINATION`, which may be imported by its name or out of its package, or a part of it."""
+    package, name = COORDINATION.rsplit(".", 1)
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    taken = {(node.module, alias.name) for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names}
+    return (package, name) in taken or any(f"{each}.".startswith(f"{COORDINATION}.") for each in imported(path))
+
+
 def rooms_of(names: set[str]) -> set[str]:
     ours = [tuple(name.split(".")) for name in names]
     return {_room_of(parts) for parts in ours if parts[0] == "convert" or (parts[0] == "jax_interp" and parts[1:])}
@@ -120,6 +132,29 @@ def test_imports_point_down(path):
     assert not {name.split(".")[0] for name in names} & FORBIDDEN
     here = room(path)
     assert rooms_of(names) - {here} <= ALLOWED[here]
+
+
+def test_only_few_files_speak_to_other_processes():
+    own = ROOT / COORDINATION.replace(".", "/")
+    others = (path for path in modules() if not path.is_relative_to(own))
+    assert {str(path.relative_to(ROOT)) for path in others if speaks_to_other_processes(path)} == COORDINATED
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "from jax_interp.runtime import mesh, processes",
+        "from jax_interp.runtime.processes import agree",
+        "from jax_interp.runtime.processes.watch import Watch",
+        "import jax_interp.runtime.processes",
+    ],
+)
+def test_every_way_to_speak_to_them_is_seen(tmp_path, statement):
+    source = tmp_path / "bad.py"
+    source.write_text(statement + "\n")
+    assert speaks_to_other_processes(source)
+    source.write_text("from jax_interp.runtime import mesh\nimport jax_interp.runtime.processes_of_another_kind\n")
+    assert not speaks_to_other_processes(source)
 
 
 def test_no_room_is_unknown():

@@ -16,6 +16,7 @@ from jax_interp.diffusion.settings import ConditionNoise, SampleSettings
 from jax_interp.errors import CheckpointError, UsageError
 from jax_interp.media.pairs import iterate_pairs, num_pairs
 from jax_interp.media.source import check_clip_array
+from jax_interp.pipeline.across_processes import SharedCache, check_prompts
 from jax_interp.pipeline.memory.networks import Networks, Placed
 from jax_interp.pipeline.memory.plan import Planner
 from jax_interp.pipeline.passes import PassRunner
@@ -24,7 +25,6 @@ from jax_interp.pipeline.prompt.steering import texts_read
 from jax_interp.pipeline.prompt.text import TextEncoder, open_text_encoder
 from jax_interp.pipeline.prompt.upsampler_settings import DEFAULT_SETTINGS, UpsamplerSettings
 from jax_interp.pipeline.results import InterpolatedPair, Interpolation, PairProgress
-from jax_interp.pipeline.safety.across_processes import check_prompts
 from jax_interp.pipeline.safety.guardrails import Guardrails
 from jax_interp.pipeline.settings import InterpolationSettings
 from jax_interp.pipeline.stages.codec import Codec
@@ -120,7 +120,8 @@ class Interpolator:
         found = find_component(root, "diffusion_transformer", diffusion_transformer_dir)
         denoiser = Denoiser(replace(found, adapters=tuple(adapters)), dtype, rotary_precision, devices)
         codec = Codec(find_component(root, "tokenizer", tokenizer_dir), dtype, devices)
-        text = open_text_encoder(root, text_encoder_dir, text_encoder_dtype, devices, text_embeddings, embedding_cache)
+        cache = SharedCache(None if embedding_cache is True else Path(embedding_cache)) if embedding_cache else None
+        text = open_text_encoder(root, text_encoder_dir, text_encoder_dtype, devices, text_embeddings, cache)
         pixtral = find_component(root, "prompt_upsampler", prompt_upsampler_dir) if prompt_upsampler else None
         upsampler = PromptUpsampler(pixtral, dtype, devices) if pixtral else None
         guard = Guardrails.open(root) if guardrails is True else guardrails or None

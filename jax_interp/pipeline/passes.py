@@ -10,8 +10,8 @@ from jaxtyping import Array
 
 from jax_interp.diffusion.branches import branches
 from jax_interp.media.pairs import batches
+from jax_interp.pipeline.across_processes import check_frames
 from jax_interp.pipeline.results import InterpolatedPair, PairProgress
-from jax_interp.pipeline.safety.across_processes import check_frames
 from jax_interp.pipeline.safety.guardrails import Guardrails
 from jax_interp.pipeline.settings import InterpolationSettings
 from jax_interp.pipeline.stages.codec import Codec

@@ -15,6 +15,7 @@ from convert.trained import write_trained
 from jax_interp.cli.terminal.progress import progress
 from jax_interp.errors import CheckpointError, UsageError
 from jax_interp.media.resize import normalize_and_resize, to_uint8
+from jax_interp.pipeline.prompt.embeddings import EmbeddingCache
 from jax_interp.pipeline.prompt.text import TextEncoder, open_text_encoder
 from jax_interp.pipeline.stages.codec import Codec
 from jax_interp.pipeline.stages.geometry import latent_shape
@@ -130,9 +131,8 @@ def write_result(request: TrainingRequest, base: ConvertedComponent, outcome: Ou
 
 
 def _text_encoder(request: TrainingRequest) -> TextEncoder:
-    found = open_text_encoder(
-        request.checkpoint_dir, request.folders["text_encoder"], "float32", DeviceMesh(), request.text_embeddings, True
-    )
+    folder, name = request.checkpoint_dir, request.folders["text_encoder"]
+    found = open_text_encoder(folder, name, "float32", DeviceMesh(), request.text_embeddings, EmbeddingCache())
     if found is None:
         raise CheckpointError(
             f"{request.checkpoint_dir}: has no converted text encoder for the captions; convert one, or give"

@@ -1,19 +1,22 @@
-"""What the processes of a run agree on before its first clip: who is there, on what machines, and what is to be done.
+"""What the processes of a run agree on: who is there, what is to be done, who writes it, and where each clip begins.
 
-In a single process all of this costs nothing. What the processes agree on within a clip is in `job.py`.
+This is all that a run says between its processes, in the order in which it says it; only what they decide while a clip
+is made is elsewhere, in `pipeline/across_processes.py`. Every process makes every call, in the same order: one that
+leaves a call out lets the others wait forever. In a single process all of this costs nothing.
 """
 
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict
-from pathlib import Path
+from typing import Any
 
 import jax
 
-from jax_interp.errors import Blocked
-from jax_interp.files.overlap import Input
+from jax_interp.errors import Blocked, JaxInterpError
 from jax_interp.pipeline.interpolator import Interpolator
-from jax_interp.pipeline.jobs.outputs import check_outputs, network_files, refuse_held_results
+from jax_interp.pipeline.jobs.outputs import check_outputs, held_results
 from jax_interp.pipeline.jobs.record import effective_settings, networks
-from jax_interp.pipeline.requests.request import GenerateRequest
+from jax_interp.pipeline.requests.request import GenerateRequest, Job
 from jax_interp.pipeline.requests.settings import ProcessSettings
 from jax_interp.runtime import processes
 from jax_interp.runtime.mesh_shape import MeshShape
@@ -27,21 +30,26 @@ def join_processes(asked: ProcessSettings) -> bool:
     """
     if asked.several:
         processes.start(asked.member, stale=asked.timeout)
+    return is_first()
+
+
+def is_first() -> bool:
+    """Whether this process is the first one, which writes, and looks at what was written before."""
     return processes.is_first()
 
 
-def check_results(request: GenerateRequest) -> None:
-    """Raise before anything is loaded if what process 0 is to write cannot be written, or would harm what is read."""
-    if not processes.is_first():
-        return
-    files: dict[str, Path | None] = {
-        "--batch-input-path": request.batch,
-        "--text-embeddings": request.networks.text_embeddings,
-    }
-    read = [Input(path, flag) for flag, path in files.items() if path is not None]
-    check_outputs(request.jobs, [*read, *network_files(request.networks.checkpoint_dir)])
-    if not request.is_batch:  # the clips of a batch are held one after the other, each when its turn comes
-        refuse_held_results(request.jobs[0])
+def shared_fate() -> AbstractContextManager[None]:
+    """Within it an error of one process ends all; `ends_all` says of which errors that does not hold."""
+    return processes.shared_fate()
+
+
+def ends_all(error: Exception) -> bool:
+    """Whether the others wait for this process where `error` was raised in the middle of a clip.
+
+    They can then only be ended. What is blocked they all leave, as they do a clip whose results cannot be held.
+    """
+    everywhere = isinstance(error, Blocked) or getattr(error, "in_all_processes", False)
+    return processes.count() > 1 and not everywhere
 
 
 def agree_on_machines() -> None:
@@ -51,7 +59,7 @@ def agree_on_machines() -> None:
 
 
 def agreed_mesh(mesh: MeshShape) -> MeshShape:
-    """The mesh that process 0 chose."""
+    """The mesh that the first process chose."""
     return MeshShape.parse(processes.decide("the mesh", str(mesh)))
 
 
@@ -66,10 +74,60 @@ def agree_on_work(interpolator: Interpolator, request: GenerateRequest) -> None:
     processes.agree("the work", {"network": networks(interpolator), "clip": clips, "guardrail_frame_stride": stride})
 
 
-def ends_all(error: Exception) -> bool:
-    """Whether the others wait for this process where `error` was raised in the middle of a clip.
+def least_memory(own: int | None) -> int | None:
+    """The bytes of GPU memory that every process has, of the `own` ones of each; None if one of them has no GPU."""
+    everyones = processes.everyone("GPU memory", own)
+    return None if None in everyones else min(everyones)
 
-    They can then only be ended. What is blocked they all leave, as they do a clip whose results cannot be held.
+
+def agreed_to_be_there(job: Job, look: Callable[[], bool]) -> bool:
+    """Whether the results of `job` are there, which the first process looks up with `look`."""
+    return _of_the_first(f"whether {job.video.name} is there", is_first() and look())
+
+
+def agree_on_input(job: Job, num_pairs: int | None, problem: Exception | None) -> None:
+    """Several processes have to find the same input, or the same `problem` with it."""
+    found = {"pairs": num_pairs, "problem": str(problem) if problem else None}
+    processes.agree(f"the input of {job.video.name}", found, timeout=_AS_LONG_AS_ALL_LIVE)
+
+
+@contextmanager
+def only_writer(job: Job) -> Iterator[bool]:
+    """Hold the results of `job`, which the first process does; yields whether a run was killed that had held them.
+
+    Raises:
+        UsageError, MediaError: they cannot be held, or not be replaced; in all processes the same.
     """
-    everywhere = isinstance(error, Blocked) or getattr(error, "in_all_processes", False)
-    return processes.count() > 1 and not everywhere
+    with ExitStack() as stack:
+        was_killed, problem = False, None
+        if is_first():
+            try:
+                was_killed = stack.enter_context(held_results(job))
+                check_outputs([job])
+            except (JaxInterpError, OSError) as error:
+                problem = error
+        said = None if problem is None else [str(problem), getattr(problem, "exit_code", JaxInterpError.exit_code)]
+        was_killed, said = _of_the_first(f"who writes {job.video.name}", [was_killed, said])
+        if said is not None:
+            error = JaxInterpError(said[0])
+            error.exit_code, error.in_all_processes = said[1], True
+            raise error if problem is None or processes.count() > 1 else problem
+        yield was_killed
+
+
+def agreed_prompt(job: Job, kept: str | None) -> str | None:
+    """The prompt that an interrupted run wrote for `job`, if the first process has `kept` one."""
+    return _of_the_first(f"the prompt of {job.video.name}", kept)
+
+
+def agreed_start(job: Job, num_finished: int | None) -> int:
+    """How many pairs of `job` are finished, which the first process knows; the others have None."""
+    return _of_the_first(f"finished pairs of {job.video.name}", num_finished)
+
+
+_AS_LONG_AS_ALL_LIVE = None
+"""No limit to how long the others wait: the first process may still be writing the clip before."""
+
+
+def _of_the_first(what: str, value: Any) -> Any:
+    return processes.decide(what, value, timeout=_AS_LONG_AS_ALL_LIVE)

@@ -6,9 +6,15 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from jax_interp.errors import Blocked
 from jax_interp.pipeline.jobs.pair_store import PairStore
 
 logger = logging.getLogger("jax_interp")
+
+
+def is_blocked(error: BaseException | None) -> bool:
+    """Whether `error` is `Blocked`, or was raised while that was on its way."""
+    return error is not None and (isinstance(error, Blocked) or is_blocked(error.__context__))
 
 
 def remove_results(store: PairStore, unfinished: Iterable[Path], prompt_file: Path, prompt: str) -> None:

@@ -9,9 +9,9 @@ from jax_interp.media.pairs import num_pairs
 from jax_interp.media.reader import open_frames
 from jax_interp.media.source import FrameSource
 from jax_interp.pipeline.interpolator import Interpolator
+from jax_interp.pipeline.jobs.agreements import agree_on_input
 from jax_interp.pipeline.jobs.record import FileState, input_states
 from jax_interp.pipeline.requests.request import Job
-from jax_interp.runtime import processes
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,7 @@ def open_clip(interpolator: Interpolator, job: Job) -> Clip:
         interpolator.check_size(asked.height, asked.width, asked.num_video_frames)
     except (JaxInterpError, OSError) as error:
         problem = error
-    found = {"pairs": clip.num_pairs if clip else None, "problem": str(problem) if problem else None}
-    # No limit: process 0 may still be writing the clip before.
-    processes.agree(f"the input of {job.video.name}", found, timeout=None)
+    agree_on_input(job, clip.num_pairs if clip else None, problem)
     if clip is None or problem is not None:
         raise problem or AssertionError
     return clip

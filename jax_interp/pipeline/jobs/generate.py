@@ -13,18 +13,20 @@ from jax_interp.pipeline.interpolator import Interpolator
 from jax_interp.pipeline.jobs.agreements import (
     agree_on_machines,
     agree_on_work,
-    check_results,
     ends_all,
     join_processes,
+    least_memory,
+    shared_fate,
 )
 from jax_interp.pipeline.jobs.clip import Clip, open_clip
 from jax_interp.pipeline.jobs.devices import choose_mesh
-from jax_interp.pipeline.jobs.job import is_finished, run_job, tidy_finished
+from jax_interp.pipeline.jobs.earlier_runs import is_finished, tidy_finished
+from jax_interp.pipeline.jobs.job import run_job
+from jax_interp.pipeline.jobs.outputs import check_results
 from jax_interp.pipeline.jobs.reporter import SILENT, Reporter
 from jax_interp.pipeline.memory.placing import limit_process, place
 from jax_interp.pipeline.requests.request import GenerateRequest, Job
 from jax_interp.pipeline.safety.guardrails import Guardrails
-from jax_interp.runtime import processes
 from jax_interp.runtime.checkpoint.finding import has_component
 from jax_interp.runtime.compile_cache import enable_compile_cache
 
@@ -53,13 +55,14 @@ def generate(request: GenerateRequest, reporter: Reporter = SILENT) -> list[Reco
     enable_compile_cache()
     reporter.joined(is_first)
     guardrails = _open_guardrails(request)
-    with processes.shared_fate():
-        check_results(request)
+    with shared_fate():
+        if is_first:
+            check_results(request)
         agree_on_machines()
         interpolator = _open(request, guardrails)
         _check_guardrails(guardrails, request)
         agree_on_work(interpolator, request)
-        pairs = place(request.memory, interpolator, max(request.jobs, key=_size).settings)
+        pairs = place(request.memory, interpolator, max(request.jobs, key=_size).settings, least_memory)
         jobs = [replace(job, settings=replace(job.settings, pairs_per_batch=pairs)) for job in request.jobs]
         return _run_jobs(interpolator, replace(request, jobs=tuple(jobs)), reporter)
 

@@ -4,8 +4,7 @@ import json
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import dropwhile
 from pathlib import Path
@@ -13,30 +12,26 @@ from typing import Any
 
 import numpy as np
 
-from jax_interp.errors import Blocked, JaxInterpError
 from jax_interp.files.atomic import write_atomically
-from jax_interp.files.lock import lock_path
 from jax_interp.media.output import as_media_error
 from jax_interp.media.pairs import iterate_pairs, join_pairs
 from jax_interp.media.writer import PngWriter, TeeWriter, VideoWriter
 from jax_interp.pipeline.interpolator import Interpolator
-from jax_interp.pipeline.jobs.blocked import remove_results
+from jax_interp.pipeline.jobs.agreements import agreed_prompt, agreed_start, is_first, only_writer
+from jax_interp.pipeline.jobs.blocked import is_blocked, remove_results
 from jax_interp.pipeline.jobs.clip import Clip, open_clip
-from jax_interp.pipeline.jobs.outputs import check_outputs, held_results, is_of, own_record
-from jax_interp.pipeline.jobs.pair_store import CLAIM, PairStore
-from jax_interp.pipeline.jobs.record import fingerprint, run_record
+from jax_interp.pipeline.jobs.earlier_runs import finished_pairs, identity_of, is_finished, tidy
+from jax_interp.pipeline.jobs.pair_store import PairStore
+from jax_interp.pipeline.jobs.record import run_record
+from jax_interp.pipeline.jobs.reporter import Advance
 from jax_interp.pipeline.requests.request import Job
 from jax_interp.pipeline.results import InterpolatedPair
-from jax_interp.runtime import processes
 
 logger = logging.getLogger("jax_interp")
 
-JobProgress = Callable[[int, int, int, int], None]
-"""Called with (pair, pairs, network calls done within the pair's batch, network calls in all)."""
-
 
 def run_job(
-    interpolator: Interpolator, job: Job, progress: JobProgress | None = None, clip: Clip | None = None
+    interpolator: Interpolator, job: Job, progress: Advance | None = None, clip: Clip | None = None
 ) -> dict[str, Any] | None:
     """Write the video, the prompt as text, the record and, if asked for, the frames; returns the record.
 
@@ -51,84 +46,29 @@ def run_job(
     """
     interpolator.timings.clear()
     clip = clip or open_clip(interpolator, job)
-    with _only_writer(job) as was_killed:
+    with only_writer(job) as was_killed:
         if was_killed and is_finished(interpolator, job):
             logger.info("%s: was finished before", job.video)
-            return _tidy(interpolator, job)
-        if processes.is_first():
+            return tidy(interpolator, job)
+        if is_first():
             return _write(interpolator, job, clip, progress)
         for _ in _begin(interpolator, job, clip, progress).new_pairs:
             pass  # the first process keeps the frames
         return None
 
 
-@contextmanager
-def _only_writer(job: Job) -> Iterator[bool]:
-    """Hold the results of `job`, which process 0 does; yields whether a run was killed that had held them.
-
-    Raises:
-        UsageError, MediaError: they cannot be held, or not be replaced; in all processes the same.
-    """
-    with ExitStack() as stack:
-        was_killed, problem = False, None
-        if processes.is_first():
-            try:
-                was_killed = stack.enter_context(held_results(job))
-                check_outputs([job])
-            except (JaxInterpError, OSError) as error:
-                problem = error
-        said = None if problem is None else [str(problem), getattr(problem, "exit_code", JaxInterpError.exit_code)]
-        was_killed, said = processes.decide(f"who writes {job.video.name}", [was_killed, said], timeout=None)
-        if said is not None:
-            error = JaxInterpError(said[0])
-            error.exit_code, error.in_all_processes = said[1], True
-            raise error if problem is None or processes.count() > 1 else problem
-        yield was_killed
-
-
-def _tidy(interpolator: Interpolator, job: Job) -> dict[str, Any] | None:
-    """Remove what a run left that was killed when it had finished and removed what it needed no more."""
-    if not processes.is_first():
-        return None
-    PairStore(job.video, _identity(interpolator, job)).remove()
-    return own_record(job)
-
-
-def tidy_finished(interpolator: Interpolator, job: Job) -> None:
-    """The same for a job that is known to be finished, and of which a killed run may have left something."""
-    if processes.is_first() and lock_path(job.video).exists():
-        with suppress(JaxInterpError), held_results(job):
-            _tidy(interpolator, job)
-
-
-def _identity(interpolator: Interpolator, job: Job) -> str:
-    return fingerprint(interpolator, job.settings, job.inputs, job.upsampler, job.exact_rate)
-
-
-def _write(interpolator: Interpolator, job: Job, clip: Clip, progress: JobProgress | None) -> dict[str, Any]:
+def _write(interpolator: Interpolator, job: Job, clip: Clip, progress: Advance | None) -> dict[str, Any]:
+    """Make and write all of `job`, in the first process; returns the record."""
     started = time.perf_counter()
     if job.video.exists():
         logger.info("%s is there already; this run replaces it once it is done", job.video)
-    identity = _identity(interpolator, job)
+    identity = identity_of(interpolator, job)
     store = PairStore(job.video, identity)
     for folder in store.others():
         logger.warning("%s is of an interrupted run with other settings; remove it if it is not wanted", folder)
     if interpolator.guardrails is not None:
         interpolator.guardrails.start_counting()
-    writers = tuple(_writers(job, store))
-    try:
-        begun = _begin(interpolator, job, clip, progress, store)
-        job = begun.job
-        with TeeWriter(*writers) as writer:
-            for frames in join_pairs(_all_pairs(interpolator, begun, store)):
-                writer.write(frames)
-            store.note_results(dict(zip(_results(job), (writer.partial for writer in writers), strict=True)))
-            store.claim(job.frames_folder)
-    except BaseException as error:
-        if _is_blocked(error):  # nothing of it stays, nor is any of it taken up again
-            partials = [writer.partial for writer in writers]
-            remove_results(store, partials, job.prompt_file, job.settings.prompt)
-        raise
+    job, num_frames = _write_frames(interpolator, job, clip, progress, store)
     record = run_record(
         interpolator,
         job.settings,
@@ -137,7 +77,7 @@ def _write(interpolator: Interpolator, job: Job, clip: Clip, progress: JobProgre
         input={"files": [str(path) for path in job.inputs], **clip.source.description},
         output=_description(job),
         pairs=clip.num_pairs,
-        frames=writer.num_frames,
+        frames=num_frames,
         total_seconds=round(time.perf_counter() - started, 3),
     )
     for path, text in (
@@ -151,6 +91,30 @@ def _write(interpolator: Interpolator, job: Job, clip: Clip, progress: JobProgre
     return record
 
 
+def _write_frames(
+    interpolator: Interpolator, job: Job, clip: Clip, progress: Advance | None, store: PairStore
+) -> tuple[Job, int]:
+    """Write video and frames; returns `job` with its prompt, and how many frames there are.
+
+    Of what is blocked nothing stays, nor is any of it taken up again.
+    """
+    writers = tuple(_writers(job, store))
+    try:
+        begun = _begin(interpolator, job, clip, progress, store)
+        job = begun.job
+        with TeeWriter(*writers) as writer:
+            for frames in join_pairs(_all_pairs(interpolator, begun, store)):
+                writer.write(frames)
+            store.note_results(dict(zip(_results(job), (writer.partial for writer in writers), strict=True)))
+            store.claim(job.frames_folder)
+    except BaseException as error:
+        if is_blocked(error):
+            partials = [writer.partial for writer in writers]
+            remove_results(store, partials, job.prompt_file, job.settings.prompt)
+        raise
+    return job, writer.num_frames
+
+
 def _description(job: Job) -> dict[str, Any]:
     """What the record says of the results."""
     return {
@@ -159,11 +123,6 @@ def _description(job: Job) -> dict[str, Any]:
         "frames_folder": str(job.frames_folder) if job.frames_folder else None,
         "fps": str(job.exact_rate),
     }
-
-
-def _is_blocked(error: BaseException | None) -> bool:
-    """Whether `error` is `Blocked`, or was raised while that was on its way."""
-    return error is not None and (isinstance(error, Blocked) or _is_blocked(error.__context__))
 
 
 @dataclass(frozen=True)
@@ -179,14 +138,14 @@ class _Begun:
 
 
 def _begin(
-    interpolator: Interpolator, job: Job, clip: Clip, progress: JobProgress | None, store: PairStore | None = None
+    interpolator: Interpolator, job: Job, clip: Clip, progress: Advance | None, store: PairStore | None = None
 ) -> _Begun:
-    """Settle the prompt and what is left to do, in all processes; `store` is process 0's.
+    """Settle the prompt and what is left to do, in all processes; `store` is the first one's.
 
     `Interpolator.stream` asks the guardrails: before anybody sees the prompt, and also where no pair is left.
     """
     job, is_new = _with_prompt(interpolator, job, clip, store)
-    done = _agree_on_start(job, _finished_pairs(interpolator, job, clip, store) if store else None)
+    done = agreed_start(job, finished_pairs(interpolator, job, clip, store) if store else None)
     settings, count = job.settings, clip.num_pairs
     pairs = iterate_pairs(iter(clip.source), settings.frame_stride, settings.frame_index_start, count)
     missing = dropwhile(lambda pair: pair[0] < done, pairs)
@@ -203,7 +162,7 @@ def _with_prompt(interpolator: Interpolator, job: Job, clip: Clip, store: PairSt
     """`job` with its prompt, and whether the upsampler has just written that: an interrupted run may have kept one."""
     if job.upsampler is None:
         return job, False
-    kept = processes.decide(f"the prompt of {job.video.name}", store.prompt() if store else None, timeout=None)
+    kept = agreed_prompt(job, store.prompt() if store else None)
     prompt = kept
     if prompt is None:
         [last] = deque(clip.source, maxlen=1)
@@ -235,49 +194,3 @@ def _all_pairs(interpolator: Interpolator, begun: _Begun, store: PairStore) -> I
     for pair in begun.new_pairs:
         store.save(pair.index, pair.frames, guardrails.facts() if guardrails else None)
         yield pair.frames
-
-
-def _finished_pairs(interpolator: Interpolator, job: Job, clip: Clip, store: PairStore) -> int:
-    """How many pairs of an interrupted run this one goes on after."""
-    settings = job.settings
-    done = store.finished(clip.num_pairs, (settings.num_video_frames, settings.height, settings.width, 3))
-    done = _trusted_pairs(store, done) if interpolator.guardrails else done
-    if done:
-        logger.info("going on after pair %d of %d", done, clip.num_pairs)
-    return done
-
-
-def _trusted_pairs(store: PairStore, done: int) -> int:
-    """How many of the `done` pairs in `store` guardrails have let pass, so that they need not be checked again."""
-    if not done:
-        return 0
-    try:
-        store.check_private()
-    except OSError as error:
-        logger.warning("%d finished pair(s) are not taken up but made again, and checked: %s", done, error)
-        return 0
-    return next((index for index in range(done) if store.checked(index) is None), done)
-
-
-def _agree_on_start(job: Job, done: int | None = None) -> int:
-    """How many pairs are finished, which process 0 knows."""
-    return processes.decide(f"finished pairs of {job.video.name}", done, timeout=None)
-
-
-def is_finished(interpolator: Interpolator, job: Job) -> bool:
-    """Whether this very job has run to its end before: same settings, input and networks, and its results are there.
-
-    Process 0 looks, for all.
-    """
-    found = processes.is_first() and _has_results(interpolator, job)
-    return processes.decide(f"whether {job.video.name} is there", found, timeout=None)
-
-
-def _has_results(interpolator: Interpolator, job: Job) -> bool:
-    record, identity = own_record(job), _identity(interpolator, job)
-    if record is None or record["fingerprint"] != identity:
-        return False
-    made = job.video.exists() and is_of(record, job.video, job)
-    made = made and (job.frames_folder is None or job.frames_folder.exists())
-    # What a run with other settings had begun to put there before it was killed is not what the record describes.
-    return made and not any((folder / CLAIM).exists() for folder in PairStore(job.video, identity).others())

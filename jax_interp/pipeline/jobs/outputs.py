@@ -14,12 +14,24 @@ from jax_interp.files.overlap import Input, Output, find_overlaps
 from jax_interp.files.partial import PartialOutput, remove_leftovers
 from jax_interp.media.destination import clip_files, locked_result, refuse, refuse_locked, why_no_file
 from jax_interp.pipeline.jobs.pair_store import PairStore, is_being_placed
-from jax_interp.pipeline.requests.request import Job
+from jax_interp.pipeline.requests.request import GenerateRequest, Job
 from jax_interp.runtime.checkpoint.description import MANIFEST_FILE
 from jax_interp.runtime.checkpoint.finding import folders_in
 
 _RECORD_BYTES = 1 << 24
 """More than any record has."""
+
+
+def check_results(request: GenerateRequest) -> None:
+    """Raise before anything is loaded if what is to be written cannot be written, or would harm what is read."""
+    files: dict[str, Path | None] = {
+        "--batch-input-path": request.batch,
+        "--text-embeddings": request.networks.text_embeddings,
+    }
+    read = [Input(path, flag) for flag, path in files.items() if path is not None]
+    check_outputs(request.jobs, [*read, *network_files(request.networks.checkpoint_dir)])
+    if not request.is_batch:  # the clips of a batch are held one after the other, each when its turn comes
+        refuse_held_results(request.jobs[0])
 
 
 def check_outputs(jobs: Sequence[Job], read: Iterable[Input] = ()) -> None:

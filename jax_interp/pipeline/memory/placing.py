@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from jax_interp.byte_sizes import gib
@@ -11,7 +11,6 @@ from jax_interp.pipeline.memory.available import available, fullest_gpu
 from jax_interp.pipeline.memory.plan import MOST_PAIRS, PROCESS, MemoryPlan, Planner, describe
 from jax_interp.pipeline.memory.settings import MemorySettings
 from jax_interp.pipeline.settings import InterpolationSettings
-from jax_interp.runtime import processes
 from jax_interp.runtime.placement import Placement
 
 logger = logging.getLogger("jax_interp")
@@ -43,18 +42,25 @@ def limit_process(settings: MemorySettings) -> None:
     os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", f"{min(max(share, 0.01), 0.95):.4f}")
 
 
-def place(settings: MemorySettings, networks: Placeable, asked: InterpolationSettings) -> int:
+def place(
+    settings: MemorySettings,
+    networks: Placeable,
+    asked: InterpolationSettings,
+    agree: Callable[[int | None], int | None] = lambda own: own,
+) -> int:
     """Place `networks`; returns how many pairs share a pass.
+
+    `agree` gives the bytes that a run of several processes plans for, of those that this one has; both are None where
+    there is no GPU.
 
     Raises:
         UsageError: the budget is too small for any plan.
         OutOfMemory: what is free is.
     """
-    planner, everyones = networks.planner(asked), processes.everyone("GPU memory", available(settings))
-    if None in everyones:
+    planner, budget = networks.planner(asked), agree(available(settings))
+    if budget is None:
         networks.place(placements_in(settings, planner))
         return settings.pairs_per_batch or 1
-    budget = min(everyones)  # all processes follow the plan of the one with the least
     plan = choose(settings, planner, budget, asked.num_frame_pairs)
     networks.place(plan.placements)
     logger.info("%s: up to %s of GPU memory", describe(plan), gib(plan.process_peak))

@@ -19,7 +19,6 @@ from jax_interp.pipeline.prompt.embeddings import PROMPT_TOKENS, Embedding, Embe
 from jax_interp.pipeline.prompt.text_tokenizer import load_tokenizer, read_tokenizer, tokenizer_path
 from jax_interp.pipeline.stages.encoder import EncoderStage
 from jax_interp.pipeline.stages.workload import Workload
-from jax_interp.runtime import processes
 from jax_interp.runtime.checkpoint.converted import ConvertedComponent
 from jax_interp.runtime.checkpoint.finding import find_component, has_component
 from jax_interp.runtime.mesh import DeviceMesh
@@ -181,11 +180,9 @@ class TextEncoder:
         if self._cache is None:
             return self.network.encode(text)
         embedding = self._cache.get(self.network.identity, text)
-        # Of several processes all encode or none: each has a part in it.
-        if not all(processes.everyone("whether the prompt was encoded before", embedding is not None, timeout=None)):
+        if embedding is None:
             embedding = self.network.encode(text)
             self._cache.put(self.network.identity, text, embedding)
-        assert embedding is not None
         return embedding
 
     def _warn_if_cut(self, text: str, embedding: Embedding) -> None:
@@ -205,18 +202,17 @@ def open_text_encoder(
     precision: Precision,
     devices: DeviceMesh,
     text_embeddings: str | Path | None,
-    embedding_cache: str | Path | bool,
+    cache: EmbeddingCache | None,
 ) -> TextEncoder | None:
     """The text encoder below `root`, or the embeddings that replace it; None if there is neither.
 
-    Arguments are those of `Interpolator.from_pretrained`.
+    Arguments are those of `Interpolator.from_pretrained`; `cache` keeps what is encoded.
     """
     given = load_embeddings(text_embeddings) if text_embeddings is not None else None
     wanted = name is not None or has_component(root, "text_encoder")
     found = find_component(root, "text_encoder", name) if wanted else None
     if found is None and given is None:
         return None
-    cache = EmbeddingCache(None if embedding_cache is True else Path(embedding_cache)) if embedding_cache else None
     return TextEncoder(found, precision, devices, cache=cache, given=given)
 
 

@@ -16,19 +16,18 @@ from jax_interp.diffusion.settings import SampleSettings
 from jax_interp.errors import MediaError, UsageError
 from jax_interp.files.lock import lock_path
 from jax_interp.files.partial import PartialOutput
-from jax_interp.guardrails.verdict import Verdict
 from jax_interp.media.reader import open_frames
 from jax_interp.pipeline.jobs import job as job_module
-from jax_interp.pipeline.jobs.job import is_finished, run_job, tidy_finished
+from jax_interp.pipeline.jobs.earlier_runs import is_finished, tidy_finished
+from jax_interp.pipeline.jobs.job import run_job
 from jax_interp.pipeline.jobs.outputs import held_results
 from jax_interp.pipeline.jobs.pair_store import CLAIM, PairStore
 from jax_interp.pipeline.prompt.prompt_upsampler import UpsamplerSettings
 from jax_interp.pipeline.prompt.prompts import DEFAULT_NEGATIVE_PROMPT
 from jax_interp.pipeline.requests.request import Job
-from jax_interp.pipeline.safety.guardrails import FRAME_GUARDRAILS, Checked
 from jax_interp.pipeline.settings import InterpolationSettings
-from jax_interp.runtime.placement import Placement
 from tests import golden
+from tests.pipeline.jobs.watched_guardrails import Watched
 
 SETTINGS = InterpolationSettings(sampling=SampleSettings(num_steps=1), height=64, width=96)
 
@@ -388,39 +387,6 @@ def test_progress(interpolator, make_job):
     seen = []
     run_job(interpolator, make_job(), lambda *counts: seen.append(counts))
     assert seen == [(pair, 3, call, 2) for pair in range(3) for call in (1, 2)]
-
-
-class Watched:
-    """Guardrails that let everything pass, and note what they are asked."""
-
-    frame_stride = 1
-    placed_as, networks, founds = "guardrail_models", {}, ()
-    placement = Placement()
-
-    def __init__(self):
-        self.asked = []
-        self.passed = set()
-
-    def start_counting(self): ...
-
-    def go_on_counting(self, facts): ...
-
-    def facts(self):
-        return {"state": "on", "guardrails": [], "frame_stride": 1, "frames": 0, "checked_frames": 0, "faces": 0}
-
-    def check_prompt(self, prompt):
-        self.asked.append(prompt)
-        return Verdict.allow("it is a test")
-
-    check_negative_prompt = check_prompt
-
-    def passed_before(self, prompt, names):
-        return False  # every call of the door is to be seen
-
-    def remember_passed(self, prompt, names): ...
-
-    def check_video(self, frames, first_number):
-        return Checked({name: Verdict.allow("it is a test") for name in FRAME_GUARDRAILS}, frames)
 
 
 @pytest.mark.parametrize("pairs_left", [3, 1, 0])

@@ -97,10 +97,19 @@ class Placed:
         self.placements = dict(placements)
 
 
-def place_in(memory, **settings):
+def place_in(memory, agree=lambda own: own, **settings):
     """What `memory` makes of the networks and of the number of pairs a pass."""
     interpolator = Placed()
-    return place(memory, interpolator, InterpolationSettings(**settings)), interpolator.placements
+    return place(memory, interpolator, InterpolationSettings(**settings), agree), interpolator.placements
+
+
+def test_the_plan_is_for_what_all_processes_have(gpu):
+    seen = []
+    assert place_in(asked(budget=40 * GIB), lambda own: seen.append(own) or 8 * 10**9) == place_in(
+        asked(budget=8 * 10**9)
+    )
+    assert seen == [40 * GIB]
+    assert place_in(asked(budget=40 * GIB), lambda own: None) == (1, {})
 
 
 def test_the_budget_chooses_placements(gpu):

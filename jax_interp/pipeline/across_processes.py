@@ -1,4 +1,8 @@
-"""The guardrails of a run, asked once for all of its processes; what they block is raised in every one."""
+"""What the processes of an `Interpolator` decide as one: what may be shown, and whether a text is encoded once more.
+
+All of them call this in the same order. In a single process it costs nothing. What a run of several processes agrees on
+beside that is in `jobs/agreements.py`.
+"""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -8,9 +12,22 @@ import numpy as np
 from jax_interp.errors import Blocked
 from jax_interp.guardrails.verdict import Verdict
 from jax_interp.media.source import RgbFrames
+from jax_interp.pipeline.prompt.embeddings import Embedding, EmbeddingCache
 from jax_interp.pipeline.safety.guardrails import NEGATIVE_PROMPT_GUARDRAILS, PROMPT_GUARDRAILS, Guardrails
 from jax_interp.pipeline.settings import InterpolationSettings
 from jax_interp.runtime import processes
+
+
+class SharedCache(EmbeddingCache):
+    """A cache that holds what every process has kept: all encode a text or none, since each has a part in that."""
+
+    def get(self, network: str, text: str) -> Embedding | None:
+        """The embedding of `text` by the network with identity `network`, if it is there in every process."""
+        found = super().get(network, text)
+        is_everywhere = all(
+            processes.everyone("whether the prompt was encoded before", found is not None, timeout=None)
+        )
+        return found if is_everywhere else None
 
 
 def check_prompts(guardrails: Guardrails, settings: InterpolationSettings) -> None:
