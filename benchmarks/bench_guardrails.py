@@ -93,14 +93,14 @@ def run(options: argparse.Namespace, what: str, kind: str) -> None:
     peaks["memory_limit_bytes"] = allocator_limit()
     [plan_name] = TABLE[guard_type.COMPONENT].plan_names
     stage = STAGE_CLASSES[plan_name]
-    predicted = footprint(stage, guard.found.config, guard.PRECISION, workload).in_stage(placement)
+    predicted = footprint(stage, guard.converted.config, guard.PRECISION, workload).in_stage(placement)
     config = {"case": what, "placement": kind, **size}
     emit("guardrails", config=config, weights="random", **times, predicted_peak_bytes=predicted, **peaks)
 
 
 def prompt(guard: TextGuard, options: argparse.Namespace) -> Measured:
     """A question of random tokens, whose answer does not end before its time."""
-    question = np.random.default_rng(0).integers(0, guard.found.config.vocab_size, options.prompt_tokens)
+    question = np.random.default_rng(0).integers(0, guard.converted.config.vocab_size, options.prompt_tokens)
 
     def answer(tokens: int) -> None:
         guard.language.answer(guard.language.embed(question), max_new_tokens=tokens, stop=())

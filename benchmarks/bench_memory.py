@@ -22,7 +22,7 @@ import numpy as np
 from benchmarks.measure import GpuWatch, allocator_peak, emit, in_fresh_process, parser, summary
 from jax_interp import Interpolator
 from jax_interp.diffusion.settings import SampleSettings
-from jax_interp.pipeline.memory.plan import PROCESS, MemoryPlan, describe
+from jax_interp.pipeline.memory.plan import PROCESS_OVERHEAD, MemoryPlan, describe
 from jax_interp.pipeline.settings import InterpolationSettings
 from jax_interp.runtime.placement import Placement
 
@@ -90,7 +90,7 @@ def measure(options: Any, name: str) -> None:
         allocator_peak_bytes=allocator_peak(),
         predicted_peak_bytes=plan.peak,
         process_peak_bytes=watch.peak,
-        predicted_process_bytes=plan.peak + PROCESS,
+        predicted_process_bytes=plan.peak + PROCESS_OVERHEAD,
         host_bytes=plan.host,
     )
 

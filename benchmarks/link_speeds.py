@@ -16,7 +16,7 @@ from benchmarks.measure import seconds
 from jax_interp.models.dit import patch_grid
 from jax_interp.pipeline.stages.denoiser import Denoiser
 from jax_interp.runtime.mesh import REPLICATED, DeviceMesh
-from jax_interp.runtime.sharding import gather, share_specs, whole_specs
+from jax_interp.runtime.sharding import gather, gathered_specs, sharded_specs
 from jax_interp.types import Params
 
 ROUNDS = 10
@@ -108,7 +108,7 @@ def _looped(devices: DeviceMesh, step: Callable[..., jax.Array], x: jax.Array, s
 
 def _gather(devices: DeviceMesh, part: Params, repeats: int) -> dict[str, float]:
     """The weights of half a block put together on every device."""
-    shares, whole = share_specs(part, devices), whole_specs(part)
+    shares, whole = sharded_specs(part, devices), gathered_specs(part)
     each = jax.shard_map(
         lambda params: gather(params, shares, whole),
         mesh=devices.mesh,
@@ -130,7 +130,7 @@ def _gather(devices: DeviceMesh, part: Params, repeats: int) -> dict[str, float]
 
 def _copy(devices: DeviceMesh, part: Params, repeats: int) -> dict[str, float]:
     """Every device's share of half a block from host memory, all at once."""
-    shares = share_specs(part, devices)
+    shares = sharded_specs(part, devices)
     on_host = devices.keep_on_host(_weights(part), shares)
 
     def run() -> None:

@@ -30,7 +30,7 @@ from jax_interp.pipeline.settings import InterpolationSettings
 from jax_interp.pipeline.stages.codec import Codec
 from jax_interp.pipeline.stages.denoiser import Denoiser
 from jax_interp.pipeline.stages.geometry import latent_shape
-from jax_interp.pipeline.timings import counted
+from jax_interp.pipeline.timings import timed
 from jax_interp.runtime.checkpoint.adapters import Adapter
 from jax_interp.runtime.checkpoint.finding import find_component
 from jax_interp.runtime.mesh import DeviceMesh
@@ -117,8 +117,8 @@ class Interpolator:
                 raise UsageError(f"{name} is {value!r}; expected 'bfloat16' or 'float32'")
         root = Path(folder)
         devices = DeviceMesh(MeshShape.parse(mesh) if isinstance(mesh, str) else mesh)
-        found = find_component(root, "diffusion_transformer", diffusion_transformer_dir)
-        denoiser = Denoiser(replace(found, adapters=tuple(adapters)), dtype, rotary_precision, devices)
+        converted = find_component(root, "diffusion_transformer", diffusion_transformer_dir)
+        denoiser = Denoiser(replace(converted, adapters=tuple(adapters)), dtype, rotary_precision, devices)
         codec = Codec(find_component(root, "tokenizer", tokenizer_dir), dtype, devices)
         text = open_text_encoder(root, text_encoder_dir, text_encoder_dtype, devices, text_embeddings, embedding_cache)
         pixtral = find_component(root, "prompt_upsampler", prompt_upsampler_dir) if prompt_upsampler else None
@@ -231,7 +231,7 @@ class Interpolator:
         """T5 embeddings of `texts`, float32, padded with zeros to 512 tokens."""
         if self.text_encoder is None:
             raise CheckpointError(
-                f"{self.codec.found.path.parent}: has no converted text encoder; convert one (`jax-interp convert"
+                f"{self.codec.converted.path.parent}: has no converted text encoder; convert one (`jax-interp convert"
                 " --components text_encoder` with the folders of the first time), or give embeddings"
                 " (`text_embeddings=`, --text-embeddings)"
             )
@@ -348,5 +348,5 @@ class Interpolator:
     @contextmanager
     def _stage(self, name: str, settings: InterpolationSettings) -> Iterator[None]:
         """Count the seconds of the stage `name`, and say what would fit if memory runs out in it."""
-        with counted(self.timings, name), self._networks.advised(name, settings):
+        with timed(self.timings, name), self._networks.explain_out_of_memory(name, settings):
             yield

@@ -43,9 +43,9 @@ class PassRunner:
         `encode_prompts` is called once, before the first of them is read; it gives the embeddings of prompt and
         negative prompt, None for the all-zero one.
         """
-        asked, (text, negative) = self.settings, encode_prompts()
-        together = self.denoiser.devices.shape.pairs_at_once(len(branches(asked.sampling.guidance)))
-        for batch in batches(pairs, asked.pairs_per_batch * together):
+        settings, (text, negative) = self.settings, encode_prompts()
+        together = self.denoiser.devices.shape.pairs_at_once(len(branches(settings.sampling.guidance)))
+        for batch in batches(pairs, settings.pairs_per_batch * together):
             first_number = batch[0][0]
             condition = self._encode(batch)
             with self.within("denoise"):
@@ -53,7 +53,7 @@ class PassRunner:
                     condition,
                     text,
                     negative,
-                    asked.sampling,
+                    settings.sampling,
                     first_pair=first_number,
                     progress=None if progress is None else lambda done, total, n=first_number: progress(n, done, total),
                 )
@@ -62,11 +62,11 @@ class PassRunner:
             self.codec.offload()
 
     def _encode(self, batch: list[NumberedPair]) -> Array:
-        asked = self.settings
+        settings = self.settings
         with self.within("encode"):
             ends = [(first, last) for _, first, last in batch]
             condition = jax.block_until_ready(
-                self.codec.encode_pairs(ends, asked.height, asked.width, asked.num_video_frames)
+                self.codec.encode_pairs(ends, settings.height, settings.width, settings.num_video_frames)
             )
         self.codec.offload()
         return condition

@@ -34,6 +34,6 @@ class Interpolation:
     @classmethod
     def of(cls, pairs: Iterable[InterpolatedPair]) -> "Interpolation":
         """All of `pairs`, which come in their order, as one."""
-        held = list(pairs)
-        joined = np.concatenate(list(join_pairs(pair.frames for pair in held)))
-        return cls(joined, np.stack([pair.latents for pair in held]))
+        ordered = list(pairs)
+        joined = np.concatenate(list(join_pairs(pair.frames for pair in ordered)))
+        return cls(joined, np.stack([pair.latents for pair in ordered]))

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def counted(timings: dict[str, float], stage: str) -> Iterator[None]:
+def timed(timings: dict[str, float], stage: str) -> Iterator[None]:
     """Add the seconds that pass within, whether or not something is raised, to what `timings` has for `stage`."""
     started = time.perf_counter()
     try:

@@ -29,7 +29,7 @@ class PartResult(NamedTuple, Generic[StateT]):
 
     state: StateT
     mark: jax.Array
-    """`mark_of` the state."""
+    """`completion_marker` the state."""
     gathered: Params | None = None
     """The parameters of the part after it, put together from `PartCall.ahead`."""
 
@@ -37,13 +37,13 @@ class PartResult(NamedTuple, Generic[StateT]):
 Apply = Callable[[PartCall, StateT], PartResult[StateT]]
 """Runs the program of a part on the state that the part before has left."""
 
-WAITING = 3
+PREFETCHED_PARTS = 3
 """Streamed parts on their way or there, beside the one that computes. XLA starts a copy when all work that it was given
 before is done, so each has to be asked for well ahead: with one block waiting, copies and arithmetic took turns (7B on
 an H100: 553 ms an evaluation), with two halves of one they nearly overlapped (343 ms), with three they do (321 ms)."""
 
 
-def mark_of(state: Any) -> jax.Array:
+def completion_marker(state: Any) -> jax.Array:
     """Something small that is ready when `state` is: the next part takes over the buffers of `state` itself."""
     first = jax.tree.leaves(state)[0]
     return first[(0,) * first.ndim][None]
@@ -52,10 +52,10 @@ def mark_of(state: Any) -> jax.Array:
 class BlockStream:
     """The blocks of a network for one stage, cut into parts that run in `order`, as (block, part).
 
-    `source((block, part))` gives a part's parameters in host memory, `copy` starts to bring them to the device. Blocks
-    in `resident` are copied at once and stay until `close`; of the others `WAITING` parts and the computing one are on
-    the device at a time. `repeats` says that another pass follows every pass, so that its first part is under way
-    before the last one has ended.
+    `source((block, part))` returns a part's parameters in host memory; `copy` starts to bring them to the device. The
+    blocks in `resident` are copied at once and stay until `close`. Of the others, `PREFETCHED_PARTS` parts and the one
+    that computes are on the device at a time. `repeats` says that every pass is followed by another, whose first part
+    is therefore copied before the last one of this pass has ended.
     """
 
     def __init__(
@@ -111,8 +111,8 @@ class BlockStream:
         self._next = 0
 
     def _fetch(self) -> None:
-        """Start copies until `WAITING` parts are on their way or there; behind the last one follows the first."""
-        while len(self._waiting) < WAITING:
+        """Start copies until `PREFETCHED_PARTS` parts are prefetched; after the last part comes the first one again."""
+        while len(self._waiting) < PREFETCHED_PARTS:
             if self._next == len(self._streamed):
                 if not self._repeats:
                     return

@@ -8,7 +8,7 @@ import jax
 from jax_interp.runtime.block_stream import Apply, PartCall, PartResult
 from jax_interp.types import Params
 
-At = tuple[int, int]
+PartIndex = tuple[int, int]
 """(block, part)"""
 
 
@@ -20,9 +20,9 @@ class GatherAhead:
     part's parameters together and gives a mark that they are there.
     """
 
-    def __init__(self, gather: Callable[[At, Params], tuple[Params, jax.Array]], apply: Apply[Any]):
+    def __init__(self, gather: Callable[[PartIndex, Params], tuple[Params, jax.Array]], apply: Apply[Any]):
         self._gather, self._apply = gather, apply
-        self._held: tuple[At, Params] | None = None
+        self._held: tuple[PartIndex, Params] | None = None
 
     def __call__(self, call: PartCall, state: Any) -> PartResult[Any]:
         """Run what is held, and hold this part instead."""

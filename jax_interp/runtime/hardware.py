@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-PATIENCE = 20
+DRIVER_TIMEOUT = 20
 """Seconds that the driver has to answer."""
 
 
@@ -45,7 +45,7 @@ def _nvidia_smi(*options: str) -> str:
     if program is None:
         return ""
     try:
-        done = subprocess.run([program, *options], capture_output=True, text=True, timeout=PATIENCE, check=False)
+        done = subprocess.run([program, *options], capture_output=True, text=True, timeout=DRIVER_TIMEOUT, check=False)
     except (OSError, subprocess.TimeoutExpired):  # a driver that hangs: JAX will say so better
         return ""
     return done.stdout if done.returncode == 0 else ""

@@ -30,7 +30,7 @@ def host_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or "host memory" in str(error).lower()
 
 
-def say_pageable() -> None:
+def warn_pageable_once() -> None:
     """Warn, once, that parameters stay in ordinary memory because no more could be pinned."""
     with _LOCK:  # parts are read and pinned in several threads
         _warn_pageable()

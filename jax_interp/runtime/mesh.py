@@ -13,7 +13,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jax_interp.errors import UsageError
-from jax_interp.runtime.host import PINNED, out_of_memory, pins, say_pageable
+from jax_interp.runtime.host import PINNED, out_of_memory, pins, warn_pageable_once
 from jax_interp.runtime.mesh_shape import ALONE, AXES, MeshShape
 from jax_interp.types import Params
 
@@ -98,7 +98,7 @@ class DeviceMesh:
         except jax.errors.JaxRuntimeError as error:
             if not out_of_memory(error):
                 raise
-            say_pageable()
+            warn_pageable_once()
             return params
 
     def local(self, shape: tuple[int, ...], spec: P, piece: Callable[[Any], np.ndarray]) -> jax.Array:

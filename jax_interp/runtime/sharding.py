@@ -29,12 +29,12 @@ MESH_AXES = {"heads": "tensor", "hidden": "tensor"}
 """Which mesh axis splits an axis of that name."""
 
 
-def whole_specs(abstract: Params) -> Params:
+def gathered_specs(abstract: Params) -> Params:
     """How the weights of a block lie while it computes: split over `tensor`, the same everywhere else."""
     return unflatten({path: P(*_whole(path, len(leaf.shape))) for path, leaf in flatten(abstract)})
 
 
-def share_specs(abstract: Params, devices: DeviceMesh) -> Params:
+def sharded_specs(abstract: Params, devices: DeviceMesh) -> Params:
     """How the weights of a block lie while it waits: divided among `devices.share_axes` too.
 
     The first axis that divides evenly is taken, if need be among fewer devices; what has none (norms, in the main, and
@@ -50,7 +50,7 @@ def device_bytes(abstract: Params, shape: MeshShape, share_axes: tuple[str, ...]
         pieces = jax.tree.map(lambda spec: math.prod(shape.along(_names(names)) for names in spec), specs)
         return sum(jax.tree.leaves(jax.tree.map(lambda leaf, count: nbytes(leaf) // count, abstract, pieces)))
 
-    return held(whole_specs(abstract)), held(_shares(abstract, shape, share_axes))
+    return held(gathered_specs(abstract)), held(_shares(abstract, shape, share_axes))
 
 
 def gather(shares: Params, share: Params, whole: Params) -> Params:

@@ -20,7 +20,7 @@ from jax_interp.pipeline.memory.networks import Networks
 from jax_interp.pipeline.memory.placing import limit_process, place
 from jax_interp.pipeline.memory.settings import MemorySettings
 from jax_interp.pipeline.safety.clip_check import check_clip
-from jax_interp.pipeline.safety.guardrails import FRAME_GUARDRAILS, PROMPT_GUARDRAILS, Guardrails, together
+from jax_interp.pipeline.safety.guardrails import FRAME_GUARDRAILS, PROMPT_GUARDRAILS, Guardrails, combine_verdicts
 from jax_interp.pipeline.settings import InterpolationSettings
 from jax_interp.runtime.compile_cache import enable_compile_cache
 from jax_interp.runtime.mesh import DeviceMesh
@@ -47,7 +47,7 @@ def run(request: CheckRequest) -> None:
     _place(guardrails, request.memory, source)
     allowed = True
     if request.prompt is not None:
-        allowed &= _show("prompt", guardrails.ask_about_prompt(request.prompt), PROMPT_GUARDRAILS)
+        allowed &= _show("prompt", guardrails.prompt_verdicts(request.prompt), PROMPT_GUARDRAILS)
     if source is not None:
         with locked_result(path) if path is not None else nullcontext():
             allowed &= _check_video(guardrails, source, writer)
@@ -96,4 +96,4 @@ def _show(what: str, verdicts: Mapping[str, Verdict], names: tuple[str, ...]) ->
         verdict = verdicts[name]
         state = "allowed" if verdict.allowed else f"BLOCKED, {verdict.category}" if verdict.category else "BLOCKED"
         show(f"{what}, {name}: {state}: {verdict.reason}")
-    return together(verdicts, names).allowed
+    return combine_verdicts(verdicts, names).allowed

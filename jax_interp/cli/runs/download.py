@@ -9,7 +9,7 @@ from convert.hub.client import Hub
 from convert.hub.download import DownloadPlan, PlannedFile, download, parse_revisions, plan_download
 from jax_interp.byte_sizes import format_bytes
 from jax_interp.cli.options.requests import DownloadRequest
-from jax_interp.cli.terminal.console import confirm, tell_table
+from jax_interp.cli.terminal.console import confirm, show_table_on_stderr
 from jax_interp.cli.terminal.progress import progress
 from jax_interp.errors import Ended
 from jax_interp.terminal import tell
@@ -45,7 +45,7 @@ def _show(plan: DownloadPlan) -> None:
         return STATES[file.state] + terms
 
     rows = [(file.key, format_bytes(file.remote.size), file.snapshot.commit[:12], state(file)) for file in plan.files]
-    tell_table(rows, ("file", "size", "commit", "state"), numbers=("size",))
+    show_table_on_stderr(rows, ("file", "size", "commit", "state"), numbers=("size",))
     tell(
         f"{format_bytes(plan.total)} in all, {format_bytes(plan.to_fetch)} to fetch; "
         f"{format_bytes(plan.free)} free in {plan.folder}"

@@ -12,7 +12,7 @@ from jax_interp.components import PLACEMENT_NAMES, TABLE
 from jax_interp.config import Precision
 from jax_interp.errors import UsageError
 from jax_interp.pipeline.memory.placing import choose, placements_in
-from jax_interp.pipeline.memory.plan import PROCESS, MemoryPlan, PlannedNetwork, Planner, describe
+from jax_interp.pipeline.memory.plan import PROCESS_OVERHEAD, MemoryPlan, PlannedNetwork, Planner, describe
 from jax_interp.pipeline.stage_classes import planned
 from jax_interp.pipeline.stages.geometry import latent_shape
 from jax_interp.runtime import hardware
@@ -30,22 +30,22 @@ def run(request: MemoryRequest) -> None:
     configs, origin = _networks(request.checkpoint_dir, request.model, dict(_in_order(request.folders)))
     if request.expects_guardrails and not configs.keys() & {*GUARDRAILS}:
         show(f"{origin} has no guardrails: none are counted, and `generate` only runs with --disable-guardrail")
-    asked = request.settings
+    settings = request.settings
     latents = latent_shape(
         configs["diffusion_transformer"],
         configs["tokenizer"],
-        height=asked.height,
-        width=asked.width,
-        num_video_frames=asked.num_video_frames,
+        height=settings.height,
+        width=settings.width,
+        num_video_frames=settings.num_video_frames,
     )
     if request.training is not None:
-        show(f"training the transformer of {origin}, {asked.height}×{asked.width}; all numbers in GiB")
+        show(f"training the transformer of {origin}, {settings.height}×{settings.width}; all numbers in GiB")
         show()
         _show_training(configs["diffusion_transformer"], request.training, latents, request.mesh)
         return
-    planner = Planner(_planned(configs, request.precisions, request.mesh), asked.workload(request.mesh))
+    planner = Planner(_planned(configs, request.precisions, request.mesh), settings.workload(request.mesh))
     on = "" if request.mesh.size == 1 else f", on each of {request.mesh.size} GPUs ({request.mesh})"
-    size = f"{asked.height}×{asked.width}, {asked.num_video_frames} frames a pair"
+    size = f"{settings.height}×{settings.width}, {settings.num_video_frames} frames a pair"
     show(f"{origin}, {size}; all numbers in GiB{on}")
     show()
     _show_networks(planner)
@@ -116,7 +116,10 @@ def _show_strategies(planner: Planner, pairs_per_batch: int | None) -> None:
         for name, plan in planner.strategies(pairs_per_batch).items()
     ]
     _show_table(("strategy", "peak", "in the stage of", "GPU in all", "host"), rows)
-    show(f"GPU in all: the peak and {_gib(PROCESS)} that the process itself takes (CUDA's context, kernels, handles)")
+    show(
+        f"GPU in all: the peak and {_gib(PROCESS_OVERHEAD)} that the process itself takes"
+        " (CUDA's context, kernels, handles)"
+    )
     show(f"host: parameters that wait in host memory, of which {_gib(hardware.host_memory()[0])} are free here")
 
 
@@ -132,7 +135,9 @@ def _show_training(config: Any, settings: TrainSettings, latents: tuple[int, int
     found = training_footprint(config, settings, latents, shape)
     names = ("weights", "gradients", "optimizer", "activations", "peak", "host")
     _show_table(names, [tuple(_gib(getattr(found, name)) for name in names)])
-    show(f"of each GPU: {gib(found.peak + PROCESS)} with what the process itself takes; host: {gib(found.host)}")
+    show(
+        f"of each GPU: {gib(found.peak + PROCESS_OVERHEAD)} with what the process itself takes; host: {gib(found.host)}"
+    )
 
 
 def _show_table(names: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:

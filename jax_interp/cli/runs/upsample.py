@@ -29,11 +29,14 @@ def run(request: UpsampleRequest) -> None:
     limit_process(request.memory)
     enable_compile_cache()
     devices = DeviceMesh()
-    found = find_component(request.checkpoint_dir, "prompt_upsampler", request.folder)
-    upsampler = PromptUpsampler(found, request.dtype, devices)
-    networks, asked = Networks([upsampler], devices), InterpolationSettings()
-    place(request.memory, networks, asked)
-    with progress("tokens", request.settings.max_new_tokens) as task, networks.advised("upsample", asked):
+    converted = find_component(request.checkpoint_dir, "prompt_upsampler", request.folder)
+    upsampler = PromptUpsampler(converted, request.dtype, devices)
+    networks, settings = Networks([upsampler], devices), InterpolationSettings()
+    place(request.memory, networks, settings)
+    with (
+        progress("tokens", request.settings.max_new_tokens) as task,
+        networks.explain_out_of_memory("upsample", settings),
+    ):
         prompt = upsampler.upsample(picture, request.settings, seed=request.seed, progress=task.update)
     show(prompt)
     if request.output is not None:

@@ -67,7 +67,9 @@ def show_table(
     terminal.show_escaped(_table(rows, names, numbers, framed, sys.stdout))
 
 
-def tell_table(rows: Iterable[Sequence[Cell]], names: Sequence[str] = (), *, numbers: Collection[str] = ()) -> None:
+def show_table_on_stderr(
+    rows: Iterable[Sequence[Cell]], names: Sequence[str] = (), *, numbers: Collection[str] = ()
+) -> None:
     """As `show_table`, on standard error: for what a command is about to do."""
     terminal.tell_escaped(_table(rows, names, numbers, True, sys.stderr))
 

@@ -16,7 +16,7 @@ from jax_interp.config import Precision
 from jax_interp.nn.params import StackedNetwork
 from jax_interp.pipeline.stages.stage import NetworkStage, StackedStage
 from jax_interp.pipeline.stages.workload import Workload
-from jax_interp.runtime.block_stream import WAITING
+from jax_interp.runtime.block_stream import PREFETCHED_PARTS
 from jax_interp.runtime.host import nbytes
 from jax_interp.runtime.mesh_shape import MeshShape
 from jax_interp.runtime.placement import Kind, Placement
@@ -54,9 +54,9 @@ class Footprint:
         """Bytes on the device at the peak of its stage."""
         stay = placement.blocks_on_device(self.num_blocks)
         each = self._each(placement)
-        # `WAITING` parts are on their way beside the computing one (`runtime.block_stream`); of what is divided, the
-        # computing part and the one after it are there whole (`runtime.gather_ahead`).
-        passing = min((1 + WAITING) * each // max(self.num_parts, 1), (self.num_blocks - stay) * each)
+        # `PREFETCHED_PARTS` parts are prefetched beside the computing one (`runtime.block_stream`). Of what is sharded,
+        # the computing part and its successor are gathered on the device (`runtime.gather_ahead`).
+        passing = min((1 + PREFETCHED_PARTS) * each // max(self.num_parts, 1), (self.num_blocks - stay) * each)
         together = 2 * self.block // max(self.num_parts, 1) if each < self.block else 0
         return self.outer + stay * each + passing + together + self.activations + WORKSPACE
 
@@ -72,7 +72,7 @@ class Footprint:
         return self.share if placement.shares else self.block
 
 
-def waiting_on_host(footprints: Mapping[str, Footprint], placements: Mapping[str, Placement]) -> int:
+def peak_host_bytes(footprints: Mapping[str, Footprint], placements: Mapping[str, Placement]) -> int:
     """Most bytes of parameters that wait in host memory at a time."""
     bytes_of = {name: found.on_host(placements[name]) for name, found in footprints.items()}
     passing = [bytes_of[name] for name, found in footprints.items() if found.leaves_host]

@@ -9,7 +9,7 @@ import jax
 from jax_interp.byte_sizes import gib
 from jax_interp.components import PLACEMENT_NAMES, placement_name
 from jax_interp.errors import OutOfMemory, UsageError
-from jax_interp.pipeline.memory.footprint import waiting_on_host
+from jax_interp.pipeline.memory.footprint import peak_host_bytes
 from jax_interp.pipeline.memory.plan import PlannedNetwork, Planner
 from jax_interp.pipeline.settings import InterpolationSettings
 from jax_interp.pipeline.stages.stage import NetworkStage
@@ -91,7 +91,7 @@ class Networks:
         changing = {name for name in current if current[name] != full[name]}
         footprints = self.planner(InterpolationSettings()).footprints()
         prints = {name: found for name, found in footprints.items() if placement_name(name) in changing}
-        needed = waiting_on_host(prints, {name: full[placement_name(name)] for name in prints})
+        needed = peak_host_bytes(prints, {name: full[placement_name(name)] for name in prints})
         free, _ = host_memory()
         if needed > free:
             raise OutOfMemory(
@@ -102,7 +102,7 @@ class Networks:
             placed.place(full[name])
 
     @contextmanager
-    def advised(self, stage: str, settings: InterpolationSettings) -> Iterator[None]:
+    def explain_out_of_memory(self, stage: str, settings: InterpolationSettings) -> Iterator[None]:
         """Where memory runs out within, unload all networks and say what would fit a run with `settings`.
 
         `stage` is what the message calls that which is going on.

@@ -8,7 +8,7 @@ from typing import Protocol
 from jax_interp.byte_sizes import gib
 from jax_interp.errors import OutOfMemory, UsageError
 from jax_interp.pipeline.memory.available import available, fullest_gpu
-from jax_interp.pipeline.memory.plan import MOST_PAIRS, PROCESS, MemoryPlan, Planner, describe
+from jax_interp.pipeline.memory.plan import MAX_STREAMED_PAIRS, PROCESS_OVERHEAD, MemoryPlan, Planner, describe
 from jax_interp.pipeline.memory.settings import MemorySettings
 from jax_interp.pipeline.settings import InterpolationSettings
 from jax_interp.runtime import processes
@@ -39,23 +39,23 @@ def limit_process(settings: MemorySettings) -> None:
         return
     if budget > gpu.free:
         logger.warning("--memory-budget is %s, but the GPU has only %s free", gib(budget), gib(gpu.free))
-    share = (budget - PROCESS) / gpu.memory
+    share = (budget - PROCESS_OVERHEAD) / gpu.memory
     os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", f"{min(max(share, 0.01), 0.95):.4f}")
 
 
-def place(settings: MemorySettings, networks: Placeable, asked: InterpolationSettings) -> int:
+def place(settings: MemorySettings, networks: Placeable, run_settings: InterpolationSettings) -> int:
     """Place `networks`; returns how many pairs share a pass.
 
     Raises:
         UsageError: the budget is too small for any plan.
         OutOfMemory: what is free is.
     """
-    planner, everyones = networks.planner(asked), processes.everyone("GPU memory", available(settings))
+    planner, everyones = networks.planner(run_settings), processes.everyone("GPU memory", available(settings))
     if None in everyones:
         networks.place(placements_in(settings, planner))
         return settings.pairs_per_batch or 1
     budget = min(everyones)  # all processes follow the plan of the one with the least
-    plan = choose(settings, planner, budget, asked.num_frame_pairs)
+    plan = choose(settings, planner, budget, run_settings.num_frame_pairs)
     networks.place(plan.placements)
     logger.info("%s: up to %s of GPU memory", describe(plan), gib(plan.process_peak))
     return plan.workload.pairs_per_batch
@@ -63,7 +63,7 @@ def place(settings: MemorySettings, networks: Placeable, asked: InterpolationSet
 
 def choose(settings: MemorySettings, planner: Planner, budget: int, num_pairs: int | None = None) -> MemoryPlan:
     """The fastest plan in `budget` bytes for a run of `num_pairs` pairs; raises as `place` does."""
-    placed, most = placements_in(settings, planner), num_pairs or MOST_PAIRS
+    placed, most = placements_in(settings, planner), num_pairs or MAX_STREAMED_PAIRS
     try:
         return planner.within(budget, placed, pairs_per_batch=settings.pairs_per_batch, num_pairs=most)
     except UsageError as error:

@@ -8,19 +8,19 @@ from jax_interp.byte_sizes import GIB, gib, gib_or_more
 from jax_interp.components import GUARDRAIL_MODELS, PLACEMENT_NAMES, TABLE, placement_name
 from jax_interp.config import Precision
 from jax_interp.errors import UsageError
-from jax_interp.pipeline.memory.footprint import Footprint, Stage, footprint, waiting_on_host
+from jax_interp.pipeline.memory.footprint import Footprint, Stage, footprint, peak_host_bytes
 from jax_interp.pipeline.stages.workload import Workload
 from jax_interp.runtime.mesh_shape import ALONE
 from jax_interp.runtime.placement import RESIDENT, Placement
 
-PROCESS = 9 * GIB // 8
+PROCESS_OVERHEAD = 9 * GIB // 8
 """What a process takes of a GPU beside its arrays: CUDA's context, kernels and library handles."""
-MOST_PAIRS = 2
+MAX_STREAMED_PAIRS = 2
 """Pairs that share a pass where weights are streamed: enough to hide their copies behind the arithmetic."""
 _ALWAYS_USED = {row.placed_as for row in TABLE.values() if row.used == "always"}
-LEAVES_FIRST = tuple(name for name in PLACEMENT_NAMES if name not in _ALWAYS_USED)
+OFFLOADED_FIRST = tuple(name for name in PLACEMENT_NAMES if name not in _ALWAYS_USED)
 """What a run uses least, and what leaves the device first."""
-SEE_NO_FRAMES = frozenset({"prompt_upsampler", "text_encoder"})
+FRAME_INDEPENDENT = frozenset({"prompt_upsampler", "text_encoder"})
 """Networks that take the same memory whatever the size of a run's frames."""
 
 
@@ -48,7 +48,7 @@ class MemoryPlan:
     @property
     def process_peak(self) -> int:
         """Predicted bytes that the GPU's driver shows for the process."""
-        return self.peak + PROCESS
+        return self.peak + PROCESS_OVERHEAD
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Planner:
     @property
     def _size(self) -> str:
         """The size of the frames, as "704×1280"; empty if what the networks take does not depend on it."""
-        return "" if SEE_NO_FRAMES.issuperset(self.names) else f"{self.workload.height}×{self.workload.width}"
+        return "" if FRAME_INDEPENDENT.issuperset(self.names) else f"{self.workload.height}×{self.workload.width}"
 
     def footprints(self, workload: Workload | None = None) -> dict[str, Footprint]:
         """Bytes of every network."""
@@ -102,7 +102,7 @@ class Planner:
         each = {name: full[placement_name(name)] for name in prints}
         rest = {name: found.at_rest(each[name]) for name, found in prints.items()}
         stages = {name: found.in_stage(each[name]) + sum(rest.values()) - rest[name] for name, found in prints.items()}
-        return MemoryPlan(full, workload, stages, waiting_on_host(prints, each))
+        return MemoryPlan(full, workload, stages, peak_host_bytes(prints, each))
 
     def within(
         self,
@@ -159,7 +159,7 @@ class Planner:
         if self.workload.mesh.along(self.workload.share_axes) > 1:
             plans["all sharded"] = self.plan({name: Placement("sharded") for name in self.names}, pairs_per_batch or 1)
         streamed = {name: Placement("streamed") for name in self.names}
-        for pairs in [pairs_per_batch] if pairs_per_batch else range(1, MOST_PAIRS + 1):
+        for pairs in [pairs_per_batch] if pairs_per_batch else range(1, MAX_STREAMED_PAIRS + 1):
             plans[f"all streamed, {pairs} a pass"] = self.plan(streamed, pairs)
         return plans
 
@@ -194,7 +194,7 @@ class Planner:
     def _by_speed(self, fixed: Mapping[str, Placement]) -> Iterator[dict[str, Placement]]:
         """Placements from the fastest to the smallest: what a run uses least leaves the device first."""
         dit = "diffusion_transformer"
-        once = [name for name in LEAVES_FIRST if name in self.names]
+        once = [name for name in OFFLOADED_FIRST if name in self.names]
         rungs: list[dict[str, Any]] = [{}]
         for name in once:
             rungs.append({**rungs[-1], name: "offloaded"})
@@ -213,7 +213,7 @@ class Planner:
         if plan.placements.get(name, RESIDENT).kind != "streamed" or name in fixed:
             return plan
         found = self.footprints(plan.workload)[name]
-        room = (budget - PROCESS - plan.stages[name]) // found.share
+        room = (budget - PROCESS_OVERHEAD - plan.stages[name]) // found.share
         blocks = max(0, min(room, found.num_blocks - 2))
         placements = {**plan.placements, name: Placement("streamed", blocks)}
         return self.plan(placements, plan.workload.pairs_per_batch)
@@ -223,7 +223,7 @@ def _pair_counts(placements: Mapping[str, Placement], num_pairs: int) -> list[in
     """Pairs a pass to try, best first: they only gain where weights are streamed, which more pairs then share."""
     if placements.get("diffusion_transformer", RESIDENT).kind != "streamed":
         return [1]
-    return list(range(max(1, min(num_pairs, MOST_PAIRS)), 0, -1))
+    return list(range(max(1, min(num_pairs, MAX_STREAMED_PAIRS)), 0, -1))
 
 
 def describe(plan: MemoryPlan) -> str:

@@ -29,7 +29,7 @@ logger = logging.getLogger("jax_interp")
 PROMPT_TOKENS = 512
 """Tokens that a prompt is padded or cut to: rows of every embedding that a network sees."""
 
-LARGEST_ENTRY = 1 << 26
+MAX_ENTRY_BYTES = 1 << 26
 """Bytes up to which an entry of the cache is read: `PROMPT_TOKENS` rows of 32,768 numbers."""
 
 FILE_FORMAT = "jax-interp text embeddings 1"
@@ -72,7 +72,7 @@ class EmbeddingCache:
             return None
         path = self._path(network, text)
         try:
-            _refuse_no_file(path, LARGEST_ENTRY)
+            _refuse_no_file(path, MAX_ENTRY_BYTES)
             with safe_open(path, framework="numpy") as file:
                 rows, metadata = file.get_tensor("rows"), file.metadata()
             embedding = Embedding(rows, int(metadata["tokens"]))

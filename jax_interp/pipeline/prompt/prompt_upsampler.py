@@ -50,16 +50,16 @@ class PictureEncoder(EncoderStage[PixtralVision]):
 class PromptUpsampler:
     """Both networks of Pixtral, one after the other, with one placement."""
 
-    def __init__(self, found: ConvertedComponent, precision: Precision, devices: DeviceMesh | None = None):
-        self.found = found
-        self.config: Any = found.config
-        self.pictures = PictureEncoder(found.part("vision", found.config.vision), precision, devices)
-        self.language = LanguageModel(found.part("language", found.config.text), precision, devices)
+    def __init__(self, converted: ConvertedComponent, precision: Precision, devices: DeviceMesh | None = None):
+        self.converted = converted
+        self.config: Any = converted.config
+        self.pictures = PictureEncoder(converted.part("vision", converted.config.vision), precision, devices)
+        self.language = LanguageModel(converted.part("language", converted.config.text), precision, devices)
 
     @property
     def placed_as(self) -> str:
         """By which of `components.PLACEMENT_NAMES` both are placed."""
-        return TABLE[self.found.component].placed_as
+        return TABLE[self.converted.component].placed_as
 
     @property
     def networks(self) -> dict[str, StackedStage[Any]]:
@@ -114,7 +114,7 @@ class PromptUpsampler:
         text = " ".join(self._tokenizer.decode(answer, skip_special_tokens=True).split())
         if not text:
             raise JaxInterpError(
-                f"{self.found.path}: the prompt upsampler wrote nothing; give a --prompt, or another"
+                f"{self.converted.path}: the prompt upsampler wrote nothing; give a --prompt, or another"
                 " --upsampler-instruction"
             )
         return text
@@ -138,7 +138,7 @@ class PromptUpsampler:
 
     @cached_property
     def _tokenizer(self) -> Any:
-        return load_tokenizer(tokenizer_path(self.found), self.config.text.vocab_size, self.found.component)
+        return load_tokenizer(tokenizer_path(self.converted), self.config.text.vocab_size, self.converted.component)
 
     @cached_property
     def _picture_tokens(self) -> PictureTokens[int]:
@@ -152,7 +152,7 @@ class PromptUpsampler:
         number = self._tokenizer.get_vocab().get(name)
         if number is None:
             raise CheckpointError(
-                f"{self.found.path}: its tokenizer has no token {name}, so it is not Pixtral's; convert the"
+                f"{self.converted.path}: its tokenizer has no token {name}, so it is not Pixtral's; convert the"
                 " prompt_upsampler again with the tokenizer.json of mistral-community/pixtral-12b beside the weights"
             )
         return number

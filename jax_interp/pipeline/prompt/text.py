@@ -41,7 +41,7 @@ class PromptNetwork(EncoderStage[T5Encoder]):
 
     NETWORK = T5Encoder
     KEEP_ON_HOST = ()  # a run encodes its prompts once
-    SHARED = P(None, "tensor")  # the bias of every head
+    SHARED_SPECS = P(None, "tensor")  # the bias of every head
 
     @classmethod
     def activations(cls, config: T5Config, size: int, workload: Workload) -> int:
@@ -53,18 +53,18 @@ class PromptNetwork(EncoderStage[T5Encoder]):
     @property
     def tokenizer_path(self) -> Path:
         """The one tokenizer file that is read."""
-        return tokenizer_path(self.found)
+        return tokenizer_path(self.converted)
 
     @cached_property
     def identity(self) -> str:
         """Hash of all that an embedding depends on beside its text."""
         digest = hashlib.sha256()
-        weights = json.dumps(sorted(self.found.source_sha256.values()))
-        tokenizer = read_tokenizer(self.tokenizer_path, self.found.component)
+        weights = json.dumps(sorted(self.converted.source_sha256.values()))
+        tokenizer = read_tokenizer(self.tokenizer_path, self.converted.component)
         for part in (
             REVISION.encode(),
             weights.encode(),
-            self.found.dtype.encode(),
+            self.converted.dtype.encode(),
             self.precision.encode(),
             tokenizer,
         ):
@@ -91,21 +91,21 @@ class PromptNetwork(EncoderStage[T5Encoder]):
         rows = self.forward(padded[None], mask[None].astype(np.int32))[0, : len(ids)].astype(np.float32)
         if not np.isfinite(rows).all():
             raise JaxInterpError(
-                f"{self.found.path}: the text encoder gave values that are not numbers; check the checkpoint with"
+                f"{self.converted.path}: the text encoder gave values that are not numbers; check the checkpoint with"
                 " `jax-interp inspect`"
             )
         return Embedding(rows, num_tokens)
 
     @cached_property
     def _tokenizer(self) -> Any:
-        return load_tokenizer(self.tokenizer_path, self.config.vocab_size, self.found.component)
+        return load_tokenizer(self.tokenizer_path, self.config.vocab_size, self.converted.component)
 
 
 class TextEncoder:
     """Prompts to what the diffusion transformer reads.
 
     A text is looked up in `given` (see `load_embeddings`), then in `cache`; only if it is in neither are T5's weights
-    loaded. `found` may be None if `given` holds every text that will be asked for.
+    loaded. `converted` may be None if `given` holds every text that will be asked for.
 
     Raises:
         UsageError: neither a network nor embeddings are there, or their widths differ.
@@ -113,14 +113,14 @@ class TextEncoder:
 
     def __init__(
         self,
-        found: ConvertedComponent | None,
+        converted: ConvertedComponent | None,
         precision: Precision = "float32",
         devices: DeviceMesh | None = None,
         *,
         cache: EmbeddingCache | None = None,
         given: Mapping[str, Float[np.ndarray, "S D"]] | None = None,
     ):
-        self.network = PromptNetwork(found, precision, devices) if found is not None else None
+        self.network = PromptNetwork(converted, precision, devices) if converted is not None else None
         self._cache = cache
         self._given = {text: Embedding(rows, len(rows)) for text, rows in (given or {}).items()}
         self._warned: set[str] = set()
@@ -213,11 +213,11 @@ def open_text_encoder(
     """
     given = load_embeddings(text_embeddings) if text_embeddings is not None else None
     wanted = name is not None or has_component(root, "text_encoder")
-    found = find_component(root, "text_encoder", name) if wanted else None
-    if found is None and given is None:
+    converted = find_component(root, "text_encoder", name) if wanted else None
+    if converted is None and given is None:
         return None
     cache = EmbeddingCache(None if embedding_cache is True else Path(embedding_cache)) if embedding_cache else None
-    return TextEncoder(found, precision, devices, cache=cache, given=given)
+    return TextEncoder(converted, precision, devices, cache=cache, given=given)
 
 
 def _check_texts(texts: Sequence[str]) -> None:

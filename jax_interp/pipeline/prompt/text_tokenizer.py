@@ -8,9 +8,9 @@ from jax_interp.errors import CheckpointError
 from jax_interp.runtime.checkpoint.converted import ConvertedComponent
 
 
-def tokenizer_path(found: ConvertedComponent) -> Path:
+def tokenizer_path(converted: ConvertedComponent) -> Path:
     """The one tokenizer file that is read."""
-    return found.path / "tokenizer" / "tokenizer.json"
+    return converted.path / "tokenizer" / "tokenizer.json"
 
 
 def load_tokenizer(path: Path, vocab_size: int, component: str) -> Any:

@@ -11,7 +11,7 @@ from jax_interp.pipeline.requests.json_lines import read_json_lines
 from jax_interp.pipeline.requests.request import GenerateRequest, Job
 
 _KEYS = {"prompt", "visual_input", "name"}
-_MOST_SHOWN = 50
+_MAX_FAULTS_SHOWN = 50
 """Faults that the message lists; the others are counted."""
 
 
@@ -42,8 +42,8 @@ def read_batch(path: Path, request: GenerateRequest) -> GenerateRequest:
         except ValueError as error:
             faults[number] = str(error)
     listed = [f"line {number + 1}: {faults[number]}" for number in sorted(faults)] + _shared_outputs(jobs)
-    if len(listed) > _MOST_SHOWN:
-        listed[_MOST_SHOWN:] = [f"and {len(listed) - _MOST_SHOWN} more"]
+    if len(listed) > _MAX_FAULTS_SHOWN:
+        listed[_MAX_FAULTS_SHOWN:] = [f"and {len(listed) - _MAX_FAULTS_SHOWN} more"]
     if listed or not jobs:
         raise UsageError(f"--batch-input-path {path}: " + ("; ".join(listed) or "has no lines"))
     return dataclasses.replace(request, jobs=tuple(jobs.values()), batch=path)

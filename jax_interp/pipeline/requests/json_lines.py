@@ -11,12 +11,12 @@ from typing import Any
 
 from jax_interp.byte_sizes import format_bytes
 
-MOST_BYTES = 2**26
+MAX_FILE_BYTES = 2**26
 """Of a file."""
-MOST_LINES = 100_000
-MOST_LINE = 2**20
+MAX_LINES = 100_000
+MAX_LINE_BYTES = 2**20
 """Bytes of a line."""
-_LOOKS_AHEAD = 20
+_MAX_LOOK_AHEADS = 20
 """Faults after which a broken line is no longer looked at together with those behind it."""
 _WIDE_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
 # What a file without a mark begins with: an ASCII character among zeros.
@@ -56,7 +56,7 @@ def read_json_lines(path: Path) -> JsonLines:
             if text.strip():
                 read.objects[here] = _parse(text)
         except _Unfinished as error:
-            value, after = _look_ahead(lines, here) if len(read.faults) < _LOOKS_AHEAD else (None, number)
+            value, after = _look_ahead(lines, here) if len(read.faults) < _MAX_LOOK_AHEADS else (None, number)
             read.faults[here] = str(error) if value is None else _over_lines(value, after)
             number = after
         except ValueError as error:
@@ -66,19 +66,19 @@ def read_json_lines(path: Path) -> JsonLines:
 
 def _read_lines(path: Path) -> list[bytes]:
     with path.open("rb") as file:
-        content = file.read(MOST_BYTES + 1)
-    if len(content) > MOST_BYTES:
-        raise ValueError(f"is larger than {format_bytes(MOST_BYTES, 'MiB', digits=0)}")
+        content = file.read(MAX_FILE_BYTES + 1)
+    if len(content) > MAX_FILE_BYTES:
+        raise ValueError(f"is larger than {format_bytes(MAX_FILE_BYTES, 'MiB', digits=0)}")
     if content.startswith(_WIDE_MARKS) or _WIDE_START.match(content):
         raise ValueError("is UTF-16 or UTF-32, expected UTF-8; save it as UTF-8")
-    if content.count(b"\n") > MOST_LINES:
-        raise ValueError(f"has more than {MOST_LINES} lines")
+    if content.count(b"\n") > MAX_LINES:
+        raise ValueError(f"has more than {MAX_LINES} lines")
     return content.split(b"\n")
 
 
 def _decode(line: bytes) -> str:
-    if len(line) > MOST_LINE:
-        raise ValueError(f"is longer than {format_bytes(MOST_LINE, 'MiB', digits=0)}")
+    if len(line) > MAX_LINE_BYTES:
+        raise ValueError(f"is longer than {format_bytes(MAX_LINE_BYTES, 'MiB', digits=0)}")
     if b"\0" in line:
         raise ValueError(f"a zero byte at column {line.index(0) + 1}, which is no text")
     try:
@@ -158,7 +158,7 @@ def _window(lines: list[bytes], first: int) -> Iterator[bytes]:
     size = 0
     for number in range(first, len(lines)):
         size += len(lines[number]) + 1
-        if size > MOST_LINE:
+        if size > MAX_LINE_BYTES:
             return
         yield lines[number]
 

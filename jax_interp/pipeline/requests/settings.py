@@ -11,7 +11,7 @@ from jax_interp.errors import UsageError
 from jax_interp.runtime.member import Member
 from jax_interp.runtime.mesh_shape import MeshShape, shapes
 
-SHORTEST_TIMEOUT = 4
+MIN_TIMEOUT = 4
 """Seconds: a busy process is silent for a second now and then."""
 
 
@@ -86,8 +86,8 @@ class ProcessSettings:
     """Seconds without a sign of life after which another process counts as dead."""
 
     def __post_init__(self) -> None:
-        if not self.timeout >= SHORTEST_TIMEOUT:
-            raise UsageError(f"--process-timeout {self.timeout:g}: expected {SHORTEST_TIMEOUT} seconds or more")
+        if not self.timeout >= MIN_TIMEOUT:
+            raise UsageError(f"--process-timeout {self.timeout:g}: expected {MIN_TIMEOUT} seconds or more")
 
 
 def which_would_work(num_devices: int | None, rows: int | None = None) -> str:

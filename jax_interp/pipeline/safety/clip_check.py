@@ -11,7 +11,7 @@ from jax_interp.media.source import FrameSource, RgbFrames
 from jax_interp.media.writer import FrameWriter
 from jax_interp.pipeline.safety.guardrails import Guardrails
 
-PIECE = 20
+CHUNK_FRAMES = 20
 """Frames that are held at a time."""
 
 
@@ -54,7 +54,7 @@ class _BlockedPiece(Exception):
 
 def _pieces(guardrails: Guardrails, source: FrameSource, progress: Callable[[int], None] | None) -> Iterator[RgbFrames]:
     frames, number = iter(source), 0
-    while piece := list(islice(frames, PIECE)):
+    while piece := list(islice(frames, CHUNK_FRAMES)):
         checked = guardrails.check_video(np.stack(piece), number)
         if checked.frames is None:
             raise _BlockedPiece(checked.verdicts)

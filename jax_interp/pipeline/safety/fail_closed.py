@@ -16,7 +16,7 @@ logger = logging.getLogger("jax_interp")
 _GRACE = 10.0
 """Seconds that the end of the program waits for a check that nobody waits for any more."""
 
-_LONGEST_CAUSE = 400
+_MAX_CAUSE_LENGTH = 400
 """Characters of a foreign error's message that are shown."""
 
 _WITHOUT = "or generate without guardrails (--disable-guardrail)"
@@ -100,7 +100,7 @@ def _reason(error: BaseException, component: str) -> str:
         message, full = "", False
     if isinstance(error, JaxInterpError):  # says itself what to do
         return f"it could not tell: {message}, {_WITHOUT}"
-    cause = f"{type(error).__name__}: {' '.join(message.split())[:_LONGEST_CAUSE]}".removesuffix(": ")
+    cause = f"{type(error).__name__}: {' '.join(message.split())[:_MAX_CAUSE_LENGTH]}".removesuffix(": ")
     if full:
         return (
             f"it could not tell, because memory ran out ({cause}): offload or stream the guardrails (--placement),"

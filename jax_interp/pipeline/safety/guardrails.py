@@ -53,7 +53,7 @@ class Checked:
     @property
     def verdict(self) -> Verdict:
         """What they say together."""
-        return together(self.verdicts, FRAME_GUARDRAILS)
+        return combine_verdicts(self.verdicts, FRAME_GUARDRAILS)
 
 
 class Guardrails:
@@ -136,9 +136,9 @@ class Guardrails:
 
     def check_prompt(self, prompt: str) -> Verdict:
         """Whether `prompt` may be used."""
-        return together(self.ask_about_prompt(prompt), PROMPT_GUARDRAILS)
+        return combine_verdicts(self.prompt_verdicts(prompt), PROMPT_GUARDRAILS)
 
-    def ask_about_prompt(self, prompt: str) -> dict[str, Verdict]:
+    def prompt_verdicts(self, prompt: str) -> dict[str, Verdict]:
         """What each of the guardrails of prompts says, up to the first that blocks."""
         verdicts = self._ask(
             {
@@ -153,7 +153,7 @@ class Guardrails:
         """Whether frames may be drawn towards `prompt`; the blocklist has words that negative prompts are made of."""
         verdicts = self._ask({"text_safety": lambda: self._guard(TextGuard).classify(prompt)})
         self._asked.update(verdicts)
-        return together(verdicts, NEGATIVE_PROMPT_GUARDRAILS)
+        return combine_verdicts(verdicts, NEGATIVE_PROMPT_GUARDRAILS)
 
     def remember_passed(self, prompt: str, names: tuple[str, ...]) -> None:
         """Note that the guardrails called `names` let `prompt` pass, for `passed_before`."""
@@ -183,7 +183,7 @@ class Guardrails:
             }
         )
         self._asked.update(verdicts)
-        if not together(verdicts, FRAME_GUARDRAILS).allowed:
+        if not combine_verdicts(verdicts, FRAME_GUARDRAILS).allowed:
             return Checked(verdicts, None)
         [blurred] = kept
         self._counts.update(frames=len(blurred.frames), faces=sum(blurred.num_faces))
@@ -228,10 +228,10 @@ class Guardrails:
             guard.unload()
 
     @property
-    def founds(self) -> list[ConvertedComponent]:
+    def converted_components(self) -> list[ConvertedComponent]:
         """Those of the converted networks that are there, for the run record."""
         self._those_there()
-        return [self._guards[kind].found for kind in GUARD_CLASSES if kind in self._guards]
+        return [self._guards[kind].converted for kind in GUARD_CLASSES if kind in self._guards]
 
     def start_counting(self) -> None:
         """Forget what was checked so far: `facts` are then about one clip."""
@@ -283,8 +283,8 @@ class Guardrails:
     def _guard(self, kind: type[GuardT]) -> GuardT:
         """The guardrail of that kind, opened; raises what is wrong with it."""
         if kind not in self._guards:
-            found = find_component(self._root, kind.COMPONENT, self._folders[kind.COMPONENT])
-            guard = kind(found, DeviceMesh(ALONE, jax.local_devices()[:1]))
+            converted = find_component(self._root, kind.COMPONENT, self._folders[kind.COMPONENT])
+            guard = kind(converted, DeviceMesh(ALONE, jax.local_devices()[:1]))
             _place(guard, self._placement)
             self._guards[kind] = guard
         return self._guards[kind]
@@ -302,7 +302,7 @@ class Guardrails:
         return () if self._fail_closed.broken else list(self._guards.values())
 
 
-def together(verdicts: Mapping[str, Verdict], names: Sequence[str]) -> Verdict:
+def combine_verdicts(verdicts: Mapping[str, Verdict], names: Sequence[str]) -> Verdict:
     """What the guardrails called `names` say together: a verdict that allows only if each of them has said so."""
     for name in names:
         if name not in verdicts:

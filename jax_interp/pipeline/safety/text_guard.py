@@ -27,21 +27,21 @@ class TextGuard:
     COMPONENT: ClassVar[str] = "text_safety"
     PRECISION: ClassVar[Precision] = TABLE[COMPONENT].precision
 
-    def __init__(self, found: ConvertedComponent, devices: DeviceMesh | None = None):
-        self.found = found
-        self.language = LanguageModel(found, self.PRECISION, devices)
+    def __init__(self, converted: ConvertedComponent, devices: DeviceMesh | None = None):
+        self.converted = converted
+        self.language = LanguageModel(converted, self.PRECISION, devices)
 
     @cached_property
     def blocklist(self) -> Blocklist:
         """The word lists; reading them takes a second."""
-        return Blocklist(self.found.path / LISTS_FOLDER)
+        return Blocklist(self.converted.path / LISTS_FOLDER)
 
     @cached_property
     def classifier(self) -> LlamaGuard:
         """What asks the language model and understands its answer."""
-        path = tokenizer_path(self.found)
-        tokenizer = load_tokenizer(path, self.found.config.vocab_size, self.found.component)
-        return LlamaGuard(path.parent, tokenizer, self.found.config.context_length)
+        path = tokenizer_path(self.converted)
+        tokenizer = load_tokenizer(path, self.converted.config.vocab_size, self.converted.component)
+        return LlamaGuard(path.parent, tokenizer, self.converted.config.context_length)
 
     def check_words(self, prompt: str) -> Verdict:
         """What the blocklist says."""

@@ -13,8 +13,9 @@ from jax_interp.guardrails import faces, frame_safety, self_test
 from jax_interp.guardrails.verdict import Verdict
 from jax_interp.models.retinaface import RetinaFace, RetinaFaceOutputs
 from jax_interp.models.safety_head import VideoSafety
+from jax_interp.nn.params import ModuleT
 from jax_interp.pipeline.stages.encoder import EncoderStage
-from jax_interp.pipeline.stages.stage import WholeStage
+from jax_interp.pipeline.stages.stage import MonolithicStage, NetworkStage
 from jax_interp.pipeline.stages.workload import Workload
 from jax_interp.runtime.checkpoint.converted import ConvertedComponent
 from jax_interp.runtime.mesh import DeviceMesh
@@ -24,7 +25,25 @@ FACE_BYTES = 220
 """Activations of the face detector for one pixel of one frame."""
 
 
-class FrameGuard(EncoderStage[VideoSafety]):
+class _SelfTestedStage(NetworkStage[ModuleT]):
+    """The common part of the guardrails of frames: a network that is believed once it has passed a self-test."""
+
+    PRECISION: ClassVar[Precision]
+
+    _batch_size = 1
+    """Frames in a batch of the compiled program: the most that were ever checked at once, so that the shorter last
+    piece of a clip compiles nothing anew."""
+    _is_tested = False
+
+    def __init__(self, converted: ConvertedComponent, devices: DeviceMesh | None = None):
+        super().__init__(converted, self.PRECISION, devices)
+
+    def unload(self) -> None:
+        super().unload()
+        self._is_tested = False
+
+
+class FrameGuard(_SelfTestedStage[VideoSafety], EncoderStage[VideoSafety]):
     """What frames show: SigLIP and the classifier on it, float32.
 
     Whatever it raises has to block: see `pipeline.safety.fail_closed`.
@@ -33,13 +52,6 @@ class FrameGuard(EncoderStage[VideoSafety]):
     COMPONENT: ClassVar[str] = "video_safety"
     PRECISION: ClassVar[Precision] = TABLE[COMPONENT].precision
     NETWORK = VideoSafety
-
-    _batch_size = 1
-    """Of the compiled program: as many as were ever wanted, so that a clip's short rest compiles nothing."""
-    _is_tested = False
-
-    def __init__(self, found: ConvertedComponent, devices: DeviceMesh | None = None):
-        super().__init__(found, self.PRECISION, devices)
 
     @classmethod
     def activations(cls, config: VideoSafetyConfig, size: int, workload: Workload) -> int:
@@ -77,10 +89,6 @@ class FrameGuard(EncoderStage[VideoSafety]):
         """Logits of frames that `frame_safety.prepare_for_classifier` made; another number of them compiles anew."""
         return self.forward(pixels)
 
-    def unload(self) -> None:
-        super().unload()
-        self._is_tested = False
-
     def _test(self) -> None:
         """Raise `CheckpointError` unless these weights look at pictures; once they did, they are believed."""
         if self._is_tested:
@@ -88,11 +96,11 @@ class FrameGuard(EncoderStage[VideoSafety]):
         side = self.config.tower.image_size
         pixels = frame_safety.prepare_for_classifier(self_test.pictures(side, side), side)
         logits = np.concatenate([self.classify(batch) for batch in _batches(pixels, self._batch_size)])
-        _raise_if(self_test.fault_of_classifier(logits[: len(pixels)]), self.found)
+        _raise_if(self_test.fault_of_classifier(logits[: len(pixels)]), self.converted)
         self._is_tested = True
 
 
-class FaceGuard(WholeStage[RetinaFace]):
+class FaceGuard(_SelfTestedStage[RetinaFace], MonolithicStage[RetinaFace]):
     """Faces, which it makes unrecognisable: RetinaFace, float32.
 
     Whatever it raises has to block: see `pipeline.safety.fail_closed`.
@@ -102,12 +110,8 @@ class FaceGuard(WholeStage[RetinaFace]):
     PRECISION: ClassVar[Precision] = TABLE[COMPONENT].precision
     NETWORK = RetinaFace
 
-    _batch_size = 1
-    """As `FrameGuard` has it."""
-    _is_tested = False
-
-    def __init__(self, found: ConvertedComponent, devices: DeviceMesh | None = None):
-        super().__init__(found, self.PRECISION, devices)
+    def __init__(self, converted: ConvertedComponent, devices: DeviceMesh | None = None):
+        super().__init__(converted, devices)
         self._detect = self.jit(self._look)
 
     @classmethod
@@ -129,18 +133,16 @@ class FaceGuard(WholeStage[RetinaFace]):
             raw = self._detect(self.params, self.devices.put(frames))
         return faces.AnchorOutputs(np.asarray(raw.offsets), np.asarray(raw.scores))
 
-    def unload(self) -> None:
-        super().unload()
-        self._is_tested = False
-
     def _test(self, size: tuple[int, int]) -> None:
         """Raise `CheckpointError` unless these weights look at pictures; with the program for frames of `size`."""
         if self._is_tested:
             return
         pictures = self_test.pictures(*size)
-        found = [self.detect(batch) for batch in _batches(pictures, self._batch_size)]
-        joined = faces.AnchorOutputs(*(np.concatenate(arrays)[: len(pictures)] for arrays in zip(*found, strict=True)))
-        _raise_if(self_test.fault_of_detector(joined, size), self.found)
+        outputs = [self.detect(batch) for batch in _batches(pictures, self._batch_size)]
+        joined = faces.AnchorOutputs(
+            *(np.concatenate(arrays)[: len(pictures)] for arrays in zip(*outputs, strict=True))
+        )
+        _raise_if(self_test.fault_of_detector(joined, size), self.converted)
         self._is_tested = True
 
     def _look(self, params: Params, frames: UInt8[Array, "B Y X 3"]) -> RetinaFaceOutputs:
@@ -154,9 +156,9 @@ def _batches(frames: np.ndarray, size: int) -> Iterator[np.ndarray]:
         yield np.pad(batch, [(0, size - len(batch)), (0, 0), (0, 0), (0, 0)], mode="edge")
 
 
-def _raise_if(fault: str | None, found: ConvertedComponent) -> None:
+def _raise_if(fault: str | None, converted: ConvertedComponent) -> None:
     if fault is not None:
         raise CheckpointError(
-            f"{found.path}: the {found.component} {fault}, so its weights are damaged; download it again and convert it"
-            " again"
+            f"{converted.path}: the {converted.component} {fault}, so its weights are damaged; download it again and"
+            " convert it again"
         )

@@ -19,9 +19,9 @@ from jax_interp.types import Tokens
 Cells = Float[Array, "B T cells D"]
 """The residual stream by frame; on a mesh those cells of it that a device has."""
 
-CELLS = P("data", None, "sequence")
+CELLS_SPEC = P("data", None, "sequence")
 """How the residual stream lies on a mesh."""
-SHARED: Any = DiTBlockInputs(
+SHARED_SPECS: Any = DiTBlockInputs(
     *(P("data"), P("data"), CellPositions(P(None, "sequence")), P(None, None, "sequence"), P("data"))  # pyright: ignore
 )
 """How what all blocks read lies on a mesh."""
@@ -36,7 +36,10 @@ def num_cells(shape: tuple[int, ...], patch_size: int) -> int:
 def lay_out(
     tokens: Tokens, shared: DiTBlockInputs, num_frames: int, devices: DeviceMesh
 ) -> tuple[Cells, DiTBlockInputs]:
-    """What `DiT.embed` gives, by frame, and so that it divides among `devices` as `CELLS` and `SHARED` say."""
+    """Return the outputs of `DiT.embed` by frame, padded so that they divide among `devices` as the specs say.
+
+    The specs are `CELLS_SPEC` for the residual stream and `SHARED_SPECS` for what all blocks read.
+    """
     cells = tokens.reshape(tokens.shape[0], num_frames, -1, tokens.shape[-1])
     if devices.alone:
         return cells, shared

@@ -13,7 +13,7 @@ from jax_interp.config import Precision, VideoTokenizerConfig
 from jax_interp.diffusion.sample import from_model_scale, to_model_scale
 from jax_interp.media.resize import normalize_and_resize, to_uint8
 from jax_interp.models.video_tokenizer.model import VideoTokenizer
-from jax_interp.pipeline.stages.stage import WholeStage
+from jax_interp.pipeline.stages.stage import MonolithicStage
 from jax_interp.pipeline.stages.workload import Workload
 from jax_interp.runtime.checkpoint.converted import ConvertedComponent
 from jax_interp.runtime.mesh import REPLICATED, DeviceMesh
@@ -27,7 +27,7 @@ FramePair = tuple[UInt8[np.ndarray, "Y X 3"], UInt8[np.ndarray, "Y X 3"]]
 """The first and the last frame."""
 
 
-class Codec(WholeStage[VideoTokenizer]):
+class Codec(MonolithicStage[VideoTokenizer]):
     """The video tokenizer between uint8 frames and the latents that diffusion works on.
 
     On a mesh every device along `data` works on a pair of its own; how many pairs there are changes none of their bits.
@@ -35,8 +35,8 @@ class Codec(WholeStage[VideoTokenizer]):
 
     NETWORK = VideoTokenizer
 
-    def __init__(self, found: ConvertedComponent, precision: Precision, devices: DeviceMesh | None = None):
-        super().__init__(found, precision, devices)
+    def __init__(self, converted: ConvertedComponent, precision: Precision, devices: DeviceMesh | None = None):
+        super().__init__(converted, precision, devices)
         self._encode = self.jit(self._encode_rows, static_argnames="num_video_frames")
         self._decode = self.jit(self._decode_rows)
 

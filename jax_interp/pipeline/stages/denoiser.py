@@ -21,7 +21,7 @@ from jax_interp.models.dit import DiT, DiTBlockInputs, patch_grid
 from jax_interp.nn.patches import unpatchify
 from jax_interp.nn.rotary import rotary_angles
 from jax_interp.pipeline.stages import cells
-from jax_interp.pipeline.stages.cells import CELLS, SHARED, Cells
+from jax_interp.pipeline.stages.cells import CELLS_SPEC, SHARED_SPECS, Cells
 from jax_interp.pipeline.stages.stage import StackedStage
 from jax_interp.pipeline.stages.workload import LATENT_CELL, Workload
 from jax_interp.runtime.block_stream import PartCall, PartResult
@@ -49,19 +49,21 @@ class Denoiser(StackedStage[DiT]):
 
     def __init__(
         self,
-        found: ConvertedComponent,
+        converted: ConvertedComponent,
         precision: Precision,
         rotary_precision: Precision | None = None,
         devices: DeviceMesh | None = None,
     ):
-        super().__init__(found, precision, devices)
+        super().__init__(converted, precision, devices)
         self.rotary_precision: Precision = rotary_precision or precision
         self._embed = self.jit(self._embed_latents)
         attend, transform = (partial(each, devices=self.devices) for each in (cells.attend, cells.transform))
         between = partial(attend, between=True)
-        self._attend = self.compile_part(0, attend, CELLS, SHARED, static_argnames="cells")
-        self._attend_between = self.compile_part(0, between, CELLS, SHARED, donate=False, static_argnames="cells")
-        self._transform = self.compile_part(1, transform, CELLS, SHARED)
+        self._attend = self.compile_part(0, attend, CELLS_SPEC, SHARED_SPECS, static_argnames="cells")
+        self._attend_between = self.compile_part(
+            0, between, CELLS_SPEC, SHARED_SPECS, donate=False, static_argnames="cells"
+        )
+        self._transform = self.compile_part(1, transform, CELLS_SPEC, SHARED_SPECS)
         self._project = self.jit(self._project_cells, static_argnames="shape")
         self._start = self.jit(self._start_call)
         self._finish = self.jit(self._finish_call)
@@ -147,7 +149,7 @@ class Denoiser(StackedStage[DiT]):
             latents = sample(_reporting(step, len(levels), progress), start, levels, calls)[:num_pairs]
         if not bool(jnp.isfinite(latents).all()):
             raise JaxInterpError(
-                f"{self.found.path}: sampling gave values that are not numbers; check the checkpoint with"
+                f"{self.converted.path}: sampling gave values that are not numbers; check the checkpoint with"
                 " `jax-interp inspect`, or try --dtype float32"
             )
         return latents
@@ -184,13 +186,13 @@ class Denoiser(StackedStage[DiT]):
     def _embed_latents(self, outer: Params, *arguments: Array) -> tuple[Cells, DiTBlockInputs]:
         tokens, shared = self.network.bind_outer(outer).embed(*arguments)
         laid_out, shared = cells.lay_out(tokens, shared, arguments[0].shape[1], self.devices)
-        return self.constrain(laid_out, CELLS), self.constrain(shared, SHARED)
+        return self.constrain(laid_out, CELLS_SPEC), self.constrain(shared, SHARED_SPECS)
 
     def _project_cells(self, outer: Params, x: Cells, shared: DiTBlockInputs, shape: tuple[int, ...]) -> Latents:
         def each(outer: Params, x: Cells, shared: DiTBlockInputs) -> Array:
             return cells.project(self.network.bind_outer(outer), x, shared)
 
-        patches = self.on_each_device(each, (REPLICATED, CELLS, SHARED), CELLS)(outer, x, shared)
+        patches = self.on_each_device(each, (REPLICATED, CELLS_SPEC, SHARED_SPECS), CELLS_SPEC)(outer, x, shared)
         size = self.config.patch_size
         patches = self.constrain(patches, REPLICATED)[:, :, : cells.num_cells(shape, size)]
         return unpatchify(patches.reshape(shape[0], -1, patches.shape[-1]), patch_grid(shape, size), size)

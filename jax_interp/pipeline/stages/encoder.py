@@ -22,18 +22,18 @@ class EncoderStage(StackedStage[ModuleT]):
     of the heads.
     """
 
-    SHARED: ClassVar[Specs] = REPLICATED
+    SHARED_SPECS: ClassVar[Specs] = REPLICATED
     """How what all blocks read beside the residual stream lies on a mesh."""
 
-    def __init__(self, found: ConvertedComponent, precision: Precision, devices: DeviceMesh | None = None):
-        super().__init__(found, precision, devices)
+    def __init__(self, converted: ConvertedComponent, precision: Precision, devices: DeviceMesh | None = None):
+        super().__init__(converted, precision, devices)
         collectives = collectives_between(self.devices)
         self._embed = self.jit(self._embed_input)
         self._parts = (
             self.compile_part(
-                0, lambda block, x, shared: block.attend(x, *shared, collectives), REPLICATED, self.SHARED
+                0, lambda block, x, shared: block.attend(x, *shared, collectives), REPLICATED, self.SHARED_SPECS
             ),
-            self.compile_part(1, lambda block, x, _: block.transform(x, collectives), REPLICATED, self.SHARED),
+            self.compile_part(1, lambda block, x, _: block.transform(x, collectives), REPLICATED, self.SHARED_SPECS),
         )
         self._finish = self.jit(self._finish_output)
 
@@ -50,7 +50,7 @@ class EncoderStage(StackedStage[ModuleT]):
         network: Any = self.network.bind_outer(outer)
         embedded = network.embed(*inputs)
         x, *shared = embedded if isinstance(embedded, tuple) else (embedded,)
-        return self.constrain(x, REPLICATED), self.constrain(tuple(shared), self.SHARED)
+        return self.constrain(x, REPLICATED), self.constrain(tuple(shared), self.SHARED_SPECS)
 
     def _finish_output(self, outer: Params, x: Tokens) -> jax.Array:
         network: Any = self.network.bind_outer(outer)

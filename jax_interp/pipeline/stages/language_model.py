@@ -26,12 +26,12 @@ from jax_interp.types import Params, Text
 LENGTH_STEP = 128
 """Prompts and caches are padded to multiples of this many tokens, so that prompts of similar length share programs."""
 
-CONVERSATION = 1024
+MAX_CONVERSATION_TOKENS = 1024
 """Tokens of the longest question and answer that is planned for, beside those of a picture."""
 PREFILL_BYTES = 11
 """Activations for one hidden unit of one token of a prompt."""
 
-HEADS = Cache(P(None, None, "tensor"), P(None, None, "tensor"))  # pyright: ignore[reportArgumentType]
+CACHE_SPECS = Cache(P(None, None, "tensor"), P(None, None, "tensor"))  # pyright: ignore[reportArgumentType]
 """How one block's cache lies on a mesh."""
 
 
@@ -47,11 +47,14 @@ class LanguageModel(StackedStage[DecoderLM]):
     KEEP_ON_HOST = ("streamed",)
     UNLOAD_HOST = True
 
-    def __init__(self, found: ConvertedComponent, precision: Precision, devices: DeviceMesh | None = None):
-        super().__init__(found, precision, devices)
+    def __init__(self, converted: ConvertedComponent, precision: Precision, devices: DeviceMesh | None = None):
+        super().__init__(converted, precision, devices)
         collectives = collectives_between(self.devices)
         self._attend = self.compile_part(
-            0, lambda block, state, inputs: block.attend(*state, inputs, collectives), (REPLICATED, HEADS), REPLICATED
+            0,
+            lambda block, state, inputs: block.attend(*state, inputs, collectives),
+            (REPLICATED, CACHE_SPECS),
+            REPLICATED,
         )
         self._transform = self.compile_part(
             1, lambda block, x, _: block.transform(x, collectives), REPLICATED, REPLICATED
@@ -72,7 +75,7 @@ class LanguageModel(StackedStage[DecoderLM]):
 
         XLA tries out kernels on operands of its own, and no other product has one as large as the head.
         """
-        tokens = min(workload.picture_patches + CONVERSATION, config.context_length)
+        tokens = min(workload.picture_patches + MAX_CONVERSATION_TOKENS, config.context_length)
         cache_bytes = tokens * config.num_layers * 2 * config.num_kv_heads * config.head_width * size
         prefill = tokens * config.mlp_width * PREFILL_BYTES * size // 2
         head = config.vocab_size * config.width * size
@@ -96,7 +99,7 @@ class LanguageModel(StackedStage[DecoderLM]):
         if not length or length + max_new_tokens > self.config.context_length:
             raise UsageError(
                 f"a prompt of {length} tokens and an answer of up to {max_new_tokens} do not fit the"
-                f" {self.found.component}, whose context is {self.config.context_length} tokens; shorten the prompt"
+                f" {self.converted.component}, whose context is {self.config.context_length} tokens; shorten the prompt"
             )
 
     def answer(
@@ -136,7 +139,7 @@ class LanguageModel(StackedStage[DecoderLM]):
                 )
         except NotFinite as error:
             raise JaxInterpError(
-                f"{self.found.path}: {error}; check the checkpoint with `jax-interp inspect`"
+                f"{self.converted.path}: {error}; check the checkpoint with `jax-interp inspect`"
             ) from error
         return tokens
 
@@ -185,7 +188,7 @@ class LanguageModel(StackedStage[DecoderLM]):
         """One for every block: each is a buffer of its own, which its program updates in place."""
         one_layer = replace(self.config, num_layers=1)
         blank = jax.tree.map(lambda array: array[0], empty_cache(one_layer, 1, size, dtype=self.dtype))
-        return [self.devices.put(jax.tree.map(jnp.copy, blank), HEADS) for _ in range(self.config.num_layers)]
+        return [self.devices.put(jax.tree.map(jnp.copy, blank), CACHE_SPECS) for _ in range(self.config.num_layers)]
 
     # Traced by `jit`.
 

@@ -18,7 +18,7 @@ from jax_interp.components import TABLE
 from jax_interp.config import Precision
 from jax_interp.nn.params import Network, StackedNetwork
 from jax_interp.pipeline.stages.workload import Workload
-from jax_interp.runtime.block_stream import Apply, BlockStream, PartResult, mark_of
+from jax_interp.runtime.block_stream import Apply, BlockStream, PartResult, completion_marker
 from jax_interp.runtime.checkpoint.converted import ConvertedComponent
 from jax_interp.runtime.checkpoint.loading import StackedParams, load_params
 from jax_interp.runtime.gather_ahead import GatherAhead
@@ -26,7 +26,7 @@ from jax_interp.runtime.mesh import REPLICATED, DeviceMesh, Specs, local_shapes
 from jax_interp.runtime.mesh_shape import AXES
 from jax_interp.runtime.placement import RESIDENT, Kind, Placement, spread
 from jax_interp.runtime.read_ahead import ReadAhead
-from jax_interp.runtime.sharding import check_split, gather, share_specs, split_counts, whole_specs
+from jax_interp.runtime.sharding import check_split, gather, gathered_specs, sharded_specs, split_counts
 from jax_interp.types import Params
 
 logger = logging.getLogger("jax_interp")
@@ -47,13 +47,13 @@ class NetworkStage(ABC, Generic[ModuleT]):
     NETWORK: ClassVar[Callable[..., nnx.Module]]
     """The class of the network, which takes (config, dtype=, rngs=)."""
 
-    def __init__(self, found: ConvertedComponent, precision: Precision, devices: DeviceMesh | None = None):
-        self.found = found
+    def __init__(self, converted: ConvertedComponent, precision: Precision, devices: DeviceMesh | None = None):
+        self.converted = converted
         self.devices = devices or DeviceMesh()
-        self.config: Any = found.config
+        self.config: Any = converted.config
         self.precision: Precision = precision
         self.dtype = jnp.dtype(precision)
-        self.network = self.structure(found.config, precision)
+        self.network = self.structure(converted.config, precision)
         self.placement: Placement = RESIDENT
 
     @classmethod
@@ -73,7 +73,7 @@ class NetworkStage(ABC, Generic[ModuleT]):
     @property
     def placed_as(self) -> str:
         """By which of `components.PLACEMENT_NAMES` it is placed."""
-        return TABLE[self.found.component].placed_as
+        return TABLE[self.converted.component].placed_as
 
     @property
     def networks(self) -> dict[str, "NetworkStage[Any]"]:
@@ -131,14 +131,14 @@ class NetworkStage(ABC, Generic[ModuleT]):
     def _reading(self) -> Iterator[None]:
         started = time.perf_counter()
         yield
-        logger.info("loaded %s in %.1f s", self.found.component, time.perf_counter() - started)
+        logger.info("loaded %s in %.1f s", self.converted.component, time.perf_counter() - started)
 
     @classmethod
     def _builder(cls, config: Any, precision: Precision) -> Callable[[nnx.Rngs], Any]:
         return lambda rngs: cls.NETWORK(config, dtype=jnp.dtype(precision), rngs=rngs)
 
 
-class WholeStage(NetworkStage[ModuleT]):
+class MonolithicStage(NetworkStage[ModuleT]):
     """A network that is moved in one piece, the same on every device; streaming it means offloading it."""
 
     _on_device: Params | None = None
@@ -172,7 +172,7 @@ class WholeStage(NetworkStage[ModuleT]):
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), self.network.abstract
         )
         with self._reading():
-            return jax.block_until_ready(load_params(self.found, target, self.dtype))
+            return jax.block_until_ready(load_params(self.converted, target, self.dtype))
 
 
 class StackedStage(NetworkStage[ModuleT]):
@@ -186,18 +186,18 @@ class StackedStage(NetworkStage[ModuleT]):
 
     network: StackedNetwork[ModuleT]
 
-    def __init__(self, found: ConvertedComponent, precision: Precision, devices: DeviceMesh | None = None):
-        super().__init__(found, precision, devices)
-        check_split(found.component, self.devices.shape, split_counts(found.config))
-        self._stored = StackedParams(found, self.network.abstract, self.dtype)
+    def __init__(self, converted: ConvertedComponent, precision: Precision, devices: DeviceMesh | None = None):
+        super().__init__(converted, precision, devices)
+        check_split(converted.component, self.devices.shape, split_counts(converted.config))
+        self._stored = StackedParams(converted, self.network.abstract, self.dtype)
         parts = [self.network.part_abstract(part) for part in range(len(self.network.parts))]
-        self._whole = [whole_specs(part) for part in parts]
-        self._shares = [share_specs(part, self.devices) for part in parts]
+        self._whole = [gathered_specs(part) for part in parts]
+        self._shares = [sharded_specs(part, self.devices) for part in parts]
         self._local = [
             local_shapes(part, self.devices.shardings(part, specs))
             for part, specs in zip(parts, self._whole, strict=True)
         ]
-        self._gather = [self.jit(partial(self._put_together, part)) for part in range(len(parts))]
+        self._gather = [self.jit(partial(self._gather_part, part)) for part in range(len(parts))]
         self._outer: Params | None = None
         self._stream: BlockStream | None = None
         self._disk: ReadAhead[tuple[int, int], Params] | None = None
@@ -213,7 +213,7 @@ class StackedStage(NetworkStage[ModuleT]):
         return StackedNetwork(cls._builder(config, precision), cls.host_only(config))
 
     def place(self, placement: Placement) -> None:
-        placement.check_blocks(self.found.component, self.network.num_blocks)
+        placement.check_blocks(self.converted.component, self.network.num_blocks)
         super().place(placement)
 
     @property
@@ -264,7 +264,7 @@ class StackedStage(NetworkStage[ModuleT]):
             block = self.network.bind_part(part, params, self._local[part])
             together = None if ahead is None else gather(ahead, self._shares[following], self._whole[following])
             after = function(block, state, inputs, **static)
-            return PartResult(after, mark_of(after), together)
+            return PartResult(after, completion_marker(after), together)
 
         def program(params: Params, x: Any, shared: Any, ahead: Params | None = None, **static: Any) -> PartResult[Any]:
             ahead_specs, together_specs = (
@@ -283,12 +283,12 @@ class StackedStage(NetworkStage[ModuleT]):
         late = GatherAhead(lambda at, shares: self._gather[at[1]](shares), apply)
         return late.finish(self.blocks.run(late, state))
 
-    def _put_together(self, part: int, shares: Params) -> tuple[Params, jax.Array]:
+    def _gather_part(self, part: int, shares: Params) -> tuple[Params, jax.Array]:
         """The parameters of a part, and a mark that they are there."""
 
         def each(shares: Params) -> tuple[Params, jax.Array]:
             together = gather(shares, self._shares[part], self._whole[part])
-            return together, mark_of(together)
+            return together, completion_marker(together)
 
         return self.on_each_device(each, (self._shares[part],), (self._whole[part], P(AXES)))(shares)
 

@@ -64,18 +64,18 @@ def open_component(path: Path, *, allow_incomplete: bool = False) -> ConvertedCo
         )
     manifest = read_manifest(path, component)
     config = from_json(TABLE[component].config, description["config"], str(path / CONFIG_FILE))
-    found = ConvertedComponent(path, component, config, description["dtype"], manifest)
-    if not allow_incomplete and (faults := faulty_files(found)):
+    converted = ConvertedComponent(path, component, config, description["dtype"], manifest)
+    if not allow_incomplete and (faults := faulty_files(converted)):
         shown = "; ".join(faults[:5]) + (f"; and {len(faults) - 5} more" if len(faults) > 5 else "")
         raise CheckpointError(f"{path}: incomplete, {shown}; {AGAIN}")
-    return found
+    return converted
 
 
-def faulty_files(found: ConvertedComponent) -> list[str]:
+def faulty_files(converted: ConvertedComponent) -> list[str]:
     """Every file of the manifest that is missing or not as long as it was written."""
     faults = []
-    for name, size in found.manifest["files"].items():
-        path = found.path / name
+    for name, size in converted.manifest["files"].items():
+        path = converted.path / name
         try:
             if not path.is_file():
                 faults.append(f"{name} is missing")

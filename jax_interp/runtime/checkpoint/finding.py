@@ -63,12 +63,12 @@ def partial_folder(target: Path) -> Path:
     return target.with_name(f".{target.name}.converting")
 
 
-def _of_kind(found: ConvertedComponent, component: str) -> ConvertedComponent:
-    if found.component != component:
+def _of_kind(converted: ConvertedComponent, component: str) -> ConvertedComponent:
+    if converted.component != component:
         raise CheckpointError(
-            f"{found.path}: is a {found.component}, expected a {component}; check {TABLE[component].flag}"
+            f"{converted.path}: is a {converted.component}, expected a {component}; check {TABLE[component].flag}"
         )
-    return found
+    return converted
 
 
 def _why_absent(root: Path, component: str, folder: Path | None) -> str:
