@@ -1,4 +1,4 @@
-"""Files of JSON lines, one object a line, read so that whatever is wrong is said with the line where it begins."""
+"""Reading files of JSON lines, one object a line; every fault is reported with the line where it begins."""
 
 import codecs
 import json
@@ -12,39 +12,39 @@ from typing import Any
 from jax_interp.byte_sizes import format_bytes
 
 MAX_FILE_BYTES = 2**26
-"""Of a file."""
+"""The largest number of bytes of a file."""
 MAX_LINES = 100_000
 MAX_LINE_BYTES = 2**20
-"""Bytes of a line."""
+"""The largest number of bytes of a line."""
 _MAX_LOOK_AHEADS = 20
-"""Faults after which a broken line is no longer looked at together with those behind it."""
+"""The number of faults after which a broken line is no longer parsed together with the lines that follow it."""
 _WIDE_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
-# What a file without a mark begins with: an ASCII character among zeros.
+# A file without a byte order mark begins with an ASCII character among zeros.
 _WIDE_START = re.compile(rb"[\t\n\r -~]\0|\0{1,3}[\t\n\r -~]")
 _EXPECTED = "expected one object a line"
 
 
 @dataclass
 class JsonLines:
-    """What a file holds, by line number from 0; lines that are blank have neither."""
+    """The contents of a file by line number from 0; blank lines have neither an object nor a fault."""
 
     objects: dict[int, dict[str, Any]] = field(default_factory=dict)
     faults: dict[int, str] = field(default_factory=dict)
 
 
 class _Unfinished(ValueError):
-    """An object or list begins on the line and does not end on it."""
+    """The fault of a line on which an object or list begins that does not end on it."""
 
 
 def read_json_lines(path: Path) -> JsonLines:
-    """The objects of the file at `path`, which is UTF-8, with or without byte order marks.
+    """Read the objects of the file at `path`, which is UTF-8, with or without byte order marks.
 
-    Lines end with a line feed, with or without a carriage return before it, and with nothing else: U+2028, U+0085 and
-    the separators of ASCII are part of the strings that they stand in.
+    A line ends with a line feed, with or without a carriage return before it, and with nothing else: U+2028, U+0085 and
+    ASCII's separators are part of the strings that contain them.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is not text in UTF-8, or larger than any batch.
+        ValueError: the file is not text in UTF-8, or exceeds `MAX_FILE_BYTES` or `MAX_LINES`.
     """
     lines = _read_lines(path)
     read = JsonLines()
@@ -82,7 +82,7 @@ def _decode(line: bytes) -> str:
     if b"\0" in line:
         raise ValueError(f"a zero byte at column {line.index(0) + 1}, which is no text")
     try:
-        # a mark also begins later lines, where files were put one behind the other
+        # a byte order mark may also begin a later line, where files were concatenated
         return line.removesuffix(b"\r").decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(
@@ -92,7 +92,7 @@ def _decode(line: bytes) -> str:
 
 def _parse(text: str) -> dict[str, Any]:
     try:
-        # not strict: control characters may stand in strings as they are
+        # not strict: strings may contain unescaped control characters
         value = json.loads(
             text, strict=False, object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_int=float
         )
@@ -124,7 +124,7 @@ def _refuse_constant(name: str) -> Any:
 
 
 def _explain(text: str, error: json.JSONDecodeError) -> ValueError:
-    """The parser's error in terms of lines, commas and brackets, which is what is mostly wrong."""
+    """Express the parser's error in terms of lines, commas and brackets, which are the usual causes."""
     before, behind = text[: error.pos].rstrip(), text[error.pos :].lstrip()
     if error.msg == "Extra data":
         if behind.startswith(","):
@@ -139,9 +139,9 @@ def _explain(text: str, error: json.JSONDecodeError) -> ValueError:
 
 
 def _look_ahead(lines: list[bytes], first: int) -> tuple[Any, int]:
-    """The value that begins on line `first` and ends on a later one, and the line behind it.
+    """Return the value that begins on line `first` and ends on a later line, and the number of the line after it.
 
-    Where none ends, None and the next line on which an object may begin.
+    If no value ends, return None and the number of the next line on which an object may begin.
     """
     text = b"\n".join(_window(lines, first)).decode("utf-8", "replace")
     try:
@@ -154,7 +154,7 @@ def _look_ahead(lines: list[bytes], first: int) -> tuple[Any, int]:
 
 
 def _window(lines: list[bytes], first: int) -> Iterator[bytes]:
-    """The lines from `first` on, as many as one line may have bytes."""
+    """Yield the lines from `first` on, as long as together they have at most `MAX_LINE_BYTES` bytes."""
     size = 0
     for number in range(first, len(lines)):
         size += len(lines[number]) + 1

@@ -1,4 +1,4 @@
-"""A network that reads its whole input once, as a stage."""
+"""A stage for encoders, which are networks that read their whole input once."""
 
 from typing import Any, ClassVar
 
@@ -14,16 +14,16 @@ from jax_interp.types import Params, Tokens
 
 
 class EncoderStage(StackedStage[ModuleT]):
-    """`embed`, every block of the stack in turn, `finish`: one pass of an encoder over its input.
+    """A stage that runs `embed`, every block of the stack in turn, and `finish`: one pass over the input.
 
-    The network's `embed` gives the residual stream, or a tuple of the residual stream and whatever else all blocks
-    read; `attend` of a block takes (residual stream, what else they read, collectives), `transform` (residual stream,
-    collectives). An input is short enough that every device of a mesh holds all of its tokens, and with `tensor` some
-    of the heads.
+    The network's `embed` returns the residual stream, or a tuple of the residual stream and the other inputs that all
+    blocks share. A block's `attend` takes (residual stream, shared inputs, collectives), its `transform` takes
+    (residual stream, collectives). An input is short enough that every device of a mesh has all of its tokens, and with
+    `tensor` some of the heads.
     """
 
     SHARED_SPECS: ClassVar[Specs] = REPLICATED
-    """How what all blocks read beside the residual stream lies on a mesh."""
+    """The specs, on a mesh, of the inputs that all blocks share beside the residual stream."""
 
     def __init__(self, converted: ConvertedComponent, precision: Precision, devices: DeviceMesh | None = None):
         super().__init__(converted, precision, devices)
@@ -38,7 +38,7 @@ class EncoderStage(StackedStage[ModuleT]):
         self._finish = self.jit(self._finish_output)
 
     def forward(self, *inputs: np.ndarray) -> np.ndarray:
-        """What `finish` gives for the arguments of `embed`; other shapes of them compile anew."""
+        """Return the output of `finish` for the arguments of `embed`; every other shape compiles anew."""
         with self.numerics():
             x, shared = self._embed(self.outer, *self.devices.put(inputs))
             x = self.run_blocks(lambda call, x: self._parts[call.part](call.params, x, shared, call.ahead), x)
