@@ -1,4 +1,4 @@
-"""How weights are split over the axes of a mesh: tables of path patterns, first match wins."""
+"""The sharding of weights over the axes of a mesh, by tables of path patterns, of which the first match counts."""
 
 import math
 import re
@@ -23,28 +23,28 @@ WEIGHT_AXES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
     (r"(.*/)?mlp/down/kernel", ("hidden", None)),
     (r".*", ()),
 )
-"""What the axes of a weight are; those without a name are never split by themselves."""
+"""The names of the axes of a weight, by a pattern of its path; axes without a name are never split by themselves."""
 
 MESH_AXES = {"heads": "tensor", "hidden": "tensor"}
-"""Which mesh axis splits an axis of that name."""
+"""The mesh axis that splits an axis of that name."""
 
 
 def gathered_specs(abstract: Params) -> Params:
-    """How the weights of a block lie while it computes: split over `tensor`, the same everywhere else."""
+    """Return the specs of a block's weights while it computes: split over `tensor`, otherwise replicated."""
     return unflatten({path: P(*_whole(path, len(leaf.shape))) for path, leaf in flatten(abstract)})
 
 
 def sharded_specs(abstract: Params, devices: DeviceMesh) -> Params:
-    """How the weights of a block lie while it waits: divided among `devices.share_axes` too.
+    """Return the specs of a block's weights while it waits: sharded over `devices.share_axes` too.
 
-    The first axis that divides evenly is taken, if need be among fewer devices; what has none (norms, in the main, and
-    most weights on a number of devices that is no power of two) is kept whole by every device.
+    The first axis that divides evenly is sharded, if need be over fewer devices. Weights without such an axis (norms
+    above all, and most weights on a number of devices that is no power of two) are replicated.
     """
     return _shares(abstract, devices.shape, devices.share_axes)
 
 
 def device_bytes(abstract: Params, shape: MeshShape, share_axes: tuple[str, ...]) -> tuple[int, int]:
-    """What a device holds of a block while it computes and while it waits, in bytes, without asking for any device."""
+    """Return the bytes of a block on one device (while it computes, while it waits); needs no device itself."""
 
     def held(specs: Params) -> int:
         pieces = jax.tree.map(lambda spec: math.prod(shape.along(_names(names)) for names in spec), specs)
@@ -54,7 +54,7 @@ def device_bytes(abstract: Params, shape: MeshShape, share_axes: tuple[str, ...]
 
 
 def gather(shares: Params, share: Params, whole: Params) -> Params:
-    """Put weights together again that lie as `share` says; for use within `jax.shard_map`."""
+    """Gather weights with the specs `share` into weights with the specs `whole`; for use within `jax.shard_map`."""
 
     def together(array: jax.Array, share: P, whole: P) -> jax.Array:
         for axis, (names, kept) in enumerate(zip(share, whole, strict=True)):
@@ -67,16 +67,16 @@ def gather(shares: Params, share: Params, whole: Params) -> Params:
 
 
 SPLIT = {"attention heads": "num_heads", "hidden units": "mlp_width", "key and value heads": "num_kv_heads"}
-"""What the `tensor` axis of a mesh splits, and the setting that says into how many pieces it could be split."""
+"""The quantities that the `tensor` axis of a mesh splits, with the setting that says how many of them there are."""
 
 
 def split_counts(config: Any) -> dict[str, int]:
-    """How many there are of each of `SPLIT` in the network `config`."""
+    """Return the number of each quantity of `SPLIT` in the network `config`."""
     return {said: getattr(config, name) for said, name in SPLIT.items() if hasattr(config, name)}
 
 
 def check_split(component: str, shape: Any, counts: dict[str, int]) -> None:
-    """Raise `UsageError` unless `tensor` devices divide every one of `counts` (what it splits, by name)."""
+    """Raise `UsageError` unless `tensor` divides every one of `counts`, which are by the name of what is split."""
     bad = {name: count for name, count in counts.items() if count % shape.tensor}
     if bad:
         said = " and ".join(f"{count} {name}" for name, count in bad.items())

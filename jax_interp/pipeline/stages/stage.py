@@ -178,8 +178,8 @@ class StackedStage(NetworkStage[ModuleT]):
     """A network that runs as a start, a stack of blocks in turn, and an end, each a program of its own."""
 
     KEEP_ON_HOST: ClassVar[tuple[Kind, ...]] = ("offloaded", "streamed")
-    """The placements in which parameters wait in host memory for the next pass or stage. In others every stage reads them
-    from disk, which suits a network that a run needs once."""
+    """The placements in which parameters wait in host memory for the next pass or stage. In others every stage reads
+    them from disk, which suits a network that a run needs once."""
     UNLOAD_HOST: ClassVar[bool] = False
     """Whether the copy in host memory is freed at the end of every stage."""
 

@@ -1,4 +1,4 @@
-"""The parameters of a converted network, checked and brought where they belong."""
+"""Loading the parameters of a converted network: they are checked and moved to their devices or host memory."""
 
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,18 +19,18 @@ from jax_interp.runtime.host import out_of_memory
 from jax_interp.types import Params
 
 BLOCKS = "blocks/"
-"""How the paths of stacked arrays begin."""
+"""The prefix of the paths of stacked arrays."""
 
 
 def load_params(converted: ConvertedComponent, abstract: Params, dtype: Any = None) -> Params:
-    """The parameters of `converted` as `jax.Array`s, shaped like `abstract`.
+    """Load the parameters of `converted` as `jax.Array`s, shaped like `abstract`.
 
-    `abstract` is a nested dict of `jax.ShapeDtypeStruct`; where one has a sharding the array is read straight into it
-    (host memory included), else it goes to the default device. `dtype` is what floating arrays become; without it each
-    keeps the dtype that it is stored in. The dtypes of `abstract` are not looked at.
+    `abstract` is a nested dict of `jax.ShapeDtypeStruct`, whose dtypes are ignored. Where a leaf has a sharding, the
+    array is read straight into it (host memory included), otherwise into the default device. Floating arrays are
+    converted to `dtype`; without it each array keeps the dtype in which it is stored.
 
     Raises:
-        CheckpointError: paths or shapes differ from `abstract` (all are named), or the files are damaged.
+        CheckpointError: paths or shapes differ from `abstract` (the message names all), or the files are damaged.
     """
     if converted.within or converted.adapters:
         raise ValueError(f"a part of {converted.path}, or one with adapters, is read with StackedParams")
@@ -48,7 +48,7 @@ def load_params(converted: ConvertedComponent, abstract: Params, dtype: Any = No
 
 
 class StackedParams:
-    """The parameters of a network with a stack under `blocks`, read from disk piece by piece, as numpy arrays."""
+    """The parameters of a network with a stack under `blocks`, read from disk block by block as numpy arrays."""
 
     def __init__(self, converted: ConvertedComponent, abstract: Params, dtype: Any = None):
         """Check `converted` against `abstract`, as `load_params` does; nothing is read."""
@@ -58,20 +58,20 @@ class StackedParams:
         self._blocks = {path: dtype for path, dtype in dtypes.items() if path.startswith(BLOCKS)}
 
     def outer(self, host_only: Collection[str] = ()) -> Params:
-        """Everything but the blocks and the arrays `host_only`."""
+        """Read all parameters except the blocks and the arrays in `host_only`."""
         return unflatten(
             self._read({path: dtype for path, dtype in self._outer.items() if path not in host_only}, None)
         )
 
     def array(self, path: str) -> np.ndarray:
-        """One array that is in no block."""
+        """Read one array that is in no block."""
         return self._read({path: self._outer[path]}, None)[path]
 
     def part(self, index: int, names: Collection[str]) -> Params:
-        """What block `index` of the stack has under `names`."""
+        """Read the parameters of block `index` of the stack that are under `names`."""
         wanted = {path: dtype for path, dtype in self._blocks.items() if path.split("/")[1] in names}
         adapters = self._converted.adapters
-        # Sums are rounded once, from float32: a weight that is to be merged is not rounded on its way here.
+        # A weight to be merged is read in float32, so that the sum is rounded only once.
         merged = {path: np.dtype("float32") for path in adapted_paths(adapters) & wanted.keys()}
         arrays = self._read(wanted | merged, index)
         arrays |= {path: merge(arrays[path], path, index, adapters, wanted[path]) for path in merged}
@@ -89,7 +89,7 @@ class StackedParams:
 
 @contextmanager
 def damage_reported(converted: ConvertedComponent) -> Iterator[None]:
-    """Turn whatever goes wrong while arrays are read, but for memory that runs out, into a `CheckpointError`."""
+    """Turn every error of the block, which reads arrays, into a `CheckpointError`, except for memory that runs out."""
     try:
         yield
     except Exception as error:  # Orbax raises a bare Exception for an array that it cannot read
@@ -102,7 +102,7 @@ def damage_reported(converted: ConvertedComponent) -> Iterator[None]:
 
 
 def _checked_dtypes(converted: ConvertedComponent, abstract: Params, dtype: Any) -> dict[str, Any]:
-    """What every stored array becomes; raises `CheckpointError` if they do not fit `abstract`."""
+    """Return the shape and dtype of every array to read; raise `CheckpointError` if they do not fit `abstract`."""
     stored = {
         path.removeprefix(converted.within): jax.ShapeDtypeStruct(tuple(entry["shape"]), jnp.dtype(entry["dtype"]))
         for path, entry in converted.manifest["params"].items()
@@ -123,7 +123,7 @@ def _cast(stored: Any, wanted: Any) -> Any:
 
 
 def _check_values(converted: ConvertedComponent, arrays: Mapping[str, Any]) -> None:
-    """Raise `CheckpointError` if a network in which they would go unnoticed has values that no training gives."""
+    """Raise `CheckpointError` for values that no training gives, in networks whose outputs would hide the damage."""
     if not TABLE[converted.component].hides_damage:
         return
     values = {path: np.asarray(array) for path, array in arrays.items()}
@@ -140,6 +140,6 @@ def _has_no_numbers(array: np.ndarray) -> bool:
 
 
 def _is_constant(array: np.ndarray) -> bool:
-    """Whether it is a matrix or a kernel whose values are all the same; biases and scales may be."""
+    """Tell whether this is a matrix or a kernel with a single value throughout; biases and scales may be constant."""
     first, last = array.flat[0], array.flat[-1]
     return array.ndim > 1 and array.size > 1 and bool(first == last) and bool((array == first).all())
