@@ -39,7 +39,7 @@ class InterpolationSettings:
         own = self.negative_prompt is not None and self.negative_prompt != DEFAULT_NEGATIVE_PROMPT
         return self.negative_prompt or "" if own and self.sampling.guidance < 0 else ""
 
-    def workload(self, mesh: MeshShape = ALONE, share_axes: tuple[str, ...] = AXES[:2]) -> Workload:
+    def workload(self, mesh: MeshShape = ALONE, shard_axes: tuple[str, ...] = AXES[:2]) -> Workload:
         """Return what decides how much memory a run with these settings takes on each device of `mesh`."""
         return Workload(
             height=self.height,
@@ -48,7 +48,7 @@ class InterpolationSettings:
             pairs_per_batch=self.pairs_per_batch,
             branches=len(branches(self.sampling.guidance)),
             mesh=mesh,
-            share_axes=share_axes,
+            shard_axes=shard_axes,
         )
 
     def __post_init__(self) -> None:

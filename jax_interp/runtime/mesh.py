@@ -28,7 +28,7 @@ REPLICATED = P()
 class DeviceMesh:
     """The devices in use, and the transfer of arrays to them.
 
-    `share_axes` are the axes along which weights may be sharded and gathered again block by block: those whose
+    `shard_axes` are the axes along which weights may be sharded and gathered again block by block: those whose
     neighbours are in one process, where links are fast and host memory is common.
     """
 
@@ -57,12 +57,12 @@ class DeviceMesh:
         self._shardings: dict[tuple[P, bool], NamedSharding] = {}
         if not self._in_one_process("tensor"):
             raise UsageError(f"--mesh {shape}: the devices of the axis tensor have to be in one process")
-        self.share_axes = tuple(axis for axis in AXES[:2] if self._in_one_process(axis))
+        self.shard_axes = tuple(axis for axis in AXES[:2] if self._in_one_process(axis))
 
     @property
-    def num_shares(self) -> int:
-        """The number of shards into which `share_axes` divide a weight."""
-        return self.shape.along(self.share_axes)
+    def num_shards(self) -> int:
+        """The number of shards into which `shard_axes` divide a weight."""
+        return self.shape.along(self.shard_axes)
 
     def sharding(self, spec: P = REPLICATED, *, host: bool = False) -> NamedSharding:
         """Return the sharding of `spec` over these devices, in their memory or in pinned host memory next to them."""

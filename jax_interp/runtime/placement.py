@@ -37,7 +37,7 @@ class Placement:
         return self.kind in ("resident", "sharded")
 
     @property
-    def shares(self) -> bool:
+    def is_sharded(self) -> bool:
         """Whether the devices of a mesh shard the blocks, which saves device memory or copies from the host."""
         return self.kind in ("sharded", "streamed")
 

@@ -63,7 +63,7 @@ def made(converted, **axes):
         find_component(converted, "diffusion_transformer"), "float32", devices=DeviceMesh(MeshShape(**axes))
     )
     costs = BlockCosts(
-        denoiser.config, denoiser.devices.shape, HEIGHT, WIDTH, FRAMES, itemsize=4, shares=denoiser.devices.num_shares
+        denoiser.config, denoiser.devices.shape, HEIGHT, WIDTH, FRAMES, itemsize=4, shares=denoiser.devices.num_shards
     )
     return denoiser, costs
 

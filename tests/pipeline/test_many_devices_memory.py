@@ -67,7 +67,7 @@ def test_where_the_transformer_is(bare, placement):
     shape, network = denoiser.devices.shape, denoiser.network
     count, outer = network.num_blocks, nbytes(network.outer_abstract)
     whole, shares = parts(denoiser, gathered_specs), parts(denoiser, lambda part: sharded_specs(part, denoiser.devices))
-    each = shares if placement.shares else whole
+    each = shares if placement.is_sharded else whole
     denoiser.place(placement)
     assert (held(DEVICE), held("pinned_host")) == (device, host)  # nothing is read before it is needed
     run(denoiser, "a pair")

@@ -86,11 +86,11 @@ def test_every_device_holds_its_share_of_the_published_networks(config, shape):
         shares = sharded_specs(abstract, devices)
         local = dict(flatten(local_shapes(abstract, devices.shardings(abstract, shares))))
         for path, leaf in flatten(abstract):
-            pieces = devices.num_shares * (shape.tensor if path in split else 1) if leaf.ndim > 1 else 1
+            pieces = devices.num_shards * (shape.tensor if path in split else 1) if leaf.ndim > 1 else 1
             assert math.prod(local[path].shape) * pieces == math.prod(leaf.shape), path
         # What is not divided among all are norms, and modulations for `tensor`.
         kernels = nbytes([leaf for path, leaf in flatten(abstract) if path in split])
-        assert nbytes(local) < (kernels / shape.tensor + nbytes(abstract) - kernels) / devices.num_shares + 4096
+        assert nbytes(local) < (kernels / shape.tensor + nbytes(abstract) - kernels) / devices.num_shards + 4096
 
 
 def test_shares_by_hand():

@@ -36,7 +36,7 @@ class Footprint:
     outer: int
     """Bytes of the parameters outside of the stack of blocks."""
     block: int
-    share: int
+    shard: int
     """Bytes of one device's shard of a block that is sharded."""
     num_parts: int
     """The number of parts of a block; each part moves between host and device by itself."""
@@ -69,7 +69,7 @@ class Footprint:
         return self.params if placement.kind in self.kept_on_host else 0
 
     def _each(self, placement: Placement) -> int:
-        return self.share if placement.shares else self.block
+        return self.shard if placement.is_sharded else self.block
 
 
 def peak_host_bytes(footprints: Mapping[str, Footprint], placements: Mapping[str, Placement]) -> int:
@@ -82,24 +82,24 @@ def peak_host_bytes(footprints: Mapping[str, Footprint], placements: Mapping[str
 def footprint(stage: Stage, config: Any, precision: Precision, workload: Workload) -> Footprint:
     """Return the footprint of the network `config` in `precision`, run by a stage of the class `stage`."""
     activations = stage.activations(config, jnp.dtype(precision).itemsize, workload)
-    return replace(_parameters(stage, config, precision, workload.mesh, workload.share_axes), activations=activations)
+    return replace(_parameters(stage, config, precision, workload.mesh, workload.shard_axes), activations=activations)
 
 
 @cache
 def _parameters(
-    stage: Stage, config: Any, precision: Precision, mesh: MeshShape, share_axes: tuple[str, ...]
+    stage: Stage, config: Any, precision: Precision, mesh: MeshShape, shard_axes: tuple[str, ...]
 ) -> Footprint:
     """Return the footprint without activations."""
     network = stage.structure(config, precision)
     if not (issubclass(stage, StackedStage) and isinstance(network, StackedNetwork)):
         whole = nbytes(network.abstract)
-        return Footprint(whole, block=0, share=0, num_parts=0, num_blocks=0, activations=0, params=whole)
+        return Footprint(whole, block=0, shard=0, num_parts=0, num_blocks=0, activations=0, params=whole)
     outer = nbytes(network.outer_abstract)
-    block, share = device_bytes(network.block_abstract, mesh, share_axes)
+    block, shard = device_bytes(network.block_abstract, mesh, shard_axes)
     return Footprint(
         outer,
         block,
-        share,
+        shard,
         num_parts=len(network.parts),
         num_blocks=network.num_blocks,
         activations=0,

@@ -72,7 +72,7 @@ class Networks:
         networks = {
             name: PlannedNetwork(type(stage), stage.config, stage.precision) for name, stage in self.each.items()
         }
-        return Planner(networks, settings.workload(self._devices.shape, self._devices.share_axes))
+        return Planner(networks, settings.workload(self._devices.shape, self._devices.shard_axes))
 
     def place(self, placements: Mapping[str, Placement | Kind]) -> None:
         """Use `placements` from now on; networks that are not named keep theirs.

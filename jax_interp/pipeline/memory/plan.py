@@ -158,7 +158,7 @@ class Planner:
         for name in sorted(self.names, key=PLACEMENT_NAMES.index):
             placements[name] = Placement("offloaded")
             plans[f"+ {name}"] = self.plan(placements, pairs_per_batch or 1)
-        if self.workload.mesh.along(self.workload.share_axes) > 1:
+        if self.workload.mesh.along(self.workload.shard_axes) > 1:
             plans["all sharded"] = self.plan({name: Placement("sharded") for name in self.names}, pairs_per_batch or 1)
         streamed = {name: Placement("streamed") for name in self.names}
         for pairs in [pairs_per_batch] if pairs_per_batch else range(1, MAX_STREAMED_PAIRS + 1):
@@ -202,7 +202,7 @@ class Planner:
             rungs.append({**rungs[-1], name: "offloaded"})
         small = dict.fromkeys(once, "streamed")
         rungs += [small, {**small, "tokenizer": "offloaded"}]
-        if self.workload.mesh.along(self.workload.share_axes) > 1:
+        if self.workload.mesh.along(self.workload.shard_axes) > 1:
             rungs += [{**small, dit: "sharded"}, {**rungs[-1], dit: "sharded"}]
         without_tokenizer = {**small, "tokenizer": "offloaded"}
         rungs += [{**without_tokenizer, dit: "offloaded"}, {**without_tokenizer, dit: "streamed"}]
@@ -215,7 +215,7 @@ class Planner:
         if plan.placements.get(name, RESIDENT).kind != "streamed" or name in fixed:
             return plan
         found = self.footprints(plan.workload)[name]
-        room = (budget - PROCESS_OVERHEAD - plan.stages[name]) // found.share
+        room = (budget - PROCESS_OVERHEAD - plan.stages[name]) // found.shard
         blocks = max(0, min(room, found.num_blocks - 2))
         placements = {**plan.placements, name: Placement("streamed", blocks)}
         return self.plan(placements, plan.workload.pairs_per_batch)

@@ -190,11 +190,11 @@ class StackedStage(NetworkStage[ModuleT]):
         check_split(converted.component, self.devices.shape, split_counts(converted.config))
         self._stored = StackedParams(converted, self.network.abstract, self.dtype)
         parts = [self.network.part_abstract(part) for part in range(len(self.network.parts))]
-        self._whole = [gathered_specs(part) for part in parts]
-        self._shares = [sharded_specs(part, self.devices) for part in parts]
+        self._gathered_specs = [gathered_specs(part) for part in parts]
+        self._sharded_specs = [sharded_specs(part, self.devices) for part in parts]
         self._local = [
             local_shapes(part, self.devices.shardings(part, specs))
-            for part, specs in zip(parts, self._whole, strict=True)
+            for part, specs in zip(parts, self._gathered_specs, strict=True)
         ]
         self._gather = [self.jit(partial(self._gather_part, part)) for part in range(len(parts))]
         self._outer: Params | None = None
@@ -262,15 +262,19 @@ class StackedStage(NetworkStage[ModuleT]):
 
         def run(params: Params, state: Any, inputs: Any, ahead: Params | None, **static: Any) -> PartResult[Any]:
             block = self.network.bind_part(part, params, self._local[part])
-            together = None if ahead is None else gather(ahead, self._shares[following], self._whole[following])
+            together = (
+                None
+                if ahead is None
+                else gather(ahead, self._sharded_specs[following], self._gathered_specs[following])
+            )
             after = function(block, state, inputs, **static)
             return PartResult(after, completion_marker(after), together)
 
         def program(params: Params, x: Any, shared: Any, ahead: Params | None = None, **static: Any) -> PartResult[Any]:
             ahead_specs, together_specs = (
-                (None, None) if ahead is None else (self._shares[following], self._whole[following])
+                (None, None) if ahead is None else (self._sharded_specs[following], self._gathered_specs[following])
             )
-            arguments = (self._whole[part], state, inputs, ahead_specs)
+            arguments = (self._gathered_specs[part], state, inputs, ahead_specs)
             results = PartResult(state, P(AXES), together_specs)  # type: ignore[arg-type]
             return self.on_each_device(partial(run, **static), arguments, results)(params, x, shared, ahead)
 
@@ -280,17 +284,17 @@ class StackedStage(NetworkStage[ModuleT]):
         """Run every part of every block in turn; `apply` calls the program that `compile_part` made of the part."""
         if not self._divided:
             return self.blocks.run(apply, state)
-        late = GatherAhead(lambda at, shares: self._gather[at[1]](shares), apply)
+        late = GatherAhead(lambda at, shards: self._gather[at[1]](shards), apply)
         return late.finish(self.blocks.run(late, state))
 
-    def _gather_part(self, part: int, shares: Params) -> tuple[Params, jax.Array]:
+    def _gather_part(self, part: int, shards: Params) -> tuple[Params, jax.Array]:
         """Gather the parameters of a part, and return them with a marker that is ready when they are."""
 
-        def each(shares: Params) -> tuple[Params, jax.Array]:
-            together = gather(shares, self._shares[part], self._whole[part])
+        def each(shards: Params) -> tuple[Params, jax.Array]:
+            together = gather(shards, self._sharded_specs[part], self._gathered_specs[part])
             return together, completion_marker(together)
 
-        return self.on_each_device(each, (self._shares[part],), (self._whole[part], P(AXES)))(shares)
+        return self.on_each_device(each, (self._sharded_specs[part],), (self._gathered_specs[part], P(AXES)))(shards)
 
     def offload(self) -> None:
         if not self.placement.stays:
@@ -325,15 +329,15 @@ class StackedStage(NetworkStage[ModuleT]):
     @property
     def _divided(self) -> bool:
         """Whether every device has a shard of each block, which is gathered when the block's turn comes."""
-        return self.placement.shares and self.devices.num_shares > 1
+        return self.placement.is_sharded and self.devices.num_shards > 1
 
     def _waiting_specs(self, part: int) -> Params:
         # Offloaded parts wait as shards too: the host has room for one copy, not for one a device.
-        return (self._whole if self.placement.kind == "resident" else self._shares)[part]
+        return (self._gathered_specs if self.placement.kind == "resident" else self._sharded_specs)[part]
 
     def _copy(self, at: tuple[int, int], params: Params) -> Params:
         there = self.devices.put(params, self._waiting_specs(at[1]))
-        together = self.placement.kind == "offloaded" and self.devices.num_shares > 1
+        together = self.placement.kind == "offloaded" and self.devices.num_shards > 1
         return self._gather[at[1]](there)[0] if together else there
 
     def _read_to_host(self, at: tuple[int, int]) -> Params:

@@ -23,8 +23,8 @@ class Workload:
     """Evaluations of the network that the guidance needs in one step."""
     mesh: MeshShape = ALONE
     """The mesh of devices that share the work; memory is counted for one of them."""
-    share_axes: tuple[str, ...] = AXES[:2]
-    """The axes along which weights can be sharded (`runtime.mesh.DeviceMesh.share_axes`)."""
+    shard_axes: tuple[str, ...] = AXES[:2]
+    """The axes along which weights can be sharded (`runtime.mesh.DeviceMesh.shard_axes`)."""
     picture_patches: int = PICTURE_PATCHES
     """The number of patches of the picture in a language model's prompt; 0 if there is no picture."""
 

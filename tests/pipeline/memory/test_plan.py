@@ -275,16 +275,16 @@ def test_devices_divide_what_they_share():
     one, shared, split = (each.footprints()[name] for each in (alone, four, two))
     assert (shared.params, shared.outer, shared.block) == (one.params, one.outer, one.block)
     assert shared.activations == one.activations // 4
-    assert shared.share == pytest.approx(one.block / 4, rel=1e-4)  # norms are not divided
-    assert split.block == split.share == pytest.approx(one.block * 0.525, rel=1e-3)  # nor the modulation, by tensor
+    assert shared.shard == pytest.approx(one.block / 4, rel=1e-4)  # norms are not divided
+    assert split.block == split.shard == pytest.approx(one.block * 0.525, rel=1e-3)  # nor the modulation, by tensor
     three = planner(mesh=MeshShape(sequence=3)).footprints()[name]
-    assert 0.97 * one.block < three.share < one.block  # of 4096 rows or columns there are no thirds
+    assert 0.97 * one.block < three.shard < one.block  # of 4096 rows or columns there are no thirds
     resident = four.plan({}).stages[name]
     sharded = four.plan({name: Placement("sharded")}).stages[name]
     # a quarter of each block, and two halves of one put together
-    assert resident - sharded == one.num_blocks * (one.block - shared.share) - one.block
+    assert resident - sharded == one.num_blocks * (one.block - shared.shard) - one.block
     streamed = shared.in_stage(Placement("streamed"))
-    assert streamed == one.outer + 2 * shared.share + one.block + shared.activations + WORKSPACE
+    assert streamed == one.outer + 2 * shared.shard + one.block + shared.activations + WORKSPACE
 
 
 def test_rows_of_a_device():
