@@ -1,4 +1,4 @@
-"""The run of `jax-interp download`: files and terms are shown, and what is missing is fetched."""
+"""The run of `jax-interp download`: it shows files and terms, and fetches what is missing."""
 
 import shlex
 import sys
@@ -24,7 +24,7 @@ STATES = {
 
 
 def run(request: DownloadRequest) -> None:
-    """Show what there is to fetch and, unless only that was asked for, fetch it."""
+    """Show what there is to fetch and, unless the request is a dry run, fetch it."""
     hub = Hub()
     revisions = parse_revisions(request.revisions, request.repositories)
     plan = plan_download(hub, request.checkpoint_dir, request.repositories, revisions)
@@ -53,7 +53,7 @@ def _show(plan: DownloadPlan) -> None:
 
 
 def _show_terms(plan: DownloadPlan, has_token: bool) -> None:
-    """What an account has to have done before the hub hands the files out."""
+    """Show the terms that an account must have accepted before the hub hands the files out."""
     gated = {file.snapshot.repository.url for file in plan.files if file.snapshot.repository.gated and file.to_fetch}
     if not gated:
         return

@@ -1,4 +1,4 @@
-"""The run of `jax-interp upsample`: the prompt upsampler is opened, looks at a frame and writes."""
+"""The run of `jax-interp upsample`: it opens the prompt upsampler and has it write a prompt for a frame."""
 
 from jax_interp.cli.options.requests import UpsampleRequest
 from jax_interp.cli.terminal.progress import progress
@@ -18,7 +18,7 @@ from jax_interp.terminal import show
 
 
 def run(request: UpsampleRequest) -> None:
-    """Print the prompt, and write it if a file was named."""
+    """Print the prompt, and write it to a file if one was named."""
     if request.output is not None:
         read = [
             *clip_files(request.input, "what the prompt is written about"),
