@@ -72,7 +72,10 @@ def convert(work: Path) -> None:
 
 
 def _random_tensors(component: str, config) -> dict:
-    """Tensors under upstream's names for every array of a network: normal over the root of the fan-in, norms one."""
+    """Return tensors under upstream's names for every array of a network.
+
+    Values are normal over the root of the fan-in; norms are one.
+    """
     import torch
 
     from convert.networks.components import COMPONENTS

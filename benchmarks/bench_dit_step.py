@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def torch_peer(config: Any, inputs: dict[str, np.ndarray], repeats: int, *, compiled: bool) -> dict[str, Any]:
-    """Milliseconds of diffusers' transformer with random weights, eager and compiled."""
+    """Measure the milliseconds of diffusers' transformer with random weights, eager or compiled."""
     import torch
 
     from benchmarks import dit_peer

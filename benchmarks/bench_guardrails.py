@@ -52,14 +52,14 @@ CASES = tuple(
     for kind in kinds
 )
 PROMPT_TOKENS = 512
-"""Of a question: the categories, and a description of 150 words."""
+"""The tokens of a question, which has the categories and a description of 150 words."""
 PAIRS, PAIR = 2, 10
-"""Of a clip of 19 frames, and the frames of each: the last one of a pair is the first one of the next."""
+"""The number of pairs of a clip of 19 frames, and the frames of a pair; neighbouring pairs share a frame."""
 FACES, REPEATS = 4, 5
 PROMPT = "a quiet street in the rain at night, seen from a slowly moving car, with lamps in the puddles, " * 8
 
 Measured = tuple[dict[str, int], dict[str, Any]]
-"""The size of what was looked at, and how long that took."""
+"""(size of the input, seconds that its check took)"""
 
 
 def main() -> None:
@@ -81,7 +81,7 @@ def main() -> None:
 
 
 def run(options: argparse.Namespace, what: str, kind: str) -> None:
-    """One case: cold and warm times, the most memory that it took, and what a plan counts for it."""
+    """Run one case and print cold and warm times, its peak memory, and the memory that a plan predicts for it."""
     placement = Placement(kind)  # type: ignore[arg-type]
     workload = Workload(options.height, options.width, picture_patches=0)
     guard_type, measure = GUARDS[what]
@@ -93,14 +93,14 @@ def run(options: argparse.Namespace, what: str, kind: str) -> None:
     peaks["memory_limit_bytes"] = allocator_limit()
     [plan_name] = TABLE[guard_type.COMPONENT].plan_names
     stage = STAGE_CLASSES[plan_name]
-    predicted = footprint(stage, guard.found.config, guard.PRECISION, workload).in_stage(placement)
+    predicted = footprint(stage, guard.converted.config, guard.PRECISION, workload).in_stage(placement)
     config = {"case": what, "placement": kind, **size}
     emit("guardrails", config=config, weights="random", **times, predicted_peak_bytes=predicted, **peaks)
 
 
 def prompt(guard: TextGuard, options: argparse.Namespace) -> Measured:
-    """A question of random tokens, whose answer does not end before its time."""
-    question = np.random.default_rng(0).integers(0, guard.found.config.vocab_size, options.prompt_tokens)
+    """Measure a question of random tokens, whose answer always has the largest length."""
+    question = np.random.default_rng(0).integers(0, guard.converted.config.vocab_size, options.prompt_tokens)
 
     def answer(tokens: int) -> None:
         guard.language.answer(guard.language.embed(question), max_new_tokens=tokens, stop=())
@@ -118,7 +118,7 @@ def prompt(guard: TextGuard, options: argparse.Namespace) -> Measured:
 
 
 def frames(guard: FrameGuard, options: argparse.Namespace) -> Measured:
-    """What a clip shows."""
+    """Measure the classification of a clip's frames."""
     pairs, size = _random_pairs(options)
     side, classify = guard.config.tower.image_size, guard.classify
     guard.classify = lambda pixels: _called_safe(classify(pixels))  # type: ignore[method-assign]
@@ -137,7 +137,7 @@ def frames(guard: FrameGuard, options: argparse.Namespace) -> Measured:
 
 
 def faces(guard: FaceGuard, options: argparse.Namespace) -> Measured:
-    """The faces on a clip."""
+    """Measure the search for faces on a clip."""
     pairs, size = _random_pairs(options)
     detect = guard.detect
     guard.detect = lambda batch: _few_faces(detect(batch), options.height, options.width)  # type: ignore[method-assign]
@@ -166,7 +166,7 @@ GUARDS: dict[str, tuple[Any, Callable[[Any, argparse.Namespace], Measured]]] = {
 
 
 def _random_pairs(options: argparse.Namespace) -> tuple[list[np.ndarray], dict[str, int]]:
-    """The frames of a clip's pairs, as a run shows them to the guardrails, and how many those are."""
+    """Return the frames of a clip's pairs, as a run gives them to the guardrails, and their size."""
     clip = {"frames": options.pairs * (PAIR - 1) + 1, "height": options.height, "width": options.width}
     levels = np.random.default_rng(0).integers(
         0, 256, (options.pairs, PAIR, options.height, options.width, 3), np.uint8
@@ -175,12 +175,12 @@ def _random_pairs(options: argparse.Namespace) -> tuple[list[np.ndarray], dict[s
 
 
 def _called_safe(logits: np.ndarray) -> np.ndarray:
-    """`logits`, which differ from frame to frame, raised where they say that a frame is safe."""
+    """Return `logits`, which differ from frame to frame, with the class of safe frames raised."""
     return logits + 1e3 * np.eye(len(CLASSES), dtype=np.float32)[0]
 
 
 def _few_faces(found: AnchorOutputs, height: int, width: int) -> AnchorOutputs:
-    """What was found, with faces at `FACES` anchors that do not overlap, without offsets, and nowhere else."""
+    """Return `found` with faces at `FACES` anchors that do not overlap, without offsets, and none elsewhere."""
     anchors = anchor_boxes(height, width)
     apart = np.flatnonzero(np.isclose(anchors[:, 2] * width, 32))[: 8 * FACES : 8]  # 32 pixels wide, 64 pixels on
     offsets, scores = found.offsets.copy(), found.scores / 2

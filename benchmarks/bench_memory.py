@@ -22,7 +22,7 @@ import numpy as np
 from benchmarks.measure import GpuWatch, allocator_peak, emit, in_fresh_process, parser, summary
 from jax_interp import Interpolator
 from jax_interp.diffusion.settings import SampleSettings
-from jax_interp.pipeline.memory.plan import PROCESS, MemoryPlan, describe
+from jax_interp.pipeline.memory.plan import PROCESS_OVERHEAD, MemoryPlan, describe
 from jax_interp.pipeline.settings import InterpolationSettings
 from jax_interp.runtime.placement import Placement
 
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def measure(options: Any, name: str) -> None:
-    """Run all stages with strategy `name` and print what they took."""
+    """Run all stages with strategy `name`, and print their seconds and memory."""
     strategy = STRATEGIES[name]
     pairs = strategy.get("pairs", 1)
     settings = InterpolationSettings(height=options.height, width=options.width, pairs_per_batch=pairs)
@@ -90,7 +90,7 @@ def measure(options: Any, name: str) -> None:
         allocator_peak_bytes=allocator_peak(),
         predicted_peak_bytes=plan.peak,
         process_peak_bytes=watch.peak,
-        predicted_process_bytes=plan.peak + PROCESS,
+        predicted_process_bytes=plan.peak + PROCESS_OVERHEAD,
         host_bytes=plan.host,
     )
 
@@ -103,7 +103,7 @@ def _plan(interpolator: Interpolator, settings: InterpolationSettings, strategy:
 
 
 def _run(interpolator: Interpolator, settings: InterpolationSettings, pairs: int) -> tuple[dict, list[float]]:
-    """Every stage once; seconds and the peak so far of each, and seconds of the warm calls of the network."""
+    """Run every stage once; return seconds and the peak so far of each, and the seconds of the warm network calls."""
     stages: dict[str, dict[str, Any]] = {}
 
     def stage(name: str, run: Any, *networks: Any) -> Any:
@@ -137,7 +137,7 @@ def _run(interpolator: Interpolator, settings: InterpolationSettings, pairs: int
         interpolator.denoiser,
     )
     stage("decode", lambda: interpolator.decode(latents), interpolator.codec)
-    # A call is reported one behind the device; the first ones compile and read.
+    # A call is reported one call after the device has done it; the first calls compile and read.
     return stages, [later - earlier for earlier, later in itertools.pairwise(times)][3:]
 
 
@@ -145,7 +145,7 @@ _hits: list[str] = []
 
 
 def _cached() -> bool:
-    """Whether the compilation cache had this run's programs."""
+    """Tell whether the compilation cache had this run's programs."""
     return "/jax/compilation_cache/cache_hits" in _hits and "/jax/compilation_cache/cache_misses" not in _hits
 
 

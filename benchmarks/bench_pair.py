@@ -28,7 +28,7 @@ def main() -> None:
     frames = np.random.default_rng(0).integers(0, 256, (2, options.height, options.width, 3), np.uint8)
 
     def run() -> None:
-        # No negative prompt is the all-zero embedding: no text stage, which `bench_startup` has.
+        # An empty negative prompt is the all-zero embedding, so there is no text stage; `bench_startup` has one.
         interpolator.interpolate(frames, negative_prompt="", height=options.height, width=options.width)
 
     first = seconds(run)
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def upstreams_way(config: Any, height: int, width: int) -> dict[str, float]:
-    """Seconds of every stage with diffusers' networks, the second time each (the decoder's first call tunes)."""
+    """Return the seconds of every stage with diffusers' networks, each at its second run: the first decode tunes."""
     import torch
     from diffusers import AutoencoderKLCosmos  # pyright: ignore[reportPrivateImportUsage]
 
@@ -66,7 +66,7 @@ def upstreams_way(config: Any, height: int, width: int) -> dict[str, float]:
     torch.set_default_dtype(torch.bfloat16)
     with torch.device(device):
         transformer = dit_peer.build(config).eval()
-        # Its wavelets are made on the CPU whatever the default device.
+        # The peer makes its wavelets on the CPU, whatever the default device is.
         tokenizer: Any = AutoencoderKLCosmos().eval()
         tokenizer.to(device)
     torch.set_default_dtype(torch.float32)

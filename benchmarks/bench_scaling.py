@@ -38,7 +38,7 @@ from jax_interp.runtime.mesh_shape import MeshShape
 from jax_interp.runtime.placement import RESIDENT, Kind
 
 CALL_STEPS = 9
-"""Steps of the sampling run whose calls are timed."""
+"""The number of steps of the sampling run whose calls are timed."""
 AGREEMENT_STEPS = 4
 ENVIRONMENT = {
     "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
@@ -73,7 +73,7 @@ def main() -> None:
 
 
 def cases(part: str, gpus: list[int]) -> list[Case]:
-    """The processes of `part`: which mesh, and where the transformer's weights are."""
+    """Return the cases of `part`, each with its mesh and the placement of the transformer's weights."""
     most = gpus[-1]
     if part == "agreement":
         return [(MeshShape(sequence=most), "resident")]
@@ -85,7 +85,7 @@ def cases(part: str, gpus: list[int]) -> list[Case]:
 
 
 def meshes(gpus: int) -> list[MeshShape]:
-    """The ways to lay out `gpus` that are compared: along one axis, and half along each of two."""
+    """Return the meshes of `gpus` GPUs that are compared: along one axis, and half along each of two."""
     found = [MeshShape(sequence=gpus), MeshShape(tensor=gpus)]
     if gpus > 2 and gpus % 2 == 0:
         found += [MeshShape(data=2, sequence=gpus // 2), MeshShape(sequence=gpus // 2, tensor=2)]
@@ -93,7 +93,7 @@ def meshes(gpus: int) -> list[MeshShape]:
 
 
 def measure_pair(options: argparse.Namespace, mesh: MeshShape, placement: Kind) -> None:
-    """Warm evaluations, then whole pairs, one at a time."""
+    """Measure warm evaluations, then whole pairs, one at a time."""
     interpolator = measure_calls(options, mesh, placement)
     frames = _frames(options, 2)
     first = seconds(lambda: _interpolate(interpolator, options, frames))
@@ -113,7 +113,7 @@ def measure_pair(options: argparse.Namespace, mesh: MeshShape, placement: Kind) 
 
 
 def measure_pairs(options: argparse.Namespace, mesh: MeshShape, placement: Kind) -> None:
-    """Many pairs, from frames in memory to frames in memory, after a run of few steps that loads and compiles."""
+    """Measure many pairs, from frames in memory to frames in memory, after a short run that loads and compiles."""
     interpolator = _open(options, mesh, placement)
     warm = _frames(options, mesh.data + 1)
     _interpolate(interpolator, options, warm, num_steps=2)
@@ -130,7 +130,7 @@ def measure_pairs(options: argparse.Namespace, mesh: MeshShape, placement: Kind)
 
 
 def measure_calls(options: argparse.Namespace, mesh: MeshShape, placement: Kind) -> Interpolator:
-    """Warm evaluations of as many pairs as the mesh takes, and memory; the tokenizer takes no part."""
+    """Measure warm evaluations of as many pairs as the mesh takes, and memory; the tokenizer takes no part."""
     with GpuWatch() as watch:
         interpolator = _open(options, mesh, placement)
         condition = _condition(interpolator, options, mesh.data)
@@ -144,7 +144,7 @@ def measure_calls(options: argparse.Namespace, mesh: MeshShape, placement: Kind)
             progress=lambda *_: times.append(time.perf_counter()),
         )
         peaks = allocator_peaks()[: mesh.size]
-    # A call is reported one behind the device.
+    # A call is reported one call after the device has done it.
     calls = [later - earlier for earlier, later in itertools.pairwise(times)][2:]
     emit(
         "scaling_step",
@@ -160,7 +160,7 @@ def measure_calls(options: argparse.Namespace, mesh: MeshShape, placement: Kind)
 
 
 def measure_agreement(options: argparse.Namespace, mesh: MeshShape, _: Kind) -> None:
-    """Sampled latents of every mesh of that size and of one GPU in bfloat16, against one GPU in float32."""
+    """Compare the sampled latents of every mesh of that size and of one GPU in bfloat16 with one GPU in float32."""
     layouts: list[Case] = [(MeshShape(), "resident"), *((shape, "resident") for shape in meshes(mesh.size))]
     layouts.append((mesh, "sharded"))
 
@@ -169,9 +169,9 @@ def measure_agreement(options: argparse.Namespace, mesh: MeshShape, _: Kind) -> 
         condition = _condition(interpolator, options, 1)
         sampled = interpolator.denoiser.sample(condition, None, None, SampleSettings(num_steps=AGREEMENT_STEPS))
         interpolator.unload()
-        return np.asarray(sampled)[:, 1:-1]  # those at the ends are given
+        return np.asarray(sampled)[:, 1:-1]  # the latents at the ends are given
 
-    # Angles rounded as in the others: what is compared is the order and rounding of sums.
+    # Angles are rounded as in the other runs, so that only the order and rounding of sums differ.
     oracle = latents(MeshShape(), "resident", dtype="float32", rotary_precision="bfloat16")
     sampled = {_named(*layout): latents(*layout) for layout in layouts}
     alone = sampled[_named(MeshShape())]
@@ -189,7 +189,7 @@ def measure_agreement(options: argparse.Namespace, mesh: MeshShape, _: Kind) -> 
 
 
 def measure_links(options: argparse.Namespace, mesh: MeshShape, placement: Kind) -> None:
-    """Speeds and latencies between the GPUs, and what a program costs that does nothing."""
+    """Measure speeds and latencies between the GPUs, and the cost of a program that does nothing."""
     denoiser = _open(options, mesh, placement).denoiser
     emit(
         "scaling_links",
@@ -200,7 +200,7 @@ def measure_links(options: argparse.Namespace, mesh: MeshShape, placement: Kind)
 
 
 def _run_child(options: argparse.Namespace, part: str, mesh: MeshShape, placement: Kind) -> bool:
-    """Run a case in a process of its own; whether it went well."""
+    """Run a case in a process of its own, and return whether it succeeded."""
     shared = [str(options.work), "--model", options.model, "--height", str(options.height)]
     shared += ["--width", str(options.width), "--pairs", str(options.pairs), "--repeats", str(options.repeats)]
     shared += ["--only", part, "--child", str(mesh), placement]
@@ -209,7 +209,7 @@ def _run_child(options: argparse.Namespace, part: str, mesh: MeshShape, placemen
 
 
 def _see_gpus(count: int) -> None:
-    """Let this process see `count` GPUs, before JAX looks for them."""
+    """Make `count` GPUs visible to this process, before JAX queries them."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     gpus = visible.split(",") if visible else [str(gpu) for gpu in range(count)]
     os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus[:count])
@@ -224,7 +224,7 @@ def _open(options: argparse.Namespace, mesh: MeshShape, placement: Kind, **preci
 
 
 def _interpolate(interpolator: Interpolator, options: argparse.Namespace, frames: np.ndarray, **settings: Any) -> None:
-    # No negative prompt is the all-zero embedding: no text stage.
+    # An empty negative prompt is the all-zero embedding, so there is no text stage.
     interpolator.interpolate(frames, negative_prompt="", height=options.height, width=options.width, **settings)
 
 
@@ -251,7 +251,7 @@ def _config(options: argparse.Namespace, mesh: MeshShape, placement: Kind, pairs
 
 
 def _named(mesh: MeshShape, placement: Kind = "resident") -> str:
-    """The axes with more than one device, and the placement if it is not the usual one."""
+    """Return the axes with more than one device, and the placement if it is not resident."""
     axes = [f"{axis}={size}" for axis, size in vars(mesh).items() if size > 1]
     return (",".join(axes) or "one GPU") + ("" if placement == "resident" else f" {placement}")
 
@@ -260,7 +260,7 @@ _hits: list[str] = []
 
 
 def _cached() -> bool:
-    """Whether the compilation cache had this run's programs."""
+    """Tell whether the compilation cache had this run's programs."""
     return "/jax/compilation_cache/cache_hits" in _hits and "/jax/compilation_cache/cache_misses" not in _hits
 
 

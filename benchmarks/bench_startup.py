@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def measure(folder: Path, which: str, started: float, height: int, width: int) -> None:
-    """One start as `jax-interp generate` makes it, with all networks resident after the text stage."""
+    """Measure one start as `jax-interp generate` makes it, with all networks resident after the text stage."""
     import jax
     import numpy as np
 
@@ -67,7 +67,7 @@ def measure(folder: Path, which: str, started: float, height: int, width: int) -
         "startup",
         config={"model": folder.name, "height": height, "width": width, "caches": which},
         weights="random, in the operating system's file cache",
-        # A step is reported when the device has the next one to work on.
+        # A step is reported when the device has the next step to work on.
         first_step_seconds=reached[1],
         finished_seconds=time.time() - started,
         stage_seconds=dict(interpolator.timings),

@@ -37,14 +37,14 @@ JAX_CASES = (
     *("lora", "forward", "lora-kept", "lora-streamed", "lora-products", "full-host", "full-two-gpus"),
     *("full-host-average", "full-host-kept", "full-two-gpus-no-average"),
 )
-"""Names of `train_cases.CASES`, which is not imported here: the parent must not take the GPU."""
+"""The names of `train_cases.CASES`, which is not imported here because the parent process must not take the GPU."""
 ORDER = ("lora", *PEERS, *JAX_CASES[1:])
-"""The most telling first."""
+"""The order of the cases: the most informative come first."""
 LIMIT = {"peer-compiled": 180.0}
-"""Seconds that a case may take beside `--limit`: two minutes of compilation, and the rest."""
+"""Seconds that a case may take in addition to `--limit`: two minutes of compilation, and the rest."""
 HOST_GIB = {"full-host": 95, "full-host-kept": 95, "full-host-average": 124}
-"""How much memory XLA may pin: the state, what is under way, and little more, for up to this it takes ever larger parts
-of memory at a time."""
+"""GiB of memory that XLA may pin: the state, what is in transfer, and little more, because up to this limit it
+allocates ever larger blocks."""
 GIB = 2**30
 
 
@@ -71,7 +71,7 @@ def main() -> None:
 
 
 def run_all(options: argparse.Namespace) -> list[str]:
-    """Run the cases that are wanted and not known yet, each in a process; those that failed."""
+    """Run the requested cases without a result, each in a process of its own, and return those that failed."""
     started, failed = time.monotonic(), []
     done = {(line["case"], line["tiny"]) for line in _lines(options.output)}
     for case in options.only:
@@ -91,7 +91,7 @@ def run_all(options: argparse.Namespace) -> list[str]:
 
 
 def run_child(options: argparse.Namespace, case: str, limit: float) -> bool:
-    """Run a case in a process of its own and keep its line; whether it went well."""
+    """Run a case in a process of its own and store its line; return whether it succeeded."""
     command = [sys.executable, "-m", "benchmarks.bench_train", "--child", case, "--steps", str(options.steps)]
     command += ["--height", str(options.height), "--width", str(options.width)]
     command += ["--tiny"] if options.tiny else []
@@ -110,7 +110,7 @@ def run_child(options: argparse.Namespace, case: str, limit: float) -> bool:
 
 
 def environment_of(options: argparse.Namespace, case: str) -> dict[str, str]:
-    """What a case's process is told."""
+    """Return the environment variables of a case's process."""
     told = {
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
         "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.97",
@@ -127,7 +127,7 @@ def environment_of(options: argparse.Namespace, case: str) -> dict[str, str]:
 
 
 def measure(options: argparse.Namespace, case: str) -> None:
-    """Run a case here and print what it took."""
+    """Run a case in this process and print its seconds and memory."""
     from benchmarks import train_cases
 
     config, size = train_cases.config_and_size(options.tiny, options.height, options.width)
@@ -142,7 +142,7 @@ def measure(options: argparse.Namespace, case: str) -> None:
 
 
 def measure_ours(case: Any, config: Any, size: tuple[int, int], steps: int) -> dict[str, Any]:
-    """Seconds of every step, losses and peaks; `skipped` where there are too few devices."""
+    """Return the seconds of every step, losses and peaks; `skipped` if there are too few devices."""
     import jax
 
     from benchmarks.measure import allocator_peaks
@@ -158,7 +158,7 @@ def measure_ours(case: Any, config: Any, size: tuple[int, int], steps: int) -> d
     run = prepare(case, config, size)
     prepared = time.perf_counter() - started - run.compile_seconds
     state, losses, seconds = run.state, [], []
-    run = run._replace(state=None)  # a step uses its state up: nobody else may hold it
+    run = run._replace(state=None)  # a step donates its state, so no other reference may exist
     for _ in range(steps + 2):
         started = time.perf_counter()
         state, loss = run.step(state)
@@ -179,14 +179,14 @@ def measure_ours(case: Any, config: Any, size: tuple[int, int], steps: int) -> d
 
 
 def host_bytes(state: Any) -> int:
-    """Bytes of the state that lie in pinned host memory."""
+    """Return the bytes of the state that are in pinned host memory."""
     import jax
 
     return sum(leaf.nbytes for leaf in jax.tree.leaves(state) if leaf.sharding.memory_kind == "pinned_host")
 
 
 def program_bytes(program: Any) -> dict[str, int] | None:
-    """What the compiler says that a step needs on a device: arguments, results that are no arguments, temporaries."""
+    """Return the compiler's bytes of a step on a device: arguments, results that alias no arguments, temporaries."""
     analysis = program and program.memory_analysis()
     if not analysis:
         return None
@@ -199,7 +199,7 @@ def program_bytes(program: Any) -> dict[str, int] | None:
 
 
 def report(options: argparse.Namespace, case: str, found: dict[str, Any], process_peaks: list[int]) -> None:
-    """Print the line of a case."""
+    """Print the result line of a case."""
     import jax
 
     from benchmarks.measure import emit
@@ -247,7 +247,7 @@ def report(options: argparse.Namespace, case: str, found: dict[str, Any], proces
 
 
 def goals(plan: Any, median: float, gib: float | None) -> dict[str, Any]:
-    """Every goal of a case with what was found and whether it is met."""
+    """Return every goal of a case with the measured value, and whether it is met."""
     wanted = {"seconds": (plan.seconds, median), "gib": (plan.gib, gib)}
     return {
         name: {"at_most": most, "found": value, "met": value <= most}
@@ -257,7 +257,7 @@ def goals(plan: Any, median: float, gib: float | None) -> dict[str, Any]:
 
 
 def _lines(path: Path | None) -> list[dict[str, Any]]:
-    """The cases that are in a file of results; a line that was cut off does not count, nor one that was skipped."""
+    """Return the cases in a file of results, except a line that was cut off and cases that were skipped."""
     if path is None or not path.exists():
         return []
     found = []

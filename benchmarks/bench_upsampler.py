@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def measure(options: argparse.Namespace, case: str) -> None:
-    """One case: vision, prefill and decode, cold and warm, and what bounds them."""
+    """Measure one case: vision, prefill and decode, cold and warm, and their lower bounds."""
     picture = np.random.default_rng(0).integers(0, 256, (*PICTURE, 3), np.uint8)
     with GpuWatch() as watch:
         upsampler = PromptUpsampler(find_component(options.work / "shared", "prompt_upsampler"), "bfloat16")
@@ -88,13 +88,13 @@ def measure(options: argparse.Namespace, case: str) -> None:
 
 
 class _Answer:
-    """One answer, timed from outside."""
+    """One answer, with times taken from outside the model."""
 
     def __init__(self, upsampler: PromptUpsampler, picture: np.ndarray, ids: np.ndarray, tokens: int):
         self._upsampler, self._picture, self._ids, self._tokens = upsampler, picture, ids, tokens
 
     def write(self) -> None:
-        """Write it, as `PromptUpsampler.upsample` does, but without an end."""
+        """Write the answer as `PromptUpsampler.upsample` does, but without an end token."""
         language, pictures = self._upsampler.language, self._upsampler.pictures
         started = time.perf_counter()
         patches = pictures.encode(prepare_picture(self._picture, self._upsampler.config.vision))
@@ -115,7 +115,7 @@ class _Answer:
 
 
 def measure_peer(options: argparse.Namespace, picture: np.ndarray, ids: np.ndarray) -> None:
-    """transformers' model with random weights: the same prompt, its static cache."""
+    """Measure transformers' model with random weights, on the same prompt and with its static cache."""
     import torch
     import transformers
 
@@ -161,18 +161,18 @@ def measure_peer(options: argparse.Namespace, picture: np.ndarray, ids: np.ndarr
 
 
 class _Clock:
-    """What `generate` calls a streamer: it is shown the prompt, then every token."""
+    """A streamer for transformers' `generate`, which gives it the prompt, then every token."""
 
     def __init__(self) -> None:
         self.times: list[float] = []
 
     def put(self, value: Any) -> None:
-        """Note when a token is there."""
+        """Record the time of a token."""
         value.cpu()
         self.times.append(time.perf_counter())
 
     def end(self) -> None:
-        """Nothing is left to do."""
+        """Do nothing at the end of the answer."""
 
 
 def _block_bytes(upsampler: PromptUpsampler) -> int:
@@ -181,14 +181,14 @@ def _block_bytes(upsampler: PromptUpsampler) -> int:
 
 
 def _memory_bandwidth() -> float:
-    """GB/s that the GPU reads at when it sums a large array, the best of ten."""
+    """Return the GB/s at which the GPU reads a large array to sum it, the best of ten."""
     values = jnp.ones(PROBE_BYTES // 2, jnp.bfloat16)
     total = jax.jit(lambda x: jnp.sum(x, dtype=jnp.float32))
     return values.nbytes / _best(lambda: jax.block_until_ready(total(values))) / 1e9
 
 
 def _host_bandwidth(devices: DeviceMesh) -> float:
-    """GB/s from pinned host memory to the GPU."""
+    """Return the GB/s from pinned host memory to the GPU."""
     values = devices.keep_on_host({"probe": np.ones(PROBE_BYTES // 8, np.float32)})
     return (
         sum(leaf.nbytes for _, leaf in flatten(values))

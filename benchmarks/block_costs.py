@@ -11,9 +11,9 @@ from jax_interp.runtime.all_to_all import GROUPS
 from jax_interp.runtime.mesh_shape import MeshShape
 
 EXCHANGED = 4
-"""Arrays in a block's all-to-alls: queries, keys and values to heads, the result back to tokens."""
+"""The arrays in a block's all-to-alls: queries, keys and values to heads, and the result back to tokens."""
 SUMS = 3
-"""All-reduces of a block: behind self-attention, cross-attention and MLP."""
+"""The all-reduces of a block: after self-attention, cross-attention and MLP."""
 
 
 @dataclass(frozen=True)
@@ -29,38 +29,38 @@ class BlockCosts:
     text_tokens: int = 512
     itemsize: int = 2
     shares: int | None = None
-    """Among how many devices weights are divided; by default all of `data` and `sequence`, which is one process."""
+    """The number of shards of the weights; by default all of `data` and `sequence`, for one process."""
 
     @property
     def tokens(self) -> int:
-        """Tokens of a pair."""
+        """The tokens of a pair."""
         return self.frames * self._cells
 
     @property
     def tokens_here(self) -> int:
-        """Tokens of this device, those that fill it up included."""
+        """The tokens of this device, padding included."""
         return self.frames * -(-self._cells // self.shape.sequence)
 
     @property
     def heads(self) -> int:
-        """Heads that this device brings to the exchange, those that fill up included."""
+        """The heads of this device in the exchange, padding included."""
         return _up(self._own_heads, self.shape.sequence)
 
     @property
     def exchanged(self) -> int:
-        """Bytes that this device has of the queries (or keys, values, result) when they are exchanged."""
+        """The bytes that this device has of the queries (or keys, values, result) when they are exchanged."""
         if self.shape.sequence == 1:
             return 0
         return self.tokens_here * self.heads * self.config.head_width * self.itemsize
 
     @property
     def summed(self) -> int:
-        """Bytes of one of the arrays that are added up over `tensor`."""
+        """The bytes of one of the arrays that are summed over `tensor`."""
         return 0 if self.shape.tensor == 1 else self.tokens_here * self.config.width * self.itemsize
 
     @property
     def weights(self) -> int:
-        """Bytes of a block's weights on this device while it computes; norms, some hundred values, left out."""
+        """The bytes of a block's weights on this device while it computes, without norms (some hundred values)."""
         width, inner, hidden = self.config.width, self._inner, self.config.mlp_width // self.shape.tensor
         attentions = (4 * width + 2 * width + 2 * self.config.text_width) * inner
         modulations = 3 * (1 + 3) * width * self.config.adaln_rank
@@ -68,33 +68,33 @@ class BlockCosts:
 
     @property
     def share(self) -> float:
-        """Bytes of them that this device brings itself if they are divided: what it keeps, or copies from the host."""
+        """The bytes of this device's shard of the weights, which it keeps or copies from the host."""
         return self.weights / self._shares
 
     @property
     def exchanges(self) -> int:
-        """All-to-alls of a block: there and back, for each group of heads."""
+        """The all-to-alls of a block: there and back, for each group of heads."""
         heads = self.config.num_heads // self.shape.tensor
         return 2 * (1 if heads % (GROUPS * self.shape.sequence) else GROUPS)
 
     @property
     def sent_by_exchange(self) -> float:
-        """Bytes that leave this device in the all-to-alls."""
+        """The bytes that leave this device in the all-to-alls."""
         return EXCHANGED * self.exchanged * (self.shape.sequence - 1) / self.shape.sequence
 
     @property
     def sent_by_sums(self) -> float:
-        """Bytes that leave this device in the all-reduces, done in a ring."""
+        """The bytes that leave this device in the all-reduces, done in a ring."""
         return SUMS * 2 * self.summed * (self.shape.tensor - 1) / self.shape.tensor
 
     @property
     def received_by_gather(self) -> float:
-        """Bytes of the others' shares that reach this device where weights are divided."""
+        """The bytes of the others' shards that reach this device where weights are sharded."""
         return self.weights - self.share
 
     @property
     def flop(self) -> float:
-        """Multiplications and additions in the matrix products and both attentions, those on fillers included."""
+        """The multiplications and additions in the matrix products and both attentions, padding included."""
         width, inner, here = self.config.width, self._inner, self.tokens_here
         products = here * width * (4 + 2) * inner + here * 2 * width * self.config.mlp_width // self.shape.tensor
         products += self.text_tokens * self.config.text_width * 2 * inner  # every device's own keys and values

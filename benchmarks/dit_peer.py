@@ -30,7 +30,7 @@ _NAMES = (
 
 
 def build(config: DiTConfig, **options: Any) -> CosmosTransformer3DModel:
-    """The peer of `config`. Both mask channels are part of its input, so that it resizes none itself."""
+    """Build the peer of `config`; both mask channels are part of its input, so that it resizes none itself."""
     return CosmosTransformer3DModel(
         in_channels=config.input_channels,
         out_channels=config.latent_channels,
@@ -49,7 +49,7 @@ def build(config: DiTConfig, **options: Any) -> CosmosTransformer3DModel:
 
 
 def randomize(model: torch.nn.Module, seed: int) -> None:
-    """Weights that keep activations near unit scale: normal over the root of the fan-in, norms around one."""
+    """Set weights that keep activations near unit scale: normal over the root of the fan-in, norms around one."""
     generator = torch.Generator(device=next(model.parameters()).device).manual_seed(seed)
     with torch.no_grad():
         for name, weight in model.named_parameters():
@@ -62,7 +62,7 @@ def randomize(model: torch.nn.Module, seed: int) -> None:
 
 
 def upstream_name(name: str) -> str:
-    """The checkpoint key of the peer's parameter `name`."""
+    """Return the checkpoint key of the peer's parameter `name`."""
     for pattern, replacement in _NAMES:
         if re.fullmatch(pattern, name):
             return "net." + re.sub(pattern, replacement, name)
@@ -70,7 +70,7 @@ def upstream_name(name: str) -> str:
 
 
 def upstream_state_dict(model: CosmosTransformer3DModel) -> dict[str, torch.Tensor]:
-    """The peer's weights as `model.pt` holds them."""
+    """Return the peer's weights under the keys of `model.pt`."""
     return {upstream_name(name): tensor for name, tensor in model.state_dict().items()}
 
 
@@ -84,7 +84,7 @@ def forward(
     padding_mask: torch.Tensor,
     fps: float,
 ) -> torch.Tensor:
-    """One evaluation; latents and masks are [B, T, H, W, C] as ours, the result is float32 in that order."""
+    """Evaluate once; latents and masks are [B, T, H, W, C] as ours, the result is float32 in that order."""
     channels = torch.cat([x, mask, padding_mask], dim=-1).movedim(-1, 1).to(model.dtype)
     out = model(channels, c_noise.to(model.dtype), text.to(model.dtype), fps=fps, return_dict=False)[0]
     return out.movedim(1, -1).float()

@@ -10,7 +10,7 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "torch", "dif
 
 
 def environment() -> dict[str, Any]:
-    """Commit (`JAX_INTERP_COMMIT` where there is no repository), package versions, device."""
+    """Return the commit (`JAX_INTERP_COMMIT` where there is no repository), package versions and the device."""
     import jax
 
     device = jax.devices()[0]

@@ -13,7 +13,7 @@ from jax_interp.config import DIT_7B
 
 TOKENS = 10560
 LARGEST = 448.0
-"""Largest number of float8_e4m3fn."""
+"""The largest number of float8_e4m3fn."""
 
 
 def main() -> None:
@@ -37,13 +37,13 @@ def main() -> None:
 
 
 def quantized(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """`x` in float8 with one scale for all of it."""
+    """Return `x` in float8, and the single scale of all its values."""
     scale = jnp.abs(x).max().astype(jnp.float32) / LARGEST
     return (x.astype(jnp.float32) / scale).astype(jnp.float8_e4m3fn), scale
 
 
 def scaled_product(x: jax.Array, w: jax.Array, x_scale: jax.Array, w_scale: jax.Array) -> jax.Array:
-    """The form in which XLA looks for a product to do in float8: both operands widened and scaled."""
+    """Multiply in the form that XLA recognises as a float8 product: both operands widened and scaled."""
     wide = (a.astype(jnp.bfloat16) * scale.astype(jnp.bfloat16) for a, scale in ((x, x_scale), (w, w_scale)))
     return jnp.matmul(*wide)
 

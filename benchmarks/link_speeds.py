@@ -16,19 +16,19 @@ from benchmarks.measure import seconds
 from jax_interp.models.dit import patch_grid
 from jax_interp.pipeline.stages.denoiser import Denoiser
 from jax_interp.runtime.mesh import REPLICATED, DeviceMesh
-from jax_interp.runtime.sharding import gather, share_specs, whole_specs
+from jax_interp.runtime.sharding import gather, gathered_specs, sharded_specs
 from jax_interp.types import Params
 
 ROUNDS = 10
-"""How often one program or one measurement does the same, so that starting it does not count."""
+"""The number of repetitions in one program or measurement, so that its start does not count."""
 SMALL = 8
-"""Values that a head has where only the latency of an operation is wanted."""
+"""The number of values of a head where only the latency of an operation is measured."""
 PROGRAM_ARRAYS = 16
-"""Weights that the program of a block's first part takes."""
+"""The number of weights that the program of a block's first part takes."""
 
 
 def link_speeds(denoiser: Denoiser, height: int, width: int, repeats: int = 5) -> dict[str, Any]:
-    """Speeds between the devices of `denoiser`, which lie along `sequence`, and their latencies."""
+    """Measure speeds and latencies between the devices of `denoiser`, which lie along `sequence`."""
     config, devices = denoiser.config, denoiser.devices
     ranks = devices.shape.size
     frames, rows, columns = patch_grid((1, 3, height // 8, width // 8), config.patch_size)
@@ -51,7 +51,7 @@ def link_speeds(denoiser: Denoiser, height: int, width: int, repeats: int = 5) -
 
 
 def dispatch_seconds(devices: DeviceMesh, repeats: int = 5, programs: int = 560) -> float:
-    """Seconds from one program to the next where the devices have nearly nothing to do."""
+    """Return the seconds from one program to the next where the devices have nearly nothing to do."""
     arrays = {str(name): np.ones(SMALL, np.float32) for name in range(PROGRAM_ARRAYS)}
     params = devices.put(arrays)
     state = devices.put(np.ones((devices.shape.sequence, SMALL), np.float32), P("sequence"))
@@ -74,7 +74,7 @@ def dispatch_seconds(devices: DeviceMesh, repeats: int = 5, programs: int = 560)
 
 
 def _exchange(devices: DeviceMesh, shape: tuple[int, ...], dtype: jnp.dtype, repeats: int) -> dict[str, float]:
-    """Tokens of all heads to heads of all tokens, and back."""
+    """Measure the exchange of tokens of all heads for heads of all tokens, and back."""
     ranks, spec = devices.shape.sequence, P(None, None, "sequence")
 
     def turn(_: int, x: jax.Array) -> jax.Array:
@@ -87,7 +87,7 @@ def _exchange(devices: DeviceMesh, shape: tuple[int, ...], dtype: jnp.dtype, rep
 
 
 def _add(devices: DeviceMesh, shape: tuple[int, ...], dtype: jnp.dtype, repeats: int) -> dict[str, float]:
-    """The sum over devices of an array as large as a device's; a ring moves each value twice."""
+    """Measure the sum over devices of an array as large as a device's; a ring moves each value twice."""
     ranks = devices.shape.sequence
     x = devices.put(np.zeros(shape, dtype))
     took = _looped(devices, lambda _, x: jax.lax.psum(x, "sequence"), x, REPLICATED, repeats)
@@ -107,8 +107,8 @@ def _looped(devices: DeviceMesh, step: Callable[..., jax.Array], x: jax.Array, s
 
 
 def _gather(devices: DeviceMesh, part: Params, repeats: int) -> dict[str, float]:
-    """The weights of half a block put together on every device."""
-    shares, whole = share_specs(part, devices), whole_specs(part)
+    """Measure the gathering of the weights of half a block on every device."""
+    shares, whole = sharded_specs(part, devices), gathered_specs(part)
     each = jax.shard_map(
         lambda params: gather(params, shares, whole),
         mesh=devices.mesh,
@@ -129,8 +129,8 @@ def _gather(devices: DeviceMesh, part: Params, repeats: int) -> dict[str, float]
 
 
 def _copy(devices: DeviceMesh, part: Params, repeats: int) -> dict[str, float]:
-    """Every device's share of half a block from host memory, all at once."""
-    shares = share_specs(part, devices)
+    """Measure the copies of every device's shard of half a block from host memory, all at once."""
+    shares = sharded_specs(part, devices)
     on_host = devices.keep_on_host(_weights(part), shares)
 
     def run() -> None:
@@ -145,12 +145,12 @@ def _weights(part: Params) -> Params:
 
 
 def _sizes(params: Params) -> tuple[int, int]:
-    """Bytes of all parameters, and of what one device has of them."""
+    """Return the bytes of all parameters, and of one device's shards."""
     leaves = jax.tree.leaves(params)
     return sum(leaf.nbytes for leaf in leaves), sum(leaf.addressable_shards[0].data.nbytes for leaf in leaves)
 
 
 def _best(run: Callable[[], Any], repeats: int) -> float:
-    """The least seconds of `repeats` runs, after one that compiles."""
+    """Return the least seconds of `repeats` runs, after one that compiles."""
     run()
     return min(seconds(run) for _ in range(repeats))

@@ -23,45 +23,45 @@ def emit(benchmark: str, **fields: Any) -> None:
 
 
 def warm_ms(run: Callable[[], Any], repeats: int, warmup: int = 2) -> dict[str, float]:
-    """Median and minimum milliseconds of `run`, which returns when its work is done."""
+    """Measure the median and minimum milliseconds of `run`, which returns when its work is done."""
     for _ in range(warmup):
         run()
     return summary([seconds(run) for _ in range(repeats)])
 
 
 def seconds(run: Callable[[], Any]) -> float:
-    """Seconds that one `run` takes."""
+    """Return the seconds that one `run` takes."""
     started = time.perf_counter()
     run()
     return time.perf_counter() - started
 
 
 def summary(times: Sequence[float]) -> dict[str, float]:
-    """Median and minimum of `times` in milliseconds, and how many there were."""
+    """Return the median and minimum of `times` in milliseconds, and their number."""
     return {"median": 1e3 * float(np.median(times)), "min": 1e3 * min(times), "repeats": len(times)}
 
 
 def allocator_peak() -> int | None:
-    """Most bytes that JAX's arrays and temporaries held on the first device since the process started."""
+    """Return the peak bytes of JAX's arrays and temporaries on the first device since the process started."""
     return allocator_peaks()[0]
 
 
 def allocator_peaks() -> list[int | None]:
-    """The same of every device."""
+    """Return the peak bytes of JAX's arrays and temporaries on every device."""
     import jax
 
     return [(device.memory_stats() or {}).get("peak_bytes_in_use") for device in jax.local_devices()]
 
 
 def allocator_limit() -> int | None:
-    """Most bytes that JAX's allocator may take on the first device."""
+    """Return the largest number of bytes that JAX's allocator may take on the first device."""
     import jax
 
     return (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
 
 
 class GpuWatch:
-    """The most memory that the driver (NVML) saw in use on every GPU while it ran, less what was in use before.
+    """The peak memory that the driver (NVML) saw in use on every GPU meanwhile, less what was in use before.
 
     Only means something if nothing else runs on them. Without NVML there are no `peaks`.
     """
@@ -73,7 +73,7 @@ class GpuWatch:
 
     @property
     def peak(self) -> int | None:
-        """That of the first GPU."""
+        """The peak of the first GPU."""
         return self.peaks[0] if self.peaks else None
 
     def __enter__(self) -> "GpuWatch":
@@ -102,7 +102,7 @@ class GpuWatch:
 
 
 def in_fresh_process(module: str, *arguments: str, limit: float = 300) -> bool:
-    """Run `python -m module arguments`; what it prints on stdout is printed here too. False if it failed."""
+    """Run `python -m module arguments` and print its stdout; return whether it succeeded."""
     command = [sys.executable, "-m", module, *arguments]
     try:
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=limit, check=False)
@@ -114,7 +114,7 @@ def in_fresh_process(module: str, *arguments: str, limit: float = 300) -> bool:
 
 
 def parser(doc: str | None) -> argparse.ArgumentParser:
-    """Arguments that all benchmarks have: the folder of `benchmarks.random_networks`, and which network in it."""
+    """Add the arguments of all benchmarks: the folder of `benchmarks.random_networks`, and which network in it."""
     result = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     result.add_argument("work", type=Path, help="folder that benchmarks.random_networks wrote")
     result.add_argument("--model", default="dit-7b", help="which transformer's folder in it")
@@ -124,7 +124,7 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
 
 
 def forward_inputs(config: Any, rows: int, height: int, width: int) -> dict[str, Any]:
-    """Random arguments of one evaluation of the transformer for `rows` pairs, float32 holding bfloat16 values."""
+    """Return random arguments of one evaluation of the transformer for `rows` pairs, float32 of bfloat16 values."""
     import ml_dtypes
 
     generator = np.random.default_rng(0)

@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def peers(config: Any, network: Path, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
-    """diffusers' output in float32 and in bfloat16 with the weights in `network`."""
+    """Return diffusers' output in float32 and in bfloat16 with the weights in `network`."""
     import torch
     from safetensors.torch import load_file
 
@@ -71,7 +71,7 @@ def peers(config: Any, network: Path, inputs: dict[str, np.ndarray]) -> list[np.
 
 
 def relative_l2(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """Norm of the difference over the norm of `theirs`, in float64."""
+    """Return the norm of the difference over the norm of `theirs`, in float64."""
     difference = np.linalg.norm(ours.astype(np.float64) - theirs)
     return float(difference / np.linalg.norm(theirs.astype(np.float64)))
 

@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def kernels(run: Callable[[], None]) -> dict[str, Any]:
-    """Milliseconds of the longest kernels of one `run`, of all together, and from the first one's start to the end."""
+    """Return the milliseconds of the longest kernels of one `run`, of all, and from the first start to the last end."""
     sums: dict[str, float] = defaultdict(float)
     starts, ends = [], []
     with tempfile.TemporaryDirectory() as folder:
@@ -69,7 +69,7 @@ def kernels(run: Callable[[], None]) -> dict[str, Any]:
 
 
 def under_load(start: Callable[[], Any]) -> dict[str, Any]:
-    """Clock, power and what limits them while the GPU works, as the driver says; median of the second half.
+    """Return clock, power and their limits while the GPU works, from the driver; the median of the second half.
 
     `start` gives the GPU an evaluation to work on and returns what to wait for.
     """
@@ -92,7 +92,7 @@ def under_load(start: Callable[[], Any]) -> dict[str, Any]:
 
 
 def clock_and_power(nvml: Any, handle: Any) -> dict[str, Any]:
-    """What NVML says of the GPU right now."""
+    """Return NVML's present readings of the GPU."""
     reasons = nvml.nvmlDeviceGetCurrentClocksEventReasons(handle)
     return {
         "sm_mhz": nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM),

@@ -54,11 +54,11 @@ NETWORKS: dict[str, tuple[str, Any]] = {
 }
 T5_TOKENIZER = Path(__file__).parents[1] / "tests/data/golden/checkpoints/google-t5/t5-11b/tokenizer.json"
 NORMAL = np.random.default_rng(0).standard_normal(1 << 22, dtype=np.float32)
-"""Every weight is one of these, scaled; drawing 14 billion would take minutes."""
+"""The values of which every weight is one, scaled, because drawing 14 billion would take minutes."""
 
 
 def write_network(root: Path, name: str) -> Path:
-    """Write network `name` of `NETWORKS` below `root` as `jax-interp convert` would; returns its folder."""
+    """Write network `name` of `NETWORKS` below `root` as `jax-interp convert` would; return its folder."""
     kind, config = NETWORKS[name]
     component = COMPONENTS[kind]
     leaves = component.plan(config)
@@ -90,7 +90,10 @@ def write_network(root: Path, name: str) -> Path:
 
 
 def random_stream(path: str, shape: tuple[int, ...]) -> ArrayStream:
-    """bfloat16 weights that keep activations near unit scale: normal over the root of the fan-in, norms 1, biases 0."""
+    """Return bfloat16 weights that keep activations near unit scale.
+
+    They are normal over the root of the fan-in; norms are 1, biases 0.
+    """
     layer = shape[1:] if "blocks/" in path else shape
     if path.endswith("bias") or "mean" in path:
         values = np.zeros(1 << 16, np.float32)
@@ -113,7 +116,7 @@ def random_stream(path: str, shape: tuple[int, ...]) -> ArrayStream:
 
 
 def main(work: Path, names: list[str]) -> None:
-    """Write the networks called `names`; those that are not transformers are linked into every transformer's folder."""
+    """Write the networks called `names`, and link those that are not transformers into every transformer's folder."""
     for dit in [name for name in names if name.startswith("dit")]:
         write_network(work / dit, dit)
     for name in [name for name in names if not name.startswith("dit")]:

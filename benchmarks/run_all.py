@@ -44,11 +44,11 @@ BENCHMARKS: list[tuple[str, str, list[str]]] = [
     ("scaling", "bench_scaling", ["--only", "policies"]),
     ("scaling", "bench_scaling", ["--only", "pairs"]),
 ]
-"""(file of results, module, arguments), the most telling first."""
+"""(file of results, module, arguments), the most informative first."""
 SHARED = {"upsampler": "Pixtral-12B", "guardrails": "meta-llama"}
-"""Networks that some need beside the usual ones: only run where they were written."""
+"""Networks that some benchmarks need beside the usual ones; these run only where the networks were written."""
 SEVERAL_GPUS = "scaling"
-"""Only run when asked for by name."""
+"""The benchmark that runs only if it is named."""
 
 
 def main() -> None:
@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def run(options: argparse.Namespace, cache: str) -> None:
-    """Run what was asked for; all share the compiled programs in `cache`."""
+    """Run the requested benchmarks, which share the compiled programs in `cache`."""
     environment = {
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
         "JAX_COMPILATION_CACHE_DIR": cache,

@@ -10,13 +10,13 @@ from jax_interp.config import DIT_7B, DiTConfig
 from jax_interp.runtime.mesh_shape import MeshShape
 
 PROGRAMS = 2
-"""Programs of a block."""
+"""The number of programs of a block."""
 GPUS_PER_HOST = 8
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What a prediction starts from."""
+    """The measured or assumed speeds that a prediction starts from."""
 
     evaluation: float
     """Milliseconds of one evaluation on one GPU."""
@@ -33,7 +33,7 @@ class Machine:
     latency: float
     """Microseconds of an exchange of nearly nothing within a host."""
     network_latency: float
-    """The same between hosts."""
+    """Microseconds of an exchange of nearly nothing between hosts."""
     dispatch: float
     """Microseconds from the start of one program to that of the next."""
     memory: float
@@ -58,37 +58,37 @@ the H100's memory as its maker states it. Latencies and `dispatch` are guesses."
 
 @dataclass(frozen=True)
 class Prediction:
-    """Milliseconds of one evaluation, by what the GPU does in them."""
+    """The milliseconds of one evaluation, by kind of work of the GPU."""
 
     arithmetic: float
-    """Not less than reading the weights takes."""
+    """The arithmetic, at least the time of reading the weights."""
     exchanges: float
-    """All-to-alls and all-reduces; nothing computes meanwhile."""
+    """All-to-alls and all-reduces, during which nothing computes."""
     gathering: float
-    """Putting divided weights together; runs beside the arithmetic, on the links of the exchanges."""
+    """Gathering sharded weights, which overlaps the arithmetic but uses the links of the exchanges."""
     copying: float
-    """Bringing each GPU's share of the weights from the host; runs beside everything."""
+    """Copying each GPU's shard of the weights from the host, which overlaps everything."""
     dispatch: float
-    """The least that one Python process needs to start all programs; it runs beside everything."""
+    """The least time in which one Python process starts all programs, which overlaps everything."""
 
     @property
     def resident(self) -> float:
-        """The whole, weights being there."""
+        """The whole time with resident weights."""
         return max(self.arithmetic + self.exchanges, self.dispatch)
 
     @property
     def sharded(self) -> float:
-        """The whole, weights being divided."""
+        """The whole time with sharded weights."""
         return max(self.resident, self.gathering + self.exchanges)
 
     @property
     def streamed(self) -> float:
-        """The whole, weights being divided and in host memory."""
+        """The whole time with sharded weights in host memory."""
         return max(self.sharded, self.copying)
 
 
 def predict(config: DiTConfig, shape: MeshShape, machine: Machine) -> Prediction:
-    """One evaluation of `config` on hosts of `GPUS_PER_HOST`, one pair along `data`."""
+    """Predict one evaluation of `config` on hosts of `GPUS_PER_HOST`, with one pair along `data`."""
     alone, costs = (BlockCosts(config, mesh) for mesh in (MeshShape(), shape))
     share = machine.evaluation / config.num_blocks * costs.flop / alone.flop
     reading = costs.weights / machine.memory / 1e6
@@ -102,7 +102,7 @@ def predict(config: DiTConfig, shape: MeshShape, machine: Machine) -> Prediction
 
 
 def _exchange(costs: BlockCosts, machine: Machine) -> float:
-    """Milliseconds of a block's all-to-alls: what goes to the own host and to others goes at the same time."""
+    """Return the milliseconds of a block's all-to-alls; traffic within the host and to others is concurrent."""
     ranks = costs.shape.sequence
     if ranks == 1:
         return 0.0
@@ -114,12 +114,12 @@ def _exchange(costs: BlockCosts, machine: Machine) -> float:
 
 
 def _sums(costs: BlockCosts, machine: Machine) -> float:
-    """Milliseconds of a block's all-reduces, which stay within a host."""
+    """Return the milliseconds of a block's all-reduces, which stay within a host."""
     return 0.0 if costs.shape.tensor == 1 else costs.sent_by_sums / machine.inside / 1e6 + SUMS * machine.latency / 1e3
 
 
 def break_even(gpus: int, machine: Machine) -> float | None:
-    """GB/s between hosts from which on that many GPUs beat one host; None if no link is fast enough."""
+    """Return the GB/s between hosts above which `gpus` GPUs beat one host; None if no link is fast enough."""
 
     def pays(network: float) -> bool:
         return predict(DIT_7B, MeshShape(sequence=gpus), replace(machine, network=network)).resident < one_host

@@ -35,12 +35,12 @@ class Scaling:
 
     @property
     def most(self) -> int:
-        """The largest number of GPUs that one pair was measured on."""
+        """The largest number of GPUs on which one pair was measured."""
         return max(self.evaluation, default=1)
 
 
 def read(path: Path = RESULTS, model: str = "dit-7b", height: int = HEIGHT, width: int = WIDTH) -> Scaling | None:
-    """The results for `model` at that size; None if there are none."""
+    """Return the results for `model` at that size; None if there are none."""
     lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     wanted = {"model": model, "height": height, "width": width}
     lines = [line for line in lines if wanted.items() <= line["config"].items()]
@@ -83,7 +83,7 @@ def _gpus(line: Line) -> int:
 
 
 def _speedups(times: list[tuple[Line, float]]) -> dict[int, float]:
-    """By number of GPUs; hosts differ by some per cent, so that one GPU counts that was measured with them."""
+    """Return speedups by number of GPUs over one GPU of the same host, because hosts differ by some per cent."""
     alone = {line["commit"]: took for line, took in times if _gpus(line) == 1}
     return {_gpus(line): alone[line["commit"]] / took for line, took in times if line["commit"] in alone}
 
@@ -93,6 +93,6 @@ def _undivided(line: Line) -> float:
 
 
 def _only(line: Line, axis: str) -> bool:
-    """Whether weights are whole on every GPU and nothing but `axis` has more than one."""
+    """Tell whether weights are replicated and only `axis` has more than one device."""
     mesh, placement = _layout(line)
     return placement == "resident" and mesh in ("one GPU", f"{axis}={_gpus(line)}")

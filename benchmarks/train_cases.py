@@ -35,20 +35,20 @@ TINY = DiTConfig(
 TINY_SIZE = (64, 96)
 FPS, TEXT_TOKENS = 24.0, 512
 NO_AVERAGE = OptimizerSettings(ema_rate=None)
-"""As `train` has it for adapters. A full run keeps an average unless told otherwise."""
+"""The default of `train` for adapters; a full run keeps an average unless told otherwise."""
 ADAPTER = TrainSettings(lora=LoraSettings(rank=8), optimizer=NO_AVERAGE)
 
 
 @dataclass(frozen=True)
 class Case:
-    """What is trained how."""
+    """A training case: what is trained, and how."""
 
     settings: TrainSettings
     devices: int = 1
     seconds: float | None = None
-    """Goal for a warm step."""
+    """The goal for the seconds of a warm step."""
     gib: float | None = None
-    """Goal for the allocator's peak on every device."""
+    """The goal for the allocator's peak on every device, in GiB."""
     backward: bool = True
 
 
@@ -67,28 +67,28 @@ CASES: dict[str, Case] = {
 
 
 class Run(NamedTuple):
-    """A case made ready: `step(state)` is one optimizer step, and gives the next state and the loss."""
+    """A case that is ready to run: `step(state)` is one optimizer step, and returns the next state and the loss."""
 
     step: Callable[[Any], tuple[Any, jax.Array]]
     state: Any
     program: Any = None
     """The compiled function, where a step is one program."""
     compile_seconds: float = 0.0
-    """How long that took; programs that a first step compiles are not counted."""
+    """Seconds of its compilation; programs that a first step compiles are not counted."""
 
 
 def config_and_size(tiny: bool, height: int, width: int) -> tuple[DiTConfig, tuple[int, int]]:
-    """The network, and (height, width) in pixels."""
+    """Return the network's configuration, and (height, width) in pixels."""
     return (TINY, TINY_SIZE) if tiny else (DIT_7B, (height, width))
 
 
 def latents_shape(config: DiTConfig, size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """[T, H, W, C] of a pair and what lies between."""
+    """Return the latent shape (T, H, W, C) of a pair with the frames between."""
     return 3, size[0] // 8, size[1] // 8, config.latent_channels
 
 
 def random_batch(config: DiTConfig, size: tuple[int, int], rows: int) -> Batch:
-    """Random latents and texts."""
+    """Return random latents and texts."""
     draw = np.random.default_rng(0)
     shape = latents_shape(config, size)
     grid = patch_grid((1, *shape), config.patch_size)
@@ -101,7 +101,7 @@ def random_batch(config: DiTConfig, size: tuple[int, int], rows: int) -> Batch:
 
 
 def random_leaf(key: jax.Array, path: str, shape: tuple[int, ...], dtype: Any, *, stacked: bool) -> jax.Array:
-    """Weights that keep activations near unit scale: normal over the root of the fan-in, norms 1; a stack's in turn."""
+    """Return weights that keep activations near unit scale: normal over the root of the fan-in, norms 1."""
     layer = shape[1:] if stacked else shape
     if len(layer) < 2:
         return jnp.ones(shape, dtype)
@@ -115,7 +115,7 @@ def random_leaf(key: jax.Array, path: str, shape: tuple[int, ...], dtype: Any, *
 
 @cache
 def drawing(path: str, shape: tuple[int, ...], dtype: Any, stacked: bool, sharding: Any) -> Callable[..., jax.Array]:
-    """`random_leaf` compiled; all blocks of a network share it."""
+    """Compile `random_leaf`; all blocks of a network share the program."""
     draw = partial(random_leaf, path=path, shape=shape, dtype=dtype, stacked=stacked)
     return jax.jit(draw, out_shardings=sharding)
 

@@ -18,23 +18,23 @@ from typing import NamedTuple
 from jax_interp.config import DiTConfig
 
 PEAK = {"H100": 989.4e12, "H200": 989.4e12}
-"""Dense bfloat16 FLOP/s of the data sheet (SXM), by what the device's name has in it."""
+"""Dense bfloat16 FLOP/s of the data sheet (SXM), by a part of the device's name."""
 
 
 class Flops(NamedTuple):
-    """Of a forward of one sample."""
+    """The FLOP of a forward of one sample, by kind."""
 
     linear: float
     attention: float
 
     @property
     def forward(self) -> float:
-        """All of a forward."""
+        """The FLOP of the whole forward."""
         return self.linear + self.attention
 
 
 def forward_flops(config: DiTConfig, tokens: int, text_tokens: int) -> Flops:
-    """FLOP of one forward of one sample."""
+    """Return the FLOP of one forward of one sample."""
     width, patch = config.width, config.patch_size**2
     inner = config.num_heads * config.head_width
     of_tokens = 4 * width * inner + 2 * width * inner + 2 * width * config.mlp_width
@@ -44,13 +44,13 @@ def forward_flops(config: DiTConfig, tokens: int, text_tokens: int) -> Flops:
 
 
 def step_flops(forward: Flops, *, backward: bool, adapter: bool) -> float:
-    """Model FLOP of a step for one sample; without `backward` of a forward alone."""
+    """Return the model FLOP of a step for one sample; without `backward`, those of a forward alone."""
     if not backward:
         return forward.forward
     return (2 if adapter else 3) * forward.linear + 3 * forward.attention
 
 
 def utilisation(flops: float, seconds: float, device_kind: str, devices: int) -> float | None:
-    """`flops` of a step over what `devices` could do in its time; None for a device whose peak is not known."""
+    """Return `flops` of a step over what `devices` could do in its time; None for a device without a known peak."""
     peak = next((peak for name, peak in PEAK.items() if name in device_kind), None)
     return None if peak is None else flops / (seconds * devices * peak)

@@ -64,7 +64,7 @@ def peer_step(config: DiTConfig, size: tuple[int, int], *, compiled: bool) -> tu
 
 
 def measure_peer(config: DiTConfig, size: tuple[int, int], steps: int, *, compiled: bool) -> dict[str, Any]:
-    """Seconds of every step, the first one apart, losses, and the peak of PyTorch's allocator."""
+    """Return the seconds of every step (the first one separately), losses, and the peak of PyTorch's allocator."""
     step, trained = peer_step(config, size, compiled=compiled)
     losses, seconds = [], []
     for _ in range(steps + 2):

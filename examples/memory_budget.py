@@ -20,7 +20,7 @@ from jax_interp import InterpolationSettings, Interpolator
 def interpolate_within(
     converted: Path, frames: np.ndarray, budget: int, settings: InterpolationSettings
 ) -> tuple[np.ndarray, dict[str, str]]:
-    """Frames of all pairs of `frames`, and how each network was placed to stay within `budget` bytes.
+    """Return the frames of all pairs of `frames`, and each network's placement within `budget` bytes.
 
     Raises:
         jax_interp.JaxInterpError: no placement fits into the budget; the message says what would.

@@ -19,7 +19,7 @@ HEIGHT, WIDTH, SEED, CONDITION_SIGMA = 128, 192, 11, 0.001
 
 
 def watched_noise(shape: tuple[int, ...], heard: list[int]) -> Callable[[int], tuple[float, np.ndarray]]:
-    """The condition noise of every evaluation, as `condition_noise` takes it.
+    """Return a function that gives the condition noise of every evaluation, as `condition_noise` takes it.
 
     `shape` is that of the latents, [T, H, W, C]; the noise is drawn with channels first, as upstream draws it. `heard`
     collects the numbers of the evaluations, counted as upstream counts them, two branches a step: at guidance -1 only
@@ -38,7 +38,7 @@ def watched_noise(shape: tuple[int, ...], heard: list[int]) -> Callable[[int], t
 
 
 def run(converted: Path, first: np.ndarray, last: np.ndarray, num_steps: int) -> tuple[np.ndarray, list[int]]:
-    """Frames uint8 [10, HEIGHT, WIDTH, 3] of one pair, and the numbers of the evaluations that were made."""
+    """Return one pair's frames, uint8 [10, HEIGHT, WIDTH, 3], and the numbers of the evaluations that were made."""
     interpolator = Interpolator.from_pretrained(converted, dtype="float32")
     heard: list[int] = []
     text = interpolator.encode_text(DEFAULT_NEGATIVE_PROMPT)  # [1, 512, D]

@@ -20,7 +20,7 @@ import orbax.checkpoint as ocp
 
 
 def read(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The configuration and the parameters, as NumPy arrays, of the converted network in `folder`."""
+    """Read the configuration and the parameters, as NumPy arrays, of the converted network in `folder`."""
     config = json.loads((folder / "config.json").read_text())
     checkpointer = ocp.PyTreeCheckpointer()
     path = (folder / "params").absolute()

@@ -16,7 +16,7 @@ from jax_interp import Interpolator
 
 
 def between(converted: Path, first: np.ndarray, last: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The ten frames from `first` to `last` (uint8 [Y, X, 3]), both included, as uint8 [10, height, width, 3]."""
+    """Return ten frames from `first` to `last` (uint8 [Y, X, 3]), both included, as uint8 [10, height, width, 3]."""
     interpolator = Interpolator.from_pretrained(converted)
     pair = np.stack([first, last])
     return interpolator.interpolate(pair, height=height, width=width).frames

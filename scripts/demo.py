@@ -17,7 +17,7 @@ ASSETS = Path(__file__).parents[1] / "jax_interp" / "demo"
 OUTPUT = Path("demo")
 HEIGHT, WIDTH, STRIDE = 192, 320, 9
 SHOWN = (0, 2, 4, 7, 9)
-"""Frames of the first pair that the picture shows."""
+"""The frames of the first pair that the picture shows."""
 
 
 def run(*arguments: str | Path) -> None:
@@ -33,7 +33,7 @@ def run(*arguments: str | Path) -> None:
 
 
 def blended(truth: np.ndarray) -> np.ndarray:
-    """Both ends of every pair mixed, as a cross-fade has it; uint8 as `truth` [F, Y, X, 3]."""
+    """Mix both ends of every pair as a cross-fade does; uint8 as `truth` [F, Y, X, 3]."""
     moments = np.arange(len(truth) - 1)
     first = moments // STRIDE * STRIDE
     share = (moments % STRIDE / STRIDE)[:, None, None, None]
@@ -42,7 +42,7 @@ def blended(truth: np.ndarray) -> np.ndarray:
 
 
 def compare(clip: Path, frames: Path, picture: Path, animation: Path) -> None:
-    """The true frames, the blended and the generated ones: some of the first pair in rows, and all of them moving."""
+    """Draw the true, the blended and the generated frames: some of the first pair in rows, and all of them moving."""
     import imageio.v3 as iio
     from PIL import Image
 

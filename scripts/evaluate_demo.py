@@ -38,10 +38,10 @@ MOVING = 8.0
 RENDERED = "rendered scenes"
 SCENE_SEED = 99
 MARGIN = 5
-"""Pixels at every edge around which no whole window of SSIM lies."""
+"""The margin, in pixels, at whose places no whole window of SSIM fits."""
 
 Score = tuple[float | None, float | None]
-"""Over whole frames, and where something moves; None if nothing does, or if there is no error at all."""
+"""(score over whole frames, score where something moves); None if nothing moves, or if there is no error at all."""
 
 
 class Window(NamedTuple):
@@ -51,13 +51,13 @@ class Window(NamedTuple):
     group: str
     """The class of motion, or `RENDERED`."""
     shot: int | None
-    """First frame of the shot."""
+    """The index of the shot's first frame."""
     start: int
-    """First frame, or the number of the scene."""
+    """The index of the first frame, or the number of the scene."""
 
 
 def choose_windows(parts: film.Split, count: int) -> list[Window]:
-    """`count` windows of every motion class, from as many held-out shots as there are, then as many scenes."""
+    """Choose `count` windows of every motion class, from as many held-out shots as there are, then as many scenes."""
     first = np.array([shot[0] for shot in parts.held_out_shots])
     shots = first[np.searchsorted(first, parts.held_out, side="right") - 1]
     motion, chosen = parts.motion[parts.held_out], []
@@ -70,7 +70,7 @@ def choose_windows(parts: film.Split, count: int) -> list[Window]:
 
 
 def spread(starts: np.ndarray, shots: np.ndarray, count: int) -> list[tuple[int, int]]:
-    """`count` of the windows (start, shot), one of every shot before a second of any; those of a shot lie far apart."""
+    """Choose `count` of the windows (start, shot), one a shot before a second of any, far apart within a shot."""
     of_shot = {shot: starts[shots == shot] for shot in np.unique(shots)}
     turns: list[tuple[int, int]] = []
     for turn in range(count):
@@ -85,7 +85,7 @@ def spread(starts: np.ndarray, shots: np.ndarray, count: int) -> list[tuple[int,
 
 
 def ways(interpolator: Interpolator, truth: np.ndarray, num_steps: int) -> dict[str, np.ndarray]:
-    """The eight frames between as each way makes them."""
+    """Return the eight frames between, as each method makes them."""
     _, height, width, _ = truth.shape
     share = (np.arange(1, 9) / 9)[:, None, None, None]
     ends = truth[[0, 9]]
@@ -98,7 +98,7 @@ def ways(interpolator: Interpolator, truth: np.ndarray, num_steps: int) -> dict[
 
 
 def scores(made: dict[str, np.ndarray], truth: np.ndarray) -> dict[str, dict[str, Score]]:
-    """PSNR in dB and SSIM of what every way made of the ten frames `truth`."""
+    """Return the PSNR in dB and the SSIM of what every method made of the ten frames `truth`."""
     moving = np.abs(truth[0].astype(float) - truth[9]).mean(-1) > MOVING
     return {
         "psnr": {way: psnr(frames, truth[1:9], moving) for way, frames in made.items()},
@@ -107,7 +107,7 @@ def scores(made: dict[str, np.ndarray], truth: np.ndarray) -> dict[str, dict[str
 
 
 def through_tokenizer(interpolator: Interpolator, truth: np.ndarray) -> np.ndarray:
-    """The first nine frames encoded and decoded."""
+    """Encode and decode the first nine frames."""
     codec = interpolator.codec
     pixels = truth[None, :9].astype(np.float32) / 128 - 1
 
@@ -120,13 +120,13 @@ def through_tokenizer(interpolator: Interpolator, truth: np.ndarray) -> np.ndarr
 
 
 def psnr(made: np.ndarray, truth: np.ndarray, moving: np.ndarray) -> Score:
-    """In dB, of 255."""
+    """Return the PSNR in dB, for a peak of 255."""
     error = (made.astype(np.float64) - truth) ** 2
     return _decibels(error), _decibels(error[:, moving])
 
 
 def ssim(made: np.ndarray, truth: np.ndarray, moving: np.ndarray) -> Score:
-    """The mean over frames and colours; moving places are middles of windows."""
+    """Return the mean over frames and colours; moving places are the centres of windows."""
     import dm_pix
 
     both = (jnp.asarray(frames, jnp.float32) for frames in (made, truth))
@@ -147,7 +147,7 @@ def measure(
     make: Callable[[Window], tuple[np.ndarray, dict[str, np.ndarray]]],
     seconds: float,
 ) -> list[dict[str, Any]] | None:
-    """The lines of all windows, those that `lines` lacks measured and added; None if the time was over before.
+    """Return the lines of all windows, after measuring those that `lines` lacks; None if the time ran out.
 
     `about` says of what they are, and `make` gives the true frames of a window and what every way makes of them.
     """
@@ -168,7 +168,7 @@ def measure(
 
 
 def add_line(path: Path, line: dict[str, Any]) -> None:
-    """Write a line at the end of a file, and end the one before if it was cut off."""
+    """Append a line to a file, and end the one before if it was cut off."""
     path.parent.mkdir(parents=True, exist_ok=True)
     before = path.read_bytes() if path.exists() else b""
     cut = before != b"" and not before.endswith(b"\n")
@@ -177,7 +177,7 @@ def add_line(path: Path, line: dict[str, Any]) -> None:
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The lines of a file, but for one that was cut off."""
+    """Return the lines of a file, except one that was cut off."""
     for line in path.read_text().splitlines() if path.exists() else ():
         try:
             yield json.loads(line)
@@ -186,7 +186,7 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def summary(lines: list[dict[str, Any]]) -> dict[str, Any]:
-    """Means by class, and how many windows and shots they are of."""
+    """Return the means by class, with the numbers of windows and shots."""
     found: dict[str, Any] = {
         "shots": len({line["shot"] for line in lines if line["shot"] is not None}),
         "scenes": sum(line["shot"] is None for line in lines),
@@ -203,13 +203,13 @@ def summary(lines: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
-    """Of those that are known; None if none is."""
+    """Return the mean of the values that are known; None if none is."""
     there = [value for value in values if value is not None]
     return float(np.mean(there)) if there else None
 
 
 def weights_digest(converted: Path) -> str:
-    """Which networks are in a folder."""
+    """Return a short hash of the manifests of a folder's networks."""
     manifests = [
         find_component(converted, name).path / MANIFEST_FILE for name in ("diffusion_transformer", "tokenizer")
     ]

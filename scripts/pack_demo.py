@@ -35,7 +35,7 @@ DIT_FOLDER, TOKENIZER_FOLDER = "Cosmos-Predict1-7B-WorldInterpolator", "Cosmos-T
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an `.npz` by parameter path; of one that holds bfloat16 as whole numbers, those."""
+    """Read the arrays of an `.npz` by parameter path; bfloat16 that was stored as whole numbers is restored."""
     with np.load(path, allow_pickle=False) as stored:
         return {
             name: stored[name].view(ml_dtypes.bfloat16) if stored[name].dtype == np.uint16 else stored[name]
@@ -44,7 +44,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
 
 
 def write_converted(folder: Path, component: Any, config: Any, arrays: dict[str, np.ndarray]) -> None:
-    """`arrays` as a converted network in bfloat16."""
+    """Write `arrays` as a converted network in bfloat16."""
     check_complete(unflatten(dict(arrays)), component.abstract(config))
     half = {path: np.asarray(jnp.asarray(array).astype(jnp.bfloat16)) for path, array in arrays.items()}
     streams = {path: ArrayStream.of(array) for path, array in half.items()}
@@ -64,7 +64,7 @@ def write_converted(folder: Path, component: Any, config: Any, arrays: dict[str,
 
 
 def pack(work: Path, output: Path) -> None:
-    """Write both networks below `output`; folders of them that are there are replaced."""
+    """Write both networks below `output`; existing folders of theirs are replaced."""
     with tempfile.TemporaryDirectory() as scratch:
         converted, exported = Path(scratch) / "converted", Path(scratch) / "exported"
         write_converted(
@@ -80,7 +80,7 @@ def pack(work: Path, output: Path) -> None:
 
 
 def pack_transformer(source: Path, target: Path) -> None:
-    """`model.pt`, with the entries of the published file that inference does not read."""
+    """Write `model.pt`, with the entries of the published file that inference does not read."""
     state = load_file(source / "model.safetensors")
     longest = max(transformer.CONFIG.grid)
     state["net.pos_embedder.seq"] = torch.arange(longest).bfloat16()
@@ -94,7 +94,7 @@ def pack_transformer(source: Path, target: Path) -> None:
 
 
 def pack_tokenizer(source: Path, target: Path) -> None:
-    """Encoder and decoder as safetensors, their statistics as the tuples that are published."""
+    """Write encoder and decoder as safetensors, and their statistics as the tuples that are published."""
     for name in ("encoder", "decoder"):
         shutil.copyfile(source / f"{name}.safetensors", target / f"{name}.safetensors")
     for name in ("mean_std", "image_mean_std"):

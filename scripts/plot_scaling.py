@@ -15,7 +15,7 @@ PICTURE = Path(__file__).parents[1] / "docs/scaling.png"
 
 
 def speedups(scaling: Scaling) -> dict[str, dict[int, float]]:
-    """How many times faster than one GPU, by what is run and number of GPUs; only what was measured on several."""
+    """Return the speedup over one GPU, by what is run and by number of GPUs; only what was measured on several."""
     names = {
         "evaluation": "an evaluation of one pair",
         "pair": "one whole pair",

@@ -25,11 +25,11 @@ from jax_interp.runtime.mesh_shape import MeshShape
 DOCUMENT = Path(__file__).parents[1] / "docs/several-gpus.md"
 SIZES = (2, 4, 8, 16, 64)
 CALLS = 36
-"""Evaluations of a pair."""
+"""The number of evaluations of a pair."""
 NETWORKS = (100.0, 50.0, 25.0, 12.5)
 """Links between hosts that the tables compare, in GB/s of one GPU: NDR InfiniBand is 50."""
 ONE_GPU = {"evaluation", "undivided", "host"}
-"""What of `ASSUMED` was measured, on one H100."""
+"""The fields of `ASSUMED` that were measured, on one H100."""
 SAID = {
     "evaluation": "{:.0f} ms an evaluation",
     "undivided": "{:.0f} ms of a pair outside the denoiser",
@@ -45,7 +45,7 @@ SAID = {
 
 
 def machine_from(scaling: Scaling | None, given: dict[str, float]) -> tuple[Machine, set[str]]:
-    """What to predict from, and the names of what was measured on several GPUs."""
+    """Return the machine to predict from, and the names of what was measured on several GPUs."""
     found: dict[str, float] = {}
     if scaling and 1 in scaling.evaluation:
         found["evaluation"] = scaling.evaluation[1]
@@ -64,7 +64,7 @@ def machine_from(scaling: Scaling | None, given: dict[str, float]) -> tuple[Mach
 
 
 def volumes() -> str:
-    """Megabytes of a block and a GPU by policy, for both networks."""
+    """Yield the megabytes of a block on one GPU by policy, for both networks."""
     return "\n".join(
         f"{name}, one block:\n\n" + _table(("MB a GPU", *(f"n = {n}" for n in SIZES)), volume_rows(config))
         for name, config in (("7B", DIT_7B), ("14B", DIT_14B))
@@ -72,7 +72,7 @@ def volumes() -> str:
 
 
 def volume_rows(config: DiTConfig) -> Iterator[list[str]]:
-    """A row a policy; a dash where `tensor` does not divide the heads."""
+    """Yield one row for each policy; a dash where `tensor` does not divide the heads."""
     costs = [BlockCosts(config, MeshShape(sequence=n)) for n in SIZES]
     tensors = [None if config.num_heads % n else BlockCosts(config, MeshShape(tensor=n)) for n in SIZES]
     yield ["`data=n`", *["0"] * len(SIZES)]
@@ -83,7 +83,7 @@ def volume_rows(config: DiTConfig) -> Iterator[list[str]]:
 
 
 def arithmetic() -> str:
-    """TFLOP of a block and a GPU with `sequence=n`."""
+    """Yield the TFLOP of a block on one GPU with `sequence=n`."""
     rows = []
     for name, config in (("7B", DIT_7B), ("14B", DIT_14B)):
         alone = BlockCosts(config, MeshShape()).flop
@@ -94,7 +94,7 @@ def arithmetic() -> str:
 
 
 def predictions(machine: Machine, measured: set[str], device: str | None) -> str:
-    """Evaluations and pairs of the 7B network on more GPUs."""
+    """Yield evaluations and pairs of the 7B network on more GPUs."""
     parts = [
         said(machine, measured, device),
         "One pair, `sequence=n`, ms of an evaluation (times faster than one GPU):\n\n"
@@ -128,7 +128,7 @@ def said(machine: Machine, measured: set[str], device: str | None) -> str:
 
 
 def speed_rows(machine: Machine) -> Iterator[list[str]]:
-    """A row for every link between hosts."""
+    """Yield one row for each link between hosts."""
     for network in sorted({*NETWORKS, machine.network}, reverse=True):
         there = replace(machine, network=network)
         times = [predict(DIT_7B, MeshShape(sequence=n), there).resident for n in SIZES]
@@ -136,7 +136,7 @@ def speed_rows(machine: Machine) -> Iterator[list[str]]:
 
 
 def detail_rows(machine: Machine) -> Iterator[list[str]]:
-    """A row for every mesh: one axis, and both."""
+    """Yield one row for each mesh: along one axis, and along both."""
     meshes = [MeshShape(sequence=n) for n in SIZES]
     meshes += [MeshShape(tensor=8), MeshShape(sequence=2, tensor=8), MeshShape(sequence=8, tensor=8)]
     for shape in meshes:
@@ -156,7 +156,7 @@ def weight_rows(machine: Machine) -> Iterator[list[str]]:
 
 
 def stops_paying(machine: Machine) -> str:
-    """From which link on more hosts are faster than one for one pair."""
+    """Yield the link from which on more hosts are faster than one for one pair."""
     said = [
         f"{gpus} are faster from {speed:.1f} GB/s a GPU on" if speed else f"{gpus} are not faster with any link"
         for gpus in SIZES
@@ -167,7 +167,7 @@ def stops_paying(machine: Machine) -> str:
 
 
 def many(machine: Machine) -> Iterator[list[str]]:
-    """A row for every way to run more than one pair."""
+    """Yield one row for each way to run more than one pair."""
     for gpus in (8, 16, 64):
         for sequence in sorted({1, GPUS_PER_HOST, gpus}):
             shape = MeshShape(data=gpus // sequence, sequence=sequence)
@@ -195,7 +195,7 @@ def measured_table(scaling: Scaling | None, machine: Machine) -> str:
 
 
 def sections(scaling: Scaling | None, given: dict[str, float]) -> dict[str, str]:
-    """What stands between each pair of marks of the document."""
+    """Return the text between each pair of marks of the document."""
     machine, measured = machine_from(scaling, given)
     return {
         "volumes": volumes(),
@@ -206,7 +206,7 @@ def sections(scaling: Scaling | None, given: dict[str, float]) -> dict[str, str]
 
 
 def updated(document: str, tables: dict[str, str]) -> str:
-    """`document` with `tables` between its marks."""
+    """Return `document` with `tables` between its marks."""
     for name, table in tables.items():
         begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
         before, rest = document.split(begin)

@@ -20,7 +20,7 @@ WIDTH, HEIGHT, RATE = 320, 192, 24
 
 
 def shrink(source: Path, target: Path, first: int = 0, count: int | None = None, crf: int = 21) -> int:
-    """Write frames `first` to `first + count` of `source` at 320×192 as H.264; returns how many there are."""
+    """Write frames `first` to `first + count` of `source` at 320×192 as H.264; return how many there are."""
     written = 0
     with av.open(str(source)) as film, av.open(str(target), "w") as small:
         stream = film.streams.video[0]

@@ -30,32 +30,32 @@ from scripts.demo_training import film, glide, saved, scenes, tokenizer, transfo
 SEED = 0
 HEIGHT, WIDTH = 192, 320
 SCENES = 1536
-"""Rendered scenes that the tokenizer is trained on; those of another seed are held out."""
+"""The number of rendered scenes that the tokenizer is trained on; those of another seed are held out."""
 MORE_SCENES = 4096
-"""Rendered scenes that the transformer is trained on, of which only latents are kept."""
+"""The number of rendered scenes that the transformer is trained on, of which only latents are kept."""
 SCENE_SHARE = 0.25
-"""Of what the tokenizer sees."""
+"""The fraction of scenes in the tokenizer's training data."""
 SHARES = {"film": 0.45, "gliding": 0.25, "scenes": 0.3}
-"""Of what the transformer sees."""
+"""The fractions of the transformer's training data."""
 ENCODED_TOGETHER = 48
 STEPS_A_CALL = 50
 SAVE_SECONDS = 120
 CLASSES = ((0.0, 0.3), (0.5, 0.6), (1.0, 1.0), (2.0, 1.5), (4.0, 1.5))
-"""(least motion, weight) of windows: what hardly moves is seen less often."""
+"""(least motion, weight) of windows: windows that hardly move are drawn less often."""
 
 
 class Clock:
-    """Says when a run of limited length has to stop."""
+    """The clock that tells when a run of limited length has to stop."""
 
     def __init__(self, seconds: float):
         self._end, self._saved = time.monotonic() + seconds, time.monotonic()
 
     def over(self) -> bool:
-        """Whether the time is used up."""
+        """Tell whether the time is used up."""
         return time.monotonic() > self._end
 
     def wants_save(self) -> bool:
-        """Whether the last save is long ago."""
+        """Tell whether the last save is long ago."""
         if time.monotonic() - self._saved < SAVE_SECONDS:
             return False
         self._saved = time.monotonic()
@@ -63,18 +63,18 @@ class Clock:
 
 
 class Sources(NamedTuple):
-    """What clips are drawn from; an argument of compiled functions, since it is too large for a constant."""
+    """The data that clips are drawn from; an argument of compiled functions, since it is too large for a constant."""
 
     film: jax.Array
     scenes: jax.Array
     starts: jax.Array
-    """First frames of the windows that are trained on."""
+    """The first frames of the windows that are trained on."""
     edges: jax.Array
-    """Running sum of how often each is drawn."""
+    """The cumulative sum of the windows' weights."""
 
 
 class Data:
-    """Windows of the film and rendered scenes, on the device."""
+    """The windows of the film and rendered scenes, on the device."""
 
     def __init__(self, path: Path):
         frames = film.read_film(path)
@@ -88,18 +88,18 @@ class Data:
 
     @cached_property
     def scenes(self) -> jax.Array:
-        """Rendered when they are asked for: the transformer's training does not."""
+        """The rendered scenes, made at their first use, because the transformer's training needs none."""
         parts = [scenes.render(jax.random.key(SEED + 1 + i), 64, HEIGHT, WIDTH) for i in range(SCENES // 64)]
         return jnp.concatenate(parts)
 
     @property
     def sources(self) -> Sources:
-        """What `clips` draws from."""
+        """Return the data that `clips` draws from."""
         return Sources(self.frames, self.scenes, self._starts, self._edges)
 
 
 def clips(sources: Sources, key: jax.Array, count: int, frames: int) -> jax.Array:
-    """`count` windows, mirrored and played backwards at random, uint8 [count, frames, Y, X, 3]."""
+    """Draw `count` windows, mirrored and reversed at random, uint8 [count, frames, Y, X, 3]."""
     keys = jax.random.split(key, 5)
     rendered = max(1, round(SCENE_SHARE * count))
     chosen = jnp.searchsorted(sources.edges, jax.random.uniform(keys[0], (count - rendered,)))
@@ -114,7 +114,7 @@ def clips(sources: Sources, key: jax.Array, count: int, frames: int) -> jax.Arra
 
 
 def train_tokenizer(data: Data, work: Path, steps: int, clock: Clock) -> bool:
-    """Train until the steps are done or the time is over; whether they are done."""
+    """Train until the steps are done or the time is over; return whether the steps are done."""
     chosen = np.random.default_rng(SEED).choice(data.split.train, 96, replace=False)
     examples = np.asarray(data.frames[jnp.asarray(chosen)[:, None] + jnp.arange(tokenizer.CLIP)])
     path = work / "tokenizer_state.npz"
@@ -142,7 +142,7 @@ def train_tokenizer(data: Data, work: Path, steps: int, clock: Clock) -> bool:
 
 
 def held_out(data: Data, state: tokenizer.TokenizerState, fixed) -> dict[str, float]:
-    """PSNR of held-out windows, encoded and decoded with the averaged weights, by how much moves."""
+    """Return the PSNR of held-out windows, encoded and decoded with the averaged weights, by amount of motion."""
     params, found = tokenizer.together(state.average, fixed), {}
     for least, most in ((0, 1), (1, 2), (2, 4), (4, 255)):
         motion = data.split.motion[data.split.held_out]
@@ -167,7 +167,7 @@ def finish_tokenizer(data: Data, params, work: Path) -> None:
 
 
 def encoded(data: Data, params, text: np.ndarray) -> transformer.Latents:
-    """Latents of all windows as they are, mirrored, backwards and both, each also through a gliding window; of scenes.
+    """Return the latents of all windows as they are, mirrored, reversed and both, each also gliding; and of scenes.
 
     They are the same in every run, and are not stored: there are gigabytes of them.
     """
@@ -197,7 +197,7 @@ def _turned(frames: jax.Array, backwards: bool, mirrored: bool) -> jax.Array:
 
 
 def train_transformer(data: Data, work: Path, text: np.ndarray, clock: Clock) -> bool:
-    """As `train_tokenizer`, on its latents, phase after phase."""
+    """Train the transformer on the tokenizer's latents, phase after phase, as `train_tokenizer` does."""
     started = time.monotonic()
     latents = encoded(data, read_params(work / "tokenizer.npz"), text)
     jax.block_until_ready(latents.values)
@@ -211,7 +211,7 @@ def train_transformer(data: Data, work: Path, text: np.ndarray, clock: Clock) ->
 
 
 def train_phase(latents: transformer.Latents, work: Path, number: int, phase: transformer.Phase, clock: Clock) -> bool:
-    """Train until the phase's steps are done or the time is over; whether they are done."""
+    """Train until the phase's steps are done or the time is over; return whether the steps are done."""
     steps = phase.steps
     trainer = Trainer(transformer.CONFIG, transformer.settings(phase))
     weighing, features = initial_log_variance(jax.random.key(SEED + 3))
@@ -246,13 +246,13 @@ def train_phase(latents: transformer.Latents, work: Path, number: int, phase: tr
 
 
 def read_params(path: Path) -> Params:
-    """Parameters that `saved.save_params` wrote."""
+    """Read parameters that `saved.save_params` wrote."""
     with np.load(path, allow_pickle=False) as stored:
         return unflatten({name: jnp.asarray(stored[name], jnp.float32) for name in stored.files})
 
 
 def report(what: str, **values) -> None:
-    """One line of JSON."""
+    """Print one line of JSON."""
     print(json.dumps({"network": what, **values}), flush=True)
 
 

@@ -31,13 +31,13 @@ ATTENTION = {"own kernel": "our attention kernel", "other": "cuDNN's attention",
 
 
 def results(name: str) -> list[Line]:
-    """The lines of one result file, oldest first; none if it does not exist."""
+    """Return the lines of one result file, oldest first; none if it does not exist."""
     path = RESULTS / f"{name}.jsonl"
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def newest(name: str, benchmark: str, **config: Any) -> Line | None:
-    """The newest line of `benchmark` in file `name` whose configuration has these values."""
+    """Return the newest line of `benchmark` in file `name` whose configuration has these values."""
     found = [
         line
         for line in results(name)
@@ -47,7 +47,7 @@ def newest(name: str, benchmark: str, **config: Any) -> Line | None:
 
 
 def tables() -> str:
-    """The Markdown between the marks of docs/results.md."""
+    """Return the Markdown between the marks of docs/results.md."""
     step = results("dit_step")[-1]
     versions = ", ".join(f"{name} {found}" for name, found in step["versions"].items())
     parts = [
@@ -120,13 +120,13 @@ def memory_rows() -> Iterator[Row]:
 
 
 def _place_in_table(entry: tuple[tuple[str, str, str], Line]) -> tuple[int, int]:
-    """7B before 14B; what the process takes much memory for first."""
+    """Return a key that sorts 7B before 14B, and the largest memory of the process first."""
     (model, _, _), line = entry
     return int(_size(model)[:-1]), -line["predicted_peak_bytes"]
 
 
 def memory() -> list[Line]:
-    """Every run of `bench_memory`."""
+    """Return every run of `bench_memory`."""
     return [line for line in results("memory") if line["benchmark"] == "memory"]
 
 
@@ -309,7 +309,7 @@ def _table(heads: Row, rows: list[Row]) -> str:
 
 
 def summary() -> str:
-    """The Markdown between the marks of README.md: one table of the rows that matter most."""
+    """Return the Markdown between the marks of README.md: one table of the rows that matter most."""
     step = results("dit_step")[-1]
     rows = [*step_rows(), *stage_rows()]
     picked = [row for row in rows if row[0] in SUMMARY_ROWS]
@@ -322,7 +322,7 @@ SUMMARY_ROWS = ("an evaluation of the 7B transformer, our attention kernel", "a 
 
 
 def _beside_peer(row: Row) -> Row:
-    """A row with its peers in one cell."""
+    """Return a row with its peers in one cell."""
     what, ours, eager, compiled = row
     names = {"eager": eager, "torch.compile": compiled}
     peers = ", ".join(f"{name} {found.split(' (')[0]}" for name, found in names.items() if found)
@@ -350,11 +350,11 @@ def summary_gpus() -> Iterator[Row]:
 
 
 DOCUMENTS = {ROOT / "README.md": summary, ROOT / "docs/results.md": tables}
-"""Which Markdown stands between the marks of which file."""
+"""The function that writes the Markdown between the marks, by file."""
 
 
 def updated(text: str, content: str) -> str:
-    """`text` with `content` between its marks."""
+    """Return `text` with `content` between its marks."""
     before, rest = text.split(BEGIN)
     _, after = rest.split(END)
     return f"{before}{BEGIN}\n{content}{END}{after}"

@@ -27,7 +27,7 @@ examples and the [exit codes](quickstart.md#what-happens-when-something-goes-wro
 
 
 def reference() -> str:
-    """The page: one section a command, in the order in which a user meets them."""
+    """Return the page: one section for each command, in the order in which a user meets them."""
     commands = typer.main.get_command(app).commands  # pyright: ignore[reportAttributeAccessIssue]
     index = "".join(f"| [`{name}`](#{name}) | {_first_line(command.help)} |\n" for name, command in commands.items())
     sections = [f"## {name}\n\n```text\n{_help(name)}```\n" for name in commands]

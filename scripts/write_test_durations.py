@@ -16,12 +16,12 @@ from pathlib import Path
 DOCUMENT = Path(__file__).parents[1] / "docs/contributing.md"
 BEGIN, END = "<!-- durations:begin -->\n", "<!-- durations:end -->\n"
 SHOWN = 20
-"""Files in the table; the others are one line."""
+"""The number of files in the table; the others share one line."""
 LINE = re.compile(r"^ *(\d+\.\d+)s (?:setup|call|teardown) +(\S+?\.py)::", re.MULTILINE)
 
 
 def seconds_of_files(printed: str) -> dict[str, float]:
-    """Seconds of every test file in pytest's output, with its fixtures; what took less than 5 ms is not in it."""
+    """Return the seconds of every test file in pytest's output, with fixtures; it omits what takes under 5 ms."""
     seconds: dict[str, float] = defaultdict(float)
     for took, file in LINE.findall(printed):
         seconds[file] += float(took)
@@ -29,7 +29,7 @@ def seconds_of_files(printed: str) -> dict[str, float]:
 
 
 def table(quick: dict[str, float], slow: dict[str, float]) -> str:
-    """The files that take longest in both tiers together."""
+    """Return the files that take longest in both tiers together."""
     both = {file: (quick.get(file, 0.0), slow.get(file, 0.0)) for file in {**quick, **slow}}
     order = sorted(both, key=lambda file: -sum(both[file]))
     rows = [(f"`{file}`", *both[file]) for file in order[:SHOWN]]
@@ -45,7 +45,7 @@ def _sum(pairs: Iterable[tuple[float, float]]) -> tuple[float, float]:
 
 
 def replaced(document: str, written: str) -> str:
-    """`document` with `written` between the marks."""
+    """Return `document` with `written` between the marks."""
     before, _, rest = document.partition(BEGIN)
     _, _, after = rest.partition(END)
     return before + BEGIN + written + END + after

@@ -19,7 +19,7 @@ from jax_interp.components import GUARDRAIL_MODELS, PLACEMENT_NAMES, TABLE, plac
 from jax_interp.config import DIT_14B, PixtralConfig, to_json
 from jax_interp.nn.params import flatten
 from jax_interp.pipeline.memory.footprint import footprint
-from jax_interp.pipeline.memory.plan import LEAVES_FIRST, Planner
+from jax_interp.pipeline.memory.plan import OFFLOADED_FIRST, Planner
 from jax_interp.pipeline.safety.guardrails import (
     FRAME_GUARDRAILS,
     GUARD_CLASSES,
@@ -129,7 +129,7 @@ def test_every_network_is_planned(row):
 
 
 def test_what_leaves_the_device_first_is_what_no_run_must_have():
-    assert LEAVES_FIRST == ("prompt_upsampler", GUARDRAIL_MODELS, "text_encoder")
+    assert OFFLOADED_FIRST == ("prompt_upsampler", GUARDRAIL_MODELS, "text_encoder")
 
 
 @pytest.fixture(scope="module")
@@ -152,11 +152,11 @@ def test_a_run_has_the_stages_of_the_table(everything):
     stages = interpolator._networks.each
     assert {name: type(stage) for name, stage in stages.items()} == STAGE_CLASSES
     for name, stage in stages.items():
-        row = TABLE[stage.found.component]
+        row = TABLE[stage.converted.component]
         assert name in row.plan_names
         assert stage.precision == row.precision, name
     assert interpolator.placements.keys() == set(PLACEMENT_NAMES)
-    assert [name for name in interpolator.placements if name in LEAVES_FIRST] == list(LEAVES_FIRST)
+    assert [name for name in interpolator.placements if name in OFFLOADED_FIRST] == list(OFFLOADED_FIRST)
 
 
 def test_every_network_can_be_downloaded_and_nothing_else():

@@ -1,4 +1,4 @@
-"""The command `jax-interp`: wiring of its subcommands, spellings, and how errors end a run."""
+"""The command `jax-interp`: its subcommands, the spellings of options, and the end of a run by an error."""
 
 import sys
 from typing import Annotated, Any
@@ -26,17 +26,17 @@ from jax_interp.terminal import visible
 
 
 class Command(TyperCommand):
-    """A command whose list options take several values at once: `--input a.png b.png`."""
+    """A command whose list options take several values at once, as in `--input a.png b.png`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         lists = {name for param in self.params if getattr(param, "multiple", False) for name in param.opts}
         args = _repeat_list_options(args, lists)
-        given, _, _ = self.make_parser(ctx).parse_args(args=list(args))  # the words; paths are not yet made of them
+        given, _, _ = self.make_parser(ctx).parse_args(args=list(args))  # strings, not yet converted to paths
         check_values(given, {param.name: param.opts[0] for param in self.get_params(ctx)})
         return super().parse_args(ctx, args)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Options under the headings of their panels; unlike in rich's tables no name is ever cut short."""
+        """Write the options under the headings of their panels; unlike rich's tables, it never cuts a name short."""
         panels: dict[str, list[tuple[str, str]]] = {}
         for param in self.get_params(ctx):
             if (record := param.get_help_record(ctx)) is not None:
@@ -47,7 +47,7 @@ class Command(TyperCommand):
 
 
 class Group(TyperGroup):
-    """Subcommands in the order in which a user meets them; without one, the help."""
+    """The group of subcommands, in the order in which a user meets them; without a subcommand it prints the help."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if args or ctx.resilient_parsing:
@@ -60,7 +60,7 @@ class Group(TyperGroup):
 
 
 def _repeat_list_options(args: list[str], lists: set[str]) -> list[str]:
-    """`--input a b` as `--input a --input b`, for the options in `lists`."""
+    """Rewrite `--input a b` as `--input a --input b`, for the options in `lists`."""
     result: list[str] = []
     current: str | None = None
     fresh = False
@@ -114,7 +114,7 @@ def _root(
 
 
 def main() -> None:
-    """Run the command line; whatever is raised ends it with a message and an exit code."""
+    """Run the command line; every exception ends it with a message and an exit code."""
     with explained():
         try:
             with signals.raised():
@@ -129,7 +129,7 @@ def main() -> None:
 
 
 def _wrong_use(error: Any) -> JaxInterpError:
-    """What typer has to say about the command line, as an error of ours: typer prints what was typed as it is."""
+    """Convert typer's error about the command line into one of ours, because typer prints the typed text unescaped."""
     message = error.format_message().replace("\n\t", " ")
     if (context := getattr(error, "ctx", None)) is not None:
         message += f" (`{context.command_path} --help` shows what there is)"

@@ -1,4 +1,4 @@
-"""What no option can be, whatever its command: checked on the words that were typed, before any becomes a path."""
+"""The checks that hold for the values of all options, made on the typed strings before any becomes a path."""
 
 import errno
 import os
@@ -9,21 +9,21 @@ from jax_interp.errors import UsageError
 from jax_interp.files.names import check_text
 
 TEXTS = ("prompt", "negative_prompt", "upsampler_instruction")
-"""Parameters that are texts for people: these may be empty, and longer than any file's name."""
+"""The parameters that are texts for people, which may be empty, and longer than a file's name."""
 
 
 def check_values(given: Mapping[str, Any], spellings: Mapping[str, str]) -> None:
-    """Check the values of options and arguments, by the names of their parameters; `spellings` has the flags of these.
+    """Check the values of options and arguments, by the names of their parameters; `spellings` has their flags.
 
     Raises:
-        UsageError: one is empty, which as a path would mean the current folder; is not UTF-8, so that no record could
-            hold it; or has a part that is longer than names can be.
+        UsageError: a value is empty, which as a path would mean the current folder; is not UTF-8, so that no record
+        could store it; or has a part that is longer than file names can be.
     """
     for name, values in given.items():
         flag = spellings.get(name, name)
         for value in values if isinstance(values, list | tuple) else [values]:
             if not isinstance(value, str):
-                continue  # a switch, or not given
+                continue  # it is a switch, or was not given
             check_text(flag, value)
             if name in TEXTS:
                 continue

@@ -1,4 +1,4 @@
-"""The pipeline as a whole: frames in, frames between them out."""
+"""The whole pipeline as one class: it takes frames and returns the frames between them."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,7 +30,7 @@ from jax_interp.pipeline.settings import InterpolationSettings
 from jax_interp.pipeline.stages.codec import Codec
 from jax_interp.pipeline.stages.denoiser import Denoiser
 from jax_interp.pipeline.stages.geometry import latent_shape
-from jax_interp.pipeline.timings import counted
+from jax_interp.pipeline.timings import timed
 from jax_interp.runtime.checkpoint.adapters import Adapter
 from jax_interp.runtime.checkpoint.finding import find_component
 from jax_interp.runtime.mesh import DeviceMesh
@@ -48,10 +48,11 @@ class Interpolator:
     imageio.v3.imwrite("slow.mp4", result.frames, fps=24, codec="libx264")
     ```
 
-    Guardrails, where there are any, are asked by `stream`, and so by `interpolate`. The single steps (`encode_text`,
-    `encode_pair`, `sample`, `decode`) ask none: a program that puts them together itself checks what it shows.
+    Guardrails, where there are any, are applied by `stream`, and so by `interpolate`. The single steps (`encode_text`,
+    `encode_pair`, `sample`, `decode`) apply none: a program that combines them itself checks what it shows.
 
-    Networks load when first used and stay until `unload`. `timings` sums each stage's seconds, compiling included.
+    Networks load when first used and stay loaded until `unload`. `timings` sums the seconds of each stage, compilation
+    included.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class Interpolator:
 
     @property
     def devices(self) -> DeviceMesh:
-        """What it runs on."""
+        """The mesh of devices that the networks run on, except the guardrails, which run on one device."""
         return self.denoiser.devices
 
     @classmethod
@@ -95,13 +96,13 @@ class Interpolator:
     ) -> "Interpolator":
         """Open a folder that `jax-interp convert` made; no parameters are read yet.
 
-        `dtype` is what the transformer and the tokenizer compute in; the text encoder runs in float32 unless told
+        The transformer and the tokenizer compute in `dtype`; the text encoder computes in float32 unless told
         otherwise, as upstream does. `rotary_precision` defaults to `dtype`, which reproduces upstream. The `*_dir`
         names choose among several converted networks of one kind. `prompt_upsampler` opens that network too, which
-        `upsample_prompt` needs. With `guardrails` prompts and frames are checked and faces pixelated; without, which is
-        the default here but not of the command line, that is up to the caller. `text_embeddings` is a file of
-        `save_embeddings`, whose texts need no text encoder. `embedding_cache` is the folder that
-        keeps encoded prompts, True the default one in the user's cache folder, False none. `mesh` says over how many
+        `upsample_prompt` needs. With `guardrails` prompts and frames are checked and faces pixelated. Without them,
+        which is the default here but not of the command line, checking is up to the caller. `text_embeddings` is a file
+        of `save_embeddings`, whose texts need no text encoder. `embedding_cache` is the folder that keeps encoded
+        prompts: True stands for the default one in the user's cache folder, False for none. `mesh` says over how many
         devices to spread, as `MeshShape(sequence=4)` or "sequence=4"; see `runtime.mesh_shape`. `adapters` of the
         transformer (`convert.lora.reading.read_adapters`) are merged into its weights as they are read.
 
@@ -117,8 +118,8 @@ class Interpolator:
                 raise UsageError(f"{name} is {value!r}; expected 'bfloat16' or 'float32'")
         root = Path(folder)
         devices = DeviceMesh(MeshShape.parse(mesh) if isinstance(mesh, str) else mesh)
-        found = find_component(root, "diffusion_transformer", diffusion_transformer_dir)
-        denoiser = Denoiser(replace(found, adapters=tuple(adapters)), dtype, rotary_precision, devices)
+        converted = find_component(root, "diffusion_transformer", diffusion_transformer_dir)
+        denoiser = Denoiser(replace(converted, adapters=tuple(adapters)), dtype, rotary_precision, devices)
         codec = Codec(find_component(root, "tokenizer", tokenizer_dir), dtype, devices)
         cache = SharedCache(None if embedding_cache is True else Path(embedding_cache)) if embedding_cache else None
         text = open_text_encoder(root, text_encoder_dir, text_encoder_dtype, devices, text_embeddings, cache)
@@ -193,7 +194,7 @@ class Interpolator:
         Raises:
             UsageError: these networks cannot take the size.
             Blocked: the guardrails, if there are any, do not let the texts pass, or, later, the frames.
-            OutOfMemory: a stage does not fit; says what would.
+            OutOfMemory: a stage does not fit; the message says what would.
         """
         self.check_size(settings.height, settings.width, settings.num_video_frames)
         within = partial(self._stage, settings=settings)
@@ -212,16 +213,17 @@ class Interpolator:
         *,
         run: InterpolationSettings | None = None,
     ) -> str:
-        """A prompt for a clip whose last frame is `picture` (RGB), written by the prompt upsampler.
+        """Return a prompt for a clip whose last frame is `picture` (RGB), written by the prompt upsampler.
 
-        The likeliest words but for a draw among near equals, which `seed` decides. `progress` hears how many tokens are
-        written, of at most `settings.max_new_tokens`. `run` says what the prompt is for: if memory runs out, the advice
-        is about a run with these settings, by default about one at 704×1280.
+        The words are the most probable ones, but for a draw among near equals, which `seed` decides. `progress` is
+        called with the number of tokens written so far, of at most `settings.max_new_tokens`. `run` says what the
+        prompt is for: if memory runs out, the advice is about a run with these settings, by default about one at
+        704×1280.
 
         Raises:
-            CheckpointError: it was not opened (`from_pretrained(..., prompt_upsampler=True)`).
-            OutOfMemory: it does not fit; says what would.
-            JaxInterpError: as `pipeline.prompt.prompt_upsampler.PromptUpsampler.upsample`.
+            CheckpointError: the upsampler was not opened (`from_pretrained(..., prompt_upsampler=True)`).
+            OutOfMemory: the upsampler does not fit; the message says what would.
+            JaxInterpError: under the conditions of `pipeline.prompt.prompt_upsampler.PromptUpsampler.upsample`.
         """
         if self.prompt_upsampler is None:
             raise CheckpointError("the prompt upsampler was not opened: from_pretrained(..., prompt_upsampler=True)")
@@ -229,10 +231,14 @@ class Interpolator:
             return self.prompt_upsampler.upsample(picture, settings, seed=seed, progress=progress)
 
     def encode_text(self, texts: str | Sequence[str]) -> Float[np.ndarray, "n S D"]:
-        """T5 embeddings of `texts`, float32, padded with zeros to 512 tokens."""
+        """Return the T5 embeddings of `texts`, float32, padded with zeros to 512 tokens.
+
+        Raises:
+            CheckpointError: there is no converted text encoder, and no file of embeddings was given.
+        """
         if self.text_encoder is None:
             raise CheckpointError(
-                f"{self.codec.found.path.parent}: has no converted text encoder; convert one (`jax-interp convert"
+                f"{self.codec.converted.path.parent}: has no converted text encoder; convert one (`jax-interp convert"
                 " --components text_encoder` with the folders of the first time), or give embeddings"
                 " (`text_embeddings=`, --text-embeddings)"
             )
@@ -246,7 +252,11 @@ class Interpolator:
         width: int = 1280,
         num_video_frames: int = 10,
     ) -> Float[Array, "T H W C"]:
-        """Condition latents of the pair (`first`, `last`), resized to `height`×`width`; float32."""
+        """Return the condition latents of the pair (`first`, `last`), resized to `height`×`width`, in float32.
+
+        Raises:
+            UsageError: these networks cannot take the size.
+        """
         self.check_size(height, width, num_video_frames)
         first, last = check_clip_array(np.stack([first, last]))
         return self.codec.encode_pair(first, last, height, width, num_video_frames)
@@ -273,7 +283,7 @@ class Interpolator:
         return self.denoiser.sample(batch, text, negative_text, settings.sampling).reshape(latents.shape)
 
     def decode(self, latents: Float[Array, "*pairs T H W C"]) -> UInt8[np.ndarray, "*pairs F Y X 3"]:
-        """Frames of sampled latents; one pair or a batch of pairs."""
+        """Return the frames (uint8 RGB) of sampled latents, of one pair or of a batch of pairs."""
         latents = jnp.asarray(latents)
         if latents.ndim == 5:
             return np.stack([self.decode(pair) for pair in latents])
@@ -289,7 +299,7 @@ class Interpolator:
         *,
         padding_mask: Float[Array, "B T H W 1"] | None = None,
     ) -> Latents:
-        """One evaluation of the bare transformer in its dtype.
+        """Evaluate the bare transformer once, in its dtype.
 
         `x` are latents already scaled by c_in, `c_noise` is ln(sigma)/4, `mask` is 1 on conditioned frames; a mask
         may lack its last axis. `fps` is one rate for the batch (of several, the first counts, as upstream).
@@ -300,13 +310,17 @@ class Interpolator:
         return self.denoiser.net(x, c_noise, text, mask, padding, float(np.asarray(fps).reshape(-1)[0]))
 
     def check_size(self, height: int, width: int, num_video_frames: int = 10) -> tuple[int, int, int, int]:
-        """(T, H, W, C) of a pair's latents; raises `UsageError` for sizes that these networks cannot take."""
+        """Return the shape (T, H, W, C) of a pair's latents.
+
+        Raises:
+            UsageError: these networks cannot take the size.
+        """
         return latent_shape(
             self.denoiser.config, self.codec.config, height=height, width=width, num_video_frames=num_video_frames
         )
 
     def planner(self, settings: InterpolationSettings) -> Planner:
-        """Predicts what runs with `settings` take, and finds placements that fit into a budget."""
+        """Return a planner: it predicts the memory of runs with `settings` and finds placements that fit a budget."""
         return self._networks.planner(settings)
 
     def place(self, placements: Mapping[str, Placement | Kind]) -> None:
@@ -323,7 +337,7 @@ class Interpolator:
 
     @property
     def placements(self) -> dict[str, Placement]:
-        """Where every network lives; see `place`."""
+        """The placement of every network; see `place`."""
         return self._networks.placements
 
     @property
@@ -333,11 +347,11 @@ class Interpolator:
         return Networks((each for each in placed if each is not None), self.devices)
 
     def unload(self) -> None:
-        """Give back the memory of all networks; the next use loads them again."""
+        """Free the memory of all networks; the next use loads them again."""
         self._networks.unload()
 
     def _encode_prompts(self, settings: InterpolationSettings) -> tuple[Array | None, Array | None]:
-        """Embeddings of (prompt, negative prompt), each only if the guidance reads it."""
+        """Return the embeddings of (prompt, negative prompt), each only if the guidance reads it."""
         texts = texts_read(settings.prompt, settings.negative_prompt, settings.sampling.guidance)
         with self._stage("text", settings):
             rows = dict(zip(texts, self.encode_text(list(texts.values())), strict=True)) if texts else {}
@@ -348,6 +362,6 @@ class Interpolator:
 
     @contextmanager
     def _stage(self, name: str, settings: InterpolationSettings) -> Iterator[None]:
-        """Count the seconds of the stage `name`, and say what would fit if memory runs out in it."""
-        with counted(self.timings, name), self._networks.advised(name, settings):
+        """Add the seconds of the stage `name` to `timings`; if memory runs out in it, say what would fit."""
+        with timed(self.timings, name), self._networks.explain_out_of_memory(name, settings):
             yield

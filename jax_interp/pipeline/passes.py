@@ -1,4 +1,4 @@
-"""Pairs of frames through the networks, as many at a time as share a pass over the weights."""
+"""Running pairs of frames through the networks, as many at a time as share one pass over the weights."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
@@ -18,19 +18,20 @@ from jax_interp.pipeline.stages.codec import Codec
 from jax_interp.pipeline.stages.denoiser import Denoiser
 
 NumberedPair = tuple[int, np.ndarray, np.ndarray]
-"""(number, first frame, last frame)"""
+"""(number of the pair, first frame, last frame); the frames are uint8 RGB [Y, X, 3]."""
 
 
 @dataclass(frozen=True)
 class PassRunner:
-    """The stages of a pass, in turn: encode both ends, denoise, decode, and ask the guardrails about what came out."""
+    """The stages of a pass in order: encode both ends, denoise, decode, and have the guardrails check the frames."""
 
     denoiser: Denoiser
     codec: Codec
     guardrails: Guardrails | None
     settings: InterpolationSettings
     within: Callable[[str], AbstractContextManager[None]]
-    """Is entered for every stage, with its name; it counts the seconds and explains memory that runs out."""
+    """A context manager that is entered for every stage, with the stage's name. It counts the seconds and explains what
+    would fit where memory runs out."""
 
     def run(
         self,
@@ -38,14 +39,14 @@ class PassRunner:
         encode_prompts: Callable[[], tuple[Array | None, Array | None]],
         progress: PairProgress | None = None,
     ) -> Iterator[InterpolatedPair]:
-        """What becomes of `pairs`, one after the other.
+        """Yield the result of each of `pairs`, in their order.
 
-        `encode_prompts` is called once, before the first of them is read; it gives the embeddings of prompt and
-        negative prompt, None for the all-zero one.
+        `encode_prompts` is called once, before the first pair is read; it returns the embeddings of prompt and negative
+        prompt, None for the all-zero embedding.
         """
-        asked, (text, negative) = self.settings, encode_prompts()
-        together = self.denoiser.devices.shape.pairs_at_once(len(branches(asked.sampling.guidance)))
-        for batch in batches(pairs, asked.pairs_per_batch * together):
+        settings, (text, negative) = self.settings, encode_prompts()
+        together = self.denoiser.devices.shape.pairs_at_once(len(branches(settings.sampling.guidance)))
+        for batch in batches(pairs, settings.pairs_per_batch * together):
             first_number = batch[0][0]
             condition = self._encode(batch)
             with self.within("denoise"):
@@ -53,7 +54,7 @@ class PassRunner:
                     condition,
                     text,
                     negative,
-                    asked.sampling,
+                    settings.sampling,
                     first_pair=first_number,
                     progress=None if progress is None else lambda done, total, n=first_number: progress(n, done, total),
                 )
@@ -62,11 +63,11 @@ class PassRunner:
             self.codec.offload()
 
     def _encode(self, batch: list[NumberedPair]) -> Array:
-        asked = self.settings
+        settings = self.settings
         with self.within("encode"):
             ends = [(first, last) for _, first, last in batch]
             condition = jax.block_until_ready(
-                self.codec.encode_pairs(ends, asked.height, asked.width, asked.num_video_frames)
+                self.codec.encode_pairs(ends, settings.height, settings.width, settings.num_video_frames)
             )
         self.codec.offload()
         return condition

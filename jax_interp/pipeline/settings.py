@@ -1,4 +1,4 @@
-"""What a run is asked to do, as one frozen value that is checked before anything is loaded."""
+"""The settings of an interpolation as one frozen value, checked before anything is loaded."""
 
 import math
 from dataclasses import dataclass, field
@@ -15,14 +15,14 @@ from jax_interp.runtime.mesh_shape import ALONE, AXES, MeshShape
 
 @dataclass(frozen=True, kw_only=True)
 class InterpolationSettings:
-    """Everything about a run but its input, its networks and where the result goes."""
+    """All settings of a run, except its input, its networks and where the result goes."""
 
     prompt: str = ""
     negative_prompt: str | None = None
-    """None is upstream's default text, "" the all-zero embedding."""
+    """None stands for upstream's default text, "" for the all-zero embedding."""
     sampling: SampleSettings = field(default_factory=SampleSettings)
     num_frame_pairs: int | None = None
-    """None takes all pairs of the clip."""
+    """Pairs to interpolate; None takes all pairs of the clip."""
     frame_stride: int = 1
     frame_index_start: int = 0
     height: int = 704
@@ -32,15 +32,15 @@ class InterpolationSettings:
 
     @property
     def followed_negative_prompt(self) -> str:
-        """The negative prompt if it is the caller's own and frames are drawn towards it; else empty.
+        """The negative prompt, if it is the caller's own and frames are drawn towards it; otherwise the empty string.
 
-        Below a guidance of 0 its share in a prediction is positive, and at -1, the default, it is all of it.
+        Below a guidance of 0 its weight in a prediction is positive; at -1, the default, it is the whole weight.
         """
         own = self.negative_prompt is not None and self.negative_prompt != DEFAULT_NEGATIVE_PROMPT
         return self.negative_prompt or "" if own and self.sampling.guidance < 0 else ""
 
-    def workload(self, mesh: MeshShape = ALONE, share_axes: tuple[str, ...] = AXES[:2]) -> Workload:
-        """What decides how much memory a run with these settings takes, on each device of `mesh`."""
+    def workload(self, mesh: MeshShape = ALONE, shard_axes: tuple[str, ...] = AXES[:2]) -> Workload:
+        """Return what decides how much memory a run with these settings takes on each device of `mesh`."""
         return Workload(
             height=self.height,
             width=self.width,
@@ -48,7 +48,7 @@ class InterpolationSettings:
             pairs_per_batch=self.pairs_per_batch,
             branches=len(branches(self.sampling.guidance)),
             mesh=mesh,
-            share_axes=share_axes,
+            shard_axes=shard_axes,
         )
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Which class of a stage runs each network: what a memory plan asks where nothing has been opened yet."""
+"""The table of the stage class that runs each network: a memory plan reads it where no network has been opened yet."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -24,10 +24,10 @@ STAGE_CLASSES: Mapping[str, Stage] = {
     "guardrail_models/video_safety": FrameGuard,
     "guardrail_models/face_blur": FaceGuard,
 }
-"""By the names that `components.ComponentRow.plan_names` has for the networks."""
+"""The class of the stage by network, under the names of `components.ComponentRow.plan_names`."""
 
 
 def planned(component: str, config: Any, precision: Precision) -> dict[str, PlannedNetwork]:
-    """The networks of a component as `pipeline.memory.plan.Planner` takes them; `config` is that of the whole."""
+    """Return the networks of a component as `pipeline.memory.plan.Planner` takes them; `config` is the component's."""
     configs = TABLE[component].plan_configs(config)
     return {name: PlannedNetwork(STAGE_CLASSES[name], part, precision) for name, part in configs.items()}

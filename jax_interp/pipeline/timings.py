@@ -1,4 +1,4 @@
-"""How long the stages of a run take."""
+"""Measuring how long the stages of a run take."""
 
 import time
 from collections.abc import Iterator
@@ -6,8 +6,8 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def counted(timings: dict[str, float], stage: str) -> Iterator[None]:
-    """Add the seconds that pass within, whether or not something is raised, to what `timings` has for `stage`."""
+def timed(timings: dict[str, float], stage: str) -> Iterator[None]:
+    """Add the seconds that the block takes to `timings[stage]`, also when the block raises."""
     started = time.perf_counter()
     try:
         yield

@@ -1,4 +1,4 @@
-"""What devices tell each other within a block, as `nn.collectives` asks for it; for use within `jax.shard_map`."""
+"""The collectives of a block across devices, as `nn.collectives` defines them; for use within `jax.shard_map`."""
 
 import jax
 import jax.numpy as jnp
@@ -9,15 +9,16 @@ from jax_interp.nn.collectives import ONE_DEVICE, Collectives
 from jax_interp.runtime.mesh import DeviceMesh
 
 GROUPS = 2
-"""Groups of heads, so that one is exchanged while another is attended to (7B on four H200: 91.5 ms an evaluation, with
-all heads at once 93.4)."""
+"""The number of groups of heads; one group is exchanged while another is attended to (7B on four H200: 91.5 ms an
+evaluation, with all heads at once 93.4)."""
 
 
 def collectives_between(devices: DeviceMesh, *, cells: int = 1, cells_here: int = 1) -> Collectives:
-    """Sums over `tensor`, and self-attention over `sequence` by turning tokens of all heads into heads of all tokens.
+    """Return the collectives of `devices`: sums over `tensor`, and self-attention over `sequence` by all-to-all.
 
-    A device has `cells_here` of the cells of every frame, frame by frame. Of all cells `cells` are real; those that
-    fill the last devices up are left out of the attention. (DeepSpeed-Ulysses, Jacobs et al. 2023.)
+    The all-to-all exchange turns a shard of the tokens with all heads into all tokens with a shard of the heads
+    (DeepSpeed-Ulysses, Jacobs et al. 2023). A device has `cells_here` of the cells of every frame, frame by frame. Of
+    all cells, `cells` are real; the padding of the last devices is left out of the attention.
     """
     if devices.alone:
         return ONE_DEVICE
@@ -31,7 +32,7 @@ def collectives_between(devices: DeviceMesh, *, cells: int = 1, cells_here: int 
         return jnp.concatenate([attend_group(*group) for group in zip(*heads, strict=True)], axis=2)
 
     def attend_group(q: Array, k: Array, v: Array) -> Array:
-        # One exchange of all three: each by itself pays the latency again.
+        # One exchange for all three arrays: separate exchanges would pay the latency three times.
         together = _to_heads(jnp.concatenate([q, k, v], axis=1), ranks, cells, cells_here)
         lengths = [x.shape[1] // cells_here * cells for x in (q, k)]
         out = attention(*jnp.split(together, (lengths[0], sum(lengths)), axis=1))
@@ -44,7 +45,10 @@ def collectives_between(devices: DeviceMesh, *, cells: int = 1, cells_here: int 
 
 
 def _to_heads(x: Float[Array, "B L N K"], ranks: int, cells: int, cells_here: int) -> Array:
-    """A share of the tokens of all heads to all tokens of a share of the heads, zeros in place of heads that lack."""
+    """Exchange a shard of the tokens with all heads for all tokens with a shard of the heads.
+
+    Heads of zeros fill up the last ranks where the number of heads does not divide evenly.
+    """
     batch, _, heads, width = x.shape
     x = jnp.pad(x, ((0, 0), (0, 0), (0, -heads % ranks), (0, 0)))
     x = x.reshape(batch, -1, cells_here, x.shape[2], width)
@@ -53,7 +57,7 @@ def _to_heads(x: Float[Array, "B L N K"], ranks: int, cells: int, cells_here: in
 
 
 def _to_tokens(x: Float[Array, "B L N K"], ranks: int, cells: int, cells_here: int) -> Array:
-    """Inverse of `_to_heads`, but for the heads that it added."""
+    """Invert `_to_heads`; the heads of zeros that it added remain."""
     batch, _, heads, width = x.shape
     x = x.reshape(batch, -1, cells, heads, width)
     x = jnp.pad(x, ((0, 0), (0, 0), (0, ranks * cells_here - cells), (0, 0), (0, 0)))

@@ -1,6 +1,6 @@
-"""A stack of blocks run one after the other, each part on the device when its turn comes.
+"""Running a stack of blocks one after the other, each part of a block on the device when its turn comes.
 
-The same compiled parts run whatever the placement, so a streamed network gives the bits of a resident one.
+The same compiled parts run in every placement, so a streamed network gives the same bits as a resident one.
 """
 
 from collections import deque
@@ -15,47 +15,52 @@ StateT = TypeVar("StateT")
 
 
 class PartCall(NamedTuple):
-    """A part of a block whose turn it is."""
+    """The call of one part of a block."""
 
     block: int
     part: int
     params: Params
     ahead: Params | None = None
-    """The shares of the part after it, to be gathered by the same program (`runtime.gather_ahead`)."""
+    """The shards of the next part, which the same program gathers (`runtime.gather_ahead`)."""
 
 
 class PartResult(NamedTuple, Generic[StateT]):
-    """What the program of a part gives; a tree of arrays."""
+    """The result of a part's program, as a tree of arrays."""
 
     state: StateT
     mark: jax.Array
-    """`mark_of` the state."""
+    """The `completion_marker` of the state."""
     gathered: Params | None = None
-    """The parameters of the part after it, put together from `PartCall.ahead`."""
+    """The parameters of the next part, gathered from `PartCall.ahead`."""
 
 
 Apply = Callable[[PartCall, StateT], PartResult[StateT]]
-"""Runs the program of a part on the state that the part before has left."""
+"""A callable that runs the program of a part on the state that the part before returned, for example
+`lambda call, state: programs[call.part](call.params, state, inputs, call.ahead)`."""
 
-WAITING = 3
-"""Streamed parts on their way or there, beside the one that computes. XLA starts a copy when all work that it was given
-before is done, so each has to be asked for well ahead: with one block waiting, copies and arithmetic took turns (7B on
-an H100: 553 ms an evaluation), with two halves of one they nearly overlapped (343 ms), with three they do (321 ms)."""
+PREFETCHED_PARTS = 3
+"""The number of streamed parts that are copied ahead of the one that computes. XLA starts a copy only when all work
+that it was given before is done, so a copy must be requested well ahead. With one block ahead, copies and arithmetic
+took turns (7B on an H100: 553 ms an evaluation); with two halves of a block they nearly overlapped (343 ms), with
+three halves they do (321 ms)."""
 
 
-def mark_of(state: Any) -> jax.Array:
-    """Something small that is ready when `state` is: the next part takes over the buffers of `state` itself."""
+def completion_marker(state: Any) -> jax.Array:
+    """Return a small array that is ready when `state` is.
+
+    `state` itself cannot be waited for, because the next part reuses its buffers.
+    """
     first = jax.tree.leaves(state)[0]
     return first[(0,) * first.ndim][None]
 
 
 class BlockStream:
-    """The blocks of a network for one stage, cut into parts that run in `order`, as (block, part).
+    """The blocks of a network for one stage, cut into parts that run in `order`, a sequence of (block, part).
 
-    `source((block, part))` gives a part's parameters in host memory, `copy` starts to bring them to the device. Blocks
-    in `resident` are copied at once and stay until `close`; of the others `WAITING` parts and the computing one are on
-    the device at a time. `repeats` says that another pass follows every pass, so that its first part is under way
-    before the last one has ended.
+    `source((block, part))` returns a part's parameters in host memory; `copy` starts to bring them to the device. The
+    blocks in `resident` are copied at once and stay until `close`. Of the others, `PREFETCHED_PARTS` parts and the one
+    that computes are on the device at a time. `repeats` says that every pass is followed by another, whose first part
+    is therefore copied before the last one of this pass has ended.
     """
 
     def __init__(
@@ -78,20 +83,20 @@ class BlockStream:
         self._under_way = False
 
     def run(self, apply: Apply[StateT], state: StateT) -> StateT:
-        """`apply` every part of every block in turn to `state`."""
+        """Apply every part of every block in turn to `state`, and return the last state."""
         if self._under_way:
-            self._forget_pass()  # cut short, it left parts waiting that do not come first
+            self._forget_pass()  # an earlier pass that was cut short left prefetched parts that do not come first
         self._under_way = True
         for at in self._order:
             if self._streamed:
-                # The device has the last part to compute, at first that of the pass before. Running further ahead would
-                # reserve memory for every copy.
+                # The device still has the part before to compute, at first that of the previous pass. Running further
+                # ahead would reserve memory for every copy.
                 while len(self._dones) > 1:
                     jax.block_until_ready(self._dones.popleft())
                 self._fetch()
             params = self._resident[at] if at in self._resident else self._waiting.popleft()
             result = apply(PartCall(*at, params), state)
-            del params  # so that a later copy may take its memory
+            del params  # so that a later copy may reuse its memory
             state = result.state
             if self._streamed:
                 self._dones.append(result.mark)
@@ -101,7 +106,7 @@ class BlockStream:
         return state
 
     def close(self) -> None:
-        """Give the device's memory back."""
+        """Free the device's memory."""
         self._resident.clear()
         self._forget_pass()
 
@@ -111,8 +116,8 @@ class BlockStream:
         self._next = 0
 
     def _fetch(self) -> None:
-        """Start copies until `WAITING` parts are on their way or there; behind the last one follows the first."""
-        while len(self._waiting) < WAITING:
+        """Start copies until `PREFETCHED_PARTS` parts are prefetched; after the last part comes the first one again."""
+        while len(self._waiting) < PREFETCHED_PARTS:
             if self._next == len(self._streamed):
                 if not self._repeats:
                     return

@@ -1,4 +1,4 @@
-"""Compiled programs kept in the user's cache folder, so that a second start does not compile again."""
+"""A persistent cache of compiled programs in the user's cache folder, so that a second start compiles nothing."""
 
 import logging
 import os
@@ -13,27 +13,27 @@ from jax_interp.files.private_folder import prepare_private_folder, user_cache_f
 logger = logging.getLogger("jax_interp")
 
 MAX_BYTES = 4 * 10**9
-"""Beyond this JAX removes what was not used for longest."""
+"""The size beyond which JAX removes the least recently used programs."""
 
 _ENTRY, _STAMP = "-cache", "-atime"
-"""How JAX's names of an entry and of its time of last use end; the latter is written last."""
+"""The suffixes of JAX's file of an entry and of its file with the time of last use; JAX writes the latter last."""
 
 
 _NOT_KEPT = "Error writing persistent compilation cache entry"
-"""How JAX's warning begins, of which a full disk costs one for each program."""
+"""The beginning of the warning that JAX repeats for every program when the disk is full."""
 
 
 def compiled_folder() -> Path:
-    """Where compiled programs go unless the user chose a folder."""
+    """Return the folder of compiled programs, unless the user chose another."""
     return user_cache_folder() / "compiled"
 
 
 def enable_compile_cache() -> None:
-    """Let JAX keep what it compiles in `compiled_folder()` from now on, and take from there what is known.
+    """Let JAX store compiled programs in `compiled_folder()` from now on, and load those that are there.
 
-    Changes nothing if a folder is set already (JAX_COMPILATION_CACHE_DIR) or the cache is switched off
-    (JAX_ENABLE_COMPILATION_CACHE=false); the cache's other settings are the user's too where the environment has them.
-    A folder that cannot be used costs a warning, never the run.
+    This changes nothing if a folder is set already (JAX_COMPILATION_CACHE_DIR) or the cache is switched off
+    (JAX_ENABLE_COMPILATION_CACHE=false). Settings of the cache that the environment has stay as they are. A folder that
+    cannot be used costs a warning, never the run.
     """
     import jax
 
@@ -54,21 +54,25 @@ def enable_compile_cache() -> None:
             error,
         )
         return
-    # A damaged entry is no reason to stop: it is compressed, what was cut off fails to decompress, and JAX then warns
-    # and compiles (jax_raise_persistent_cache_errors is off by default).
+    # A damaged entry does not stop the run: entries are compressed, a truncated one fails to decompress, and JAX then
+    # warns and compiles (jax_raise_persistent_cache_errors is off by default).
     jax.config.update("jax_compilation_cache_dir", str(folder))
     _tell_once(folder)
 
 
 def prepare_folder(folder: Path) -> None:
-    """Make the folder, for the user alone; raises `OSError` if it cannot be written, or others can write there."""
+    """Create the folder, accessible to the user alone.
+
+    Raises:
+        OSError: the folder cannot be written, or others can write to it.
+    """
     prepare_private_folder(folder)
     with tempfile.TemporaryFile(dir=folder):
         pass
 
 
 def _tell_once(folder: Path) -> None:
-    """Say once, in a line, that programs cannot be kept in `folder`; JAX would say it of every program in three."""
+    """Warn once, in one line, that programs cannot be stored in `folder`; JAX would warn for every program in three."""
     show, told = warnings.showwarning, False
 
     def show_once(message: Warning | str, *about: Any, **more: Any) -> None:
@@ -88,12 +92,12 @@ def _tell_once(folder: Path) -> None:
 
 
 def _settings() -> dict[str, float | int]:
-    """JAX's cache settings for this program.
+    """Return JAX's cache settings for this program.
 
-    `jax_persistent_cache_enable_xla_caches` stays as it is: kernels' autotuning is kept. With "all", XLA would split
-    every program into a module a kernel and link them with nvlink, which the CUDA wheels do not bring.
+    `jax_persistent_cache_enable_xla_caches` keeps its default, which stores the results of kernels' autotuning. With
+    "all", XLA would split every program into one module a kernel and link them with nvlink, which the CUDA wheels lack.
     """
-    # The default leaves out what compiles in less than a second; together that takes as long as the large programs.
+    # By default JAX skips programs that compile in less than a second; together they take as long as the large ones.
     settings = {"jax_persistent_cache_min_compile_time_secs": 0.0, "jax_persistent_cache_min_entry_size_bytes": -1}
     if find_spec("filelock"):  # comes with huggingface_hub; JAX raises if there is a limit and no filelock
         settings["jax_compilation_cache_max_size"] = MAX_BYTES
@@ -101,10 +105,10 @@ def _settings() -> dict[str, float | int]:
 
 
 def _remove_unfinished(folder: Path) -> None:
-    """Remove the entries that a kill or a full disk cut off.
+    """Remove the entries that were left incomplete by a kill or a full disk.
 
-    JAX would never replace them, and JAX 0.10 writes nothing more where an entry has no time stamp. Should another
-    process be about to finish one of them, that one is compiled once more some day.
+    JAX would never replace them, and JAX 0.10 writes nothing more where an entry has no time stamp. If another process
+    is just finishing one of them, that program is compiled once more later.
     """
     for entry in folder.glob(f"*{_ENTRY}"):
         if not entry.with_name(entry.name.removesuffix(_ENTRY) + _STAMP).exists():

@@ -1,4 +1,4 @@
-"""What this machine can do, as small checks, each of which says what to install or do; none can fail the others."""
+"""Checks of what this machine can do. Each says what to install or do, and none can make the others fail."""
 
 import os
 import platform
@@ -20,19 +20,20 @@ from jax_interp.runtime.hardware import cuda_of_driver, host_memory, nvidia_gpus
 Status = Literal["ok", "warning", "missing"]
 
 CUDA13_DRIVER, CUDA12_DRIVER = 580, 525
-"""First NVIDIA driver series that runs programs built for CUDA 13, and for CUDA 12."""
+"""The first NVIDIA driver series that runs programs built for CUDA 13, and for CUDA 12."""
 GB = UNITS["GB"]
 DOWNLOAD_BYTES, CONVERTED_BYTES = 80 * GB, 52 * GB
-"""The default download, and the networks converted from it."""
+"""Bytes of the default download, and of the networks converted from it."""
 CONVERSION_BYTES = 8 * GB
-"""Host memory in which the 7B transformer converts."""
+"""Bytes of host memory that converting the 7B transformer takes."""
 TRANSFORMER_BYTES = 15 * GB
-"""The 7B transformer in bfloat16."""
+"""Bytes of the 7B transformer in bfloat16."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One finding. `missing`: something required is not there. `warning`: it works, but not well or not everywhere."""
+    """The result of one check. Status `missing`: something required is absent. `warning`: it works, but not well or
+    not everywhere."""
 
     name: str
     status: Status
@@ -41,19 +42,19 @@ class Check:
 
 
 def examine() -> list[Check]:
-    """Run every check, in the order of `CHECKS`."""
+    """Run every check in the order of `CHECKS`; a check that raises becomes a finding."""
     return [_guarded(name, check) for name, check in CHECKS.items()]
 
 
 def _guarded(name: str, check: Callable[[str], Check]) -> Check:
     try:
         return check(name)
-    except Exception as error:  # a broken installation is what this is for: report it, go on
+    except Exception as error:  # reporting broken installations is the purpose: report it and go on
         return Check(name, "warning", f"the check itself failed: {type(error).__name__}: {_first_line(error)}")
 
 
 def check_python(name: str) -> Check:
-    # An older one cannot have installed this package.
+    # An older Python cannot have installed this package.
     return Check(name, "ok", f"{platform.python_version()}, {sys.executable}")
 
 
@@ -99,7 +100,7 @@ def check_devices(name: str) -> Check:
 
 
 def _why_not_gpu(driver: int) -> str:
-    """What keeps JAX off a GPU that is there."""
+    """Return why JAX does not use a GPU that the driver, of series `driver`, reports."""
     selected = os.environ.get("JAX_PLATFORMS", "")
     if selected and not {"cuda", "gpu"} & set(selected.split(",")):
         return f"JAX_PLATFORMS={selected} keeps JAX off the GPU; unset it"
@@ -156,7 +157,7 @@ def check_host_memory(name: str) -> Check:
 
 
 def check_shared_memory(name: str) -> Check:
-    """NCCL exchanges data between the GPUs of one host through it."""
+    """Check the shared memory through which NCCL exchanges data between the GPUs of one host."""
     place = Path("/dev/shm")
     if len(nvidia_gpus()) < 2 or not place.exists():
         return Check(name, "ok", "not needed (fewer than two GPUs)")
@@ -234,7 +235,7 @@ CHECKS: dict[str, Callable[[str], Check]] = {
     "Python": check_python,
     "packages": check_packages,
     "guardrail packages": check_guardrail_packages,
-    # Before JAX starts and takes its share of the GPU.
+    # The GPU's memory is checked before JAX starts and reserves its part of it.
     "GPU memory": check_gpu_memory,
     "NVIDIA driver": check_driver,
     "devices": check_devices,

@@ -1,4 +1,4 @@
-"""Parts of a stack whose weights are divided among devices: each gathered by the program of the part before."""
+"""Running the parts of a stack with sharded weights: each is gathered by the program of the part before it."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,24 +8,24 @@ import jax
 from jax_interp.runtime.block_stream import Apply, PartCall, PartResult
 from jax_interp.types import Params
 
-At = tuple[int, int]
-"""(block, part)"""
+PartIndex = tuple[int, int]
+"""(index of the block, index of the part within it)"""
 
 
 class GatherAhead:
-    """Runs each part when its successor's shares are there, for one pass; the last one when `finish` is called.
+    """A callable for one pass that runs each part once its successor's shards are there, and the last one in `finish`.
 
-    To be used where `runtime.block_stream` asks for a function to apply: it is called with shares, and calls `apply`
-    with whole parameters and, in `PartCall.ahead`, the shares of the part after them. `gather(at, shares)` puts a
-    part's parameters together and gives a mark that they are there.
+    It serves as the `Apply` of `runtime.block_stream.BlockStream.run`. It is called with shards, and calls `apply` with
+    gathered parameters and, in `PartCall.ahead`, the shards of the next part. `gather(index, shards)` gathers a part's
+    parameters and returns them with a marker that is ready when they are.
     """
 
-    def __init__(self, gather: Callable[[At, Params], tuple[Params, jax.Array]], apply: Apply[Any]):
+    def __init__(self, gather: Callable[[PartIndex, Params], tuple[Params, jax.Array]], apply: Apply[Any]):
         self._gather, self._apply = gather, apply
-        self._held: tuple[At, Params] | None = None
+        self._held: tuple[PartIndex, Params] | None = None
 
     def __call__(self, call: PartCall, state: Any) -> PartResult[Any]:
-        """Run what is held, and hold this part instead."""
+        """Run the part that was delayed, and delay this one."""
         if self._held is None:
             together, mark = self._gather((call.block, call.part), call.params)
         else:
@@ -36,7 +36,7 @@ class GatherAhead:
         return PartResult(state, mark)
 
     def finish(self, state: Any) -> Any:
-        """Run the last part."""
+        """Run the last part, and return the last state."""
         assert self._held is not None
         (at, params), self._held = self._held, None
         return self._apply(PartCall(*at, params), state).state

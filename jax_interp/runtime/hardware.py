@@ -1,4 +1,4 @@
-"""What is in this machine, asked without starting JAX."""
+"""The GPUs and the memory of this machine, queried without starting JAX."""
 
 import re
 import shutil
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-PATIENCE = 20
-"""Seconds that the driver has to answer."""
+DRIVER_TIMEOUT = 20
+"""Seconds that the driver may take to answer."""
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """An NVIDIA GPU as its driver describes it; bytes."""
+    """An NVIDIA GPU as its driver describes it; memory is in bytes."""
 
     name: str
     driver: str
@@ -23,7 +23,7 @@ class Gpu:
 
 @cache
 def nvidia_gpus() -> tuple[Gpu, ...]:
-    """The GPUs that NVIDIA's driver knows; none without a driver, or where it does not tell their memory."""
+    """Return the GPUs that NVIDIA's driver lists; none without a driver, or where it does not report their memory."""
     fields = "name,driver_version,memory.total,memory.free"
     rows = _nvidia_smi(f"--query-gpu={fields}", "--format=csv,noheader,nounits").strip().splitlines()
     gpus = []
@@ -35,7 +35,7 @@ def nvidia_gpus() -> tuple[Gpu, ...]:
 
 
 def cuda_of_driver() -> str | None:
-    """The newest CUDA version that the driver says it runs."""
+    """Return the newest CUDA version that the driver supports, as "12.8"; None without a driver."""
     found = re.search(r"CUDA Version:\s*([\d.]+)", _nvidia_smi())
     return found[1] if found else None
 
@@ -45,14 +45,14 @@ def _nvidia_smi(*options: str) -> str:
     if program is None:
         return ""
     try:
-        done = subprocess.run([program, *options], capture_output=True, text=True, timeout=PATIENCE, check=False)
+        done = subprocess.run([program, *options], capture_output=True, text=True, timeout=DRIVER_TIMEOUT, check=False)
     except (OSError, subprocess.TimeoutExpired):  # a driver that hangs: JAX will say so better
         return ""
     return done.stdout if done.returncode == 0 else ""
 
 
 def host_memory() -> tuple[int, int]:
-    """Free and total bytes, of this container if it has a limit."""
+    """Return the free and total bytes of host memory, of the container if it has a limit."""
     pages = dict(re.findall(r"^(\w+):\s+(\d+) kB$", Path("/proc/meminfo").read_text(), re.MULTILINE))
     free, total = int(pages["MemAvailable"]) * 1024, int(pages["MemTotal"]) * 1024
     limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")

@@ -1,4 +1,4 @@
-"""Host memory: whether it can be pinned, and what it looks like when it or a device's runs out."""
+"""Host memory: whether it can be pinned, and how to recognise that it, or a device's, ran out."""
 
 import logging
 from functools import cache
@@ -16,21 +16,21 @@ _LOCK = Lock()
 
 @cache
 def pins(device: jax.Device) -> bool:
-    """Whether `device` knows pinned host memory."""
+    """Tell whether `device` supports pinned host memory."""
     return PINNED in {memory.kind for memory in device.addressable_memories()}
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether `error` says that host or device memory ran out."""
+    """Tell whether `error` says that host or device memory ran out."""
     return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error) or "out of memory" in str(error).lower()
 
 
 def host_out_of_memory(error: BaseException) -> bool:
-    """Whether it was the host's memory, pinned or not."""
+    """Tell whether it was the host's memory that ran out, pinned or not."""
     return isinstance(error, MemoryError) or "host memory" in str(error).lower()
 
 
-def say_pageable() -> None:
+def warn_pageable_once() -> None:
     """Warn, once, that parameters stay in ordinary memory because no more could be pinned."""
     with _LOCK:  # parts are read and pinned in several threads
         _warn_pageable()
@@ -45,5 +45,5 @@ def _warn_pageable() -> None:
 
 
 def nbytes(params: Any) -> int:
-    """Bytes of all arrays (or their descriptions) in `params`."""
+    """Return the bytes of all arrays, or descriptions of arrays, in `params`."""
     return sum(int(np.prod(leaf.shape)) * np.dtype(leaf.dtype).itemsize for leaf in jax.tree.leaves(params))

@@ -1,4 +1,4 @@
-"""Which of several processes one is, checked before any of them starts. Imports no JAX."""
+"""The identity of a process among several, checked before any of them starts. Imports no JAX."""
 
 import re
 import socket
@@ -9,14 +9,14 @@ from jax_interp.errors import UsageError
 
 @dataclass(frozen=True)
 class Member:
-    """One of the processes that work together."""
+    """One of several processes that work together, for example `Member("node1:8476", index=0, count=2)`."""
 
     coordinator: str
-    """HOST:PORT, where process 0 listens."""
+    """HOST:PORT of process 0."""
     index: int
     count: int
     local_devices: tuple[int, ...] | None = None
-    """Which of the machine's accelerators are this process's; all unless given."""
+    """The indices of the machine's accelerators that belong to this process; None stands for all."""
     host: str = field(default_factory=socket.gethostname)
     """The machine's name, for messages."""
 

@@ -1,7 +1,7 @@
-"""The devices of a run as a mesh, and arrays laid out over it.
+"""The devices of a run as a mesh, and the layout of arrays over it.
 
-`data` runs pairs (and guidance branches) side by side, `sequence` splits the tokens of each, `tensor` splits heads and
-hidden units, and with them the weights.
+The axis `data` runs pairs (and guidance branches) in parallel, `sequence` splits the tokens of each, and `tensor`
+splits heads and hidden units, and with them the weights.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,27 +13,27 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jax_interp.errors import UsageError
-from jax_interp.runtime.host import PINNED, out_of_memory, pins, say_pageable
+from jax_interp.runtime.host import PINNED, out_of_memory, pins, warn_pageable_once
 from jax_interp.runtime.mesh_shape import ALONE, AXES, MeshShape
 from jax_interp.types import Params
 
 Specs = Any
-"""One `PartitionSpec` for all leaves of a tree, or a tree of them with its structure."""
+"""One `PartitionSpec` for all leaves of a tree, or a tree of them with the same structure."""
 
 
 REPLICATED = P()
-"""The same on every device."""
+"""The spec of an array that is the same on every device."""
 
 
 class DeviceMesh:
-    """The devices in use, and how arrays come to lie on them.
+    """The devices in use, and the transfer of arrays to them.
 
-    `share_axes` are the axes along which weights may be divided and put together again block by block: those whose
+    `shard_axes` are the axes along which weights may be sharded and gathered again block by block: those whose
     neighbours are in one process, where links are fast and host memory is common.
     """
 
     def __init__(self, shape: MeshShape = ALONE, devices: Sequence[jax.Device] | None = None):
-        """The first devices that JAX has, or `devices`.
+        """Use the first devices that JAX has, or `devices`.
 
         Raises:
             UsageError: there are fewer than `shape` needs, or the devices of one process would be unequally used.
@@ -57,39 +57,40 @@ class DeviceMesh:
         self._shardings: dict[tuple[P, bool], NamedSharding] = {}
         if not self._in_one_process("tensor"):
             raise UsageError(f"--mesh {shape}: the devices of the axis tensor have to be in one process")
-        self.share_axes = tuple(axis for axis in AXES[:2] if self._in_one_process(axis))
+        self.shard_axes = tuple(axis for axis in AXES[:2] if self._in_one_process(axis))
 
     @property
-    def num_shares(self) -> int:
-        """Into how many pieces `share_axes` divide a weight."""
-        return self.shape.along(self.share_axes)
+    def num_shards(self) -> int:
+        """The number of shards into which `shard_axes` divide a weight."""
+        return self.shape.along(self.shard_axes)
 
     def sharding(self, spec: P = REPLICATED, *, host: bool = False) -> NamedSharding:
-        """`spec` over these devices, in their own memory or in pinned host memory next to them."""
+        """Return the sharding of `spec` over these devices, in their memory or in pinned host memory next to them."""
         key = (spec, host)
-        if key not in self._shardings:  # streaming asks for some thousands in a second
+        if key not in self._shardings:  # streaming needs some thousands in a second
             device = self.mesh.local_devices[0]
             kind = PINNED if host and pins(device) else device.default_memory().kind
             self._shardings[key] = NamedSharding(self.mesh, spec, memory_kind=kind)
         return self._shardings[key]
 
     def shardings(self, tree: Any, specs: Specs, *, host: bool = False) -> Any:
-        """A sharding for every leaf of `tree`."""
+        """Return a sharding for every leaf of `tree`."""
         if isinstance(specs, P):
             return jax.tree.map(lambda _: self.sharding(specs, host=host), tree)
         return jax.tree.map(lambda _, spec: self.sharding(spec, host=host), tree, specs)
 
     def put(self, tree: Any, specs: Specs = REPLICATED, *, host: bool = False) -> Any:
-        """Start copying `tree`, the same in all processes, to where `specs` say; returns at once."""
+        """Start copying `tree`, which is the same in all processes, to where `specs` say, and return at once."""
         shardings = self.shardings(tree, specs, host=host)
         if not self.mesh.is_multi_process:
             return jax.device_put(tree, shardings)
         return jax.tree.map(self._put, tree, shardings)
 
     def keep_on_host(self, params: Params, specs: Specs = REPLICATED) -> Params:
-        """Keep `params` (numpy arrays) where these devices copy them from fastest: pinned memory, else as they are.
+        """Move `params` (numpy arrays) to where these devices copy them from fastest: pinned memory if there is enough.
 
-        Pinned memory can run out long before memory does: XLA takes 64 GB of it unless told otherwise.
+        Otherwise they stay as they are. Pinned memory can run out long before memory does: XLA takes 64 GB of it by
+        default.
         """
         if not pins(self.mesh.local_devices[0]):
             return params
@@ -98,11 +99,11 @@ class DeviceMesh:
         except jax.errors.JaxRuntimeError as error:
             if not out_of_memory(error):
                 raise
-            say_pageable()
+            warn_pageable_once()
             return params
 
     def local(self, shape: tuple[int, ...], spec: P, piece: Callable[[Any], np.ndarray]) -> jax.Array:
-        """An array of `shape` whose pieces are asked for by their indices, only those of this process' devices."""
+        """Return an array of `shape` that is made of `piece(indices)`, called only for this process' devices."""
         return jax.make_array_from_callback(shape, self.sharding(spec), piece)
 
     def _put(self, leaf: Any, sharding: NamedSharding) -> Any:
@@ -111,13 +112,13 @@ class DeviceMesh:
         return jax.make_array_from_callback(np.shape(leaf), sharding, lambda index: np.asarray(leaf)[index])
 
     def _in_one_process(self, axis: str) -> bool:
-        """Whether devices that differ in `axis` alone are in one process."""
+        """Tell whether devices that differ only along `axis` are in one process."""
         processes = np.vectorize(lambda device: device.process_index)(self.mesh.devices)
         return bool((processes == processes.take([0], AXES.index(axis))).all())
 
 
 def _evenly(devices: Sequence[jax.Device], count: int) -> list[jax.Device]:
-    """The first devices of every process, `count` in all if that comes out even."""
+    """Return the same number of first devices of every process; these are `count` in all if that divides evenly."""
     of_process: dict[int, list[jax.Device]] = {}
     for device in devices:
         of_process.setdefault(device.process_index, []).append(device)
@@ -126,7 +127,7 @@ def _evenly(devices: Sequence[jax.Device], count: int) -> list[jax.Device]:
 
 
 def local_shapes(abstract: Params, shardings: Any) -> Params:
-    """What one device holds of every array of `abstract`."""
+    """Return the shape of one device's shard of every array of `abstract`."""
     return jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(sharding.shard_shape(leaf.shape), leaf.dtype), abstract, shardings
     )

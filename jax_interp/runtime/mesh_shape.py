@@ -1,7 +1,7 @@
-"""How many devices a run has along each axis of its mesh, and which division is the fastest. Imports no JAX.
+"""The number of devices along each axis of a run's mesh, and the choice of the fastest mesh. Imports no JAX.
 
-`data` runs pairs (and guidance branches) side by side, `sequence` splits the tokens of each, `tensor` splits heads and
-hidden units, and with them the weights.
+The axis `data` runs pairs (and guidance branches) in parallel, `sequence` splits the tokens of each, and `tensor`
+splits heads and hidden units, and with them the weights.
 """
 
 import math
@@ -11,12 +11,12 @@ from dataclasses import dataclass, fields
 from jax_interp.errors import UsageError
 
 AXES = ("data", "sequence", "tensor")
-"""Slowest first: neighbours along `tensor` exchange most, and sit next to each other."""
+"""The axes, from outermost to innermost: neighbours along `tensor` exchange most, and so are next to each other."""
 
 
 @dataclass(frozen=True)
 class MeshShape:
-    """How many devices there are along each axis."""
+    """The number of devices along each axis, for example `MeshShape(data=2, sequence=2)` for four devices."""
 
     data: int = 1
     sequence: int = 1
@@ -29,10 +29,10 @@ class MeshShape:
 
     @classmethod
     def parse(cls, text: str) -> "MeshShape":
-        """`data=2,sequence=2`; axes that are not named have one device.
+        """Parse a text such as `data=2,sequence=2`; axes that are not named have one device.
 
         Raises:
-            UsageError: it is something else.
+            UsageError: `text` has another form.
         """
         sizes: dict[str, int] = {}
         for entry in text.split(","):
@@ -44,15 +44,15 @@ class MeshShape:
 
     @property
     def size(self) -> int:
-        """Devices in all."""
+        """The number of devices in all."""
         return self.data * self.sequence * self.tensor
 
     def along(self, axes: Iterable[str]) -> int:
-        """Devices along several axes together."""
+        """Return the number of devices along several axes together."""
         return math.prod(getattr(self, axis) for axis in axes)
 
     def pairs_at_once(self, branches: int) -> int:
-        """Fewest pairs that fill the `data` axis, each evaluated in `branches` branches."""
+        """Return the smallest number of pairs that fill the `data` axis, each evaluated in `branches` branches."""
         return self.data // math.gcd(self.data, branches)
 
     def __str__(self) -> str:
@@ -63,22 +63,23 @@ ALONE = MeshShape()
 
 
 def shapes(num_devices: int) -> Iterator[MeshShape]:
-    """Every mesh of `num_devices` that does not split weights, pairs side by side first."""
+    """Yield every mesh of `num_devices` that does not split weights; those with most pairs in parallel come first."""
     for data in range(num_devices, 0, -1):
         if num_devices % data == 0:
             yield MeshShape(data, num_devices // data)
 
 
 SPLIT_COST = 0.04
-"""What splitting the tokens of an evaluation costs, in evaluations by a single device: exchanges, and work that every
-device repeats. 7B on four H200: 88 ms, a quarter of the 305 ms of one being 76."""
+"""The cost of splitting the tokens of an evaluation, in evaluations by a single device: exchanges, and work that every
+device repeats. For 7B on four H200 it is 88 ms, where a quarter of one device's 305 ms would be 76."""
 
 
 def fastest_shape(num_devices: int, pair_counts: Sequence[int], branches: int) -> MeshShape:
-    """The mesh that is through first with clips of `pair_counts` pairs, one after the other.
+    """Return the mesh that finishes first with clips of `pair_counts` pairs, one after the other.
 
-    Side by side costs nothing but leaves devices idle where there are fewer pairs (times `branches`) than places;
-    splitting keeps all of them busy. Never splits weights: `sharded` and `streamed` placements spare memory for less.
+    Running pairs in parallel costs nothing but leaves devices idle where there are fewer pairs (times `branches`) than
+    places; splitting tokens keeps all devices busy. Weights are never split: `sharded` and `streamed` placements save
+    memory at a lower cost.
     """
 
     def seconds(shape: MeshShape) -> float:

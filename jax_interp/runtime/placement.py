@@ -1,4 +1,4 @@
-"""Where a network's parameters are while its stage runs and while others do."""
+"""The placement of a network's parameters, during its own stage and during others."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -10,13 +10,14 @@ Kind = Literal["resident", "sharded", "offloaded", "streamed"]
 
 @dataclass(frozen=True)
 class Placement:
-    """How one network shares the device.
+    """The placement of one network, for example `Placement("streamed", resident_blocks=4)`.
 
-    *resident*: on the device from its first use on, whole on every device of a mesh. *sharded*: the same, but every
-    device holds its share of each block and they put it together when its turn comes; for networks that can be
-    streamed, on several devices. *offloaded*: in host memory, moved to the device in whole for its
-    stage. *streamed*: in host memory; the blocks of its stack pass through the device one after the other, each copied
-    while the one before computes, except `resident_blocks` of them that stay there for the stage.
+    *resident*: the parameters are on the device from the first use on, replicated on every device of a mesh. *sharded*:
+    the same, but every device has a shard of each block, which is gathered when the block's turn comes; this is for
+    networks that can be streamed, on several devices. *offloaded*: the parameters are in host memory, and move to the
+    device as a whole for the network's stage. *streamed*: they are in host memory; the blocks of the stack pass through
+    the device one after the other, each copied while the one before computes, except `resident_blocks` of them, which
+    stay on the device for the stage.
     """
 
     kind: Kind = "resident"
@@ -32,16 +33,16 @@ class Placement:
 
     @property
     def stays(self) -> bool:
-        """Whether the parameters keep their place on the device between stages."""
+        """Whether the parameters stay on the device between stages."""
         return self.kind in ("resident", "sharded")
 
     @property
-    def shares(self) -> bool:
-        """Whether the devices of a mesh divide the blocks among them, which spares memory or copies from the host."""
+    def is_sharded(self) -> bool:
+        """Whether the devices of a mesh shard the blocks, which saves device memory or copies from the host."""
         return self.kind in ("sharded", "streamed")
 
     def check_blocks(self, component: str, num_blocks: int) -> None:
-        """Raise `UsageError` if more blocks should stay than the network has."""
+        """Raise `UsageError` if more blocks should be resident than the network has."""
         if self.resident_blocks > num_blocks:
             raise UsageError(
                 f"resident_blocks (--resident-blocks) is {self.resident_blocks}: this {component} has {num_blocks}"
@@ -49,7 +50,7 @@ class Placement:
             )
 
     def blocks_on_device(self, num_blocks: int) -> int:
-        """How many of `num_blocks` blocks are on the device all through the stage."""
+        """Return how many of `num_blocks` blocks are on the device during the whole stage."""
         return min(self.resident_blocks, num_blocks) if self.kind == "streamed" else num_blocks
 
 
@@ -57,5 +58,5 @@ RESIDENT = Placement()
 
 
 def spread(count: int, num_blocks: int) -> frozenset[int]:
-    """Which `count` of `num_blocks` blocks stay: spread evenly, so that every copy has the same work to hide behind."""
+    """Choose `count` of `num_blocks` blocks to stay, spread evenly, so that every copy overlaps as much work."""
     return frozenset((2 * i + 1) * num_blocks // (2 * count) for i in range(count))

@@ -1,4 +1,4 @@
-"""Reading from disk ahead of need, in threads."""
+"""Reading from disk before the data are needed, in threads."""
 
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -8,13 +8,13 @@ KeyT = TypeVar("KeyT", bound=Hashable)
 ResultT = TypeVar("ResultT")
 
 DEPTH = 4
-"""Reads in flight: one alone is bound by a core that decodes and converts, not by the disk."""
+"""The number of reads in flight: a single one is limited by the core that decodes and converts, not by the disk."""
 
 
 class ReadAhead(Generic[KeyT, ResultT]):
-    """`read(key)` for keys that are asked for in the order of `order`, pass after pass; some may be left out.
+    """A callable that returns `read(key)` for keys in the order of `order`, pass after pass; some may be skipped.
 
-    What follows the last key that was asked for is being read meanwhile; at most `depth` results are held.
+    Meanwhile it reads the keys that follow the last one; at most `depth` results are kept.
     """
 
     def __init__(self, read: Callable[[KeyT], ResultT], order: Sequence[KeyT], depth: int = DEPTH):
@@ -24,7 +24,7 @@ class ReadAhead(Generic[KeyT, ResultT]):
         self._threads = ThreadPoolExecutor(depth, thread_name_prefix="read-ahead")
 
     def __call__(self, key: KeyT) -> ResultT:
-        """The result for `key`; raises what `read` raised."""
+        """Return the result for `key`; raise what `read` raised."""
         place = self._place[key]
         window = self._order[place : place + self._depth]
         for passed_over in self._reads.keys() - set(window):
@@ -35,6 +35,6 @@ class ReadAhead(Generic[KeyT, ResultT]):
         return self._reads.pop(key).result()
 
     def close(self) -> None:
-        """Forget what was read ahead, and read no more."""
+        """Discard what was read ahead, and read no more."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._reads.clear()

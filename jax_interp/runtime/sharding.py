@@ -1,4 +1,4 @@
-"""How weights are split over the axes of a mesh: tables of path patterns, first match wins."""
+"""The sharding of weights over the axes of a mesh, by tables of path patterns, of which the first match counts."""
 
 import math
 import re
@@ -23,60 +23,60 @@ WEIGHT_AXES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
     (r"(.*/)?mlp/down/kernel", ("hidden", None)),
     (r".*", ()),
 )
-"""What the axes of a weight are; those without a name are never split by themselves."""
+"""The names of the axes of a weight, by a pattern of its path; axes without a name are never split by themselves."""
 
 MESH_AXES = {"heads": "tensor", "hidden": "tensor"}
-"""Which mesh axis splits an axis of that name."""
+"""The mesh axis that splits an axis of that name."""
 
 
-def whole_specs(abstract: Params) -> Params:
-    """How the weights of a block lie while it computes: split over `tensor`, the same everywhere else."""
-    return unflatten({path: P(*_whole(path, len(leaf.shape))) for path, leaf in flatten(abstract)})
+def gathered_specs(abstract: Params) -> Params:
+    """Return the specs of a block's weights while it computes: split over `tensor`, otherwise replicated."""
+    return unflatten({path: P(*_gathered_axes(path, len(leaf.shape))) for path, leaf in flatten(abstract)})
 
 
-def share_specs(abstract: Params, devices: DeviceMesh) -> Params:
-    """How the weights of a block lie while it waits: divided among `devices.share_axes` too.
+def sharded_specs(abstract: Params, devices: DeviceMesh) -> Params:
+    """Return the specs of a block's weights while it waits: sharded over `devices.shard_axes` too.
 
-    The first axis that divides evenly is taken, if need be among fewer devices; what has none (norms, in the main, and
-    most weights on a number of devices that is no power of two) is kept whole by every device.
+    The first axis that divides evenly is sharded, if need be over fewer devices. Weights without such an axis (norms
+    above all, and most weights on a number of devices that is no power of two) are replicated.
     """
-    return _shares(abstract, devices.shape, devices.share_axes)
+    return _sharded_specs(abstract, devices.shape, devices.shard_axes)
 
 
-def device_bytes(abstract: Params, shape: MeshShape, share_axes: tuple[str, ...]) -> tuple[int, int]:
-    """What a device holds of a block while it computes and while it waits, in bytes, without asking for any device."""
+def device_bytes(abstract: Params, shape: MeshShape, shard_axes: tuple[str, ...]) -> tuple[int, int]:
+    """Return the bytes of a block on one device (while it computes, while it waits); needs no device itself."""
 
     def held(specs: Params) -> int:
         pieces = jax.tree.map(lambda spec: math.prod(shape.along(_names(names)) for names in spec), specs)
         return sum(jax.tree.leaves(jax.tree.map(lambda leaf, count: nbytes(leaf) // count, abstract, pieces)))
 
-    return held(whole_specs(abstract)), held(_shares(abstract, shape, share_axes))
+    return held(gathered_specs(abstract)), held(_sharded_specs(abstract, shape, shard_axes))
 
 
-def gather(shares: Params, share: Params, whole: Params) -> Params:
-    """Put weights together again that lie as `share` says; for use within `jax.shard_map`."""
+def gather(shards: Params, sharded: Params, gathered: Params) -> Params:
+    """Gather weights with the specs `sharded` into the specs `gathered`; for use within `jax.shard_map`."""
 
-    def together(array: jax.Array, share: P, whole: P) -> jax.Array:
-        for axis, (names, kept) in enumerate(zip(share, whole, strict=True)):
+    def gather_array(array: jax.Array, sharded: P, gathered: P) -> jax.Array:
+        for axis, (names, kept) in enumerate(zip(sharded, gathered, strict=True)):
             if names != kept:
                 axes = tuple(name for name in _names(names) if name not in _names(kept))
                 return jax.lax.all_gather(array, axes, axis=axis, tiled=True)
         return array
 
-    return jax.tree.map(together, shares, share, whole)
+    return jax.tree.map(gather_array, shards, sharded, gathered)
 
 
 SPLIT = {"attention heads": "num_heads", "hidden units": "mlp_width", "key and value heads": "num_kv_heads"}
-"""What the `tensor` axis of a mesh splits, and the setting that says into how many pieces it could be split."""
+"""The quantities that the `tensor` axis of a mesh splits, with the setting that says how many of them there are."""
 
 
 def split_counts(config: Any) -> dict[str, int]:
-    """How many there are of each of `SPLIT` in the network `config`."""
+    """Return the number of each quantity of `SPLIT` in the network `config`."""
     return {said: getattr(config, name) for said, name in SPLIT.items() if hasattr(config, name)}
 
 
 def check_split(component: str, shape: Any, counts: dict[str, int]) -> None:
-    """Raise `UsageError` unless `tensor` devices divide every one of `counts` (what it splits, by name)."""
+    """Raise `UsageError` unless `tensor` divides every one of `counts`, which are by the name of what is split."""
     bad = {name: count for name, count in counts.items() if count % shape.tensor}
     if bad:
         said = " and ".join(f"{count} {name}" for name, count in bad.items())
@@ -87,22 +87,22 @@ def check_split(component: str, shape: Any, counts: dict[str, int]) -> None:
         )
 
 
-def _whole(path: str, num_axes: int) -> tuple[str | None, ...]:
+def _gathered_axes(path: str, num_axes: int) -> tuple[str | None, ...]:
     named = next(axes for pattern, axes in WEIGHT_AXES if re.fullmatch(pattern, path))
     split = tuple(MESH_AXES.get(axis) if axis else None for axis in named)
     return split + (None,) * (num_axes - len(split))
 
 
-def _shares(abstract: Params, mesh: MeshShape, share_axes: tuple[str, ...]) -> Params:
-    return unflatten({path: _shared(path, leaf.shape, mesh, share_axes) for path, leaf in flatten(abstract)})
+def _sharded_specs(abstract: Params, mesh: MeshShape, shard_axes: tuple[str, ...]) -> Params:
+    return unflatten({path: _sharded_spec(path, leaf.shape, mesh, shard_axes) for path, leaf in flatten(abstract)})
 
 
-def _shared(path: str, shape: tuple[int, ...], mesh: MeshShape, share_axes: tuple[str, ...]) -> P:
-    whole = _whole(path, len(shape))
+def _sharded_spec(path: str, shape: tuple[int, ...], mesh: MeshShape, shard_axes: tuple[str, ...]) -> P:
+    whole = _gathered_axes(path, len(shape))
     if len(shape) < 2:
         return P(*whole)
-    fewer = sorted(((name,) for name in share_axes), key=mesh.along, reverse=True)
-    for among in (share_axes, *fewer):
+    fewer = sorted(((name,) for name in shard_axes), key=mesh.along, reverse=True)
+    for among in (shard_axes, *fewer):
         for axis, (length, split) in enumerate(zip(shape, whole, strict=True)):
             names = (*_names(split), *among)
             if mesh.along(among) > 1 and length % mesh.along(names) == 0:

@@ -15,7 +15,7 @@ from jax_interp.pipeline.stages.denoiser import Denoiser
 from jax_interp.runtime.checkpoint.finding import find_component
 from jax_interp.runtime.mesh import DeviceMesh
 from jax_interp.runtime.mesh_shape import MeshShape
-from jax_interp.runtime.sharding import share_specs, whole_specs
+from jax_interp.runtime.sharding import gathered_specs, sharded_specs
 
 HEIGHT, WIDTH, FRAMES = 48, 80, 3
 COLLECTIVE = re.compile(r"= (.*?) (all-to-all|all-reduce|all-gather|reduce-scatter|collective-permute)(?:-start)?\(")
@@ -52,8 +52,8 @@ def block_collectives(denoiser, *, divided=False):
     for part, (program, static) in enumerate(
         ((denoiser._attend, {"cells": HEIGHT * WIDTH // 16**2}), (denoiser._transform, {}))
     ):
-        ahead = abstract_params(denoiser, 1 - part, lambda a: share_specs(a, devices)) if divided else None
-        params = abstract_params(denoiser, part, whole_specs)
+        ahead = abstract_params(denoiser, 1 - part, lambda a: sharded_specs(a, devices)) if divided else None
+        params = abstract_params(denoiser, part, gathered_specs)
         found += collective_bytes(program.lower(params, cells, shared, ahead, **static).compile().as_text())
     return found
 
@@ -63,7 +63,7 @@ def made(converted, **axes):
         find_component(converted, "diffusion_transformer"), "float32", devices=DeviceMesh(MeshShape(**axes))
     )
     costs = BlockCosts(
-        denoiser.config, denoiser.devices.shape, HEIGHT, WIDTH, FRAMES, itemsize=4, shares=denoiser.devices.num_shares
+        denoiser.config, denoiser.devices.shape, HEIGHT, WIDTH, FRAMES, itemsize=4, shares=denoiser.devices.num_shards
     )
     return denoiser, costs
 

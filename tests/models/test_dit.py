@@ -58,7 +58,7 @@ def test_bfloat16_forward_is_as_accurate_as_upstreams(interpolators, case):
 
 def params_of(denoiser):
     """The whole tree, blocks stacked."""
-    return load_params(denoiser.found, denoiser.network.abstract, denoiser.dtype)
+    return load_params(denoiser.converted, denoiser.network.abstract, denoiser.dtype)
 
 
 def perturbed(params, path):

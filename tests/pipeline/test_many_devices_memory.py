@@ -9,13 +9,13 @@ import pytest
 
 from jax_interp.pipeline.prompt.text import PromptNetwork
 from jax_interp.pipeline.stages.codec import Codec
-from jax_interp.runtime.block_stream import WAITING
+from jax_interp.runtime.block_stream import PREFETCHED_PARTS
 from jax_interp.runtime.checkpoint.finding import find_component
 from jax_interp.runtime.host import nbytes
 from jax_interp.runtime.mesh import DeviceMesh, local_shapes
 from jax_interp.runtime.mesh_shape import MeshShape
 from jax_interp.runtime.placement import RESIDENT, Placement
-from jax_interp.runtime.sharding import share_specs, whole_specs
+from jax_interp.runtime.sharding import gathered_specs, sharded_specs
 from tests.pipeline.test_many_devices import PLACEMENTS, Quick, run
 
 pytestmark = pytest.mark.slow
@@ -66,13 +66,13 @@ def test_where_the_transformer_is(bare, placement):
     denoiser, device, host = bare
     shape, network = denoiser.devices.shape, denoiser.network
     count, outer = network.num_blocks, nbytes(network.outer_abstract)
-    whole, shares = parts(denoiser, whole_specs), parts(denoiser, lambda part: share_specs(part, denoiser.devices))
-    each = shares if placement.shares else whole
+    whole, shares = parts(denoiser, gathered_specs), parts(denoiser, lambda part: sharded_specs(part, denoiser.devices))
+    each = shares if placement.is_sharded else whole
     denoiser.place(placement)
     assert (held(DEVICE), held("pinned_host")) == (device, host)  # nothing is read before it is needed
     run(denoiser, "a pair")
     next_pass = each[0] + each[1] if placement.kind == "streamed" else 0
-    assert WAITING == 3
+    assert PREFETCHED_PARTS == 3
     there = outer + sum(each) * placement.blocks_on_device(count) + next_pass
     waiting = 0 if placement.stays else sum(shares) * count  # one copy on the host, or little more
     assert held(DEVICE) - device == everywhere(shape, there)
@@ -88,7 +88,7 @@ def test_shares_are_one_copy_and_little_more(denoiser):
     """What is not divided are norms; `tensor` leaves the modulations whole."""
     block, count = nbytes(denoiser.network.block_abstract), denoiser.devices.shape.size
     norms = nbytes([leaf for leaf in jax.tree.leaves(denoiser.network.block_abstract) if leaf.ndim == 1])
-    copies = sum(parts(denoiser, lambda part: share_specs(part, denoiser.devices))) * count
+    copies = sum(parts(denoiser, lambda part: sharded_specs(part, denoiser.devices))) * count
     repeated = denoiser.devices.shape.tensor * (block - norms) + count * norms
     assert block < copies <= repeated < count * block
 
@@ -112,8 +112,8 @@ def test_two_parts_are_put_together_at_a_time(bare, monkeypatch, kind):
     for name in ("_attend", "_attend_between", "_transform"):
         monkeypatch.setattr(denoiser, name, watched(getattr(denoiser, name)))
     run(denoiser, "a pair")
-    whole = parts(denoiser, whole_specs)
-    shares = parts(denoiser, lambda part: share_specs(part, denoiser.devices))
+    whole = parts(denoiser, gathered_specs)
+    shares = parts(denoiser, lambda part: sharded_specs(part, denoiser.devices))
     streamed = 2 * max(shares) if kind == "streamed" else 0
     activations = 2**19
     assert sum(whole) <= most[0] < sum(whole) + streamed + activations

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jax_interp.runtime.block_stream import WAITING, BlockStream, PartResult, mark_of
+from jax_interp.runtime.block_stream import PREFETCHED_PARTS, BlockStream, PartResult, completion_marker
 
 WIDTH = 37
 """Of no other array in these tests, so that blocks can be counted among all live arrays."""
@@ -118,7 +118,7 @@ def test_short_stacks(num_blocks, repeats):
     stack = Stack(num_blocks, repeats=repeats)
     for _ in range(3):
         assert stack.run() == stack.result()
-    assert stack.most <= WAITING + 1
+    assert stack.most <= PREFETCHED_PARTS + 1
 
 
 @pytest.mark.parametrize("repeats", [True, False])
@@ -130,9 +130,9 @@ def test_few_streamed_parts_are_on_the_device_at_a_time(resident, repeats):
     stack.most = 0
     for _ in range(3):
         stack.run()
-    assert stack.most - before <= 2 * len(resident) + WAITING + 1
+    assert stack.most - before <= 2 * len(resident) + PREFETCHED_PARTS + 1
     stack.running.clear()
-    for_the_next_pass = WAITING - (4 not in resident) if repeats and len(resident) < 5 else 0
+    for_the_next_pass = PREFETCHED_PARTS - (4 not in resident) if repeats and len(resident) < 5 else 0
     assert on_device() - before == 2 * len(resident) + for_the_next_pass
 
 
@@ -162,7 +162,7 @@ def test_the_next_parts_are_under_way_while_one_computes():
         return stack.apply(call, state)
 
     stack.blocks.run(apply, 0.0)
-    assert seen == [min(WAITING + i, 8) for i in range(8)]
+    assert seen == [min(PREFETCHED_PARTS + i, 8) for i in range(8)]
     assert stack.read == stack.order
 
 
@@ -177,13 +177,13 @@ def test_copies_go_on_while_a_resident_block_computes():
         return stack.apply(call, state)
 
     stack.blocks.run(apply, 0.0)
-    assert seen == [streamed[: 2 + WAITING]] * 2
+    assert seen == [streamed[: 2 + PREFETCHED_PARTS]] * 2
 
 
 def test_the_next_pass_begins_with_parts_that_are_there():
     stack = Stack(3)
     stack.run()
-    ahead = stack.order[: WAITING - 1]
+    ahead = stack.order[: PREFETCHED_PARTS - 1]
     assert stack.read == [*stack.order, *ahead]
     stack.run()
     assert stack.read == [*stack.order, *stack.order, *ahead]
@@ -259,9 +259,9 @@ def test_a_part_that_cannot_be_read_is_said_at_once():
     with pytest.raises(OSError, match=r"part \(2, 0\)"):
         BlockStream(source, order, copy, resident=(2,))
     with pytest.raises(OSError, match=r"part \(0, 0\)"):
-        BlockStream(source, order, copy).run(lambda _, state: PartResult(state, mark_of(state)), jnp.zeros(3))
+        BlockStream(source, order, copy).run(lambda _, state: PartResult(state, completion_marker(state)), jnp.zeros(3))
 
 
 def test_a_mark_is_one_value_of_the_state():
-    mark = mark_of((jnp.arange(1.0, 7.0).reshape(1, 2, 3), jnp.zeros(4)))
+    mark = completion_marker((jnp.arange(1.0, 7.0).reshape(1, 2, 3), jnp.zeros(4)))
     assert (mark.shape, float(mark[0])) == ((1,), 1)

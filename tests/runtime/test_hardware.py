@@ -35,7 +35,7 @@ def test_gpus_that_do_not_tell_their_memory_are_left_out(smi):
 
 def test_a_driver_that_hangs_is_no_gpu(smi, monkeypatch):
     smi("exec sleep 60")
-    monkeypatch.setattr(hardware, "PATIENCE", 0.1)
+    monkeypatch.setattr(hardware, "DRIVER_TIMEOUT", 0.1)
     assert nvidia_gpus() == ()
 
 

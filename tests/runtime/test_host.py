@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jax_interp.runtime import host
-from jax_interp.runtime.host import nbytes, out_of_memory, pins, say_pageable
+from jax_interp.runtime.host import nbytes, out_of_memory, pins, warn_pageable_once
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def test_which_devices_pin():
 def test_pageable_memory_is_said_once(caplog):
     host._warn_pageable.cache_clear()
     for _ in range(3):
-        say_pageable()
+        warn_pageable_once()
     host._warn_pageable.cache_clear()
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "pinned host memory ran out" in caplog.text

@@ -93,7 +93,7 @@ def test_a_mesh_within_one_process(shape, alone, shares):
     devices = DeviceMesh(shape)
     assert devices.mesh.axis_names == AXES
     assert devices.mesh.devices.shape == (shape.data, shape.sequence, shape.tensor)
-    assert (devices.alone, devices.num_shares, devices.share_axes) == (alone, shares, ("data", "sequence"))
+    assert (devices.alone, devices.num_shards, devices.shard_axes) == (alone, shares, ("data", "sequence"))
 
 
 def test_neighbours_along_tensor_are_neighbours():
@@ -135,7 +135,7 @@ def processes(monkeypatch):
 )
 def test_weights_are_divided_only_within_a_process(processes, shape, axes, shares):
     devices = DeviceMesh(shape, processes)
-    assert (devices.share_axes, devices.num_shares) == (axes, shares)
+    assert (devices.shard_axes, devices.num_shards) == (axes, shares)
 
 
 def test_tensor_does_not_leave_a_process(processes):
@@ -146,7 +146,7 @@ def test_tensor_does_not_leave_a_process(processes):
 def test_every_process_gives_equally_many_devices(processes):
     shape = MeshShape(data=2, sequence=2)
     assert [device.id for device in DeviceMesh(shape, processes).mesh.devices.flat] == [0, 1, 4, 5]
-    assert DeviceMesh(shape, processes).share_axes == ("sequence",)
+    assert DeviceMesh(shape, processes).shard_axes == ("sequence",)
 
 
 @pytest.mark.parametrize("shape", [ALONE, MeshShape(3), MeshShape(7)], ids=str)

@@ -50,7 +50,7 @@ def test_a_heap_at_the_start_is_not_even():
 def test_blocks_on_the_device(placement, on_device):
     assert placement.blocks_on_device(28) == on_device
     assert placement.stays is (placement.kind in ("resident", "sharded"))
-    assert placement.shares is (placement.kind in ("sharded", "streamed"))
+    assert placement.is_sharded is (placement.kind in ("sharded", "streamed"))
 
 
 @pytest.mark.parametrize("kind", ["", "pinned", "Resident", None, 3])

@@ -17,7 +17,7 @@ from jax_interp.nn.params import StackedNetwork, flatten, unflatten
 from jax_interp.runtime.host import nbytes
 from jax_interp.runtime.mesh import DeviceMesh, local_shapes
 from jax_interp.runtime.mesh_shape import MeshShape
-from jax_interp.runtime.sharding import check_split, gather, share_specs, whole_specs
+from jax_interp.runtime.sharding import check_split, gather, gathered_specs, sharded_specs
 
 SMALL_DIT = DiTConfig(
     width=32, num_heads=4, head_width=12, num_blocks=2, mlp_width=48, text_width=20, adaln_rank=8, grid=(3, 4, 4)
@@ -57,7 +57,7 @@ def parts(config):
 @pytest.mark.parametrize("config", NETWORKS.values(), ids=NETWORKS)
 def test_heads_and_hidden_units_are_split_and_nothing_else(config):
     for abstract, split in parts(config):
-        specs = dict(flatten(whole_specs(abstract)))
+        specs = dict(flatten(gathered_specs(abstract)))
         assert {path: spec for path, spec in specs.items() if any(spec)} == split
         leaves = dict(flatten(abstract))
         assert specs.keys() == leaves.keys()
@@ -66,7 +66,7 @@ def test_heads_and_hidden_units_are_split_and_nothing_else(config):
 
 def test_an_unknown_weight_is_kept_whole():
     abstract = {"gate": {"kernel": jax.ShapeDtypeStruct((4, 4), jnp.float32)}, "attention": {"scale": np.ones(3)}}
-    assert whole_specs(abstract) == {"gate": {"kernel": P(None, None)}, "attention": {"scale": P(None)}}
+    assert gathered_specs(abstract) == {"gate": {"kernel": P(None, None)}, "attention": {"scale": P(None)}}
 
 
 REAL_MESHES = [
@@ -83,14 +83,14 @@ REAL_MESHES = [
 def test_every_device_holds_its_share_of_the_published_networks(config, shape):
     devices = DeviceMesh(shape)
     for abstract, split in parts(config):
-        shares = share_specs(abstract, devices)
+        shares = sharded_specs(abstract, devices)
         local = dict(flatten(local_shapes(abstract, devices.shardings(abstract, shares))))
         for path, leaf in flatten(abstract):
-            pieces = devices.num_shares * (shape.tensor if path in split else 1) if leaf.ndim > 1 else 1
+            pieces = devices.num_shards * (shape.tensor if path in split else 1) if leaf.ndim > 1 else 1
             assert math.prod(local[path].shape) * pieces == math.prod(leaf.shape), path
         # What is not divided among all are norms, and modulations for `tensor`.
         kernels = nbytes([leaf for path, leaf in flatten(abstract) if path in split])
-        assert nbytes(local) < (kernels / shape.tensor + nbytes(abstract) - kernels) / devices.num_shares + 4096
+        assert nbytes(local) < (kernels / shape.tensor + nbytes(abstract) - kernels) / devices.num_shards + 4096
 
 
 def test_shares_by_hand():
@@ -104,7 +104,7 @@ def test_shares_by_hand():
         "scale": jax.ShapeDtypeStruct((8,), jnp.float32),
     }
     both = ("data", "sequence")
-    assert share_specs(abstract, DeviceMesh(MeshShape(2, 2, 2))) == {
+    assert sharded_specs(abstract, DeviceMesh(MeshShape(2, 2, 2))) == {
         "attention": {
             "query": {"kernel": P(both, "tensor")},
             "out": {"kernel": P(("tensor", *both), None)},
@@ -114,7 +114,7 @@ def test_shares_by_hand():
         "scale": P(None),
     }
     for shape in (MeshShape(tensor=2), MeshShape()):
-        assert share_specs(abstract, DeviceMesh(shape)) == whole_specs(abstract)
+        assert sharded_specs(abstract, DeviceMesh(shape)) == gathered_specs(abstract)
 
 
 def random_like(abstract, rng):
@@ -163,7 +163,7 @@ def test_shares_put_together_are_the_original(config, shape, rng):
     divided = 0
     for abstract, _ in parts(config):
         params = random_like(abstract, rng)
-        shares, whole = share_specs(abstract, devices), whole_specs(abstract)
+        shares, whole = sharded_specs(abstract, devices), gathered_specs(abstract)
         divided += shares != whole
         assert_whole_everywhere(put_together(params, devices, shares, whole), params, devices, whole)
     assert divided

@@ -1,4 +1,4 @@
-"""`jax-interp check`: the guardrails alone, on a prompt or on a video."""
+"""The command `jax-interp check`, which runs only the guardrails, on a prompt or on a video."""
 
 from pathlib import Path
 from typing import Annotated

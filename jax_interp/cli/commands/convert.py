@@ -1,4 +1,4 @@
-"""`jax-interp convert`: upstream's checkpoints to converted ones."""
+"""The command `jax-interp convert`, which converts upstream's checkpoints."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,7 +18,7 @@ _NOTES = {"text_safety": "; meta-llama/LlamaGuard-7b is the other one, converted
 
 
 def _folder_of(row: ComponentRow) -> Any:
-    """The option that names another folder of a network."""
+    """Return the option that names another folder of a network."""
     return typer.Option(help=f"Its folder in --checkpoint-dir{_NOTES.get(row.name, '')}.", show_default=row.folder)
 
 

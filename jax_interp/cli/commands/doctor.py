@@ -1,4 +1,4 @@
-"""`jax-interp doctor`: what this machine can do and what to install."""
+"""The command `jax-interp doctor`, which says what this machine can do and what to install."""
 
 import dataclasses
 import os
@@ -21,7 +21,7 @@ def doctor(
 
     Exit code 1 if something required is missing.
     """
-    # Looking at the machine should not take most of a GPU's memory.
+    # Examining the machine should not reserve most of a GPU's memory.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     checks = machine.examine()
     if as_json:

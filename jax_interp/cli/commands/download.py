@@ -1,4 +1,4 @@
-"""`jax-interp download`: fetch the published checkpoints."""
+"""The command `jax-interp download`, which fetches the published checkpoints."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""`jax-interp export`: converted networks back to upstream's key names."""
+"""The command `jax-interp export`, which writes converted networks under upstream's key names."""
 
 from pathlib import Path
 from typing import Annotated

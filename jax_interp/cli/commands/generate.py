@@ -1,4 +1,4 @@
-"""`jax-interp generate`: options to a request to a run."""
+"""The command `jax-interp generate`, which turns its options into a request and runs it."""
 
 from typing import Annotated
 
@@ -67,7 +67,7 @@ def _networks(networks: NetworkOptions, sampling: SamplingOptions, text: TextOpt
 
 
 def _job(source: InputOptions, text: TextOptions, sampling: SamplingOptions, output: OutputOptions) -> Job:
-    """What every clip is asked for: of a batch, the template of its lines."""
+    """Return the job of the clip; in a batch it is the template of the lines' jobs."""
     rate = Rate.parse(sampling.fps)
     upsampler = text.chosen_upsampler(sampling.guidance)
     name = plain_name(output.video_save_name, "--video-save-name")

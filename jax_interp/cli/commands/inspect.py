@@ -1,4 +1,4 @@
-"""`jax-interp inspect`: what a folder or a file holds."""
+"""The command `jax-interp inspect`, which shows the contents of a folder or a file."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""`jax-interp memory`: what a run would take, before anything is loaded."""
+"""The command `jax-interp memory`, which predicts the memory of a run before anything is loaded."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -25,7 +25,7 @@ from jax_interp.runtime.mesh_shape import MeshShape
 
 @dataclass(frozen=True)
 class CountedOptions:
-    """The networks that are counted."""
+    """The options that choose the networks to count."""
 
     checkpoint_dir: Annotated[Path | None, typer.Option(help=CONVERTED, show_default="converted")] = None
     folders: Annotated[NetworkFolders, EachFolder()] = field(default_factory=dict)
@@ -38,7 +38,7 @@ class CountedOptions:
     ] = None
 
     def left_out(self) -> Iterator[str]:
-        """The networks that are not counted."""
+        """Yield the names of the networks that are not counted."""
         if self.disable_guardrail:
             yield from GUARDRAILS
         if not (self.prompt_upsampler or self.folders["prompt_upsampler"]):
@@ -47,7 +47,7 @@ class CountedOptions:
 
 @dataclass(frozen=True)
 class PlanOptions:
-    """What `generate` would be asked, as far as it decides how much memory that takes."""
+    """The options of `generate` that decide how much memory it takes."""
 
     sampling: SamplingOptions
     memory: MemoryOptions
@@ -56,7 +56,7 @@ class PlanOptions:
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """The same of `train`."""
+    """The options of `train` that decide how much memory it takes."""
 
     step: StepOptions
     adapter: AdapterOptions
@@ -112,7 +112,7 @@ def memory(
     """Say what a run would take, and what `generate` would choose. Loads nothing and needs no GPU."""
     show_log()
     memory, sampling = plan.memory.settings(), plan.sampling
-    budget = available(memory)  # asked first: without an accelerator there is nothing free
+    budget = available(memory)  # comes first: without an accelerator there is no free memory to query
     use_no_accelerator()
     settings = InterpolationSettings(
         sampling=SampleSettings(sampling.guidance),

@@ -1,4 +1,4 @@
-"""`jax-interp train`: options to a request to a run."""
+"""The command `jax-interp train`, which turns its options into a request and runs it."""
 
 from pathlib import Path
 from typing import Annotated

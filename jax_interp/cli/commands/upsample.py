@@ -1,4 +1,4 @@
-"""`jax-interp upsample`: the prompt upsampler by itself."""
+"""The command `jax-interp upsample`, which runs the prompt upsampler alone."""
 
 from pathlib import Path
 from typing import Annotated

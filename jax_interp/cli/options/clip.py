@@ -1,4 +1,4 @@
-"""The options that say what is interpolated, and where the result goes."""
+"""The options for the frames to interpolate and for the files of the result."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from jax_interp.errors import UsageError
 
 @dataclass(frozen=True)
 class InputOptions:
-    """The frames that are given."""
+    """The options for the given frames."""
 
     input: Annotated[
         list[Path] | None,
@@ -28,14 +28,14 @@ class InputOptions:
     frame_index_start: Annotated[int, typer.Option(help="First frame of the first pair.")] = 0
 
     def check(self) -> None:
-        """Raise `UsageError` unless there is one kind of input."""
+        """Raise `UsageError` unless exactly one kind of input is given."""
         if (self.input is None) == (self.batch_input_path is None):
             raise UsageError("give either --input (a video, a folder, or pictures) or --batch-input-path (JSON lines)")
 
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """The files that are written."""
+    """The options for the files that are written."""
 
     video_save_folder: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("outputs")
     video_save_name: Annotated[
@@ -54,12 +54,12 @@ class OutputOptions:
 
 @dataclass(frozen=True)
 class UpstreamOptions:
-    """What command lines for upstream's program may say too."""
+    """The options of upstream's program, which are accepted so that its command lines work."""
 
     num_input_frames: Annotated[int, typer.Option(help="Only 1.")] = 1
     benchmark: Annotated[bool, typer.Option("--benchmark", help="Print the seconds of every stage.")] = False
 
     def check(self) -> None:
-        """Raise `UsageError` for what the interpolator cannot do."""
+        """Raise `UsageError` for an option that asks for what the interpolator cannot do."""
         if self.num_input_frames != 1:
             raise UsageError(f"--num-input-frames {self.num_input_frames}: the interpolator only takes 1")

@@ -1,4 +1,4 @@
-"""The options that say over how many devices and processes a run is spread: checked before anything is loaded."""
+"""The options for the devices and processes over which a run is spread; they are checked before anything is loaded."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -15,7 +15,7 @@ AUTO = "auto"
 
 @dataclass(frozen=True)
 class DeviceOptions:
-    """How many GPUs there are, and who works with them."""
+    """The options for GPUs and processes."""
 
     num_gpus: Annotated[str, typer.Option(help="GPUs to use; auto: all that are visible.")] = AUTO
     mesh: Annotated[
@@ -43,21 +43,21 @@ class DeviceOptions:
     ] = 60
 
     def devices(self) -> DeviceSettings:
-        """Which devices; raises as `parse_devices`."""
+        """Return the settings of the devices; see `parse_devices` for what it raises."""
         return parse_devices(self.mesh, self.num_gpus)
 
     def processes(self) -> ProcessSettings:
-        """Which processes; raises as `parse_processes`."""
+        """Return the settings of the processes; see `parse_processes` for what it raises."""
         return parse_processes(
             self.distributed, self.coordinator, self.process_id, self.num_processes, self.process_timeout
         )
 
 
 def parse_devices(mesh: str, num_gpus: str) -> DeviceSettings:
-    """Read the options' values.
+    """Convert the values of the options into settings.
 
     Raises:
-        UsageError: one of them cannot be understood, or they contradict each other.
+        UsageError: a value cannot be understood, or the values contradict each other.
     """
     if num_gpus != AUTO and not (num_gpus.isdecimal() and int(num_gpus) > 0):
         raise UsageError(f"--num-gpus {num_gpus}: expected auto or a number from 1 on")
@@ -73,10 +73,10 @@ def parse_processes(
     num_processes: int | None,
     timeout: float = 60,
 ) -> ProcessSettings:
-    """Read the options' values.
+    """Convert the values of the options into settings.
 
     Raises:
-        UsageError: some are missing or cannot be right.
+        UsageError: a value is missing or impossible.
     """
     alone = ProcessSettings(several=distributed, timeout=timeout)
     given = {"--coordinator": coordinator, "--process-id": process_id, "--num-processes": num_processes}

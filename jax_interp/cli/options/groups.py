@@ -25,40 +25,40 @@ _KIND = inspect.Parameter.KEYWORD_ONLY
 
 @dataclass(frozen=True)
 class Under:
-    """How a command shows a group."""
+    """The way in which a command shows a group, for example `Under("Sampling", only=("height", "width"))`."""
 
     panel: str | None = None
     """The heading in the help."""
     only: tuple[str, ...] | None = None
-    """The options that the command has, in this order; the others keep their defaults. None: all."""
+    """The options of the group that the command has, in this order; the others keep their defaults. None shows all."""
     help: Mapping[str, str] = field(default_factory=dict)
-    """What the command says of an option in place of the group's own words."""
+    """Help texts that replace the group's own, by the name of the option."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
-    """Defaults in place of the group's own."""
+    """Defaults that replace the group's own, by the name of the option."""
 
 
 class Part(Protocol):
-    """Some options of a command, and the one value that they become."""
+    """Some options of a command, and the single value that they become; for example, the folders of all networks."""
 
     def options(self) -> Iterator[inspect.Parameter]:
-        """A parameter for each."""
+        """Return a keyword parameter for each option."""
         ...
 
     def take(self, values: dict[str, Any]) -> Any:
-        """What `values`, by the names of the options, become."""
+        """Return the value of this part, made from `values` by the names of the options."""
         ...
 
 
 class Expands(Protocol):
-    """What a field is annotated with that stands for several options."""
+    """An annotation of a field that stands for several options, for example `cli.options.networks.EachFolder()`."""
 
     def part(self, under: Under) -> Part:
-        """These options, as a command shows them."""
+        """Return these options as a part of a command that shows them as `under` says."""
         ...
 
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give `command` the options of the groups that are its parameters, in their places."""
+    """Replace the groups among the parameters of `command` by their options, in place."""
     signature = inspect.signature(command)
     parts = {name: _part(parameter, Under()) for name, parameter in signature.parameters.items()}
 
@@ -101,7 +101,7 @@ class _Group:
 
 
 def _part(parameter: inspect.Parameter, outer: Under) -> Part:
-    """What `parameter` of a command, or of a group that is shown as `outer` says, stands for."""
+    """Return the part for `parameter` of a command, or of a group that is shown as `outer` says."""
     kind, notes = parameter.annotation, []
     if get_origin(kind) is Annotated:
         kind, *notes = get_args(kind)
@@ -116,7 +116,7 @@ def _part(parameter: inspect.Parameter, outer: Under) -> Part:
 
 
 def _shown(parameter: inspect.Parameter, kind: Any, notes: list[Any], under: Under) -> inspect.Parameter:
-    """`parameter` with the help, heading and default of `under`."""
+    """Return `parameter` with the help, heading and default of `under`."""
     [info] = notes
     info = copy.copy(info)
     info.rich_help_panel = info.rich_help_panel or under.panel

@@ -1,4 +1,4 @@
-"""The options of the guardrails of a run."""
+"""The options for the guardrails of a run."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from jax_interp.pipeline.safety.settings import TIMEOUT, GuardrailSettings
 
 @dataclass(frozen=True)
 class GuardrailOptions:
-    """Whether and how prompts and frames are checked."""
+    """The options that say whether and how prompts and frames are checked."""
 
     disable_guardrail: Annotated[
         bool,
@@ -33,14 +33,14 @@ class GuardrailOptions:
     ] = TIMEOUT
 
     def settings(self) -> GuardrailSettings:
-        """How they are asked."""
+        """Return the settings of the guardrails."""
         return GuardrailSettings(frame_stride=self.guardrail_frame_stride, timeout=self.guardrail_timeout)
 
     def wanted(self, folders: NetworkFolders) -> GuardrailSettings | None:
-        """How they are asked, None if they are disabled; `folders` are those of their networks, among others.
+        """Return the settings of the guardrails, None if they are disabled; `folders` has those of their networks.
 
         Raises:
-            UsageError: they are disabled, and options say how they should be.
+            UsageError: the guardrails are disabled, but options of theirs are given.
         """
         unusual = {
             "guardrail_frame_stride": self.guardrail_frame_stride != 1,
@@ -53,7 +53,7 @@ class GuardrailOptions:
 def refuse_unused(disabled: bool, folders: NetworkFolders, given: Mapping[str, bool] | None = None) -> None:
     """Raise `UsageError` if the guardrails are disabled and one of their options is given.
 
-    `folders` are those of the networks; `given` says it of other options, by the names of their parameters.
+    `folders` are the given folders of networks; `given` tells whether each other option was given, by its parameter.
     """
     all_given = {f"{name}_dir": folders[name] is not None for name in GUARDRAILS} | dict(given or {})
     flags = [f"--{name.replace('_', '-')}" for name, there in all_given.items() if there]

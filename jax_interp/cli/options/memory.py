@@ -1,4 +1,4 @@
-"""The options that say how much memory to use: parsed before anything is loaded."""
+"""The options for the memory of a run; they are parsed before anything is loaded."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ from jax_interp.runtime.placement import Kind, Placement
 
 AUTO = "auto"
 MIN_BUDGET = 2**20
-"""Bytes; less is a number whose unit was forgotten."""
+"""The smallest budget in bytes; a smaller one is a number whose unit was forgotten."""
 
 
 @dataclass(frozen=True)
 class MemoryOptions:
-    """A budget, or where every network lives."""
+    """The options for a budget, or for the placement of every network."""
 
     memory_budget: Annotated[
         str,
@@ -58,7 +58,7 @@ class MemoryOptions:
     offload_guardrail_models: Annotated[bool, typer.Option("--offload-guardrail-models", help="Offload them.")] = False
 
     def settings(self) -> MemorySettings:
-        """What they say; raises as `parse_memory`."""
+        """Return the memory settings; see `parse_memory` for what it raises."""
         return parse_memory(
             self.memory_budget,
             self.placement or [],
@@ -76,7 +76,7 @@ class MemoryOptions:
 
 @dataclass(frozen=True)
 class StageMemoryOptions:
-    """The same for a command that has networks of one placement."""
+    """The memory options of a command whose networks share one placement."""
 
     memory_budget: Annotated[str, typer.Option(help="GPU memory to use, as 8GB or 6GiB; auto: what is free.")] = AUTO
     placement: Annotated[
@@ -85,7 +85,7 @@ class StageMemoryOptions:
     ] = None
 
     def settings(self, name: str) -> MemorySettings:
-        """What they say of the networks that are placed by `name`; raises as `parse_memory`."""
+        """Return the memory settings of the networks that are placed by `name`; raise as `parse_memory` does."""
         placements = [] if self.placement is None else [f"{name}={self.placement}"]
         return parse_memory(self.memory_budget, placements, AUTO, "1", offloaded={})
 
@@ -93,10 +93,10 @@ class StageMemoryOptions:
 def parse_memory(
     budget: str, placements: list[str], resident_blocks: str, pairs: str, offloaded: Mapping[str, bool]
 ) -> MemorySettings:
-    """Read the options' values.
+    """Convert the values of the options into settings.
 
     Raises:
-        UsageError: one of them cannot be understood, or two contradict each other.
+        UsageError: a value cannot be understood, or two contradict each other.
     """
     fixed = {name: Placement("offloaded") for name, wanted in offloaded.items() if wanted}
     for entry in placements:
@@ -119,10 +119,10 @@ def parse_memory(
 
 
 def parse_budget(text: str) -> int:
-    """Bytes of a --memory-budget: `8GB`, `6GiB`, `512MiB` or a number of bytes, of 1 MiB or more.
+    """Parse a --memory-budget into bytes: `8GB`, `6GiB`, `512MiB` or a number of bytes, of 1 MiB or more.
 
     Raises:
-        UsageError: it is none of these.
+        UsageError: the text is none of these.
     """
     try:
         size = parse_bytes(text)

@@ -1,4 +1,4 @@
-"""The options that say which networks are used: the same ones in every command, made from the table of networks."""
+"""The options for the networks of a command; they are the same in every command, made from the table of networks."""
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
@@ -12,23 +12,23 @@ from jax_interp.cli.options.groups import Under
 from jax_interp.components import TABLE, ComponentRow
 
 NetworkFolders: TypeAlias = Mapping[str, str | None]
-"""What a command's options `--NAME-dir` say, by the name of the network; None where one is not given."""
+"""The values of a command's options `--NAME-dir` by the name of the network; None where one is not given."""
 
 GUARDRAILS = tuple(name for name, row in TABLE.items() if row.is_guardrail)
-"""The networks of the guardrails."""
+"""The names of the networks of the guardrails."""
 
 CONVERTED = "Folder that `jax-interp convert` made."
-"""What commands say of a folder of converted networks."""
+"""The help text for a folder of converted networks."""
 
 
 def _which_converted(row: ComponentRow) -> Any:
-    """The option that chooses among several converted networks of one kind."""
+    """Return the option that chooses among several converted networks of one kind."""
     return typer.Option(help=f"Which {row.title}, if several are converted.")
 
 
 @dataclass(frozen=True)
 class EachFolder:
-    """What a field `folders` is annotated with: an option for the folder of each network.
+    """The annotation of a field `folders`, which expands into an option for the folder of each network.
 
     ```python
     folders: Annotated[NetworkFolders, EachFolder()] = field(default_factory=dict)
@@ -40,7 +40,7 @@ class EachFolder:
     option: Callable[[ComponentRow], Any] = _which_converted
 
     def part(self, under: Under) -> "_Folders":
-        """These options, under the heading of `under`."""
+        """Return these options under the heading of `under`."""
         options = {name: self.option(row) for name, row in TABLE.items()}
         for option in options.values():
             option.rich_help_panel = under.panel
@@ -62,7 +62,7 @@ class _Folders:
 
 @dataclass(frozen=True)
 class NetworkOptions:
-    """Which converted networks, and what is merged into them."""
+    """The options for the converted networks, and for the adapters that are merged into them."""
 
     checkpoint_dir: Annotated[Path, typer.Option(help=CONVERTED)] = Path("converted")
     folders: Annotated[NetworkFolders, EachFolder()] = field(default_factory=dict)

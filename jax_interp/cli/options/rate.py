@@ -11,19 +11,19 @@ _FRACTION = re.compile(r"([0-9]{1,9})/([0-9]{1,9})")
 
 
 class Rate(NamedTuple):
-    """Frames a second."""
+    """A frame rate, in frames per second, in the two forms in which it is used."""
 
     exact: Fraction
-    """Of the file."""
+    """The rate of the file."""
     value: float
-    """What the network is told."""
+    """The rate that the network is told."""
 
     @classmethod
     def parse(cls, text: str) -> "Rate":
-        """`24000/1001` exactly, `24`, or `23.976`, which the file has as 24000/1001.
+        """Parse `24000/1001`, `24`, or `23.976`, which becomes 24000/1001 in the file.
 
         Raises:
-            UsageError: it is neither a number nor a fraction, or out of range.
+            UsageError: the text is neither a number nor a fraction, or out of range.
         """
         fraction = _FRACTION.fullmatch(text.strip())
         try:

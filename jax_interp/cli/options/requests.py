@@ -1,4 +1,4 @@
-"""What the smaller commands are asked for, as frozen values that are made before JAX is imported.
+"""The requests of the smaller commands, as frozen values that are made before JAX is imported.
 
 Those of `generate` and `train` are `GenerateRequest` (`pipeline.requests.request`) and `TrainingRequest`
 (`train.runs.request`).
@@ -21,43 +21,43 @@ from jax_interp.train.settings import TrainSettings
 
 @dataclass(frozen=True, kw_only=True)
 class DownloadRequest:
-    """What `download` fetches."""
+    """The request of `download`."""
 
     repositories: tuple[Repository, ...]
     checkpoint_dir: Path
     revisions: tuple[str, ...]
-    """As REVISION or REPOSITORY=REVISION."""
+    """The revisions to fetch, each as REVISION or REPOSITORY=REVISION."""
     check_md5: bool
     dry_run: bool
     yes: bool
-    """Whether nobody is asked before."""
+    """Whether to fetch without asking for confirmation."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryRequest:
-    """What `memory` plans for."""
+    """The request of `memory`."""
 
     checkpoint_dir: Path | None
-    """None: `converted` if it is there, else the released networks."""
+    """The folder of converted networks; None takes `converted` if it is there, else the released networks."""
     folders: Mapping[str, str | None]
-    """The networks that are counted, and which of several converted ones."""
+    """The networks that are counted; the value chooses among several converted networks of one kind."""
     expects_guardrails: bool
     model: str | None
-    """The released networks of this size, in place of converted ones."""
+    """The size of the released networks to count, in place of converted ones."""
     settings: InterpolationSettings
     precisions: Mapping[str | None, Precision]
-    """By the options that choose one (`components.ComponentRow.precision_flag`)."""
+    """The dtypes by the options that choose them (`components.ComponentRow.precision_flag`)."""
     mesh: MeshShape
     memory: MemorySettings
     available: int | None
-    """Bytes of GPU memory to choose a plan for; None where no GPU was found and none was named."""
+    """Bytes of GPU memory to choose a plan for; None if no GPU was found and no budget was given."""
     training: TrainSettings | None
-    """What `train` would be asked; None where it is `generate` that is planned for."""
+    """The settings of `train`; None if the plan is for `generate`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheckRequest:
-    """What `check` asks the guardrails about."""
+    """The request of `check`."""
 
     prompt: str | None
     video: tuple[Path, ...]
@@ -77,7 +77,7 @@ class CheckRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class UpsampleRequest:
-    """What `upsample` writes a prompt for."""
+    """The request of `upsample`."""
 
     input: tuple[Path, ...]
     settings: UpsamplerSettings
@@ -86,7 +86,7 @@ class UpsampleRequest:
     overwrite: bool
     checkpoint_dir: Path
     folder: str | None
-    """Which of several converted prompt upsamplers."""
+    """The folder of the converted prompt upsampler, where there are several."""
     dtype: Precision
     memory: MemorySettings
 

@@ -1,4 +1,4 @@
-"""The options about sampling: sizes, steps and precisions."""
+"""The options for sampling: sizes, steps and dtypes."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -10,7 +10,7 @@ from jax_interp.config import Precision
 
 @dataclass(frozen=True)
 class SamplingOptions:
-    """What the networks compute, and in what."""
+    """The options for what the networks compute, and for their dtypes."""
 
     guidance: Annotated[
         float,

@@ -1,4 +1,4 @@
-"""The options about texts: what is given, and whether and how the rest is written."""
+"""The options for texts: those that are given, and whether and how others are written."""
 
 import logging
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ logger = logging.getLogger("jax_interp")
 
 @dataclass(frozen=True)
 class TextOptions:
-    """What the video shows, and what it should not."""
+    """The options for the prompt, the negative prompt and their source."""
 
     prompt: Annotated[
         str | None,
@@ -46,14 +46,14 @@ class TextOptions:
     embedding_cache: Annotated[bool, typer.Option(help="Keep encoded prompts in the user's cache folder.")] = True
 
     def upsampler(self) -> UpsamplerSettings:
-        """How prompts are written; without an instruction, the usual one is used."""
+        """Return the settings of the prompt upsampler; without an instruction, the default one is used."""
         own = self.upsampler_instruction
         return UpsamplerSettings(
             instruction=DEFAULT_SETTINGS.instruction if own is None else own, max_new_tokens=self.upsampler_tokens
         )
 
     def chosen_upsampler(self, guidance: float) -> UpsamplerSettings | None:
-        """How prompts that are not given are written; None leaves them empty."""
+        """Return how prompts that are not given are written; None leaves them empty."""
         if self.prompt_upsampler and self.prompt is not None:
             raise UsageError("--prompt and --prompt-upsampler: give one of them")
         settings = self.upsampler()

@@ -20,7 +20,7 @@ from jax_interp.train.settings import (
 
 @dataclass(frozen=True)
 class WindowOptions:
-    """Which samples there are, and where they are kept."""
+    """The options for the training samples and their cache."""
 
     sequence_interval: Annotated[
         int, typer.Option(help="Frames of the video from one frame of a sample to the next.")
@@ -37,7 +37,7 @@ class WindowOptions:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Where the run keeps itself."""
+    """The options for the folder of the run."""
 
     output_dir: Annotated[Path, typer.Option(help="Folder of the run: checkpoints, metrics and the result.")]
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --output-dir.")] = False
@@ -48,7 +48,7 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class StepOptions:
-    """How the weights change."""
+    """The options for the optimizer and its steps."""
 
     steps: Annotated[int, typer.Option(help="Optimizer steps.")] = 2000
     batch_size: Annotated[int, typer.Option(help="Samples a step, over all GPUs.")] = 1
@@ -97,7 +97,7 @@ class StepOptions:
 
 @dataclass(frozen=True)
 class AdapterOptions:
-    """What is trained in place of the network."""
+    """The options for a low-rank adapter, which is trained in place of the network."""
 
     lora_rank: Annotated[int | None, typer.Option(help="Train an adapter of this rank instead of the network.")] = None
     lora_scale: Annotated[float, typer.Option(help="Factor of the adapter.")] = 1.0
@@ -113,7 +113,7 @@ class AdapterOptions:
     ] = False
 
     def settings(self) -> LoraSettings | None:
-        """What they say of an adapter; None if none is wanted."""
+        """Return the settings of the adapter; None if none is wanted."""
         if self.lora_rank is None:
             return None
         targets = tuple(name.strip() for name in self.lora_targets.split(",") if name.strip())
@@ -121,7 +121,7 @@ class AdapterOptions:
 
 
 def train_settings(step: StepOptions, adapter: AdapterOptions) -> TrainSettings:
-    """Defaults that depend on other options are filled in here."""
+    """Return the settings of training, with the defaults that depend on other options filled in."""
     lora = adapter.settings()
     given = _given(step)
     if given.get("ema_rate") == 0 or (lora is not None and "ema_rate" not in given):
@@ -143,12 +143,12 @@ def train_settings(step: StepOptions, adapter: AdapterOptions) -> TrainSettings:
     if step.recipe == "default":
         return settings
     upstream = upstream_settings(settings)
-    given.pop("decay", None)  # has a default of its own
+    given.pop("decay", None)  # the decay has a default of its own
     return replace(upstream, optimizer=replace(upstream.optimizer, **given))
 
 
 def _given(step: StepOptions) -> dict[str, Any]:
-    """The optimizer's settings that the user gave."""
+    """Return the optimizer's settings that the user gave."""
     all_of_them: Mapping[str, Any] = {
         "learning_rate": step.learning_rate,
         "warmup_steps": step.warmup_steps,

@@ -1,4 +1,4 @@
-"""The run of `jax-interp check`: the guardrails are opened and asked, and what they say is shown."""
+"""The run of `jax-interp check`: it opens the guardrails, applies them and shows their verdicts."""
 
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -20,18 +20,18 @@ from jax_interp.pipeline.memory.networks import Networks
 from jax_interp.pipeline.memory.placing import limit_process, place
 from jax_interp.pipeline.memory.settings import MemorySettings
 from jax_interp.pipeline.safety.clip_check import check_clip
-from jax_interp.pipeline.safety.guardrails import FRAME_GUARDRAILS, PROMPT_GUARDRAILS, Guardrails, together
+from jax_interp.pipeline.safety.guardrails import FRAME_GUARDRAILS, PROMPT_GUARDRAILS, Guardrails, combine_verdicts
 from jax_interp.pipeline.settings import InterpolationSettings
 from jax_interp.runtime.compile_cache import enable_compile_cache
 from jax_interp.runtime.mesh import DeviceMesh
 from jax_interp.terminal import show
 
 RATE = 24
-"""Frames a second of pictures that are saved as a video."""
+"""The frame rate, in frames per second, of pictures that are saved as a video."""
 
 
 def run(request: CheckRequest) -> None:
-    """Print what the guardrails say; ends the command with `Blocked.exit_code` if one of them blocks."""
+    """Print the verdicts of the guardrails; end the command with `Blocked.exit_code` if one of them blocks."""
     _check_output(request)
     path = request.save_blurred
     source = open_frames(request.video, at_least=1) if request.video else None
@@ -47,7 +47,7 @@ def run(request: CheckRequest) -> None:
     _place(guardrails, request.memory, source)
     allowed = True
     if request.prompt is not None:
-        allowed &= _show("prompt", guardrails.ask_about_prompt(request.prompt), PROMPT_GUARDRAILS)
+        allowed &= _show("prompt", guardrails.prompt_verdicts(request.prompt), PROMPT_GUARDRAILS)
     if source is not None:
         with locked_result(path) if path is not None else nullcontext():
             allowed &= _check_video(guardrails, source, writer)
@@ -56,7 +56,7 @@ def run(request: CheckRequest) -> None:
 
 
 def _place(guardrails: Guardrails, memory: MemorySettings, source: FrameSource | None) -> None:
-    """Plan for the size of the frames; what is missing of the guardrails is said by their verdicts."""
+    """Place the guardrails for the size of the frames; their verdicts report networks that are missing."""
     settings = InterpolationSettings()
     if source is not None:
         settings = replace(settings, height=source.height, width=source.width)
@@ -65,7 +65,7 @@ def _place(guardrails: Guardrails, memory: MemorySettings, source: FrameSource |
 
 
 def _check_video(guardrails: Guardrails, source: FrameSource, writer: VideoWriter | None) -> bool:
-    """Check all frames, and give them to `writer`; whether every guardrail lets them pass."""
+    """Check all frames, give them to `writer`, and return whether every guardrail lets them pass."""
     with progress("checking frames", source.num_frames) as task:
         verdicts = check_clip(guardrails, source, writer, task.update)
     return _show("video", verdicts, FRAME_GUARDRAILS)
@@ -83,12 +83,12 @@ def _check_output(request: CheckRequest) -> None:
 
 def _writer(path: Path, source: FrameSource) -> VideoWriter:
     odd = source.height % 2 or source.width % 2
-    # Colours at half the size need even sides.
+    # Chroma at half the resolution needs even sides.
     return VideoWriter(path, source.fps or RATE, source.height, source.width, pixel_format="yuv444p" if odd else None)
 
 
 def _show(what: str, verdicts: Mapping[str, Verdict], names: tuple[str, ...]) -> bool:
-    """Print a line for each guardrail; whether all of them let it pass."""
+    """Print a line for each guardrail, and return whether all of them let it pass."""
     for name in names:
         if name not in verdicts:
             show(f"{what}, {name}: not asked")
@@ -96,4 +96,4 @@ def _show(what: str, verdicts: Mapping[str, Verdict], names: tuple[str, ...]) ->
         verdict = verdicts[name]
         state = "allowed" if verdict.allowed else f"BLOCKED, {verdict.category}" if verdict.category else "BLOCKED"
         show(f"{what}, {name}: {state}: {verdict.reason}")
-    return together(verdicts, names).allowed
+    return combine_verdicts(verdicts, names).allowed

@@ -1,4 +1,4 @@
-"""The run of `jax-interp download`: files and terms are shown, and what is missing is fetched."""
+"""The run of `jax-interp download`: it shows files and terms, and fetches what is missing."""
 
 import shlex
 import sys
@@ -9,7 +9,7 @@ from convert.hub.client import Hub
 from convert.hub.download import DownloadPlan, PlannedFile, download, parse_revisions, plan_download
 from jax_interp.byte_sizes import format_bytes
 from jax_interp.cli.options.requests import DownloadRequest
-from jax_interp.cli.terminal.console import confirm, tell_table
+from jax_interp.cli.terminal.console import confirm, show_table_on_stderr
 from jax_interp.cli.terminal.progress import progress
 from jax_interp.errors import Ended
 from jax_interp.terminal import tell
@@ -24,7 +24,7 @@ STATES = {
 
 
 def run(request: DownloadRequest) -> None:
-    """Show what there is to fetch and, unless only that was asked for, fetch it."""
+    """Show what there is to fetch and, unless the request is a dry run, fetch it."""
     hub = Hub()
     revisions = parse_revisions(request.revisions, request.repositories)
     plan = plan_download(hub, request.checkpoint_dir, request.repositories, revisions)
@@ -45,7 +45,7 @@ def _show(plan: DownloadPlan) -> None:
         return STATES[file.state] + terms
 
     rows = [(file.key, format_bytes(file.remote.size), file.snapshot.commit[:12], state(file)) for file in plan.files]
-    tell_table(rows, ("file", "size", "commit", "state"), numbers=("size",))
+    show_table_on_stderr(rows, ("file", "size", "commit", "state"), numbers=("size",))
     tell(
         f"{format_bytes(plan.total)} in all, {format_bytes(plan.to_fetch)} to fetch; "
         f"{format_bytes(plan.free)} free in {plan.folder}"
@@ -53,7 +53,7 @@ def _show(plan: DownloadPlan) -> None:
 
 
 def _show_terms(plan: DownloadPlan, has_token: bool) -> None:
-    """What an account has to have done before the hub hands the files out."""
+    """Show the terms that an account must have accepted before the hub hands the files out."""
     gated = {file.snapshot.repository.url for file in plan.files if file.snapshot.repository.gated and file.to_fetch}
     if not gated:
         return

@@ -1,4 +1,4 @@
-"""The run of `jax-interp generate`: what it reports is shown on the terminal."""
+"""The run of `jax-interp generate`, with its reports shown on the terminal."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,12 +16,12 @@ from jax_interp.terminal import show, tell
 
 
 def run(request: GenerateRequest, *, show_seconds: bool) -> None:
-    """Make the clips of `request`; raises as `pipeline.jobs.generate.generate`."""
+    """Make the clips of `request`; `pipeline.jobs.generate.generate` lists what this raises."""
     generate(request, OnTerminal(show_seconds))
 
 
 class OnTerminal(Reporter):
-    """Shows results, progress and failures; with `show_seconds` also how long every stage took."""
+    """A reporter that shows results, progress and failures; with `show_seconds` also how long every stage took."""
 
     def __init__(self, show_seconds: bool):
         self._show_seconds = show_seconds

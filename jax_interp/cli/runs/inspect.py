@@ -1,4 +1,4 @@
-"""The run of `jax-interp inspect`: every finding is shown as a table."""
+"""The run of `jax-interp inspect`, which shows every finding as a table."""
 
 from pathlib import Path
 
@@ -10,11 +10,11 @@ from jax_interp.cli.terminal.progress import byte_progress
 from jax_interp.terminal import show
 
 KEYS_SHOWN = 20
-"""Arrays that are listed of a file unless all are asked for."""
+"""The number of arrays that are listed for a file unless all are asked for."""
 
 
 def run(path: Path, *, keys: bool, checksums: bool) -> None:
-    """Print what is in `path`; with `keys` every array, with `checksums` those of files that are not converted."""
+    """Print what is in `path`: with `keys` every array, with `checksums` those of files that are not converted."""
     for finding in inspect_path(path, byte_progress if checksums else None):
         _show(finding, list_keys=keys or path.is_file(), every_key=keys)
 

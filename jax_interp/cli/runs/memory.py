@@ -1,4 +1,4 @@
-"""The run of `jax-interp memory`: plans are made of configurations alone, and shown as tables."""
+"""The run of `jax-interp memory`: it makes plans from configurations alone, and shows them as tables."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +12,7 @@ from jax_interp.components import PLACEMENT_NAMES, TABLE
 from jax_interp.config import Precision
 from jax_interp.errors import UsageError
 from jax_interp.pipeline.memory.placing import choose, placements_in
-from jax_interp.pipeline.memory.plan import PROCESS, MemoryPlan, PlannedNetwork, Planner, describe
+from jax_interp.pipeline.memory.plan import PROCESS_OVERHEAD, MemoryPlan, PlannedNetwork, Planner, describe
 from jax_interp.pipeline.stage_classes import planned
 from jax_interp.pipeline.stages.geometry import latent_shape
 from jax_interp.runtime import hardware
@@ -26,26 +26,26 @@ from jax_interp.train.steps.lora import target_layers
 
 
 def run(request: MemoryRequest) -> None:
-    """Print what `request` would take; nothing is loaded."""
+    """Print the memory that `request` would take; nothing is loaded."""
     configs, origin = _networks(request.checkpoint_dir, request.model, dict(_in_order(request.folders)))
     if request.expects_guardrails and not configs.keys() & {*GUARDRAILS}:
         show(f"{origin} has no guardrails: none are counted, and `generate` only runs with --disable-guardrail")
-    asked = request.settings
+    settings = request.settings
     latents = latent_shape(
         configs["diffusion_transformer"],
         configs["tokenizer"],
-        height=asked.height,
-        width=asked.width,
-        num_video_frames=asked.num_video_frames,
+        height=settings.height,
+        width=settings.width,
+        num_video_frames=settings.num_video_frames,
     )
     if request.training is not None:
-        show(f"training the transformer of {origin}, {asked.height}×{asked.width}; all numbers in GiB")
+        show(f"training the transformer of {origin}, {settings.height}×{settings.width}; all numbers in GiB")
         show()
         _show_training(configs["diffusion_transformer"], request.training, latents, request.mesh)
         return
-    planner = Planner(_planned(configs, request.precisions, request.mesh), asked.workload(request.mesh))
+    planner = Planner(_planned(configs, request.precisions, request.mesh), settings.workload(request.mesh))
     on = "" if request.mesh.size == 1 else f", on each of {request.mesh.size} GPUs ({request.mesh})"
-    size = f"{asked.height}×{asked.width}, {asked.num_video_frames} frames a pair"
+    size = f"{settings.height}×{settings.width}, {settings.num_video_frames} frames a pair"
     show(f"{origin}, {size}; all numbers in GiB{on}")
     show()
     _show_networks(planner)
@@ -60,27 +60,27 @@ def run(request: MemoryRequest) -> None:
 
 
 def _in_order(folders: NetworkFolders) -> list[tuple[str, str | None]]:
-    """`folders` in the order in which networks are offloaded, which is how plans list them."""
+    """Return `folders` in the order in which networks are offloaded, which is the order in which plans list them."""
     return sorted(folders.items(), key=lambda item: PLACEMENT_NAMES.index(TABLE[item[0]].placed_as))
 
 
 def _planned(
     configs: Mapping[str, Any], precisions: Mapping[str | None, Precision], shape: MeshShape
 ) -> dict[str, PlannedNetwork]:
-    """What a planner takes for `configs`; `precisions` are those of the options that choose one."""
+    """Return the networks of `configs` as a planner takes them; `precisions` are by the options that choose them."""
     networks: dict[str, PlannedNetwork] = {}
     for name, config in configs.items():
         row = TABLE[name]
         each = planned(name, config, precisions.get(row.precision_flag, row.precision))
         networks |= each
-        if not row.is_guardrail:  # those run on one device
+        if not row.is_guardrail:  # guardrails run on one device
             for plan_name, network in each.items():
                 check_split(plan_name, shape, split_counts(network.config))
     return networks
 
 
 def _networks(folder: Path | None, model: str | None, names: NetworkFolders) -> tuple[dict[str, Any], str]:
-    """Configurations of the networks `names`, and where they are from."""
+    """Return the configurations of the networks `names`, and a text that says where they come from."""
     chosen = [name for name in names.values() if name is not None]
     if model is not None and (folder is not None or chosen):
         raise UsageError(f"--model {model} is for the released networks; leave it out to look at a converted folder")
@@ -94,7 +94,10 @@ def _networks(folder: Path | None, model: str | None, names: NetworkFolders) -> 
 
 
 def _converted(root: Path, names: NetworkFolders) -> dict[str, Any]:
-    """Those of a converted folder; a run can do without guardrails and, if embeddings are given, a text encoder."""
+    """Return the configurations in a converted folder.
+
+    Guardrails may be absent and so may, because embeddings can be given instead, the text encoder.
+    """
     return {
         name: find_component(root, name, folder).config
         for name, folder in names.items()
@@ -116,7 +119,10 @@ def _show_strategies(planner: Planner, pairs_per_batch: int | None) -> None:
         for name, plan in planner.strategies(pairs_per_batch).items()
     ]
     _show_table(("strategy", "peak", "in the stage of", "GPU in all", "host"), rows)
-    show(f"GPU in all: the peak and {_gib(PROCESS)} that the process itself takes (CUDA's context, kernels, handles)")
+    show(
+        f"GPU in all: the peak and {_gib(PROCESS_OVERHEAD)} that the process itself takes"
+        " (CUDA's context, kernels, handles)"
+    )
     show(f"host: parameters that wait in host memory, of which {_gib(hardware.host_memory()[0])} are free here")
 
 
@@ -132,16 +138,18 @@ def _show_training(config: Any, settings: TrainSettings, latents: tuple[int, int
     found = training_footprint(config, settings, latents, shape)
     names = ("weights", "gradients", "optimizer", "activations", "peak", "host")
     _show_table(names, [tuple(_gib(getattr(found, name)) for name in names)])
-    show(f"of each GPU: {gib(found.peak + PROCESS)} with what the process itself takes; host: {gib(found.host)}")
+    show(
+        f"of each GPU: {gib(found.peak + PROCESS_OVERHEAD)} with what the process itself takes; host: {gib(found.host)}"
+    )
 
 
 def _show_table(names: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    # No lines between columns: so the longest names fit into 80 columns.
+    # Without lines between columns the longest names fit into 80 columns.
     numbers = set(names) - {"network", "dtype", "strategy", "in the stage of"}
     show_table(rows, names, numbers=numbers, framed=False)
     show()
 
 
 def _gib(size: int) -> str:
-    """As the tables have it: their heading says the unit."""
+    """Format bytes as the tables do, without the unit, which is in their heading."""
     return format_bytes(size, "GiB", digits=2).removesuffix(" GiB")

@@ -1,4 +1,4 @@
-"""The run of `jax-interp train`: data checked and encoded, steps shown on the terminal, the result written."""
+"""The run of `jax-interp train`: it checks and encodes the data, shows the steps, and writes the result."""
 
 import json
 import logging
@@ -39,11 +39,11 @@ from jax_interp.types import Params
 logger = logging.getLogger("jax_interp")
 
 NETWORK, ADAPTER = "network", "adapter"
-"""Folders of the result in a run's folder."""
+"""The subfolders of a run's folder for the two kinds of result."""
 
 
 def run_training(request: TrainingRequest) -> None:
-    """Do it; whatever can be wrong is found before the first step, where that is possible."""
+    """Train as `request` says; faults are reported before the first step where that is possible."""
     if request.settings.lora is not None:
         target_layers(request.settings.lora.targets)
     enable_compile_cache()
@@ -82,7 +82,7 @@ def _train_on(
     training: list[TrainingClip],
     held_out: list[TrainingClip],
 ) -> None:
-    """Encode, train and write the result, in a folder that nobody else writes to."""
+    """Encode, train and write the result; no other process writes to the folder meanwhile."""
     samples = cache.samples(training)
     request.folder.claim(identity_of(base, request.settings, samples), resume=request.resume)
     with progress("encoding samples") as task:
@@ -103,7 +103,7 @@ def _kind(settings: TrainSettings) -> type[Trainer]:
 
 
 def write_result(request: TrainingRequest, base: ConvertedComponent, outcome: Outcome, num_samples: int) -> None:
-    """Write what was trained, and say how it is used."""
+    """Write the trained network or adapter, and say how to use it."""
     settings, folder = request.settings, request.folder.path
     facts = {
         "steps": int(outcome.state.step),
@@ -142,7 +142,7 @@ def _text_encoder(request: TrainingRequest) -> TextEncoder:
 
 
 def _split(clips: list[TrainingClip], request: TrainingRequest) -> tuple[list[TrainingClip], list[TrainingClip]]:
-    """(clips to train on, clips held out)"""
+    """Return (clips to train on, clips held out)."""
     if request.settings.stream_base and request.folder.preview_every:
         raise UsageError("--preview-every needs the network on the GPU; leave it out with --stream-base")
     if request.held_out is None:
@@ -164,7 +164,7 @@ def _preview(
     samples: list[Sample],
     clips: list[TrainingClip],
 ) -> Preview | None:
-    """Draws a contact sheet of the held-out clip's middle window."""
+    """Return a callable that draws a contact sheet of the held-out clip's middle window; None without such a clip."""
     if not samples or not request.folder.preview_every:
         return None
     chosen = len(samples) // 2
@@ -186,7 +186,7 @@ def _preview(
 
 @contextmanager
 def _shown_steps(request: TrainingRequest) -> Iterator[Report]:
-    """A bar with the loss and the steps a second."""
+    """Show a bar with the loss and the steps per second; yield the callable that updates it."""
     with progress("training", request.settings.steps) as task:
 
         def report(done: int, values: Mapping[str, float]) -> None:

@@ -1,4 +1,4 @@
-"""The run of `jax-interp upsample`: the prompt upsampler is opened, looks at a frame and writes."""
+"""The run of `jax-interp upsample`: it opens the prompt upsampler and has it write a prompt for a frame."""
 
 from jax_interp.cli.options.requests import UpsampleRequest
 from jax_interp.cli.terminal.progress import progress
@@ -18,7 +18,7 @@ from jax_interp.terminal import show
 
 
 def run(request: UpsampleRequest) -> None:
-    """Print the prompt, and write it if a file was named."""
+    """Print the prompt, and write it to a file if one was named."""
     if request.output is not None:
         read = [
             *clip_files(request.input, "what the prompt is written about"),
@@ -29,11 +29,14 @@ def run(request: UpsampleRequest) -> None:
     limit_process(request.memory)
     enable_compile_cache()
     devices = DeviceMesh()
-    found = find_component(request.checkpoint_dir, "prompt_upsampler", request.folder)
-    upsampler = PromptUpsampler(found, request.dtype, devices)
-    networks, asked = Networks([upsampler], devices), InterpolationSettings()
-    place(request.memory, networks, asked)
-    with progress("tokens", request.settings.max_new_tokens) as task, networks.advised("upsample", asked):
+    converted = find_component(request.checkpoint_dir, "prompt_upsampler", request.folder)
+    upsampler = PromptUpsampler(converted, request.dtype, devices)
+    networks, settings = Networks([upsampler], devices), InterpolationSettings()
+    place(request.memory, networks, settings)
+    with (
+        progress("tokens", request.settings.max_new_tokens) as task,
+        networks.explain_out_of_memory("upsample", settings),
+    ):
         prompt = upsampler.upsample(picture, request.settings, seed=request.seed, progress=task.update)
     show(prompt)
     if request.output is not None:

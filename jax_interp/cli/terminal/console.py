@@ -1,4 +1,4 @@
-"""What the commands show beside single lines: the log, tables and questions. Everything is printed by `terminal`."""
+"""The output of the commands beside single lines: the log, tables and questions. `terminal` prints everything."""
 
 import io
 import logging
@@ -15,27 +15,28 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _UNBOUNDED = 1 << 20
-"""Columns of what is no terminal: nothing is folded there."""
+"""The width, in columns, of output that is no terminal, where nothing is folded."""
 
 
 class Coloured(NamedTuple):
-    """A cell's line in a colour, where there are colours."""
+    """A line of a cell that has a colour where the output supports colours."""
 
     line: str
     colour: str
 
 
 Cell: TypeAlias = str | Coloured | Sequence[str]
-"""A line or several; any text, of which nothing is taken for markup."""
+"""The contents of a cell, for example `"3.1"`, `Coloured("ok", "green")` or a list of lines. Text is never taken for
+markup."""
 
 
 class LogHandler(logging.Handler):
-    """Prints the log; what a line is about may be any text."""
+    """A handler that prints the log; the values in a line may be any text."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
             message = self.format(record)
-        except Exception:  # a message that cannot be put together is no reason to stop working
+        except Exception:  # a message that cannot be formatted must not end the run
             message = str(record.msg)
         terminal.log(f"{record.levelname:8} {message}")
 
@@ -51,7 +52,7 @@ def show_log(level: int = logging.INFO) -> None:
 
 
 def be_quiet() -> None:
-    """Show results and errors only: of several processes the first one speaks."""
+    """Show results and errors only, because of several processes only the first one reports progress."""
     logging.getLogger("jax_interp").setLevel(logging.ERROR)
     terminal.be_quiet()
 
@@ -61,19 +62,21 @@ def show_table(
 ) -> None:
     """Print a table on standard output, with the columns' `names` above if there are any.
 
-    `numbers` are the columns that are flush right. On a terminal long cells are folded to its width; elsewhere a row
-    is as long as it is, without a frame.
+    `numbers` are the columns that are aligned to the right. On a terminal, long cells are folded to its width;
+    elsewhere rows have their full length and no frame.
     """
     terminal.show_escaped(_table(rows, names, numbers, framed, sys.stdout))
 
 
-def tell_table(rows: Iterable[Sequence[Cell]], names: Sequence[str] = (), *, numbers: Collection[str] = ()) -> None:
-    """As `show_table`, on standard error: for what a command is about to do."""
+def show_table_on_stderr(
+    rows: Iterable[Sequence[Cell]], names: Sequence[str] = (), *, numbers: Collection[str] = ()
+) -> None:
+    """Print a table on standard error, as `show_table` does on standard output: for what a command is about to do."""
     terminal.tell_escaped(_table(rows, names, numbers, True, sys.stderr))
 
 
 def confirm(question: str) -> bool:
-    """Ask whether to go on; Enter is yes."""
+    """Ask whether to continue, and return the answer; Enter means yes."""
     import typer
 
     return typer.confirm(one_line(question), default=True)

@@ -1,4 +1,4 @@
-"""How the program ends when something goes wrong: one message and an exit code. Imports next to nothing."""
+"""The end of the program when something fails: one message and an exit code. Imports next to nothing."""
 
 import os
 import sys
@@ -12,7 +12,7 @@ from jax_interp import terminal
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """End the program with a message and an exit code (`errors.explain`) if anything is raised inside."""
+    """End the program with a message and an exit code (`errors.explain`) if the block raises anything."""
     try:
         yield
     except SystemExit:
@@ -22,17 +22,17 @@ def explained() -> Iterator[None]:
 
 
 def prepare_process() -> None:
-    """What the program does to the process that is its own, before anything else.
+    """Prepare the process, which belongs to the program, before anything else runs in it.
 
-    Standard streams that are closed are opened on nothing: the next file that is opened would otherwise get the number
-    of one, and with it whatever libraries print there. Errors that Python would only print, of threads and of objects
-    that are taken down, are printed as others are.
+    Closed standard streams are opened on the null device; otherwise the next file to be opened would get the number of
+    one, and with it everything that libraries print there. Errors that Python would only print, those of threads and of
+    objects being finalized, are printed as other errors are.
     """
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+            os.open(os.devnull, os.O_RDWR)  # this gets the lowest number that is free
     threading.excepthook = _show_unraised
     sys.unraisablehook = _show_unraised
 

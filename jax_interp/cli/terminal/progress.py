@@ -1,4 +1,4 @@
-"""How far a long job is: a bar on a terminal, a line now and then elsewhere."""
+"""The progress of long work: a bar on a terminal, a line now and then elsewhere."""
 
 import os
 import sys
@@ -12,34 +12,34 @@ from jax_interp import terminal
 from jax_interp.terminal import one_line
 
 FIRST_LINE, NEXT_LINES = 10.0, 30.0
-"""Seconds until the first line of a job that no terminal shows, and between those that follow."""
+"""Seconds until the first line where there is no terminal, and seconds between the lines that follow."""
 
 
 @dataclass
 class Task:
-    """What is done of something that takes long; `show` is called with it whenever that changes."""
+    """The progress of something that takes long; `show` is called with it whenever it changes."""
 
     label: str
-    """Any text."""
+    """What is being done; any text."""
     total: int | None
-    """Steps or bytes; None: not known yet."""
+    """The number of steps or bytes in all; None if it is not known yet."""
     show: Callable[["Task"], Any]
     done: int = 0
 
     def update(self, done: int, total: int | None = None) -> None:
-        """Say that `done` are done, and perhaps of how many."""
+        """Set the number of steps or bytes done, and their total if it is given."""
         self.done, self.total = done, self.total if total is None else total
         self.show(self)
 
     def advance(self, count: int, label: str | None = None) -> None:
-        """Say that `count` more are done, and perhaps what is worked at now."""
+        """Add `count` to the steps or bytes done, and set the label if it is given."""
         self.label = self.label if label is None else label
         self.update(self.done + count)
 
 
 @contextmanager
 def progress(label: str, total: int | None = None, *, in_bytes: bool = False) -> Iterator[Task]:
-    """A job that is shown until the context ends."""
+    """Show the progress of the block's work until it ends; yield the `Task` that the block updates."""
     if terminal.is_quiet():
         yield Task(label, total, lambda task: None)
     elif terminal.is_terminal(sys.stderr):
@@ -51,13 +51,13 @@ def progress(label: str, total: int | None = None, *, in_bytes: bool = False) ->
 
 @contextmanager
 def byte_progress(label: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A job in bytes, begun as `convert.progress.Progress` has it; yields what is told the bytes done."""
+    """Show work in bytes as `convert.progress.Progress` defines it; yield a callable that takes the bytes done."""
     with progress(label, total, in_bytes=True) as task:
         yield task.advance
 
 
 class Lines:
-    """Shows a job by a line at a time, seldom enough that a log stays readable."""
+    """A display of one line at a time, printed seldom enough that a log stays readable."""
 
     def __init__(self, in_bytes: bool, clock: Callable[[], float] = time.monotonic):
         self._in_bytes, self._clock = in_bytes, clock
@@ -80,7 +80,7 @@ class Lines:
 
 @contextmanager
 def _bar(label: str, total: int | None, in_bytes: bool) -> Iterator[Callable[[Task], None]]:
-    """A bar that vanishes at the end. What is printed on standard error meanwhile appears above it."""
+    """Show a bar that disappears at the end; what is printed on standard error meanwhile appears above it."""
     from rich import progress
     from rich.console import Console
 

@@ -1,8 +1,8 @@
-"""Ctrl-C that waits for a moment at which a command can stop.
+"""Delaying Ctrl-C until a moment at which a command can stop safely.
 
 Python raises `KeyboardInterrupt` wherever the program happens to be: within a callback of the garbage collector, where
 it is printed and lost; within the import of a library in C++, which then ends the process; within an event loop whose
-other tasks go on after it. A command that works step by step stops between two steps instead.
+other tasks continue after it. A command that works step by step therefore stops between two steps.
 """
 
 import logging
@@ -21,23 +21,23 @@ Progress = Callable[[str, int], AbstractContextManager[Advance]]
 
 
 class _Stopped(Exception):
-    """A signal was noted, and a safe point reached."""
+    """The exception that ends the block: a signal has arrived, and a safe point was reached."""
 
 
 class SafePoints:
-    """What `safe_points` yields."""
+    """The object that `safe_points` yields, with which a block declares its safe points."""
 
     def __init__(self) -> None:
         self.noted: int | None = None
-        """The signal that came since, if one did."""
+        """The number of the signal that arrived since the block began; None if there was none."""
 
     def reached(self) -> None:
-        """End the block of `safe_points` here if a signal came."""
+        """End the block of `safe_points` here if a signal has arrived."""
         if self.noted is not None:
             raise _Stopped
 
     def within(self, progress: Progress) -> Progress:
-        """`progress` with a safe point whenever it is told that something is done."""
+        """Return `progress` with a safe point whenever it is told that something is done."""
 
         @contextmanager
         def begin(label: str, total: int) -> Iterator[Advance]:
@@ -54,10 +54,10 @@ class SafePoints:
 
 @contextmanager
 def safe_points() -> Iterator[SafePoints]:
-    """Within the block a signal that has a handler (Ctrl-C always has one) is handled at the next safe point only.
+    """Handle signals that have a handler (Ctrl-C always has one) only at the safe points of the block.
 
-    What the handler raises is raised behind the block, whose own clean-up is done by then. A second signal is handled
-    at once. One that comes after the last safe point changes nothing: the work is done.
+    What the handler raises is raised after the block, whose own clean-up is done by then. A second signal is handled
+    at once. One that arrives after the last safe point changes nothing, because the work is done.
     """
     points = SafePoints()
     before: dict[int, Callable[[int, FrameType | None], Any]] = {

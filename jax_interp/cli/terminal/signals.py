@@ -1,7 +1,7 @@
-"""SIGTERM and SIGHUP end a command as Ctrl-C does: by an exception, so that nothing half-written stays.
+"""Ending a command on SIGTERM and SIGHUP as on Ctrl-C: by an exception, so that no half-written files remain.
 
-A signal may come while Python runs what cannot raise: a finalizer, or a callback of the garbage collector, of which JAX
-has one. Python would print the exception, and the command would go on as if nothing had been asked of it.
+A signal may arrive while Python runs code that cannot raise: a finalizer, or a callback of the garbage collector, of
+which JAX has one. Python would print the exception, and the command would continue as if nothing had happened.
 """
 
 import _thread
@@ -22,18 +22,18 @@ from jax_interp.errors import Ended
 NUMBERS = (signal.SIGTERM, signal.SIGHUP)
 
 _BURST = 5.0
-"""Seconds in which further signals are the same request: service managers send both at once, and cleaning up takes a
-moment. One that comes later is heard again."""
+"""Seconds in which further signals count as the same request, because service managers send both at once and cleaning
+up takes a moment. A signal that arrives later is handled again."""
 
 _SOON = 0.05
-"""Seconds until a signal whose exception was lost comes again."""
+"""Seconds until a signal whose exception was lost is sent again."""
 
 
 @contextmanager
 def raised() -> Iterator[None]:
-    """Within the block the signals raise `Ended` in the main thread. One that is ignored (by `nohup`) stays ignored.
+    """Make the signals raise `Ended` in the main thread during the block; ignored ones (by `nohup`) stay ignored.
 
-    Where that cannot be raised it is raised soon after, and so is the `KeyboardInterrupt` of Ctrl-C.
+    Where the exception cannot be raised it is raised soon after, and so is the `KeyboardInterrupt` of Ctrl-C.
     """
     heard = float("-inf")
 
@@ -64,7 +64,7 @@ def raised() -> Iterator[None]:
 
 @contextmanager
 def _sent_again(forget: Callable[[], None]) -> Iterator[None]:
-    """Send a signal whose exception was lost to the main thread again, after calling `forget`."""
+    """During the block, send a signal whose exception was lost to the main thread again, after calling `forget`."""
     is_over = False
     show = sys.unraisablehook
 
@@ -91,7 +91,7 @@ def _sent_again(forget: Callable[[], None]) -> Iterator[None]:
 
 
 def _leave_terminal() -> None:
-    """Send what is printed nowhere if the terminal is gone, where printing it would raise amid the cleaning up."""
+    """Redirect output to nowhere if the terminal is gone, where printing would raise during the clean-up."""
     for stream in (1, 2):
         try:
             termios.tcgetattr(stream)

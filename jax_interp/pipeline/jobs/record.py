@@ -57,10 +57,10 @@ def fingerprint(
     effective["rate"] = str(rate or exact_rate(settings.sampling.fps))
     if upsampler is not None:
         effective["prompt"] = dataclasses.asdict(upsampler)
-    found = networks(interpolator, upsamples=upsampler is not None)
+    network_facts = networks(interpolator, upsamples=upsampler is not None)
     # What was made without guardrails, or with others, must not pass for checked.
     stride = interpolator.guardrails.frame_stride if interpolator.guardrails else None
-    identity = [__version__, effective, input_states(inputs), found, {"guardrail_frame_stride": stride}]
+    identity = [__version__, effective, input_states(inputs), network_facts, {"guardrail_frame_stride": stride}]
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
@@ -106,14 +106,14 @@ def networks(interpolator: Interpolator, *, upsamples: bool = False) -> dict[str
     """Folder and checksums of every network that has a part in a result."""
     upsampler = interpolator.prompt_upsampler if upsamples else None
     stages = (interpolator.denoiser, interpolator.codec, _text_network(interpolator), upsampler)
-    founds = [stage.found for stage in stages if stage is not None]
-    founds += interpolator.guardrails.founds if interpolator.guardrails else []
-    return {found.component: _facts(found) for found in founds}
+    converted_components = [stage.converted for stage in stages if stage is not None]
+    converted_components += interpolator.guardrails.converted_components if interpolator.guardrails else []
+    return {converted.component: _facts(converted) for converted in converted_components}
 
 
-def _facts(found: ConvertedComponent) -> dict[str, Any]:
-    facts: dict[str, Any] = {"folder": found.path.name, "sha256": found.source_sha256}
-    return facts | ({"lora": [adapter.facts for adapter in found.adapters]} if found.adapters else {})
+def _facts(converted: ConvertedComponent) -> dict[str, Any]:
+    facts: dict[str, Any] = {"folder": converted.path.name, "sha256": converted.source_sha256}
+    return facts | ({"lora": [adapter.facts for adapter in converted.adapters]} if converted.adapters else {})
 
 
 def input_states(inputs: tuple[Path, ...]) -> tuple[FileState, ...]:

@@ -1,4 +1,4 @@
-"""How much GPU memory there is to plan with, asked without starting JAX."""
+"""The amount of GPU memory that a plan may use, queried without starting JAX."""
 
 import os
 
@@ -6,17 +6,17 @@ from jax_interp.pipeline.memory.settings import MemorySettings
 from jax_interp.runtime.hardware import Gpu, nvidia_gpus
 
 SHARE_OF_FREE = 0.97
-"""How much of the free memory is planned with: what the driver calls free is never all to be had."""
+"""The fraction of the free memory that a plan uses: a process never gets all that the driver reports as free."""
 
 
 def available(settings: MemorySettings) -> int | None:
-    """Bytes of GPU memory to plan with: the budget, else what is free; None without a GPU."""
+    """Return the bytes of GPU memory that a plan may use: the budget, otherwise what is free; None without a GPU."""
     gpu = fullest_gpu()
     return settings.budget or (int(SHARE_OF_FREE * gpu.free) if gpu else None)
 
 
 def fullest_gpu() -> Gpu | None:
-    """Of the GPUs that JAX sees the one with the least free memory; None without one."""
+    """Return the GPU with the least free memory among those that JAX sees; None if there is none."""
     gpus = nvidia_gpus()
     if not gpus or os.environ.get("JAX_PLATFORMS", "cuda").split(",")[0] not in ("cuda", "gpu", ""):
         return None
@@ -26,6 +26,6 @@ def fullest_gpu() -> Gpu | None:
     named = [entry.strip() for entry in visible.split(",")]
     if named[0] in ("", "-1"):
         return None
-    # A GPU may also be named by its identifier, of which the driver was not asked.
+    # A GPU may also be named by its identifier, which the query to the driver did not include.
     seen = [gpus[int(entry)] for entry in named if entry.isdecimal() and int(entry) < len(gpus)]
     return min(seen or gpus, key=lambda gpu: gpu.free)

@@ -1,7 +1,7 @@
-"""How many bytes each network takes, on the device and on the host, by what a run asks of it.
+"""The bytes that each network takes, on the device and on the host, for a given workload.
 
-Parameters are counted exactly, from the structure that a stage's class gives to a configuration. Activations are what
-one compiled block holds at its widest point; the class has the formula.
+Parameters are counted exactly, from the structure that a stage's class gives to a configuration. Activations are
+those that one compiled block needs at its peak; the formula is a method of the stage's class.
 """
 
 from collections.abc import Collection, Mapping
@@ -16,90 +16,90 @@ from jax_interp.config import Precision
 from jax_interp.nn.params import StackedNetwork
 from jax_interp.pipeline.stages.stage import NetworkStage, StackedStage
 from jax_interp.pipeline.stages.workload import Workload
-from jax_interp.runtime.block_stream import WAITING
+from jax_interp.runtime.block_stream import PREFETCHED_PARTS
 from jax_interp.runtime.host import nbytes
 from jax_interp.runtime.mesh_shape import MeshShape
 from jax_interp.runtime.placement import Kind, Placement
 from jax_interp.runtime.sharding import device_bytes
 
 WORKSPACE = 9 * GIB // 16
-"""What every stage takes beside parameters and activations: where XLA tries out kernels, libraries' workspaces."""
+"""Bytes that every stage takes beside parameters and activations: XLA's autotuning buffers, libraries' workspaces."""
 
 Stage = type[NetworkStage[Any]]
-"""The class of a stage: what a plan asks about a network."""
+"""The class of a stage, of which a plan reads the network's structure and activations."""
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """The bytes of one network, on one device unless it says otherwise."""
+    """The bytes of one network, on one device unless a field says otherwise."""
 
     outer: int
-    """Parameters outside of the stack of blocks."""
+    """Bytes of the parameters outside of the stack of blocks."""
     block: int
-    share: int
-    """What it holds of a block that is divided among devices."""
+    shard: int
+    """Bytes of one device's shard of a block that is sharded."""
     num_parts: int
-    """Of a block; each moves by itself."""
+    """The number of parts of a block; each part moves between host and device by itself."""
     num_blocks: int
     activations: int
-    """Largest need of its stage beside parameters."""
+    """The peak bytes of the network's stage beside parameters."""
     params: int
-    """All parameters, on however many devices."""
+    """Bytes of all parameters together, however many devices there are."""
     kept_on_host: Collection[Kind] = StackedStage.KEEP_ON_HOST
-    """Placements in which parameters wait there; in others they are read from disk for every stage."""
+    """The placements in which parameters wait in host memory; in others every stage reads them from disk."""
     leaves_host: bool = StackedStage.UNLOAD_HOST
-    """Whether they wait there for their own stage only."""
+    """Whether parameters occupy host memory during their own stage only."""
 
     def in_stage(self, placement: Placement) -> int:
-        """Bytes on the device at the peak of its stage."""
+        """Return the bytes on the device at the peak of the network's own stage."""
         stay = placement.blocks_on_device(self.num_blocks)
         each = self._each(placement)
-        # `WAITING` parts are on their way beside the computing one (`runtime.block_stream`); of what is divided, the
-        # computing part and the one after it are there whole (`runtime.gather_ahead`).
-        passing = min((1 + WAITING) * each // max(self.num_parts, 1), (self.num_blocks - stay) * each)
+        # `PREFETCHED_PARTS` parts are prefetched beside the computing one (`runtime.block_stream`). Of what is sharded,
+        # the computing part and its successor are gathered on the device (`runtime.gather_ahead`).
+        passing = min((1 + PREFETCHED_PARTS) * each // max(self.num_parts, 1), (self.num_blocks - stay) * each)
         together = 2 * self.block // max(self.num_parts, 1) if each < self.block else 0
         return self.outer + stay * each + passing + together + self.activations + WORKSPACE
 
     def at_rest(self, placement: Placement) -> int:
-        """Bytes on the device while other stages run."""
+        """Return the bytes on the device while other stages run."""
         return self.outer + self.num_blocks * self._each(placement) if placement.stays else 0
 
     def on_host(self, placement: Placement) -> int:
-        """Bytes that wait in host memory."""
+        """Return the bytes of parameters that wait in host memory."""
         return self.params if placement.kind in self.kept_on_host else 0
 
     def _each(self, placement: Placement) -> int:
-        return self.share if placement.shares else self.block
+        return self.shard if placement.is_sharded else self.block
 
 
-def waiting_on_host(footprints: Mapping[str, Footprint], placements: Mapping[str, Placement]) -> int:
-    """Most bytes of parameters that wait in host memory at a time."""
+def peak_host_bytes(footprints: Mapping[str, Footprint], placements: Mapping[str, Placement]) -> int:
+    """Return the largest number of bytes of parameters that wait in host memory at the same time."""
     bytes_of = {name: found.on_host(placements[name]) for name, found in footprints.items()}
     passing = [bytes_of[name] for name, found in footprints.items() if found.leaves_host]
     return sum(bytes_of.values()) - sum(passing) + max(passing, default=0)
 
 
 def footprint(stage: Stage, config: Any, precision: Precision, workload: Workload) -> Footprint:
-    """The bytes of the network `config` in `precision`, run by a stage of that class."""
+    """Return the footprint of the network `config` in `precision`, run by a stage of the class `stage`."""
     activations = stage.activations(config, jnp.dtype(precision).itemsize, workload)
-    return replace(_parameters(stage, config, precision, workload.mesh, workload.share_axes), activations=activations)
+    return replace(_parameters(stage, config, precision, workload.mesh, workload.shard_axes), activations=activations)
 
 
 @cache
 def _parameters(
-    stage: Stage, config: Any, precision: Precision, mesh: MeshShape, share_axes: tuple[str, ...]
+    stage: Stage, config: Any, precision: Precision, mesh: MeshShape, shard_axes: tuple[str, ...]
 ) -> Footprint:
-    """The footprint without activations."""
+    """Return the footprint without activations."""
     network = stage.structure(config, precision)
     if not (issubclass(stage, StackedStage) and isinstance(network, StackedNetwork)):
         whole = nbytes(network.abstract)
-        return Footprint(whole, block=0, share=0, num_parts=0, num_blocks=0, activations=0, params=whole)
+        return Footprint(whole, block=0, shard=0, num_parts=0, num_blocks=0, activations=0, params=whole)
     outer = nbytes(network.outer_abstract)
-    block, share = device_bytes(network.block_abstract, mesh, share_axes)
+    block, shard = device_bytes(network.block_abstract, mesh, shard_axes)
     return Footprint(
         outer,
         block,
-        share,
+        shard,
         num_parts=len(network.parts),
         num_blocks=network.num_blocks,
         activations=0,

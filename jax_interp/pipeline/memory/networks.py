@@ -1,4 +1,4 @@
-"""The networks of a run together: where each lives, what they take, and how they are moved."""
+"""The networks of a run: their placements, the memory that they take, and how they are moved."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ import jax
 from jax_interp.byte_sizes import gib
 from jax_interp.components import PLACEMENT_NAMES, placement_name
 from jax_interp.errors import OutOfMemory, UsageError
-from jax_interp.pipeline.memory.footprint import waiting_on_host
+from jax_interp.pipeline.memory.footprint import peak_host_bytes
 from jax_interp.pipeline.memory.plan import PlannedNetwork, Planner
 from jax_interp.pipeline.settings import InterpolationSettings
 from jax_interp.pipeline.stages.stage import NetworkStage
@@ -20,21 +20,21 @@ from jax_interp.runtime.placement import Kind, Placement
 
 
 class Placed(Protocol):
-    """What is placed under one name: a network, or several that go together."""
+    """One or several networks that share a placement, for example a `Denoiser`, or a `PromptUpsampler` with its two."""
 
     @property
     def placed_as(self) -> str:
-        """That name, one of `components.PLACEMENT_NAMES`."""
+        """The name of the placement, one of `components.PLACEMENT_NAMES`."""
         ...
 
     @property
     def placement(self) -> Placement:
-        """Where it lives."""
+        """The current placement."""
         ...
 
     @property
     def networks(self) -> Mapping[str, NetworkStage]:
-        """Its networks by name: `{"pictures": ..., "language": ...}`, or `{"": ...}` where it is one network."""
+        """The networks by name: `{"pictures": ..., "language": ...}`, or `{"": ...}` if there is only one."""
         ...
 
     def place(self, placement: Placement) -> None:
@@ -42,12 +42,12 @@ class Placed(Protocol):
         ...
 
     def unload(self) -> None:
-        """Give the parameters' memory back."""
+        """Free the parameters' memory."""
         ...
 
 
 class Networks:
-    """What a run has under each of `components.PLACEMENT_NAMES`."""
+    """The networks of a run, by the names in `components.PLACEMENT_NAMES`."""
 
     def __init__(self, placed: Iterable[Placed], devices: DeviceMesh):
         self._placed = {each.placed_as: each for each in placed}
@@ -55,7 +55,7 @@ class Networks:
 
     @property
     def each(self) -> dict[str, NetworkStage]:
-        """Every network by the name that plans have for it (`components.ComponentRow.plan_names`)."""
+        """Return every network by the name that plans have for it (`components.ComponentRow.plan_names`)."""
         return {
             f"{name}/{own}" if own else name: network
             for name, placed in self._placed.items()
@@ -64,18 +64,18 @@ class Networks:
 
     @property
     def placements(self) -> dict[str, Placement]:
-        """Where they live; see `place`."""
+        """The placement under every name; see `place`."""
         return {name: placed.placement for name, placed in self._placed.items()}
 
     def planner(self, settings: InterpolationSettings) -> Planner:
-        """Predicts what runs with `settings` take, and finds placements that fit into a budget."""
+        """Return a planner: it predicts the memory of runs with `settings` and finds placements that fit a budget."""
         networks = {
             name: PlannedNetwork(type(stage), stage.config, stage.precision) for name, stage in self.each.items()
         }
-        return Planner(networks, settings.workload(self._devices.shape, self._devices.share_axes))
+        return Planner(networks, settings.workload(self._devices.shape, self._devices.shard_axes))
 
     def place(self, placements: Mapping[str, Placement | Kind]) -> None:
-        """Use `placements` from now on; those that are not named keep theirs.
+        """Use `placements` from now on; networks that are not named keep theirs.
 
         Raises:
             UsageError: a name is unknown.
@@ -91,7 +91,7 @@ class Networks:
         changing = {name for name in current if current[name] != full[name]}
         footprints = self.planner(InterpolationSettings()).footprints()
         prints = {name: found for name, found in footprints.items() if placement_name(name) in changing}
-        needed = waiting_on_host(prints, {name: full[placement_name(name)] for name in prints})
+        needed = peak_host_bytes(prints, {name: full[placement_name(name)] for name in prints})
         free, _ = host_memory()
         if needed > free:
             raise OutOfMemory(
@@ -102,13 +102,13 @@ class Networks:
             placed.place(full[name])
 
     @contextmanager
-    def advised(self, stage: str, settings: InterpolationSettings) -> Iterator[None]:
-        """Where memory runs out within, unload all networks and say what would fit a run with `settings`.
+    def explain_out_of_memory(self, stage: str, settings: InterpolationSettings) -> Iterator[None]:
+        """If memory runs out in the block, unload all networks and say what would fit a run with `settings`.
 
-        `stage` is what the message calls that which is going on.
+        `stage` is the message's name for what the block does, for example "decode".
 
         Raises:
-            OutOfMemory: in place of what said that the memory of the host or of a device ran out.
+            OutOfMemory: the memory of the host or of a device ran out; replaces the exception that reported it.
         """
         try:
             yield
@@ -120,6 +120,6 @@ class Networks:
             raise OutOfMemory(f"out of memory in the stage {stage!r} {advice}") from error
 
     def unload(self) -> None:
-        """Give back the memory of all; the next use loads them again."""
+        """Free the memory of all networks; the next use loads them again."""
         for placed in self._placed.values():
             placed.unload()

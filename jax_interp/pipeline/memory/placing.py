@@ -1,4 +1,4 @@
-"""What a run's memory settings become: a limit for the process, a plan, and networks that are placed by it."""
+"""Applying a run's memory settings: limit the process, choose a plan, and place the networks by it."""
 
 import logging
 import os
@@ -8,7 +8,7 @@ from typing import Protocol
 from jax_interp.byte_sizes import gib
 from jax_interp.errors import OutOfMemory, UsageError
 from jax_interp.pipeline.memory.available import available, fullest_gpu
-from jax_interp.pipeline.memory.plan import MOST_PAIRS, PROCESS, MemoryPlan, Planner, describe
+from jax_interp.pipeline.memory.plan import MAX_STREAMED_PAIRS, PROCESS_OVERHEAD, MemoryPlan, Planner, describe
 from jax_interp.pipeline.memory.settings import MemorySettings
 from jax_interp.pipeline.settings import InterpolationSettings
 from jax_interp.runtime.placement import Placement
@@ -17,59 +17,64 @@ logger = logging.getLogger("jax_interp")
 
 
 class Placeable(Protocol):
-    """Networks that are planned for and placed together: `Networks`, or an `Interpolator`."""
+    """Networks that are planned for and placed together, for example `Networks` or an `Interpolator`."""
 
     def planner(self, settings: InterpolationSettings) -> Planner:
-        """What they take."""
+        """Return a planner of the networks' memory in a run with `settings`."""
         ...
 
     def place(self, placements: Mapping[str, Placement], /) -> None:
-        """Place them."""
+        """Place the named networks."""
         ...
 
 
 def limit_process(settings: MemorySettings) -> None:
-    """Make what is planned with the share of the GPU that JAX may reserve; call before JAX starts.
+    """Let JAX reserve the share of the GPU that plans may use; call this before JAX starts.
 
-    JAX's own share is three quarters of the whole GPU, which a plan for what is free can exceed.
+    By default JAX reserves three quarters of the whole GPU, which a plan for the free memory can exceed.
     """
     gpu, budget = fullest_gpu(), available(settings)
     if gpu is None or budget is None:
         return
     if budget > gpu.free:
         logger.warning("--memory-budget is %s, but the GPU has only %s free", gib(budget), gib(gpu.free))
-    share = (budget - PROCESS) / gpu.memory
+    share = (budget - PROCESS_OVERHEAD) / gpu.memory
     os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", f"{min(max(share, 0.01), 0.95):.4f}")
 
 
 def place(
     settings: MemorySettings,
     networks: Placeable,
-    asked: InterpolationSettings,
+    run_settings: InterpolationSettings,
     agree: Callable[[int | None], int | None] = lambda own: own,
 ) -> int:
-    """Place `networks`; returns how many pairs share a pass.
+    """Place `networks` for a run with `run_settings`; return how many pairs share a pass.
 
     `agree` gives the bytes that a run of several processes plans for, of those that this one has; both are None where
     there is no GPU.
 
     Raises:
         UsageError: the budget is too small for any plan.
-        OutOfMemory: what is free is.
+        OutOfMemory: no budget was given, and the free memory is too small for any plan.
     """
-    planner, budget = networks.planner(asked), agree(available(settings))
+    planner, budget = networks.planner(run_settings), agree(available(settings))
     if budget is None:
         networks.place(placements_in(settings, planner))
         return settings.pairs_per_batch or 1
-    plan = choose(settings, planner, budget, asked.num_frame_pairs)
+    plan = choose(settings, planner, budget, run_settings.num_frame_pairs)
     networks.place(plan.placements)
     logger.info("%s: up to %s of GPU memory", describe(plan), gib(plan.process_peak))
     return plan.workload.pairs_per_batch
 
 
 def choose(settings: MemorySettings, planner: Planner, budget: int, num_pairs: int | None = None) -> MemoryPlan:
-    """The fastest plan in `budget` bytes for a run of `num_pairs` pairs; raises as `place` does."""
-    placed, most = placements_in(settings, planner), num_pairs or MOST_PAIRS
+    """Return the fastest plan within `budget` bytes for a run of `num_pairs` pairs.
+
+    Raises:
+        UsageError: `settings` has a budget that is too small for any plan.
+        OutOfMemory: no budget was given, and `budget`, the free memory, is too small for any plan.
+    """
+    placed, most = placements_in(settings, planner), num_pairs or MAX_STREAMED_PAIRS
     try:
         return planner.within(budget, placed, pairs_per_batch=settings.pairs_per_batch, num_pairs=most)
     except UsageError as error:
@@ -79,10 +84,10 @@ def choose(settings: MemorySettings, planner: Planner, budget: int, num_pairs: i
 
 
 def placements_in(settings: MemorySettings, planner: Planner) -> dict[str, Placement]:
-    """The user's placements of networks that are there; says which are not.
+    """Return the user's placements of networks that take part in the run; log the names of the others.
 
     Raises:
-        UsageError: more blocks should stay than there are.
+        UsageError: more blocks should be resident than the network has.
     """
     if absent := sorted(settings.placements.keys() - set(planner.names)):
         logger.info("%s: not part of this run, so placing it changes nothing", ", ".join(absent))

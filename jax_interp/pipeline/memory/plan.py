@@ -1,4 +1,4 @@
-"""Which placement of a run's networks fits into a given amount of memory, before anything is loaded."""
+"""Finding a placement of a run's networks that fits a given amount of memory, before anything is loaded."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -8,36 +8,37 @@ from jax_interp.byte_sizes import GIB, gib, gib_or_more
 from jax_interp.components import GUARDRAIL_MODELS, PLACEMENT_NAMES, TABLE, placement_name
 from jax_interp.config import Precision
 from jax_interp.errors import UsageError
-from jax_interp.pipeline.memory.footprint import Footprint, Stage, footprint, waiting_on_host
+from jax_interp.pipeline.memory.footprint import Footprint, Stage, footprint, peak_host_bytes
 from jax_interp.pipeline.stages.workload import Workload
 from jax_interp.runtime.mesh_shape import ALONE
 from jax_interp.runtime.placement import RESIDENT, Placement
 
-PROCESS = 9 * GIB // 8
-"""What a process takes of a GPU beside its arrays: CUDA's context, kernels and library handles."""
-MOST_PAIRS = 2
-"""Pairs that share a pass where weights are streamed: enough to hide their copies behind the arithmetic."""
+PROCESS_OVERHEAD = 9 * GIB // 8
+"""Bytes of GPU memory that a process takes beside its arrays: CUDA's context, kernels and library handles."""
+MAX_STREAMED_PAIRS = 2
+"""The largest number of pairs to share a pass over streamed weights: it is enough to hide the copies of weights behind
+the arithmetic."""
 _ALWAYS_USED = {row.placed_as for row in TABLE.values() if row.used == "always"}
-LEAVES_FIRST = tuple(name for name in PLACEMENT_NAMES if name not in _ALWAYS_USED)
-"""What a run uses least, and what leaves the device first."""
-SEE_NO_FRAMES = frozenset({"prompt_upsampler", "text_encoder"})
-"""Networks that take the same memory whatever the size of a run's frames."""
+OFFLOADED_FIRST = tuple(name for name in PLACEMENT_NAMES if name not in _ALWAYS_USED)
+"""The networks that a run uses least, which are the first to be offloaded."""
+FRAME_INDEPENDENT = frozenset({"prompt_upsampler", "text_encoder"})
+"""The networks whose memory does not depend on the size of a run's frames."""
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """A placement for every network, and what it takes."""
+    """A placement for every network, and the memory that a run with it takes."""
 
     placements: Mapping[str, Placement]
     workload: Workload
     stages: Mapping[str, int]
-    """Predicted peak bytes of every stage on the device, arrays only."""
+    """Predicted peak bytes of every stage on the device, for arrays alone."""
     host: int
-    """Bytes of parameters in host memory."""
+    """Peak bytes of parameters in host memory."""
 
     @property
     def peak(self) -> int:
-        """Predicted peak bytes of the run on the device, arrays only."""
+        """The predicted peak bytes of the run on the device, for arrays alone."""
         return max(self.stages.values())
 
     @property
@@ -47,13 +48,13 @@ class MemoryPlan:
 
     @property
     def process_peak(self) -> int:
-        """Predicted bytes that the GPU's driver shows for the process."""
-        return self.peak + PROCESS
+        """The predicted peak bytes that the GPU's driver shows for the process."""
+        return self.peak + PROCESS_OVERHEAD
 
 
 @dataclass(frozen=True)
 class PlannedNetwork:
-    """A network as far as a plan has to know it."""
+    """The facts about a network that a plan depends on."""
 
     stage: Stage
     """The class of the stage that runs it."""
@@ -63,26 +64,26 @@ class PlannedNetwork:
 
 @dataclass(frozen=True)
 class Planner:
-    """The networks of a run and what they are asked to do."""
+    """The networks of a run and their workload; predicts memory and finds plans."""
 
     networks: Mapping[str, PlannedNetwork]
-    """By the names that `components.ComponentRow.plan_names` has for them."""
+    """The networks by the names of `components.ComponentRow.plan_names`."""
     workload: Workload
 
     @property
     def names(self) -> list[str]:
-        """By which networks are placed, each once."""
+        """The names by which networks are placed, each once."""
         return list(dict.fromkeys(map(placement_name, self.networks)))
 
     @property
     def _size(self) -> str:
-        """The size of the frames, as "704×1280"; empty if what the networks take does not depend on it."""
-        return "" if SEE_NO_FRAMES.issuperset(self.names) else f"{self.workload.height}×{self.workload.width}"
+        """The size of the frames, as "704×1280"; empty if the networks' memory does not depend on it."""
+        return "" if FRAME_INDEPENDENT.issuperset(self.names) else f"{self.workload.height}×{self.workload.width}"
 
     def footprints(self, workload: Workload | None = None) -> dict[str, Footprint]:
-        """Bytes of every network."""
+        """Return the footprint of every network for `workload`, by default the planner's own."""
         together = workload or self.workload
-        # The guardrails run on one device, whatever the others do, and the one of them that reads sees no pictures.
+        # The guardrails run on one device whatever the mesh, and their text classifier reads no pictures.
         guards = replace(together, mesh=ALONE, picture_patches=0)
         return {
             name: footprint(
@@ -95,14 +96,14 @@ class Planner:
         }
 
     def plan(self, placements: Mapping[str, Placement], pairs_per_batch: int | None = None) -> MemoryPlan:
-        """What `placements` take; networks that are not named are resident."""
+        """Return the plan of `placements`; networks that are not named are resident."""
         workload = replace(self.workload, pairs_per_batch=pairs_per_batch or self.workload.pairs_per_batch)
         prints = self.footprints(workload)
         full = {name: placements.get(name, RESIDENT) for name in self.names}
         each = {name: full[placement_name(name)] for name in prints}
         rest = {name: found.at_rest(each[name]) for name, found in prints.items()}
         stages = {name: found.in_stage(each[name]) + sum(rest.values()) - rest[name] for name, found in prints.items()}
-        return MemoryPlan(full, workload, stages, waiting_on_host(prints, each))
+        return MemoryPlan(full, workload, stages, peak_host_bytes(prints, each))
 
     def within(
         self,
@@ -112,12 +113,13 @@ class Planner:
         pairs_per_batch: int | None = None,
         num_pairs: int = 1,
     ) -> MemoryPlan:
-        """The fastest plan whose peak, the process' own share included, is at most `budget` bytes.
+        """Return the fastest plan whose peak, the process' own overhead included, is at most `budget` bytes.
 
-        `fixed` are placements that the caller insists on. `pairs_per_batch=None` chooses it too, up to `num_pairs`.
+        `fixed` are placements that the caller insists on. `pairs_per_batch=None` leaves the pairs to the plan too, up
+        to `num_pairs`.
 
         Raises:
-            UsageError: nothing fits; says what the smallest plan takes.
+            UsageError: nothing fits; the message says what the smallest plan takes.
         """
         for placements in self._by_speed(fixed or {}):
             for pairs in [pairs_per_batch] if pairs_per_batch else _pair_counts(placements, num_pairs):
@@ -134,7 +136,7 @@ class Planner:
         )
 
     def _remedies(self, smallest: MemoryPlan, budget: int, fixed: Mapping[str, Placement]) -> Iterator[str]:
-        """What to do where even `smallest` does not fit: only what helps."""
+        """Yield what would help where even `smallest` does not fit."""
         pairs = smallest.workload.pairs_per_batch
         if fixed and self.smallest(pairs_per_batch=pairs).process_peak <= budget:
             yield f"leave it to the plan where {', '.join(fixed)} lives"
@@ -146,30 +148,30 @@ class Planner:
                 yield "choose a smaller --height and --width"
 
     def strategies(self, pairs_per_batch: int | None = None) -> dict[str, MemoryPlan]:
-        """Plans to compare, by what they do: networks offloaded one more at a time, then all of them streamed.
+        """Return plans to compare, by a description: networks offloaded one more at a time, then all of them streamed.
 
-        The order of offloading is upstream's. `pairs_per_batch=None` is one pair, and of the streamed plans one each
-        for one pair and for as many as `within` would choose.
+        The order of offloading is upstream's. `pairs_per_batch=None` means one pair a pass, except that there is a
+        streamed plan for every number of pairs that `within` may choose.
         """
         placements: dict[str, Placement] = {}
         plans = {"nothing offloaded": self.plan(placements, pairs_per_batch or 1)}
         for name in sorted(self.names, key=PLACEMENT_NAMES.index):
             placements[name] = Placement("offloaded")
             plans[f"+ {name}"] = self.plan(placements, pairs_per_batch or 1)
-        if self.workload.mesh.along(self.workload.share_axes) > 1:
+        if self.workload.mesh.along(self.workload.shard_axes) > 1:
             plans["all sharded"] = self.plan({name: Placement("sharded") for name in self.names}, pairs_per_batch or 1)
         streamed = {name: Placement("streamed") for name in self.names}
-        for pairs in [pairs_per_batch] if pairs_per_batch else range(1, MOST_PAIRS + 1):
+        for pairs in [pairs_per_batch] if pairs_per_batch else range(1, MAX_STREAMED_PAIRS + 1):
             plans[f"all streamed, {pairs} a pass"] = self.plan(streamed, pairs)
         return plans
 
     def smallest(self, fixed: Mapping[str, Placement] | None = None, *, pairs_per_batch: int = 1) -> MemoryPlan:
-        """The plan with the lowest peak."""
+        """Return the plan with the lowest peak; `fixed` are placements that the caller insists on."""
         plans = [self.plan(placements, pairs_per_batch) for placements in self._by_speed(fixed or {})]
         return min(plans, key=lambda plan: plan.peak)
 
     def advice(self, placements: Mapping[str, Placement], *, on_host: bool) -> str:
-        """What to tell a user whose memory ran out with `placements`, on the host or on the device."""
+        """Return the advice for a user whose memory ran out with `placements`, on the host or on the device."""
         current, smallest = self.plan(placements), self.smallest()
         at = f"at {self._size}, " if self._size else ""
         said = (
@@ -192,15 +194,15 @@ class Planner:
         )
 
     def _by_speed(self, fixed: Mapping[str, Placement]) -> Iterator[dict[str, Placement]]:
-        """Placements from the fastest to the smallest: what a run uses least leaves the device first."""
+        """Yield placements from the fastest to the smallest: the networks that a run uses least are offloaded first."""
         dit = "diffusion_transformer"
-        once = [name for name in LEAVES_FIRST if name in self.names]
+        once = [name for name in OFFLOADED_FIRST if name in self.names]
         rungs: list[dict[str, Any]] = [{}]
         for name in once:
             rungs.append({**rungs[-1], name: "offloaded"})
         small = dict.fromkeys(once, "streamed")
         rungs += [small, {**small, "tokenizer": "offloaded"}]
-        if self.workload.mesh.along(self.workload.share_axes) > 1:
+        if self.workload.mesh.along(self.workload.shard_axes) > 1:
             rungs += [{**small, dit: "sharded"}, {**rungs[-1], dit: "sharded"}]
         without_tokenizer = {**small, "tokenizer": "offloaded"}
         rungs += [{**without_tokenizer, dit: "offloaded"}, {**without_tokenizer, dit: "streamed"}]
@@ -208,26 +210,29 @@ class Planner:
             yield {name: fixed.get(name, Placement(rung.get(name, "resident"))) for name in self.names}
 
     def _with_resident_blocks(self, plan: MemoryPlan, budget: int, fixed: Mapping[str, Placement]) -> MemoryPlan:
-        """`plan` with as many blocks of a streamed transformer on the device as `budget` has room for."""
+        """Return `plan` with as many resident blocks of a streamed transformer as `budget` has room for."""
         name = "diffusion_transformer"
         if plan.placements.get(name, RESIDENT).kind != "streamed" or name in fixed:
             return plan
         found = self.footprints(plan.workload)[name]
-        room = (budget - PROCESS - plan.stages[name]) // found.share
+        room = (budget - PROCESS_OVERHEAD - plan.stages[name]) // found.shard
         blocks = max(0, min(room, found.num_blocks - 2))
         placements = {**plan.placements, name: Placement("streamed", blocks)}
         return self.plan(placements, plan.workload.pairs_per_batch)
 
 
 def _pair_counts(placements: Mapping[str, Placement], num_pairs: int) -> list[int]:
-    """Pairs a pass to try, best first: they only gain where weights are streamed, which more pairs then share."""
+    """Return the numbers of pairs a pass to try, best first.
+
+    More than one pair gains only where weights are streamed, because all pairs of a pass share the copies.
+    """
     if placements.get("diffusion_transformer", RESIDENT).kind != "streamed":
         return [1]
-    return list(range(max(1, min(num_pairs, MOST_PAIRS)), 0, -1))
+    return list(range(max(1, min(num_pairs, MAX_STREAMED_PAIRS)), 0, -1))
 
 
 def describe(plan: MemoryPlan) -> str:
-    """One line: every network's placement."""
+    """Return a line that names every network's placement."""
     parts = []
     for name, placement in plan.placements.items():
         blocks = f", {placement.resident_blocks} blocks resident" if placement.resident_blocks else ""

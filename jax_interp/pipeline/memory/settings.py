@@ -1,4 +1,4 @@
-"""How much memory a run may take, and which networks the user places. Imports no JAX."""
+"""The settings of a run's memory: the budget, and the placements that the user chose. Imports no JAX."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,12 +10,12 @@ from jax_interp.runtime.placement import Placement
 
 @dataclass(frozen=True, kw_only=True)
 class MemorySettings:
-    """What the user asked for; None leaves it to the planner."""
+    """The user's choices about memory; None leaves a choice to the planner."""
 
     budget: int | None = None
-    """Bytes of GPU memory; None: what is free."""
+    """Bytes of GPU memory that a run may take; None stands for the free memory."""
     placements: Mapping[str, Placement] = field(default_factory=dict)
-    """Of the networks that the user placed, by their names in `components.PLACEMENT_NAMES`."""
+    """The placements of the networks that the user placed, by their names in `components.PLACEMENT_NAMES`."""
     pairs_per_batch: int | None = None
     """Pairs that share a pass over the weights."""
 

@@ -1,4 +1,4 @@
-"""Text embeddings on disk: a cache that fills itself, and single files that a user carries from one machine to another.
+"""Text embeddings on disk: a cache that fills itself, and files that a user carries from one machine to another.
 
 Both are safetensors files with the texts or checksums in their metadata; only the rows of the prompt are stored.
 """
@@ -27,35 +27,36 @@ from jax_interp.terminal import one_line
 logger = logging.getLogger("jax_interp")
 
 PROMPT_TOKENS = 512
-"""Tokens that a prompt is padded or cut to: rows of every embedding that a network sees."""
+"""The number of tokens that a prompt is padded or cut to, which is the number of rows of every embedding that a network
+reads."""
 
-LARGEST_ENTRY = 1 << 26
-"""Bytes up to which an entry of the cache is read: `PROMPT_TOKENS` rows of 32,768 numbers."""
+MAX_ENTRY_BYTES = 1 << 26
+"""The largest number of bytes of a cache entry that is read: `PROMPT_TOKENS` rows of 32,768 numbers."""
 
 FILE_FORMAT = "jax-interp text embeddings 1"
 
 
 @dataclass(frozen=True)
 class Embedding:
-    """One encoded text: a row a token, without padding."""
+    """One encoded text: one row for each token, without padding."""
 
     rows: Float[np.ndarray, "S D"]
     num_tokens: int
-    """Tokens of the whole text; more than there are rows if it was cut."""
+    """The number of tokens of the whole text; larger than the number of rows if the text was cut."""
 
     def padded(self) -> Float[np.ndarray, "P D"]:
-        """`PROMPT_TOKENS` rows, those behind the prompt zero."""
+        """Return `PROMPT_TOKENS` rows in float32; the rows after the prompt are zero."""
         out = np.zeros((PROMPT_TOKENS, self.rows.shape[1]), np.float32)
         out[: len(self.rows)] = self.rows
         return out
 
 
 class EmbeddingCache:
-    """A folder of embeddings, one file for each pair of network and text.
+    """A folder of embeddings with one file for each pair of network and text.
 
-    Any number of the user's processes may share it: a file appears whole or not at all. An entry that fails its
-    checksum is computed again, and a folder that cannot be written, or that others can write to, costs a warning, never
-    the run: whoever puts an embedding there decides what the networks read in the place of a text that was checked.
+    Any number of the user's processes may share it, because files are written atomically. An entry that fails its
+    checksum is computed again. A folder that cannot be written, or that other users can write to, costs a warning,
+    never the run. Other users must not write there because an embedding in the cache replaces a text that was checked.
     """
 
     def __init__(self, folder: Path | None = None):
@@ -63,16 +64,20 @@ class EmbeddingCache:
 
     @property
     def folder(self) -> Path:
-        """Where it is; raises `OSError` if that is to be the user's cache folder and the user has none."""
+        """The folder of the cache.
+
+        Raises:
+            OSError: it is to be in the user's cache folder, and the user has none.
+        """
         return default_folder() if self._chosen is None else Path(self._chosen)
 
     def get(self, network: str, text: str) -> Embedding | None:
-        """The embedding of `text` by the network with identity `network`, if it is there and intact."""
+        """Return the embedding of `text` by the network with identity `network`; None if it is absent or damaged."""
         if not self._is_private:
             return None
         path = self._path(network, text)
         try:
-            _refuse_no_file(path, LARGEST_ENTRY)
+            _refuse_no_file(path, MAX_ENTRY_BYTES)
             with safe_open(path, framework="numpy") as file:
                 rows, metadata = file.get_tensor("rows"), file.metadata()
             embedding = Embedding(rows, int(metadata["tokens"]))
@@ -89,7 +94,7 @@ class EmbeddingCache:
             return None
 
     def put(self, network: str, text: str, embedding: Embedding) -> None:
-        """Keep `embedding` for `get` with the same `network` and `text`."""
+        """Store `embedding` for `get` with the same `network` and `text`."""
         if not self._is_private:
             return
         path = self._path(network, text)
@@ -102,7 +107,7 @@ class EmbeddingCache:
 
     @cached_property
     def _is_private(self) -> bool:
-        """Whether nobody else can write there; what is wrong is said once."""
+        """Whether nobody else can write to the folder; a fault is logged once."""
         try:
             prepare_private_folder(self.folder)
         except OSError as error:
@@ -120,7 +125,7 @@ class EmbeddingCache:
 
 
 def default_folder() -> Path:
-    """`jax-interp/embeddings` in the user's cache folder (`$XDG_CACHE_HOME`, else `~/.cache`)."""
+    """Return `jax-interp/embeddings` in the user's cache folder (`$XDG_CACHE_HOME`, else `~/.cache`)."""
     return user_cache_folder() / "embeddings"
 
 
@@ -130,7 +135,7 @@ def save_embeddings(path: str | Path, embeddings: Mapping[str, Float[np.ndarray,
     Zero rows at the end are left out. The file replaces one of the same name.
 
     Raises:
-        UsageError: an embedding is not 1 to 512 rows of finite numbers, or their widths differ; names every one.
+        UsageError: an embedding is not 1 to 512 rows of finite numbers, or widths differ; the message names every one.
         JaxInterpError: the file cannot be written.
     """
     path = Path(path)
@@ -147,7 +152,7 @@ def save_embeddings(path: str | Path, embeddings: Mapping[str, Float[np.ndarray,
 
 
 def load_embeddings(path: str | Path) -> dict[str, Float[np.ndarray, "S D"]]:
-    """Read a file of `save_embeddings`: float32 rows without padding, by text.
+    """Read a file that `save_embeddings` wrote: return float32 rows without padding, by text.
 
     Raises:
         CheckpointError: the file is missing, damaged or of another kind.
@@ -173,7 +178,7 @@ def load_embeddings(path: str | Path) -> dict[str, Float[np.ndarray, "S D"]]:
 
 
 def _refuse_no_file(path: Path, most_bytes: int | None = None) -> None:
-    """Raise `ValueError` for what would keep a reader waiting or fill the memory."""
+    """Raise `ValueError` for a path that would block a reader (a pipe, a device) or fill the memory."""
     if not path.is_file() and path.exists():
         raise ValueError("it is not a file")
     if most_bytes is not None and path.stat().st_size > most_bytes:
@@ -181,7 +186,7 @@ def _refuse_no_file(path: Path, most_bytes: int | None = None) -> None:
 
 
 def _faults(arrays: Mapping[str, np.ndarray]) -> list[str]:
-    """What keeps `arrays` from being embeddings of one network."""
+    """Return the reasons why `arrays` cannot be embeddings of one network."""
     faults = [
         f"{text[:40]!r} has shape {rows.shape}, expected finite numbers [1 to {PROMPT_TOKENS}, width]"
         for text, rows in arrays.items()

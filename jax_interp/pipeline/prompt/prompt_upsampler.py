@@ -1,4 +1,4 @@
-"""The prompt upsampler: Pixtral-12B looks at a frame and writes the prompt."""
+"""The prompt upsampler: Pixtral-12B looks at a frame and writes a prompt."""
 
 from collections.abc import Callable
 from functools import cached_property
@@ -26,53 +26,53 @@ from jax_interp.runtime.mesh import DeviceMesh
 from jax_interp.runtime.placement import Placement
 
 START, STOP = ("<s>", "[INST]"), ("[/INST]",)
-"""Tokens around a request."""
+"""The tokens before and after a request, by name."""
 
 
 class PictureEncoder(EncoderStage[PixtralVision]):
-    """Pixtral's picture encoder; every shape of a picture compiles anew."""
+    """Pixtral's picture encoder; it is compiled anew for every shape of a picture."""
 
     NETWORK = PixtralVision
     KEEP_ON_HOST = ()  # a run looks at one picture
 
     @classmethod
     def activations(cls, config: PixtralVisionConfig, size: int, workload: Workload) -> int:
-        """Of every patch the residual stream, queries, keys, values and context, and the hidden MLP."""
+        """For each patch: the residual stream, queries, keys, values, attention output and the MLP's hidden units."""
         inner = config.num_heads * config.head_width
         each = PICTURE_PATCHES * (2 * config.width + 4 * inner + PREFILL_BYTES * config.mlp_width // 2)
         return size * each + PICTURE_PATCHES * 3 * config.text_width * size
 
     def encode(self, pixels: Float[np.ndarray, "Y X 3"]) -> Float[np.ndarray, "P D"]:
-        """What the language model reads for each patch of a picture that `prepare_picture` made."""
+        """Return what the language model reads for each patch of a picture that `prepare_picture` made."""
         return self.forward(pixels[None])[0]
 
 
 class PromptUpsampler:
-    """Both networks of Pixtral, one after the other, with one placement."""
+    """Both networks of Pixtral, which run one after the other and share one placement."""
 
-    def __init__(self, found: ConvertedComponent, precision: Precision, devices: DeviceMesh | None = None):
-        self.found = found
-        self.config: Any = found.config
-        self.pictures = PictureEncoder(found.part("vision", found.config.vision), precision, devices)
-        self.language = LanguageModel(found.part("language", found.config.text), precision, devices)
+    def __init__(self, converted: ConvertedComponent, precision: Precision, devices: DeviceMesh | None = None):
+        self.converted = converted
+        self.config: Any = converted.config
+        self.pictures = PictureEncoder(converted.part("vision", converted.config.vision), precision, devices)
+        self.language = LanguageModel(converted.part("language", converted.config.text), precision, devices)
 
     @property
     def placed_as(self) -> str:
-        """By which of `components.PLACEMENT_NAMES` both are placed."""
-        return TABLE[self.found.component].placed_as
+        """The name by which both are placed, one of `components.PLACEMENT_NAMES`."""
+        return TABLE[self.converted.component].placed_as
 
     @property
     def networks(self) -> dict[str, StackedStage[Any]]:
-        """Both, for whoever counts their memory."""
+        """Both networks by name."""
         return {"pictures": self.pictures, "language": self.language}
 
     @property
     def placement(self) -> Placement:
-        """Where the language model lives."""
+        """The placement of the language model."""
         return self.language.placement
 
     def place(self, placement: Placement) -> None:
-        """Use `placement` from the next stage on; blocks that stay are the language model's."""
+        """Use `placement` from the next stage on; its resident blocks are those of the language model."""
         self.language.place(placement)
         self.pictures.place(Placement(placement.kind))
 
@@ -84,15 +84,15 @@ class PromptUpsampler:
         seed: int = 0,
         progress: Callable[[int], None] | None = None,
     ) -> str:
-        """A prompt for a clip that ends with `picture`, uint8 [Y, X, 3]; the networks that do not stay then leave.
+        """Return a prompt for a clip that ends with `picture`, uint8 [Y, X, 3]; afterwards offload the networks.
 
-        `progress` hears how many tokens are written.
+        `progress` is called with the number of tokens written so far.
 
         Raises:
             MediaError: the picture is empty or too elongated.
             UsageError: the instruction is longer than the model's context.
             CheckpointError: weights or tokenizer are missing, damaged or do not belong together.
-            JaxInterpError: the model gave no text, or values that are not numbers.
+            JaxInterpError: the model returned no text, or values that are not numbers.
         """
         ids = np.asarray(self.prompt_ids(picture, settings.instruction), np.int32)
         self.language.check_length(len(ids), settings.max_new_tokens)
@@ -114,31 +114,31 @@ class PromptUpsampler:
         text = " ".join(self._tokenizer.decode(answer, skip_special_tokens=True).split())
         if not text:
             raise JaxInterpError(
-                f"{self.found.path}: the prompt upsampler wrote nothing; give a --prompt, or another"
+                f"{self.converted.path}: the prompt upsampler wrote nothing; give a --prompt, or another"
                 " --upsampler-instruction"
             )
         return text
 
     def prompt_ids(self, picture: Picture, instruction: str) -> list[int]:
-        """Tokens of what the language model is asked: the picture, then the instruction."""
+        """Return the tokens of the language model's prompt: the picture, then the instruction."""
         start, stop = [self._token(name) for name in START], [self._token(name) for name in STOP]
         words = self._tokenizer(instruction, add_special_tokens=False)["input_ids"]
         grid = picture_patch_grid(picture.shape[0], picture.shape[1], self.config.vision)
         return expand_pictures([*start, self._picture_tokens.patch, *words, *stop], [grid], self._picture_tokens)
 
     def offload(self) -> None:
-        """End the stage: what is not resident leaves the device."""
+        """End the stage: parameters that are not resident leave the device."""
         self.pictures.offload()
         self.language.offload()
 
     def unload(self) -> None:
-        """Give the parameters' memory back."""
+        """Free the parameters' memory."""
         self.pictures.unload()
         self.language.unload()
 
     @cached_property
     def _tokenizer(self) -> Any:
-        return load_tokenizer(tokenizer_path(self.found), self.config.text.vocab_size, self.found.component)
+        return load_tokenizer(tokenizer_path(self.converted), self.config.text.vocab_size, self.converted.component)
 
     @cached_property
     def _picture_tokens(self) -> PictureTokens[int]:
@@ -152,7 +152,7 @@ class PromptUpsampler:
         number = self._tokenizer.get_vocab().get(name)
         if number is None:
             raise CheckpointError(
-                f"{self.found.path}: its tokenizer has no token {name}, so it is not Pixtral's; convert the"
+                f"{self.converted.path}: its tokenizer has no token {name}, so it is not Pixtral's; convert the"
                 " prompt_upsampler again with the tokenizer.json of mistral-community/pixtral-12b beside the weights"
             )
         return number

@@ -1,4 +1,4 @@
-"""Texts that steer sampling unless the user gives others."""
+"""The default texts: upstream's negative prompt and the instruction of the prompt upsampler."""
 
 DEFAULT_NEGATIVE_PROMPT = (
     "The video captures a series of frames showing ugly scenes, static with no motion, motion blur, over-saturation, "
@@ -7,7 +7,7 @@ DEFAULT_NEGATIVE_PROMPT = (
     "color banding, unnatural transitions, outdated special effects, fake elements, unconvincing visuals, poorly "
     "edited content, jump cuts, visual noise, and flickering. Overall, the video is of poor quality."
 )
-"""Upstream's published negative prompt. At the default guidance of -1 it alone decides what the text contributes."""
+"""Upstream's published negative prompt. At the default guidance of -1 it is the only text with an effect."""
 
 UPSAMPLER_INSTRUCTION = (
     "This picture is the last frame of a short video clip. Write the description that a viewer would give of the whole "
@@ -16,4 +16,4 @@ UPSAMPLER_INSTRUCTION = (
     "with what the picture shows or plainly implies, and name no frame, picture or instruction. Answer with the "
     "description alone."
 )
-"""What the prompt upsampler is asked unless the user says otherwise."""
+"""The default instruction of the prompt upsampler."""

@@ -1,4 +1,4 @@
-"""Which texts a run reads: its guidance decides."""
+"""The choice of the texts that a run reads, which depends on its guidance."""
 
 import logging
 
@@ -9,9 +9,9 @@ logger = logging.getLogger("jax_interp")
 
 
 def texts_read(prompt: str, negative_prompt: str | None, guidance: float) -> dict[Branch, str]:
-    """The text of every branch that `guidance` evaluates, but for those that read the all-zero embedding.
+    """Return the text of every branch that `guidance` evaluates, except branches that read the all-zero embedding.
 
-    `negative_prompt=None` is upstream's default text. A prompt that cannot change the result is warned of.
+    `negative_prompt=None` stands for upstream's default text. A prompt that cannot change the result causes a warning.
     """
     needed = branches(guidance)
     if prompt and Branch.CONDITIONAL not in needed:

@@ -1,4 +1,4 @@
-"""The text stage: prompts in, embeddings out, through T5 only for texts whose embedding is nowhere yet."""
+"""The text stage: it turns prompts into embeddings, and runs T5 only for texts whose embedding is not stored yet."""
 
 import hashlib
 import json
@@ -26,44 +26,45 @@ from jax_interp.runtime.mesh import DeviceMesh
 logger = logging.getLogger("jax_interp")
 
 REVISION = "1"
-"""Changes with every release whose embeddings differ for the same text and weights, so that older ones go unused."""
+"""The revision of the embeddings. It changes with every release that computes other embeddings from the same text and
+weights, so that cached ones of earlier releases are not used."""
 
 PAD_ID = 0
 
 
 class PromptNetwork(EncoderStage[T5Encoder]):
-    """The T5 encoder with its tokenizer, one prompt at a time.
+    """The T5 encoder with its tokenizer; it encodes one prompt at a time.
 
-    Prompts are never batched: the same program runs for each, so a prompt's bits do not depend on its neighbours, and
-    memory does not grow with their number.
+    Prompts are never batched: the same program runs for each, so that the bits of an embedding do not depend on the
+    other prompts, and memory does not grow with their number.
     """
 
     NETWORK = T5Encoder
     KEEP_ON_HOST = ()  # a run encodes its prompts once
-    SHARED = P(None, "tensor")  # the bias of every head
+    SHARED_SPECS = P(None, "tensor")  # the bias of every head
 
     @classmethod
     def activations(cls, config: T5Config, size: int, workload: Workload) -> int:
-        """Float32 position bias, scores and weights; queries, keys, values and context; the hidden MLP twice."""
+        """Position bias, scores and weights in float32; queries, keys, values and output; the hidden MLP twice."""
         scores = 3 * 4 * config.num_heads * PROMPT_TOKENS**2
         hidden = size * PROMPT_TOKENS * (4 * config.num_heads * config.head_width + 2 * config.mlp_width)
         return (scores + hidden) // workload.mesh.tensor
 
     @property
     def tokenizer_path(self) -> Path:
-        """The one tokenizer file that is read."""
-        return tokenizer_path(self.found)
+        """The path of the only tokenizer file that is read."""
+        return tokenizer_path(self.converted)
 
     @cached_property
     def identity(self) -> str:
-        """Hash of all that an embedding depends on beside its text."""
+        """The hash of everything that an embedding depends on beside its text."""
         digest = hashlib.sha256()
-        weights = json.dumps(sorted(self.found.source_sha256.values()))
-        tokenizer = read_tokenizer(self.tokenizer_path, self.found.component)
+        weights = json.dumps(sorted(self.converted.source_sha256.values()))
+        tokenizer = read_tokenizer(self.tokenizer_path, self.converted.component)
         for part in (
             REVISION.encode(),
             weights.encode(),
-            self.found.dtype.encode(),
+            self.converted.dtype.encode(),
             self.precision.encode(),
             tokenizer,
         ):
@@ -71,7 +72,7 @@ class PromptNetwork(EncoderStage[T5Encoder]):
         return digest.hexdigest()
 
     def tokenize(self, text: str) -> tuple[Int[np.ndarray, " S"], int]:
-        """Ids of `text` with the end token, at most `PROMPT_TOKENS`, and how many there were before the cut."""
+        """Return the ids of `text` with the end token, at most `PROMPT_TOKENS`, and their number before the cut."""
         ids = self._tokenizer(text)["input_ids"]
         num_tokens = len(ids)
         if num_tokens > PROMPT_TOKENS:
@@ -90,36 +91,36 @@ class PromptNetwork(EncoderStage[T5Encoder]):
         rows = self.forward(padded[None], mask[None].astype(np.int32))[0, : len(ids)].astype(np.float32)
         if not np.isfinite(rows).all():
             raise JaxInterpError(
-                f"{self.found.path}: the text encoder gave values that are not numbers; check the checkpoint with"
+                f"{self.converted.path}: the text encoder gave values that are not numbers; check the checkpoint with"
                 " `jax-interp inspect`"
             )
         return Embedding(rows, num_tokens)
 
     @cached_property
     def _tokenizer(self) -> Any:
-        return load_tokenizer(self.tokenizer_path, self.config.vocab_size, self.found.component)
+        return load_tokenizer(self.tokenizer_path, self.config.vocab_size, self.converted.component)
 
 
 class TextEncoder:
-    """Prompts to what the diffusion transformer reads.
+    """The encoder of prompts into the embeddings that the diffusion transformer reads.
 
-    A text is looked up in `given` (see `load_embeddings`), then in `cache`; only if it is in neither are T5's weights
-    loaded. `found` may be None if `given` holds every text that will be asked for.
+    A text is looked up in `given` (see `load_embeddings`), then in `cache`; T5's weights are loaded only if it is in
+    neither. `converted` may be None if `given` holds every text that will be encoded.
 
     Raises:
-        UsageError: neither a network nor embeddings are there, or their widths differ.
+        UsageError: there are neither a network nor embeddings, or their widths differ.
     """
 
     def __init__(
         self,
-        found: ConvertedComponent | None,
+        converted: ConvertedComponent | None,
         precision: Precision = "float32",
         devices: DeviceMesh | None = None,
         *,
         cache: EmbeddingCache | None = None,
         given: Mapping[str, Float[np.ndarray, "S D"]] | None = None,
     ):
-        self.network = PromptNetwork(found, precision, devices) if found is not None else None
+        self.network = PromptNetwork(converted, precision, devices) if converted is not None else None
         self._cache = cache
         self._given = {text: Embedding(rows, len(rows)) for text, rows in (given or {}).items()}
         self._warned: set[str] = set()
@@ -132,12 +133,12 @@ class TextEncoder:
         self.width: int = widths.pop()
 
     def encode(self, texts: Sequence[str]) -> Float[np.ndarray, "n P D"]:
-        """Embeddings of `texts` in float32, [n, 512, D]; rows behind the end of a prompt are exactly zero.
+        """Return the embeddings of `texts` in float32, [n, 512, D]; rows after the end of a prompt are exactly zero.
 
         A prompt of more than 512 tokens is cut there, with a warning.
 
         Raises:
-            UsageError: `texts` is not a list of strings, or names a text that is not given and cannot be encoded.
+            UsageError: `texts` is not a list of strings, or has a text that is not given and cannot be encoded.
             CheckpointError: weights or tokenizer are missing, damaged or do not belong together.
         """
         _check_texts(texts)
@@ -156,7 +157,7 @@ class TextEncoder:
 
     @property
     def given_sha256(self) -> str | None:
-        """Hash of the embeddings that were given; None if there are none."""
+        """Return the hash of the given embeddings; None if there are none."""
         if not self._given:
             return None
         digest = hashlib.sha256()
@@ -165,12 +166,12 @@ class TextEncoder:
         return digest.hexdigest()
 
     def offload(self) -> None:
-        """End the text stage: T5's weights leave the device unless they are placed there for good."""
+        """End the text stage: T5's weights leave the device unless they are resident."""
         if self.network is not None:
             self.network.offload()
 
     def unload(self) -> None:
-        """Give the memory of T5's weights back, if they were ever loaded."""
+        """Free the memory of T5's weights, if they were ever loaded."""
         if self.network is not None:
             self.network.unload()
 
@@ -204,16 +205,16 @@ def open_text_encoder(
     text_embeddings: str | Path | None,
     cache: EmbeddingCache | None,
 ) -> TextEncoder | None:
-    """The text encoder below `root`, or the embeddings that replace it; None if there is neither.
+    """Open the text encoder below `root`, or the embeddings that replace it; return None if there is neither.
 
     Arguments are those of `Interpolator.from_pretrained`; `cache` keeps what is encoded.
     """
     given = load_embeddings(text_embeddings) if text_embeddings is not None else None
     wanted = name is not None or has_component(root, "text_encoder")
-    found = find_component(root, "text_encoder", name) if wanted else None
-    if found is None and given is None:
+    converted = find_component(root, "text_encoder", name) if wanted else None
+    if converted is None and given is None:
         return None
-    return TextEncoder(found, precision, devices, cache=cache, given=given)
+    return TextEncoder(converted, precision, devices, cache=cache, given=given)
 
 
 def _check_texts(texts: Sequence[str]) -> None:

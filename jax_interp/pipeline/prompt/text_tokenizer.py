@@ -1,4 +1,4 @@
-"""The tokenizer of a converted network, from its one file."""
+"""The text tokenizer of a converted network, read from a single file."""
 
 import logging
 from pathlib import Path
@@ -8,13 +8,13 @@ from jax_interp.errors import CheckpointError
 from jax_interp.runtime.checkpoint.converted import ConvertedComponent
 
 
-def tokenizer_path(found: ConvertedComponent) -> Path:
-    """The one tokenizer file that is read."""
-    return found.path / "tokenizer" / "tokenizer.json"
+def tokenizer_path(converted: ConvertedComponent) -> Path:
+    """Return the path of the only tokenizer file that is read."""
+    return converted.path / "tokenizer" / "tokenizer.json"
 
 
 def load_tokenizer(path: Path, vocab_size: int, component: str) -> Any:
-    """The fast tokenizer in `path`, a `tokenizer.json`; nothing else is read and nothing is fetched.
+    """Load the fast tokenizer in `path`, a `tokenizer.json`; nothing else is read and nothing is downloaded.
 
     Raises:
         CheckpointError: the file is missing or damaged, or has ids that a network of `vocab_size` ids lacks.
@@ -43,7 +43,11 @@ def load_tokenizer(path: Path, vocab_size: int, component: str) -> Any:
 
 
 def read_tokenizer(path: Path, component: str) -> bytes:
-    """The bytes of a tokenizer; raises `CheckpointError` if it cannot be read."""
+    """Return the bytes of a tokenizer file of the network `component`.
+
+    Raises:
+        CheckpointError: the file cannot be read.
+    """
     try:
         return path.read_bytes()
     except OSError as error:

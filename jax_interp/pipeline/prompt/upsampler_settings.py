@@ -1,4 +1,4 @@
-"""What the prompt upsampler is asked, and how it answers. Imports no JAX."""
+"""The settings of the prompt upsampler: its instruction, and how it answers. Imports no JAX."""
 
 from dataclasses import dataclass
 
@@ -8,17 +8,17 @@ from jax_interp.models.sampling import Sampling
 from jax_interp.pipeline.prompt.prompts import UPSAMPLER_INSTRUCTION
 
 END = "</s>"
-"""The token that ends an answer."""
+"""The name of the token that ends an answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class UpsamplerSettings:
-    """What the upsampler is asked and how it answers; numbers are upstream's."""
+    """The upsampler's instruction and how it samples its answer; the default numbers are upstream's."""
 
     instruction: str = UPSAMPLER_INSTRUCTION
     max_new_tokens: int = 400
     temperature: float = 0.01
-    """0 takes the likeliest token every time."""
+    """The sampling temperature; 0 takes the most probable token every time."""
     top_p: float = 0.9
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Many clips from a JSON-lines file, one output a line."""
+"""Reading a batch: a file of JSON lines, of which each line is one clip with its own output."""
 
 import dataclasses
 from pathlib import Path
@@ -11,19 +11,19 @@ from jax_interp.pipeline.requests.json_lines import read_json_lines
 from jax_interp.pipeline.requests.request import GenerateRequest, Job
 
 _KEYS = {"prompt", "visual_input", "name"}
-_MOST_SHOWN = 50
-"""Faults that the message lists; the others are counted."""
+_MAX_FAULTS_SHOWN = 50
+"""The largest number of faults that the message lists; it counts the others."""
 
 
 def read_batch(path: Path, request: GenerateRequest) -> GenerateRequest:
-    """`request` with a job a line of `path`, for which its own first one is the template.
+    """Return `request` with one job for each line of `path`; the request's own first job is their template.
 
     A line is `{"visual_input": "clip.mp4" or ["a.png", "b.png"], "prompt": "...", "name": "..."}`. `prompt` and `name`
-    are optional: a line's output is called after its `name`, else after the template's video and the line's number from
+    are optional: a line's output is named after its `name`, else after the template's video and the line's number from
     0. Paths are relative to the current folder. Everything else comes from `request`.
 
     Raises:
-        UsageError: lists every line that cannot work and why.
+        UsageError: a line cannot work; the message lists every such line with the reason.
     """
     template = request.jobs[0]
     try:
@@ -42,15 +42,15 @@ def read_batch(path: Path, request: GenerateRequest) -> GenerateRequest:
         except ValueError as error:
             faults[number] = str(error)
     listed = [f"line {number + 1}: {faults[number]}" for number in sorted(faults)] + _shared_outputs(jobs)
-    if len(listed) > _MOST_SHOWN:
-        listed[_MOST_SHOWN:] = [f"and {len(listed) - _MOST_SHOWN} more"]
+    if len(listed) > _MAX_FAULTS_SHOWN:
+        listed[_MAX_FAULTS_SHOWN:] = [f"and {len(listed) - _MAX_FAULTS_SHOWN} more"]
     if listed or not jobs:
         raise UsageError(f"--batch-input-path {path}: " + ("; ".join(listed) or "has no lines"))
     return dataclasses.replace(request, jobs=tuple(jobs.values()), batch=path)
 
 
 def _shared_outputs(jobs: dict[int, Job]) -> list[str]:
-    """The outputs that more than one line would write, with these lines."""
+    """Return a fault for each output that more than one line would write, with the lines' numbers."""
     by_name: dict[str, list[int]] = {}
     for number, job in jobs.items():
         by_name.setdefault(job.video.name, []).append(number + 1)
@@ -84,7 +84,7 @@ def _job(line: dict[str, Any], number: int, template: Job) -> Job:
 
 
 def _inputs(value: Any) -> tuple[Path, ...]:
-    """The paths of `visual_input`, all of which exist."""
+    """Return the paths of `visual_input`; raise `ValueError` if one does not exist."""
     items = [value] if isinstance(value, str) else value
     if not isinstance(items, list) or not items or not all(isinstance(item, str) and item for item in items):
         raise ValueError("visual_input is neither a path nor a list of paths")
@@ -104,13 +104,13 @@ def _exists(item: str) -> bool:
 
 
 def _shown(text: str) -> str:
-    """Text of the file for a message: in one line, of a length that one reads."""
+    """Return text of the file for a message: on one line, and shortened to a readable length."""
     plain = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
     return plain if len(plain) <= 200 else f"{plain[:200]}…"
 
 
 def plain_name(name: Any, flag: str) -> str:
-    """`name` if it is a file name without folders, its .mp4 dropped, else `UsageError` naming `flag`."""
+    """Return `name` without its .mp4; raise a `UsageError` that names `flag` if it is no file name without folders."""
     if not isinstance(name, str) or name in ("", ".", "..") or Path(name).name != name or "\0" in name:
         raise UsageError(f"{flag} {name!r}: expected a plain file name; give folders with --video-save-folder")
     check_text(flag, name)
@@ -130,4 +130,4 @@ _OTHER_SUFFIXES = frozenset(
         *(".mp3", ".m4a", ".aac", ".wav", ".flac", ".opus", ".json", ".jsonl", ".txt", *PICTURE_SUFFIXES),
     )
 )
-"""Of files that nobody would call mp4. Other dots are part of a name: "take.2", "v1.0"."""
+"""The suffixes that contradict an mp4 file. Other dots are part of a name: "take.2", "v1.0"."""

@@ -1,4 +1,4 @@
-"""Files of JSON lines, one object a line, read so that whatever is wrong is said with the line where it begins."""
+"""Reading files of JSON lines, one object a line; every fault is reported with the line where it begins."""
 
 import codecs
 import json
@@ -11,40 +11,40 @@ from typing import Any
 
 from jax_interp.byte_sizes import format_bytes
 
-MOST_BYTES = 2**26
-"""Of a file."""
-MOST_LINES = 100_000
-MOST_LINE = 2**20
-"""Bytes of a line."""
-_LOOKS_AHEAD = 20
-"""Faults after which a broken line is no longer looked at together with those behind it."""
+MAX_FILE_BYTES = 2**26
+"""The largest number of bytes of a file."""
+MAX_LINES = 100_000
+MAX_LINE_BYTES = 2**20
+"""The largest number of bytes of a line."""
+_MAX_LOOK_AHEADS = 20
+"""The number of faults after which a broken line is no longer parsed together with the lines that follow it."""
 _WIDE_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
-# What a file without a mark begins with: an ASCII character among zeros.
+# A file without a byte order mark begins with an ASCII character among zeros.
 _WIDE_START = re.compile(rb"[\t\n\r -~]\0|\0{1,3}[\t\n\r -~]")
 _EXPECTED = "expected one object a line"
 
 
 @dataclass
 class JsonLines:
-    """What a file holds, by line number from 0; lines that are blank have neither."""
+    """The contents of a file by line number from 0; blank lines have neither an object nor a fault."""
 
     objects: dict[int, dict[str, Any]] = field(default_factory=dict)
     faults: dict[int, str] = field(default_factory=dict)
 
 
 class _Unfinished(ValueError):
-    """An object or list begins on the line and does not end on it."""
+    """The fault of a line on which an object or list begins that does not end on it."""
 
 
 def read_json_lines(path: Path) -> JsonLines:
-    """The objects of the file at `path`, which is UTF-8, with or without byte order marks.
+    """Read the objects of the file at `path`, which is UTF-8, with or without byte order marks.
 
-    Lines end with a line feed, with or without a carriage return before it, and with nothing else: U+2028, U+0085 and
-    the separators of ASCII are part of the strings that they stand in.
+    A line ends with a line feed, with or without a carriage return before it, and with nothing else: U+2028, U+0085 and
+    ASCII's separators are part of the strings that contain them.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is not text in UTF-8, or larger than any batch.
+        ValueError: the file is not text in UTF-8, or exceeds `MAX_FILE_BYTES` or `MAX_LINES`.
     """
     lines = _read_lines(path)
     read = JsonLines()
@@ -56,7 +56,7 @@ def read_json_lines(path: Path) -> JsonLines:
             if text.strip():
                 read.objects[here] = _parse(text)
         except _Unfinished as error:
-            value, after = _look_ahead(lines, here) if len(read.faults) < _LOOKS_AHEAD else (None, number)
+            value, after = _look_ahead(lines, here) if len(read.faults) < _MAX_LOOK_AHEADS else (None, number)
             read.faults[here] = str(error) if value is None else _over_lines(value, after)
             number = after
         except ValueError as error:
@@ -66,23 +66,23 @@ def read_json_lines(path: Path) -> JsonLines:
 
 def _read_lines(path: Path) -> list[bytes]:
     with path.open("rb") as file:
-        content = file.read(MOST_BYTES + 1)
-    if len(content) > MOST_BYTES:
-        raise ValueError(f"is larger than {format_bytes(MOST_BYTES, 'MiB', digits=0)}")
+        content = file.read(MAX_FILE_BYTES + 1)
+    if len(content) > MAX_FILE_BYTES:
+        raise ValueError(f"is larger than {format_bytes(MAX_FILE_BYTES, 'MiB', digits=0)}")
     if content.startswith(_WIDE_MARKS) or _WIDE_START.match(content):
         raise ValueError("is UTF-16 or UTF-32, expected UTF-8; save it as UTF-8")
-    if content.count(b"\n") > MOST_LINES:
-        raise ValueError(f"has more than {MOST_LINES} lines")
+    if content.count(b"\n") > MAX_LINES:
+        raise ValueError(f"has more than {MAX_LINES} lines")
     return content.split(b"\n")
 
 
 def _decode(line: bytes) -> str:
-    if len(line) > MOST_LINE:
-        raise ValueError(f"is longer than {format_bytes(MOST_LINE, 'MiB', digits=0)}")
+    if len(line) > MAX_LINE_BYTES:
+        raise ValueError(f"is longer than {format_bytes(MAX_LINE_BYTES, 'MiB', digits=0)}")
     if b"\0" in line:
         raise ValueError(f"a zero byte at column {line.index(0) + 1}, which is no text")
     try:
-        # a mark also begins later lines, where files were put one behind the other
+        # a byte order mark may also begin a later line, where files were concatenated
         return line.removesuffix(b"\r").decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(
@@ -92,7 +92,7 @@ def _decode(line: bytes) -> str:
 
 def _parse(text: str) -> dict[str, Any]:
     try:
-        # not strict: control characters may stand in strings as they are
+        # not strict: strings may contain unescaped control characters
         value = json.loads(
             text, strict=False, object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_int=float
         )
@@ -124,7 +124,7 @@ def _refuse_constant(name: str) -> Any:
 
 
 def _explain(text: str, error: json.JSONDecodeError) -> ValueError:
-    """The parser's error in terms of lines, commas and brackets, which is what is mostly wrong."""
+    """Express the parser's error in terms of lines, commas and brackets, which are the usual causes."""
     before, behind = text[: error.pos].rstrip(), text[error.pos :].lstrip()
     if error.msg == "Extra data":
         if behind.startswith(","):
@@ -139,9 +139,9 @@ def _explain(text: str, error: json.JSONDecodeError) -> ValueError:
 
 
 def _look_ahead(lines: list[bytes], first: int) -> tuple[Any, int]:
-    """The value that begins on line `first` and ends on a later one, and the line behind it.
+    """Return the value that begins on line `first` and ends on a later line, and the number of the line after it.
 
-    Where none ends, None and the next line on which an object may begin.
+    If no value ends, return None and the number of the next line on which an object may begin.
     """
     text = b"\n".join(_window(lines, first)).decode("utf-8", "replace")
     try:
@@ -154,11 +154,11 @@ def _look_ahead(lines: list[bytes], first: int) -> tuple[Any, int]:
 
 
 def _window(lines: list[bytes], first: int) -> Iterator[bytes]:
-    """The lines from `first` on, as many as one line may have bytes."""
+    """Yield the lines from `first` on, as long as together they have at most `MAX_LINE_BYTES` bytes."""
     size = 0
     for number in range(first, len(lines)):
         size += len(lines[number]) + 1
-        if size > MOST_LINE:
+        if size > MAX_LINE_BYTES:
             return
         yield lines[number]
 

@@ -1,4 +1,4 @@
-"""What a run is asked for, as one frozen value that is checked before anything is loaded. Imports no JAX."""
+"""The request of a `generate` run, as one frozen value that is checked before anything is loaded. Imports no JAX."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -24,13 +24,14 @@ class Job:
     video: Path
     settings: InterpolationSettings = field(default_factory=InterpolationSettings)
     upsampler: UpsamplerSettings | None = None
-    """How the prompt is written from the clip's last frame; without, it is the one in `settings`."""
+    """How the prompt is written from the clip's last frame; None takes the prompt in `settings`."""
     frames_folder: Path | None = None
-    """Where the video's frames also go, as PNG."""
+    """A folder in which the video's frames are also written, as PNG."""
     overwrite: bool = False
     """Whether frames of another run in `frames_folder`, and files that this program did not write, are replaced."""
     rate: Fraction | None = None
-    """Frames a second of the video, exact; None: those of `settings`, as `media.output_rate.exact_rate` reads them."""
+    """Frames per second of the video, exact. None stands for those of `settings`, as read by
+    `media.output_rate.exact_rate`."""
 
     @property
     def exact_rate(self) -> Fraction:
@@ -46,26 +47,27 @@ class Job:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """What it writes beside the frames."""
+        """The files that the job writes, beside the frames."""
         return self.video, self.prompt_file, self.record
 
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateRequest:
-    """Everything that `generate` is asked for; the defaults are those of the command line."""
+    """The complete request of `generate`; the defaults are those of the command line."""
 
     jobs: tuple[Job, ...]
-    """The clips, one after the other."""
+    """The clips in their order."""
     batch: Path | None = None
-    """The file whose lines the jobs are (`batch.read_batch`)."""
+    """The file whose lines became the jobs (`batch.read_batch`); None if there was none."""
     networks: NetworkSettings = field(default_factory=NetworkSettings)
     guardrails: GuardrailSettings | None = field(default_factory=GuardrailSettings)
-    """None: neither prompts nor frames are checked, and the model's licence asks for a guardrail of your own."""
+    """None disables the guardrails: neither prompts nor frames are checked, and the model's licence then asks for a
+    guardrail of your own."""
     memory: MemorySettings = field(default_factory=MemorySettings)
     devices: DeviceSettings = field(default_factory=DeviceSettings)
     processes: ProcessSettings = field(default_factory=ProcessSettings)
     upsampler_asked_for: bool = False
-    """Whether the user wants the prompt upsampler, and not only something to write the prompts that are missing."""
+    """Whether the user asked for the prompt upsampler itself, and not only for missing prompts to be written."""
 
     def __post_init__(self) -> None:
         """Raise `UsageError` for what can never work, all of it in one message."""
@@ -74,7 +76,7 @@ class GenerateRequest:
 
     @property
     def is_batch(self) -> bool:
-        """Whether a clip that fails does not stop the others, and one that is done already is left out."""
+        """Whether a clip that fails leaves the others running, and a clip that is done already is skipped."""
         return self.batch is not None or len(self.jobs) > 1
 
     def _faults(self) -> Iterator[str]:

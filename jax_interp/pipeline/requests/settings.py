@@ -1,4 +1,4 @@
-"""The parts of a request that are the same for all of its clips: networks, devices and processes. Imports no JAX."""
+"""The settings that all clips of a request share: networks, devices and processes. Imports no JAX."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,27 +11,27 @@ from jax_interp.errors import UsageError
 from jax_interp.runtime.member import Member
 from jax_interp.runtime.mesh_shape import MeshShape, shapes
 
-SHORTEST_TIMEOUT = 4
-"""Seconds: a busy process is silent for a second now and then."""
+MIN_TIMEOUT = 4
+"""The shortest timeout in seconds; a busy process sends no sign of life for a second now and then."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkSettings:
-    """Which converted networks a run opens, and what they compute in."""
+    """The converted networks that a run opens, and their dtypes."""
 
     checkpoint_dir: Path = Path("converted")
-    """Folder that `jax-interp convert` made."""
+    """A folder that `jax-interp convert` made."""
     folders: Mapping[str, str | None] = field(default_factory=dict)
-    """Which of several converted networks of one kind, by the names in `components.TABLE`."""
+    """The folder of each network of which there are several conversions, by the names in `components.TABLE`."""
     dtype: Precision = "bfloat16"
-    """What transformer, tokenizer and prompt upsampler compute in."""
+    """The dtype in which transformer, tokenizer and prompt upsampler compute."""
     rotary_precision: Precision | None = None
-    """Accuracy of the rotary tables; None: as `dtype`."""
+    """The dtype of the rotary tables; None stands for `dtype`."""
     text_encoder_dtype: Precision = "float32"
     adapters: tuple[tuple[Path, float], ...] = ()
-    """Files of low-rank adapters of the transformer, and how strong each is."""
+    """Files of low-rank adapters of the transformer, each with its strength."""
     text_embeddings: Path | None = None
-    """File of embeddings that replace the text encoder."""
+    """A file of embeddings that replace the text encoder (`pipeline.prompt.embeddings.save_embeddings`)."""
     embedding_cache: bool = True
     """Whether encoded prompts are kept in the user's cache folder."""
 
@@ -51,18 +51,18 @@ class NetworkSettings:
             raise UsageError("; ".join(faults))
 
     def folder(self, name: str) -> str | None:
-        """Which converted network `name` is wanted; None takes the only one."""
+        """Return the folder that was chosen for the network `name`; None takes the only one."""
         return self.folders.get(name)
 
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceSettings:
-    """Over how many devices a run is spread; None leaves it to the program."""
+    """The devices over which a run is spread; None leaves a choice to the program."""
 
     mesh: MeshShape | None = None
-    """None: the fastest for the pairs there are."""
+    """None chooses the fastest mesh for the number of pairs."""
     num_gpus: int | None = None
-    """None: all that are visible."""
+    """None takes all visible GPUs."""
 
     def __post_init__(self) -> None:
         if self.num_gpus is not None and self.num_gpus < 1:
@@ -76,21 +76,21 @@ class DeviceSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessSettings:
-    """Which of several processes this is."""
+    """The identity of this process among several, and how long they wait for each other."""
 
     several: bool = False
-    """Whether there are several at all."""
+    """Whether several processes work together."""
     member: Member | None = None
-    """None: whatever started the processes says."""
+    """None leaves it to the launcher that started the processes, such as Slurm."""
     timeout: float = 60.0
     """Seconds without a sign of life after which another process counts as dead."""
 
     def __post_init__(self) -> None:
-        if not self.timeout >= SHORTEST_TIMEOUT:
-            raise UsageError(f"--process-timeout {self.timeout:g}: expected {SHORTEST_TIMEOUT} seconds or more")
+        if not self.timeout >= MIN_TIMEOUT:
+            raise UsageError(f"--process-timeout {self.timeout:g}: expected {MIN_TIMEOUT} seconds or more")
 
 
 def which_would_work(num_devices: int | None, rows: int | None = None) -> str:
-    """The meshes of so many devices that leave none of them idle with `rows` evaluations side by side."""
+    """Name the meshes of `num_devices` devices that leave none of them idle with `rows` evaluations side by side."""
     fit = [str(shape) for shape in shapes(num_devices or 1) if rows is None or shape.data <= rows]
     return f"these would work: {'; '.join(fit)}"

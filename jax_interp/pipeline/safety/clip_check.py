@@ -1,4 +1,4 @@
-"""A clip through the guardrails of frames, piece by piece."""
+"""Checking a clip with the guardrails of frames, chunk by chunk."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
@@ -11,8 +11,8 @@ from jax_interp.media.source import FrameSource, RgbFrames
 from jax_interp.media.writer import FrameWriter
 from jax_interp.pipeline.safety.guardrails import Guardrails
 
-PIECE = 20
-"""Frames that are held at a time."""
+CHUNK_FRAMES = 20
+"""The number of frames that are checked, and kept in memory, at a time."""
 
 
 def check_clip(
@@ -21,10 +21,10 @@ def check_clip(
     writer: FrameWriter | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Mapping[str, Verdict]:
-    """What each of the guardrails of frames says about `source`, up to the first that blocks.
+    """Return the verdict of each guardrail of frames on `source`, up to the first that blocks.
 
-    The frames to be shown go to `writer`, which is left by an exception, and so leaves nothing, if the clip is blocked.
-    `progress` hears how many frames were checked.
+    The frames that may be shown are given to `writer`. If the clip is blocked, `writer` is closed by an exception, and
+    so writes no file. `progress` is called with the number of frames checked so far.
 
     Raises:
         MediaError: the clip cannot be read to its end, or the frames cannot be written.
@@ -45,7 +45,7 @@ def check_clip(
 
 
 class _BlockedPiece(Exception):
-    """A piece is blocked, and the clip with it."""
+    """The exception that ends the check because a chunk is blocked, and with it the clip."""
 
     def __init__(self, verdicts: Mapping[str, Verdict]):
         super().__init__("blocked")
@@ -54,7 +54,7 @@ class _BlockedPiece(Exception):
 
 def _pieces(guardrails: Guardrails, source: FrameSource, progress: Callable[[int], None] | None) -> Iterator[RgbFrames]:
     frames, number = iter(source), 0
-    while piece := list(islice(frames, PIECE)):
+    while piece := list(islice(frames, CHUNK_FRAMES)):
         checked = guardrails.check_video(np.stack(piece), number)
         if checked.frames is None:
             raise _BlockedPiece(checked.verdicts)

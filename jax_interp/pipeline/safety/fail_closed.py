@@ -1,4 +1,4 @@
-"""The one place where whatever goes wrong in a guardrail becomes a verdict that blocks."""
+"""The single place where every failure of a guardrail becomes a verdict that blocks."""
 
 import atexit
 import logging
@@ -14,35 +14,38 @@ from jax_interp.runtime.host import out_of_memory
 logger = logging.getLogger("jax_interp")
 
 _GRACE = 10.0
-"""Seconds that the end of the program waits for a check that nobody waits for any more."""
+"""Seconds that the program waits at its end for a check that was abandoned."""
 
-_LONGEST_CAUSE = 400
-"""Characters of a foreign error's message that are shown."""
+_MAX_CAUSE_LENGTH = 400
+"""The largest number of characters that are shown of another library's error message."""
 
 _WITHOUT = "or generate without guardrails (--disable-guardrail)"
 
 
 class FailClosed:
-    """Runs checks one at a time, each in a thread of its own that is given `timeout` seconds.
+    """Runs checks one at a time, each in its own thread, which is given `timeout` seconds.
 
-    Every exception that a check raises blocks, whatever it derives from, and so does an answer that is no verdict; only
-    an interrupt of whoever waits for it is passed on. A thread cannot be ended: once one was not waited for to its end,
-    nothing is checked any more and everything is blocked, because it may still be using the networks.
+    Every exception that a check raises blocks, whatever its class, and so does an answer that is no verdict; only an
+    interrupt of the waiting thread is passed on. A thread cannot be ended: once a check was abandoned, every later
+    check is refused with a verdict that blocks, because the abandoned one may still be using the networks.
     """
 
     def __init__(self, timeout: float = TIMEOUT):
-        """Raises `UsageError` if `timeout` is no number of seconds that can be waited."""
+        """Raise `UsageError` unless `timeout` is a number of seconds that can be waited."""
         check_timeout(timeout)
         self.timeout = timeout
         self._left: str | None = None
 
     @property
     def broken(self) -> bool:
-        """Whether a check was left running, so that the networks must not be touched."""
+        """Whether a check was abandoned while it ran, so that the networks must not be touched."""
         return self._left is not None
 
     def run(self, guardrail: str, component: str, check: Callable[[], Verdict]) -> Verdict:
-        """What `check` says; `guardrail` is its name and `component` the converted network that it needs."""
+        """Return the verdict of `check`, or one that blocks if it fails.
+
+        `guardrail` is the check's name and `component` the converted network that it needs, both for messages.
+        """
         if self._left is not None:
             return Verdict.block(
                 f"the check of {self._left} was not waited for to its end and may still be running; start again"
@@ -61,7 +64,7 @@ class FailClosed:
         return verdict
 
     def _in_time(self, guardrail: str, check: Callable[[], Verdict]) -> Verdict | BaseException:
-        """What `check` returns, or what it raises."""
+        """Return what `check` returns or what it raises; raise `JaxInterpError` if it takes too long."""
         ended: queue.SimpleQueue[Verdict | BaseException] = queue.SimpleQueue()
 
         def work() -> None:
@@ -80,7 +83,7 @@ class FailClosed:
         try:
             answer = ended.get(timeout=self.timeout)
         except BaseException as error:
-            # A thread that comes back from a library when Python is no longer there aborts the process.
+            # A thread that returns from a library after Python has shut down aborts the process.
             atexit.register(thread.join, _GRACE)
             if not isinstance(error, queue.Empty):
                 raise
@@ -93,14 +96,14 @@ class FailClosed:
 
 
 def _reason(error: BaseException, component: str) -> str:
-    """What went wrong and what to do about it."""
+    """Return a reason that says what went wrong and what to do about it."""
     try:
         message, full = str(error), out_of_memory(error)
-    except Exception:  # of an error that cannot even be shown
+    except Exception:  # the error's own `__str__` may fail
         message, full = "", False
-    if isinstance(error, JaxInterpError):  # says itself what to do
+    if isinstance(error, JaxInterpError):  # its message says what to do
         return f"it could not tell: {message}, {_WITHOUT}"
-    cause = f"{type(error).__name__}: {' '.join(message.split())[:_LONGEST_CAUSE]}".removesuffix(": ")
+    cause = f"{type(error).__name__}: {' '.join(message.split())[:_MAX_CAUSE_LENGTH]}".removesuffix(": ")
     if full:
         return (
             f"it could not tell, because memory ran out ({cause}): offload or stream the guardrails (--placement),"

@@ -1,4 +1,4 @@
-"""The guardrails of a run: prompts before generation, frames after it; what they cannot tell about does not pass."""
+"""The guardrails of a run: they check prompts before it and frames after it, and block what they cannot check."""
 
 import contextlib
 from collections import Counter
@@ -32,28 +32,28 @@ GuardT = TypeVar("GuardT", bound=Guard)
 PROMPT_GUARDRAILS = ("blocklist", "text_safety")
 NEGATIVE_PROMPT_GUARDRAILS = ("text_safety",)
 FRAME_GUARDRAILS = ("video_safety", "face_blur")
-"""The guardrails by name, in the order in which they are asked; one that blocks is the last."""
+"""The names of the guardrails, in the order in which they check; after one that blocks no other is run."""
 
 GUARD_CLASSES: tuple[type[Guard], ...] = (TextGuard, FrameGuard, FaceGuard)
-"""What checks with each of the networks that `components.TABLE` places as `GUARDRAIL_MODELS`."""
+"""The class of each guardrail whose network `components.TABLE` places as `GUARDRAIL_MODELS`."""
 _COUNTED = ("frames", "checked_frames", "faces")
 _COMPONENTS = {"blocklist": "text_safety"}
-"""The converted network that a guardrail needs, if it has another name."""
+"""The converted network that a guardrail needs, where their names differ."""
 
 
 @dataclass(frozen=True)
 class Checked:
-    """What the guardrails say about frames."""
+    """The result of checking frames."""
 
     verdicts: Mapping[str, Verdict]
-    """By guardrail, in the order in which they were asked."""
+    """The verdicts by guardrail, in the order of the checks."""
     frames: RgbFrames | None
     """The frames with faces pixelated; None if they are blocked."""
 
     @property
     def verdict(self) -> Verdict:
-        """What they say together."""
-        return together(self.verdicts, FRAME_GUARDRAILS)
+        """The combined verdict of the guardrails of frames."""
+        return combine_verdicts(self.verdicts, FRAME_GUARDRAILS)
 
 
 class Guardrails:
@@ -65,9 +65,9 @@ class Guardrails:
     checked = guardrails.check_video(frames)      # checked.verdict, checked.frames
     ```
 
-    Nothing is read before it is needed. Whatever goes wrong (a network is not there, an exception, values that are not
-    numbers, a check that takes too long) blocks: no method that gives a verdict raises, except on an interrupt. All of
-    it runs on the first device of this process, whatever the rest runs on.
+    Nothing is read before it is needed. Every failure (a missing network, an exception, values that are not numbers, a
+    check that takes too long) blocks: no method that returns a verdict raises, except on an interrupt. The networks run
+    on the first device of this process, whatever the rest of the run uses.
     """
 
     def __init__(self, root: Path, folders: Mapping[str, str | None], *, frame_stride: int, timeout: float):
@@ -92,11 +92,11 @@ class Guardrails:
         frame_stride: int = 1,
         timeout: float = TIMEOUT,
     ) -> "Guardrails":
-        """The guardrails in a folder that `jax-interp convert` made; `check_ready` says whether they are there.
+        """Open the guardrails in a folder that `jax-interp convert` made; `check_ready` tells whether all are there.
 
-        The `*_dir` names choose among several converted networks of one kind. Of a clip's frames every
-        `frame_stride`-th is classified; faces are pixelated on all. A check may take `timeout` seconds, the first of
-        each kind reading weights and compiling.
+        The `*_dir` names choose among several converted networks of one kind. Every `frame_stride`-th frame of a clip
+        is classified; faces are pixelated on all frames. A check may take `timeout` seconds, which includes reading
+        weights and compiling at the first check of each kind.
 
         Raises:
             UsageError: `frame_stride` or `timeout` cannot work.
@@ -105,9 +105,9 @@ class Guardrails:
         return cls(Path(root), folders, frame_stride=frame_stride, timeout=timeout)
 
     def check_ready(self, *, prompts: bool = True, frames: bool = True) -> Verdict:
-        """Whether the guardrails of prompts and of frames could be asked; reads no weights.
+        """Tell whether the guardrails of prompts and of frames can be used; this reads no weights.
 
-        For the door of a run: what is missing is known before anything is generated.
+        A run calls it first, so that what is missing is reported before anything is generated.
         """
         wanted = ("text_safety",) * prompts + ("video_safety", "face_blur") * frames
         if absent := [name for name in wanted if self._is_absent(name)]:
@@ -125,7 +125,7 @@ class Guardrails:
             opening["video_safety"] = lambda: self._guard(FrameGuard)
             opening["face_blur"] = lambda: self._guard(FaceGuard)
         asked = [self._ask({name: partial(_is_there, get)}) for name, get in opening.items()]
-        missing: dict[str, list[str]] = {}  # several may lack the same
+        missing: dict[str, list[str]] = {}  # guardrails by reason, because several may lack the same package
         for name, verdict in ((name, verdict) for each in asked for name, verdict in each.items()):
             if not verdict.allowed:
                 missing.setdefault(verdict.reason, []).append(name)
@@ -135,11 +135,11 @@ class Guardrails:
         return Verdict.allow("every guardrail is there")
 
     def check_prompt(self, prompt: str) -> Verdict:
-        """Whether `prompt` may be used."""
-        return together(self.ask_about_prompt(prompt), PROMPT_GUARDRAILS)
+        """Tell whether `prompt` may be used."""
+        return combine_verdicts(self.prompt_verdicts(prompt), PROMPT_GUARDRAILS)
 
-    def ask_about_prompt(self, prompt: str) -> dict[str, Verdict]:
-        """What each of the guardrails of prompts says, up to the first that blocks."""
+    def prompt_verdicts(self, prompt: str) -> dict[str, Verdict]:
+        """Return the verdict of each guardrail of prompts, up to the first that blocks."""
         verdicts = self._ask(
             {
                 "blocklist": lambda: self._guard(TextGuard).check_words(prompt),
@@ -150,19 +150,22 @@ class Guardrails:
         return verdicts
 
     def check_negative_prompt(self, prompt: str) -> Verdict:
-        """Whether frames may be drawn towards `prompt`; the blocklist has words that negative prompts are made of."""
+        """Tell whether frames may be drawn towards `prompt`.
+
+        The blocklist is not applied, because it has words that ordinary negative prompts are made of.
+        """
         verdicts = self._ask({"text_safety": lambda: self._guard(TextGuard).classify(prompt)})
         self._asked.update(verdicts)
-        return together(verdicts, NEGATIVE_PROMPT_GUARDRAILS)
+        return combine_verdicts(verdicts, NEGATIVE_PROMPT_GUARDRAILS)
 
     def remember_passed(self, prompt: str, names: tuple[str, ...]) -> None:
-        """Note that the guardrails called `names` let `prompt` pass, for `passed_before`."""
+        """Record for `passed_before` that the guardrails called `names` let `prompt` pass."""
         self._passed.add((prompt, names))
 
     def passed_before(self, prompt: str, names: tuple[str, ...]) -> bool:
-        """Whether `prompt` needs no other check by those guardrails: the clips of a batch often have one prompt.
+        """Tell whether those guardrails have let `prompt` pass already: the clips of a batch often share a prompt.
 
-        A classifier that does not stay on the device is read anew for every question.
+        A repeated check would be slow, because a classifier that is not resident is read again for every check.
         """
         if (prompt, names) not in self._passed:
             return False
@@ -170,10 +173,10 @@ class Guardrails:
         return True
 
     def check_video(self, frames: RgbFrames, first_number: int = 0) -> Checked:
-        """Whether `frames`, uint8 RGB [F, Y, X, 3], may be shown, and the frames to be shown in their place.
+        """Check `frames`, uint8 RGB [F, Y, X, 3]; the result has the frames that may be shown in their place.
 
-        A long clip is checked piece by piece, in its order; `first_number` is the place of the piece's first frame in
-        it. One piece that is blocked blocks the clip.
+        A long clip is checked in chunks, in order; `first_number` is the index of the chunk's first frame in the clip.
+        One chunk that is blocked blocks the clip.
         """
         kept: list[Blurred] = []
         verdicts = self._ask(
@@ -183,7 +186,7 @@ class Guardrails:
             }
         )
         self._asked.update(verdicts)
-        if not together(verdicts, FRAME_GUARDRAILS).allowed:
+        if not combine_verdicts(verdicts, FRAME_GUARDRAILS).allowed:
             return Checked(verdicts, None)
         [blurred] = kept
         self._counts.update(frames=len(blurred.frames), faces=sum(blurred.num_faces))
@@ -191,7 +194,7 @@ class Guardrails:
 
     @property
     def networks(self) -> dict[str, NetworkStage[Any]]:
-        """Those of the networks that are there, for whoever counts their memory."""
+        """The networks that can be opened, by name."""
         stages: dict[str, NetworkStage[Any]] = {}
         for guard in self._those_there():
             stages[guard.COMPONENT] = guard.language if isinstance(guard, TextGuard) else guard
@@ -199,52 +202,52 @@ class Guardrails:
 
     @property
     def placed_as(self) -> str:
-        """The name by which all of their networks are placed."""
+        """The name by which all networks of the guardrails are placed."""
         return GUARDRAIL_MODELS
 
     @property
     def placement(self) -> Placement:
-        """Where all of their networks live."""
+        """The placement of all networks of the guardrails."""
         return self._placement
 
     def place(self, placement: Placement) -> None:
-        """Use `placement` from the next check on; blocks that stay are the text classifier's.
+        """Use `placement` from the next check on; its resident blocks are those of the text classifier.
 
         Raises:
-            UsageError: it is not for these networks.
+            UsageError: the placement is not possible for these networks.
         """
         for guard in self._those_there():
             _place(guard, placement)
         self._placement = placement
 
     def offload(self) -> None:
-        """End a stage: what is not resident leaves the device. Every check does so itself."""
+        """End a stage: parameters that are not resident leave the device. Every check does so itself."""
         for guard in self._loaded():
             guard.offload()
 
     def unload(self) -> None:
-        """Give the memory of all networks back; the next check reads them again."""
+        """Free the memory of all networks; the next check reads them again."""
         for guard in self._loaded():
             guard.unload()
 
     @property
-    def founds(self) -> list[ConvertedComponent]:
-        """Those of the converted networks that are there, for the run record."""
+    def converted_components(self) -> list[ConvertedComponent]:
+        """The converted networks that can be opened, for the run record."""
         self._those_there()
-        return [self._guards[kind].found for kind in GUARD_CLASSES if kind in self._guards]
+        return [self._guards[kind].converted for kind in GUARD_CLASSES if kind in self._guards]
 
     def start_counting(self) -> None:
-        """Forget what was checked so far: `facts` are then about one clip."""
+        """Reset the counts, so that `facts` are about one clip."""
         self._counts.clear()
         self._asked.clear()
 
     def go_on_counting(self, facts: Mapping[str, Any]) -> None:
-        """Count what an earlier run, whose `facts` these are, has checked of the clip."""
+        """Add the counts of an earlier run of the same clip, whose `facts` these are."""
         self._asked.update(facts["guardrails"])
         self._counts.update({name: facts[name] for name in _COUNTED})
 
     def facts(self) -> dict[str, Any]:
-        """What was checked, for the run record: JSON values."""
+        """Return the counts of what was checked, for the run record, as JSON values."""
         return {
             "state": "on",
             "guardrails": [name for name in (*PROMPT_GUARDRAILS, *FRAME_GUARDRAILS) if name in self._asked],
@@ -266,7 +269,7 @@ class Guardrails:
         return Verdict.allow(f"{sum(blurred.num_faces)} face(s) were found on {len(there)} frame(s)")
 
     def _ask(self, checks: Mapping[str, Callable[[], Verdict]]) -> dict[str, Verdict]:
-        """What each guardrail says, up to the first that blocks."""
+        """Return the verdict of each check, up to the first that blocks."""
         verdicts: dict[str, Verdict] = {}
         for name, check in checks.items():
             verdicts[name] = self._fail_closed.run(name, _COMPONENTS.get(name, name), check)
@@ -275,22 +278,22 @@ class Guardrails:
         return verdicts
 
     def _is_absent(self, component: str) -> bool:
-        """Whether it was not converted at all; what else may be wrong is said where it is opened."""
+        """Tell whether a network was not converted at all; other faults are reported where it is opened."""
         with contextlib.suppress(Exception):
             return self._folders[component] is None and not has_component(self._root, component)
         return False
 
     def _guard(self, kind: type[GuardT]) -> GuardT:
-        """The guardrail of that kind, opened; raises what is wrong with it."""
+        """Open the guardrail of that kind, or return it if it is open; raise what is wrong with it."""
         if kind not in self._guards:
-            found = find_component(self._root, kind.COMPONENT, self._folders[kind.COMPONENT])
-            guard = kind(found, DeviceMesh(ALONE, jax.local_devices()[:1]))
+            converted = find_component(self._root, kind.COMPONENT, self._folders[kind.COMPONENT])
+            guard = kind(converted, DeviceMesh(ALONE, jax.local_devices()[:1]))
             _place(guard, self._placement)
             self._guards[kind] = guard
         return self._guards[kind]
 
     def _those_there(self) -> Sequence[Guard]:
-        """Those that can be opened; what is wrong with the others is said by the checks."""
+        """Return the guardrails that can be opened; the checks report what is wrong with the others."""
         if not self._fail_closed.broken:
             for kind in GUARD_CLASSES:
                 with contextlib.suppress(Exception):
@@ -298,12 +301,12 @@ class Guardrails:
         return self._loaded()
 
     def _loaded(self) -> Sequence[Guard]:
-        """Those that were opened; none if a check may still be running, whose networks must be left alone."""
+        """Return the guardrails that were opened; none if an abandoned check may still be using their networks."""
         return () if self._fail_closed.broken else list(self._guards.values())
 
 
-def together(verdicts: Mapping[str, Verdict], names: Sequence[str]) -> Verdict:
-    """What the guardrails called `names` say together: a verdict that allows only if each of them has said so."""
+def combine_verdicts(verdicts: Mapping[str, Verdict], names: Sequence[str]) -> Verdict:
+    """Return the combined verdict of the guardrails called `names`: it allows only if each of them has allowed."""
     for name in names:
         if name not in verdicts:
             return Verdict.block(f"{name}: it was not asked")

@@ -15,40 +15,40 @@ from jax_interp.runtime.mesh import DeviceMesh
 from jax_interp.runtime.placement import Placement
 
 LISTS_FOLDER = "blocklist"
-"""Where a converted classifier has the word lists."""
+"""The subfolder of a converted classifier that has the word lists."""
 
 
 class TextGuard:
-    """Checks prompts. Word lists, tokenizer and weights are read when first used.
+    """The guardrail of prompts. Word lists, tokenizer and weights are read when they are first used.
 
-    Whatever its methods raise has to block: see `pipeline.safety.fail_closed`.
+    Its methods may raise; `pipeline.safety.fail_closed` turns every exception into a verdict that blocks.
     """
 
     COMPONENT: ClassVar[str] = "text_safety"
     PRECISION: ClassVar[Precision] = TABLE[COMPONENT].precision
 
-    def __init__(self, found: ConvertedComponent, devices: DeviceMesh | None = None):
-        self.found = found
-        self.language = LanguageModel(found, self.PRECISION, devices)
+    def __init__(self, converted: ConvertedComponent, devices: DeviceMesh | None = None):
+        self.converted = converted
+        self.language = LanguageModel(converted, self.PRECISION, devices)
 
     @cached_property
     def blocklist(self) -> Blocklist:
         """The word lists; reading them takes a second."""
-        return Blocklist(self.found.path / LISTS_FOLDER)
+        return Blocklist(self.converted.path / LISTS_FOLDER)
 
     @cached_property
     def classifier(self) -> LlamaGuard:
-        """What asks the language model and understands its answer."""
-        path = tokenizer_path(self.found)
-        tokenizer = load_tokenizer(path, self.found.config.vocab_size, self.found.component)
-        return LlamaGuard(path.parent, tokenizer, self.found.config.context_length)
+        """The classifier, which puts a question to the language model and parses its answer."""
+        path = tokenizer_path(self.converted)
+        tokenizer = load_tokenizer(path, self.converted.config.vocab_size, self.converted.component)
+        return LlamaGuard(path.parent, tokenizer, self.converted.config.context_length)
 
     def check_words(self, prompt: str) -> Verdict:
-        """What the blocklist says."""
+        """Return the verdict of the blocklist."""
         return self.blocklist.check(prompt)
 
     def classify(self, prompt: str) -> Verdict:
-        """What Llama Guard says; weights that do not stay on the device then leave it."""
+        """Return the verdict of Llama Guard; afterwards offload weights that are not resident."""
         try:
             return self.classifier.check(prompt, self._answer)
         finally:
@@ -59,11 +59,11 @@ class TextGuard:
         self.language.place(placement)
 
     def offload(self) -> None:
-        """End the stage: what is not resident leaves the device."""
+        """End the stage: parameters that are not resident leave the device."""
         self.language.offload()
 
     def unload(self) -> None:
-        """Give the parameters' memory back."""
+        """Free the parameters' memory."""
         self.language.unload()
 
     def _answer(self, ids: list[int]) -> list[int]:

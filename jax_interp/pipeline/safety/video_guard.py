@@ -1,4 +1,4 @@
-"""The guardrails of frames as stages: what they show, and the faces on them."""
+"""The guardrails of frames as stages: a classifier of the content, and a detector of faces."""
 
 from collections.abc import Iterator
 from typing import ClassVar
@@ -13,45 +13,57 @@ from jax_interp.guardrails import faces, frame_safety, self_test
 from jax_interp.guardrails.verdict import Verdict
 from jax_interp.models.retinaface import RetinaFace, RetinaFaceOutputs
 from jax_interp.models.safety_head import VideoSafety
+from jax_interp.nn.params import ModuleT
 from jax_interp.pipeline.stages.encoder import EncoderStage
-from jax_interp.pipeline.stages.stage import WholeStage
+from jax_interp.pipeline.stages.stage import MonolithicStage, NetworkStage
 from jax_interp.pipeline.stages.workload import Workload
 from jax_interp.runtime.checkpoint.converted import ConvertedComponent
 from jax_interp.runtime.mesh import DeviceMesh
 from jax_interp.types import Frames, Params
 
 FACE_BYTES = 220
-"""Activations of the face detector for one pixel of one frame."""
+"""Bytes of the face detector's activations for one pixel of one frame."""
 
 
-class FrameGuard(EncoderStage[VideoSafety]):
-    """What frames show: SigLIP and the classifier on it, float32.
+class _SelfTestedStage(NetworkStage[ModuleT]):
+    """The common base of the guardrails of frames, whose network must pass a self-test before its first verdict."""
 
-    Whatever it raises has to block: see `pipeline.safety.fail_closed`.
+    PRECISION: ClassVar[Precision]
+
+    _batch_size = 1
+    """Frames in a batch of the compiled program: the most that were ever checked at once, so that the shorter last
+    piece of a clip compiles nothing anew."""
+    _is_tested = False
+
+    def __init__(self, converted: ConvertedComponent, devices: DeviceMesh | None = None):
+        super().__init__(converted, self.PRECISION, devices)
+
+    def unload(self) -> None:
+        super().unload()
+        self._is_tested = False
+
+
+class FrameGuard(_SelfTestedStage[VideoSafety], EncoderStage[VideoSafety]):
+    """The guardrail of the content of frames: SigLIP and a classifier on its features, in float32.
+
+    Its methods may raise; `pipeline.safety.fail_closed` turns every exception into a verdict that blocks.
     """
 
     COMPONENT: ClassVar[str] = "video_safety"
     PRECISION: ClassVar[Precision] = TABLE[COMPONENT].precision
     NETWORK = VideoSafety
 
-    _batch_size = 1
-    """Of the compiled program: as many as were ever wanted, so that a clip's short rest compiles nothing."""
-    _is_tested = False
-
-    def __init__(self, found: ConvertedComponent, devices: DeviceMesh | None = None):
-        super().__init__(found, self.PRECISION, devices)
-
     @classmethod
     def activations(cls, config: VideoSafetyConfig, size: int, workload: Workload) -> int:
-        """A batch of frames: the residual stream, queries, keys, values and context, and the hidden MLP twice."""
+        """For a batch of frames: the residual stream, queries, keys, values and output, and the hidden MLP twice."""
         tower = config.tower
         return frame_safety.BATCH_SIZE * tower.num_patches * size * (6 * tower.width + 2 * tower.mlp_width)
 
     def check(self, frames: Frames, first_number: int = 0, stride: int = 1) -> tuple[Verdict, int]:
-        """Whether `frames`, of which the first is number `first_number` of its clip, may pass; how many were looked at.
+        """Return the verdict on `frames`, and how many of them were classified.
 
-        Every `stride`-th frame of the clip is looked at, from number 0 on. Weights that do not stay on the device leave
-        it at the end.
+        The first of `frames` has the index `first_number` in its clip. Every `stride`-th frame of the clip, from index
+        0 on, is classified. Weights that are not resident leave the device at the end.
         """
         if first_number < 0 or stride < 1:
             raise ValueError(f"frame {first_number} with a stride of {stride}: expected from 0 on, and from 1 on")
@@ -60,7 +72,7 @@ class FrameGuard(EncoderStage[VideoSafety]):
         if len(frames) and not len(looked_at):
             return Verdict.allow(f"with a stride of {stride} none of these frames is looked at"), 0
         numbers = range(first_number + skipped, first_number + len(frames), stride)
-        # Pieces of a clip have one frame more or less, depending on where the stride begins.
+        # Chunks of a clip have one classified frame more or less, depending on where the stride begins.
         most = -(-len(frames) // stride)
         self._batch_size = max(self._batch_size, min(most, frame_safety.BATCH_SIZE))
         side = self.config.tower.image_size
@@ -74,40 +86,35 @@ class FrameGuard(EncoderStage[VideoSafety]):
             self.offload()
 
     def classify(self, pixels: Float[np.ndarray, "B size size 3"]) -> Float[np.ndarray, "B classes"]:
-        """Logits of frames that `frame_safety.prepare_for_classifier` made; another number of them compiles anew."""
+        """Return the logits of frames that `frame_safety.prepare_for_classifier` made.
+
+        Another number of frames compiles anew.
+        """
         return self.forward(pixels)
 
-    def unload(self) -> None:
-        super().unload()
-        self._is_tested = False
-
     def _test(self) -> None:
-        """Raise `CheckpointError` unless these weights look at pictures; once they did, they are believed."""
+        """Raise `CheckpointError` unless the classifier passes the test on known pictures, which is made only once."""
         if self._is_tested:
             return
         side = self.config.tower.image_size
         pixels = frame_safety.prepare_for_classifier(self_test.pictures(side, side), side)
         logits = np.concatenate([self.classify(batch) for batch in _batches(pixels, self._batch_size)])
-        _raise_if(self_test.fault_of_classifier(logits[: len(pixels)]), self.found)
+        _raise_if(self_test.fault_of_classifier(logits[: len(pixels)]), self.converted)
         self._is_tested = True
 
 
-class FaceGuard(WholeStage[RetinaFace]):
-    """Faces, which it makes unrecognisable: RetinaFace, float32.
+class FaceGuard(_SelfTestedStage[RetinaFace], MonolithicStage[RetinaFace]):
+    """The guardrail of faces, which makes them unrecognisable: RetinaFace, in float32.
 
-    Whatever it raises has to block: see `pipeline.safety.fail_closed`.
+    Its methods may raise; `pipeline.safety.fail_closed` turns every exception into a verdict that blocks.
     """
 
     COMPONENT: ClassVar[str] = "face_blur"
     PRECISION: ClassVar[Precision] = TABLE[COMPONENT].precision
     NETWORK = RetinaFace
 
-    _batch_size = 1
-    """As `FrameGuard` has it."""
-    _is_tested = False
-
-    def __init__(self, found: ConvertedComponent, devices: DeviceMesh | None = None):
-        super().__init__(found, self.PRECISION, devices)
+    def __init__(self, converted: ConvertedComponent, devices: DeviceMesh | None = None):
+        super().__init__(converted, devices)
         self._detect = self.jit(self._look)
 
     @classmethod
@@ -115,7 +122,7 @@ class FaceGuard(WholeStage[RetinaFace]):
         return faces.BATCH_SIZE * workload.height * workload.width * FACE_BYTES * config.width // 64 * size // 4
 
     def blur(self, frames: Frames) -> faces.Blurred:
-        """A copy of `frames` with faces pixelated; weights that do not stay on the device then leave it."""
+        """Return a copy of `frames` with faces pixelated; afterwards offload weights that are not resident."""
         self._batch_size = max(self._batch_size, min(len(frames), faces.BATCH_SIZE))
         try:
             self._test(frames.shape[1:3])
@@ -124,23 +131,21 @@ class FaceGuard(WholeStage[RetinaFace]):
             self.offload()
 
     def detect(self, frames: UInt8[np.ndarray, "B Y X 3"]) -> faces.AnchorOutputs:
-        """What the network says about frames; every size of a frame and every number of them compiles anew."""
+        """Return the network's outputs for frames; every size and every number of frames compiles anew."""
         with self.numerics():
             raw = self._detect(self.params, self.devices.put(frames))
         return faces.AnchorOutputs(np.asarray(raw.offsets), np.asarray(raw.scores))
 
-    def unload(self) -> None:
-        super().unload()
-        self._is_tested = False
-
     def _test(self, size: tuple[int, int]) -> None:
-        """Raise `CheckpointError` unless these weights look at pictures; with the program for frames of `size`."""
+        """Raise `CheckpointError` unless the detector passes the test on known pictures, in the program for `size`."""
         if self._is_tested:
             return
         pictures = self_test.pictures(*size)
-        found = [self.detect(batch) for batch in _batches(pictures, self._batch_size)]
-        joined = faces.AnchorOutputs(*(np.concatenate(arrays)[: len(pictures)] for arrays in zip(*found, strict=True)))
-        _raise_if(self_test.fault_of_detector(joined, size), self.found)
+        outputs = [self.detect(batch) for batch in _batches(pictures, self._batch_size)]
+        joined = faces.AnchorOutputs(
+            *(np.concatenate(arrays)[: len(pictures)] for arrays in zip(*outputs, strict=True))
+        )
+        _raise_if(self_test.fault_of_detector(joined, size), self.converted)
         self._is_tested = True
 
     def _look(self, params: Params, frames: UInt8[Array, "B Y X 3"]) -> RetinaFaceOutputs:
@@ -148,15 +153,15 @@ class FaceGuard(WholeStage[RetinaFace]):
 
 
 def _batches(frames: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    """`frames`, `size` at a time, the last ones with repetitions at their end."""
+    """Yield batches of `size` frames; the last batch is filled up with repetitions of its last frame."""
     for start in range(0, len(frames), size):
         batch = frames[start : start + size]
         yield np.pad(batch, [(0, size - len(batch)), (0, 0), (0, 0), (0, 0)], mode="edge")
 
 
-def _raise_if(fault: str | None, found: ConvertedComponent) -> None:
+def _raise_if(fault: str | None, converted: ConvertedComponent) -> None:
     if fault is not None:
         raise CheckpointError(
-            f"{found.path}: the {found.component} {fault}, so its weights are damaged; download it again and convert it"
-            " again"
+            f"{converted.path}: the {converted.component} {fault}, so its weights are damaged; download it again and"
+            " convert it again"
         )

@@ -1,7 +1,7 @@
-"""How the diffusion transformer's tokens lie on a mesh: by frame and by cell, a cell being one patch of a frame.
+"""The layout of the diffusion transformer's tokens on a mesh: by frame and by cell, a cell being one patch of a frame.
 
 A device has some of the rows of a batch (`data`) and the same cells of every frame (`sequence`). Where cells do not
-divide evenly the last devices hold zeros behind them, which no real token attends to.
+divide evenly, the cells of the last devices are padded with zeros, which no real token attends to.
 """
 
 from typing import Any
@@ -17,18 +17,18 @@ from jax_interp.runtime.mesh import DeviceMesh
 from jax_interp.types import Tokens
 
 Cells = Float[Array, "B T cells D"]
-"""The residual stream by frame; on a mesh those cells of it that a device has."""
+"""The residual stream by frame; within `jax.shard_map`, the cells of one device."""
 
-CELLS = P("data", None, "sequence")
-"""How the residual stream lies on a mesh."""
-SHARED: Any = DiTBlockInputs(
+CELLS_SPEC = P("data", None, "sequence")
+"""The spec of the residual stream on a mesh."""
+SHARED_SPECS: Any = DiTBlockInputs(
     *(P("data"), P("data"), CellPositions(P(None, "sequence")), P(None, None, "sequence"), P("data"))  # pyright: ignore
 )
-"""How what all blocks read lies on a mesh."""
+"""The specs of the inputs that all blocks read."""
 
 
 def num_cells(shape: tuple[int, ...], patch_size: int) -> int:
-    """Cells of a frame of latents of `shape`."""
+    """Return the number of cells of one frame of latents of `shape`."""
     _, rows, columns = patch_grid(shape, patch_size)
     return rows * columns
 
@@ -36,7 +36,10 @@ def num_cells(shape: tuple[int, ...], patch_size: int) -> int:
 def lay_out(
     tokens: Tokens, shared: DiTBlockInputs, num_frames: int, devices: DeviceMesh
 ) -> tuple[Cells, DiTBlockInputs]:
-    """What `DiT.embed` gives, by frame, and so that it divides among `devices` as `CELLS` and `SHARED` say."""
+    """Return the outputs of `DiT.embed` by frame, padded so that they divide among `devices` as the specs say.
+
+    The specs are `CELLS_SPEC` for the residual stream and `SHARED_SPECS` for what all blocks read.
+    """
     cells = tokens.reshape(tokens.shape[0], num_frames, -1, tokens.shape[-1])
     if devices.alone:
         return cells, shared
@@ -52,7 +55,7 @@ def lay_out(
 def attend(
     block: DiTBlock, x: Cells, shared: DiTBlockInputs, *, devices: DeviceMesh, cells: int, between: bool = False
 ) -> Cells:
-    """`DiTBlock.attend` of this device's cells, of which there are `cells` a frame in all.
+    """Run `DiTBlock.attend` on this device's cells; the devices together have `cells` cells a frame.
 
     With `between` the result has only the frames between the first and the last.
     """
@@ -65,19 +68,19 @@ def attend(
 
 
 def transform(block: DiTBlock, x: Cells, shared: DiTBlockInputs, *, devices: DeviceMesh) -> Cells:
-    """`DiTBlock.transform` of this device's cells."""
+    """Run `DiTBlock.transform` on this device's cells."""
     flat = x.reshape(x.shape[0], -1, x.shape[-1])
     return block.transform(flat, shared, collectives_between(devices)).reshape(x.shape)
 
 
 def project(network: DiT, x: Cells, shared: DiTBlockInputs) -> Float[Array, "B T cells P"]:
-    """`DiT.project` of this device's cells."""
+    """Run `DiT.project` on this device's cells."""
     flat = x.reshape(x.shape[0], -1, x.shape[-1])
     return network.project(flat, shared).reshape(*x.shape[:3], -1)
 
 
 def _fill_up(x: Array, axis: int, devices: DeviceMesh) -> Array:
-    """`x` with zeros behind `axis`, so that it divides among the devices."""
+    """Pad `x` with zeros at the end of `axis`, so that it divides among the devices."""
     padding = [(0, 0)] * x.ndim
     padding[axis] = (0, -x.shape[axis] % devices.shape.sequence)
     return jnp.pad(x, padding)

@@ -1,4 +1,4 @@
-"""The tokenizer stage: pairs of frames to condition latents, sampled latents to frames."""
+"""The stage of the video tokenizer: it encodes pairs of frames to condition latents and decodes sampled latents."""
 
 from collections.abc import Iterator, Sequence
 from functools import cache, partial
@@ -13,7 +13,7 @@ from jax_interp.config import Precision, VideoTokenizerConfig
 from jax_interp.diffusion.sample import from_model_scale, to_model_scale
 from jax_interp.media.resize import normalize_and_resize, to_uint8
 from jax_interp.models.video_tokenizer.model import VideoTokenizer
-from jax_interp.pipeline.stages.stage import WholeStage
+from jax_interp.pipeline.stages.stage import MonolithicStage
 from jax_interp.pipeline.stages.workload import Workload
 from jax_interp.runtime.checkpoint.converted import ConvertedComponent
 from jax_interp.runtime.mesh import REPLICATED, DeviceMesh
@@ -21,22 +21,22 @@ from jax_interp.types import Latents, Params
 
 ROWS = P("data")
 ENCODE_BYTES, DECODE_BYTES = 112, 140
-"""Activations for one pixel of one frame of the clip."""
+"""Bytes of activations for one pixel of one frame of the clip, while encoding and while decoding."""
 
 FramePair = tuple[UInt8[np.ndarray, "Y X 3"], UInt8[np.ndarray, "Y X 3"]]
-"""The first and the last frame."""
+"""(first frame, last frame), RGB."""
 
 
-class Codec(WholeStage[VideoTokenizer]):
+class Codec(MonolithicStage[VideoTokenizer]):
     """The video tokenizer between uint8 frames and the latents that diffusion works on.
 
-    On a mesh every device along `data` works on a pair of its own; how many pairs there are changes none of their bits.
+    On a mesh every device along `data` works on a pair of its own; the number of pairs changes none of their bits.
     """
 
     NETWORK = VideoTokenizer
 
-    def __init__(self, found: ConvertedComponent, precision: Precision, devices: DeviceMesh | None = None):
-        super().__init__(found, precision, devices)
+    def __init__(self, converted: ConvertedComponent, precision: Precision, devices: DeviceMesh | None = None):
+        super().__init__(converted, precision, devices)
         self._encode = self.jit(self._encode_rows, static_argnames="num_video_frames")
         self._decode = self.jit(self._decode_rows)
 
@@ -54,16 +54,16 @@ class Codec(WholeStage[VideoTokenizer]):
         width: int,
         num_video_frames: int,
     ) -> Float[Array, "T H W C"]:
-        """`encode_pairs` of one."""
+        """Encode one pair; see `encode_pairs`."""
         return self.encode_pairs([(first, last)], height, width, num_video_frames)[0]
 
     def encode_pairs(
         self, pairs: Sequence[FramePair], height: int, width: int, num_video_frames: int
     ) -> Float[Array, "B T H W C"]:
-        """Clean condition latents of pairs, float32 holding bfloat16 values.
+        """Return the clean condition latents of pairs, as float32 arrays of bfloat16 values.
 
-        The first latent frame knows the first frame, the last one is the last; those between encode mid-gray and are
-        replaced by the sampler.
+        The first latent frame encodes the first frame and the last latent frame the last frame. Those between encode
+        mid-gray and are replaced by the sampler.
         """
         encoded = []
         for group, count in self._groups(pairs):
@@ -73,11 +73,11 @@ class Codec(WholeStage[VideoTokenizer]):
         return jnp.concatenate(encoded)
 
     def decode(self, latents: Float[Array, "T H W C"]) -> UInt8[np.ndarray, "F Y X 3"]:
-        """Frames of one pair's latents: all but the last latent frame as a clip, the last one as a picture."""
+        """Return the frames of one pair's latents; the last latent frame decodes as a picture, the others as a clip."""
         return next(self.decode_pairs(latents[None]))
 
     def decode_pairs(self, latents: Float[Array, "B T H W C"]) -> Iterator[UInt8[np.ndarray, "F Y X 3"]]:
-        """Frames of every pair, one after the other; as many are decoded at a time as there are devices for it."""
+        """Yield the frames of every pair in order; the devices along `data` decode that many pairs at a time."""
         for group, count in self._groups(range(len(latents))):
             rows = self.devices.put(latents[np.asarray(group)], ROWS)
             with self.numerics():
@@ -85,14 +85,14 @@ class Codec(WholeStage[VideoTokenizer]):
             yield from frames[:count]
 
     def _groups(self, items: Sequence[Any]) -> Iterator[tuple[list[Any], int]]:
-        """As many of `items` at a time as there are devices along `data`, and how many of them are no repetition."""
+        """Yield groups of `items`, one item for each device along `data`, and how many of a group are no padding."""
         size = self.devices.shape.data
         for start in range(0, len(items), size):
             group = list(items[start : start + size])
             yield group + [group[-1]] * (size - len(group)), len(group)
 
     def _pixels(self, frames: Sequence[np.ndarray], height: int, width: int) -> Float[Array, "B Y X 3"]:
-        """Resized frames, each only in the process that needs it."""
+        """Return resized frames; each process computes only those of its own devices."""
         if self.devices.alone:
             return normalize_and_resize(frames[0], height, width)[None]
         resized = cache(lambda row: np.asarray(normalize_and_resize(frames[row], height, width)))

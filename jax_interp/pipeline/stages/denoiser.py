@@ -1,4 +1,4 @@
-"""The diffusion stage: the transformer and the sampling run around it."""
+"""The diffusion stage: the transformer and the sampler that calls it."""
 
 from collections.abc import Callable
 from functools import partial
@@ -21,7 +21,7 @@ from jax_interp.models.dit import DiT, DiTBlockInputs, patch_grid
 from jax_interp.nn.patches import unpatchify
 from jax_interp.nn.rotary import rotary_angles
 from jax_interp.pipeline.stages import cells
-from jax_interp.pipeline.stages.cells import CELLS, SHARED, Cells
+from jax_interp.pipeline.stages.cells import CELLS_SPEC, SHARED_SPECS, Cells
 from jax_interp.pipeline.stages.stage import StackedStage
 from jax_interp.pipeline.stages.workload import LATENT_CELL, Workload
 from jax_interp.runtime.block_stream import PartCall, PartResult
@@ -30,11 +30,12 @@ from jax_interp.runtime.mesh import REPLICATED, DeviceMesh
 from jax_interp.types import Latents, Params, Text
 
 Progress = Callable[[int, int], None]
-"""Called with (calls done, calls in all) as a sampling run goes on."""
+"""A callable that is called with (network calls done, network calls in all), for example
+`lambda done, total: print(done, "of", total)`."""
 
 
 class Run(NamedTuple):
-    """What all calls of one sampling run read."""
+    """The inputs that all network calls of one sampling run share."""
 
     condition: Latents
     text: Text
@@ -49,26 +50,28 @@ class Denoiser(StackedStage[DiT]):
 
     def __init__(
         self,
-        found: ConvertedComponent,
+        converted: ConvertedComponent,
         precision: Precision,
         rotary_precision: Precision | None = None,
         devices: DeviceMesh | None = None,
     ):
-        super().__init__(found, precision, devices)
+        super().__init__(converted, precision, devices)
         self.rotary_precision: Precision = rotary_precision or precision
         self._embed = self.jit(self._embed_latents)
         attend, transform = (partial(each, devices=self.devices) for each in (cells.attend, cells.transform))
         between = partial(attend, between=True)
-        self._attend = self.compile_part(0, attend, CELLS, SHARED, static_argnames="cells")
-        self._attend_between = self.compile_part(0, between, CELLS, SHARED, donate=False, static_argnames="cells")
-        self._transform = self.compile_part(1, transform, CELLS, SHARED)
+        self._attend = self.compile_part(0, attend, CELLS_SPEC, SHARED_SPECS, static_argnames="cells")
+        self._attend_between = self.compile_part(
+            0, between, CELLS_SPEC, SHARED_SPECS, donate=False, static_argnames="cells"
+        )
+        self._transform = self.compile_part(1, transform, CELLS_SPEC, SHARED_SPECS)
         self._project = self.jit(self._project_cells, static_argnames="shape")
         self._start = self.jit(self._start_call)
         self._finish = self.jit(self._finish_call)
 
     @classmethod
     def activations(cls, config: DiTConfig, size: int, workload: Workload) -> int:
-        """The residual stream, its normalised copy and the MLP's two hidden ones for each row."""
+        """For each row: the residual stream, its normalised copy and the MLP's two hidden arrays."""
         cell = LATENT_CELL * config.patch_size
         frames = (workload.num_video_frames - 2) // LATENT_CELL + 2
         tokens = frames * (workload.height // cell) * (workload.width // cell)
@@ -84,7 +87,7 @@ class Denoiser(StackedStage[DiT]):
         padding_mask: Float[Array, "B T H W 1"],
         fps: float,
     ) -> Latents:
-        """One evaluation of the bare network, in its dtype."""
+        """Evaluate the bare network once, in its dtype."""
         with self.numerics():
             angles = self._angles(x.shape, fps)
             spare = -x.shape[0] % self.devices.shape.data
@@ -105,9 +108,9 @@ class Denoiser(StackedStage[DiT]):
     ) -> Float[Array, "B T H W C"]:
         """Sample latents for a batch of pairs, float32.
 
-        `condition` are the clean latents of `encode_pair`. `text` and `negative_text` have one row a pair or one for
-        all; only those that the guidance needs are read, `None` is the all-zero embedding. `first_pair` is the number
-        of the batch's first pair within its run (drawn condition noise depends on it).
+        `condition` are the clean latents of `encode_pair`. `text` and `negative_text` have one row for each pair or one
+        for all; only those that the guidance needs are read, and None stands for the all-zero embedding. `first_pair`
+        is the number of the batch's first pair within its run (drawn condition noise depends on it).
 
         Raises:
             JaxInterpError: the network returned something that is not a number.
@@ -116,7 +119,7 @@ class Denoiser(StackedStage[DiT]):
         levels = sigmas(settings.num_steps)
         num_pairs, *shape = condition.shape
         spare = -num_pairs % self.devices.shape.pairs_at_once(len(needed))
-        # Devices that would have no pair take the last one again.
+        # The last pair is repeated for devices that would otherwise have none.
         pairs = [*range(first_pair, first_pair + num_pairs), *[first_pair + num_pairs - 1] * spare]
         noise = self.devices.put(initial_noise(settings.seed, (shape[0], shape[1], shape[2], shape[3])))
         augment = augmenter(
@@ -147,7 +150,7 @@ class Denoiser(StackedStage[DiT]):
             latents = sample(_reporting(step, len(levels), progress), start, levels, calls)[:num_pairs]
         if not bool(jnp.isfinite(latents).all()):
             raise JaxInterpError(
-                f"{self.found.path}: sampling gave values that are not numbers; check the checkpoint with"
+                f"{self.converted.path}: sampling gave values that are not numbers; check the checkpoint with"
                 " `jax-interp inspect`, or try --dtype float32"
             )
         return latents
@@ -162,9 +165,9 @@ class Denoiser(StackedStage[DiT]):
     def _run_blocks(
         self, stream: Cells, shared: DiTBlockInputs, num_cells: int, *, only_between: bool = False
     ) -> Cells:
-        """Every block; with `only_between` the last one only for the frames between the first and the last.
+        """Run every block; with `only_between` the last block computes only the frames between the first and the last.
 
-        What the network says of the known frames is not used, so the last block need not say it.
+        The sampler ignores the network's output for the known frames, so the last block need not compute it.
         """
         last = self.network.num_blocks - 1
 
@@ -184,13 +187,13 @@ class Denoiser(StackedStage[DiT]):
     def _embed_latents(self, outer: Params, *arguments: Array) -> tuple[Cells, DiTBlockInputs]:
         tokens, shared = self.network.bind_outer(outer).embed(*arguments)
         laid_out, shared = cells.lay_out(tokens, shared, arguments[0].shape[1], self.devices)
-        return self.constrain(laid_out, CELLS), self.constrain(shared, SHARED)
+        return self.constrain(laid_out, CELLS_SPEC), self.constrain(shared, SHARED_SPECS)
 
     def _project_cells(self, outer: Params, x: Cells, shared: DiTBlockInputs, shape: tuple[int, ...]) -> Latents:
         def each(outer: Params, x: Cells, shared: DiTBlockInputs) -> Array:
             return cells.project(self.network.bind_outer(outer), x, shared)
 
-        patches = self.on_each_device(each, (REPLICATED, CELLS, SHARED), CELLS)(outer, x, shared)
+        patches = self.on_each_device(each, (REPLICATED, CELLS_SPEC, SHARED_SPECS), CELLS_SPEC)(outer, x, shared)
         size = self.config.patch_size
         patches = self.constrain(patches, REPLICATED)[:, :, : cells.num_cells(shape, size)]
         return unpatchify(patches.reshape(shape[0], -1, patches.shape[-1]), patch_grid(shape, size), size)
@@ -247,7 +250,7 @@ class Denoiser(StackedStage[DiT]):
 
 
 def _repeat_last(x: Array, count: int) -> Array:
-    """`x` with its last row `count` times more."""
+    """Return `x` with its last row repeated `count` more times."""
     return jnp.pad(x, [(0, count)] + [(0, 0)] * (x.ndim - 1), mode="edge") if count else x
 
 
@@ -257,7 +260,7 @@ def _as_batch(x: Array | np.ndarray) -> Array:
 
 
 def _reporting(run_step, total: int, progress: Progress | None):
-    """`run_step`, held to one call ahead of the device so that progress and interrupts are timely."""
+    """Wrap `run_step` so that Python runs one call ahead of the device at most: progress and interrupts stay timely."""
     done = 0
 
     def run(x: Latents, previous_x0: Latents, inputs: CallInputs) -> tuple[Latents, Latents]:

@@ -1,4 +1,4 @@
-"""From pixels and frames to latent shapes, and what sizes the networks can take."""
+"""The geometry of latents: their shape for a size of frames, and the sizes that the networks can take."""
 
 from jax_interp.config import DiTConfig, VideoTokenizerConfig
 from jax_interp.errors import UsageError
@@ -7,10 +7,10 @@ from jax_interp.errors import UsageError
 def latent_shape(
     dit: DiTConfig, tokenizer: VideoTokenizerConfig, *, height: int, width: int, num_video_frames: int
 ) -> tuple[int, int, int, int]:
-    """(T, H, W, C) of one pair's latents.
+    """Return the shape (T, H, W, C) of one pair's latents.
 
     Raises:
-        UsageError: names every size that cannot work, with those that can.
+        UsageError: a size cannot work; the message names every such size, with those that can.
     """
     cell = tokenizer.compression
     multiple = cell * dit.patch_size
@@ -35,6 +35,9 @@ def latent_shape(
 
 
 def allowed_video_frames(dit: DiTConfig, tokenizer: VideoTokenizerConfig) -> list[int]:
-    """Frames a pair may have: a clip of 1 + 8n frames for which the tokenizer has statistics, and the last frame."""
+    """Return the numbers of frames that a pair may have.
+
+    These are a clip of 1 + 8n frames for which the tokenizer has statistics, and the last frame.
+    """
     longest_clip = min(tokenizer.latent_chunk, dit.grid[0] - 1)
     return [tokenizer.compression * n + 2 for n in range(1, longest_clip)]

@@ -1,4 +1,4 @@
-"""A decoder-only language model as a stage: a prompt in, the tokens of its answer out, wherever the weights live."""
+"""A stage for decoder-only language models: it answers a prompt, whatever the placement of the weights."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
@@ -26,32 +26,35 @@ from jax_interp.types import Params, Text
 LENGTH_STEP = 128
 """Prompts and caches are padded to multiples of this many tokens, so that prompts of similar length share programs."""
 
-CONVERSATION = 1024
-"""Tokens of the longest question and answer that is planned for, beside those of a picture."""
+MAX_CONVERSATION_TOKENS = 1024
+"""The tokens of question and answer together that a memory plan counts on, beside those of a picture."""
 PREFILL_BYTES = 11
-"""Activations for one hidden unit of one token of a prompt."""
+"""Bytes of activations for one hidden unit of one token of a prompt."""
 
-HEADS = Cache(P(None, None, "tensor"), P(None, None, "tensor"))  # pyright: ignore[reportArgumentType]
-"""How one block's cache lies on a mesh."""
+CACHE_SPECS = Cache(P(None, None, "tensor"), P(None, None, "tensor"))  # pyright: ignore[reportArgumentType]
+"""The specs of one block's key-value cache on a mesh: its heads are split."""
 
 
 class LanguageModel(StackedStage[DecoderLM]):
-    """Answers one prompt at a time; each token is a pass of the programs of its blocks, started from Python.
+    """A language model that answers one prompt at a time; for each token, Python starts the programs of all blocks.
 
-    A loop inside one program would have XLA copy every block's weights out of their stack before it reads them. The
-    embedding table stays in the host's memory: a token needs one row of it, and the table is as large as two blocks.
+    With a loop inside one program, XLA would copy every block's weights out of their stack before it reads them. The
+    embedding table stays in host memory: a token needs one row of it, and the table is as large as two blocks.
     """
 
     NETWORK = DecoderLM
-    # A stage is many passes: streamed weights wait in host memory until it ends.
+    # A stage has many passes: streamed weights wait in host memory until it ends.
     KEEP_ON_HOST = ("streamed",)
     UNLOAD_HOST = True
 
-    def __init__(self, found: ConvertedComponent, precision: Precision, devices: DeviceMesh | None = None):
-        super().__init__(found, precision, devices)
+    def __init__(self, converted: ConvertedComponent, precision: Precision, devices: DeviceMesh | None = None):
+        super().__init__(converted, precision, devices)
         collectives = collectives_between(self.devices)
         self._attend = self.compile_part(
-            0, lambda block, state, inputs: block.attend(*state, inputs, collectives), (REPLICATED, HEADS), REPLICATED
+            0,
+            lambda block, state, inputs: block.attend(*state, inputs, collectives),
+            (REPLICATED, CACHE_SPECS),
+            REPLICATED,
         )
         self._transform = self.compile_part(
             1, lambda block, x, _: block.transform(x, collectives), REPLICATED, REPLICATED
@@ -63,23 +66,23 @@ class LanguageModel(StackedStage[DecoderLM]):
 
     @classmethod
     def host_only(cls, config: DecoderConfig) -> Collection[str]:
-        # A tied table is also the head, which the device needs.
+        # A tied table is also the output head, which the device needs.
         return () if config.tied_head else ("embedding",)
 
     @classmethod
     def activations(cls, config: DecoderConfig, size: int, workload: Workload) -> int:
-        """The cache of all blocks, and one block's hidden units of the prompt or another copy of the head.
+        """The caches of all blocks, and either one block's hidden units for the prompt or a copy of the output head.
 
-        XLA tries out kernels on operands of its own, and no other product has one as large as the head.
+        The copy is an operand of XLA's autotuning, and no other product has an operand as large as the head.
         """
-        tokens = min(workload.picture_patches + CONVERSATION, config.context_length)
+        tokens = min(workload.picture_patches + MAX_CONVERSATION_TOKENS, config.context_length)
         cache_bytes = tokens * config.num_layers * 2 * config.num_kv_heads * config.head_width * size
         prefill = tokens * config.mlp_width * PREFILL_BYTES * size // 2
         head = config.vocab_size * config.width * size
         return cache_bytes // workload.mesh.tensor + max(prefill // workload.mesh.tensor, head)
 
     def embed(self, ids: Sequence[int] | Int[np.ndarray, " S"]) -> Float[np.ndarray, "S D"]:
-        """Rows of the embedding table.
+        """Return the rows of the embedding table for `ids`.
 
         Raises:
             ValueError: an id is not in the vocabulary.
@@ -96,7 +99,7 @@ class LanguageModel(StackedStage[DecoderLM]):
         if not length or length + max_new_tokens > self.config.context_length:
             raise UsageError(
                 f"a prompt of {length} tokens and an answer of up to {max_new_tokens} do not fit the"
-                f" {self.found.component}, whose context is {self.config.context_length} tokens; shorten the prompt"
+                f" {self.converted.component}, whose context is {self.config.context_length} tokens; shorten the prompt"
             )
 
     def answer(
@@ -109,12 +112,14 @@ class LanguageModel(StackedStage[DecoderLM]):
         seed: int = 0,
         progress: Callable[[int], None] | None = None,
     ) -> list[int]:
-        """The tokens that follow `prompt`, rows that `embed` gives or a picture's in their place; at most
-        `max_new_tokens`, and the first one of `stop` is the last.
+        """Return the tokens that follow `prompt`: at most `max_new_tokens`, and none after the first one in `stop`.
+
+        The rows of `prompt` are those of `embed`, or a picture's in their place. `progress` is called with the number
+        of tokens so far.
 
         Raises:
             UsageError: prompt and answer are longer than the model's context.
-            JaxInterpError: the model gave something that is not a number.
+            JaxInterpError: the model returned values that are not numbers.
         """
         length = len(prompt)
         self.check_length(length, max_new_tokens)
@@ -136,7 +141,7 @@ class LanguageModel(StackedStage[DecoderLM]):
                 )
         except NotFinite as error:
             raise JaxInterpError(
-                f"{self.found.path}: {error}; check the checkpoint with `jax-interp inspect`"
+                f"{self.converted.path}: {error}; check the checkpoint with `jax-interp inspect`"
             ) from error
         return tokens
 
@@ -159,18 +164,18 @@ class LanguageModel(StackedStage[DecoderLM]):
     def _decode(
         self, ids: Int[Array, " B"], positions: Int[Array, " B"], caches: list[Cache]
     ) -> tuple[Logits, list[Cache]]:
-        # A choice that was none (`NO_TOKEN`) is found by the caller, who is a step behind.
+        # The caller, who is one token behind, detects an invalid choice (`NO_TOKEN`).
         rows = self.devices.put(self.embed(np.maximum(np.asarray(ids), 0))[:, None])
         x = self._run(rows, caches, self._token_inputs(self.devices.put(np.asarray(positions))))
         return self._logits(x, None), caches
 
     def _logits(self, x: Text, lengths: Int[Array, " B"] | None) -> Logits:
-        """Logits behind each row's last token, on one device: there the next token is chosen."""
+        """Return the logits after each row's last token, on one device, where the next token is chosen."""
         logits = self._finish(self.outer, x, lengths)
         return logits if self.devices.alone else logits.addressable_data(0)
 
     def _run(self, x: Text, caches: list[Cache], inputs: DecoderBlockInputs) -> Text:
-        """Every block in turn; `caches` are replaced by those with the keys and values of `x`."""
+        """Run every block in turn; `caches` are replaced in place by those with the keys and values of `x`."""
 
         def apply(call: PartCall, x: Text) -> PartResult[Text]:
             if call.part == 1:
@@ -182,10 +187,10 @@ class LanguageModel(StackedStage[DecoderLM]):
         return self.run_blocks(apply, x)
 
     def _empty_caches(self, size: int) -> list[Cache]:
-        """One for every block: each is a buffer of its own, which its program updates in place."""
+        """Return an empty cache for every block, each in its own buffer, which the block's program updates in place."""
         one_layer = replace(self.config, num_layers=1)
         blank = jax.tree.map(lambda array: array[0], empty_cache(one_layer, 1, size, dtype=self.dtype))
-        return [self.devices.put(jax.tree.map(jnp.copy, blank), HEADS) for _ in range(self.config.num_layers)]
+        return [self.devices.put(jax.tree.map(jnp.copy, blank), CACHE_SPECS) for _ in range(self.config.num_layers)]
 
     # Traced by `jit`.
 

@@ -1,4 +1,4 @@
-"""A network with its parameters: read when first used, placed as asked, off the device when its stage is over."""
+"""Stages: a network with its parameters, which are read at the first use, placed as asked, and offloaded afterwards."""
 
 import logging
 import time
@@ -18,7 +18,7 @@ from jax_interp.components import TABLE
 from jax_interp.config import Precision
 from jax_interp.nn.params import Network, StackedNetwork
 from jax_interp.pipeline.stages.workload import Workload
-from jax_interp.runtime.block_stream import Apply, BlockStream, PartResult, mark_of
+from jax_interp.runtime.block_stream import Apply, BlockStream, PartResult, completion_marker
 from jax_interp.runtime.checkpoint.converted import ConvertedComponent
 from jax_interp.runtime.checkpoint.loading import StackedParams, load_params
 from jax_interp.runtime.gather_ahead import GatherAhead
@@ -26,7 +26,7 @@ from jax_interp.runtime.mesh import REPLICATED, DeviceMesh, Specs, local_shapes
 from jax_interp.runtime.mesh_shape import AXES
 from jax_interp.runtime.placement import RESIDENT, Kind, Placement, spread
 from jax_interp.runtime.read_ahead import ReadAhead
-from jax_interp.runtime.sharding import check_split, gather, share_specs, split_counts, whole_specs
+from jax_interp.runtime.sharding import check_split, gather, gathered_specs, sharded_specs, split_counts
 from jax_interp.types import Params
 
 logger = logging.getLogger("jax_interp")
@@ -35,49 +35,48 @@ ModuleT = TypeVar("ModuleT", bound=nnx.Module)
 
 
 class NetworkStage(ABC, Generic[ModuleT]):
-    """One network of the pipeline: its structure, its compute dtype, its placement and, while used, its parameters.
+    """One network of the pipeline: its structure, its dtype, its placement and, while it is used, its parameters.
 
-    `offload` ends a stage: what is not resident leaves the device. `unload` forgets the parameters altogether. The
-    network runs on `devices`, without them on the first one that JAX has.
+    `offload` ends a stage: parameters that are not resident leave the device. `unload` frees all parameters. The
+    network runs on `devices`, by default on the first device that JAX has.
 
-    What a memory plan has to know of a network before there is a stage of it, its class says: `NETWORK`, `structure`
-    and `activations`.
+    A memory plan needs no instance, only the class: its `NETWORK`, `structure` and `activations`.
     """
 
     NETWORK: ClassVar[Callable[..., nnx.Module]]
     """The class of the network, which takes (config, dtype=, rngs=)."""
 
-    def __init__(self, found: ConvertedComponent, precision: Precision, devices: DeviceMesh | None = None):
-        self.found = found
+    def __init__(self, converted: ConvertedComponent, precision: Precision, devices: DeviceMesh | None = None):
+        self.converted = converted
         self.devices = devices or DeviceMesh()
-        self.config: Any = found.config
+        self.config: Any = converted.config
         self.precision: Precision = precision
         self.dtype = jnp.dtype(precision)
-        self.network = self.structure(found.config, precision)
+        self.network = self.structure(converted.config, precision)
         self.placement: Placement = RESIDENT
 
     @classmethod
     def structure(cls, config: Any, precision: Precision) -> Network[ModuleT]:
-        """The network of `config` without its arrays."""
+        """Return the network of `config` without its arrays."""
         return Network(cls._builder(config, precision))
 
     @classmethod
     @abstractmethod
     def activations(cls, config: Any, size: int, workload: Workload) -> int:
-        """The bytes that the stage needs on a device beside parameters, at its widest point.
+        """Return the peak bytes that the stage needs on a device beside parameters.
 
-        `size` is that of one value of its dtype. The constants in these formulas were fitted to measurements on an H100
-        (`benchmarks/results/` has predicted and measured peaks side by side).
+        `size` is the size of one value of its dtype in bytes. The constants in these formulas were fitted to
+        measurements on an H100 (`benchmarks/results/` has predicted and measured peaks side by side).
         """
 
     @property
     def placed_as(self) -> str:
-        """By which of `components.PLACEMENT_NAMES` it is placed."""
-        return TABLE[self.found.component].placed_as
+        """The name by which the network is placed, one of `components.PLACEMENT_NAMES`."""
+        return TABLE[self.converted.component].placed_as
 
     @property
     def networks(self) -> dict[str, "NetworkStage[Any]"]:
-        """Itself, without a name of its own: `pipeline.memory.networks.Placed` says what that means."""
+        """The stage itself, under the empty name, as `pipeline.memory.networks.Placed` wants it."""
         return {"": self}
 
     def place(self, placement: Placement) -> None:
@@ -88,17 +87,17 @@ class NetworkStage(ABC, Generic[ModuleT]):
 
     @abstractmethod
     def offload(self) -> None:
-        """End the stage: parameters that do not stay on the device leave it."""
+        """End the stage: parameters that are not resident leave the device."""
 
     @abstractmethod
     def unload(self) -> None:
-        """Give the parameters' memory back, on device and host; the next use reads them again."""
+        """Free the parameters' memory, on device and host; the next use reads them again."""
 
     def jit(self, function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
-        """`jax.jit` that rounds every bfloat16 value, where XLA would otherwise keep float32 inside a fusion.
+        """Compile `function` with `jax.jit` so that every bfloat16 value is rounded.
 
-        Costs nothing that can be measured (7B forward on an H100: 336 ms with it, 338 ms without). On several GPUs what
-        they tell each other is begun early and waited for late.
+        By default XLA keeps float32 inside a fusion. The rounding costs nothing that can be measured (7B forward on an
+        H100: 336 ms with it, 338 ms without). On several GPUs, XLA's scheduler hides communication behind arithmetic.
         """
         compiler: dict[str, Any] = {"xla_allow_excess_precision": False}
         if not self.devices.alone and jax.default_backend() == "gpu":
@@ -106,24 +105,24 @@ class NetworkStage(ABC, Generic[ModuleT]):
         return jax.jit(function, compiler_options=compiler, **options)
 
     def on_each_device(self, function: Callable[..., Any], arguments: Any, results: Any) -> Callable[..., Any]:
-        """`function` of what every device has of its arguments; as it is where there is one device.
+        """Map `function` over the devices' shards of its arguments; return it unchanged where there is one device.
 
-        `arguments` and `results` are the specs of what goes in and comes out.
+        `arguments` and `results` are the specs of its arguments and results.
         """
         if self.devices.alone:
             return function
-        # What the results look like on each device is up to the collectives in `function`, which JAX cannot check.
+        # Whether the results are replicated depends on the collectives in `function`, which JAX cannot check.
         return jax.shard_map(function, mesh=self.devices.mesh, in_specs=arguments, out_specs=results, check_vma=False)
 
     def constrain(self, x: Any, specs: Specs) -> Any:
-        """`x` laid out as `specs` say, within a compiled function."""
+        """Return `x` sharded as `specs` say; for use within a compiled function."""
         if self.devices.alone:
             return x
         return jax.lax.with_sharding_constraint(x, self.devices.shardings(x, specs))
 
     @contextmanager
     def numerics(self) -> Iterator[None]:
-        """Full float32 products in a float32 run: GPUs would otherwise round the operands to tf32."""
+        """Compute full float32 products in a float32 run, where GPUs would otherwise round the operands to tf32."""
         with jax.default_matmul_precision("highest" if self.precision == "float32" else "default"):
             yield
 
@@ -131,15 +130,15 @@ class NetworkStage(ABC, Generic[ModuleT]):
     def _reading(self) -> Iterator[None]:
         started = time.perf_counter()
         yield
-        logger.info("loaded %s in %.1f s", self.found.component, time.perf_counter() - started)
+        logger.info("loaded %s in %.1f s", self.converted.component, time.perf_counter() - started)
 
     @classmethod
     def _builder(cls, config: Any, precision: Precision) -> Callable[[nnx.Rngs], Any]:
         return lambda rngs: cls.NETWORK(config, dtype=jnp.dtype(precision), rngs=rngs)
 
 
-class WholeStage(NetworkStage[ModuleT]):
-    """A network that is moved in one piece, the same on every device; streaming it means offloading it."""
+class MonolithicStage(NetworkStage[ModuleT]):
+    """A network whose parameters move in one piece and are replicated; streaming it means offloading it."""
 
     _on_device: Params | None = None
     _on_host: Params | None = None
@@ -150,7 +149,7 @@ class WholeStage(NetworkStage[ModuleT]):
 
     @property
     def params(self) -> Params:
-        """The parameters on the device; brings them there if need be."""
+        """The parameters on the device; they are read or copied there if need be."""
         if self._on_device is not None:
             return self._on_device
         if not self.placement.stays and self._on_host is None:
@@ -172,32 +171,32 @@ class WholeStage(NetworkStage[ModuleT]):
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), self.network.abstract
         )
         with self._reading():
-            return jax.block_until_ready(load_params(self.found, target, self.dtype))
+            return jax.block_until_ready(load_params(self.converted, target, self.dtype))
 
 
 class StackedStage(NetworkStage[ModuleT]):
-    """A network whose forward is a start, its stack of blocks in turn, and an end, each compiled by itself."""
+    """A network that runs as a start, a stack of blocks in turn, and an end, each a program of its own."""
 
     KEEP_ON_HOST: ClassVar[tuple[Kind, ...]] = ("offloaded", "streamed")
-    """The placements in which parameters wait in host memory for the next pass or stage. In others they are read from
-    disk in every stage, which suits a network that a run needs once."""
+    """The placements in which parameters wait in host memory for the next pass or stage. In others every stage reads
+    them from disk, which suits a network that a run needs once."""
     UNLOAD_HOST: ClassVar[bool] = False
-    """Whether what waits in host memory is given back at the end of every stage."""
+    """Whether the copy in host memory is freed at the end of every stage."""
 
     network: StackedNetwork[ModuleT]
 
-    def __init__(self, found: ConvertedComponent, precision: Precision, devices: DeviceMesh | None = None):
-        super().__init__(found, precision, devices)
-        check_split(found.component, self.devices.shape, split_counts(found.config))
-        self._stored = StackedParams(found, self.network.abstract, self.dtype)
+    def __init__(self, converted: ConvertedComponent, precision: Precision, devices: DeviceMesh | None = None):
+        super().__init__(converted, precision, devices)
+        check_split(converted.component, self.devices.shape, split_counts(converted.config))
+        self._stored = StackedParams(converted, self.network.abstract, self.dtype)
         parts = [self.network.part_abstract(part) for part in range(len(self.network.parts))]
-        self._whole = [whole_specs(part) for part in parts]
-        self._shares = [share_specs(part, self.devices) for part in parts]
+        self._gathered_specs = [gathered_specs(part) for part in parts]
+        self._sharded_specs = [sharded_specs(part, self.devices) for part in parts]
         self._local = [
             local_shapes(part, self.devices.shardings(part, specs))
-            for part, specs in zip(parts, self._whole, strict=True)
+            for part, specs in zip(parts, self._gathered_specs, strict=True)
         ]
-        self._gather = [self.jit(partial(self._put_together, part)) for part in range(len(parts))]
+        self._gather = [self.jit(partial(self._gather_part, part)) for part in range(len(parts))]
         self._outer: Params | None = None
         self._stream: BlockStream | None = None
         self._disk: ReadAhead[tuple[int, int], Params] | None = None
@@ -205,7 +204,7 @@ class StackedStage(NetworkStage[ModuleT]):
 
     @classmethod
     def host_only(cls, config: Any) -> Collection[str]:
-        """The parameters that stay out of the device's memory; `host_only_array` reads them."""
+        """Return the paths of the parameters that are kept out of device memory; `host_only_array` reads them."""
         return ()
 
     @classmethod
@@ -213,12 +212,12 @@ class StackedStage(NetworkStage[ModuleT]):
         return StackedNetwork(cls._builder(config, precision), cls.host_only(config))
 
     def place(self, placement: Placement) -> None:
-        placement.check_blocks(self.found.component, self.network.num_blocks)
+        placement.check_blocks(self.converted.component, self.network.num_blocks)
         super().place(placement)
 
     @property
     def outer(self) -> Params:
-        """Everything but the blocks, on the device."""
+        """The parameters outside of the blocks, on the device."""
         if self._outer is not None:
             return self._outer
         outer = self.devices.put(self._stored.outer(self.host_only(self.config)))
@@ -226,12 +225,12 @@ class StackedStage(NetworkStage[ModuleT]):
         return outer
 
     def host_only_array(self, path: str) -> np.ndarray:
-        """One of the parameters that stay out of the device's memory, read from disk."""
+        """Read one of the parameters that are kept out of device memory, from disk."""
         return self._stored.array(path)
 
     @property
     def blocks(self) -> BlockStream:
-        """The blocks, placed; reads them if need be."""
+        """The stream of the blocks, placed as asked; they are read if need be."""
         if self._stream is None:
             stay = spread(self.placement.blocks_on_device(self.network.num_blocks), self.network.num_blocks)
             with self._reading() if self.placement.stays else nullcontext():
@@ -252,45 +251,50 @@ class StackedStage(NetworkStage[ModuleT]):
         donate: bool = True,
         **options: Any,
     ) -> Callable[..., Any]:
-        """`function(block, state, inputs)` as a program for `run_blocks`.
+        """Compile `function(block, state, inputs)` into a program for `run_blocks`.
 
-        It takes (parameters, state, inputs, the successor's shares or None) and gives a `PartResult`. `state` and
-        `inputs` are specs; `donate` lets the new state take the place of the old one; `options` are those of `jax.jit`.
-        Gathering in the same program lets its communication run beside the arithmetic.
+        The program takes (parameters, state, inputs, the successor's shards or None) and returns a `PartResult`.
+        `state` and `inputs` are specs; `donate` lets the new state reuse the memory of the old one; `options` are those
+        of `jax.jit`. The program also gathers the successor's shards, so that their communication runs beside the
+        arithmetic.
         """
         following = (part + 1) % len(self.network.parts)
 
         def run(params: Params, state: Any, inputs: Any, ahead: Params | None, **static: Any) -> PartResult[Any]:
             block = self.network.bind_part(part, params, self._local[part])
-            together = None if ahead is None else gather(ahead, self._shares[following], self._whole[following])
+            together = (
+                None
+                if ahead is None
+                else gather(ahead, self._sharded_specs[following], self._gathered_specs[following])
+            )
             after = function(block, state, inputs, **static)
-            return PartResult(after, mark_of(after), together)
+            return PartResult(after, completion_marker(after), together)
 
         def program(params: Params, x: Any, shared: Any, ahead: Params | None = None, **static: Any) -> PartResult[Any]:
             ahead_specs, together_specs = (
-                (None, None) if ahead is None else (self._shares[following], self._whole[following])
+                (None, None) if ahead is None else (self._sharded_specs[following], self._gathered_specs[following])
             )
-            arguments = (self._whole[part], state, inputs, ahead_specs)
+            arguments = (self._gathered_specs[part], state, inputs, ahead_specs)
             results = PartResult(state, P(AXES), together_specs)  # type: ignore[arg-type]
             return self.on_each_device(partial(run, **static), arguments, results)(params, x, shared, ahead)
 
         return self.jit(program, donate_argnames="x" if donate else (), **options)
 
     def run_blocks(self, apply: Apply[Any], state: Any) -> Any:
-        """Every part of every block in turn: `apply` runs the program that `compile_part` made of it."""
+        """Run every part of every block in turn; `apply` calls the program that `compile_part` made of the part."""
         if not self._divided:
             return self.blocks.run(apply, state)
-        late = GatherAhead(lambda at, shares: self._gather[at[1]](shares), apply)
+        late = GatherAhead(lambda at, shards: self._gather[at[1]](shards), apply)
         return late.finish(self.blocks.run(late, state))
 
-    def _put_together(self, part: int, shares: Params) -> tuple[Params, jax.Array]:
-        """The parameters of a part, and a mark that they are there."""
+    def _gather_part(self, part: int, shards: Params) -> tuple[Params, jax.Array]:
+        """Gather the parameters of a part, and return them with a marker that is ready when they are."""
 
-        def each(shares: Params) -> tuple[Params, jax.Array]:
-            together = gather(shares, self._shares[part], self._whole[part])
-            return together, mark_of(together)
+        def each(shards: Params) -> tuple[Params, jax.Array]:
+            together = gather(shards, self._sharded_specs[part], self._gathered_specs[part])
+            return together, completion_marker(together)
 
-        return self.on_each_device(each, (self._shares[part],), (self._whole[part], P(AXES)))(shares)
+        return self.on_each_device(each, (self._sharded_specs[part],), (self._gathered_specs[part], P(AXES)))(shards)
 
     def offload(self) -> None:
         if not self.placement.stays:
@@ -304,8 +308,8 @@ class StackedStage(NetworkStage[ModuleT]):
         self._outer = self._on_host = None
 
     def _source(self) -> Callable[[tuple[int, int]], Params]:
-        """Where the parts of the blocks come from in this stage: disk, or the copy in host memory."""
-        self._close_stream()  # of an earlier try that failed
+        """Return the source of the blocks' parts in this stage: the disk, or the copy in host memory."""
+        self._close_stream()  # an earlier attempt may have failed and left one
         if not self._keeps_on_host:
             self._disk = ReadAhead(self._read_part, self.network.order)
             return self._disk
@@ -324,16 +328,16 @@ class StackedStage(NetworkStage[ModuleT]):
 
     @property
     def _divided(self) -> bool:
-        """Whether every device brings its share of each block, to be put together with those of the others."""
-        return self.placement.shares and self.devices.num_shares > 1
+        """Whether every device has a shard of each block, which is gathered when the block's turn comes."""
+        return self.placement.is_sharded and self.devices.num_shards > 1
 
     def _waiting_specs(self, part: int) -> Params:
-        # Offloaded parts wait as shares too: the host has room for one copy, not for one a device.
-        return (self._whole if self.placement.kind == "resident" else self._shares)[part]
+        # Offloaded parts wait as shards too: the host has room for one copy, not for one a device.
+        return (self._gathered_specs if self.placement.kind == "resident" else self._sharded_specs)[part]
 
     def _copy(self, at: tuple[int, int], params: Params) -> Params:
         there = self.devices.put(params, self._waiting_specs(at[1]))
-        together = self.placement.kind == "offloaded" and self.devices.num_shares > 1
+        together = self.placement.kind == "offloaded" and self.devices.num_shards > 1
         return self._gather[at[1]](there)[0] if together else there
 
     def _read_to_host(self, at: tuple[int, int]) -> Params:

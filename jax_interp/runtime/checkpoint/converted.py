@@ -1,4 +1,4 @@
-"""A converted network on disk: its configuration, where its parameters lie, and whether all files are there.
+"""Opening a converted network on disk: its configuration, the place of its parameters, and a check of its files.
 
 A converted folder has one folder for each network, under upstream's name:
 `converted/Cosmos-Predict1-7B-WorldInterpolator/{config.json, manifest.json, params/}`.
@@ -23,37 +23,37 @@ from jax_interp.runtime.checkpoint.description import (
 
 @dataclass(frozen=True)
 class ConvertedComponent:
-    """A converted network: what it is and where its parameters lie, none of them read."""
+    """A converted network: its kind, its configuration and the folder of its parameters, none of which is read yet."""
 
     path: Path
     component: str
     config: Any
     """The network's configuration, of the class that `components.TABLE` has for it."""
     dtype: str
-    """The dtype that most of the stored bytes have."""
+    """The dtype of most of the stored bytes."""
     manifest: Manifest
-    """Where it came from ("sources"), its arrays ("params") and the sizes of its files ("files")."""
+    """The origin of the network ("sources"), its arrays ("params") and the sizes of its files ("files")."""
     within: str = ""
-    """How the paths of the arrays begin that count, if it is a `part` of what the folder holds."""
+    """The prefix of the arrays' paths, where this is a `part` of what the folder stores."""
     adapters: tuple[Adapter, ...] = ()
-    """What is merged into the parameters as they are read, in this order."""
+    """The adapters that are merged into the parameters as they are read, in this order."""
 
     def part(self, name: str, config: Any) -> "ConvertedComponent":
-        """One of several networks that are stored together: that of `config`, whose arrays are under `name`."""
+        """Return one of several networks that are stored together; its arrays are under `name`."""
         return replace(self, config=config, within=f"{self.within}{name}/")
 
     @property
     def source_sha256(self) -> dict[str, str]:
-        """SHA-256 of every file that it was converted from, by name."""
+        """The SHA-256 of every file that the network was converted from, by the file's name."""
         return {source["name"]: source["sha256"] for source in self.manifest["sources"]}
 
 
 def open_component(path: Path, *, allow_incomplete: bool = False) -> ConvertedComponent:
-    """Read what a converted folder says about itself, and check that all its files are there.
+    """Read the description of a converted folder, and check that all its files are there.
 
     Raises:
-        CheckpointError: its config or manifest is missing, damaged or of a newer format, or files are missing or cut
-            short (all are named).
+        CheckpointError: config or manifest is missing, damaged or of a newer format, or files are missing or cut short
+        (the message names all of them).
     """
     description = read_description(path)
     component = description["component"]
@@ -64,18 +64,18 @@ def open_component(path: Path, *, allow_incomplete: bool = False) -> ConvertedCo
         )
     manifest = read_manifest(path, component)
     config = from_json(TABLE[component].config, description["config"], str(path / CONFIG_FILE))
-    found = ConvertedComponent(path, component, config, description["dtype"], manifest)
-    if not allow_incomplete and (faults := faulty_files(found)):
+    converted = ConvertedComponent(path, component, config, description["dtype"], manifest)
+    if not allow_incomplete and (faults := faulty_files(converted)):
         shown = "; ".join(faults[:5]) + (f"; and {len(faults) - 5} more" if len(faults) > 5 else "")
         raise CheckpointError(f"{path}: incomplete, {shown}; {AGAIN}")
-    return found
+    return converted
 
 
-def faulty_files(found: ConvertedComponent) -> list[str]:
-    """Every file of the manifest that is missing or not as long as it was written."""
+def faulty_files(converted: ConvertedComponent) -> list[str]:
+    """Return every file of the manifest that is missing or does not have the size with which it was written."""
     faults = []
-    for name, size in found.manifest["files"].items():
-        path = found.path / name
+    for name, size in converted.manifest["files"].items():
+        path = converted.path / name
         try:
             if not path.is_file():
                 faults.append(f"{name} is missing")

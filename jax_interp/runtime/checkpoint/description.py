@@ -1,4 +1,4 @@
-"""What a converted folder says about itself: `config.json` for the program, `manifest.json` for where it came from."""
+"""The description in a converted folder: `config.json` is for the program, `manifest.json` records the origin."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict, TypeVar
@@ -23,14 +23,14 @@ _Bytes = Annotated[int, Between(0, 2**63 - 1)]
 
 
 class Description(TypedDict):
-    """`config.json`."""
+    """The contents of `config.json`."""
 
     component: str
     format_version: Literal[1]
     dtype: _Dtype
-    """The dtype that most of the stored bytes have."""
+    """The dtype of most of the stored bytes."""
     config: dict[str, Any]
-    """Fields of the network's class in `jax_interp.config`."""
+    """The fields of the network's class in `jax_interp.config`."""
 
 
 class SourceFile(TypedDict):
@@ -45,7 +45,7 @@ class SourceFile(TypedDict):
 
 
 class StoredArray(TypedDict):
-    """An array of `params`, and how it was made."""
+    """An array of `params`, and how it was converted."""
 
     shape: list[_Bytes]
     dtype: _Dtype
@@ -54,7 +54,7 @@ class StoredArray(TypedDict):
 
 
 class ConversionSettings(TypedDict, total=False):
-    """How a network was converted, or what it was trained from."""
+    """The settings of the conversion, or the network from which this one was trained."""
 
     dtype: Literal["bfloat16", "float32"] | None
     weights: Literal["model", "ema"]
@@ -62,25 +62,25 @@ class ConversionSettings(TypedDict, total=False):
 
 
 class Manifest(TypedDict):
-    """`manifest.json`."""
+    """The contents of `manifest.json`."""
 
     sources: list[SourceFile]
     params: dict[str, StoredArray]
-    """By path in the tree of parameters."""
+    """The arrays by their paths in the tree of parameters."""
     files: dict[str, _Bytes]
-    """Bytes of every file beside the two descriptions, by path relative to the folder."""
+    """The bytes of every file except the two descriptions, by path relative to the folder."""
     settings: ConversionSettings
     component: str
     format_version: Literal[1]
     jax_interp: str
-    """Version of the program that converted it."""
+    """The version of the program that converted the network."""
 
 
 def read_description(folder: Path) -> Description:
-    """The `config.json` of a converted folder.
+    """Read the `config.json` of a converted folder.
 
     Raises:
-        CheckpointError: it is missing, damaged or of a newer format.
+        CheckpointError: the file is missing, damaged or of a newer format.
     """
     version = _read(folder, CONFIG_FILE, dict[str, Any]).get("format_version")
     if type(version) is int and version > FORMAT_VERSION:
@@ -91,10 +91,10 @@ def read_description(folder: Path) -> Description:
 
 
 def read_manifest(folder: Path, component: str) -> Manifest:
-    """The `manifest.json` of a converted folder that holds a `component`.
+    """Read the `manifest.json` of a converted folder of the network `component`.
 
     Raises:
-        CheckpointError: it is missing, damaged, of another network, or has nothing in one of its lists.
+        CheckpointError: the file is missing, damaged or of another network, or one of its lists is empty.
     """
     manifest = _read(folder, MANIFEST_FILE, Manifest)
     faults = [f"it has no {name}" for name in ("sources", "params", "files") if not manifest[name]]
@@ -113,10 +113,10 @@ def read_manifest(folder: Path, component: str) -> Manifest:
 
 
 def stated_component(folder: Path) -> str | None:
-    """Which network the folder says it holds; None if it says nothing, or is another program's.
+    """Return the network that the folder declares; None if it declares none, or is another program's.
 
     Raises:
-        CheckpointError: it is a converted folder, but what it says cannot be read.
+        CheckpointError: this is a converted folder, but its description cannot be read.
     """
     for name in (CONFIG_FILE, MANIFEST_FILE):
         try:
@@ -142,7 +142,7 @@ def _read(folder: Path, name: str, kind: type[T]) -> T:
 
 
 def _is_converted(folder: Path) -> bool:
-    """Whether it has what other programs' folders do not; of one that may not be looked into nothing is known."""
+    """Tell whether the folder has files that other programs' folders lack; False if it may not be listed."""
     try:
         return (folder / MANIFEST_FILE).exists() or (folder / PARAMS_FOLDER).is_dir()
     except OSError:

@@ -1,4 +1,4 @@
-"""Which converted networks a folder has, and why one is not there."""
+"""Finding the converted networks in a folder, and explaining why one is absent."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,14 +12,14 @@ _UNCONVERTED = (".pt", ".pth", ".bin", ".jit", ".safetensors")
 
 
 def find_component(root: Path | str, component: str, name: str | None = None) -> ConvertedComponent:
-    """The converted network `component` below `root`.
+    """Find the converted network `component` below `root`.
 
-    `name` is its folder relative to `root`. Without one it is the only one there, or among several the one under
-    upstream's default name.
+    `name` is its folder relative to `root`. Without a name, the network must be the only one of its kind there, or,
+    among several, have upstream's default name.
 
     Raises:
-        CheckpointError: it is absent, incomplete, damaged, of a newer format, or not converted yet, or there are
-            several to choose from; the message says what to run or which flag to pass.
+        CheckpointError: the network is absent, incomplete, damaged, of a newer format, or not converted yet, or there
+        are several to choose from; the message says what to run or which flag to pass.
     """
     root = Path(root)
     if not root.is_dir():
@@ -42,37 +42,37 @@ def find_component(root: Path | str, component: str, name: str | None = None) ->
 
 
 def has_component(root: Path | str, component: str) -> bool:
-    """Whether `root` holds a converted `component`, whole or not."""
+    """Tell whether `root` has a converted `component`, complete or not."""
     return any(stated_component(folder) == component for folder in scan(Path(root)))
 
 
 def scan(root: Path) -> list[Path]:
-    """The folders at `root` and up to three levels below that hold a converted network, whole or not."""
+    """Return the folders at `root` and up to three levels below that have a converted network, complete or not."""
     return [folder for folder in folders_in(root) if stated_component(folder) is not None]
 
 
 def folders_in(root: Path) -> Iterator[Path]:
-    """`root` and the folders up to three levels below, hidden ones left out: networks lie no deeper."""
+    """Yield `root` and the folders up to three levels below except hidden ones; networks lie no deeper."""
     yield root
     for pattern in ("*", "*/*", "*/*/*"):
         yield from sorted(path for path in root.glob(pattern) if path.is_dir() and not path.name.startswith("."))
 
 
 def partial_folder(target: Path) -> Path:
-    """Where `target` is written before it gets its name."""
+    """Return the folder in which `target` is written before it is renamed."""
     return target.with_name(f".{target.name}.converting")
 
 
-def _of_kind(found: ConvertedComponent, component: str) -> ConvertedComponent:
-    if found.component != component:
+def _of_kind(converted: ConvertedComponent, component: str) -> ConvertedComponent:
+    if converted.component != component:
         raise CheckpointError(
-            f"{found.path}: is a {found.component}, expected a {component}; check {TABLE[component].flag}"
+            f"{converted.path}: is a {converted.component}, expected a {component}; check {TABLE[component].flag}"
         )
-    return found
+    return converted
 
 
 def _why_absent(root: Path, component: str, folder: Path | None) -> str:
-    """Why `component` is not in `root` (or not in `folder` of it), and what to do about it."""
+    """Return the reason why `component` is not in `root` (or in its folder `folder`), and what to do about it."""
     where = folder or root
     places = [folder] if folder is not None else list(folders_in(root))
     for place in places:

@@ -1,4 +1,4 @@
-"""The parameters of a converted network, checked and brought where they belong."""
+"""Loading the parameters of a converted network: they are checked and moved to their devices or host memory."""
 
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,100 +19,101 @@ from jax_interp.runtime.host import out_of_memory
 from jax_interp.types import Params
 
 BLOCKS = "blocks/"
-"""How the paths of stacked arrays begin."""
+"""The prefix of the paths of stacked arrays."""
 
 
-def load_params(found: ConvertedComponent, abstract: Params, dtype: Any = None) -> Params:
-    """The parameters of `found` as `jax.Array`s, shaped like `abstract`.
+def load_params(converted: ConvertedComponent, abstract: Params, dtype: Any = None) -> Params:
+    """Load the parameters of `converted` as `jax.Array`s, shaped like `abstract`.
 
-    `abstract` is a nested dict of `jax.ShapeDtypeStruct`; where one has a sharding the array is read straight into it
-    (host memory included), else it goes to the default device. `dtype` is what floating arrays become; without it each
-    keeps the dtype that it is stored in. The dtypes of `abstract` are not looked at.
+    `abstract` is a nested dict of `jax.ShapeDtypeStruct`, whose dtypes are ignored. Where a leaf has a sharding, the
+    array is read straight into it (host memory included), otherwise into the default device. Floating arrays are
+    converted to `dtype`; without it each array keeps the dtype in which it is stored.
 
     Raises:
-        CheckpointError: paths or shapes differ from `abstract` (all are named), or the files are damaged.
+        CheckpointError: paths or shapes differ from `abstract` (the message names all), or the files are damaged.
     """
-    if found.within or found.adapters:
-        raise ValueError(f"a part of {found.path}, or one with adapters, is read with StackedParams")
-    dtypes = _checked_dtypes(found, abstract, dtype)
+    if converted.within or converted.adapters:
+        raise ValueError(f"a part of {converted.path}, or one with adapters, is read with StackedParams")
+    dtypes = _checked_dtypes(converted, abstract, dtype)
     default = jnp.zeros(()).sharding
     target = {
         path: jax.ShapeDtypeStruct(leaf.shape, dtypes[path], sharding=getattr(leaf, "sharding", None) or default)
         for path, leaf in flatten(abstract)
     }
-    with damage_reported(found):
-        params = read_params(found.path / PARAMS_FOLDER, unflatten(target))
+    with damage_reported(converted):
+        params = read_params(converted.path / PARAMS_FOLDER, unflatten(target))
     check_complete(params, abstract)
-    _check_values(found, dict(flatten(params)))
+    _check_values(converted, dict(flatten(params)))
     return params
 
 
 class StackedParams:
-    """The parameters of a network with a stack under `blocks`, read from disk piece by piece, as numpy arrays."""
+    """The parameters of a network with a stack under `blocks`, read from disk block by block as numpy arrays."""
 
-    def __init__(self, found: ConvertedComponent, abstract: Params, dtype: Any = None):
-        """Check `found` against `abstract`, as `load_params` does; nothing is read."""
-        self._found = found
-        dtypes = _checked_dtypes(found, abstract, dtype)
+    def __init__(self, converted: ConvertedComponent, abstract: Params, dtype: Any = None):
+        """Check `converted` against `abstract`, as `load_params` does; nothing is read."""
+        self._converted = converted
+        dtypes = _checked_dtypes(converted, abstract, dtype)
         self._outer = {path: dtype for path, dtype in dtypes.items() if not path.startswith(BLOCKS)}
         self._blocks = {path: dtype for path, dtype in dtypes.items() if path.startswith(BLOCKS)}
 
     def outer(self, host_only: Collection[str] = ()) -> Params:
-        """Everything but the blocks and the arrays `host_only`."""
+        """Read all parameters except the blocks and the arrays in `host_only`."""
         return unflatten(
             self._read({path: dtype for path, dtype in self._outer.items() if path not in host_only}, None)
         )
 
     def array(self, path: str) -> np.ndarray:
-        """One array that is in no block."""
+        """Read one array that is in no block."""
         return self._read({path: self._outer[path]}, None)[path]
 
     def part(self, index: int, names: Collection[str]) -> Params:
-        """What block `index` of the stack has under `names`."""
+        """Read the parameters of block `index` of the stack that are under `names`."""
         wanted = {path: dtype for path, dtype in self._blocks.items() if path.split("/")[1] in names}
-        adapters = self._found.adapters
-        # Sums are rounded once, from float32: a weight that is to be merged is not rounded on its way here.
+        adapters = self._converted.adapters
+        # A weight to be merged is read in float32, so that the sum is rounded only once.
         merged = {path: np.dtype("float32") for path in adapted_paths(adapters) & wanted.keys()}
         arrays = self._read(wanted | merged, index)
         arrays |= {path: merge(arrays[path], path, index, adapters, wanted[path]) for path in merged}
         return unflatten({path.removeprefix(BLOCKS): array for path, array in arrays.items()})
 
     def _read(self, wanted: dict[str, Any], row: int | None) -> dict[str, Any]:
-        within = self._found.within
-        with damage_reported(self._found):
+        within = self._converted.within
+        with damage_reported(self._converted):
             arrays = read_arrays(
-                self._found.path / PARAMS_FOLDER, {within + path: dtype for path, dtype in wanted.items()}, row
+                self._converted.path / PARAMS_FOLDER, {within + path: dtype for path, dtype in wanted.items()}, row
             )
-        _check_values(self._found, arrays)
+        _check_values(self._converted, arrays)
         return {path.removeprefix(within): array for path, array in arrays.items()}
 
 
 @contextmanager
-def damage_reported(found: ConvertedComponent) -> Iterator[None]:
-    """Turn whatever goes wrong while arrays are read, but for memory that runs out, into a `CheckpointError`."""
+def damage_reported(converted: ConvertedComponent) -> Iterator[None]:
+    """Turn every error of the block, which reads arrays, into a `CheckpointError`, except for memory that runs out."""
     try:
         yield
     except Exception as error:  # Orbax raises a bare Exception for an array that it cannot read
         if out_of_memory(error):
             raise
         raise CheckpointError(
-            f"{found.path / PARAMS_FOLDER}: cannot be read; if memory and disk are in order, convert it again: the"
+            f"{converted.path / PARAMS_FOLDER}: cannot be read; if memory and disk are in order, convert it again: the"
             f" command of the first time, with --overwrite ({error})"
         ) from error
 
 
-def _checked_dtypes(found: ConvertedComponent, abstract: Params, dtype: Any) -> dict[str, Any]:
-    """What every stored array becomes; raises `CheckpointError` if they do not fit `abstract`."""
+def _checked_dtypes(converted: ConvertedComponent, abstract: Params, dtype: Any) -> dict[str, Any]:
+    """Return the shape and dtype of every array to read; raise `CheckpointError` if they do not fit `abstract`."""
     stored = {
-        path.removeprefix(found.within): jax.ShapeDtypeStruct(tuple(entry["shape"]), jnp.dtype(entry["dtype"]))
-        for path, entry in found.manifest["params"].items()
-        if path.startswith(found.within)
+        path.removeprefix(converted.within): jax.ShapeDtypeStruct(tuple(entry["shape"]), jnp.dtype(entry["dtype"]))
+        for path, entry in converted.manifest["params"].items()
+        if path.startswith(converted.within)
     }
     try:
         check_complete(unflatten(stored), abstract)
     except ValueError as error:
         raise CheckpointError(
-            f"{found.path / MANIFEST_FILE} (and {CONFIG_FILE}): does not fit this version's network ({error}); {AGAIN}"
+            f"{converted.path / MANIFEST_FILE} (and {CONFIG_FILE}): does not fit this version's network ({error});"
+            f" {AGAIN}"
         ) from error
     return {path: _cast(leaf.dtype, dtype) for path, leaf in stored.items()}
 
@@ -121,16 +122,16 @@ def _cast(stored: Any, wanted: Any) -> Any:
     return jnp.dtype(wanted) if wanted is not None and jnp.issubdtype(stored, jnp.floating) else stored
 
 
-def _check_values(found: ConvertedComponent, arrays: Mapping[str, Any]) -> None:
-    """Raise `CheckpointError` if a network in which they would go unnoticed has values that no training gives."""
-    if not TABLE[found.component].hides_damage:
+def _check_values(converted: ConvertedComponent, arrays: Mapping[str, Any]) -> None:
+    """Raise `CheckpointError` for values that no training gives, in networks whose outputs would hide the damage."""
+    if not TABLE[converted.component].hides_damage:
         return
     values = {path: np.asarray(array) for path, array in arrays.items()}
     for fault, is_faulty in (("values that are not numbers", _has_no_numbers), ("one value throughout", _is_constant)):
         if faults := [path for path, array in values.items() if is_faulty(array)]:
             raise CheckpointError(
-                f"{found.path / PARAMS_FOLDER}: {', '.join(faults[:5])} hold {fault}; download the {found.component}"
-                " again and convert it again"
+                f"{converted.path / PARAMS_FOLDER}: {', '.join(faults[:5])} hold {fault}; download the"
+                f" {converted.component} again and convert it again"
             )
 
 
@@ -139,6 +140,6 @@ def _has_no_numbers(array: np.ndarray) -> bool:
 
 
 def _is_constant(array: np.ndarray) -> bool:
-    """Whether it is a matrix or a kernel whose values are all the same; biases and scales may be."""
+    """Tell whether this is a matrix or a kernel with a single value throughout; biases and scales may be constant."""
     first, last = array.flat[0], array.flat[-1]
     return array.ndim > 1 and array.size > 1 and bool(first == last) and bool((array == first).all())

@@ -1,7 +1,7 @@
-"""Parameters as an Orbax checkpoint on disk: written piece by piece, read straight into sharded arrays.
+"""Parameters as an Orbax checkpoint on disk: written in chunks, and read straight into sharded arrays.
 
-Orbax's own writer holds every array whole and up to three times; `ArrayStream` is written in pieces of `CHUNK_BYTES`
-instead, so that memory does not depend on the size of the network.
+Orbax's own writer keeps every array in memory as a whole, up to three times. An `ArrayStream` is written in chunks of
+`CHUNK_BYTES` instead, so that memory does not depend on the size of the network.
 """
 
 import logging
@@ -21,18 +21,18 @@ from jax_interp.nn.params import flatten, unflatten
 from jax_interp.types import Params
 
 CHUNK_BYTES = 1 << 24
-"""Least size of a file: one layer of a stack if that is larger, as many as fit in otherwise."""
+"""The target size of a file: it has as many layers of a stack as fit in, and at least one."""
 
 MIN_RESTORE_GB = 2
-"""What may be in flight between disk and devices, if no single array needs more."""
+"""The gigabytes that may be in flight between disk and devices; more if a single array needs more."""
 
 
 @dataclass(frozen=True)
 class ArrayStream:
-    """An array that is never whole in memory.
+    """An array that is never in memory as a whole.
 
-    `pieces(rows)` yields it cut along its first axis into runs of `rows` (the last one may be shorter); an array
-    without axes is one piece.
+    `pieces(rows)` yields it in runs of `rows` along its first axis, of which the last may be shorter; an array without
+    axes is one piece. For example, `lambda rows: split_rows(values, rows)`.
     """
 
     shape: tuple[int, ...]
@@ -41,23 +41,23 @@ class ArrayStream:
 
     @classmethod
     def of(cls, array: np.ndarray | jax.Array) -> "ArrayStream":
-        """The stream of an array that is in memory already."""
+        """Return the stream of an array that is in memory already."""
         values = np.asarray(array)
         return cls(values.shape, values.dtype, lambda rows: split_rows(values, rows))
 
     @property
     def size(self) -> int:
-        """Number of values."""
+        """The number of values."""
         return math.prod(self.shape)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the whole array."""
+        """The bytes of the whole array."""
         return self.size * self.dtype.itemsize
 
     @property
     def chunk_shape(self) -> tuple[int, ...]:
-        """What one file holds: whole layers, so that a single one can be read by itself."""
+        """The shape of the part that one file has: whole layers, so that a single layer can be read by itself."""
         if not self.shape:
             return ()
         row = max(1, math.prod(self.shape[1:]) * self.dtype.itemsize)
@@ -66,7 +66,7 @@ class ArrayStream:
 
 
 def split_rows(values: np.ndarray, rows: int) -> Iterator[np.ndarray]:
-    """`values` in runs of `rows` along its first axis; a scalar whole."""
+    """Yield `values` in runs of `rows` along its first axis; a scalar is yielded as it is."""
     if not values.shape:
         yield values
         return
@@ -77,7 +77,8 @@ def split_rows(values: np.ndarray, rows: int) -> Iterator[np.ndarray]:
 def write_params(path: Path, params: Params) -> None:
     """Write a nested dict of arrays and `ArrayStream`s as one Orbax checkpoint at `path`, which must not exist.
 
-    Appears under its name only when complete. Uncompressed: bfloat16 weights hardly shrink.
+    The checkpoint appears under its name only when it is complete. It is uncompressed, since bfloat16 weights hardly
+    shrink.
     """
     streams = {name: leaf if isinstance(leaf, ArrayStream) else ArrayStream.of(leaf) for name, leaf in flatten(params)}
     registry = ocp.type_handlers.create_type_handler_registry(
@@ -89,10 +90,10 @@ def write_params(path: Path, params: Params) -> None:
 
 
 def read_params(path: Path, target: Params) -> Params:
-    """Read a checkpoint of `write_params` into `jax.Array`s of the dtypes and shardings of `target`.
+    """Read a checkpoint that `write_params` wrote into `jax.Array`s of the dtypes and shardings of `target`.
 
-    `target` is a nested dict of `jax.ShapeDtypeStruct` with shardings, of exactly the stored paths and shapes. How the
-    parameters were laid out when they were written does not matter. Host memory beyond the arrays is bounded.
+    `target` is a nested dict of `jax.ShapeDtypeStruct` with shardings, of exactly the stored paths and shapes. The
+    sharding of the parameters when they were written does not matter. Host memory beyond the arrays is bounded.
     """
     arguments = jax.tree.map(
         lambda leaf: ocp.ArrayRestoreArgs(
@@ -100,7 +101,7 @@ def read_params(path: Path, target: Params) -> Params:
         ),
         target,
     )
-    # Orbax counts whole chunks of what is stored, which may be float32, and refuses an array above the limit.
+    # Orbax counts whole chunks in the stored dtype, which may be float32, and refuses an array above the limit.
     largest = max((math.prod(leaf.shape) * 4 for _, leaf in flatten(target)), default=0)
     together = _who_reads(target)
     handler = ocp.PyTreeCheckpointHandler(
@@ -114,7 +115,7 @@ def read_params(path: Path, target: Params) -> Params:
 
 
 def _who_reads(target: Params) -> ocp.options.MultiprocessingOptions:
-    """All processes, which Orbax lets wait for each other; this one alone if the arrays are for its own devices."""
+    """Return the processes that read: all, which Orbax synchronises, or only this one if the arrays are local."""
     if not all(leaf.sharding.is_fully_addressable for _, leaf in flatten(target)):
         return ocp.options.MultiprocessingOptions()
     index = jax.process_index()
@@ -124,22 +125,24 @@ def _who_reads(target: Params) -> ocp.options.MultiprocessingOptions:
 
 
 def open_array(path: Path, name: str) -> ts.TensorStore:
-    """One array of a checkpoint of `write_params`, `name` being its path in the tree; read what is indexed and no more.
+    """Open one array of a checkpoint of `write_params`, by its path in the tree; only what is indexed is read.
 
     Raises:
-        ValueError: it is not there, or the part that is read is missing on disk.
+        ValueError: the array, or the part that is read, is missing on disk.
     """
     kvstore = {"driver": "file", "path": f"{path.absolute() / name.replace('/', '.')}/"}
     return ts.open({"driver": "zarr3", "kvstore": kvstore, "fill_missing_data_reads": False}).result()
 
 
 def read_arrays(path: Path, wanted: Mapping[str, np.dtype], row: int | None = None) -> dict[str, np.ndarray]:
-    """Arrays of a checkpoint of `write_params` by name, in the dtypes of `wanted`; of stacks only `row` if it is given.
+    """Read arrays of a checkpoint of `write_params` by name, in the dtypes of `wanted`.
 
-    All are read at the same time, straight into the arrays that are returned.
+    With `row`, only that row of each array is read.
+
+    All are read concurrently, straight into the arrays that are returned.
 
     Raises:
-        ValueError: one of them, or a part of it, is missing on disk.
+        ValueError: an array, or a part of it, is missing on disk.
     """
     stores = {name: ts.cast(open_array(path, name), dtype) for name, dtype in wanted.items()}
     reads = {name: (store if row is None else store[row]).read() for name, store in stores.items()}
@@ -147,7 +150,7 @@ def read_arrays(path: Path, wanted: Mapping[str, np.dtype], row: int | None = No
 
 
 class _StreamHandler(ocp.type_handlers.NumpyHandler):
-    """How Orbax writes an `ArrayStream`: as the plain zarr array that its own handlers read."""
+    """The Orbax handler that writes an `ArrayStream` as the plain zarr array that Orbax's own handlers read."""
 
     async def serialize(self, values: Any, infos: Any, args: Any = None) -> list[Any]:
         del args  # dtypes and chunks are the stream's own
@@ -157,7 +160,7 @@ class _StreamHandler(ocp.type_handlers.NumpyHandler):
             start = 0
             for piece in stream.pieces(stream.chunk_shape[0] if stream.shape else 1):
                 where = store[start : start + len(piece)] if stream.shape else store
-                # A reference to the source would keep pieces in memory long after they are on disk.
+                # A reference to the source would keep its pieces in memory long after they are on disk.
                 await where.write(piece, can_reference_source_data_indefinitely=False)
                 start += len(piece) if stream.shape else 1
                 del piece  # before the next one is made
@@ -169,7 +172,7 @@ def _zarr_spec(stream: ArrayStream, path: Path) -> Mapping[str, Any]:
     return {
         "driver": "zarr3",
         "kvstore": {"driver": "file", "path": f"{path}/"},
-        # A chunk of zeros has a file too: a missing file then always means damage, and reads refuse it.
+        # A chunk of zeros is written too, so that a missing file always means damage, and reading it fails.
         "store_data_equal_to_fill_value": True,
         "metadata": {
             "shape": stream.shape,
@@ -182,7 +185,7 @@ def _zarr_spec(stream: ArrayStream, path: Path) -> Mapping[str, Any]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep Orbax's warnings about its other format off the terminal; errors still come as exceptions."""
+    """Keep Orbax's warnings about its other format off the terminal; errors are still raised as exceptions."""
     logger = logging.getLogger("absl")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -21,7 +21,7 @@ from jax_interp.media.output import as_media_error
 from jax_interp.models.video_tokenizer.model import VideoTokenizer
 from jax_interp.pipeline.prompt.text import TextEncoder
 from jax_interp.pipeline.stages.codec import Codec
-from jax_interp.pipeline.stages.stage import WholeStage
+from jax_interp.pipeline.stages.stage import MonolithicStage
 from jax_interp.pipeline.stages.workload import Workload
 from jax_interp.runtime.checkpoint.converted import ConvertedComponent
 from jax_interp.train.data.clips import TrainingClip
@@ -30,13 +30,13 @@ from jax_interp.train.data.windows import WindowSettings
 from jax_interp.types import Params
 
 
-class WindowEncoder(WholeStage[VideoTokenizer]):
+class WindowEncoder(MonolithicStage[VideoTokenizer]):
     """The video tokenizer's stage for whole windows of video, of which generation knows the ends alone."""
 
     NETWORK = VideoTokenizer
 
-    def __init__(self, found: ConvertedComponent, precision: Precision, preparation: Preparation):
-        super().__init__(found, precision)
+    def __init__(self, converted: ConvertedComponent, precision: Precision, preparation: Preparation):
+        super().__init__(converted, precision)
         self.preparation: Preparation = preparation
         self._encode = self.jit(self._encode_pixels)
 
@@ -123,13 +123,13 @@ class EncodingCache:
         key = _digest(
             [clip.path.name, status.st_size, status.st_mtime_ns],
             [self.height, self.width, self.encoder.preparation, self.encoder.precision, asdict(self.windows)],
-            self.encoder.found.source_sha256,
+            self.encoder.converted.source_sha256,
         )
         return [self.folder / f"{clip.name}-{key}-{window.start:06d}.npz" for window in clip.windows]
 
     def _text_path(self, caption: str) -> Path:
         network = self.text_encoder.network
-        identity = network.found.source_sha256 if network else self.text_encoder.given_sha256
+        identity = network.converted.source_sha256 if network else self.text_encoder.given_sha256
         return self.folder / f"text-{_digest(identity, caption)}.npz"
 
 

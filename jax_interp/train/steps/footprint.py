@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jax_interp.config import DiTConfig
 from jax_interp.nn.params import flatten
-from jax_interp.runtime.block_stream import WAITING
+from jax_interp.runtime.block_stream import PREFETCHED_PARTS
 from jax_interp.runtime.host import nbytes
 from jax_interp.runtime.mesh_shape import ALONE, AXES, MeshShape
 from jax_interp.runtime.sharding import device_bytes
@@ -61,7 +61,7 @@ def training_footprint(
         weights, gradients, optimizer, host = compute * theirs + 4 * mine, 4 * mine, 4 * on_device * mine, 0
     if settings.stream_base:
         blocks = compute * _values({"blocks": frozen["blocks"]}, mesh)
-        weights += blocks * (WAITING + 1) // config.num_blocks - blocks
+        weights += blocks * (PREFETCHED_PARTS + 1) // config.num_blocks - blocks
         host = compute * _values({"blocks": frozen["blocks"]}, ALONE)
     activations = _activations(config, settings, latents, mesh)
     if mesh.size > 1:  # two blocks with all their weights

@@ -22,7 +22,7 @@ from jax_interp.nn.params import flatten, unflatten
 from jax_interp.runtime.checkpoint.converted import ConvertedComponent
 from jax_interp.runtime.checkpoint.loading import StackedParams
 from jax_interp.runtime.mesh import REPLICATED, DeviceMesh
-from jax_interp.runtime.sharding import share_specs
+from jax_interp.runtime.sharding import sharded_specs
 from jax_interp.train.objective.log_variance import initial_log_variance
 from jax_interp.train.objective.noise import make_draws
 from jax_interp.train.optimization.ema import update_average
@@ -215,7 +215,7 @@ def _specs(tree: Any, devices: DeviceMesh) -> Any:
 
 
 def _spec(leaf: Any, devices: DeviceMesh) -> P:
-    return share_specs({"array": jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)}, devices)["array"]
+    return sharded_specs({"array": jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)}, devices)["array"]
 
 
 def _wide(leaf: jax.Array) -> jax.Array:

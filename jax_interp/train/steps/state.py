@@ -9,7 +9,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Int
 
 from jax_interp.runtime.mesh import REPLICATED, DeviceMesh
-from jax_interp.runtime.sharding import share_specs
+from jax_interp.runtime.sharding import sharded_specs
 from jax_interp.types import Params
 
 ROWS = P(("data", "sequence"))
@@ -68,9 +68,9 @@ def _specs_of(name: str, tree: Any, devices: DeviceMesh) -> Any:
         return params_specs(tree, devices)
     if name == "blocks":
         return _block_specs(tree, devices)
-    return share_specs({name: tree}, devices)[name]
+    return sharded_specs({name: tree}, devices)[name]
 
 
 def _block_specs(stacked: Params, devices: DeviceMesh) -> Params:
     block = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), stacked)
-    return jax.tree.map(lambda spec: P(None, *spec), share_specs(block, devices), is_leaf=lambda x: isinstance(x, P))
+    return jax.tree.map(lambda spec: P(None, *spec), sharded_specs(block, devices), is_leaf=lambda x: isinstance(x, P))

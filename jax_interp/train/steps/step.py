@@ -17,7 +17,7 @@ from jax_interp.nn.params import StackedNetwork, flatten, unflatten
 from jax_interp.runtime.checkpoint.converted import ConvertedComponent
 from jax_interp.runtime.checkpoint.loading import load_params
 from jax_interp.runtime.mesh import DeviceMesh
-from jax_interp.runtime.sharding import whole_specs
+from jax_interp.runtime.sharding import gathered_specs
 from jax_interp.train.objective.forward import forward
 from jax_interp.train.objective.log_variance import initial_log_variance, log_variance
 from jax_interp.train.objective.loss import NetworkInputs, denoised_latents, loss_terms, make_network_inputs, total_loss
@@ -216,7 +216,7 @@ class Trainer:
         """Gather a block's weights, of which every device has a share."""
         if self.devices.alone:
             return block
-        return jax.lax.with_sharding_constraint(block, self.devices.shardings(block, whole_specs(block)))
+        return jax.lax.with_sharding_constraint(block, self.devices.shardings(block, gathered_specs(block)))
 
     def _shared(self, params: Params) -> Params:
         if self.devices.alone:

@@ -17,11 +17,11 @@ from jaxtyping import Array
 from jax_interp.config import DiTConfig
 from jax_interp.models.dit import DiTBlockInputs
 from jax_interp.nn.params import flatten, unflatten
-from jax_interp.runtime.block_stream import BlockStream, PartCall, PartResult, mark_of
+from jax_interp.runtime.block_stream import BlockStream, PartCall, PartResult, completion_marker
 from jax_interp.runtime.checkpoint.converted import ConvertedComponent
 from jax_interp.runtime.checkpoint.loading import StackedParams
 from jax_interp.runtime.mesh import DeviceMesh
-from jax_interp.runtime.sharding import share_specs
+from jax_interp.runtime.sharding import sharded_specs
 from jax_interp.train.objective.forward import cast, embed, project, run_block
 from jax_interp.train.objective.log_variance import initial_log_variance
 from jax_interp.train.objective.loss import NetworkInputs, make_network_inputs
@@ -66,7 +66,7 @@ class StreamedTrainer(Trainer):
     def keep_blocks(self, blocks: Iterable[Params]) -> None:
         """Bring the frozen blocks, in their order and in the computation's dtype, to host memory; `begin` does this."""
         plain = network_of(self.network_config, replace(self.settings, lora=None, stream_base=False))
-        specs = share_specs(plain.block_abstract, self.devices)
+        specs = sharded_specs(plain.block_abstract, self.devices)
         host = [self.devices.keep_on_host(block, specs) for block in blocks]
         count = len(host)
         order = [(index, FORWARD) for index in range(count)] + [(index, BACKWARD) for index in reversed(range(count))]
@@ -105,7 +105,7 @@ class StreamedTrainer(Trainer):
                     metrics, gradient = self._end(frozen, state, inputs, noisy, rows)
                     state = gradient, jax.tree.map(jnp.zeros_like, adapter)
                 after = self._backward(call.params, *state, adapter, number, kept.pop(), inputs)
-            return PartResult(after, mark_of(after))
+            return PartResult(after, completion_marker(after))
 
         _, gradients = self._blocks.run(apply, tokens)
         assert metrics is not None

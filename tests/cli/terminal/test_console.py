@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from jax_interp.cli.terminal import console
-from jax_interp.cli.terminal.console import Coloured, show_log, show_table, tell_table
+from jax_interp.cli.terminal.console import Coloured, show_log, show_table, show_table_on_stderr
 
 ROWS = [("b/x[/one].mp4", "[red]\x1b[31m", Coloured("ok", "green")), ("a\nb", ["one", "two\x07"], "x" * 300)]
 
@@ -68,7 +68,7 @@ def test_forced_colours_do_not_reach_a_file(capsys, monkeypatch):
 
 
 def test_a_table_of_what_will_be_done_is_no_result(capsys):
-    tell_table([("a", "1")], ("file", "size"), numbers=("size",))
+    show_table_on_stderr([("a", "1")], ("file", "size"), numbers=("size",))
     out, err = capsys.readouterr()
     assert out == ""
     assert [line.split() for line in err.splitlines()] == [["file", "size"], ["a", "1"]]

@@ -9,7 +9,7 @@ class Watched:
     """Guardrails that let everything pass, and note what they are asked."""
 
     frame_stride = 1
-    placed_as, networks, founds = "guardrail_models", {}, ()
+    placed_as, networks, converted_components = "guardrail_models", {}, ()
     placement = Placement()
 
     def __init__(self):

@@ -8,7 +8,7 @@ from jax_interp.config import CV8X8X8_720P, DIT_7B
 from jax_interp.errors import OutOfMemory, UsageError
 from jax_interp.pipeline.memory.available import SHARE_OF_FREE, available
 from jax_interp.pipeline.memory.placing import limit_process, place
-from jax_interp.pipeline.memory.plan import PROCESS, Planner
+from jax_interp.pipeline.memory.plan import PROCESS_OVERHEAD, Planner
 from jax_interp.pipeline.memory.settings import MemorySettings
 from jax_interp.pipeline.settings import InterpolationSettings
 from jax_interp.pipeline.stage_classes import planned
@@ -42,7 +42,9 @@ def gpu(monkeypatch):
 
 def test_a_budget_limits_what_jax_may_reserve(gpu):
     limit_process(asked(budget=8 * GIB))
-    assert float(os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"]) == pytest.approx((8 * GIB - PROCESS) / (80 * GIB), 1e-3)
+    assert float(os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"]) == pytest.approx(
+        (8 * GIB - PROCESS_OVERHEAD) / (80 * GIB), 1e-3
+    )
 
 
 def test_jax_may_reserve_what_auto_plans_with(gpu):
@@ -54,7 +56,7 @@ def test_jax_may_reserve_what_auto_plans_with(gpu):
     os.environ.pop("XLA_PYTHON_CLIENT_MEM_FRACTION")
     gpu(free=8 * GIB)
     limit_process(settings)
-    assert float(os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"]) * 80 * GIB + PROCESS < 8 * GIB
+    assert float(os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"]) * 80 * GIB + PROCESS_OVERHEAD < 8 * GIB
 
 
 def test_the_users_own_limit_is_left_alone(gpu, monkeypatch):

@@ -11,7 +11,7 @@ from jax_interp.config import CV8X8X8_720P, DIT_7B, DIT_14B, LLAMA_3_1_8B, PIXTR
 from jax_interp.diffusion.settings import SampleSettings
 from jax_interp.errors import UsageError
 from jax_interp.pipeline.memory.footprint import WORKSPACE, footprint
-from jax_interp.pipeline.memory.plan import PROCESS, Planner, describe
+from jax_interp.pipeline.memory.plan import PROCESS_OVERHEAD, Planner, describe
 from jax_interp.pipeline.prompt.text import PromptNetwork
 from jax_interp.pipeline.settings import InterpolationSettings
 from jax_interp.pipeline.stage_classes import planned
@@ -134,7 +134,7 @@ def test_a_stage_has_its_own_network_and_those_that_stay():
     }
     assert plan.peak == plan.stages["text_encoder"]
     assert plan.largest_stage == "text_encoder"
-    assert plan.process_peak == plan.peak + PROCESS
+    assert plan.process_peak == plan.peak + PROCESS_OVERHEAD
 
 
 def test_host_memory():
@@ -189,7 +189,7 @@ def test_resident_blocks_grow_with_the_budget_until_the_whole_network_fits():
     assert blocks == sorted(set(blocks))
     block = found.footprints()["diffusion_transformer"].block
     for plan, budget in zip(plans, range(5, 15), strict=True):
-        assert plan.stages["diffusion_transformer"] + PROCESS + block > budget * GIB
+        assert plan.stages["diffusion_transformer"] + PROCESS_OVERHEAD + block > budget * GIB
 
 
 def test_pairs_share_a_pass_only_where_weights_are_streamed():
@@ -275,16 +275,16 @@ def test_devices_divide_what_they_share():
     one, shared, split = (each.footprints()[name] for each in (alone, four, two))
     assert (shared.params, shared.outer, shared.block) == (one.params, one.outer, one.block)
     assert shared.activations == one.activations // 4
-    assert shared.share == pytest.approx(one.block / 4, rel=1e-4)  # norms are not divided
-    assert split.block == split.share == pytest.approx(one.block * 0.525, rel=1e-3)  # nor the modulation, by tensor
+    assert shared.shard == pytest.approx(one.block / 4, rel=1e-4)  # norms are not divided
+    assert split.block == split.shard == pytest.approx(one.block * 0.525, rel=1e-3)  # nor the modulation, by tensor
     three = planner(mesh=MeshShape(sequence=3)).footprints()[name]
-    assert 0.97 * one.block < three.share < one.block  # of 4096 rows or columns there are no thirds
+    assert 0.97 * one.block < three.shard < one.block  # of 4096 rows or columns there are no thirds
     resident = four.plan({}).stages[name]
     sharded = four.plan({name: Placement("sharded")}).stages[name]
     # a quarter of each block, and two halves of one put together
-    assert resident - sharded == one.num_blocks * (one.block - shared.share) - one.block
+    assert resident - sharded == one.num_blocks * (one.block - shared.shard) - one.block
     streamed = shared.in_stage(Placement("streamed"))
-    assert streamed == one.outer + 2 * shared.share + one.block + shared.activations + WORKSPACE
+    assert streamed == one.outer + 2 * shared.shard + one.block + shared.activations + WORKSPACE
 
 
 def test_rows_of_a_device():

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from jax_interp.pipeline.requests.json_lines import MOST_BYTES, MOST_LINE, MOST_LINES, read_json_lines
+from jax_interp.pipeline.requests.json_lines import MAX_FILE_BYTES, MAX_LINE_BYTES, MAX_LINES, read_json_lines
 
 ONE = b'{"a": "b"}'
 
@@ -73,7 +73,7 @@ FAULTS = {
     "compressed": (b"\x1f\x8b\x08\0", {1: "a zero byte at column 4"}),
     "a zero byte": (ONE + b'\n{"a": "\0"}', {2: "a zero byte at column 8"}),
     "half a character": (b'{"a": "\\ud83d"}', {1: "holds half of a surrogate pair"}),
-    "a long line": (ONE + b"\n" + b" " * (MOST_LINE + 1) + b"\n" + ONE, {2: "is longer than 1 MiB"}),
+    "a long line": (ONE + b"\n" + b" " * (MAX_LINE_BYTES + 1) + b"\n" + ONE, {2: "is longer than 1 MiB"}),
 }
 
 
@@ -101,7 +101,7 @@ def test_wide_characters_are_named(tmp_path, encoding):
 
 @pytest.mark.parametrize(
     ("size", "piece", "says"),
-    [(MOST_BYTES + 1, b" ", "is larger than 64 MiB"), (MOST_LINES + 1, b"\n", "has more than 100000 lines")],
+    [(MAX_FILE_BYTES + 1, b" ", "is larger than 64 MiB"), (MAX_LINES + 1, b"\n", "has more than 100000 lines")],
 )
 def test_files_have_a_limit(tmp_path, size, piece, says):
     with pytest.raises(ValueError, match=says):

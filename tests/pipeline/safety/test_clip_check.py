@@ -8,10 +8,10 @@ import pytest
 
 from jax_interp.errors import MediaError
 from jax_interp.media.source import FrameSource
-from jax_interp.pipeline.safety.clip_check import PIECE, check_clip
-from jax_interp.pipeline.safety.guardrails import FRAME_GUARDRAILS, Guardrails, together
+from jax_interp.pipeline.safety.clip_check import CHUNK_FRAMES, check_clip
+from jax_interp.pipeline.safety.guardrails import FRAME_GUARDRAILS, Guardrails, combine_verdicts
 
-LONG = 5 * PIECE + 3
+LONG = 5 * CHUNK_FRAMES + 3
 
 
 class Writer:
@@ -56,32 +56,32 @@ def test_a_long_clip_is_never_held(guardrails):
     source, held = source_of(LONG)
     writer, done = Writer(), []
     verdicts = check_clip(guardrails, source, writer, done.append)
-    assert together(verdicts, FRAME_GUARDRAILS).allowed
+    assert combine_verdicts(verdicts, FRAME_GUARDRAILS).allowed
     assert verdicts["video_safety"].reason == f"looked at {LONG} of {LONG} frames"
     assert (writer.num_frames, writer.left_by) == (LONG, None)
-    assert done == [*range(PIECE, LONG, PIECE), LONG]
-    assert max(held) <= 2 * PIECE
+    assert done == [*range(CHUNK_FRAMES, LONG, CHUNK_FRAMES), LONG]
+    assert max(held) <= 2 * CHUNK_FRAMES
 
 
 def test_a_bad_frame_ends_it_by_an_exception(guardrails):
     writer = Writer()
-    source, held = source_of(LONG, bad=2 * PIECE + 1)
+    source, held = source_of(LONG, bad=2 * CHUNK_FRAMES + 1)
     verdicts = check_clip(guardrails, source, writer)
-    assert not together(verdicts, FRAME_GUARDRAILS).allowed
-    assert verdicts["video_safety"].reason == f"frame {2 * PIECE + 1} is not safe"
+    assert not combine_verdicts(verdicts, FRAME_GUARDRAILS).allowed
+    assert verdicts["video_safety"].reason == f"frame {2 * CHUNK_FRAMES + 1} is not safe"
     assert writer.left_by is not None
-    assert len(held) == 3 * PIECE  # the rest is not even read
+    assert len(held) == 3 * CHUNK_FRAMES  # the rest is not even read
 
 
 def test_no_frames_are_no_safe_clip(guardrails):
     source, _ = source_of(0)
     writer = Writer()
-    assert not together(check_clip(guardrails, source, writer), FRAME_GUARDRAILS).allowed
+    assert not combine_verdicts(check_clip(guardrails, source, writer), FRAME_GUARDRAILS).allowed
     assert writer.left_by is not None
 
 
 def test_a_clip_that_breaks_off_is_no_safe_clip(guardrails):
-    source, _ = source_of(LONG, fails_at=PIECE + 2)
+    source, _ = source_of(LONG, fails_at=CHUNK_FRAMES + 2)
     writer = Writer()
     with pytest.raises(MediaError):
         check_clip(guardrails, source, writer)

@@ -18,7 +18,7 @@ from jax_interp.errors import Blocked, CheckpointError, UsageError
 from jax_interp.guardrails.faces import Blurred
 from jax_interp.guardrails.verdict import Verdict
 from jax_interp.nn.params import flatten, unflatten
-from jax_interp.pipeline.safety.guardrails import FRAME_GUARDRAILS, PROMPT_GUARDRAILS, Guardrails, together
+from jax_interp.pipeline.safety.guardrails import FRAME_GUARDRAILS, PROMPT_GUARDRAILS, Guardrails, combine_verdicts
 from jax_interp.pipeline.safety.text_guard import TextGuard
 from jax_interp.pipeline.safety.video_guard import FaceGuard, FrameGuard
 from jax_interp.runtime.placement import Placement
@@ -60,7 +60,7 @@ def assert_blocked_by(guardrails, name, *words):
 
 
 def test_a_good_prompt_passes(guardrails):
-    verdicts = guardrails.ask_about_prompt(GOOD)
+    verdicts = guardrails.prompt_verdicts(GOOD)
     assert list(verdicts) == list(PROMPT_GUARDRAILS)
     assert verdicts["text_safety"].reason == "the classifier calls it safe"
     assert guardrails.check_prompt(GOOD).allowed
@@ -73,7 +73,7 @@ def test_the_classifier_blocks_with_its_category(guardrails):
 
 @pytest.mark.parametrize("prompt", [LISTED, ""])
 def test_the_blocklist_blocks_first(guardrails, prompt):
-    verdicts = guardrails.ask_about_prompt(prompt)
+    verdicts = guardrails.prompt_verdicts(prompt)
     assert list(verdicts) == ["blocklist"]
     assert guardrails.check_prompt(prompt).category == "Blocklist"
 
@@ -338,7 +338,7 @@ def test_a_missing_file_blocks_and_is_known_at_the_door(guarded, tmp_path, name)
     both = "blocklist, text_safety" if component == "text_safety" else first
     assert ready.reason.startswith(f"{both}: it could not tell: {root / TABLE[component].folder}")
     assert ready.reason.count("could not tell") == 1
-    assert component not in [found.component for found in guardrails.founds]
+    assert component not in [found.component for found in guardrails.converted_components]
     assert_blocked_by(guardrails, first, "convert")
     (tmp_path / "away").rename(path)
     assert guardrails.check_ready().allowed  # what is put there is found
@@ -357,14 +357,14 @@ def test_weights_that_vanish_after_the_door_block(guarded, tmp_path, name):
 def test_word_lists_that_vanish_after_the_door_block(guarded, tmp_path, name):
     root = shutil.copytree(guarded, tmp_path / "converted")
     guardrails = Guardrails.open(root)
-    assert len(guardrails.founds) == 3
+    assert len(guardrails.converted_components) == 3
     (root / TABLE["text_safety"].folder / "blocklist" / name).unlink()
     assert_blocked_by(guardrails, "blocklist", "download")
 
 
 def test_without_any_folder_everything_is_blocked(tmp_path):
     guardrails = Guardrails.open(tmp_path / "converted")
-    assert guardrails.founds == []
+    assert guardrails.converted_components == []
     guardrails.place(Placement("streamed"))
     for name in ("blocklist", "video_safety"):
         assert_blocked_by(guardrails, name, "jax-interp convert")
@@ -413,7 +413,7 @@ def test_placement_changes_no_verdict(guardrails, placement):
     def everything():
         checked = guardrails.check_video(noise(3))
         assert checked.frames is not None
-        prompts = [guardrails.ask_about_prompt(prompt) for prompt in (GOOD, BAD, LISTED)]
+        prompts = [guardrails.prompt_verdicts(prompt) for prompt in (GOOD, BAD, LISTED)]
         return prompts, checked.verdicts, checked.frames.tobytes(), guardrails.check_video(white(2)).verdicts
 
     expected = everything()
@@ -448,7 +448,11 @@ def test_free_gives_everything_back(guardrails):
 def test_it_runs_on_one_device(guardrails):
     assert guardrails.check_ready().allowed
     assert guardrails._guards[FrameGuard].devices.alone
-    assert [found.component for found in guardrails.founds] == ["text_safety", "video_safety", "face_blur"]
+    assert [found.component for found in guardrails.converted_components] == [
+        "text_safety",
+        "video_safety",
+        "face_blur",
+    ]
 
 
 def test_facts_are_about_the_clip_at_hand(guardrails, monkeypatch):
@@ -478,10 +482,10 @@ def test_flags_that_cannot_work_are_refused(guarded, options):
 
 def test_only_all_of_them_together_allow():
     allow, block = Verdict.allow(), Verdict.block("bad", "S1")
-    assert together({"a": allow, "b": allow}, ("a", "b")).allowed
-    assert together({"a": allow, "b": block}, ("a", "b")) == Verdict.block("b: bad", "S1")
-    assert not together({"a": allow}, ("a", "b")).allowed
-    assert not together({}, ()).allowed
+    assert combine_verdicts({"a": allow, "b": allow}, ("a", "b")).allowed
+    assert combine_verdicts({"a": allow, "b": block}, ("a", "b")) == Verdict.block("b: bad", "S1")
+    assert not combine_verdicts({"a": allow}, ("a", "b")).allowed
+    assert not combine_verdicts({}, ()).allowed
 
 
 def test_blocked_carries_its_verdict():

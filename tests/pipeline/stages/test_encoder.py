@@ -68,7 +68,7 @@ class AloneStage(EncoderStage[Alone]):
 
 class SharingStage(AloneStage):
     NETWORK = Sharing
-    SHARED = P(None, "tensor")
+    SHARED_SPECS = P(None, "tensor")
 
 
 ADDED, GAIN = np.asarray([1.0, 2.0, 4.0], np.float32), np.asarray([2.0, 0.5, 3.0], np.float32)

@@ -15,7 +15,7 @@ from jax_interp.errors import CheckpointError, UsageError
 from jax_interp.pipeline.prompt.text import PromptNetwork
 from jax_interp.pipeline.stages.codec import Codec
 from jax_interp.pipeline.stages.denoiser import Denoiser
-from jax_interp.runtime.block_stream import WAITING
+from jax_interp.runtime.block_stream import PREFETCHED_PARTS
 from jax_interp.runtime.checkpoint.finding import find_component
 from jax_interp.runtime.host import nbytes
 from jax_interp.runtime.placement import RESIDENT, Placement
@@ -204,7 +204,7 @@ def test_where_the_transformer_is(denoiser, placement):
     assert (on_device(), on_host()) == (device, host)  # nothing is read before it is needed
     sample(denoiser)
     waiting = 0 if placement.stays else count * block
-    next_pass = first_parts(denoiser.network, WAITING - 1) if placement.kind == "streamed" else 0
+    next_pass = first_parts(denoiser.network, PREFETCHED_PARTS - 1) if placement.kind == "streamed" else 0
     there = outer + block * placement.blocks_on_device(count) + next_pass
     assert (on_device() - device, on_host() - host) == (there, waiting)
     denoiser.offload()
