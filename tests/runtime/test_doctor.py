@@ -77,8 +77,8 @@ def test_old_driver(machine):
 @pytest.mark.parametrize(
     ("driver", "installed", "advice"),
     [
-        ("570.86", {}, 'pip install "jax-interp[cuda12]"'),
-        ("580.65", {}, 'pip install "jax-interp[cuda13]"'),
+        ("570.86", {}, 'pip install -e ".[cuda12]" in the clone'),
+        ("580.65", {}, 'pip install -e ".[cuda13]" in the clone'),
         ("570.86", {"jax_cuda12_plugin": "0.9.0"}, "does not fit jaxlib 0.10.2"),
         ("570.86", {"jax_cuda13_plugin": "0.10.2"}, "the driver is too old"),
         ("570.86", {"jax_cuda12_plugin": "0.10.2"}, "does not start"),
@@ -254,4 +254,4 @@ def test_guardrail_packages(monkeypatch):
     monkeypatch.setattr(doctor, "find_spec", lambda package: None if package == "nltk" else object())
     check = run("guardrail packages")
     assert (check.status, check.value) == ("warning", "nltk missing")
-    assert "jax-interp[guardrails]" in check.advice
+    assert 'pip install -e ".[guardrails]" in the clone' in check.advice

@@ -67,5 +67,5 @@ def import_grain() -> Any:
     try:
         import grain
     except ImportError as error:
-        raise UsageError("training reads its data with grain: pip install 'jax-interp[train]'") from error
+        raise UsageError('training reads its data with grain: pip install -e ".[train]" in the clone') from error
     return grain

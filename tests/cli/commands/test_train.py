@@ -172,7 +172,7 @@ def test_without_grain_nothing_is_encoded_or_written(converted, data, tmp_path, 
     monkeypatch.setitem(sys.modules, "grain", None)
     outcome = train(converted, data, tmp_path / "cache", tmp_path / "run")
     assert outcome.code == 2
-    assert "training reads its data with grain" in outcome.output
+    assert 'training reads its data with grain: pip install -e ".[train]" in the clone' in outcome.output
     assert not list(tmp_path.iterdir())
 
 
