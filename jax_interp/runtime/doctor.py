@@ -141,7 +141,8 @@ def check_attention(name: str) -> Check:
 def check_gpu_memory(name: str) -> Check:
     gpus = nvidia_gpus()
     if not gpus:
-        return Check(name, "ok", "no NVIDIA GPU")
+        advice = "the released networks need a GPU; the CPU is enough for small ones, like the demo's"
+        return Check(name, "warning", "no NVIDIA GPU", advice)
     value = "; ".join(f"{gpu.name}: {_gb(gpu.free)} free of {_gb(gpu.memory)}" for gpu in gpus)
     if max(gpu.free for gpu in gpus) < TRANSFORMER_BYTES:
         advice = (

@@ -100,6 +100,9 @@ def test_gpu_that_the_environment_hides(machine, monkeypatch):
 
 
 def test_gpu_memory(machine):
+    check = run("GPU memory")
+    assert (check.status, check.value) == ("warning", "no NVIDIA GPU")
+    assert "the released networks need a GPU" in check.advice
     machine(H100)
     assert run("GPU memory") == Check("GPU memory", "ok", "NVIDIA H100: 84 GB free of 85 GB")
     machine(Gpu("NVIDIA L4", "570.86", 24 * 10**9, 2 * 10**9))
