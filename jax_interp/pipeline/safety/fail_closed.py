@@ -19,7 +19,8 @@ _GRACE = 10.0
 _LONGEST_CAUSE = 400
 """Characters of a foreign error's message that are shown."""
 
-_WITHOUT = "or generate without guardrails (--disable-guardrail)"
+WITHOUT_GUARDRAILS = "or generate without guardrails (`generate --disable-guardrail`, in Python guardrails=None)"
+"""The end of an advice."""
 
 
 class FailClosed:
@@ -99,14 +100,14 @@ def _reason(error: BaseException, component: str) -> str:
     except Exception:  # of an error that cannot even be shown
         message, full = "", False
     if isinstance(error, JaxInterpError):  # says itself what to do
-        return f"it could not tell: {message}, {_WITHOUT}"
+        return f"it could not tell: {message}, {WITHOUT_GUARDRAILS}"
     cause = f"{type(error).__name__}: {' '.join(message.split())[:_LONGEST_CAUSE]}".removesuffix(": ")
     if full:
         return (
             f"it could not tell, because memory ran out ({cause}): offload or stream the guardrails (--placement),"
-            f" {_WITHOUT}"
+            f" {WITHOUT_GUARDRAILS}"
         )
     return (
         f"it could not tell ({cause}): look at the {component} with `jax-interp inspect`, convert it again"
-        f" (`jax-interp convert --components {component} --overwrite`), {_WITHOUT}"
+        f" (`jax-interp convert --components {component} --overwrite`), {WITHOUT_GUARDRAILS}"
     )
