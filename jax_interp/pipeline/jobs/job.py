@@ -107,15 +107,15 @@ def _identity(interpolator: Interpolator, job: Job) -> str:
 
 def _write(interpolator: Interpolator, job: Job, clip: Clip, progress: JobProgress | None) -> dict[str, Any]:
     started = time.perf_counter()
-    if job.video.exists():
-        logger.info("%s is there already; this run replaces it once it is done", job.video)
     identity = _identity(interpolator, job)
     store = PairStore(job.video, identity)
     for folder in store.others():
         logger.warning("%s is of an interrupted run with other settings; remove it if it is not wanted", folder)
     if interpolator.guardrails is not None:
         interpolator.guardrails.start_counting()
-    writers = tuple(_writers(job, store))
+    writers = tuple(_writers(job, store))  # refuses a folder of frames that is not to be replaced
+    if job.video.exists():
+        logger.info("%s is there already; this run replaces it once it is done", job.video)
     try:
         begun = _begin(interpolator, job, clip, progress, store)
         job = begun.job

@@ -163,7 +163,9 @@ def run_up_to_the_record(interpolator, job, monkeypatch):
             run_job(interpolator, job)
 
 
-def test_a_run_killed_between_its_frames_and_its_record_can_finish(interpolator, make_job, tmp_path, monkeypatch):
+def test_a_run_killed_between_its_frames_and_its_record_can_finish(
+    interpolator, make_job, tmp_path, monkeypatch, caplog
+):
     job = make_job(frames_folder=tmp_path / "frames")
     run_up_to_the_record(interpolator, job, monkeypatch)
     assert not job.record.exists()
@@ -173,8 +175,10 @@ def test_a_run_killed_between_its_frames_and_its_record_can_finish(interpolator,
     assert made == []
     assert files(tmp_path / "out") == ["film.json", "film.mp4", "film.txt"]
     assert {path.name: path.read_bytes() for path in (tmp_path / "frames").iterdir()} == before
-    with pytest.raises(UsageError, match=r"frames: is not empty; .*--overwrite"):
+    caplog.clear()
+    with caplog.at_level("INFO"), pytest.raises(UsageError, match=r"frames: is not empty; .*--overwrite"):
         run_job(interpolator, job)
+    assert "this run replaces it" not in caplog.text
 
 
 def test_frames_of_somebody_else_are_not_replaced_by_a_run_that_goes_on(interpolator, make_job, tmp_path, monkeypatch):
