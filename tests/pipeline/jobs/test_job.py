@@ -163,9 +163,7 @@ def run_up_to_the_record(interpolator, job, monkeypatch):
             run_job(interpolator, job)
 
 
-def test_a_run_killed_between_its_frames_and_its_record_can_finish(
-    interpolator, make_job, tmp_path, monkeypatch, caplog
-):
+def test_a_run_killed_between_its_frames_and_its_record_can_finish(interpolator, make_job, tmp_path, monkeypatch):
     job = make_job(frames_folder=tmp_path / "frames")
     run_up_to_the_record(interpolator, job, monkeypatch)
     assert not job.record.exists()
@@ -175,8 +173,19 @@ def test_a_run_killed_between_its_frames_and_its_record_can_finish(
     assert made == []
     assert files(tmp_path / "out") == ["film.json", "film.mp4", "film.txt"]
     assert {path.name: path.read_bytes() for path in (tmp_path / "frames").iterdir()} == before
-    caplog.clear()
-    with caplog.at_level("INFO"), pytest.raises(UsageError, match=r"frames: is not empty; .*--overwrite"):
+    with pytest.raises(UsageError, match=r"frames: is not empty; .*--overwrite"):
+        run_job(interpolator, job)
+
+
+def test_that_a_video_is_replaced_is_not_said_before_its_frames_are_refused(interpolator, make_job, tmp_path, caplog):
+    job = make_job(frames_folder=tmp_path / "frames")
+    earlier = {"fingerprint": "", "settings": {"prompt": ""}, "output": {"video": str(job.video)}}
+    job.video.parent.mkdir(exist_ok=True)
+    job.video.touch()
+    job.record.write_text(json.dumps(earlier | {"frames": 10, "pairs": 1, "seconds": {}}))
+    (tmp_path / "frames").mkdir()
+    (tmp_path / "frames" / "00000.png").touch()
+    with caplog.at_level("INFO", "jax_interp"), pytest.raises(UsageError, match=r"frames: is not empty; .*--overwrite"):
         run_job(interpolator, job)
     assert "this run replaces it" not in caplog.text
 
