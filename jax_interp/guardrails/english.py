@@ -86,7 +86,7 @@ def _import_nltk(module: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         raise UsageError(
-            f"the blocklist needs nltk ({error}): install it with `pip install 'jax-interp[guardrails]'`"
+            f'the blocklist needs nltk ({error}): install it with `pip install -e ".[guardrails]"` in the clone'
         ) from error
 
 

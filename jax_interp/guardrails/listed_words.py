@@ -139,7 +139,8 @@ def _profanity(lists: WordLists) -> Any:
         from better_profanity import Profanity
     except ImportError as error:
         raise UsageError(
-            f"the blocklist needs better-profanity ({error}): install it with `pip install 'jax-interp[guardrails]'`"
+            f"the blocklist needs better-profanity ({error}): install it with"
+            ' `pip install -e ".[guardrails]"` in the clone'
         ) from error
     # parity: made with its own list first, whose longest phrase says over how many words a find may reach at least.
     profanity = Profanity()

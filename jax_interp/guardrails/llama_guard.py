@@ -84,7 +84,7 @@ class LlamaGuard:
             text = self._tokenizer.apply_chat_template([{"role": "user", "content": prompt}], tokenize=False)
         except ImportError as error:
             raise UsageError(
-                f"chat templates need jinja2 ({error}): install it with `pip install 'jax-interp[guardrails]'`"
+                f'chat templates need jinja2 ({error}): install it with `pip install -e ".[guardrails]"` in the clone'
             ) from error
         except Exception as error:  # a template can fail in every way that an expression can
             raise CheckpointError(

@@ -78,8 +78,8 @@ class LookAlikes:
             from confusable_homoglyphs.confusables import confusables_data
         except (ImportError, OSError, ValueError) as error:
             raise UsageError(
-                f"the blocklist needs confusable-homoglyphs ({error}): install it with `pip install"
-                " 'jax-interp[guardrails]'`, and leave CONFUSABLE_DATA unset"
+                f"the blocklist needs confusable-homoglyphs ({error}): install it with"
+                ' `pip install -e ".[guardrails]"` in the clone, and leave CONFUSABLE_DATA unset'
             ) from error
         self._prototypes = {
             confusable.strip(_ORDER_MARK): alike[0]["c"].strip(_ORDER_MARK)

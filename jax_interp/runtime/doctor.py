@@ -73,7 +73,7 @@ def check_guardrail_packages(name: str) -> Check:
     missing = [package for package in needed if find_spec(package) is None]
     if not missing:
         return Check(name, "ok", "there")
-    advice = 'prompts cannot be checked, so runs with one are blocked: install "jax-interp[guardrails]"'
+    advice = 'prompts cannot be checked, so runs with one are blocked; pip install -e ".[guardrails]" in the clone'
     return Check(name, "warning", f"{', '.join(missing)} missing", advice)
 
 
@@ -107,14 +107,18 @@ def _why_not_gpu(driver: int) -> str:
     installed = _cuda_plugins()
     extra = "cuda13" if driver >= CUDA13_DRIVER else "cuda12"
     if not installed:
-        return f'pip install "jax-interp[{extra}]"'
+        return f'pip install -e ".[{extra}]" in the clone'
     plugin, version = next(iter(installed.items()))
     if version != _version("jaxlib"):
         return (
-            f'{plugin} {version} does not fit jaxlib {_version("jaxlib")}; pip install --upgrade "jax-interp[{extra}]"'
+            f"{plugin} {version} does not fit jaxlib {_version('jaxlib')};"
+            f' pip install --upgrade -e ".[{extra}]" in the clone'
         )
     if plugin == "jax-cuda13-plugin" and driver < CUDA13_DRIVER:
-        return f'the driver is too old for {plugin}; install driver {CUDA13_DRIVER} or pip install "jax-interp[cuda12]"'
+        return (
+            f"the driver is too old for {plugin}; install driver {CUDA13_DRIVER},"
+            ' or pip install -e ".[cuda12]" in the clone'
+        )
     return f"{plugin} {version} is installed but does not start; run python -c 'import jax; jax.devices(\"cuda\")'"
 
 
@@ -138,7 +142,8 @@ def check_attention(name: str) -> Check:
 def check_gpu_memory(name: str) -> Check:
     gpus = nvidia_gpus()
     if not gpus:
-        return Check(name, "ok", "no NVIDIA GPU")
+        advice = "the released networks need a GPU; the CPU is enough for small ones, like the demo's"
+        return Check(name, "warning", "no NVIDIA GPU", advice)
     value = "; ".join(f"{gpu.name}: {_gb(gpu.free)} free of {_gb(gpu.memory)}" for gpu in gpus)
     if max(gpu.free for gpu in gpus) < TRANSFORMER_BYTES:
         advice = (

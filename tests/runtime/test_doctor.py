@@ -77,8 +77,8 @@ def test_old_driver(machine):
 @pytest.mark.parametrize(
     ("driver", "installed", "advice"),
     [
-        ("570.86", {}, 'pip install "jax-interp[cuda12]"'),
-        ("580.65", {}, 'pip install "jax-interp[cuda13]"'),
+        ("570.86", {}, 'pip install -e ".[cuda12]" in the clone'),
+        ("580.65", {}, 'pip install -e ".[cuda13]" in the clone'),
         ("570.86", {"jax_cuda12_plugin": "0.9.0"}, "does not fit jaxlib 0.10.2"),
         ("570.86", {"jax_cuda13_plugin": "0.10.2"}, "the driver is too old"),
         ("570.86", {"jax_cuda12_plugin": "0.10.2"}, "does not start"),
@@ -100,6 +100,9 @@ def test_gpu_that_the_environment_hides(machine, monkeypatch):
 
 
 def test_gpu_memory(machine):
+    check = run("GPU memory")
+    assert (check.status, check.value) == ("warning", "no NVIDIA GPU")
+    assert "the released networks need a GPU" in check.advice
     machine(H100)
     assert run("GPU memory") == Check("GPU memory", "ok", "NVIDIA H100: 84 GB free of 85 GB")
     machine(Gpu("NVIDIA L4", "570.86", 24 * 10**9, 2 * 10**9))
@@ -254,4 +257,4 @@ def test_guardrail_packages(monkeypatch):
     monkeypatch.setattr(doctor, "find_spec", lambda package: None if package == "nltk" else object())
     check = run("guardrail packages")
     assert (check.status, check.value) == ("warning", "nltk missing")
-    assert "jax-interp[guardrails]" in check.advice
+    assert 'pip install -e ".[guardrails]" in the clone' in check.advice

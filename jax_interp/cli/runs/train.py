@@ -23,7 +23,7 @@ from jax_interp.runtime.checkpoint.converted import ConvertedComponent
 from jax_interp.runtime.checkpoint.finding import find_component
 from jax_interp.runtime.compile_cache import enable_compile_cache
 from jax_interp.runtime.mesh import DeviceMesh
-from jax_interp.train.data.batches import SampleSource
+from jax_interp.train.data.batches import SampleSource, import_grain
 from jax_interp.train.data.clips import TrainingClip, find_clips
 from jax_interp.train.data.encoding import EncodingCache, Sample, WindowEncoder
 from jax_interp.train.runs.preview import contact_sheet, sample_latents, write_picture
@@ -46,6 +46,7 @@ def run_training(request: TrainingRequest) -> None:
     """Train as `request` says; faults are reported before the first step where that is possible."""
     if request.settings.lora is not None:
         target_layers(request.settings.lora.targets)
+    import_grain()  # before clips are encoded and the folder is claimed, which takes long and leaves files
     enable_compile_cache()
     devices = DeviceMesh(request.mesh)
     base = find_component(request.checkpoint_dir, "diffusion_transformer", request.folders["diffusion_transformer"])

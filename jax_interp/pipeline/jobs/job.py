@@ -60,8 +60,6 @@ def run_job(
 def _write(interpolator: Interpolator, job: Job, clip: Clip, progress: Advance | None) -> dict[str, Any]:
     """Make and write all of `job`, in the first process; returns the record."""
     started = time.perf_counter()
-    if job.video.exists():
-        logger.info("%s is there already; this run replaces it once it is done", job.video)
     identity = identity_of(interpolator, job)
     store = PairStore(job.video, identity)
     for folder in store.others():
@@ -98,7 +96,9 @@ def _write_frames(
 
     Of what is blocked nothing stays, nor is any of it taken up again.
     """
-    writers = tuple(_writers(job, store))
+    writers = tuple(_writers(job, store))  # refuses a folder of frames that is not to be replaced
+    if job.video.exists():
+        logger.info("%s is there already; this run replaces it once it is done", job.video)
     try:
         begun = _begin(interpolator, job, clip, progress, store)
         job = begun.job

@@ -28,9 +28,11 @@ def read_batch(path: Path, request: GenerateRequest) -> GenerateRequest:
     template = request.jobs[0]
     try:
         lines = read_json_lines(path)
+    except FileNotFoundError as error:
+        raise UsageError(f"--batch-input-path {path}: no such file; expected a file of JSON lines") from error
     except OSError as error:
         raise UsageError(
-            f"--batch-input-path {path}: cannot be read ({error}); expected a file of JSON lines"
+            f"--batch-input-path {path}: cannot be read ({error.strerror or error}); expected a file of JSON lines"
         ) from error
     except ValueError as error:
         raise UsageError(f"--batch-input-path {path}: {error}") from error

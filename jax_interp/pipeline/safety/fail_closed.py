@@ -19,7 +19,8 @@ _GRACE = 10.0
 _MAX_CAUSE_LENGTH = 400
 """The largest number of characters that are shown of another library's error message."""
 
-_WITHOUT = "or generate without guardrails (--disable-guardrail)"
+WITHOUT_GUARDRAILS = "or generate without guardrails (`generate --disable-guardrail`, in Python guardrails=None)"
+"""The end of an advice."""
 
 
 class FailClosed:
@@ -102,14 +103,14 @@ def _reason(error: BaseException, component: str) -> str:
     except Exception:  # the error's own `__str__` may fail
         message, full = "", False
     if isinstance(error, JaxInterpError):  # its message says what to do
-        return f"it could not tell: {message}, {_WITHOUT}"
+        return f"it could not tell: {message}, {WITHOUT_GUARDRAILS}"
     cause = f"{type(error).__name__}: {' '.join(message.split())[:_MAX_CAUSE_LENGTH]}".removesuffix(": ")
     if full:
         return (
             f"it could not tell, because memory ran out ({cause}): offload or stream the guardrails (--placement),"
-            f" {_WITHOUT}"
+            f" {WITHOUT_GUARDRAILS}"
         )
     return (
         f"it could not tell ({cause}): look at the {component} with `jax-interp inspect`, convert it again"
-        f" (`jax-interp convert --components {component} --overwrite`), {_WITHOUT}"
+        f" (`jax-interp convert --components {component} --overwrite`), {WITHOUT_GUARDRAILS}"
     )

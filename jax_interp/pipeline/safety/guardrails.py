@@ -15,7 +15,7 @@ from jax_interp.components import GUARDRAIL_MODELS
 from jax_interp.guardrails.faces import Blurred
 from jax_interp.guardrails.verdict import Verdict
 from jax_interp.media.source import RgbFrames
-from jax_interp.pipeline.safety.fail_closed import FailClosed
+from jax_interp.pipeline.safety.fail_closed import WITHOUT_GUARDRAILS, FailClosed
 from jax_interp.pipeline.safety.settings import TIMEOUT, check_frame_stride
 from jax_interp.pipeline.safety.text_guard import TextGuard
 from jax_interp.pipeline.safety.video_guard import FaceGuard, FrameGuard
@@ -114,8 +114,7 @@ class Guardrails:
             these = " ".join(absent)
             return Verdict.block(
                 f"{self._root} has no {', '.join(absent)}; run `jax-interp download --components {these}`, then"
-                f" `jax-interp convert --output-dir {self._root} --components {these}`, or generate without guardrails"
-                " (--disable-guardrail)"
+                f" `jax-interp convert --output-dir {self._root} --components {these}`, {WITHOUT_GUARDRAILS}"
             )
         opening: dict[str, Callable[[], object]] = {}
         if prompts:

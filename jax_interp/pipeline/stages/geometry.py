@@ -2,6 +2,7 @@
 
 from jax_interp.config import DiTConfig, VideoTokenizerConfig
 from jax_interp.errors import UsageError
+from jax_interp.pipeline.stages.workload import Workload
 
 
 def latent_shape(
@@ -15,12 +16,17 @@ def latent_shape(
     cell = tokenizer.compression
     multiple = cell * dit.patch_size
     faults = []
-    for flag, size, patches in (("--height", height, dit.grid[1]), ("--width", width, dit.grid[2])):
+    for flag, size, default, patches in (
+        ("--height", height, Workload.height, dit.grid[1]),
+        ("--width", width, Workload.width, dit.grid[2]),
+    ):
         if size < multiple or size % multiple or size > patches * multiple:
             nearest = min(max(multiple, round(size / multiple) * multiple), patches * multiple)
+            sizes = f"multiple of {multiple} from {multiple} to {patches * multiple} (nearest: {nearest})"
             faults.append(
-                f"{flag} {size}: expected a multiple of {multiple} from {multiple} to {patches * multiple}"
-                f" (nearest: {nearest})"
+                f"{flag} {size}: expected a {sizes}"
+                if size != default
+                else f"{flag} {size} (the default): these networks take a {sizes}; give {flag}"
             )
     allowed = allowed_video_frames(dit, tokenizer)
     if num_video_frames not in allowed:

@@ -49,13 +49,23 @@ def make_batches(source: SampleSource, batch_size: int, seed: int, steps: int) -
     Raises:
         UsageError: grain is not installed.
     """
-    try:
-        import grain
-    except ImportError as error:
-        raise UsageError("training reads its data with grain: pip install 'jax-interp[train]'") from error
+    grain = import_grain()
     passes = math.ceil(steps * batch_size / len(source))
     samples = (
         grain.MapDataset.source(source).seed(seed).shuffle().repeat(passes)
     )  # endless ones overflow grain's length
     reading = grain.ReadOptions(num_threads=READERS, prefetch_buffer_size=4 * READERS)
     return iter(samples.batch(batch_size).to_iter_dataset(reading))
+
+
+def import_grain() -> Any:
+    """Import grain, which comes with the extra `train`.
+
+    Raises:
+        UsageError: grain is not installed.
+    """
+    try:
+        import grain
+    except ImportError as error:
+        raise UsageError('training reads its data with grain: pip install -e ".[train]" in the clone') from error
+    return grain

@@ -52,6 +52,6 @@ def _open_events(folder: Path, first_step: int) -> Any:
     try:
         from tensorboardX import SummaryWriter
     except ImportError:
-        logger.info("no events for TensorBoard: pip install 'jax-interp[train]'")
+        logger.info('no events for TensorBoard: pip install -e ".[train]" in the clone')
         return None
     return SummaryWriter(str(folder), purge_step=first_step + 1)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -165,6 +166,14 @@ def test_options_that_cannot_work(converted, data, cache, tmp_path, options, cod
     assert said in outcome.output
     assert "Traceback" not in outcome.output
     assert not (tmp_path / "run").exists()
+
+
+def test_without_grain_nothing_is_encoded_or_written(converted, data, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "grain", None)
+    outcome = train(converted, data, tmp_path / "cache", tmp_path / "run")
+    assert outcome.code == 2
+    assert 'training reads its data with grain: pip install -e ".[train]" in the clone' in outcome.output
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_run_has_its_folder_to_itself(converted, data, cache, tmp_path):

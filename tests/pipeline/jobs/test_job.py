@@ -176,6 +176,19 @@ def test_a_run_killed_between_its_frames_and_its_record_can_finish(interpolator,
         run_job(interpolator, job)
 
 
+def test_that_a_video_is_replaced_is_not_said_before_its_frames_are_refused(interpolator, make_job, tmp_path, caplog):
+    job = make_job(frames_folder=tmp_path / "frames")
+    earlier = {"fingerprint": "", "settings": {"prompt": ""}, "output": {"video": str(job.video)}}
+    job.video.parent.mkdir(exist_ok=True)
+    job.video.touch()
+    job.record.write_text(json.dumps(earlier | {"frames": 10, "pairs": 1, "seconds": {}}))
+    (tmp_path / "frames").mkdir()
+    (tmp_path / "frames" / "00000.png").touch()
+    with caplog.at_level("INFO", "jax_interp"), pytest.raises(UsageError, match=r"frames: is not empty; .*--overwrite"):
+        run_job(interpolator, job)
+    assert "this run replaces it" not in caplog.text
+
+
 def test_frames_of_somebody_else_are_not_replaced_by_a_run_that_goes_on(interpolator, make_job, tmp_path, monkeypatch):
     (tmp_path / "others").mkdir()
     (tmp_path / "others" / "00000.png").touch()

@@ -77,8 +77,10 @@ def test_a_name_that_another_line_has_by_its_number(tmp_path, template):
 
 
 def test_missing_and_empty_files(tmp_path, template):
-    with pytest.raises(UsageError, match="cannot be read"):
+    with pytest.raises(UsageError, match=r"none\.jsonl: no such file; expected a file of JSON lines"):
         read_batch(tmp_path / "none.jsonl", template)
+    with pytest.raises(UsageError, match=r"cannot be read \(Is a directory\); expected a file of JSON lines"):
+        read_batch(tmp_path, template)
     with pytest.raises(UsageError, match="has no lines"):
         read_batch(batch(tmp_path, ""), template)
 

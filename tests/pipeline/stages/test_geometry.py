@@ -1,5 +1,7 @@
 """Sizes that work and what is said about those that do not."""
 
+from dataclasses import replace
+
 import pytest
 
 from jax_interp.config import CV8X8X8_720P, DIT_7B
@@ -29,6 +31,17 @@ def test_sizes_that_do_not_divide_or_exceed_the_grid(size):
 def test_the_nearest_size_is_named():
     with pytest.raises(UsageError, match=r"nearest: 704.*nearest: 1920"):
         shape(height=700, width=5000)
+
+
+def test_a_default_that_small_networks_cannot_take_is_called_one():
+    """Whoever gave no size does not know where 704 comes from."""
+    small = replace(DIT_7B, grid=(DIT_7B.grid[0], 24, 24))
+    with pytest.raises(UsageError) as caught:
+        latent_shape(small, CV8X8X8_720P, height=704, width=400, num_video_frames=10)
+    assert str(caught.value) == (
+        "--height 704 (the default): these networks take a multiple of 16 from 16 to 384 (nearest: 384); give --height;"
+        " --width 400: expected a multiple of 16 from 16 to 384 (nearest: 384)"
+    )
 
 
 @pytest.mark.parametrize("count", [1, 9, 11, 121, 130])
