@@ -35,7 +35,7 @@ def download(
     ```
 
     `components` are names of the table in `jax_interp.components`; without them it is everything that a run of the
-    transformers of `model_sizes` and `model_types` needs, more than 70 GB for 7B. `revisions` maps a repository's id to
+    transformers of `model_sizes` and `model_types` needs, about 80 GB for 7B. `revisions` maps a repository's id to
     the branch, tag or commit that is wanted. Most repositories ask for a token (`HF_TOKEN`) and for their terms to be
     accepted. With `dry_run` nothing is fetched. `progress` hears the name of a file and how many bytes of it arrived, 0
     when its checksum is about to be computed.

@@ -46,7 +46,7 @@ def download(
     """Fetch the published checkpoints from the Hugging Face hub.
 
     Before anything is fetched, every file is shown with its size, beside the free disk space. The default selection
-    is more than 70 GB; --components takes less, and --dry-run only shows.
+    is about 80 GB; --components takes less, and --dry-run only shows.
 
     Most repositories want two things of you, once: a token of your account that may read
     (https://huggingface.co/settings/tokens), which `hf auth login` saves or the variable HF_TOKEN holds, and the terms
