@@ -16,6 +16,15 @@ from jax_interp.errors import Ended
 from tests.commands import jax_interp
 
 
+@pytest.fixture(autouse=True)
+def not_ignored():
+    """However the tests were started: under `nohup` SIGHUP is ignored, and would rightly stay so."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in signals.NUMBERS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_is_an_exception_with_the_shells_exit_code(number, code):
     before = signal.getsignal(number)
