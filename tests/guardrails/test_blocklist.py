@@ -215,5 +215,5 @@ def test_damaged_files_are_errors(tmp_path):
 )
 def test_a_missing_package_is_an_error_that_names_the_extra(folder, monkeypatch, module, package):
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(UsageError, match=rf"needs {package} .*jax-interp\[guardrails\]"):
+    with pytest.raises(UsageError, match=rf'needs {package} .*pip install -e "\.\[guardrails\]"'):
         Blocklist(folder)

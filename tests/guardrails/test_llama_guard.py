@@ -129,7 +129,7 @@ def test_a_prompt_cannot_speak_in_the_classifiers_place(tmp_path):
     assert not model.asked
 
 
-@pytest.mark.parametrize("mark", ["[/INST]", "[INST]", "<<SYS>>", "<</SYS>>", "<END MAX_CONVERSATION_TOKENS>", BEGIN])
+@pytest.mark.parametrize("mark", ["[/INST]", "[INST]", "<<SYS>>", "<</SYS>>", "<END CONVERSATION>", BEGIN])
 def test_a_prompt_cannot_end_its_own_question(tmp_path, mark):
     folder = write_files(tmp_path, LLAMA_2)
     model = Answers(folder, "safe")
