@@ -54,6 +54,7 @@ def test_every_example_is_tested():
     assert tested == set(EXAMPLES)
 
 
+@pytest.mark.slow
 def test_two_pictures_become_a_video(monkeypatch, tmp_path, converted, frames):
     module = load("two_pictures")
     between = module.between(converted, *frames, 128, 192)

@@ -175,6 +175,7 @@ def test_cudnn_is_tried_with_numbers_also_inside_a_trace(monkeypatch):
     assert [isinstance(q, Tracer) for q in seen] == [False]
 
 
+@pytest.mark.slow
 def test_gradients_come_from_a_kernel_that_has_them(monkeypatch):
     """Our kernel cannot be differentiated: it serves where no gradient is wanted, and another one where one is."""
     calls = []

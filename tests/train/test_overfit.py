@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from jax_interp.config import DiTConfig
 from jax_interp.nn.rotary import rotary_angles
@@ -23,6 +24,7 @@ SETTINGS = TrainSettings(
 )
 
 
+@pytest.mark.slow
 def test_the_error_of_one_pair_falls():
     trainer = Trainer(CONFIG, SETTINGS)
     trained, fixed = initial_log_variance(jax.random.key(1))

@@ -49,6 +49,11 @@ def commands(folder, out):
     }
 
 
+def one_quick(first, *others):
+    """Parameters of which the first belongs to the quick tests, and the others to the slow ones."""
+    return [first, *(pytest.param(each, marks=pytest.mark.slow) for each in others)]
+
+
 def check_refused(folder, path, out, name):
     """Run a command; it must name `path` (or its folder, if that tells what it lacks) and end with the right code."""
     outcome = jax_interp(name, *commands(folder, out)[name])
@@ -66,8 +71,8 @@ def check_refused(folder, path, out, name):
 
 
 @pytest.mark.parametrize("name", ["memory", "export", "convert", "generate", "inspect"])
-@pytest.mark.parametrize("damage", ["missing", "half", "folder", "broken link", "no entries", "nested", "NaN"])
-@pytest.mark.parametrize("file", DESCRIPTIONS)
+@pytest.mark.parametrize("damage", one_quick("half", "missing", "folder", "broken link", "no entries", "nested", "NaN"))
+@pytest.mark.parametrize("file", one_quick(*DESCRIPTIONS))
 @pytest.mark.timeout(120)
 def test_a_damaged_description_is_named_by_every_command(folder, tmp_path, name, damage, file):
     path = folder / T5 / file
@@ -194,8 +199,8 @@ def same_length(path):
 
 
 @pytest.mark.parametrize("name", ["memory", "export", "convert", "generate"])
-@pytest.mark.parametrize("damage", ["missing", "cut", "folder", "broken link"])
-@pytest.mark.parametrize("file", STORED)
+@pytest.mark.parametrize("damage", one_quick("cut", "missing", "folder", "broken link"))
+@pytest.mark.parametrize("file", one_quick(*STORED))
 def test_other_files_are_named_by_every_command(folder, tmp_path, name, damage, file):
     path = folder / T5 / file
     FILE_DAMAGES[damage](path)

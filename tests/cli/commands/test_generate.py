@@ -48,6 +48,7 @@ def outputs(tmp_path):
     return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
 
 
+@pytest.mark.slow
 def test_upstreams_command_line(generate, tmp_path):
     """The command of upstream's documentation, spelled with underscores; only the checkpoint folder differs."""
     outcome = generate(

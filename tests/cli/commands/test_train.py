@@ -120,6 +120,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights(converted, data, cache, tmp_p
     assert "holds another run (it differs in settings)" in other.output
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_stops_with_the_checkpoint_before(converted, data, cache, tmp_path):
     options = ("--save-every", 1, "--learning-rate", 1e30, "--warmup-steps", 0)
     outcome = train(converted, data, cache, tmp_path / "run", *options, steps=9)

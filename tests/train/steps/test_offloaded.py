@@ -32,6 +32,7 @@ def run(trainer, steps=2):
     return state, losses
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
 def test_steps_are_those_of_a_device(dtype):
     settings = replace(CLIPPED, dtype=dtype)

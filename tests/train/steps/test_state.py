@@ -70,6 +70,7 @@ def furthest(ours, theirs):
     return max(float(np.abs(np.asarray(mine) - np.asarray(other)).max()) for mine, other in pairs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "shape"),
     [

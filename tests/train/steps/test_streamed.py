@@ -40,6 +40,7 @@ def test_upstreams_step(converted):
         assert golden.relative_l2(ours[path], values) < TRAINING_F32, path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("accumulate", "shape"),
     [
