@@ -1,6 +1,6 @@
 """The check of incoming frames that all writers share, and their error where a file cannot be written."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,6 +28,17 @@ def as_media_error(path: Path) -> Iterator[None]:
         if not _is_io_error(error):
             raise
         raise MediaError(f"{path}: {why_not_written(path, error)}") from error
+
+
+@contextmanager
+def discarded_on_error(path: Path, discard: Callable[[], None]) -> Iterator[None]:
+    """Call `discard`, which removes what is unfinished of `path`, if anything is raised; raises as `as_media_error`."""
+    try:
+        with as_media_error(path):
+            yield
+    except BaseException:
+        discard()
+        raise
 
 
 def _is_io_error(error: Exception) -> bool:

@@ -2,15 +2,13 @@
 
 import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from jax_interp.errors import MediaError, UsageError
 from jax_interp.files.partial import PartialOutput
-from jax_interp.media.output import as_media_error, check_frame_array
+from jax_interp.media.output import as_media_error, check_frame_array, discarded_on_error
 from jax_interp.media.source import RgbFrames
 
 _OWN_FILE = re.compile(r"[0-9]{5,}\.png(\.partial)?")
@@ -44,7 +42,7 @@ class PngWriter:
         self.num_frames = 0
 
     def __enter__(self) -> Self:
-        with self._removed_on_error():
+        with discarded_on_error(self._folder, self._discard):
             self._partial.create_folder()
         return self
 
@@ -79,7 +77,7 @@ class PngWriter:
         if kind is not None:
             self._discard()
             return
-        with self._removed_on_error():
+        with discarded_on_error(self._folder, self._discard):
             if not self.num_frames:
                 raise MediaError(f"{self._folder}: no frame was written, so there is no folder of frames")
             if fault := self._find_fault():
@@ -113,15 +111,6 @@ class PngWriter:
         if not _holds_only_frames(self._folder):
             return f"{self._folder}: holds more than frames (00000.png, …), so it is not replaced; name a new folder"
         return None
-
-    @contextmanager
-    def _removed_on_error(self) -> Iterator[None]:
-        try:
-            with as_media_error(self._folder):
-                yield
-        except BaseException:
-            self._discard()
-            raise
 
     def _discard(self) -> None:
         self._partial.discard()

@@ -1,7 +1,6 @@
 """A writer of video files, which encodes frames as they come: the file appears complete or not at all."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any, Self
 
 from jax_interp.errors import MediaError, UsageError
 from jax_interp.files.partial import PartialOutput
-from jax_interp.media.output import as_media_error, check_frame_array
+from jax_interp.media.output import as_media_error, check_frame_array, discarded_on_error
 from jax_interp.media.output_rate import FASTEST, SLOWEST, exact_rate
 from jax_interp.media.source import RgbFrames
 from jax_interp.media.video.color import BT709, LIMITED_RANGE, ColorConverter, Target
@@ -104,7 +103,7 @@ class VideoWriter:
         self.num_frames = 0
 
     def __enter__(self) -> Self:
-        with self._removed_on_error():
+        with discarded_on_error(self._path, self._discard):
             import av
 
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -140,7 +139,7 @@ class VideoWriter:
         if kind is not None:
             self._discard()
             return
-        with self._removed_on_error():
+        with discarded_on_error(self._path, self._discard):
             if not self.num_frames:
                 raise MediaError(f"{self._path}: no frame was written, so there is no video")
             self._container.mux(self._stream.encode())
@@ -163,15 +162,6 @@ class VideoWriter:
             context.color_primaries = context.color_trc = context.colorspace = BT709
             context.color_range = LIMITED_RANGE
         return stream
-
-    @contextmanager
-    def _removed_on_error(self) -> Iterator[None]:
-        try:
-            with as_media_error(self._path):
-                yield
-        except BaseException:
-            self._discard()
-            raise
 
     def _discard(self) -> None:
         """Close without caring for what becomes of the file, and remove it."""
