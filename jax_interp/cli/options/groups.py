@@ -18,7 +18,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
 from functools import wraps
-from typing import Annotated, Any, Protocol, get_args, get_origin
+from typing import Annotated, Any, Protocol, get_args, get_origin, runtime_checkable
 
 _KIND = inspect.Parameter.KEYWORD_ONLY
 
@@ -49,6 +49,7 @@ class Part(Protocol):
         ...
 
 
+@runtime_checkable
 class Expands(Protocol):
     """An annotation of a field that stands for several options, for example `cli.options.networks.EachFolder()`."""
 
@@ -110,7 +111,7 @@ def _part(parameter: inspect.Parameter, outer: Under) -> Part:
         inside = replace(under, only=None)
         return _Group(kind, {each.name: _part(_parameter(each), inside) for each in fields(kind)}, under.only)
     for note in notes:
-        if hasattr(note, "part"):
+        if isinstance(note, Expands):
             return note.part(under)
     return _Option(_shown(parameter, kind, notes, under))
 
