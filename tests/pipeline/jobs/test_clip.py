@@ -9,20 +9,7 @@ from jax_interp.media.reader import open_frames
 from jax_interp.pipeline.jobs import clip as clip_module
 from jax_interp.pipeline.jobs.clip import find_clip, open_clip
 from jax_interp.pipeline.jobs.job import run_job
-from jax_interp.pipeline.requests.request import Job
-from jax_interp.pipeline.settings import InterpolationSettings
-from jax_interp.pipeline.stages.denoiser import SampleSettings
 from tests import golden
-
-SETTINGS = InterpolationSettings(sampling=SampleSettings(num_steps=1), height=64, width=96)
-
-
-@pytest.fixture
-def make_job(tmp_path):
-    def make(**changes):
-        return Job(**{"inputs": (golden.CLIP,), "video": tmp_path / "out" / "film.mp4", "settings": SETTINGS} | changes)
-
-    return make
 
 
 @pytest.fixture

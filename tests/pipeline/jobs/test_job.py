@@ -22,22 +22,11 @@ from jax_interp.pipeline.jobs.earlier_runs import is_finished, tidy_finished
 from jax_interp.pipeline.jobs.job import run_job
 from jax_interp.pipeline.jobs.outputs import held_results
 from jax_interp.pipeline.jobs.pair_store import CLAIM, PairStore
-from jax_interp.pipeline.prompt.prompt_upsampler import UpsamplerSettings
 from jax_interp.pipeline.prompt.prompts import DEFAULT_NEGATIVE_PROMPT
-from jax_interp.pipeline.requests.request import Job
+from jax_interp.pipeline.prompt.upsampler_settings import UpsamplerSettings
 from jax_interp.pipeline.settings import InterpolationSettings
 from tests import golden
 from tests.pipeline.jobs.watched_guardrails import Watched
-
-SETTINGS = InterpolationSettings(sampling=SampleSettings(num_steps=1), height=64, width=96)
-
-
-@pytest.fixture
-def make_job(tmp_path):
-    def make(**changes):
-        return Job(**{"inputs": (golden.CLIP,), "video": tmp_path / "out" / "film.mp4", "settings": SETTINGS} | changes)
-
-    return make
 
 
 @pytest.fixture
@@ -407,7 +396,9 @@ def test_a_prompt_is_checked_once_in_a_job(interpolator, make_job, monkeypatch, 
     """However many pairs an interrupted run has left to do."""
     guardrails = Watched()
     monkeypatch.setattr(interpolator, "guardrails", guardrails)
-    settings = replace(SETTINGS, prompt="rain", negative_prompt="snow", sampling=SampleSettings(-0.5, num_steps=1))
+    settings = replace(
+        make_job().settings, prompt="rain", negative_prompt="snow", sampling=SampleSettings(-0.5, num_steps=1)
+    )
     job = make_job(settings=settings)
     if pairs_left < 3:
         with monkeypatch.context() as patched:
