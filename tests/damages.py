@@ -1,5 +1,6 @@
 """What can be wrong with a small file: damages of any file, of any JSON text, and of every value in it."""
 
+import errno
 import json
 import os
 import random
@@ -7,10 +8,24 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 JsonPath = tuple[str | int, ...]
 
 HOSTILE = "a\x1b]0;title\x07\u202eb"
 """A text that must not reach a terminal as it is."""
+
+
+def refuse_reading(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
+    """Let opening `path` fail as a file without permission does; root, as whom CI tests, may read such a file."""
+    opened = Path.open
+
+    def refuse(self: Path, *arguments: Any, **options: Any) -> Any:
+        if self == path:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return opened(self, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", refuse)
 
 
 def _rewritten(content: Callable[[bytes], bytes]) -> Callable[[Path], None]:

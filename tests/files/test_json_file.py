@@ -1,14 +1,13 @@
 """JSON files are read strictly, within limits, and never with an error that is not foreseen."""
 
 import json
-import os
 import random
 from typing import Any
 
 import pytest
 
 from jax_interp.files.json_file import MAX_BYTES, JsonFault, parse_json, read_json
-from tests.damages import FILE_DAMAGES, TEXT_DAMAGES
+from tests.damages import FILE_DAMAGES, TEXT_DAMAGES, refuse_reading
 
 VALUES = {"component": "tokenizer", "sizes": [1, 2.5, None], "text": "日本 \U0001f600", "inner": {"a": True}}
 
@@ -75,10 +74,8 @@ def test_a_file_that_is_too_large_is_not_read(path):
         read_json(path, dict[str, Any], max_bytes=7)
 
 
-def test_a_file_that_may_not_be_read_is_a_fault(path):
-    path.chmod(0)
-    if os.access(path, os.R_OK):
-        pytest.skip("root reads everything")
+def test_a_file_that_may_not_be_read_is_a_fault(path, monkeypatch):
+    refuse_reading(monkeypatch, path)
     with pytest.raises(JsonFault, match=r"cannot be read .Permission denied"):
         read_json(path, dict[str, Any])
 
