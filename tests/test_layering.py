@@ -22,7 +22,7 @@ ALLOWED = {
     "components": {"config", "types"},
     "files": {"byte_sizes", "errors"},
     "terminal": {"errors"},
-    "nn": SMALLEST,
+    "nn": SMALLEST | {"files"},
     "models": SMALLEST | {"nn"},
     "diffusion": SMALLEST,
     "media": FOUNDATION,

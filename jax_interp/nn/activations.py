@@ -13,16 +13,22 @@ _ERFC_SLOPE = 0.3275911
 def gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """Apply the exact GELU: x times the normal distribution function of x, in the dtype of `x`.
 
-    For bfloat16 it is computed in float32 with an error below 3e-7, far below the one rounding at the end. erf itself
-    takes a GPU longer to compute than to read and write (0.52 ms instead of 0.29 ms for a block of the 7B network).
+    bfloat16 is computed in float32 by `gelu_float32`, far within the one rounding at the end.
     """
     if x.dtype != jnp.bfloat16:
         return jax.nn.gelu(x, approximate=False)
-    wide = x.astype(jnp.float32)
-    distance = jnp.abs(wide) * np.float32(0.5**0.5)
+    return gelu_float32(x.astype(jnp.float32)).astype(x.dtype)
+
+
+def gelu_float32(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Apply the exact GELU to float32 with an error below 3e-7, of which every step is fast on a GPU.
+
+    erf itself takes longer to compute than to read and write: 0.52 ms instead of 0.29 ms for a block of 7B.
+    """
+    distance = jnp.abs(x) * np.float32(0.5**0.5)
     t = 1 / (1 + np.float32(_ERFC_SLOPE) * distance)
     series = jnp.zeros_like(t)
     for coefficient in reversed(_ERFC):
         series = t * (np.float32(coefficient) + series)
-    tail = np.float32(0.5) * series * jnp.exp(-distance * distance) * wide
-    return jnp.where(wide > 0, wide - tail, tail).astype(x.dtype)
+    tail = np.float32(0.5) * series * jnp.exp(-distance * distance) * x
+    return jnp.where(x > 0, x - tail, tail)

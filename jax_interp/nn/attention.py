@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jax_interp.nn.kernel_check import works
+
 logger = logging.getLogger("jax_interp")
 
 CUDNN_MAX_HEAD_WIDTH = 256
@@ -82,19 +84,7 @@ def fits_flash(q: Array | jax.ShapeDtypeStruct, k: Array | jax.ShapeDtypeStruct)
 @cache
 def flash_available() -> bool:
     """Tell whether our kernel runs here, by running it once on a small input."""
-    device = jax.devices()[0]
-    if device.platform != "gpu" or getattr(device, "compute_capability", None) != "9.0":
-        return False
-    try:
-        # A thread of its own: this is usually asked while a function is traced, which the kernel must not be part of.
-        with ThreadPoolExecutor(1) as thread:
-            right = thread.submit(_flash_is_right).result()
-    except Exception as error:  # Pallas' GPU interface is young: whatever a version of it raises, cuDNN still serves
-        logger.warning("the attention kernel for Hopper does not run here (%s); using cuDNN's", error)
-        return False
-    if not right:
-        logger.warning("the attention kernel for Hopper gives wrong numbers here; using cuDNN's")
-    return right
+    return works("the attention kernel for Hopper", "cuDNN's", _flash_is_right)
 
 
 def _flash_is_right() -> bool:

@@ -1,0 +1,138 @@
+"""What lies between products in 8 bits, each as one Pallas kernel with a program per token, which reads a token once.
+
+XLA makes two kernels of each, because a token's scale is known only when all of its values are. The kernels run on GPUs
+of NVIDIA of compute capability 9.0; `quantized_ops` has the same as plain functions.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import triton
+from jaxtyping import Array, Float, Int8
+
+LARGEST = 127
+"""The largest int8 value that is used: values are symmetric about zero."""
+TO_INTEGER = 1.5 * 2.0**23
+"""A number beside which float32 has no place for fractions: adding and subtracting it rounds half to even."""
+WARPS = 8
+HEAD_WARPS = 4
+
+
+@jax.jit
+def quantize_rows(x: Float[Array, "M K"]) -> tuple[Int8[Array, "M K"], Float[Array, " M"]]:
+    """Return the rows in 8 bits, and a scale for each."""
+
+    def body(x_ref: Any, values_ref: Any, scale_ref: Any) -> None:
+        _quantize([x_ref[piece].astype(jnp.float32) for piece in _pieces(x.shape[1])], values_ref, scale_ref)
+
+    return _over_rows(body, x.shape, [(x, _row(x))], [_values(x), _scales(x)])
+
+
+@jax.jit
+def norm_modulate_quantize(
+    x: Float[Array, "M D"], shift: Float[Array, "B D"], scale: Float[Array, "B D"], epsilon: float = 1e-6
+) -> tuple[Int8[Array, "M D"], Float[Array, " M"]]:
+    """Return the layer norm of the rows times `1 + scale` plus `shift`, in 8 bits, and a scale for each row.
+
+    The rows are those of B samples, one after the other.
+    """
+
+    def body(x_ref: Any, shift_ref: Any, scale_ref: Any, values_ref: Any, scales_ref: Any) -> None:
+        pieces = _pieces(x.shape[1])
+        rows = [x_ref[piece].astype(jnp.float32) for piece in pieces]
+        _quantize(_modulated(rows, pieces, shift_ref, scale_ref, epsilon), values_ref, scales_ref)
+
+    of_sample = partial(_sample, rows=x.shape[0] // shift.shape[0])
+    inputs = [(x, _row(x)), (shift, of_sample(shift)), (scale, of_sample(scale))]
+    return _over_rows(body, x.shape, inputs, [_values(x), _scales(x)])
+
+
+@jax.jit
+def add_norm_modulate_quantize(
+    x: Float[Array, "M D"],
+    added: Float[Array, "M D"],
+    gate: Float[Array, "B D"],
+    shift: Float[Array, "B D"],
+    scale: Float[Array, "B D"],
+    epsilon: float = 1e-6,
+) -> tuple[Float[Array, "M D"], Int8[Array, "M D"], Float[Array, " M"]]:
+    """Return `x + gate * added`, and what `norm_modulate_quantize` makes of it."""
+
+    def body(x_ref, added_ref, gate_ref, shift_ref, scale_ref, sum_ref, values_ref, scales_ref):
+        pieces, rows = _pieces(x.shape[1]), []
+        for piece in pieces:
+            total = x_ref[piece] + gate_ref[piece] * added_ref[piece]
+            sum_ref[piece] = total
+            rows.append(total.astype(jnp.float32))
+        _quantize(_modulated(rows, pieces, shift_ref, scale_ref, epsilon), values_ref, scales_ref)
+
+    of_sample = partial(_sample, rows=x.shape[0] // shift.shape[0])
+    inputs = [(x, _row(x)), (added, _row(added)), *((leaf, of_sample(leaf)) for leaf in (gate, shift, scale))]
+    outputs = [(jax.ShapeDtypeStruct(x.shape, x.dtype), _row(x)), _values(x), _scales(x)]
+    return _over_rows(body, x.shape, inputs, outputs)
+
+
+def _over_rows(body: Callable[..., None], shape: tuple[int, ...], inputs: list[Any], outputs: list[Any]) -> Any:
+    """Run `body` for every row; `inputs` are (array, blocks), `outputs` (shape, blocks)."""
+    return pl.pallas_call(
+        body,
+        grid=(shape[0],),
+        in_specs=[spec for _, spec in inputs],
+        out_specs=[spec for _, spec in outputs],
+        out_shape=[shape for shape, _ in outputs],
+        compiler_params=triton.CompilerParams(num_warps=WARPS, num_stages=1),
+    )(*(array for array, _ in inputs))
+
+
+def _row(x: Array) -> pl.BlockSpec:
+    return pl.BlockSpec((None, x.shape[1]), lambda row: (row, 0))
+
+
+def _sample(x: Array, rows: int) -> pl.BlockSpec:
+    return pl.BlockSpec((None, x.shape[1]), lambda row: (lax.div(row, rows), 0))
+
+
+def _values(x: Array) -> tuple[jax.ShapeDtypeStruct, pl.BlockSpec]:
+    return jax.ShapeDtypeStruct(x.shape, jnp.int8), _row(x)
+
+
+def _scales(x: Array) -> tuple[jax.ShapeDtypeStruct, pl.BlockSpec]:
+    return jax.ShapeDtypeStruct(x.shape[:1], jnp.float32), pl.BlockSpec((1,), lambda row: (row,))
+
+
+def _pieces(width: int) -> list[pl.Slice]:
+    """Return a row in pieces: the compiler has arrays of a power of two alone, and 5,120 is 4,096 and 1,024."""
+    pieces, start = [], 0
+    for bit in reversed(range(width.bit_length())):
+        if width & 1 << bit:
+            pieces.append(pl.ds(start, 1 << bit))
+            start += 1 << bit
+    return pieces
+
+
+def _modulated(
+    rows: list[Array], pieces: list[pl.Slice], shift_ref: Any, scale_ref: Any, epsilon: float
+) -> list[Array]:
+    width = sum(row.size for row in rows)
+    mean = sum(jnp.sum(row) for row in rows) / width
+    rows = [row - mean for row in rows]
+    factor = lax.rsqrt(sum(jnp.sum(row * row) for row in rows) / width + epsilon)
+    return [
+        row * factor * (1 + scale_ref[piece].astype(jnp.float32)) + shift_ref[piece].astype(jnp.float32)
+        for row, piece in zip(rows, pieces, strict=True)
+    ]
+
+
+def _quantize(rows: list[Array], values_ref: Any, scale_ref: Any) -> None:
+    largest = jnp.max(jnp.abs(rows[0]))
+    for row in rows[1:]:
+        largest = jnp.maximum(largest, jnp.max(jnp.abs(row)))
+    factor = jnp.where(largest > 0, LARGEST / largest, 0.0)
+    for row, piece in zip(rows, _pieces(values_ref.shape[0]), strict=True):
+        values_ref[piece] = (row * factor + TO_INTEGER - TO_INTEGER).astype(jnp.int8)
+    scale_ref[...] = jnp.broadcast_to(largest / LARGEST, scale_ref.shape)
