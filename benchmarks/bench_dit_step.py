@@ -3,30 +3,38 @@
 ```
 python -m benchmarks.bench_dit_step WORK --peer diffusers        # resident, beside eager and torch.compile
 python -m benchmarks.bench_dit_step WORK --pairs 2
+python -m benchmarks.bench_dit_step WORK --quantization int8 --placement streamed
 ```
 
 Ours is timed before and after the peer: the GPU of a long run is warmer and slower than that of a short one.
 """
 
 import gc
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import numpy as np
 
 from benchmarks.measure import FPS, allocator_peak, emit, forward_inputs, parser, seconds, warm_ms
 from jax_interp import Interpolator
+from jax_interp.config import Quantization
 from jax_interp.nn.attention import fits_flash, flash_available
+from jax_interp.runtime.placement import Kind
 
 
 def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--pairs", type=int, default=1)
     arguments.add_argument("--repeats", type=int, default=12)
+    arguments.add_argument("--quantization", choices=get_args(Quantization), default="none")
+    arguments.add_argument("--placement", choices=get_args(Kind), default="resident")
     arguments.add_argument("--peer", choices=["diffusers"])
     arguments.add_argument("--eager-only", action="store_true", help="leave torch.compile out: it takes 100 s")
     options = arguments.parse_args()
-    interpolator = Interpolator.from_pretrained(options.work / options.model, embedding_cache=False)
+    interpolator = Interpolator.from_pretrained(
+        options.work / options.model, embedding_cache=False, quantization=options.quantization
+    )
+    interpolator.place({"diffusion_transformer": options.placement})
     denoiser = interpolator.denoiser
     inputs = forward_inputs(denoiser.config, options.pairs, options.height, options.width)
 
@@ -45,7 +53,8 @@ def main() -> None:
     q = jax.ShapeDtypeStruct((1, tokens, denoiser.config.num_heads, denoiser.config.head_width), denoiser.dtype)
     emit(
         "dit_step",
-        config={"model": options.model, "tokens": tokens, "pairs": options.pairs, "dtype": "bfloat16"},
+        config={"model": options.model, "tokens": tokens, "pairs": options.pairs, "dtype": "bfloat16"}
+        | {"quantization": options.quantization, "placement": options.placement},
         weights="random",
         attention="own kernel" if flash_available() and fits_flash(q, q) else "other",
         load_seconds=load,

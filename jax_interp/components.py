@@ -61,6 +61,8 @@ class ComponentRow:
     """Whether every run needs it, a run uses it where it was converted, or only where the user asks for it."""
     parts: Mapping[str, str] = field(default_factory=dict)
     """The names of the networks that are stored as this one, each with the configuration field that describes it."""
+    quantizes: bool = False
+    """Whether it can run with its large products, or keep its large weights, in 8 bits."""
     hides_damage: bool = False
     """Whether its verdicts do not show that its weights are damaged: activations turn minus infinity into zero, and
     where a layer is dead no face is found and every frame is safe."""
@@ -113,6 +115,7 @@ _ROWS = (
         precision_flag="--dtype",
         placed_as="diffusion_transformer",
         used="always",
+        quantizes=True,
     ),
     ComponentRow(
         name="tokenizer",
@@ -135,6 +138,7 @@ _ROWS = (
         precision_flag="--text-encoder-dtype",
         placed_as="text_encoder",
         used="if there",
+        quantizes=True,
     ),
     ComponentRow(
         name="prompt_upsampler",
@@ -146,6 +150,7 @@ _ROWS = (
         precision_flag="--dtype",
         placed_as="prompt_upsampler",
         used="on request",
+        quantizes=True,
         parts={"pictures": "vision", "language": "text"},
     ),
     ComponentRow(
@@ -158,6 +163,7 @@ _ROWS = (
         precision_flag=None,
         placed_as=GUARDRAIL_MODELS,
         used="if there",
+        quantizes=True,
     ),
     ComponentRow(
         name="video_safety",

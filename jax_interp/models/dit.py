@@ -1,7 +1,9 @@
 """The diffusion transformer of Cosmos-Predict1 (upstream `VideoExtendGeneralDIT`), 7B and 14B by configuration.
 
 It computes in the dtype of its parameters; norms, softmax, rotary embedding and GELU are float32 inside and round
-once.
+once. With `quantization` the large products of the blocks are those of integers: queries, keys, values and output of
+self-attention, queries and output of cross-attention, and the MLP. What is small or delicate stays as it is:
+modulation, embeddings, the projections of patches, and the keys and values of the text.
 """
 
 from collections.abc import Callable
@@ -14,13 +16,14 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from jax_interp.config import DiTConfig
-from jax_interp.nn.activations import gelu
+from jax_interp.config import DiTConfig, Quantization
 from jax_interp.nn.attention import attention
 from jax_interp.nn.collectives import ONE_DEVICE, Collectives
 from jax_interp.nn.embeddings import AxisPositions, CellPositions, GridPositions, sinusoid
-from jax_interp.nn.norms import RMSNorm, layer_norm
+from jax_interp.nn.norms import RMSNorm
 from jax_interp.nn.patches import patchify, unpatchify
+from jax_interp.nn.quantization import QuantizedLinear, QuantizedTokens, Reduce
+from jax_interp.nn.quantized_ops import TOKEN_OPS, modulate
 from jax_interp.nn.rotary import apply_rotary, make_rotation
 from jax_interp.types import Latents, Text, Tokens
 
@@ -64,48 +67,75 @@ class DiTAttention(nnx.Module):
     """Multi-head attention with RMS-normalised queries and keys; keys and values come from `context`.
 
     With `rotation` queries and keys are rotated by their positions; `x` has the positions `rows` of the context's.
-    `attend` is the attention function.
+    `attend` is the attention function. Quantised self-attention is `joined`: its queries, keys and values are one
+    product.
     """
 
-    def __init__(self, config: DiTConfig, context_width: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        config: DiTConfig,
+        context_width: int,
+        *,
+        dtype: DTypeLike,
+        rngs: nnx.Rngs,
+        quantization: Quantization = "none",
+        joined: bool = False,
+    ):
         linear = partial(BiasFreeLinear, dtype=dtype, rngs=rngs)
+        large = linear if quantization == "none" else partial(QuantizedLinear, dtype=dtype, rngs=rngs)
         inner = config.num_heads * config.head_width
         self.head_width = config.head_width
-        self.query = linear(config.width, inner)
-        self.key = linear(context_width, inner)
-        self.value = linear(context_width, inner)
-        self.out = linear(inner, config.width)
+        self.quantization: Quantization = quantization
+        self.joined = joined
+        if joined:
+            self.qkv = QuantizedLinear(config.width, inner, 3, dtype=dtype, rngs=rngs)
+        else:
+            self.query = large(config.width, inner)
+            self.key = linear(context_width, inner)
+            self.value = linear(context_width, inner)
+        self.out = large(inner, config.width)
         self.query_norm = RMSNorm(config.head_width, dtype=dtype, rngs=rngs)
         self.key_norm = RMSNorm(config.head_width, dtype=dtype, rngs=rngs)
 
     def __call__(
         self,
-        x: Tokens,
-        context: Float[Array, "B S context_D"],
+        x: Tokens | QuantizedTokens,
+        context: Float[Array, "B S context_D"] | QuantizedTokens,
         rotation: Float[Array, "2 *B S half_K"] | None = None,
         rows: slice = ALL,
         *,
         attend: Callable[[Array, Array, Array], Array] = attention,
+        across: Reduce | None = None,
     ) -> Tokens:
         q, k, v = (
             projected.reshape(*projected.shape[:-1], -1, self.head_width)
-            for projected in (self.query(x), self.key(context), self.value(context))
+            for projected in self._project(x, context, rows)
         )
         q, k = self.query_norm(q), self.key_norm(k)
         if rotation is not None:
             q, k = apply_rotary(q, rotation[:, rows]), apply_rotary(k, rotation)
-        return self.out(attend(q, k, v).reshape(*x.shape[:-1], -1))
+        attended = attend(q, k, v).reshape(*x.shape[:-1], -1)
+        return self.out(TOKEN_OPS[self.quantization].tokens(attended, across))
+
+    def _project(self, x: Any, context: Any, rows: slice) -> tuple[Array, Array, Array]:
+        """Return the queries of `x` and the keys and values of `context`, with all heads in the last axis."""
+        if not self.joined:
+            return self.query(x), self.key(context), self.value(context)
+        together = self.qkv(context)
+        return together[:, rows, 0], together[:, :, 1], together[:, :, 2]
 
 
 class DiTMLP(nnx.Module):
     """An MLP: linear, exact GELU, linear."""
 
-    def __init__(self, config: DiTConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
-        self.up = BiasFreeLinear(config.width, config.mlp_width, dtype=dtype, rngs=rngs)
-        self.down = BiasFreeLinear(config.mlp_width, config.width, dtype=dtype, rngs=rngs)
+    def __init__(self, config: DiTConfig, *, dtype: DTypeLike, rngs: nnx.Rngs, quantization: Quantization = "none"):
+        linear = partial(BiasFreeLinear if quantization == "none" else QuantizedLinear, dtype=dtype, rngs=rngs)
+        self.quantization: Quantization = quantization
+        self.up = linear(config.width, config.mlp_width)
+        self.down = linear(config.mlp_width, config.width)
 
-    def __call__(self, x: Tokens) -> Tokens:
-        return self.down(gelu(self.up(x)))
+    def __call__(self, x: Tokens | QuantizedTokens, across: Reduce | None = None) -> Tokens:
+        return self.down(TOKEN_OPS[self.quantization].gelu(self.up(x), across))
 
 
 class DiTBlock(nnx.Module):
@@ -117,12 +147,14 @@ class DiTBlock(nnx.Module):
 
     PARTS = (("self_attention", "self_modulation", "cross_attention", "cross_modulation"), ("mlp", "mlp_modulation"))
 
-    def __init__(self, config: DiTConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
-        self.self_attention = DiTAttention(config, config.width, dtype=dtype, rngs=rngs)
+    def __init__(self, config: DiTConfig, *, dtype: DTypeLike, rngs: nnx.Rngs, quantization: Quantization = "none"):
+        attention = partial(DiTAttention, config, dtype=dtype, rngs=rngs, quantization=quantization)
+        self.quantization: Quantization = quantization
+        self.self_attention = attention(config.width, joined=quantization != "none")
         self.self_modulation = Modulation(config, 3, dtype=dtype, rngs=rngs)
-        self.cross_attention = DiTAttention(config, config.text_width, dtype=dtype, rngs=rngs)
+        self.cross_attention = attention(config.text_width)
         self.cross_modulation = Modulation(config, 3, dtype=dtype, rngs=rngs)
-        self.mlp = DiTMLP(config, dtype=dtype, rngs=rngs)
+        self.mlp = DiTMLP(config, dtype=dtype, rngs=rngs, quantization=quantization)
         self.mlp_modulation = Modulation(config, 3, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: Tokens, inputs: DiTBlockInputs) -> Tokens:
@@ -132,18 +164,21 @@ class DiTBlock(nnx.Module):
         self, x: Tokens, inputs: DiTBlockInputs, rows: slice = ALL, collectives: Collectives = ONE_DEVICE
     ) -> Float[Array, "B rows D"]:
         """Apply both attentions; with `rows` only those tokens are returned, which still attend to all tokens."""
+        ops, across = TOKEN_OPS[self.quantization], collectives.all_reduce_max
         x = x + inputs.positions.expand()
         shift, scale, gate = self.self_modulation(inputs)
-        h = _modulate(x, shift, scale)
-        attended = self.self_attention(h[:, rows], h, inputs.rotation, rows, attend=collectives.attend)
+        h = ops.modulate(x, shift, scale)
+        attended = self.self_attention(h[:, rows], h, inputs.rotation, rows, attend=collectives.attend, across=across)
         x = x[:, rows] + gate * collectives.all_reduce(attended)
         shift, scale, gate = self.cross_modulation(inputs)
-        return x + gate * collectives.all_reduce(self.cross_attention(_modulate(x, shift, scale), inputs.text))
+        attended = self.cross_attention(ops.modulate(x, shift, scale), inputs.text, across=across)
+        return x + gate * collectives.all_reduce(attended)
 
     def transform(self, x: Tokens, inputs: DiTBlockInputs, collectives: Collectives = ONE_DEVICE) -> Tokens:
         """Apply the MLP."""
         shift, scale, gate = self.mlp_modulation(inputs)
-        return x + gate * collectives.all_reduce(self.mlp(_modulate(x, shift, scale)))
+        h = TOKEN_OPS[self.quantization].modulate(x, shift, scale)
+        return x + gate * collectives.all_reduce(self.mlp(h, collectives.all_reduce_max))
 
 
 class DiT(nnx.Module):
@@ -153,7 +188,7 @@ class DiT(nnx.Module):
     by one calls these itself.
     """
 
-    def __init__(self, config: DiTConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
+    def __init__(self, config: DiTConfig, *, dtype: DTypeLike, rngs: nnx.Rngs, quantization: Quantization = "none"):
         linear = partial(BiasFreeLinear, dtype=dtype, rngs=rngs)
         patch_area = config.patch_size**2
         self.config = config
@@ -162,8 +197,9 @@ class DiT(nnx.Module):
         self.time_in = linear(config.width, config.width)
         self.time_out = linear(config.width, 3 * config.width)
         self.time_norm = RMSNorm(config.width, dtype=dtype, rngs=rngs)
-        make_block = nnx.vmap(lambda keys: DiTBlock(config, dtype=dtype, rngs=keys), in_axes=0, out_axes=0)
-        self.blocks = make_block(rngs.split(config.num_blocks))
+        block = partial(DiTBlock, config, dtype=dtype, quantization=quantization)
+        make_blocks = nnx.vmap(lambda keys: block(rngs=keys), in_axes=0, out_axes=0)
+        self.blocks = make_blocks(rngs.split(config.num_blocks))
         self.final_modulation = Modulation(config, 2, dtype=dtype, rngs=rngs)
         self.final_linear = linear(config.width, config.latent_channels * patch_area)
 
@@ -217,16 +253,12 @@ class DiT(nnx.Module):
     def project(self, tokens: Tokens, inputs: DiTBlockInputs) -> Float[Array, "B L P"]:
         """Project the residual stream to the features of every patch; `unpatchify` makes latents of them."""
         shift, scale = self.final_modulation(inputs)
-        return self.final_linear(_modulate(tokens, shift, scale))
+        return self.final_linear(modulate(tokens, shift, scale))
 
 
 def patch_grid(shape: tuple[int, ...], patch_size: int) -> tuple[int, int, int]:
     """Return the patch grid (T, H, W) of latents of `shape` [B, T, H, W, C]."""
     return shape[1], shape[2] // patch_size, shape[3] // patch_size
-
-
-def _modulate(x: Tokens, shift: Float[Array, "B 1 D"], scale: Float[Array, "B 1 D"]) -> Tokens:
-    return layer_norm(x) * (1 + scale) + shift
 
 
 def _silu(x: Array) -> Array:

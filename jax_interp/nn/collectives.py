@@ -1,6 +1,6 @@
 """The collective operations of a transformer block whose tokens, heads or hidden units are sharded over devices.
 
-A model never learns where it runs: whoever shards it passes in these two functions.
+A model never learns where it runs: whoever shards it passes in these functions.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from jax_interp.nn.attention import attention
 
 
 class Collectives(NamedTuple):
-    """The two operations of a transformer block that need values of other devices; the defaults are for one device.
+    """The operations of a transformer block that need values of other devices; the defaults are for one device.
 
     `Collectives(all_reduce=lambda x: jax.lax.psum(x, "tensor"))` is for heads and hidden units sharded over `tensor`.
     """
@@ -21,6 +21,8 @@ class Collectives(NamedTuple):
     """Self-attention over all tokens, from queries, keys and values `[B, L, N, K]` of a device's tokens and heads."""
     all_reduce: Callable[[Float[Array, "B L D"]], Float[Array, "B L D"]] = lambda x: x
     """The sum over devices of a matrix product whose inner axis (heads, hidden units) is sharded."""
+    all_reduce_max: Callable[[Float[Array, "*tokens"]], Float[Array, "*tokens"]] = lambda x: x
+    """The maximum over devices of what they found in their shares of the heads or hidden units of each token."""
 
 
 ONE_DEVICE = Collectives()

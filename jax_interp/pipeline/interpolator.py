@@ -5,12 +5,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import get_args
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
-from jax_interp.config import Precision
+from jax_interp.config import Precision, Quantization
 from jax_interp.diffusion.branches import Branch
 from jax_interp.diffusion.settings import ConditionNoise, SampleSettings
 from jax_interp.errors import CheckpointError, UsageError
@@ -93,6 +94,7 @@ class Interpolator:
         embedding_cache: str | Path | bool = True,
         mesh: MeshShape | str = ALONE,
         adapters: Sequence[Adapter] = (),
+        quantization: Quantization | None = None,
     ) -> "Interpolator":
         """Open a folder that `jax-interp convert` made; no parameters are read yet.
 
@@ -104,21 +106,26 @@ class Interpolator:
         of `save_embeddings`, whose texts need no text encoder. `embedding_cache` is the folder that keeps encoded
         prompts: True stands for the default one in the user's cache folder, False for none. `mesh` says over how many
         devices to spread, as `MeshShape(sequence=4)` or "sequence=4"; see `runtime.mesh_shape`. `adapters` of the
-        transformer (`convert.lora.reading.read_adapters`) are merged into its weights as they are read.
+        transformer (`convert.lora.reading.read_adapters`) are merged into its weights as they are read. `quantization`
+        is "int8" for networks in 8 bits (docs/quantization.md) and "none" for full ones; None takes each network as it
+        is stored. Guardrails that were opened before have their own.
 
         These are keyword arguments, and so are those of `interpolate`, because a notebook completes and shows them; a
         program that passes settings around gives an `InterpolationSettings` to `stream`.
 
         Raises:
             CheckpointError: the folder or one of its networks is missing, unconverted or incomplete.
-            UsageError: `dtype` is neither "bfloat16" nor "float32", or `mesh` does not suit the networks or machine.
+            UsageError: `dtype` is neither "bfloat16" nor "float32", `mesh` does not suit the networks or machine, or
+                `quantization` is "none" and a network is stored in 8 bits.
         """
         for name, value in (("dtype", dtype), ("text_encoder_dtype", text_encoder_dtype)):
             if value not in ("bfloat16", "float32"):
                 raise UsageError(f"{name} is {value!r}; expected 'bfloat16' or 'float32'")
+        if quantization not in (None, *get_args(Quantization)):
+            raise UsageError(f"quantization is {quantization!r}; expected 'none' or 'int8'")
         root = Path(folder)
         devices = DeviceMesh(MeshShape.parse(mesh) if isinstance(mesh, str) else mesh)
-        converted = find_component(root, "diffusion_transformer", diffusion_transformer_dir)
+        converted = find_component(root, "diffusion_transformer", diffusion_transformer_dir).quantized(quantization)
         denoiser = Denoiser(replace(converted, adapters=tuple(adapters)), dtype, rotary_precision, devices)
         codec = Codec(find_component(root, "tokenizer", tokenizer_dir), dtype, devices)
         cache = SharedCache(None if embedding_cache is True else Path(embedding_cache)) if embedding_cache else None

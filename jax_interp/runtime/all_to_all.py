@@ -41,7 +41,10 @@ def collectives_between(devices: DeviceMesh, *, cells: int = 1, cells_here: int 
     def add(x: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
         return x if devices.shape.tensor == 1 else jax.lax.psum(x, "tensor")
 
-    return Collectives(attend, add)
+    def maximum(x: Float[Array, "*tokens"]) -> Float[Array, "*tokens"]:
+        return x if devices.shape.tensor == 1 else jax.lax.pmax(x, "tensor")
+
+    return Collectives(attend, add, maximum)
 
 
 def _to_heads(x: Float[Array, "B L N K"], ranks: int, cells: int, cells_here: int) -> Array:

@@ -9,6 +9,7 @@ from jax.sharding import PartitionSpec as P
 
 from jax_interp.errors import UsageError
 from jax_interp.nn.params import flatten, unflatten
+from jax_interp.nn.quantization import SCALE
 from jax_interp.runtime.host import nbytes
 from jax_interp.runtime.mesh import DeviceMesh
 from jax_interp.runtime.mesh_shape import MeshShape
@@ -18,9 +19,17 @@ WEIGHT_AXES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
     (r"(.*/)?(self_|cross_)?attention/(query|key|value)/kernel", (None, "heads")),
     (r"(.*/)?(self_|cross_)?attention/out/kernel", ("heads", None)),
     (r"(.*/)?(self_|cross_)?attention/(query|key|value)/bias", ("heads",)),
+    (r"(.*/)?(self_|cross_)?attention/qkv/int8_kernel", (None, "heads", None)),
+    (r"(.*/)?(self_|cross_)?attention/qkv/scale", (None, "heads")),
+    (r"(.*/)?(self_|cross_)?attention/(query|key|value)/int8_kernel", ("heads", None)),
+    (r"(.*/)?(self_|cross_)?attention/(query|key|value)/scale", ("heads",)),
+    (r"(.*/)?(self_|cross_)?attention/out/int8_kernel", (None, "heads")),
     (r"(.*/)?mlp/(up|gate)/kernel", (None, "hidden")),
     (r"(.*/)?mlp/(up|gate)/bias", ("hidden",)),
     (r"(.*/)?mlp/down/kernel", ("hidden", None)),
+    (r"(.*/)?mlp/(up|gate)/int8_kernel", ("hidden", None)),
+    (r"(.*/)?mlp/(up|gate)/scale", ("hidden",)),
+    (r"(.*/)?mlp/down/int8_kernel", (None, "hidden")),
     (r".*", ()),
 )
 """The names of the axes of a weight, by a pattern of its path; axes without a name are never split by themselves."""
@@ -38,7 +47,8 @@ def sharded_specs(abstract: Params, devices: DeviceMesh) -> Params:
     """Return the specs of a block's weights while it waits: sharded over `devices.shard_axes` too.
 
     The first axis that divides evenly is sharded, if need be over fewer devices. Weights without such an axis (norms
-    above all, and most weights on a number of devices that is no power of two) are replicated.
+    above all, and most weights on a number of devices that is no power of two) are replicated, and so are the scales of
+    quantised weights.
     """
     return _sharded_specs(abstract, devices.shape, devices.shard_axes)
 
@@ -99,7 +109,7 @@ def _sharded_specs(abstract: Params, mesh: MeshShape, shard_axes: tuple[str, ...
 
 def _sharded_spec(path: str, shape: tuple[int, ...], mesh: MeshShape, shard_axes: tuple[str, ...]) -> P:
     whole = _gathered_axes(path, len(shape))
-    if len(shape) < 2:
+    if len(shape) < 2 or path.endswith(f"/{SCALE}"):
         return P(*whole)
     fewer = sorted(((name,) for name in shard_axes), key=mesh.along, reverse=True)
     for among in (shard_axes, *fewer):

@@ -47,6 +47,7 @@ class Denoiser(StackedStage[DiT]):
     """The diffusion transformer with its sampler."""
 
     NETWORK = DiT
+    QUANTIZES = True
 
     def __init__(
         self,

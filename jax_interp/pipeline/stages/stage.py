@@ -15,7 +15,7 @@ from flax import nnx
 from jax.sharding import PartitionSpec as P
 
 from jax_interp.components import TABLE
-from jax_interp.config import Precision
+from jax_interp.config import Precision, Quantization
 from jax_interp.nn.params import Network, StackedNetwork
 from jax_interp.pipeline.stages.workload import Workload
 from jax_interp.runtime.block_stream import Apply, BlockStream, PartResult, completion_marker
@@ -45,6 +45,8 @@ class NetworkStage(ABC, Generic[ModuleT]):
 
     NETWORK: ClassVar[Callable[..., nnx.Module]]
     """The class of the network, which takes (config, dtype=, rngs=)."""
+    QUANTIZES: ClassVar[bool] = False
+    """Whether the network's class takes `quantization=` too."""
 
     def __init__(self, converted: ConvertedComponent, precision: Precision, devices: DeviceMesh | None = None):
         self.converted = converted
@@ -52,13 +54,14 @@ class NetworkStage(ABC, Generic[ModuleT]):
         self.config: Any = converted.config
         self.precision: Precision = precision
         self.dtype = jnp.dtype(precision)
-        self.network = self.structure(converted.config, precision)
+        self.quantization: Quantization = converted.quantization if self.QUANTIZES else "none"
+        self.network = self.structure(converted.config, precision, self.quantization)
         self.placement: Placement = RESIDENT
 
     @classmethod
-    def structure(cls, config: Any, precision: Precision) -> Network[ModuleT]:
+    def structure(cls, config: Any, precision: Precision, quantization: Quantization = "none") -> Network[ModuleT]:
         """Return the network of `config` without its arrays."""
-        return Network(cls._builder(config, precision))
+        return Network(cls._builder(config, precision, quantization))
 
     @classmethod
     @abstractmethod
@@ -133,8 +136,9 @@ class NetworkStage(ABC, Generic[ModuleT]):
         logger.info("loaded %s in %.1f s", self.converted.component, time.perf_counter() - started)
 
     @classmethod
-    def _builder(cls, config: Any, precision: Precision) -> Callable[[nnx.Rngs], Any]:
-        return lambda rngs: cls.NETWORK(config, dtype=jnp.dtype(precision), rngs=rngs)
+    def _builder(cls, config: Any, precision: Precision, quantization: Quantization) -> Callable[[nnx.Rngs], Any]:
+        options = {"quantization": quantization} if cls.QUANTIZES else {}
+        return lambda rngs: cls.NETWORK(config, dtype=jnp.dtype(precision), rngs=rngs, **options)
 
 
 class MonolithicStage(NetworkStage[ModuleT]):
@@ -208,8 +212,10 @@ class StackedStage(NetworkStage[ModuleT]):
         return ()
 
     @classmethod
-    def structure(cls, config: Any, precision: Precision) -> StackedNetwork[ModuleT]:
-        return StackedNetwork(cls._builder(config, precision), cls.host_only(config))
+    def structure(
+        cls, config: Any, precision: Precision, quantization: Quantization = "none"
+    ) -> StackedNetwork[ModuleT]:
+        return StackedNetwork(cls._builder(config, precision, quantization), cls.host_only(config))
 
     def place(self, placement: Placement) -> None:
         placement.check_blocks(self.converted.component, self.network.num_blocks)

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from jax_interp.components import TABLE
-from jax_interp.config import from_json
-from jax_interp.errors import CheckpointError
+from jax_interp.config import Quantization, from_json
+from jax_interp.errors import CheckpointError, UsageError
 from jax_interp.runtime.checkpoint.adapters import Adapter
 from jax_interp.runtime.checkpoint.description import (
     AGAIN,
@@ -37,10 +37,31 @@ class ConvertedComponent:
     """The prefix of the arrays' paths, where this is a `part` of what the folder stores."""
     adapters: tuple[Adapter, ...] = ()
     """The adapters that are merged into the parameters as they are read, in this order."""
+    stored: Quantization = "none"
+    """The quantisation of the stored weights."""
+    quantization: Quantization = "none"
+    """The quantisation with which the network runs: that of `stored`, or one that is made as the weights are read."""
 
     def part(self, name: str, config: Any) -> "ConvertedComponent":
         """Return one of several networks that are stored together; its arrays are under `name`."""
         return replace(self, config=config, within=f"{self.within}{name}/")
+
+    def quantized(self, wanted: Quantization | None) -> "ConvertedComponent":
+        """Return the network to run with the quantisation `wanted`; None stands for the one in which it is stored.
+
+        Networks without large products stay as they are.
+
+        Raises:
+            UsageError: weights that are stored in 8 bits are wanted in full.
+        """
+        if wanted is None or not TABLE[self.component].quantizes:
+            return replace(self, quantization=self.stored)
+        if wanted != self.stored and self.stored != "none":
+            raise UsageError(
+                f"{self.path}: stored in {self.stored}, from which the weights cannot be restored; leave out"
+                f" --quantization {wanted}, or name a folder that was converted without --quantization"
+            )
+        return replace(self, quantization=wanted)
 
     @property
     def source_sha256(self) -> dict[str, str]:

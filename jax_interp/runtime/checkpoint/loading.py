@@ -9,12 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jax_interp.components import TABLE
-from jax_interp.errors import CheckpointError
+from jax_interp.errors import CheckpointError, UsageError
 from jax_interp.nn.params import check_complete, flatten, unflatten
 from jax_interp.runtime.checkpoint.adapters import adapted_paths, merge
 from jax_interp.runtime.checkpoint.converted import ConvertedComponent
 from jax_interp.runtime.checkpoint.description import AGAIN, CONFIG_FILE, MANIFEST_FILE, PARAMS_FOLDER
 from jax_interp.runtime.checkpoint.param_files import read_arrays, read_params
+from jax_interp.runtime.checkpoint.quantizing import QuantizedLayer, faulty_scales, quantized_layers, unquantized
 from jax_interp.runtime.host import out_of_memory
 from jax_interp.types import Params
 
@@ -48,12 +49,30 @@ def load_params(converted: ConvertedComponent, abstract: Params, dtype: Any = No
 
 
 class StackedParams:
-    """The parameters of a network with a stack under `blocks`, read from disk block by block as numpy arrays."""
+    """The parameters of a network with a stack under `blocks`, read from disk block by block as numpy arrays.
+
+    Layers that are in 8 bits in `abstract` are read so, or else quantised as they are read: in float32, with the
+    adapters merged.
+    """
 
     def __init__(self, converted: ConvertedComponent, abstract: Params, dtype: Any = None):
-        """Check `converted` against `abstract`, as `load_params` does; nothing is read."""
+        """Check `converted` against `abstract`, as `load_params` does; nothing is read.
+
+        Raises:
+            UsageError: adapters cannot be merged, since the weights are stored in 8 bits.
+        """
         self._converted = converted
-        dtypes = _checked_dtypes(converted, abstract, dtype)
+        self._stored_layers: tuple[QuantizedLayer, ...] = ()
+        self._made_layers: tuple[QuantizedLayer, ...] = ()
+        if converted.stored == "none":
+            self._made_layers = quantized_layers(abstract)
+            dtypes = _checked_dtypes(converted, unquantized(abstract), dtype)
+        else:
+            self._stored_layers = quantized_layers(abstract)
+            dtypes = _checked_dtypes(converted, abstract, dtype)
+            dtypes |= _checked_integers(converted, self._stored_layers)
+            _check_adapters(converted)
+        dtypes |= {path: np.dtype("float32") for layer in self._made_layers for path in layer.sources}
         self._outer = {path: dtype for path, dtype in dtypes.items() if not path.startswith(BLOCKS)}
         self._blocks = {path: dtype for path, dtype in dtypes.items() if path.startswith(BLOCKS)}
 
@@ -75,6 +94,7 @@ class StackedParams:
         merged = {path: np.dtype("float32") for path in adapted_paths(adapters) & wanted.keys()}
         arrays = self._read(wanted | merged, index)
         arrays |= {path: merge(arrays[path], path, index, adapters, wanted[path]) for path in merged}
+        self._quantize(arrays)
         return unflatten({path.removeprefix(BLOCKS): array for path, array in arrays.items()})
 
     def _read(self, wanted: dict[str, Any], row: int | None) -> dict[str, Any]:
@@ -84,7 +104,28 @@ class StackedParams:
                 self._converted.path / PARAMS_FOLDER, {within + path: dtype for path, dtype in wanted.items()}, row
             )
         _check_values(self._converted, arrays)
-        return {path.removeprefix(within): array for path, array in arrays.items()}
+        arrays = {path.removeprefix(within): array for path, array in arrays.items()}
+        if faults := faulty_scales(arrays, self._stored_layers):
+            raise CheckpointError(
+                f"{self._converted.path / PARAMS_FOLDER}: damaged, {', '.join(faults[:5])} hold scales that are not"
+                f" finite and above zero; {AGAIN}"
+            )
+        return arrays
+
+    def _quantize(self, arrays: dict[str, Any]) -> None:
+        """Replace unquantised weights of a block by layers in 8 bits, in place."""
+        for layer in self._made_layers:
+            if layer.sources[0] not in arrays:
+                continue
+            try:
+                arrays |= layer.quantize(arrays)
+            except ValueError as error:
+                raise CheckpointError(
+                    f"{self._converted.path}: cannot be quantised ({error}); check the checkpoint with `jax-interp"
+                    " inspect`, or leave out --quantization"
+                ) from error
+            for path in layer.sources:
+                del arrays[path]
 
 
 @contextmanager
@@ -116,6 +157,26 @@ def _checked_dtypes(converted: ConvertedComponent, abstract: Params, dtype: Any)
             f" {AGAIN}"
         ) from error
     return {path: _cast(leaf.dtype, dtype) for path, leaf in stored.items()}
+
+
+def _checked_integers(converted: ConvertedComponent, layers: tuple[QuantizedLayer, ...]) -> dict[str, Any]:
+    """Return the dtypes of the arrays of `layers`, which are not cast; raise `CheckpointError` if others are stored."""
+    expected = {layer.kernel: "int8" for layer in layers} | {layer.scale: "float32" for layer in layers}
+    stored = {path: converted.manifest["params"][converted.within + path]["dtype"] for path in expected}
+    if faults := [
+        f"{path} is {stored[path]}, expected {dtype}" for path, dtype in expected.items() if stored[path] != dtype
+    ]:
+        raise CheckpointError(f"{converted.path / MANIFEST_FILE}: damaged, {'; '.join(sorted(faults)[:5])}; {AGAIN}")
+    return {path: np.dtype(dtype) for path, dtype in expected.items()}
+
+
+def _check_adapters(converted: ConvertedComponent) -> None:
+    if converted.adapters:
+        raise UsageError(
+            f"--lora: {converted.path} is stored in {converted.stored}, into which no adapter can be merged; name a"
+            " folder that was converted without --quantization, and pass --quantization int8: the adapter is then"
+            " merged before the weights are quantised"
+        )
 
 
 def _cast(stored: Any, wanted: Any) -> Any:

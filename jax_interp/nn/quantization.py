@@ -1,0 +1,142 @@
+"""Linear layers in 8 bits: weights with a scale per output channel, activations with a scale per token.
+
+A value is its integer from -127 to 127 times the scale, which is the largest magnitude of the channel or token divided
+by 127 (symmetric quantisation). Weights are stored [out, in], because the 8-bit tensor cores take no other order.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Int8
+
+from jax_interp.nn.int8_matmul import int8_matmul
+
+LARGEST = 127
+"""The largest magnitude of a quantised value; -128 is not used."""
+SMALLEST_RANGE = 1e-30
+"""The smallest magnitude that a token or channel is quantised for: a row of zeros has a scale above zero, and the
+scale is no denormal number, which GPUs take for zero."""
+KERNEL, SCALE = "int8_kernel", "scale"
+"""The names of a layer's arrays. The integers are not called `kernel`, which is a weight stored [in, out]."""
+JOINED = {"qkv": ("query", "key", "value")}
+"""Layers that are one product in 8 bits, with the layers of the unquantised network that they consist of."""
+
+_COLUMNS = 256
+"""The number of output channels that one thread quantises at a time."""
+
+Reduce: TypeAlias = Callable[[Array], Array]
+"""A function that returns the largest of the values that several devices have for the same tokens."""
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class QuantizedTokens:
+    """Tokens in 8 bits. Indexing takes tokens, as `tokens[:, 4:]`."""
+
+    values: Int8[Array, "*tokens K"]
+    scale: Float[Array, "*tokens"]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the values."""
+        return self.values.shape
+
+    def __getitem__(self, index: Any) -> "QuantizedTokens":
+        return QuantizedTokens(self.values[index], self.scale[index])
+
+
+def quantize_tokens(x: Float[Array, "*tokens K"], across: Reduce | None = None) -> QuantizedTokens:
+    """Quantise every token of `x` with a scale of its own, in float32, rounding half to even.
+
+    Where `x` has only some channels of each token, `across` returns the maximum over the devices that have the others.
+    A token with a value that is not finite has a scale that is not, which shows in every product.
+    """
+    wide = x.astype(jnp.float32)
+    largest = jnp.abs(wide).max(-1)
+    scale = jnp.maximum(largest if across is None else across(largest), SMALLEST_RANGE) / LARGEST
+    return QuantizedTokens(jnp.round(wide / scale[..., None]).astype(jnp.int8), scale)
+
+
+def quantize_kernel(kernel: Float[np.ndarray, "I O"]) -> tuple[Int8[np.ndarray, "O I"], Float[np.ndarray, " O"]]:
+    """Quantise a float32 weight with a scale for every output channel, and transpose it.
+
+    Host memory beyond `kernel` and the result is a few MiB a core.
+
+    Raises:
+        ValueError: the weight has values that are not finite.
+    """
+    inputs, outputs = kernel.shape
+    values, scale = np.empty((outputs, inputs), np.int8), np.empty(outputs, np.float32)
+
+    def some(start: int) -> None:
+        columns = slice(start, start + _COLUMNS)
+        rows = np.ascontiguousarray(kernel[:, columns].T)
+        scale[columns] = np.maximum(np.abs(rows).max(-1, initial=0), np.float32(SMALLEST_RANGE)) / np.float32(LARGEST)
+        if not np.isfinite(scale[columns]).all():
+            raise ValueError("values that are not finite have no scale")
+        rows /= scale[columns, None]
+        values[columns] = np.rint(rows, out=rows)
+
+    with ThreadPoolExecutor() as threads:
+        list(threads.map(some, range(0, outputs, _COLUMNS)))
+    return values, scale
+
+
+class QuantizedLinear(nnx.Module):
+    """A linear layer without bias whose weight is in 8 bits, and whose product is one of integers.
+
+    With `parts` it stands for that many layers of the same size with a common input. The result is in `dtype`.
+    """
+
+    def __init__(self, inputs: int, outputs: int, parts: int | None = None, *, dtype: DTypeLike, rngs: nnx.Rngs):
+        self.dtype = dtype
+        shape = (outputs,) if parts is None else (parts, outputs)
+        self.int8_kernel, self.scale = _random_kernel(shape, inputs, rngs)
+
+    def __call__(self, x: Float[Array, "*tokens I"] | QuantizedTokens) -> Float[Array, "*tokens_and_parts O"]:
+        tokens = x if isinstance(x, QuantizedTokens) else quantize_tokens(x)
+        kernel, scale = self.int8_kernel[...], self.scale[...]
+        inputs = kernel.shape[-1]
+        product = int8_matmul(
+            tokens.values.reshape(-1, inputs),
+            tokens.scale.reshape(-1),
+            kernel.reshape(-1, inputs),
+            scale.reshape(-1),
+            self.dtype,
+        )
+        return product.reshape(*tokens.shape[:-1], *kernel.shape[:-1])
+
+
+class WeightOnlyLinear(nnx.Module):
+    """A linear layer without bias whose weight is in 8 bits, and whose product is computed in the dtype of its input.
+
+    It halves the bytes that a product reads, which is what the time of few tokens goes to.
+    """
+
+    def __init__(self, inputs: int, outputs: int, *, rngs: nnx.Rngs):
+        self.int8_kernel, self.scale = _random_kernel((outputs,), inputs, rngs)
+
+    def __call__(self, x: Float[Array, "*tokens I"]) -> Float[Array, "*tokens O"]:
+        kernel = self.int8_kernel[...]
+        if x.size == x.shape[-1]:
+            # A single token: multiplied and summed in one pass over the integers, which a product of matrices would
+            # first convert and write.
+            sums = (x.reshape(1, -1).astype(jnp.float32) * kernel.astype(jnp.float32)).sum(-1)
+            sums = sums.reshape(*x.shape[:-1], -1)
+        else:
+            sums = jnp.einsum("...i,oi->...o", x, kernel.astype(x.dtype), preferred_element_type=jnp.float32)
+        return (sums * self.scale[...]).astype(x.dtype)
+
+
+def _random_kernel(shape: tuple[int, ...], inputs: int, rngs: nnx.Rngs) -> tuple[nnx.Param, nnx.Param]:
+    """Return integers and scales of about the size that keeps activations near unit scale."""
+    values = jax.random.randint(rngs.params(), (*shape, inputs), -LARGEST, LARGEST + 1, jnp.int8)
+    deviation = LARGEST / 3**0.5
+    return nnx.Param(values), nnx.Param(jnp.full(shape, inputs**-0.5 / deviation, jnp.float32))
