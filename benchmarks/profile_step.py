@@ -13,20 +13,25 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jax
 
 from benchmarks.measure import FPS, emit, forward_inputs, parser
 from jax_interp import Interpolator
+from jax_interp.config import Quantization
 
 LOAD_SECONDS, PAUSE_SECONDS = 10, 5
-SHOWN = 16
+SHOWN = 24
 
 
 def main() -> None:
-    options = parser(__doc__).parse_args()
-    denoiser = Interpolator.from_pretrained(options.work / options.model, embedding_cache=False).denoiser
+    arguments = parser(__doc__)
+    arguments.add_argument("--quantization", choices=get_args(Quantization), default="none")
+    options = arguments.parse_args()
+    denoiser = Interpolator.from_pretrained(
+        options.work / options.model, embedding_cache=False, quantization=options.quantization
+    ).denoiser
     inputs = forward_inputs(denoiser.config, 1, options.height, options.width)
 
     def start() -> jax.Array:
@@ -41,7 +46,8 @@ def main() -> None:
     load = under_load(start)
     emit(
         "profile_step",
-        config={"model": options.model, "height": options.height, "width": options.width},
+        config={"model": options.model, "height": options.height, "width": options.width}
+        | {"quantization": options.quantization},
         weights="random",
         rested_ms=rested,
         under_load_ms=kernels(run),

@@ -135,7 +135,7 @@ class DiTMLP(nnx.Module):
         self.down = linear(config.mlp_width, config.width)
 
     def __call__(self, x: Tokens | QuantizedTokens, across: Reduce | None = None) -> Tokens:
-        return self.down(TOKEN_OPS[self.quantization].gelu(self.up(x), across))
+        return self.down(TOKEN_OPS[self.quantization].hidden(self.up, x, across))
 
 
 class DiTBlock(nnx.Module):
@@ -169,10 +169,10 @@ class DiTBlock(nnx.Module):
         shift, scale, gate = self.self_modulation(inputs)
         h = ops.modulate(x, shift, scale)
         attended = self.self_attention(h[:, rows], h, inputs.rotation, rows, attend=collectives.attend, across=across)
-        x = x[:, rows] + gate * collectives.all_reduce(attended)
-        shift, scale, gate = self.cross_modulation(inputs)
-        attended = self.cross_attention(ops.modulate(x, shift, scale), inputs.text, across=across)
-        return x + gate * collectives.all_reduce(attended)
+        shift, scale, next_gate = self.cross_modulation(inputs)
+        x, h = ops.add_modulate(x[:, rows], gate, collectives.all_reduce(attended), shift, scale)
+        attended = self.cross_attention(h, inputs.text, across=across)
+        return x + next_gate * collectives.all_reduce(attended)
 
     def transform(self, x: Tokens, inputs: DiTBlockInputs, collectives: Collectives = ONE_DEVICE) -> Tokens:
         """Apply the MLP."""

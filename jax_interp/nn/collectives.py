@@ -21,8 +21,9 @@ class Collectives(NamedTuple):
     """Self-attention over all tokens, from queries, keys and values `[B, L, N, K]` of a device's tokens and heads."""
     all_reduce: Callable[[Float[Array, "B L D"]], Float[Array, "B L D"]] = lambda x: x
     """The sum over devices of a matrix product whose inner axis (heads, hidden units) is sharded."""
-    all_reduce_max: Callable[[Float[Array, "*tokens"]], Float[Array, "*tokens"]] = lambda x: x
-    """The maximum over devices of what they found in their shares of the heads or hidden units of each token."""
+    all_reduce_max: Callable[[Float[Array, "*tokens"]], Float[Array, "*tokens"]] | None = None
+    """The maximum over devices of what they found in their shares of the heads or hidden units of each token; None if
+    each device has all of them."""
 
 
 ONE_DEVICE = Collectives()

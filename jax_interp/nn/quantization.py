@@ -61,7 +61,7 @@ def quantize_tokens(x: Float[Array, "*tokens K"], across: Reduce | None = None) 
     wide = x.astype(jnp.float32)
     largest = jnp.abs(wide).max(-1)
     scale = jnp.maximum(largest if across is None else across(largest), SMALLEST_RANGE) / LARGEST
-    return QuantizedTokens(jnp.round(wide / scale[..., None]).astype(jnp.int8), scale)
+    return QuantizedTokens(jnp.round(wide * (1 / scale)[..., None]).astype(jnp.int8), scale)
 
 
 def quantize_kernel(kernel: Float[np.ndarray, "I O"]) -> tuple[Int8[np.ndarray, "O I"], Float[np.ndarray, " O"]]:
@@ -100,7 +100,10 @@ class QuantizedLinear(nnx.Module):
         shape = (outputs,) if parts is None else (parts, outputs)
         self.int8_kernel, self.scale = _random_kernel(shape, inputs, rngs)
 
-    def __call__(self, x: Float[Array, "*tokens I"] | QuantizedTokens) -> Float[Array, "*tokens_and_parts O"]:
+    def __call__(
+        self, x: Float[Array, "*tokens I"] | QuantizedTokens, *, gelu: bool = False
+    ) -> Float[Array, "*tokens_and_parts O"]:
+        """Return the product; with `gelu` its exact GELU, which is applied before the one rounding."""
         tokens = x if isinstance(x, QuantizedTokens) else quantize_tokens(x)
         kernel, scale = self.int8_kernel[...], self.scale[...]
         inputs = kernel.shape[-1]
@@ -110,6 +113,7 @@ class QuantizedLinear(nnx.Module):
             kernel.reshape(-1, inputs),
             scale.reshape(-1),
             self.dtype,
+            gelu=gelu,
         )
         return product.reshape(*tokens.shape[:-1], *kernel.shape[:-1])
 

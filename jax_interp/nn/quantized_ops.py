@@ -1,19 +1,26 @@
-"""The operations that make the inputs of a block's large products, plain or quantised.
+"""What makes the inputs of a block's large products, plain or in 8 bits.
 
-A block calls them by `TOKEN_OPS[quantization]`. Each quantised one quantises once for all products that read its
-result, so that a kernel which does both in one pass has one place to go to.
+A block calls these by `TOKEN_OPS[quantization]`. In 8 bits each quantises once for all products that read its result,
+and on Hopper GPUs each is one kernel (`row_kernels`), which computes the same but for the order of its sums.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from functools import cache
+from typing import Any, NamedTuple, TypeAlias
 
+import jax
+import jax.numpy as jnp
+from flax import nnx
 from jaxtyping import Array, Float
 
 from jax_interp.config import Quantization
 from jax_interp.nn.activations import gelu
+from jax_interp.nn.kernel_check import works
 from jax_interp.nn.norms import layer_norm
 from jax_interp.nn.quantization import QuantizedTokens, Reduce, quantize_tokens
 from jax_interp.types import Tokens
+
+PerSample: TypeAlias = Float[Array, "B 1 D"]
 
 
 class TokenOps(NamedTuple):
@@ -23,11 +30,13 @@ class TokenOps(NamedTuple):
     """`tokens(x, across=None)`: the input of a product, made of `x`."""
     modulate: Callable[..., Any]
     """`modulate(x, shift, scale)`: the layer norm of `x`, modulated."""
-    gelu: Callable[..., Any]
-    """`gelu(x, across=None)`: the exact GELU of `x`."""
+    add_modulate: Callable[..., Any]
+    """`add_modulate(x, gate, added, shift, scale)`: `x + gate * added`, and that modulated."""
+    hidden: Callable[..., Any]
+    """`hidden(up, x, across=None)`: the exact GELU of what the layer `up` makes of `x`."""
 
 
-def modulate(x: Tokens, shift: Float[Array, "B 1 D"], scale: Float[Array, "B 1 D"]) -> Tokens:
+def modulate(x: Tokens, shift: PerSample, scale: PerSample) -> Tokens:
     """Normalise `x`, scale it by `1 + scale` and add `shift` (adaptive layer norm)."""
     return layer_norm(x) * (1 + scale) + shift
 
@@ -38,24 +47,99 @@ def plain_tokens(x: Tokens, across: Reduce | None = None) -> Tokens:
     return x
 
 
-def plain_gelu(x: Tokens, across: Reduce | None = None) -> Tokens:
-    """Return `gelu(x)`."""
+def plain_add_modulate(
+    x: Tokens, gate: PerSample, added: Tokens, shift: PerSample, scale: PerSample
+) -> tuple[Tokens, Tokens]:
+    """Return `x + gate * added`, and that modulated."""
+    total = x + gate * added
+    return total, modulate(total, shift, scale)
+
+
+def plain_hidden(up: nnx.Module, x: Tokens, across: Reduce | None = None) -> Tokens:
+    """Return the GELU of `up(x)`."""
     del across  # nothing is quantised
-    return gelu(x)
+    return gelu(up(x))  # type: ignore[operator]
 
 
-def quantized_modulate(x: Tokens, shift: Float[Array, "B 1 D"], scale: Float[Array, "B 1 D"]) -> QuantizedTokens:
-    """Return `modulate(x, shift, scale)`, quantised."""
-    return quantize_tokens(modulate(x, shift, scale))
+def quantized_tokens(x: Tokens, across: Reduce | None = None) -> QuantizedTokens:
+    """Return `x`, quantised; where `across` is given, `x` has some of the channels alone."""
+    if across is None and row_kernels_available():
+        from jax_interp.nn.row_kernels import quantize_rows
+
+        values, scales = quantize_rows(_rows(x))
+        return _of_rows(values, scales, x)
+    return quantize_tokens(x, across)
 
 
-def quantized_gelu(x: Tokens, across: Reduce | None = None) -> QuantizedTokens:
-    """Return `gelu(x)`, quantised."""
-    return quantize_tokens(gelu(x), across)
+def quantized_modulate(x: Tokens, shift: PerSample, scale: PerSample) -> QuantizedTokens:
+    """Return `modulate(x, shift, scale)` in float32, quantised."""
+    if row_kernels_available():
+        from jax_interp.nn.row_kernels import norm_modulate_quantize
+
+        values, scales = norm_modulate_quantize(_rows(x), shift[:, 0], scale[:, 0])
+        return _of_rows(values, scales, x)
+    return quantize_tokens(modulate(_wide(x), _wide(shift), _wide(scale)))
+
+
+def quantized_add_modulate(
+    x: Tokens, gate: PerSample, added: Tokens, shift: PerSample, scale: PerSample
+) -> tuple[Tokens, QuantizedTokens]:
+    """Return `x + gate * added`, and that modulated and quantised."""
+    if row_kernels_available():
+        from jax_interp.nn.row_kernels import add_norm_modulate_quantize
+
+        vectors = gate[:, 0], shift[:, 0], scale[:, 0]
+        total, values, scales = add_norm_modulate_quantize(_rows(x), _rows(added), *vectors)
+        return total.reshape(x.shape), _of_rows(values, scales, x)
+    total = x + gate * added
+    return total, quantized_modulate(total, shift, scale)
+
+
+def quantized_hidden(up: Any, x: QuantizedTokens, across: Reduce | None = None) -> QuantizedTokens:
+    """Return the GELU of `up(x)`, which the product applies before it rounds, quantised."""
+    return quantized_tokens(up(x, gelu=True), across)
+
+
+@cache
+def row_kernels_available() -> bool:
+    """Tell whether the kernels of `row_kernels` run here, by running them once on small inputs."""
+    return works("a kernel for quantising on Hopper", "XLA's", _row_kernels_are_right)
+
+
+def _row_kernels_are_right() -> bool:
+    """Compare the kernels with the plain functions, for two samples and a width that is no power of two."""
+    from jax_interp.nn.row_kernels import add_norm_modulate_quantize, quantize_rows
+
+    keys = jax.random.split(jax.random.key(0), 5)
+    x, added = (jax.random.normal(key, (6, 320), jnp.bfloat16) for key in keys[:2])
+    gate, shift, scale = (jax.random.normal(key, (2, 320), jnp.bfloat16) for key in keys[2:])
+    total, values, scales = add_norm_modulate_quantize(x, added, gate, shift, scale)
+    expected_total = x.reshape(2, 3, 320) + gate[:, None] * added.reshape(2, 3, 320)
+    expected = quantize_tokens(modulate(_wide(expected_total), _wide(shift[:, None]), _wide(scale[:, None])))
+    again, expected_again = quantize_rows(x), quantize_tokens(x)
+    return bool(
+        (total == expected_total.reshape(6, 320)).all()
+        and jnp.allclose(scales, expected.scale.reshape(6), rtol=1e-5)
+        and (jnp.abs(values - expected.values.reshape(6, 320).astype(jnp.int32)) <= 1).all()
+        and (again[1] == expected_again.scale).all()
+        and (jnp.abs(again[0] - expected_again.values.astype(jnp.int32)) <= 1).all()
+    )
+
+
+def _wide(x: Array) -> Array:
+    return x.astype(jnp.float32)
+
+
+def _rows(x: Tokens) -> Float[Array, "M D"]:
+    return x.reshape(-1, x.shape[-1])
+
+
+def _of_rows(values: Array, scale: Array, like: Tokens) -> QuantizedTokens:
+    return QuantizedTokens(values.reshape(like.shape), scale.reshape(like.shape[:-1]))
 
 
 TOKEN_OPS: dict[Quantization, TokenOps] = {
-    "none": TokenOps(plain_tokens, modulate, plain_gelu),
-    "int8": TokenOps(quantize_tokens, quantized_modulate, quantized_gelu),
+    "none": TokenOps(plain_tokens, modulate, plain_add_modulate, plain_hidden),
+    "int8": TokenOps(quantized_tokens, quantized_modulate, quantized_add_modulate, quantized_hidden),
 }
 """The operations by the quantisation of the products that follow them."""

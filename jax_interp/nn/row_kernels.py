@@ -15,8 +15,8 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 from jaxtyping import Array, Float, Int8
 
-LARGEST = 127
-"""The largest int8 value that is used: values are symmetric about zero."""
+from jax_interp.nn.quantization import LARGEST, SMALLEST_RANGE
+
 TO_INTEGER = 1.5 * 2.0**23
 """A number beside which float32 has no place for fractions: adding and subtracting it rounds half to even."""
 WARPS = 8
@@ -129,10 +129,12 @@ def _modulated(
 
 
 def _quantize(rows: list[Array], values_ref: Any, scale_ref: Any) -> None:
-    largest = jnp.max(jnp.abs(rows[0]))
-    for row in rows[1:]:
+    largest: Any = SMALLEST_RANGE
+    for row in rows:
         largest = jnp.maximum(largest, jnp.max(jnp.abs(row)))
-    factor = jnp.where(largest > 0, LARGEST / largest, 0.0)
+    scale = largest / LARGEST
     for row, piece in zip(rows, _pieces(values_ref.shape[0]), strict=True):
-        values_ref[piece] = (row * factor + TO_INTEGER - TO_INTEGER).astype(jnp.int8)
-    scale_ref[...] = jnp.broadcast_to(largest / LARGEST, scale_ref.shape)
+        values_ref[piece] = (row * (1 / scale) + TO_INTEGER - TO_INTEGER).astype(jnp.int8)
+    # A maximum passes over what is not a number; a sum does not.
+    not_finite = sum(jnp.sum(row * 0) for row in rows)
+    scale_ref[...] = jnp.broadcast_to(scale + not_finite, scale_ref.shape)

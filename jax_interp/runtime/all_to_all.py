@@ -1,5 +1,7 @@
 """The collectives of a block across devices, as `nn.collectives` defines them; for use within `jax.shard_map`."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -38,13 +40,9 @@ def collectives_between(devices: DeviceMesh, *, cells: int = 1, cells_here: int 
         out = attention(*jnp.split(together, (lengths[0], sum(lengths)), axis=1))
         return _to_tokens(out, ranks, cells, cells_here)[:, :, : q.shape[2]]
 
-    def add(x: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
-        return x if devices.shape.tensor == 1 else jax.lax.psum(x, "tensor")
-
-    def maximum(x: Float[Array, "*tokens"]) -> Float[Array, "*tokens"]:
-        return x if devices.shape.tensor == 1 else jax.lax.pmax(x, "tensor")
-
-    return Collectives(attend, add, maximum)
+    if devices.shape.tensor == 1:
+        return Collectives(attend)
+    return Collectives(attend, partial(jax.lax.psum, axis_name="tensor"), partial(jax.lax.pmax, axis_name="tensor"))
 
 
 def _to_heads(x: Float[Array, "B L N K"], ranks: int, cells: int, cells_here: int) -> Array:
