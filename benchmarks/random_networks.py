@@ -6,17 +6,19 @@ python -m benchmarks.random_networks WORK dit-7b tokenizer t5-11b
 
 There are also dit-14b, pixtral-12b, llama-guard-3-8b, video-safety and face-blur.
 
+With `--quantization int8` the networks that have large weights are stored in 8 bits.
+
 WORK/NAME then is a folder for `jax-interp generate --checkpoint-dir`, one for each transformer. Random weights tell how
 long things take and what memory they need; they say nothing about how a video looks.
 """
 
+import argparse
 import math
 import shutil
-import sys
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import ml_dtypes
 import numpy as np
@@ -25,6 +27,7 @@ from convert.networks.component import EXTRA_FOLDER
 from convert.networks.components import COMPONENTS
 from convert.source.provenance import SourceRecord
 from convert.target.manifest import write_description
+from convert.target.quantize import quantize_streams
 from jax_interp.config import (
     CV8X8X8_720P,
     DIT_7B,
@@ -34,6 +37,7 @@ from jax_interp.config import (
     RETINAFACE_RESNET50,
     T5_11B,
     VIDEO_SAFETY,
+    Quantization,
 )
 from jax_interp.nn.params import unflatten
 from jax_interp.runtime.checkpoint.description import PARAMS_FOLDER
@@ -57,12 +61,16 @@ NORMAL = np.random.default_rng(0).standard_normal(1 << 22, dtype=np.float32)
 """The values of which every weight is one, scaled, because drawing 14 billion would take minutes."""
 
 
-def write_network(root: Path, name: str) -> Path:
+def write_network(root: Path, name: str, quantization: Quantization = "none") -> Path:
     """Write network `name` of `NETWORKS` below `root` as `jax-interp convert` would; return its folder."""
     kind, config = NETWORKS[name]
     component = COMPONENTS[kind]
     leaves = component.plan(config)
     streams = {leaf.path: random_stream(leaf.path, leaf.shape) for leaf in leaves}
+    settings: dict[str, Any] = {"dtype": "bfloat16", "weights": "model"}
+    if quantization != "none" and component.quantizes:
+        settings["quantization"] = quantization
+        leaves, streams = quantize_streams(leaves, streams, component.abstract(config, quantization))
     folder = root / component.folder
     folder.mkdir(parents=True)
     write_params(folder / PARAMS_FOLDER, unflatten(streams))
@@ -81,7 +89,7 @@ def write_network(root: Path, name: str) -> Path:
         folder,
         component=kind,
         config=config,
-        settings={"dtype": "bfloat16", "weights": "model"},
+        settings=settings,
         sources=[SourceRecord(f"random-{name}", 0, 0, f"random-{name}", None, None)],
         leaves=leaves,
         streams=streams,
@@ -115,16 +123,21 @@ def random_stream(path: str, shape: tuple[int, ...]) -> ArrayStream:
     return ArrayStream(shape, source.dtype, pieces)
 
 
-def main(work: Path, names: list[str]) -> None:
+def main(work: Path, names: list[str], quantization: Quantization = "none") -> None:
     """Write the networks called `names`, and link those that are not transformers into every transformer's folder."""
     for dit in [name for name in names if name.startswith("dit")]:
-        write_network(work / dit, dit)
+        write_network(work / dit, dit, quantization)
     for name in [name for name in names if not name.startswith("dit")]:
-        folder = write_network(work / "shared", name).relative_to(work / "shared")
+        folder = write_network(work / "shared", name, quantization).relative_to(work / "shared")
         for dit in work.glob("dit-*"):
             (dit / folder).parent.mkdir(parents=True, exist_ok=True)
             (dit / folder).symlink_to(work / "shared" / folder)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:])
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("work", type=Path)
+    arguments.add_argument("names", nargs="+", choices=NETWORKS)
+    arguments.add_argument("--quantization", choices=get_args(Quantization), default="none")
+    options = arguments.parse_args()
+    main(options.work, options.names, options.quantization)

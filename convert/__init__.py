@@ -72,6 +72,7 @@ def convert(
     md5: Literal["warn", "require", "skip"] = "warn",
     overwrite: bool = False,
     allow_non_finite: bool = False,
+    quantization: Literal["none", "int8"] = "none",
     progress: "Progress | None" = None,
 ) -> list[Path]:
     """Convert PyTorch checkpoints in `checkpoint_dir` to what `jax_interp.Interpolator.from_pretrained` opens.
@@ -84,14 +85,15 @@ def convert(
     `components` are names of the table in `jax_interp.components`, by default all that are there; `folders` says where
     one lies, relative to `checkpoint_dir`, if not in upstream's folder. `dtype` is what floating tensors become, None
     leaves each as it is. `weights` chooses between the sets of a post-trained file. `md5` says what happens to a file
-    whose MD5 is not the published one. `progress(label, bytes)` begins a job and gives a context whose value is told
-    the bytes done.
+    whose MD5 is not the published one. `quantization` "int8" stores large weights in 8 bits, where a network has such:
+    half the size, and the values that running it with `quantization="int8"` would make of them. `progress(label,
+    bytes)` begins a job and gives a context whose value is told the bytes done.
 
     Networks that are converted already are left alone. Each appears under its name only when it is complete, and all
     checks of all networks come before the first write. Returns the converted folders.
 
     Raises:
-        UsageError: a component or folder name cannot be.
+        UsageError: a component or folder name cannot be, or two arguments contradict each other.
         CheckpointError: files are missing, damaged or not of the network, hold weights that are not finite, differ from
             what is converted already, or the disk is or would be full.
     """
@@ -108,6 +110,7 @@ def convert(
         md5=md5,
         overwrite=overwrite,
         allow_non_finite=allow_non_finite,
+        quantization=quantization,
     )
     return convert_checkpoints(request, progress or no_progress)
 
@@ -131,7 +134,7 @@ def export(
     folders that were written.
 
     Raises:
-        UsageError: a component does not exist.
+        UsageError: a component does not exist, or a network is stored in 8 bits.
         CheckpointError: there is nothing to export, a network is incomplete or damaged, its target is there already, or
             the disk is or would be full.
     """

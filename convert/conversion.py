@@ -19,13 +19,14 @@ from convert.source.provenance import Md5Policy, SourceRecord, check_published, 
 from convert.target.finite import FiniteCheck
 from convert.target.folders import check_space, clear_leftovers, refuse_foreign_files, replace_atomically, writer_lock
 from convert.target.manifest import write_description
+from convert.target.quantize import quantize_streams
 from convert.target.streams import stream
-from jax_interp.config import Precision
+from jax_interp.config import Precision, Quantization
 from jax_interp.errors import CheckpointError, UsageError
 from jax_interp.nn.params import unflatten
 from jax_interp.runtime.checkpoint.converted import open_component
 from jax_interp.runtime.checkpoint.description import CONFIG_FILE, MANIFEST_FILE, PARAMS_FOLDER
-from jax_interp.runtime.checkpoint.param_files import write_params
+from jax_interp.runtime.checkpoint.param_files import ArrayStream, write_params
 
 logger = logging.getLogger("jax_interp")
 
@@ -54,11 +55,20 @@ class ConversionRequest:
     """Replace converted networks that are there already."""
     allow_non_finite: bool = False
     """Convert weights that are NaN or infinite as well, with a warning."""
+    quantization: Quantization = "none"
+    """The quantisation in which networks that have one are stored."""
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The settings in which two conversions of the same files must agree to give the same result."""
-        return {"dtype": self.dtype, "weights": self.weights or "model"}
+    def __post_init__(self) -> None:
+        if self.quantization != "none" and self.allow_non_finite:
+            raise UsageError(
+                f"--allow-non-finite and --quantization {self.quantization}: weights that are not finite cannot be"
+                " quantised; leave out one of them"
+            )
+
+    def settings(self, component: Component) -> dict[str, Any]:
+        """Return the settings in which two conversions of the same files must agree to give the same result."""
+        quantized = {"quantization": self.quantization} if self.quantization != "none" and component.quantizes else {}
+        return {"dtype": self.dtype, "weights": self.weights or "model"} | quantized
 
 
 @dataclass(frozen=True)
@@ -157,7 +167,7 @@ def _settle(
     for job in jobs:
         files = (*job.opened.files, *job.copied.values())
         sources = record_sources(job.opened.folder, job.name, files, job.existing, request.md5, progress)
-        differences = _differences(job.existing, sources, request.settings)
+        differences = _differences(job.existing, sources, request.settings(job.component))
         if request.md5 == "require" or not job.existing:
             check_published(job.name, sources, request.md5)
         if not job.existing:
@@ -182,7 +192,8 @@ def _differences(
     old = existing.get("settings", {})
     faults = [f"{name} has changed since" for name in before.keys() & now.keys() if before[name] != now[name]]
     faults += [f"from {', '.join(sorted(before))}"] if before.keys() != now.keys() else []
-    return faults + [f"with {key} {old.get(key)}" for key, value in settings.items() if old.get(key) != value]
+    keys = dict.fromkeys([*settings, "quantization"])
+    return faults + [f"with {key} {old.get(key)}" for key in keys if old.get(key) != settings.get(key)]
 
 
 def _extra_files(job: _Job) -> dict[str, Path]:
@@ -193,8 +204,19 @@ def _extra_files(job: _Job) -> dict[str, Path]:
 
 
 def _bytes_needed(request: ConversionRequest, job: _Job) -> int:
-    arrays = sum(stream(leaf, job.opened.tensors, request.dtype, int).nbytes for leaf in job.leaves)
+    streams = {leaf.path: stream(leaf, job.opened.tensors, request.dtype, int) for leaf in job.leaves}
+    _, streams = _as_stored(request, job, streams)
+    arrays = sum(array.nbytes for array in streams.values())
     return arrays + sum(path.stat().st_size for path in _extra_files(job).values()) + _DESCRIPTION_BYTES
+
+
+def _as_stored(
+    request: ConversionRequest, job: _Job, streams: dict[str, ArrayStream]
+) -> tuple[tuple[Leaf, ...], dict[str, ArrayStream]]:
+    """Return what is stored of the arrays in `streams`, quantised if that was requested."""
+    if "quantization" not in request.settings(job.component):
+        return job.leaves, streams
+    return quantize_streams(job.leaves, streams, job.component.abstract(job.config, request.quantization))
 
 
 def _write(request: ConversionRequest, job: _Job, sources: tuple[SourceRecord, ...], progress: Progress) -> None:
@@ -202,6 +224,7 @@ def _write(request: ConversionRequest, job: _Job, sources: tuple[SourceRecord, .
     check = FiniteCheck(refuses=not request.allow_non_finite)
     with progress(f"converting {job.name}", total) as advance, replace_atomically(job.target) as folder:
         streams = {leaf.path: stream(leaf, job.opened.tensors, request.dtype, advance, check) for leaf in job.leaves}
+        leaves, streams = _as_stored(request, job, streams)
         write_params(folder / PARAMS_FOLDER, unflatten(streams))
         for name, path in _extra_files(job).items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -210,9 +233,9 @@ def _write(request: ConversionRequest, job: _Job, sources: tuple[SourceRecord, .
             folder,
             component=job.component.name,
             config=job.config,
-            settings=request.settings,
+            settings=request.settings(job.component),
             sources=sources,
-            leaves=job.leaves,
+            leaves=leaves,
             streams=streams,
         )
     logger.info("%s: converted, %s", job.target, decimal(sum(array.nbytes for array in streams.values())))

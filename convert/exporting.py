@@ -43,7 +43,7 @@ def export_checkpoints(
     Dtypes stay as they are. Converting the result gives the same parameters and configuration, bit for bit.
 
     Raises:
-        UsageError: a component does not exist.
+        UsageError: a component does not exist, or a network is stored in 8 bits.
         CheckpointError: there is nothing to export, a network is incomplete or damaged, its target is there already, or
             the disk is or would be full.
     """
@@ -101,6 +101,7 @@ def _write(found: ConvertedComponent, target: Path, progress: Progress) -> None:
 
 
 def _check_arrays(found: ConvertedComponent, component: Component) -> None:
+    found.require_full("be exported")
     stored = {path: tuple(entry["shape"]) for path, entry in found.manifest["params"].items()}
     wanted = {path: tuple(leaf.shape) for path, leaf in flatten(component.abstract(found.config))}
     if stored != wanted:

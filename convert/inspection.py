@@ -98,7 +98,7 @@ def _inspect_converted(folder: Path) -> Finding:
     sources = found.manifest["sources"]
     return Finding(
         path=folder,
-        kind=f"{found.component}, converted",
+        kind=f"{found.component}, converted" + ("" if found.stored == "none" else f", in {found.stored}"),
         faults=tuple(faulty_files(found)),
         config=dataclasses.asdict(found.config),
         tensors=tuple(rows),

@@ -12,6 +12,7 @@ from convert.mapping.matching import Leaf, plan_leaves
 from convert.mapping.rules import Ignored, Rule, Table, find_table
 from convert.networks.companions import AdapterFolder, Companion
 from jax_interp.components import TABLE
+from jax_interp.config import Quantization
 from jax_interp.nn.params import Network
 from jax_interp.types import Params
 
@@ -42,7 +43,7 @@ class Component:
 
     name: str
     network: Callable[..., Any]
-    """The network's class, called with (config, dtype=, rngs=)."""
+    """The network's class, called with (config, dtype=, rngs=), and quantization= if it quantizes."""
     infer: Callable[[Shapes, Path], Any]
     """A function from the shapes in the files, and the folder that has settings beside them, to the configuration."""
     sources: tuple[WeightsFile, ...]
@@ -73,9 +74,15 @@ class Component:
         """The option that names another folder."""
         return TABLE[self.name].flag
 
-    def abstract(self, config: Any) -> Params:
+    def abstract(self, config: Any, quantization: Quantization = "none") -> Params:
         """Return the parameter tree of the network without its arrays; its dtypes have no meaning."""
-        return Network(lambda rngs: self.network(config, dtype=jnp.float32, rngs=rngs)).abstract
+        options = {} if quantization == "none" else {"quantization": quantization}
+        return Network(lambda rngs: self.network(config, dtype=jnp.float32, rngs=rngs, **options)).abstract
+
+    @property
+    def quantizes(self) -> bool:
+        """Whether it can be stored in 8 bits."""
+        return TABLE[self.name].quantizes
 
     def table(self, keys: Collection[str] = ()) -> Table:
         """Return the weight table of a checkpoint with these keys; without keys, of what `export` writes."""

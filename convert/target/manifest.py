@@ -11,13 +11,13 @@ from jax_interp._version import __version__
 from jax_interp.config import to_json
 from jax_interp.runtime.checkpoint.description import (
     CONFIG_FILE,
-    FORMAT_VERSION,
     MANIFEST_FILE,
     ConversionSettings,
     Description,
     Manifest,
     SourceFile,
     StoredArray,
+    format_of,
 )
 from jax_interp.runtime.checkpoint.param_files import ArrayStream
 
@@ -32,7 +32,11 @@ def write_description(
     leaves: Sequence[Leaf],
     streams: Mapping[str, ArrayStream],
 ) -> None:
-    """Write `config.json` and `manifest.json` into a folder whose other files are all written."""
+    """Write `config.json` and `manifest.json` into a folder whose other files are all written.
+
+    `leaves` and `streams` are those of what is stored, which is quantised if `settings` have a "quantization".
+    """
+    version = format_of(settings.get("quantization", "none"))
     params: dict[str, StoredArray] = {
         leaf.path: {
             "shape": list(leaf.shape),
@@ -43,7 +47,7 @@ def write_description(
         for leaf in leaves
     }
     manifest: Manifest = {
-        "format_version": FORMAT_VERSION,
+        "format_version": version,
         "jax_interp": __version__,
         "component": component,
         "settings": ConversionSettings(**settings),
@@ -53,10 +57,12 @@ def write_description(
     }
     description: Description = {
         "component": component,
-        "format_version": FORMAT_VERSION,
+        "format_version": version,
         "dtype": main_dtype(streams),
         "config": to_json(config),
     }
+    if "quantization" in settings:
+        description["quantization"] = settings["quantization"]
     _write_json(folder / MANIFEST_FILE, manifest)
     _write_json(folder / CONFIG_FILE, description)
 

@@ -2,7 +2,8 @@
 
 It computes in the dtype of its parameters; norms, rotary embedding, scores and softmax are float32 inside and round
 once. Prompts of a batch are padded on the right, which needs no mask: a token attends only to those before it, and as
-a row goes on its tokens replace its padding in the cache, beyond which nothing is attended to.
+a row goes on its tokens replace its padding in the cache, beyond which nothing is attended to. With `quantization` the
+weights of the blocks are kept in 8 bits, and products are computed as without.
 """
 
 from functools import partial
@@ -15,10 +16,11 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
-from jax_interp.config import DecoderConfig
+from jax_interp.config import DecoderConfig, Quantization
 from jax_interp.nn.attention import attention
 from jax_interp.nn.collectives import ONE_DEVICE, Collectives
 from jax_interp.nn.gated_mlp import SwiGLU
+from jax_interp.nn.linear import plain_linear, weight_only_linear
 from jax_interp.nn.norms import RMSNorm
 from jax_interp.nn.rotary import apply_rotary, make_rotation
 from jax_interp.types import Text
@@ -48,8 +50,8 @@ class DecoderBlockInputs(NamedTuple):
 class DecoderAttention(nnx.Module):
     """Grouped-query attention: causal self-attention in which several query heads share a head of keys and values."""
 
-    def __init__(self, config: DecoderConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
-        linear = partial(_linear, dtype=dtype, rngs=rngs)
+    def __init__(self, config: DecoderConfig, *, dtype: DTypeLike, rngs: nnx.Rngs, quantization: Quantization = "none"):
+        linear = partial(weight_only_linear, dtype=dtype, rngs=rngs, quantization=quantization)
         inner, shared = config.num_heads * config.head_width, config.num_kv_heads * config.head_width
         self.head_width = config.head_width
         self.query = linear(config.width, inner)
@@ -92,12 +94,12 @@ class DecoderBlock(nnx.Module):
 
     PARTS = (("attention_norm", "attention"), ("mlp_norm", "mlp"))
 
-    def __init__(self, config: DecoderConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
+    def __init__(self, config: DecoderConfig, *, dtype: DTypeLike, rngs: nnx.Rngs, quantization: Quantization = "none"):
         norm = partial(RMSNorm, config.width, dtype=dtype, rngs=rngs, epsilon=config.norm_epsilon)
         self.attention_norm = norm()
-        self.attention = DecoderAttention(config, dtype=dtype, rngs=rngs)
+        self.attention = DecoderAttention(config, dtype=dtype, rngs=rngs, quantization=quantization)
         self.mlp_norm = norm()
-        self.mlp = SwiGLU(config.width, config.mlp_width, dtype=dtype, rngs=rngs)
+        self.mlp = SwiGLU(config.width, config.mlp_width, dtype=dtype, rngs=rngs, quantization=quantization)
 
     def __call__(self, x: Text, cache: Cache, inputs: DecoderBlockInputs) -> tuple[Text, Cache]:
         x, cache = self.attend(x, cache, inputs)
@@ -122,14 +124,15 @@ class DecoderLM(nnx.Module):
     every block of the stack in order, then `finish`; a runtime that places blocks one by one calls these itself.
     """
 
-    def __init__(self, config: DecoderConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
+    def __init__(self, config: DecoderConfig, *, dtype: DTypeLike, rngs: nnx.Rngs, quantization: Quantization = "none"):
         self.config = config
         normal = nnx.initializers.normal(1.0)
         self.embedding = nnx.Param(normal(rngs.params(), (config.vocab_size, config.width), dtype))
-        make_block = nnx.vmap(lambda keys: DecoderBlock(config, dtype=dtype, rngs=keys), in_axes=0, out_axes=0)
-        self.blocks = make_block(rngs.split(config.num_layers))
+        block = partial(DecoderBlock, config, dtype=dtype, quantization=quantization)
+        make_blocks = nnx.vmap(lambda keys: block(rngs=keys), in_axes=0, out_axes=0)
+        self.blocks = make_blocks(rngs.split(config.num_layers))
         self.final_norm = RMSNorm(config.width, dtype=dtype, rngs=rngs, epsilon=config.norm_epsilon)
-        self.head = None if config.tied_head else _linear(config.width, config.vocab_size, dtype=dtype, rngs=rngs)
+        self.head = None if config.tied_head else plain_linear(config.width, config.vocab_size, dtype=dtype, rngs=rngs)
 
     def __call__(self, ids: Int[Array, "B S"]) -> Float[Array, "B S V"]:
         """Logits after every token of `ids`, without keeping a cache."""
@@ -209,8 +212,3 @@ def rotary_speeds(config: DecoderConfig) -> Float[np.ndarray, " half_K"]:
     turns = config.rotary_trained_length * speeds / (2 * np.pi)
     kept = np.clip((turns - slow) / (fast - slow), 0, 1)
     return speeds * (kept + (1 - kept) / config.rotary_stretch)
-
-
-def _linear(inputs: int, outputs: int, *, dtype: DTypeLike, rngs: nnx.Rngs) -> nnx.Linear:
-    init = nnx.initializers.normal(inputs**-0.5)
-    return nnx.Linear(inputs, outputs, use_bias=False, param_dtype=dtype, kernel_init=init, rngs=rngs)

@@ -129,7 +129,8 @@ class DiTMLP(nnx.Module):
     """An MLP: linear, exact GELU, linear."""
 
     def __init__(self, config: DiTConfig, *, dtype: DTypeLike, rngs: nnx.Rngs, quantization: Quantization = "none"):
-        linear = partial(BiasFreeLinear if quantization == "none" else QuantizedLinear, dtype=dtype, rngs=rngs)
+        kind: type[Any] = BiasFreeLinear if quantization == "none" else QuantizedLinear
+        linear = partial(kind, dtype=dtype, rngs=rngs)
         self.quantization: Quantization = quantization
         self.up = linear(config.width, config.mlp_width)
         self.down = linear(config.mlp_width, config.width)

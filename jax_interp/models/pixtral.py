@@ -3,7 +3,7 @@
 from flax import nnx
 from jax.typing import DTypeLike
 
-from jax_interp.config import PixtralConfig
+from jax_interp.config import PixtralConfig, Quantization
 from jax_interp.models.decoder_lm import DecoderLM
 from jax_interp.models.pixtral_vision import PixtralVision
 
@@ -12,10 +12,10 @@ class Pixtral(nnx.Module):
     """The two networks of one checkpoint, under `language` and `vision`.
 
     They run one after the other, and in between the patches replace their tokens, so whoever runs them binds each by
-    itself. They are converted together.
+    itself. They are converted together. `quantization` is that of the language model.
     """
 
-    def __init__(self, config: PixtralConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
+    def __init__(self, config: PixtralConfig, *, dtype: DTypeLike, rngs: nnx.Rngs, quantization: Quantization = "none"):
         self.config = config
-        self.language = DecoderLM(config.text, dtype=dtype, rngs=rngs)
+        self.language = DecoderLM(config.text, dtype=dtype, rngs=rngs, quantization=quantization)
         self.vision = PixtralVision(config.vision, dtype=dtype, rngs=rngs)

@@ -1,8 +1,11 @@
 """The encoder half of T5 (Raffel et al., 2020), which turns a prompt into what the diffusion transformer attends to.
 
-It computes in the dtype of its parameters; norms, scores and softmax are float32 inside and round once.
+It computes in the dtype of its parameters; norms, scores and softmax are float32 inside and round once. With
+`quantization` all products of the blocks with weights are those of integers.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -12,9 +15,11 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
-from jax_interp.config import T5Config
+from jax_interp.config import Quantization, T5Config
 from jax_interp.nn.collectives import ONE_DEVICE, Collectives
 from jax_interp.nn.norms import RMSNorm
+from jax_interp.nn.quantization import QuantizedLinear, Reduce
+from jax_interp.nn.quantized_ops import TOKEN_OPS
 from jax_interp.types import Text
 
 Bias = Float[Array, "B N S S"]
@@ -22,34 +27,49 @@ Bias = Float[Array, "B N S S"]
 
 
 class T5Attention(nnx.Module):
-    """Multi-head self-attention whose scores are not divided by √K, which T5's initialisation compensates."""
+    """Multi-head self-attention whose scores are not divided by √K, which T5's initialisation compensates.
 
-    def __init__(self, config: T5Config, *, dtype: DTypeLike, rngs: nnx.Rngs):
+    Quantised, queries, keys and values are one product.
+    """
+
+    def __init__(self, config: T5Config, *, dtype: DTypeLike, rngs: nnx.Rngs, quantization: Quantization = "none"):
         inner = config.num_heads * config.head_width
+        linear = _linears(quantization, dtype, rngs)
         self.head_width = config.head_width
-        self.query = _linear(config.width, inner, (config.width * config.head_width) ** -0.5, dtype, rngs)
-        self.key = _linear(config.width, inner, config.width**-0.5, dtype, rngs)
-        self.value = _linear(config.width, inner, config.width**-0.5, dtype, rngs)
-        self.out = _linear(inner, config.width, inner**-0.5, dtype, rngs)
+        self.quantization: Quantization = quantization
+        if quantization == "none":
+            self.query = linear(config.width, inner, (config.width * config.head_width) ** -0.5)
+            self.key = linear(config.width, inner, config.width**-0.5)
+            self.value = linear(config.width, inner, config.width**-0.5)
+        else:
+            self.qkv = QuantizedLinear(config.width, inner, 3, dtype=dtype, rngs=rngs)
+        self.out = linear(inner, config.width, inner**-0.5)
 
-    def __call__(self, x: Text, bias: Bias) -> Text:
-        q, k, v = (
-            linear(x).reshape(*x.shape[:-1], -1, self.head_width) for linear in (self.query, self.key, self.value)
-        )
+    def __call__(self, x: Text, bias: Bias, across: Reduce | None = None) -> Text:
+        q, k, v = (projected.reshape(*x.shape[:-1], -1, self.head_width) for projected in self._project(x))
         scores = jnp.einsum("bqnk,bsnk->bnqs", q, k, preferred_element_type=jnp.float32) + bias
         weights = jax.nn.softmax(scores, axis=-1).astype(x.dtype)
-        return self.out(jnp.einsum("bnqs,bsnk->bqnk", weights, v).reshape(*x.shape[:-1], -1))
+        mixed = jnp.einsum("bnqs,bsnk->bqnk", weights, v).reshape(*x.shape[:-1], -1)
+        return self.out(TOKEN_OPS[self.quantization].tokens(mixed, across))
+
+    def _project(self, x: Text) -> tuple[Text, Text, Text]:
+        if self.quantization == "none":
+            return self.query(x), self.key(x), self.value(x)
+        together = self.qkv(x)
+        return together[:, :, 0], together[:, :, 1], together[:, :, 2]
 
 
 class T5MLP(nnx.Module):
     """An MLP: linear, ReLU, linear."""
 
-    def __init__(self, config: T5Config, *, dtype: DTypeLike, rngs: nnx.Rngs):
-        self.up = _linear(config.width, config.mlp_width, config.width**-0.5, dtype, rngs)
-        self.down = _linear(config.mlp_width, config.width, config.mlp_width**-0.5, dtype, rngs)
+    def __init__(self, config: T5Config, *, dtype: DTypeLike, rngs: nnx.Rngs, quantization: Quantization = "none"):
+        linear = _linears(quantization, dtype, rngs)
+        self.quantization: Quantization = quantization
+        self.up = linear(config.width, config.mlp_width, config.width**-0.5)
+        self.down = linear(config.mlp_width, config.width, config.mlp_width**-0.5)
 
-    def __call__(self, x: Text) -> Text:
-        return self.down(jax.nn.relu(self.up(x)))
+    def __call__(self, x: Text, across: Reduce | None = None) -> Text:
+        return self.down(TOKEN_OPS[self.quantization].tokens(jax.nn.relu(self.up(x)), across))
 
 
 class T5Block(nnx.Module):
@@ -60,22 +80,23 @@ class T5Block(nnx.Module):
 
     PARTS = (("attention_norm", "attention"), ("mlp_norm", "mlp"))
 
-    def __init__(self, config: T5Config, *, dtype: DTypeLike, rngs: nnx.Rngs):
+    def __init__(self, config: T5Config, *, dtype: DTypeLike, rngs: nnx.Rngs, quantization: Quantization = "none"):
         self.attention_norm = RMSNorm(config.width, dtype=dtype, rngs=rngs)
-        self.attention = T5Attention(config, dtype=dtype, rngs=rngs)
+        self.attention = T5Attention(config, dtype=dtype, rngs=rngs, quantization=quantization)
         self.mlp_norm = RMSNorm(config.width, dtype=dtype, rngs=rngs)
-        self.mlp = T5MLP(config, dtype=dtype, rngs=rngs)
+        self.mlp = T5MLP(config, dtype=dtype, rngs=rngs, quantization=quantization)
 
     def __call__(self, x: Text, bias: Bias) -> Text:
         return self.transform(self.attend(x, bias))
 
     def attend(self, x: Text, bias: Bias, collectives: Collectives = ONE_DEVICE) -> Text:
         """Apply self-attention and its residual."""
-        return x + collectives.all_reduce(self.attention(self.attention_norm(x), bias))
+        attended = self.attention(self.attention_norm(x), bias, collectives.all_reduce_max)
+        return x + collectives.all_reduce(attended)
 
     def transform(self, x: Text, collectives: Collectives = ONE_DEVICE) -> Text:
         """Apply the MLP and its residual."""
-        return x + collectives.all_reduce(self.mlp(self.mlp_norm(x)))
+        return x + collectives.all_reduce(self.mlp(self.mlp_norm(x), collectives.all_reduce_max))
 
 
 class T5Encoder(nnx.Module):
@@ -85,15 +106,16 @@ class T5Encoder(nnx.Module):
     by one calls these itself.
     """
 
-    def __init__(self, config: T5Config, *, dtype: DTypeLike, rngs: nnx.Rngs):
+    def __init__(self, config: T5Config, *, dtype: DTypeLike, rngs: nnx.Rngs, quantization: Quantization = "none"):
         self.config = config
         normal = nnx.initializers.normal
         self.embedding = nnx.Param(normal(1.0)(rngs.params(), (config.vocab_size, config.width), dtype))
         self.relative_bias = nnx.Param(
             normal(config.width**-0.5)(rngs.params(), (config.num_buckets, config.num_heads), dtype)
         )
-        make_block = nnx.vmap(lambda keys: T5Block(config, dtype=dtype, rngs=keys), in_axes=0, out_axes=0)
-        self.blocks = make_block(rngs.split(config.num_layers))
+        block = partial(T5Block, config, dtype=dtype, quantization=quantization)
+        make_blocks = nnx.vmap(lambda keys: block(rngs=keys), in_axes=0, out_axes=0)
+        self.blocks = make_blocks(rngs.split(config.num_layers))
         self.final_norm = RMSNorm(config.width, dtype=dtype, rngs=rngs)
 
     def __call__(self, ids: Int[Array, "B S"], mask: Int[Array, "B S"]) -> Text:
@@ -147,6 +169,15 @@ def relative_buckets(offsets: np.ndarray, *, num_buckets: int, max_distance: int
     return np.where(distance < exact, distance, wide) + np.where(offsets > 0, per_side, 0)
 
 
-def _linear(inputs: int, outputs: int, deviation: float, dtype: DTypeLike, rngs: nnx.Rngs) -> nnx.Linear:
-    init = nnx.initializers.normal(deviation)
-    return nnx.Linear(inputs, outputs, use_bias=False, param_dtype=dtype, kernel_init=init, rngs=rngs)
+def _linears(quantization: Quantization, dtype: DTypeLike, rngs: nnx.Rngs) -> Callable[[int, int, float], nnx.Module]:
+    """Return a function that makes a layer of (inputs, outputs, deviation of its initial weights)."""
+
+    def plain(inputs: int, outputs: int, deviation: float) -> nnx.Module:
+        init = nnx.initializers.normal(deviation)
+        return nnx.Linear(inputs, outputs, use_bias=False, param_dtype=dtype, kernel_init=init, rngs=rngs)
+
+    def quantized(inputs: int, outputs: int, deviation: float) -> nnx.Module:
+        del deviation  # of random integers
+        return QuantizedLinear(inputs, outputs, dtype=dtype, rngs=rngs)
+
+    return plain if quantization == "none" else quantized

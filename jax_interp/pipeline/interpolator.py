@@ -108,7 +108,7 @@ class Interpolator:
         devices to spread, as `MeshShape(sequence=4)` or "sequence=4"; see `runtime.mesh_shape`. `adapters` of the
         transformer (`convert.lora.reading.read_adapters`) are merged into its weights as they are read. `quantization`
         is "int8" for networks in 8 bits (docs/quantization.md) and "none" for full ones; None takes each network as it
-        is stored. Guardrails that were opened before have their own.
+        is stored. `guardrails` that were opened before have their own.
 
         These are keyword arguments, and so are those of `interpolate`, because a notebook completes and shows them; a
         program that passes settings around gives an `InterpolationSettings` to `stream`.
@@ -129,10 +129,12 @@ class Interpolator:
         denoiser = Denoiser(replace(converted, adapters=tuple(adapters)), dtype, rotary_precision, devices)
         codec = Codec(find_component(root, "tokenizer", tokenizer_dir), dtype, devices)
         cache = SharedCache(None if embedding_cache is True else Path(embedding_cache)) if embedding_cache else None
-        text = open_text_encoder(root, text_encoder_dir, text_encoder_dtype, devices, text_embeddings, cache)
+        text = open_text_encoder(
+            root, text_encoder_dir, text_encoder_dtype, devices, text_embeddings, cache, quantization=quantization
+        )
         pixtral = find_component(root, "prompt_upsampler", prompt_upsampler_dir) if prompt_upsampler else None
-        upsampler = PromptUpsampler(pixtral, dtype, devices) if pixtral else None
-        guard = Guardrails.open(root) if guardrails is True else guardrails or None
+        upsampler = PromptUpsampler(pixtral.quantized(quantization), dtype, devices) if pixtral else None
+        guard = Guardrails.open(root, quantization=quantization) if guardrails is True else guardrails or None
         return cls(denoiser, codec, text, upsampler, guard)
 
     def interpolate(

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jax_interp.components import TABLE
-from jax_interp.config import Precision
+from jax_interp.config import Precision, Quantization
 from jax_interp.pipeline.memory.footprint import Stage
 from jax_interp.pipeline.memory.plan import PlannedNetwork
 from jax_interp.pipeline.prompt.prompt_upsampler import PictureEncoder
@@ -27,7 +27,13 @@ STAGE_CLASSES: Mapping[str, Stage] = {
 """The class of the stage by network, under the names of `components.ComponentRow.plan_names`."""
 
 
-def planned(component: str, config: Any, precision: Precision) -> dict[str, PlannedNetwork]:
+def planned(
+    component: str, config: Any, precision: Precision, quantization: Quantization = "none"
+) -> dict[str, PlannedNetwork]:
     """Return the networks of a component as `pipeline.memory.plan.Planner` takes them; `config` is the component's."""
     configs = TABLE[component].plan_configs(config)
-    return {name: PlannedNetwork(STAGE_CLASSES[name], part, precision) for name, part in configs.items()}
+    stages = {name: STAGE_CLASSES[name] for name in configs}
+    return {
+        name: PlannedNetwork(stage, configs[name], precision, quantization if stage.QUANTIZES else "none")
+        for name, stage in stages.items()
+    }

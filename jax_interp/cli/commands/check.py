@@ -13,7 +13,10 @@ from jax_interp.cli.options.requests import CheckRequest
 from jax_interp.cli.terminal.console import show_log
 from jax_interp.components import GUARDRAIL_MODELS
 
-_NETWORKS = Under(only=("checkpoint_dir", *(f"{name}_dir" for name in GUARDRAILS)))
+_NETWORKS = Under(
+    only=("checkpoint_dir", *(f"{name}_dir" for name in GUARDRAILS), "quantization"),
+    help={"quantization": "int8: keep the weights of the classifier of prompts in 8 bits."},
+)
 _GUARDRAILS = Under(
     only=("guardrail_frame_stride", "guardrail_timeout"),
     help={"guardrail_timeout": "Seconds that a check may take, loading and compiling included."},
@@ -48,6 +51,7 @@ def check(
         folders={name: networks.folders[name] for name in GUARDRAILS},
         memory=memory.settings(GUARDRAIL_MODELS),
         guardrails=guardrails.settings(),
+        quantization=networks.quantization,
     )
     from jax_interp.cli.runs.check import run
 

@@ -12,6 +12,7 @@ from jax_interp.cli.terminal.console import show_log
 from jax_interp.cli.terminal.progress import byte_progress
 from jax_interp.cli.terminal.safe_points import safe_points
 from jax_interp.components import TABLE, ComponentRow
+from jax_interp.config import Quantization
 from jax_interp.terminal import show
 
 _NOTES = {"text_safety": "; meta-llama/LlamaGuard-7b is the other one, converted with the Aegis adapter merged into it"}
@@ -53,6 +54,9 @@ def convert(
         bool,
         typer.Option("--allow-non-finite", help="Convert weights that are NaN or infinite too, instead of refusing."),
     ] = False,
+    quantization: Annotated[
+        Quantization, typer.Option(help="int8: store the large weights in 8 bits, from which there is no way back.")
+    ] = "none",
 ) -> None:
     """Convert upstream's PyTorch checkpoints.
 
@@ -74,6 +78,7 @@ def convert(
             md5=policies[check_md5],
             overwrite=overwrite,
             allow_non_finite=allow_non_finite,
+            quantization=quantization,
         )
         for path in convert_checkpoints(request, points.within(byte_progress)):
             show(path)

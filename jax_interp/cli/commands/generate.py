@@ -57,6 +57,7 @@ def _networks(networks: NetworkOptions, sampling: SamplingOptions, text: TextOpt
     return NetworkSettings(
         checkpoint_dir=networks.checkpoint_dir,
         folders=networks.folders,
+        quantization=networks.quantization,
         adapters=tuple(parse_strength(adapter) for adapter in networks.lora or ()),
         dtype=sampling.dtype,
         rotary_precision=sampling.rotary_precision,

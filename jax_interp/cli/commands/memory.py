@@ -17,6 +17,7 @@ from jax_interp.cli.options.requests import MemoryRequest
 from jax_interp.cli.options.sampling import SamplingOptions
 from jax_interp.cli.options.training import AdapterOptions, StepOptions, train_settings
 from jax_interp.cli.terminal.console import show_log
+from jax_interp.config import Quantization
 from jax_interp.diffusion.settings import SampleSettings
 from jax_interp.pipeline.memory.available import available
 from jax_interp.pipeline.settings import InterpolationSettings
@@ -35,6 +36,10 @@ class CountedOptions:
     disable_guardrail: Annotated[bool, typer.Option("--disable-guardrail", help="Do not count the guardrails.")] = False
     model: Annotated[
         Literal["7B", "14B"] | None, typer.Option(help="The released networks of this size, without any checkpoint.")
+    ] = None
+    quantization: Annotated[
+        Quantization | None,
+        typer.Option(help="int8: with networks in 8 bits.", show_default="what each network is stored in"),
     ] = None
 
     def left_out(self) -> Iterator[str]:
@@ -134,6 +139,7 @@ def memory(
         mesh=MeshShape.parse(plan.devices.mesh),
         memory=memory,
         available=budget,
+        quantization=counted.quantization,
         training=train_settings(step, training.adapter) if train else None,
     )
     from jax_interp.cli.runs.memory import run

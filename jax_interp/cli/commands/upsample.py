@@ -13,6 +13,10 @@ from jax_interp.cli.options.sampling import SamplingOptions
 from jax_interp.cli.options.text import TextOptions
 from jax_interp.cli.terminal.console import show_log
 
+_NETWORKS = Under(
+    only=("checkpoint_dir", "prompt_upsampler_dir", "quantization"),
+    help={"quantization": "int8: keep the weights of its language model in 8 bits."},
+)
 _SEED = Under(only=("seed",), help={"seed": "Decides between nearly equal words."})
 _PRECISION = Under(only=("dtype",), help={"dtype": "What it computes in."})
 
@@ -27,7 +31,7 @@ def upsample(
     sampling: Annotated[SamplingOptions, _SEED],
     output: Annotated[Path | None, typer.Option(help="A file for the prompt, beside printing it.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Let --output replace a file.")] = False,
-    networks: Annotated[NetworkOptions, Under(only=("checkpoint_dir", "prompt_upsampler_dir"))],
+    networks: Annotated[NetworkOptions, _NETWORKS],
     precision: Annotated[SamplingOptions, _PRECISION],
     memory: StageMemoryOptions,
 ) -> None:
@@ -43,6 +47,7 @@ def upsample(
         checkpoint_dir=networks.checkpoint_dir,
         folder=networks.folders["prompt_upsampler"],
         dtype=precision.dtype,
+        quantization=networks.quantization,
     )
     from jax_interp.cli.runs.upsample import run
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from convert.hub.catalog import Repository
-from jax_interp.config import Precision
+from jax_interp.config import Precision, Quantization
 from jax_interp.errors import UsageError
 from jax_interp.pipeline.memory.settings import MemorySettings
 from jax_interp.pipeline.prompt.upsampler_settings import UpsamplerSettings
@@ -53,6 +53,12 @@ class MemoryRequest:
     """Bytes of GPU memory to choose a plan for; None if no GPU was found and no budget was given."""
     training: TrainSettings | None
     """The settings of `train`; None if the plan is for `generate`."""
+    quantization: Quantization | None = None
+    """The quantisation of the networks; None stands for that in which each is stored."""
+
+    def __post_init__(self) -> None:
+        if self.training is not None and self.quantization not in (None, "none"):
+            raise UsageError(f"--quantization {self.quantization}: networks are trained in full; leave it out")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +73,8 @@ class CheckRequest:
     folders: Mapping[str, str | None]
     guardrails: GuardrailSettings
     memory: MemorySettings
+    quantization: Quantization | None = None
+    """The quantisation of the networks; None stands for that in which each is stored."""
 
     def __post_init__(self) -> None:
         if self.prompt is None and not self.video:
@@ -89,6 +97,8 @@ class UpsampleRequest:
     """The folder of the converted prompt upsampler, where there are several."""
     dtype: Precision
     memory: MemorySettings
+    quantization: Quantization | None = None
+    """The quantisation of the network; None stands for that in which it is stored."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**32:

@@ -43,6 +43,7 @@ def run(request: CheckRequest) -> None:
         **{f"{name}_dir": folder for name, folder in request.folders.items()},
         frame_stride=request.guardrails.frame_stride,
         timeout=request.guardrails.timeout,
+        quantization=request.quantization,
     )
     _place(guardrails, request.memory, source)
     allowed = True

@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jax_interp.byte_sizes import format_bytes, gib
 from jax_interp.cli.options.networks import GUARDRAILS, NetworkFolders
 from jax_interp.cli.options.requests import MemoryRequest
 from jax_interp.cli.terminal.console import show_table
 from jax_interp.components import PLACEMENT_NAMES, TABLE
-from jax_interp.config import Precision
+from jax_interp.config import Precision, Quantization
 from jax_interp.errors import UsageError
 from jax_interp.pipeline.memory.placing import choose, placements_in
 from jax_interp.pipeline.memory.plan import PROCESS_OVERHEAD, MemoryPlan, PlannedNetwork, Planner, describe
@@ -27,7 +27,8 @@ from jax_interp.train.steps.lora import target_layers
 
 def run(request: MemoryRequest) -> None:
     """Print the memory that `request` would take; nothing is loaded."""
-    configs, origin = _networks(request.checkpoint_dir, request.model, dict(_in_order(request.folders)))
+    found, origin = _networks(request, dict(_in_order(request.folders)))
+    configs = {name: network.config for name, network in found.items()}
     if request.expects_guardrails and not configs.keys() & {*GUARDRAILS}:
         show(f"{origin} has no guardrails: none are counted, and `generate` only runs with --disable-guardrail")
     settings = request.settings
@@ -43,7 +44,7 @@ def run(request: MemoryRequest) -> None:
         show()
         _show_training(configs["diffusion_transformer"], request.training, latents, request.mesh)
         return
-    planner = Planner(_planned(configs, request.precisions, request.mesh), settings.workload(request.mesh))
+    planner = Planner(_planned(found, request.precisions, request.mesh), settings.workload(request.mesh))
     on = "" if request.mesh.size == 1 else f", on each of {request.mesh.size} GPUs ({request.mesh})"
     size = f"{settings.height}×{settings.width}, {settings.num_video_frames} frames a pair"
     show(f"{origin}, {size}; all numbers in GiB{on}")
@@ -65,51 +66,63 @@ def _in_order(folders: NetworkFolders) -> list[tuple[str, str | None]]:
 
 
 def _planned(
-    configs: Mapping[str, Any], precisions: Mapping[str | None, Precision], shape: MeshShape
+    found: Mapping[str, "_Counted"], precisions: Mapping[str | None, Precision], shape: MeshShape
 ) -> dict[str, PlannedNetwork]:
-    """Return the networks of `configs` as a planner takes them; `precisions` are by the options that choose them."""
+    """Return the networks `found` as a planner takes them; `precisions` are by the options that choose them."""
     networks: dict[str, PlannedNetwork] = {}
-    for name, config in configs.items():
+    for name, network in found.items():
         row = TABLE[name]
-        each = planned(name, config, precisions.get(row.precision_flag, row.precision))
+        precision = precisions.get(row.precision_flag, row.precision)
+        each = planned(name, network.config, precision, network.quantization)
         networks |= each
         if not row.is_guardrail:  # guardrails run on one device
-            for plan_name, network in each.items():
-                check_split(plan_name, shape, split_counts(network.config))
+            for plan_name, part in each.items():
+                check_split(plan_name, shape, split_counts(part.config))
     return networks
 
 
-def _networks(folder: Path | None, model: str | None, names: NetworkFolders) -> tuple[dict[str, Any], str]:
-    """Return the configurations of the networks `names`, and a text that says where they come from."""
+class _Counted(NamedTuple):
+    """A network that is counted."""
+
+    config: Any
+    quantization: Quantization
+
+
+def _networks(request: MemoryRequest, names: NetworkFolders) -> tuple[dict[str, _Counted], str]:
+    """Return the networks `names`, and a text that says where they come from."""
+    folder, model, quantization = request.checkpoint_dir, request.model, request.quantization
     chosen = [name for name in names.values() if name is not None]
     if model is not None and (folder is not None or chosen):
         raise UsageError(f"--model {model} is for the released networks; leave it out to look at a converted folder")
     default = Path("converted")
     if model is None and (folder is not None or chosen or default.exists()):
         root = folder or default
-        configs = _converted(root, names)
-        return configs, str(root) if "text_encoder" in configs else f"{root}, without a text encoder"
-    configs = {name: TABLE[name].released_as(model or "7B") for name in names}
-    return configs, f"the released {model} networks" if model else f"no folder {default} here: the released 7B networks"
+        found = _converted(root, names, quantization)
+        return found, str(root) if "text_encoder" in found else f"{root}, without a text encoder"
+    found = {name: _Counted(TABLE[name].released_as(model or "7B"), quantization or "none") for name in names}
+    return found, f"the released {model} networks" if model else f"no folder {default} here: the released 7B networks"
 
 
-def _converted(root: Path, names: NetworkFolders) -> dict[str, Any]:
-    """Return the configurations in a converted folder.
+def _converted(root: Path, names: NetworkFolders, quantization: Quantization | None) -> dict[str, _Counted]:
+    """Return the networks in a converted folder.
 
     Guardrails may be absent and so may, because embeddings can be given instead, the text encoder.
     """
-    return {
-        name: find_component(root, name, folder).config
+    found = {
+        name: find_component(root, name, folder).quantized(quantization)
         for name, folder in names.items()
         if TABLE[name].used != "if there" or folder is not None or has_component(root, name)
     }
+    return {name: _Counted(network.config, network.quantization) for name, network in found.items()}
 
 
 def _show_networks(planner: Planner) -> None:
     rows = []
     for name, found in planner.footprints().items():
         blocks = f"{found.num_blocks} × {_gib(found.block)}" if found.num_blocks else "-"
-        rows.append((name, planner.networks[name].precision, _gib(found.params), blocks, _gib(found.activations)))
+        network = planner.networks[name]
+        kept = network.precision if network.quantization == "none" else network.quantization
+        rows.append((name, kept, _gib(found.params), blocks, _gib(found.activations)))
     _show_table(("network", "dtype", "parameters", "in blocks", "activations"), rows)
 
 

@@ -50,6 +50,7 @@ def run_training(request: TrainingRequest) -> None:
     enable_compile_cache()
     devices = DeviceMesh(request.mesh)
     base = find_component(request.checkpoint_dir, "diffusion_transformer", request.folders["diffusion_transformer"])
+    base.require_full("be trained")
     tokenizer = find_component(request.checkpoint_dir, "tokenizer", request.folders["tokenizer"])
     latent_shape(
         base.config,

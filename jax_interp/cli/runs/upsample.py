@@ -30,6 +30,7 @@ def run(request: UpsampleRequest) -> None:
     enable_compile_cache()
     devices = DeviceMesh()
     converted = find_component(request.checkpoint_dir, "prompt_upsampler", request.folder)
+    converted = converted.quantized(request.quantization)
     upsampler = PromptUpsampler(converted, request.dtype, devices)
     networks, settings = Networks([upsampler], devices), InterpolationSettings()
     place(request.memory, networks, settings)

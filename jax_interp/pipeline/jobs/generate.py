@@ -90,7 +90,13 @@ def _open_guardrails(request: GenerateRequest) -> Guardrails | None:
             networks.text_embeddings,
         )
     folders = {f"{name}_dir": networks.folder(name) for name, row in TABLE.items() if row.is_guardrail}
-    return Guardrails.open(networks.checkpoint_dir, **folders, frame_stride=asked.frame_stride, timeout=asked.timeout)
+    return Guardrails.open(
+        networks.checkpoint_dir,
+        **folders,
+        frame_stride=asked.frame_stride,
+        timeout=asked.timeout,
+        quantization=networks.quantization,
+    )
 
 
 def _open(request: GenerateRequest, guardrails: Guardrails | None) -> Interpolator:
@@ -112,6 +118,7 @@ def _open(request: GenerateRequest, guardrails: Guardrails | None) -> Interpolat
         embedding_cache=asked.embedding_cache,
         mesh=choose_mesh(request.devices, request.jobs),
         adapters=adapters,
+        quantization=asked.quantization,
     )
 
 

@@ -113,6 +113,8 @@ def networks(interpolator: Interpolator, *, upsamples: bool = False) -> dict[str
 
 def _facts(converted: ConvertedComponent) -> dict[str, Any]:
     facts: dict[str, Any] = {"folder": converted.path.name, "sha256": converted.source_sha256}
+    if converted.quantization != "none":
+        facts["quantization"] = converted.quantization
     return facts | ({"lora": [adapter.facts for adapter in converted.adapters]} if converted.adapters else {})
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from jax_interp.byte_sizes import GIB
-from jax_interp.config import Precision
+from jax_interp.config import Precision, Quantization
 from jax_interp.nn.params import StackedNetwork
 from jax_interp.pipeline.stages.stage import NetworkStage, StackedStage
 from jax_interp.pipeline.stages.workload import Workload
@@ -79,18 +79,26 @@ def peak_host_bytes(footprints: Mapping[str, Footprint], placements: Mapping[str
     return sum(bytes_of.values()) - sum(passing) + max(passing, default=0)
 
 
-def footprint(stage: Stage, config: Any, precision: Precision, workload: Workload) -> Footprint:
+def footprint(
+    stage: Stage, config: Any, precision: Precision, workload: Workload, quantization: Quantization = "none"
+) -> Footprint:
     """Return the footprint of the network `config` in `precision`, run by a stage of the class `stage`."""
     activations = stage.activations(config, jnp.dtype(precision).itemsize, workload)
-    return replace(_parameters(stage, config, precision, workload.mesh, workload.shard_axes), activations=activations)
+    found = _parameters(stage, config, precision, quantization, workload.mesh, workload.shard_axes)
+    return replace(found, activations=activations)
 
 
 @cache
 def _parameters(
-    stage: Stage, config: Any, precision: Precision, mesh: MeshShape, shard_axes: tuple[str, ...]
+    stage: Stage,
+    config: Any,
+    precision: Precision,
+    quantization: Quantization,
+    mesh: MeshShape,
+    shard_axes: tuple[str, ...],
 ) -> Footprint:
     """Return the footprint without activations."""
-    network = stage.structure(config, precision)
+    network = stage.structure(config, precision, quantization)
     if not (issubclass(stage, StackedStage) and isinstance(network, StackedNetwork)):
         whole = nbytes(network.abstract)
         return Footprint(whole, block=0, shard=0, num_parts=0, num_blocks=0, activations=0, params=whole)

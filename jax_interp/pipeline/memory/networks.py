@@ -70,7 +70,8 @@ class Networks:
     def planner(self, settings: InterpolationSettings) -> Planner:
         """Return a planner: it predicts the memory of runs with `settings` and finds placements that fit a budget."""
         networks = {
-            name: PlannedNetwork(type(stage), stage.config, stage.precision) for name, stage in self.each.items()
+            name: PlannedNetwork(type(stage), stage.config, stage.precision, stage.quantization)
+            for name, stage in self.each.items()
         }
         return Planner(networks, settings.workload(self._devices.shape, self._devices.shard_axes))
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from jax_interp.byte_sizes import GIB, gib, gib_or_more
 from jax_interp.components import GUARDRAIL_MODELS, PLACEMENT_NAMES, TABLE, placement_name
-from jax_interp.config import Precision
+from jax_interp.config import Precision, Quantization
 from jax_interp.errors import UsageError
 from jax_interp.pipeline.memory.footprint import Footprint, Stage, footprint, peak_host_bytes
 from jax_interp.pipeline.stages.workload import Workload
@@ -60,6 +60,7 @@ class PlannedNetwork:
     """The class of the stage that runs it."""
     config: Any
     precision: Precision
+    quantization: Quantization = "none"
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,7 @@ class Planner:
                 network.config,
                 network.precision,
                 guards if placement_name(name) == GUARDRAIL_MODELS else together,
+                network.quantization,
             )
             for name, network in self.networks.items()
         }

@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Float, Int
 
-from jax_interp.config import Precision, T5Config
+from jax_interp.config import Precision, Quantization, T5Config
 from jax_interp.errors import JaxInterpError, UsageError
 from jax_interp.models.t5 import T5Encoder
 from jax_interp.pipeline.prompt.embeddings import PROMPT_TOKENS, Embedding, EmbeddingCache, load_embeddings
@@ -40,6 +40,7 @@ class PromptNetwork(EncoderStage[T5Encoder]):
     """
 
     NETWORK = T5Encoder
+    QUANTIZES = True
     KEEP_ON_HOST = ()  # a run encodes its prompts once
     SHARED_SPECS = P(None, "tensor")  # the bias of every head
 
@@ -59,13 +60,14 @@ class PromptNetwork(EncoderStage[T5Encoder]):
     def identity(self) -> str:
         """The hash of everything that an embedding depends on beside its text."""
         digest = hashlib.sha256()
+        quantization = self.quantization.encode() if self.quantization != "none" else b""
         weights = json.dumps(sorted(self.converted.source_sha256.values()))
         tokenizer = read_tokenizer(self.tokenizer_path, self.converted.component)
         for part in (
             REVISION.encode(),
             weights.encode(),
             self.converted.dtype.encode(),
-            self.precision.encode(),
+            self.precision.encode() + quantization,
             tokenizer,
         ):
             digest.update(hashlib.sha256(part).digest())
@@ -204,6 +206,8 @@ def open_text_encoder(
     devices: DeviceMesh,
     text_embeddings: str | Path | None,
     cache: EmbeddingCache | None,
+    *,
+    quantization: Quantization | None = None,
 ) -> TextEncoder | None:
     """Open the text encoder below `root`, or the embeddings that replace it; return None if there is neither.
 
@@ -211,7 +215,7 @@ def open_text_encoder(
     """
     given = load_embeddings(text_embeddings) if text_embeddings is not None else None
     wanted = name is not None or has_component(root, "text_encoder")
-    converted = find_component(root, "text_encoder", name) if wanted else None
+    converted = find_component(root, "text_encoder", name).quantized(quantization) if wanted else None
     if converted is None and given is None:
         return None
     return TextEncoder(converted, precision, devices, cache=cache, given=given)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import get_args
 
 from jax_interp.components import TABLE
-from jax_interp.config import Precision
+from jax_interp.config import Precision, Quantization
 from jax_interp.errors import UsageError
 from jax_interp.runtime.member import Member
 from jax_interp.runtime.mesh_shape import MeshShape, shapes
@@ -28,6 +28,8 @@ class NetworkSettings:
     rotary_precision: Precision | None = None
     """The dtype of the rotary tables; None stands for `dtype`."""
     text_encoder_dtype: Precision = "float32"
+    quantization: Quantization | None = None
+    """The quantisation of the networks that have one; None stands for that in which each is stored."""
     adapters: tuple[tuple[Path, float], ...] = ()
     """Files of low-rank adapters of the transformer, each with its strength."""
     text_embeddings: Path | None = None
@@ -46,6 +48,8 @@ class NetworkSettings:
             for name, value in chosen.items()
             if value not in get_args(Precision)
         ]
+        if self.quantization not in (None, *get_args(Quantization)):
+            faults.append(f"quantization is {self.quantization!r}; expected 'none' or 'int8'")
         faults += [f"folders: there is no network {name}" for name in self.folders if name not in TABLE]
         if faults:
             raise UsageError("; ".join(faults))

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from jax_interp.components import GUARDRAIL_MODELS
+from jax_interp.config import Quantization
 from jax_interp.guardrails.faces import Blurred
 from jax_interp.guardrails.verdict import Verdict
 from jax_interp.media.source import RgbFrames
@@ -70,10 +71,19 @@ class Guardrails:
     on the first device of this process, whatever the rest of the run uses.
     """
 
-    def __init__(self, root: Path, folders: Mapping[str, str | None], *, frame_stride: int, timeout: float):
+    def __init__(
+        self,
+        root: Path,
+        folders: Mapping[str, str | None],
+        *,
+        frame_stride: int,
+        timeout: float,
+        quantization: Quantization | None = None,
+    ):
         check_frame_stride(frame_stride)
         self.frame_stride = frame_stride
         self._root, self._folders = root, folders
+        self._quantization: Quantization | None = quantization
         self._fail_closed = FailClosed(timeout)
         self._guards: dict[type, Any] = {}
         self._placement = RESIDENT
@@ -91,18 +101,20 @@ class Guardrails:
         face_blur_dir: str | None = None,
         frame_stride: int = 1,
         timeout: float = TIMEOUT,
+        quantization: Quantization | None = None,
     ) -> "Guardrails":
         """Open the guardrails in a folder that `jax-interp convert` made; `check_ready` tells whether all are there.
 
         The `*_dir` names choose among several converted networks of one kind. Every `frame_stride`-th frame of a clip
         is classified; faces are pixelated on all frames. A check may take `timeout` seconds, which includes reading
-        weights and compiling at the first check of each kind.
+        weights and compiling at the first check of each kind. `quantization` is that of
+        `Interpolator.from_pretrained`; of the guardrails only the classifier of prompts has 8-bit weights.
 
         Raises:
             UsageError: `frame_stride` or `timeout` cannot work.
         """
         folders = {"text_safety": text_safety_dir, "video_safety": video_safety_dir, "face_blur": face_blur_dir}
-        return cls(Path(root), folders, frame_stride=frame_stride, timeout=timeout)
+        return cls(Path(root), folders, frame_stride=frame_stride, timeout=timeout, quantization=quantization)
 
     def check_ready(self, *, prompts: bool = True, frames: bool = True) -> Verdict:
         """Tell whether the guardrails of prompts and of frames can be used; this reads no weights.
@@ -286,7 +298,7 @@ class Guardrails:
         """Open the guardrail of that kind, or return it if it is open; raise what is wrong with it."""
         if kind not in self._guards:
             converted = find_component(self._root, kind.COMPONENT, self._folders[kind.COMPONENT])
-            guard = kind(converted, DeviceMesh(ALONE, jax.local_devices()[:1]))
+            guard = kind(converted.quantized(self._quantization), DeviceMesh(ALONE, jax.local_devices()[:1]))
             _place(guard, self._placement)
             self._guards[kind] = guard
         return self._guards[kind]

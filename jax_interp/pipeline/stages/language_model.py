@@ -43,6 +43,7 @@ class LanguageModel(StackedStage[DecoderLM]):
     """
 
     NETWORK = DecoderLM
+    QUANTIZES = True
     # A stage has many passes: streamed weights wait in host memory until it ends.
     KEEP_ON_HOST = ("streamed",)
     UNLOAD_HOST = True

@@ -63,6 +63,14 @@ class ConvertedComponent:
             )
         return replace(self, quantization=wanted)
 
+    def require_full(self, what: str) -> None:
+        """Raise `UsageError` if the weights are stored in 8 bits; `what` is said of the network, as "be trained"."""
+        if self.stored != "none":
+            raise UsageError(
+                f"{self.path}: stored in {self.stored}, from which it cannot {what}; name a folder that was converted"
+                " without --quantization"
+            )
+
     @property
     def source_sha256(self) -> dict[str, str]:
         """The SHA-256 of every file that the network was converted from, by the file's name."""
@@ -83,9 +91,17 @@ def open_component(path: Path, *, allow_incomplete: bool = False) -> ConvertedCo
             f"{path / CONFIG_FILE}: damaged or not written by jax-interp, component is {component!r:.60}, expected"
             f" {' or '.join(TABLE)}; {AGAIN}"
         )
-    manifest = read_manifest(path, component)
+    manifest = read_manifest(path, description)
+    stored: Quantization = description.get("quantization", "none")
+    if stored != "none" and not TABLE[component].quantizes:
+        raise CheckpointError(
+            f"{path / CONFIG_FILE}: damaged or not written by jax-interp, quantization is {stored!r}, in which no"
+            f" {component} is stored; {AGAIN}"
+        )
     config = from_json(TABLE[component].config, description["config"], str(path / CONFIG_FILE))
-    converted = ConvertedComponent(path, component, config, description["dtype"], manifest)
+    converted = ConvertedComponent(
+        path, component, config, description["dtype"], manifest, stored=stored, quantization=stored
+    )
     if not allow_incomplete and (faults := faulty_files(converted)):
         shown = "; ".join(faults[:5]) + (f"; and {len(faults) - 5} more" if len(faults) > 5 else "")
         raise CheckpointError(f"{path}: incomplete, {shown}; {AGAIN}")

@@ -1,13 +1,17 @@
 """The description in a converted folder: `config.json` is for the program, `manifest.json` records the origin."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypedDict, TypeVar
+from typing import Annotated, Any, Literal, NotRequired, TypedDict, TypeVar
 
+from jax_interp.config import Quantization
 from jax_interp.errors import CheckpointError
 from jax_interp.files.json_file import read_json
 from jax_interp.files.json_schema import MAX_FAULTS, Between, JsonFault, Matching
 
-FORMAT_VERSION: Literal[1] = 1
+FormatVersion = Literal[1, 2]
+FORMAT_VERSION: FormatVersion = 2
+"""The newest format that this program reads. Networks in 8 bits are of format 2, which older programs refuse; others
+are written in format 1, which they read."""
 CONFIG_FILE, MANIFEST_FILE, PARAMS_FOLDER = "config.json", "manifest.json", "params"
 
 AGAIN = "convert it again: the command of the first time, with --overwrite"
@@ -26,11 +30,13 @@ class Description(TypedDict):
     """The contents of `config.json`."""
 
     component: str
-    format_version: Literal[1]
+    format_version: FormatVersion
     dtype: _Dtype
     """The dtype of most of the stored bytes."""
     config: dict[str, Any]
     """The fields of the network's class in `jax_interp.config`."""
+    quantization: NotRequired[Literal["int8"]]
+    """The quantisation of the large weights; it is there in format 2."""
 
 
 class SourceFile(TypedDict):
@@ -58,6 +64,7 @@ class ConversionSettings(TypedDict, total=False):
 
     dtype: Literal["bfloat16", "float32"] | None
     weights: Literal["model", "ema"]
+    quantization: Literal["int8"]
     trained: dict[str, Any]
 
 
@@ -71,7 +78,7 @@ class Manifest(TypedDict):
     """The bytes of every file except the two descriptions, by path relative to the folder."""
     settings: ConversionSettings
     component: str
-    format_version: Literal[1]
+    format_version: FormatVersion
     jax_interp: str
     """The version of the program that converted the network."""
 
@@ -87,15 +94,28 @@ def read_description(folder: Path) -> Description:
         raise CheckpointError(
             f"{folder}: of format {version}, this program reads up to {FORMAT_VERSION}; upgrade jax-interp, or {AGAIN}"
         )
-    return _read(folder, CONFIG_FILE, Description)
+    description = _read(folder, CONFIG_FILE, Description)
+    if description["format_version"] != format_of(description.get("quantization", "none")):
+        raise CheckpointError(
+            f"{folder / CONFIG_FILE}: damaged, format_version is {version}, but quantization is"
+            f" {description.get('quantization')!r}; {AGAIN}"
+        )
+    return description
 
 
-def read_manifest(folder: Path, component: str) -> Manifest:
-    """Read the `manifest.json` of a converted folder of the network `component`.
+def format_of(quantization: Quantization) -> FormatVersion:
+    """Return the format in which a network of that quantisation is stored."""
+    return 1 if quantization == "none" else 2
+
+
+def read_manifest(folder: Path, description: Description) -> Manifest:
+    """Read the `manifest.json` of a converted folder whose `config.json` has the contents `description`.
 
     Raises:
-        CheckpointError: the file is missing, damaged or of another network, or one of its lists is empty.
+        CheckpointError: the file is missing, damaged or of another network or quantisation, or one of its lists is
+            empty.
     """
+    component, quantization = description["component"], description.get("quantization")
     manifest = _read(folder, MANIFEST_FILE, Manifest)
     faults = [f"it has no {name}" for name in ("sources", "params", "files") if not manifest[name]]
     outside = [name for name in manifest["files"] if not _is_inside(name)]
@@ -104,6 +124,11 @@ def read_manifest(folder: Path, component: str) -> Manifest:
     settings = manifest["settings"]
     if "trained" not in settings and (lacking := [name for name in ("dtype", "weights") if name not in settings]):
         faults.append(f"settings lacks {', '.join(lacking)}")
+    if manifest["format_version"] != description["format_version"] or settings.get("quantization") != quantization:
+        faults.append(
+            f"it is of format {manifest['format_version']} and quantization {settings.get('quantization')}, but"
+            f" {CONFIG_FILE} of {description['format_version']} and {quantization}"
+        )
     if manifest["component"] != component:
         faults.append(f"component is {manifest['component']!r}, but {CONFIG_FILE} says {component!r}")
     if faults:

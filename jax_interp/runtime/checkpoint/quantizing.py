@@ -54,7 +54,7 @@ def quantized_layers(abstract: Params) -> tuple[QuantizedLayer, ...]:
 
 
 def unquantized(abstract: Params) -> Params:
-    """Return the abstract parameters of the network that `abstract` is in 8 bits; the dtypes of weights mean nothing."""
+    """Return the abstract parameters of the network of which `abstract` has some in 8 bits; dtypes mean nothing."""
     leaves: dict[str, Any] = dict(flatten(abstract))
     for layer in quantized_layers(abstract):
         del leaves[layer.kernel], leaves[layer.scale]
