@@ -24,7 +24,7 @@ from jax_interp.nn.norms import RMSNorm
 from jax_interp.nn.patches import patchify, unpatchify
 from jax_interp.nn.quantization import QuantizedLinear, QuantizedTokens, Reduce
 from jax_interp.nn.quantized_ops import TOKEN_OPS, modulate
-from jax_interp.nn.rotary import apply_rotary, make_rotation
+from jax_interp.nn.rotary import make_rotation
 from jax_interp.types import Latents, Text, Tokens
 
 ALL = slice(None)
@@ -111,9 +111,9 @@ class DiTAttention(nnx.Module):
             projected.reshape(*projected.shape[:-1], -1, self.head_width)
             for projected in self._project(x, context, rows)
         )
-        q, k = self.query_norm(q), self.key_norm(k)
-        if rotation is not None:
-            q, k = apply_rotary(q, rotation[:, rows]), apply_rotary(k, rotation)
+        heads = TOKEN_OPS[self.quantization].heads
+        q = heads(q, self.query_norm, None if rotation is None else rotation[..., rows, :])
+        k = heads(k, self.key_norm, rotation)
         attended = attend(q, k, v).reshape(*x.shape[:-1], -1)
         return self.out(TOKEN_OPS[self.quantization].tokens(attended, across))
 
@@ -121,8 +121,8 @@ class DiTAttention(nnx.Module):
         """Return the queries of `x` and the keys and values of `context`, with all heads in the last axis."""
         if not self.joined:
             return self.query(x), self.key(context), self.value(context)
-        together = self.qkv(context)
-        return together[:, rows, 0], together[:, :, 1], together[:, :, 2]
+        q, k, v = self.qkv(context)
+        return q[:, rows], k, v
 
 
 class DiTMLP(nnx.Module):
@@ -166,14 +166,12 @@ class DiTBlock(nnx.Module):
     ) -> Float[Array, "B rows D"]:
         """Apply both attentions; with `rows` only those tokens are returned, which still attend to all tokens."""
         ops, across = TOKEN_OPS[self.quantization], collectives.all_reduce_max
-        x = x + inputs.positions.expand()
-        shift, scale, gate = self.self_modulation(inputs)
-        h = ops.modulate(x, shift, scale)
+        x, h, gate = ops.add_modulate(x, None, inputs.positions.expand(), partial(self.self_modulation, inputs))
         attended = self.self_attention(h[:, rows], h, inputs.rotation, rows, attend=collectives.attend, across=across)
-        shift, scale, next_gate = self.cross_modulation(inputs)
-        x, h = ops.add_modulate(x[:, rows], gate, collectives.all_reduce(attended), shift, scale)
+        attended = collectives.all_reduce(attended)
+        x, h, gate = ops.add_modulate(x[:, rows], gate, attended, partial(self.cross_modulation, inputs))
         attended = self.cross_attention(h, inputs.text, across=across)
-        return x + next_gate * collectives.all_reduce(attended)
+        return x + gate * collectives.all_reduce(attended)
 
     def transform(self, x: Tokens, inputs: DiTBlockInputs, collectives: Collectives = ONE_DEVICE) -> Tokens:
         """Apply the MLP."""

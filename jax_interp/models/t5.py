@@ -55,8 +55,7 @@ class T5Attention(nnx.Module):
     def _project(self, x: Text) -> tuple[Text, Text, Text]:
         if self.quantization == "none":
             return self.query(x), self.key(x), self.value(x)
-        together = self.qkv(x)
-        return together[:, :, 0], together[:, :, 1], together[:, :, 2]
+        return self.qkv(x)
 
 
 class T5MLP(nnx.Module):

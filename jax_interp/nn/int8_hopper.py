@@ -4,6 +4,7 @@ A program computes tile after tile of the result, 128 rows by 256 columns, half 
 third warpgroup fetches the operands, also those of the next tile while the last one is still being written.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ from jax.experimental.pallas import mosaic_gpu as plgpu
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int8
 
-from jax_interp.nn.activations import gelu_float32
+from jax_interp.nn.activations import gelu_in_kernel
 
 TILE_M, TILE_N, TILE_K = 128, 256, 128
 """The tile of the result, and the part of the contraction that is in one slot; a slot's rows are 128 bytes."""
@@ -41,7 +42,7 @@ ORDERS = (Order(1, 4), Order(0, 16), Order(0, 8), Order(1, 8))
 """The orders among which the fastest one is chosen for a shape; the first serves where nothing has been measured."""
 
 
-@partial(jax.jit, static_argnames=("dtype", "gelu", "order"))
+@partial(jax.jit, static_argnames=("dtype", "parts", "gelu", "order"))
 def int8_matmul_hopper(
     x: Int8[Array, "M K"],
     x_scale: Float[Array, " M"],
@@ -49,12 +50,14 @@ def int8_matmul_hopper(
     weight_scale: Float[Array, " N"],
     dtype: DTypeLike,
     *,
+    parts: int = 1,
     gelu: bool = False,
     order: Order = ORDERS[0],
-) -> Float[Array, "M N"]:
+) -> tuple[Float[Array, "M part_N"], ...]:
     """Return `(x weightᵀ) · x_scale · weight_scale`, with the exact GELU applied if asked for, rounded once to `dtype`.
 
-    The sums are int32. M, N and K have to be multiples of 8, 64 and 128. `dtype` has two bytes. The kernel runs on
+    The result is in `parts` arrays of as many columns each. The sums are int32. M, N and K have to be multiples of 8,
+    64 and 128, and the columns of each of several parts one of `TILE_N`. `dtype` has two bytes. The kernel runs on
     compute capability 9.0 only.
     """
     rows, columns = x.shape[0], weight.shape[0]
@@ -66,7 +69,7 @@ def int8_matmul_hopper(
     steps = pl.cdiv(x.shape[1], TILE_K)
     return plgpu.kernel(
         partial(_multiply, grid=grid, steps=steps, programs=programs, order=order, gelu=gelu),
-        out_type=jax.ShapeDtypeStruct((rows, columns), dtype),
+        out_type=(jax.ShapeDtypeStruct((rows, columns // parts), dtype),) * parts,
         grid=(programs,),
         grid_names=("program",),
         num_threads=COMPUTE_GROUPS + 1,
@@ -85,8 +88,7 @@ def _multiply(
     x_scale_ref: Any,
     weight_ref: Any,
     weight_scale_ref: Any,
-    out_ref: Any,
-    *,
+    *out_refs: Any,
     grid: tuple[int, int],
     steps: int,
     programs: int,
@@ -106,6 +108,14 @@ def _multiply(
             row, column = plgpu.planar_snake(program + number * programs, grid, order.minor, order.width)
             return row * TILE_M, column * TILE_N
 
+        def put(row: Array, column: Array, source: Any, start: int) -> None:
+            """Write columns of a tile to the part of the result that they belong to."""
+            width = out_refs[0].shape[1]
+            for number, out_ref in enumerate(out_refs):
+                target = out_ref.at[pl.ds(row, GROUP_M), pl.ds(column - number * width + start, WRITTEN)]
+                copy = partial(plgpu.copy_smem_to_gmem, source, target)
+                copy() if len(out_refs) == 1 else pl.when(lax.div(column, width) == number)(copy)
+
         @pl.when(group < COMPUTE_GROUPS)
         def _():
             plgpu.set_max_registers(COMPUTE_REGISTERS, action="increase")
@@ -117,8 +127,7 @@ def _multiply(
                 operands = x_smem.at[:, pl.ds(group * GROUP_M, GROUP_M)], weight_smem
                 sums = _sum_up(*operands, here, done, first=number * steps, steps=steps)
                 scales = x_scale_ref.at[pl.ds(row, GROUP_M)], weight_scale_ref.at[pl.ds(column, TILE_N)]
-                target = out_ref.at[pl.ds(row, GROUP_M), pl.ds(column, TILE_N)]
-                _write(sums, *scales, out_smem.at[group], target, gelu=gelu)
+                _write(sums, *scales, out_smem.at[group], partial(put, row, column), gelu=gelu)
 
             plgpu.wait_smem_to_gmem(0)
 
@@ -136,7 +145,7 @@ def _multiply(
         part,
         plgpu.SMEM((SLOTS, TILE_M, TILE_K), jnp.int8, transforms=operand),
         plgpu.SMEM((SLOTS, TILE_N, TILE_K), jnp.int8, transforms=operand),
-        plgpu.SMEM((COMPUTE_GROUPS, WRITING, GROUP_M, WRITTEN), out_ref.dtype, transforms=result),
+        plgpu.SMEM((COMPUTE_GROUPS, WRITING, GROUP_M, WRITTEN), out_refs[0].dtype, transforms=result),
         plgpu.Barrier(num_arrivals=2, num_barriers=SLOTS),
         plgpu.Barrier(num_arrivals=COMPUTE_GROUPS, num_barriers=SLOTS),
         collective_axes="group",
@@ -180,8 +189,16 @@ def _sum_up(x_smem: Any, weight_smem: Any, here: Any, done: Any, *, first: Array
     return pl.run_scoped(accumulate, plgpu.ACC((GROUP_M, TILE_N), jnp.int32))  # pyright: ignore[reportPrivateImportUsage]
 
 
-def _write(sums: Array, row_scale_ref: Any, column_scale_ref: Any, out_smem: Any, target: Any, *, gelu: bool) -> None:
-    """Scale and round the sums and write them, a few columns at a time."""
+def _write(
+    sums: Array,
+    row_scale_ref: Any,
+    column_scale_ref: Any,
+    out_smem: Any,
+    put: Callable[[Any, int], None],
+    *,
+    gelu: bool,
+) -> None:
+    """Scale and round the sums and write them, a few columns at a time, with `put(buffer, first column)`."""
     layout = plgpu.Layout.WGMMA
     of_rows = plgpu.load(row_scale_ref, (), layout=layout.reduce(1), optimized=False)
     for index in range(TILE_N // WRITTEN):
@@ -192,8 +209,8 @@ def _write(sums: Array, row_scale_ref: Any, column_scale_ref: Any, out_smem: Any
         values *= lax.broadcast_in_dim(of_rows, values.shape, [0])
         values *= lax.broadcast_in_dim(of_columns, values.shape, [1])
         if gelu:
-            values = gelu_float32(values)
+            values = gelu_in_kernel(values)
         plgpu.wait_smem_to_gmem(WRITING - 1, wait_read_only=True)
         out_smem[slot] = values.astype(out_smem.dtype)
         plgpu.commit_smem()
-        plgpu.copy_smem_to_gmem(out_smem.at[slot], target.at[:, columns])
+        put(out_smem.at[slot], start)

@@ -11,7 +11,7 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int8
 
-from jax_interp.nn.activations import gelu_float32
+from jax_interp.nn.activations import gelu_in_kernel
 from jax_interp.nn.int8_orders import fastest_order
 from jax_interp.nn.kernel_check import works
 
@@ -26,15 +26,19 @@ def int8_matmul(
     weight_scale: Float[Array, " N"],
     dtype: DTypeLike,
     *,
+    parts: int = 1,
     gelu: bool = False,
-) -> Float[Array, "M N"]:
-    """Return `(x weightᵀ) · x_scale · weight_scale`, with the exact GELU if asked for, rounded once to `dtype`."""
-    if fits_kernel(x, weight, dtype) and kernel_available():
+) -> tuple[Float[Array, "M part_N"], ...]:
+    """Return `(x weightᵀ) · x_scale · weight_scale`, with the exact GELU if asked for, rounded once to `dtype`.
+
+    The result is in `parts` arrays of as many columns each.
+    """
+    if fits_kernel(x, weight, dtype, parts) and kernel_available():
         from jax_interp.nn.int8_hopper import int8_matmul_hopper
 
         order = fastest_order(x.shape[0], *weight.shape)
-        return int8_matmul_hopper(x, x_scale, weight, weight_scale, dtype, gelu=gelu, order=order)
-    return xla_int8_matmul(x, x_scale, weight, weight_scale, dtype, gelu=gelu)
+        return int8_matmul_hopper(x, x_scale, weight, weight_scale, dtype, parts=parts, gelu=gelu, order=order)
+    return xla_int8_matmul(x, x_scale, weight, weight_scale, dtype, parts=parts, gelu=gelu)
 
 
 def xla_int8_matmul(
@@ -44,21 +48,24 @@ def xla_int8_matmul(
     weight_scale: Float[Array, " N"],
     dtype: DTypeLike,
     *,
+    parts: int = 1,
     gelu: bool = False,
-) -> Float[Array, "M N"]:
+) -> tuple[Float[Array, "M part_N"], ...]:
     """Compute the same by XLA, on any device."""
     sums = lax.dot_general(x, weight, (((1,), (1,)), ((), ())), preferred_element_type=jnp.int32)
     values = sums.astype(jnp.float32) * x_scale[:, None] * weight_scale[None, :]
-    return (gelu_float32(values) if gelu else values).astype(dtype)
+    return tuple(jnp.split((gelu_in_kernel(values) if gelu else values).astype(dtype), parts, axis=1))
 
 
-def fits_kernel(x: Array | jax.ShapeDtypeStruct, weight: Array | jax.ShapeDtypeStruct, dtype: DTypeLike) -> bool:
+def fits_kernel(
+    x: Array | jax.ShapeDtypeStruct, weight: Array | jax.ShapeDtypeStruct, dtype: DTypeLike, parts: int = 1
+) -> bool:
     """Tell whether our kernel takes these shapes and this dtype of the result."""
     return (
         x.shape[0] >= MIN_ROWS
         and not x.shape[0] % 8
         and not x.shape[1] % 128
-        and not weight.shape[0] % 64
+        and not weight.shape[0] % (64 if parts == 1 else 256 * parts)
         and jnp.dtype(dtype) in (jnp.bfloat16, jnp.float16)
     )
 
@@ -80,4 +87,4 @@ def _kernel_is_right() -> bool:
     )
     x_scale, weight_scale = jax.random.uniform(keys[2], (200,)), jax.random.uniform(keys[3], (320,))
     arguments = x, x_scale, weight, weight_scale, jnp.bfloat16
-    return bool((int8_matmul_hopper(*arguments) == xla_int8_matmul(*arguments)).all())
+    return bool((int8_matmul_hopper(*arguments)[0] == xla_int8_matmul(*arguments)[0]).all())

@@ -96,26 +96,29 @@ class QuantizedLinear(nnx.Module):
     """
 
     def __init__(self, inputs: int, outputs: int, parts: int | None = None, *, dtype: DTypeLike, rngs: nnx.Rngs):
-        self.dtype = dtype
+        self.dtype, self.parts = dtype, parts
         shape = (outputs,) if parts is None else (parts, outputs)
         self.int8_kernel, self.scale = _random_kernel(shape, inputs, rngs)
 
-    def __call__(
-        self, x: Float[Array, "*tokens I"] | QuantizedTokens, *, gelu: bool = False
-    ) -> Float[Array, "*tokens_and_parts O"]:
-        """Return the product; with `gelu` its exact GELU, which is applied before the one rounding."""
+    def __call__(self, x: Float[Array, "*tokens I"] | QuantizedTokens, *, gelu: bool = False) -> Any:
+        """Return the product, [*tokens, O], or a tuple of one for each of the `parts`.
+
+        With `gelu` it is the exact GELU of that, which is applied before the one rounding.
+        """
         tokens = x if isinstance(x, QuantizedTokens) else quantize_tokens(x)
         kernel, scale = self.int8_kernel[...], self.scale[...]
         inputs = kernel.shape[-1]
-        product = int8_matmul(
+        products = int8_matmul(
             tokens.values.reshape(-1, inputs),
             tokens.scale.reshape(-1),
             kernel.reshape(-1, inputs),
             scale.reshape(-1),
             self.dtype,
+            parts=1 if self.parts is None else self.parts,
             gelu=gelu,
         )
-        return product.reshape(*tokens.shape[:-1], *kernel.shape[:-1])
+        shaped = tuple(product.reshape(*tokens.shape[:-1], -1) for product in products)
+        return shaped[0] if self.parts is None else shaped
 
 
 class WeightOnlyLinear(nnx.Module):

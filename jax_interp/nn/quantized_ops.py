@@ -16,11 +16,18 @@ from jaxtyping import Array, Float
 from jax_interp.config import Quantization
 from jax_interp.nn.activations import gelu
 from jax_interp.nn.kernel_check import works
-from jax_interp.nn.norms import layer_norm
+from jax_interp.nn.norms import RMSNorm, layer_norm
 from jax_interp.nn.quantization import QuantizedTokens, Reduce, quantize_tokens
+from jax_interp.nn.rotary import apply_rotary
 from jax_interp.types import Tokens
 
 PerSample: TypeAlias = Float[Array, "B 1 D"]
+Added: TypeAlias = Float[Array, "*B L D"]
+"""What is added to tokens, the same for all samples if it has no such axis."""
+Modulation: TypeAlias = Callable[[], Any]
+"""Returns the shift, the scale and the gate of a modulation."""
+Heads: TypeAlias = Float[Array, "B L N K"]
+Rotation: TypeAlias = Float[Array, "2 *B L half_K"]
 
 
 class TokenOps(NamedTuple):
@@ -31,7 +38,10 @@ class TokenOps(NamedTuple):
     modulate: Callable[..., Any]
     """`modulate(x, shift, scale)`: the layer norm of `x`, modulated."""
     add_modulate: Callable[..., Any]
-    """`add_modulate(x, gate, added, shift, scale)`: `x + gate * added`, and that modulated."""
+    """`add_modulate(x, gate, added, modulation)`: `x + gate * added`, that modulated, and the gate that comes after it.
+    `modulation()` gives shift, scale and gate. Without a gate the sum is `x + added`."""
+    heads: Callable[..., Any]
+    """`heads(x, norm, rotation)`: queries or keys of all heads, normalised and, if there is a rotation, rotated."""
     hidden: Callable[..., Any]
     """`hidden(up, x, across=None)`: the exact GELU of what the layer `up` makes of `x`."""
 
@@ -48,14 +58,21 @@ def plain_tokens(x: Tokens, across: Reduce | None = None) -> Tokens:
 
 
 def plain_add_modulate(
-    x: Tokens, gate: PerSample, added: Tokens, shift: PerSample, scale: PerSample
-) -> tuple[Tokens, Tokens]:
-    """Return `x + gate * added`, and that modulated."""
-    total = x + gate * added
-    return total, modulate(total, shift, scale)
+    x: Tokens, gate: PerSample | None, added: Added, modulation: Modulation
+) -> tuple[Tokens, Tokens, PerSample]:
+    """Return `x + gate * added`, that modulated, and the gate that comes after it; see `TokenOps`."""
+    total = x + (added if gate is None else gate * added)
+    shift, scale, next_gate = modulation()
+    return total, modulate(total, shift, scale), next_gate
 
 
-def plain_hidden(up: nnx.Module, x: Tokens, across: Reduce | None = None) -> Tokens:
+def plain_heads(x: Heads, norm: RMSNorm, rotation: Rotation | None) -> Heads:
+    """Return `norm(x)`, rotated if there is a rotation."""
+    x = norm(x)
+    return x if rotation is None else apply_rotary(x, rotation)
+
+
+def plain_hidden(up: nnx.Module, x: Tokens, across: Reduce | None = None) -> Float[Array, "B L H"]:
     """Return the GELU of `up(x)`."""
     del across  # nothing is quantised
     return gelu(up(x))  # type: ignore[operator]
@@ -82,17 +99,29 @@ def quantized_modulate(x: Tokens, shift: PerSample, scale: PerSample) -> Quantiz
 
 
 def quantized_add_modulate(
-    x: Tokens, gate: PerSample, added: Tokens, shift: PerSample, scale: PerSample
-) -> tuple[Tokens, QuantizedTokens]:
-    """Return `x + gate * added`, and that modulated and quantised."""
+    x: Tokens, gate: PerSample | None, added: Added, modulation: Modulation
+) -> tuple[Tokens, QuantizedTokens, PerSample]:
+    """Return what `plain_add_modulate` does, the second quantised."""
+    shift, scale, next_gate = modulation()
     if row_kernels_available():
         from jax_interp.nn.row_kernels import add_norm_modulate_quantize
 
-        vectors = gate[:, 0], shift[:, 0], scale[:, 0]
+        vectors = None if gate is None else gate[:, 0], shift[:, 0], scale[:, 0]
         total, values, scales = add_norm_modulate_quantize(_rows(x), _rows(added), *vectors)
-        return total.reshape(x.shape), _of_rows(values, scales, x)
-    total = x + gate * added
-    return total, quantized_modulate(total, shift, scale)
+        return total.reshape(x.shape), _of_rows(values, scales, x), next_gate
+    total = x + (added if gate is None else gate * added)
+    return total, quantized_modulate(total, shift, scale), next_gate
+
+
+def fused_heads(x: Heads, norm: RMSNorm, rotation: Rotation | None) -> Heads:
+    """Return what `plain_heads` does, on Hopper GPUs by one kernel."""
+    if x.shape[-1] % 4 or not row_kernels_available():
+        return plain_heads(x, norm, rotation)
+    from jax_interp.nn.row_kernels import norm_rotate
+
+    tokens = x.reshape(-1, *x.shape[-2:])
+    angles = None if rotation is None else rotation.reshape(2, -1, rotation.shape[-1])
+    return norm_rotate(tokens, norm.scale[...], angles, epsilon=norm.epsilon).reshape(x.shape)
 
 
 def quantized_hidden(up: Any, x: QuantizedTokens, across: Reduce | None = None) -> QuantizedTokens:
@@ -139,7 +168,7 @@ def _of_rows(values: Array, scale: Array, like: Tokens) -> QuantizedTokens:
 
 
 TOKEN_OPS: dict[Quantization, TokenOps] = {
-    "none": TokenOps(plain_tokens, modulate, plain_add_modulate, plain_hidden),
-    "int8": TokenOps(quantized_tokens, quantized_modulate, quantized_add_modulate, quantized_hidden),
+    "none": TokenOps(plain_tokens, modulate, plain_add_modulate, plain_heads, plain_hidden),
+    "int8": TokenOps(quantized_tokens, quantized_modulate, quantized_add_modulate, fused_heads, quantized_hidden),
 }
 """The operations by the quantisation of the products that follow them."""

@@ -55,29 +55,76 @@ def norm_modulate_quantize(
 @jax.jit
 def add_norm_modulate_quantize(
     x: Float[Array, "M D"],
-    added: Float[Array, "M D"],
-    gate: Float[Array, "B D"],
+    added: Float[Array, "L D"],
+    gate: Float[Array, "B D"] | None,
     shift: Float[Array, "B D"],
     scale: Float[Array, "B D"],
     epsilon: float = 1e-6,
 ) -> tuple[Float[Array, "M D"], Int8[Array, "M D"], Float[Array, " M"]]:
-    """Return `x + gate * added`, and what `norm_modulate_quantize` makes of it."""
+    """Return `x + gate * added`, and what `norm_modulate_quantize` makes of it.
 
-    def body(x_ref, added_ref, gate_ref, shift_ref, scale_ref, sum_ref, values_ref, scales_ref):
+    Without a gate it is `x + added`. If `added` has fewer rows than `x`, they are repeated.
+    """
+
+    def body(x_ref, added_ref, *refs):
+        *gate_refs, shift_ref, scale_ref, sum_ref, values_ref, scales_ref = refs
         pieces, rows = _pieces(x.shape[1]), []
         for piece in pieces:
-            total = x_ref[piece] + gate_ref[piece] * added_ref[piece]
+            more = added_ref[piece]
+            for gate_ref in gate_refs:
+                more = gate_ref[piece] * more
+            total = x_ref[piece] + more
             sum_ref[piece] = total
             rows.append(total.astype(jnp.float32))
         _quantize(_modulated(rows, pieces, shift_ref, scale_ref, epsilon), values_ref, scales_ref)
 
     of_sample = partial(_sample, rows=x.shape[0] // shift.shape[0])
-    inputs = [(x, _row(x)), (added, _row(added)), *((leaf, of_sample(leaf)) for leaf in (gate, shift, scale))]
+    vectors = [leaf for leaf in (gate, shift, scale) if leaf is not None]
+    repeated = pl.BlockSpec((None, x.shape[1]), lambda row: (lax.rem(row, added.shape[0]), 0))
+    inputs = [(x, _row(x)), (added, repeated), *((leaf, of_sample(leaf)) for leaf in vectors)]
     outputs = [(jax.ShapeDtypeStruct(x.shape, x.dtype), _row(x)), _values(x), _scales(x)]
     return _over_rows(body, x.shape, inputs, outputs)
 
 
-def _over_rows(body: Callable[..., None], shape: tuple[int, ...], inputs: list[Any], outputs: list[Any]) -> Any:
+@partial(jax.jit, static_argnames="epsilon")
+def norm_rotate(
+    x: Float[Array, "M N K"], gain: Float[Array, " K"], rotation: Float[Array, "2 L half_K"] | None, *, epsilon: float
+) -> Float[Array, "M N K"]:
+    """Return every head divided by its root mean square and times `gain`, and then rotated, unless that is None.
+
+    It rounds where `rms_norm` and `apply_rotary` do. If there are fewer angles than tokens, they are repeated.
+    """
+    tokens, heads, width = x.shape
+    half = width // 2
+
+    def body(x_ref: Any, gain_ref: Any, *refs: Any) -> None:
+        *rotation_refs, out_ref = refs
+        parts = [x_ref[:, index, :].astype(jnp.float32) for index in range(2)]
+        square = sum(jnp.sum(part * part, axis=-1, keepdims=True) for part in parts) / width
+        factor = lax.rsqrt(square + epsilon)
+        first, second = (
+            part * factor * gain_ref[index, :].astype(jnp.float32)[None] for index, part in enumerate(parts)
+        )
+        for rotation_ref in rotation_refs:
+            first, second = (part.astype(x.dtype).astype(jnp.float32) for part in (first, second))
+            cos, sin = (rotation_ref[index, :][None] for index in range(2))
+            first, second = first * cos - second * sin, second * cos + first * sin
+        out_ref[:, 0, :] = first.astype(x.dtype)
+        out_ref[:, 1, :] = second.astype(x.dtype)
+
+    token = pl.BlockSpec((None, heads, 2, half), lambda row: (row, 0, 0, 0))
+    inputs = [(x.reshape(tokens, heads, 2, half), token)]
+    inputs.append((gain.reshape(2, half), pl.BlockSpec((2, half), lambda row: (0, 0))))
+    if rotation is not None:
+        inputs.append((rotation, pl.BlockSpec((2, None, half), lambda row: (0, lax.rem(row, rotation.shape[1]), 0))))
+    outputs = [(jax.ShapeDtypeStruct((tokens, heads, 2, half), x.dtype), token)]
+    (out,) = _over_rows(body, x.shape, inputs, outputs, warps=HEAD_WARPS)
+    return out.reshape(x.shape)
+
+
+def _over_rows(
+    body: Callable[..., None], shape: tuple[int, ...], inputs: list[Any], outputs: list[Any], warps: int = WARPS
+) -> Any:
     """Run `body` for every row; `inputs` are (array, blocks), `outputs` (shape, blocks)."""
     return pl.pallas_call(
         body,
@@ -85,7 +132,7 @@ def _over_rows(body: Callable[..., None], shape: tuple[int, ...], inputs: list[A
         in_specs=[spec for _, spec in inputs],
         out_specs=[spec for _, spec in outputs],
         out_shape=[shape for shape, _ in outputs],
-        compiler_params=triton.CompilerParams(num_warps=WARPS, num_stages=1),
+        compiler_params=triton.CompilerParams(num_warps=warps, num_stages=1),
     )(*(array for array, _ in inputs))
 
 
