@@ -4,7 +4,7 @@ It computes in the dtype of its parameters; norms, scores and softmax are float3
 `quantization` all products of the blocks with weights are those of integers.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -52,10 +52,12 @@ class T5Attention(nnx.Module):
         mixed = jnp.einsum("bnqs,bsnk->bqnk", weights, v).reshape(*x.shape[:-1], -1)
         return self.out(TOKEN_OPS[self.quantization].tokens(mixed, across))
 
-    def _project(self, x: Text) -> tuple[Text, Text, Text]:
+    def _project(self, x: Text) -> Iterator[Text]:
+        """Yield queries, keys and values, with all heads in the last axis."""
         if self.quantization == "none":
-            return self.query(x), self.key(x), self.value(x)
-        return self.qkv(x)
+            yield from (linear(x) for linear in (self.query, self.key, self.value))
+        else:
+            yield from self.qkv(x)
 
 
 class T5MLP(nnx.Module):
