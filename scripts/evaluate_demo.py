@@ -248,7 +248,7 @@ def main() -> None:
     arguments.add_argument("film", type=Path)
     arguments.add_argument("--converted", type=Path, default=Path("demo/converted"))
     arguments.add_argument("--count", type=int, default=20, help="windows a class, and scenes")
-    arguments.add_argument("--num-steps", type=int, default=12)
+    arguments.add_argument("--num-steps", type=int, default=1, help="as the demo, unless told otherwise")
     arguments.add_argument("--lines", type=Path, default=Path("demo/evaluation.jsonl"))
     arguments.add_argument("--output", type=Path)
     arguments.add_argument("--seconds", type=float, default=float("inf"), help="begin no window after this time")
