@@ -294,7 +294,7 @@ DEMO_MEASURES = {
     "ssim": ("SSIM", ".3f", (0, 1)),
     "sharpness": ("sharpness of moving parts", ".2f", (1,)),
 }
-"""What was measured, by its key: its name, the form of its numbers, and which are shown of (whole frames, moving parts).
+"""What was measured, by its key: its name, the form of its numbers, which of (whole frames, moving parts) are shown.
 Of a frame without contrast, such as a black one, the sharpness says nothing."""
 
 
