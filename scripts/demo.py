@@ -59,7 +59,7 @@ if __name__ == "__main__":
     run("convert", "--checkpoint-dir", ASSETS / "checkpoints", "--output-dir", OUTPUT / "converted", "--no-check-md5")
     run(
         "generate", "--input", ASSETS / "clip.mp4", "--frame-stride", str(STRIDE),
-        "--height", str(HEIGHT), "--width", str(WIDTH), "--num-steps", "12",
+        "--height", str(HEIGHT), "--width", str(WIDTH), "--num-steps", "1",
         "--checkpoint-dir", OUTPUT / "converted", "--video-save-folder", OUTPUT, "--video-save-name", "interpolated",
         "--save-frames", OUTPUT / "frames", "--overwrite", "--disable-prompt-upsampler", "--disable-guardrail",
     )  # fmt: skip

@@ -6,9 +6,9 @@ python -m scripts.evaluate_demo film.mp4 --converted demo/converted --lines demo
 ```
 
 Of windows of ten frames both ends are given and the eight between are compared: PSNR, and SSIM as `dm-pix` has it
-(Gaussian windows of 11 pixels), over whole frames and where something moves. "tokenizer" is the true frames encoded and
-decoded, which bounds what can be generated. Windows are spread over the held-out shots, `--count` of every class by how
-much moves, and as many rendered scenes.
+(Gaussian windows of 11 pixels), over whole frames and where something moves, and sharpness, which is the mean gradient
+over that of the truth. "tokenizer" is the true frames encoded and decoded, which bounds what can be generated. Windows
+are spread over the held-out shots, `--count` of every class by how much moves, and as many rendered scenes.
 
 `--lines` gets a line a window as soon as it is measured; windows that are there, from the same weights with as many
 steps, are not measured again. Once there are all, a table is printed and a line with it added to `--output`.
@@ -42,6 +42,8 @@ MARGIN = 5
 
 Score = tuple[float | None, float | None]
 """(score over whole frames, score where something moves); None if nothing moves, or if there is no error at all."""
+RoundTrip = Callable[[np.ndarray], np.ndarray]
+"""Encodes and decodes the first nine of ten frames."""
 
 
 class Window(NamedTuple):
@@ -84,7 +86,9 @@ def spread(starts: np.ndarray, shots: np.ndarray, count: int) -> list[tuple[int,
     return [turns[int(i * step)] for i in range(min(count, len(turns)))]
 
 
-def ways(interpolator: Interpolator, truth: np.ndarray, num_steps: int) -> dict[str, np.ndarray]:
+def ways(
+    interpolator: Interpolator, through_tokenizer: RoundTrip, truth: np.ndarray, num_steps: int
+) -> dict[str, np.ndarray]:
     """Return the eight frames between, as each method makes them."""
     _, height, width, _ = truth.shape
     share = (np.arange(1, 9) / 9)[:, None, None, None]
@@ -93,30 +97,36 @@ def ways(interpolator: Interpolator, truth: np.ndarray, num_steps: int) -> dict[
         "ours": interpolator.interpolate(ends, height=height, width=width, num_steps=num_steps).frames[1:9],
         "blend": ends[0] * (1 - share) + ends[1] * share,
         "nearest": np.where(share < 0.5, ends[0], ends[1]),
-        "tokenizer": through_tokenizer(interpolator, truth)[1:9],
+        "tokenizer": through_tokenizer(truth)[1:9],
     }
 
 
 def scores(made: dict[str, np.ndarray], truth: np.ndarray) -> dict[str, dict[str, Score]]:
-    """Return the PSNR in dB and the SSIM of what every method made of the ten frames `truth`."""
+    """Return the PSNR in dB, the SSIM and the sharpness of what every method made of the ten frames `truth`."""
     moving = np.abs(truth[0].astype(float) - truth[9]).mean(-1) > MOVING
     return {
         "psnr": {way: psnr(frames, truth[1:9], moving) for way, frames in made.items()},
         "ssim": {way: ssim(frames, truth[1:9], moving) for way, frames in made.items()},
+        "sharpness": {way: sharpness(frames, truth[1:9], moving) for way, frames in made.items()},
     }
 
 
-def through_tokenizer(interpolator: Interpolator, truth: np.ndarray) -> np.ndarray:
-    """Encode and decode the first nine frames."""
+def round_trip(interpolator: Interpolator) -> RoundTrip:
+    """Return the function that encodes and decodes the first nine frames; it is compiled once per size."""
     codec = interpolator.codec
-    pixels = truth[None, :9].astype(np.float32) / 128 - 1
 
     def there_and_back(params, x):
         tokenizer = codec.network.bind(params)
         return tokenizer.decode(tokenizer.encode(x))
 
-    out = np.asarray(codec.jit(there_and_back)(codec.params, pixels))[0]
-    return (np.clip(1 + out, 0, 2) / 2 * 255).astype(np.uint8)
+    compiled = codec.jit(there_and_back)
+
+    def through_tokenizer(truth: np.ndarray) -> np.ndarray:
+        pixels = truth[None, :9].astype(np.float32) / 128 - 1
+        out = np.asarray(compiled(codec.params, pixels))[0]
+        return (np.clip(1 + out, 0, 2) / 2 * 255).astype(np.uint8)
+
+    return through_tokenizer
 
 
 def psnr(made: np.ndarray, truth: np.ndarray, moving: np.ndarray) -> Score:
@@ -134,6 +144,23 @@ def ssim(made: np.ndarray, truth: np.ndarray, moving: np.ndarray) -> Score:
         values = np.asarray(dm_pix.ssim(*both, max_val=255.0, return_map=True)).mean((0, -1))
     there = values[moving[MARGIN:-MARGIN, MARGIN:-MARGIN]]
     return float(values.mean()), float(there.mean()) if there.size else None
+
+
+def sharpness(made: np.ndarray, truth: np.ndarray, moving: np.ndarray) -> Score:
+    """Return how steep the frames are, over how steep the true ones are: below 1 is softer than the truth."""
+    ours, true = steepness(made), steepness(truth)
+    inside = moving[:-1, :-1]
+    return _share(ours.mean(), true.mean()), _share(ours[:, inside].sum(), true[:, inside].sum())
+
+
+def steepness(frames: np.ndarray) -> np.ndarray:
+    """Return the length of the gradient of brightness between neighbouring pixels."""
+    grey = frames.astype(np.float64).mean(-1)
+    return np.hypot(np.diff(grey, axis=1)[:, :, :-1], np.diff(grey, axis=2)[:, :-1])
+
+
+def _share(part: float, whole: float) -> float | None:
+    return float(part / whole) if whole else None
 
 
 def _decibels(error: np.ndarray) -> float | None:
@@ -195,7 +222,7 @@ def summary(lines: list[dict[str, Any]]) -> dict[str, Any]:
     for group in dict.fromkeys(line["group"] for line in lines):
         rows = [line for line in lines if line["group"] == group]
         found["windows"][group] = len(rows)
-        for measure, digits in (("psnr", 2), ("ssim", 4)):
+        for measure, digits in (("psnr", 2), ("ssim", 4), ("sharpness", 3)):
             of_way = {way: [_mean(row[measure][way][i] for row in rows) for i in (0, 1)] for way in rows[0][measure]}
             rounded = {way: [value and round(value, digits) for value in both] for way, both in of_way.items()}
             found.setdefault(measure, {})[group] = rounded
@@ -221,7 +248,7 @@ def main() -> None:
     arguments.add_argument("film", type=Path)
     arguments.add_argument("--converted", type=Path, default=Path("demo/converted"))
     arguments.add_argument("--count", type=int, default=20, help="windows a class, and scenes")
-    arguments.add_argument("--num-steps", type=int, default=12)
+    arguments.add_argument("--num-steps", type=int, default=1, help="as the demo, unless told otherwise")
     arguments.add_argument("--lines", type=Path, default=Path("demo/evaluation.jsonl"))
     arguments.add_argument("--output", type=Path)
     arguments.add_argument("--seconds", type=float, default=float("inf"), help="begin no window after this time")
@@ -230,11 +257,12 @@ def main() -> None:
     windows = choose_windows(film.split(frames), options.count)
     rendered = np.asarray(scenes.render(jax.random.key(SCENE_SEED), options.count, *frames.shape[1:3]))
     interpolator = Interpolator.from_pretrained(options.converted, dtype="float32")
+    through_tokenizer = round_trip(interpolator)
 
     def make(window: Window) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         film_window = frames[window.start : window.start + film.WINDOW]
         truth = rendered[window.start] if window.shot is None else film_window
-        return truth, ways(interpolator, truth, options.num_steps)
+        return truth, ways(interpolator, through_tokenizer, truth, options.num_steps)
 
     about = {"num_steps": options.num_steps, "weights": weights_digest(options.converted)}
     lines = measure(windows, options.lines, about, make, options.seconds)

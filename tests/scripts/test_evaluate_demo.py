@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from scripts.demo_training.film import Split
-from scripts.evaluate_demo import Window, choose_windows, measure, psnr, read_lines, scores, spread, summary
+from scripts.evaluate_demo import Window, choose_windows, measure, psnr, read_lines, scores, sharpness, spread, summary
 
 WINDOWS = [Window("film 3", "film, motion 1 to 2", 0, 3), Window("scene 0", "rendered scenes", None, 0)]
 ABOUT = {"num_steps": 2, "weights": "abc"}
@@ -60,6 +60,17 @@ def test_ssim_of_the_truth_is_one_and_of_grey_less():
     assert whole is not None
     assert moving < whole < 1
     assert moving < 0.95
+
+
+def test_half_the_contrast_is_half_as_sharp():
+    truth = np.zeros((8, 6, 6, 3), np.uint8)
+    truth[:, :, 3:] = 100
+    moving = np.zeros((6, 6), bool)
+    moving[2, 2] = True
+    assert sharpness(truth / 2, truth, moving) == (0.5, 0.5)
+    truth[:, 2, 2:] = 0
+    assert sharpness(truth, truth, moving) == (1, None)  # nothing is steep there
+    assert sharpness(truth, np.zeros_like(truth), moving) == (None, None)
 
 
 def test_a_stopped_evaluation_goes_on(tmp_path):
