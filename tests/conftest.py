@@ -76,6 +76,19 @@ def converted(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def quantized(tmp_path_factory):
+    """The golden checkpoints, converted into 8 bits."""
+    from tests import golden
+    from tests.commands import jax_interp
+
+    folder = tmp_path_factory.mktemp("quantized") / "converted"
+    arguments = ("--checkpoint-dir", golden.CHECKPOINTS, "--output-dir", folder, "--quantization", "int8")
+    outcome = jax_interp("convert", *arguments)
+    assert outcome.code == 0, outcome.output
+    return folder
+
+
+@pytest.fixture(scope="session")
 def interpolators(converted):
     """One `Interpolator` for each precision, on the golden checkpoints."""
     from jax_interp import Interpolator

@@ -13,7 +13,7 @@ import math
 import types
 from collections.abc import Callable, Sized
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints, is_typeddict
+from typing import Annotated, Any, Literal, NotRequired, TypeVar, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 T = TypeVar("T")
 
@@ -91,6 +91,8 @@ def decode(kind: type[T], value: Any) -> T:
 def _decode(kind: Any, value: Any, at: str, faults: list[str]) -> Any:
     """Return `value` as `kind`; what is wrong with it is added to `faults`."""
     origin, arguments = get_origin(kind), get_args(kind)
+    if origin is NotRequired:
+        return _decode(arguments[0], value, at, faults)
     if kind is Any:
         return value
     if origin is Annotated:

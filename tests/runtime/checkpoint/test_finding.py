@@ -48,7 +48,7 @@ def empty_manifest(folder):
 
 
 def newer(folder):
-    rewrite(folder / DIT / "config.json", lambda values: values.update(format_version=2))
+    rewrite(folder / DIT / "config.json", lambda values: values.update(format_version=3))
 
 
 def without_version(folder):
@@ -70,7 +70,7 @@ BROKEN = [
     (break_config, "config.json: damaged"),
     (break_manifest, "manifest.json: damaged"),
     (empty_manifest, "lacks sources, params, files"),
-    (newer, "of format 2, this program reads up to 1; upgrade"),
+    (newer, "of format 3, this program reads up to 2; upgrade"),
     (without_version, "damaged or not written by jax-interp"),
     (unknown_field, "not a DiTConfig of this version.*depth"),
 ]
