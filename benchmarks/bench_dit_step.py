@@ -3,6 +3,7 @@
 ```
 python -m benchmarks.bench_dit_step WORK --peer diffusers        # resident, beside eager and torch.compile
 python -m benchmarks.bench_dit_step WORK --pairs 2
+python -m benchmarks.bench_dit_step WORK --quantization int8 --peer torchao    # beside torchao's int8 and float8
 python -m benchmarks.bench_dit_step WORK --quantization int8 --placement streamed
 ```
 
@@ -28,7 +29,7 @@ def main() -> None:
     arguments.add_argument("--repeats", type=int, default=12)
     arguments.add_argument("--quantization", choices=get_args(Quantization), default="none")
     arguments.add_argument("--placement", choices=get_args(Kind), default="resident")
-    arguments.add_argument("--peer", choices=["diffusers"])
+    arguments.add_argument("--peer", choices=["diffusers", "torchao"])
     arguments.add_argument("--eager-only", action="store_true", help="leave torch.compile out: it takes 100 s")
     options = arguments.parse_args()
     interpolator = Interpolator.from_pretrained(
@@ -48,6 +49,9 @@ def main() -> None:
     peers = {}
     if options.peer:
         peers = torch_peer(denoiser.config, inputs, options.repeats, compiled=not options.eager_only)
+        if options.peer == "torchao":
+            for scheme in TORCHAO:
+                peers |= torchao_peer(denoiser.config, inputs, options.repeats, scheme)
         ours.append(warm_ms(run, options.repeats))
     tokens = 3 * options.height * options.width // 16**2
     q = jax.ShapeDtypeStruct((1, tokens, denoiser.config.num_heads, denoiser.config.head_width), denoiser.dtype)
@@ -64,6 +68,56 @@ def main() -> None:
         allocator_peak_bytes=peak,
         peers=peers,
     )
+
+
+TORCHAO = {
+    "int8_dynamic": ("Int8DynamicActivationInt8WeightConfig", {}),
+    "float8_rowwise": ("Float8DynamicActivationFloat8WeightConfig", {"granularity": "PerRow"}),
+}
+"""torchao's 8-bit schemes that compare with ours: the class of the configuration, and its arguments."""
+
+
+def torchao_peer(config: Any, inputs: dict[str, np.ndarray], repeats: int, scheme: str) -> dict[str, Any]:
+    """Measure the milliseconds of diffusers' transformer compiled, with our 8-bit layers in 8 bits by torchao.
+
+    A scheme that does not run is reported as the error that it raised.
+    """
+    import torch
+    import torchao.quantization as torchao  # pyright: ignore[reportMissingImports]
+
+    from benchmarks import dit_peer
+
+    torch._dynamo.reset()
+    torch.set_grad_enabled(False)
+    torch.set_default_dtype(torch.bfloat16)
+    with torch.device("cuda"):
+        peer = dit_peer.build(config).eval()
+    torch.set_default_dtype(torch.float32)
+    dit_peer.randomize(peer, seed=0)
+    tensors = {name: torch.from_numpy(value).to("cuda") for name, value in inputs.items()}
+    name, arguments = TORCHAO[scheme]
+
+    def is_large(module: Any, path: str) -> bool:
+        cross = "attn2.to_k" in path or "attn2.to_v" in path
+        return isinstance(module, torch.nn.Linear) and (".ff." in path or (".attn" in path and not cross))
+
+    try:
+        settings = {key: getattr(torchao, value)() for key, value in arguments.items()}
+        torchao.quantize_(peer, getattr(torchao, name)(**settings), filter_fn=is_large)
+        program = torch.compile(peer)
+
+        def run() -> None:
+            dit_peer.forward(program, **tensors, fps=FPS).cpu()
+
+        run()
+        result = {f"torchao_{scheme}_compiled_ms": warm_ms(run, repeats)}
+        del program, run
+    except Exception as error:  # whatever a version of it raises, the other scheme still is measured
+        result = {f"torchao_{scheme}_compiled_ms": f"{type(error).__name__}: {error}"[:300]}
+    del peer, tensors
+    gc.collect()
+    torch.cuda.empty_cache()
+    return result
 
 
 def torch_peer(config: Any, inputs: dict[str, np.ndarray], repeats: int, *, compiled: bool) -> dict[str, Any]:

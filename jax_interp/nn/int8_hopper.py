@@ -38,7 +38,7 @@ class Order(NamedTuple):
     width: int
 
 
-ORDERS = (Order(1, 4), Order(0, 16), Order(0, 8), Order(1, 8))
+ORDERS = (Order(1, 4), Order(0, 8), Order(0, 16))
 """The orders among which the fastest one is chosen for a shape; the first serves where nothing has been measured."""
 
 
