@@ -1,0 +1,113 @@
+"""The kernels between products in 8 bits: against plain functions on a GPU, and that they compile for one anywhere."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from jax_interp.nn import quantized_ops
+from jax_interp.nn.norms import RMSNorm
+from jax_interp.nn.quantization import SMALLEST_RANGE, quantize_tokens
+from jax_interp.nn.quantized_ops import modulate, plain_heads
+from jax_interp.nn.row_kernels import add_norm_modulate_quantize, norm_modulate_quantize, norm_rotate, quantize_rows
+
+WIDTHS = [4096, 5120, 96]
+"""That of the 7B network, that of the 14B, which is no power of two, and a small one."""
+
+
+def draw(rng, *shape):
+    return jnp.asarray(rng.standard_normal(shape), jnp.bfloat16)
+
+
+def assert_quantized(values, scale, expected):
+    """The same scales, and integers that differ by at most one and hardly anywhere: sums have another order."""
+    expected_values, expected_scale = (leaf.reshape(leaf.shape[0] * leaf.shape[1], -1) for leaf in expected)
+    assert np.allclose(scale, expected_scale[:, 0], rtol=1e-5)
+    difference = np.abs(values - expected_values.astype(np.int32))
+    assert difference.max() <= 1
+    assert (difference != 0).mean() < 1e-3
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("width", WIDTHS)
+def test_quantising(rng, width):
+    x = draw(rng, 1, 24, width)
+    expected = quantize_tokens(x)
+    assert_quantized(*quantize_rows(x[0]), (expected.values, expected.scale))
+
+
+@pytest.mark.gpu
+def test_rows_of_zeros_and_of_what_is_not_finite(rng):
+    x = draw(rng, 4, 256).at[0].set(0).at[1, 7].set(jnp.nan).at[2, 9].set(jnp.inf)
+    values, scale = quantize_rows(x)
+    assert not values[0].any()
+    assert 0 < scale[0] <= SMALLEST_RANGE
+    assert not np.isfinite(np.asarray(scale[1:3])).any()
+    assert np.isfinite(scale[3])
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("gated", [True, False])
+def test_sum_norm_and_modulation(rng, width, gated):
+    x, added = draw(rng, 2, 12, width), draw(rng, *((2, 12) if gated else (1, 12)), width)
+    gate, shift, scale = (draw(rng, 2, 1, width) for _ in range(3))
+    total = x + (gate * added if gated else added)
+    wide = modulate(*(leaf.astype(jnp.float32) for leaf in (total, shift, scale)))
+    expected = quantize_tokens(wide)
+    rows, vectors = x.reshape(24, width), (shift[:, 0], scale[:, 0])
+    out, *ours = add_norm_modulate_quantize(rows, added.reshape(-1, width), gate[:, 0] if gated else None, *vectors)
+    assert (out == total.reshape(24, width)).mean() > 0.999  # a multiplication and an addition may round once
+    assert_quantized(*ours, (expected.values, expected.scale))
+    assert_quantized(*norm_modulate_quantize(total.reshape(24, width), *vectors), (expected.values, expected.scale))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("rotated", [True, False])
+def test_heads(rng, rotated):
+    x, norm = draw(rng, 2, 12, 4, 128), RMSNorm(128, dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
+    norm.scale[...] = draw(rng, 128)
+    rotation = jnp.asarray(rng.standard_normal((2, 12, 64)), jnp.float32) if rotated else None
+    ours = norm_rotate(x.reshape(24, 4, 128), norm.scale[...], rotation, epsilon=norm.epsilon)
+    expected = plain_heads(x, norm, rotation).reshape(24, 4, 128)
+    assert (ours == expected).mean() > 0.999
+    assert np.allclose(ours.astype(jnp.float32), expected.astype(jnp.float32), rtol=2**-6, atol=2**-6)
+
+
+@pytest.mark.gpu
+def test_the_kernels_serve_on_hopper():
+    quantized_ops.row_kernels_available.cache_clear()
+    assert quantized_ops.row_kernels_available()
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_kernels_compile_for_cuda(width):
+    x, vector = (jax.ShapeDtypeStruct((n, width), jnp.bfloat16) for n in (24, 2))
+    once = jax.ShapeDtypeStruct((12, width), jnp.bfloat16)
+    for kernel, *arguments in (
+        (quantize_rows, x),
+        (norm_modulate_quantize, x, vector, vector),
+        (add_norm_modulate_quantize, x, x, vector, vector, vector),
+        (lambda x, added, *rest: add_norm_modulate_quantize(x, added, None, *rest), x, once, vector, vector),
+    ):
+        traced = jax.jit(kernel).trace(*arguments)
+        values, scale = traced.out_info[-2:]
+        assert (values.shape, values.dtype, scale.shape) == ((24, width), jnp.int8, (24,))
+        assert "triton" in traced.lower(lowering_platforms=("cuda",)).as_text()
+
+
+@pytest.mark.parametrize("rotation", [(2, 12, 64), None])
+def test_the_kernel_of_heads_compiles_for_cuda(rotation):
+    x, gain = (jax.ShapeDtypeStruct(shape, jnp.bfloat16) for shape in ((24, 4, 128), (128,)))
+    angles = rotation and jax.ShapeDtypeStruct(rotation, jnp.float32)
+    kernel = jax.jit(lambda x, gain, angles: norm_rotate(x, gain, angles, epsilon=1e-6))
+    traced = kernel.trace(x, gain, angles)
+    assert traced.out_info.shape == x.shape
+    assert "triton" in traced.lower(lowering_platforms=("cuda",)).as_text()
+
+
+def test_on_a_cpu_no_kernel_is_asked_for(caplog):
+    quantized_ops.row_kernels_available.cache_clear()
+    assert quantized_ops.row_kernels_available() is False
+    assert not caplog.records
