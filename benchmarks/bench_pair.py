@@ -9,12 +9,13 @@ does what upstream does with diffusers' networks, eager and in bfloat16: encode,
 other, decode. Its solver is left out: it costs nothing beside the networks.
 """
 
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from benchmarks.measure import FPS, emit, forward_inputs, parser, seconds, summary
 from jax_interp import Interpolator
+from jax_interp.config import Quantization
 
 CALLS = 36
 
@@ -23,8 +24,11 @@ def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--repeats", type=int, default=3)
     arguments.add_argument("--peer", choices=["diffusers"])
+    arguments.add_argument("--quantization", choices=get_args(Quantization), default="none")
     options = arguments.parse_args()
-    interpolator = Interpolator.from_pretrained(options.work / options.model, embedding_cache=False)
+    interpolator = Interpolator.from_pretrained(
+        options.work / options.model, embedding_cache=False, quantization=options.quantization
+    )
     frames = np.random.default_rng(0).integers(0, 256, (2, options.height, options.width, 3), np.uint8)
 
     def run() -> None:
@@ -39,6 +43,7 @@ def main() -> None:
         stages.append(dict(interpolator.timings))
     middle = stages[int(np.argsort(times)[len(times) // 2])]
     described = {"model": options.model, "height": options.height, "width": options.width, "steps": 35}
+    described["quantization"] = options.quantization
     emit(
         "pair",
         config=described,

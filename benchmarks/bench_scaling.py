@@ -22,7 +22,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +32,7 @@ from benchmarks.link_speeds import dispatch_seconds, link_speeds
 from benchmarks.measure import GpuWatch, allocator_peaks, emit, in_fresh_process, parser, seconds, summary
 from benchmarks.parity_7b import LARGEST_RATIO, relative_l2
 from jax_interp import Interpolator, Placement
+from jax_interp.config import Quantization
 from jax_interp.diffusion.settings import SampleSettings
 from jax_interp.nn.attention import flash_available
 from jax_interp.runtime.mesh_shape import MeshShape
@@ -56,6 +57,7 @@ def main() -> None:
     arguments.add_argument("--pairs", type=int, default=8, help="how many pairs in `pairs`")
     arguments.add_argument("--repeats", type=int, default=2, help="whole pairs in `pair`")
     arguments.add_argument("--limit", type=float, default=540, help="seconds that a case may take")
+    arguments.add_argument("--quantization", choices=get_args(Quantization), default="none")
     arguments.add_argument("--twice", action="store_true")
     arguments.add_argument("--child", nargs=2, metavar=("MESH", "PLACEMENT"), help="run this case here")
     options = arguments.parse_args()
@@ -203,6 +205,7 @@ def _run_child(options: argparse.Namespace, part: str, mesh: MeshShape, placemen
     """Run a case in a process of its own, and return whether it succeeded."""
     shared = [str(options.work), "--model", options.model, "--height", str(options.height)]
     shared += ["--width", str(options.width), "--pairs", str(options.pairs), "--repeats", str(options.repeats)]
+    shared += ["--quantization", options.quantization]
     shared += ["--only", part, "--child", str(mesh), placement]
     times = 2 if options.twice and part == "policies" else 1
     return all(in_fresh_process("benchmarks.bench_scaling", *shared, limit=options.limit) for _ in range(times))
@@ -217,7 +220,10 @@ def _see_gpus(count: int) -> None:
 
 def _open(options: argparse.Namespace, mesh: MeshShape, placement: Kind, **precision: Any) -> Interpolator:
     interpolator = Interpolator.from_pretrained(
-        options.work / options.model, mesh=mesh, embedding_cache=False, **precision
+        options.work / options.model,
+        mesh=mesh,
+        embedding_cache=False,
+        **{"quantization": options.quantization, **precision},
     )
     interpolator.denoiser.place(Placement(placement))
     return interpolator
@@ -247,6 +253,7 @@ def _config(options: argparse.Namespace, mesh: MeshShape, placement: Kind, pairs
         "height": options.height,
         "width": options.width,
         "dtype": "bfloat16",
+        "quantization": options.quantization,
     }
 
 

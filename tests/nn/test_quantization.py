@@ -107,11 +107,11 @@ def test_joined_layers_give_what_each_gives(rng):
     joined = filled(QuantizedLinear(16, 6, 3, dtype=jnp.float32, rngs=nnx.Rngs(0)), rng)
     x = jnp.asarray(rng.standard_normal((2, 4, 16)), jnp.float32)
     together = joined(x)
-    assert together.shape == (2, 4, 3, 6)
+    assert [part.shape for part in together] == [(2, 4, 6)] * 3
     single = QuantizedLinear(16, 6, dtype=jnp.float32, rngs=nnx.Rngs(0))
     for part in range(3):
         single.int8_kernel[...], single.scale[...] = joined.int8_kernel[part], joined.scale[part]
-        np.testing.assert_array_equal(together[:, :, part], single(x))
+        np.testing.assert_array_equal(together[part], single(x))
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 48), (1, 7, 48), (2, 1, 48)])
@@ -145,10 +145,20 @@ def test_tokens_are_indexed_like_arrays(rng):
 def test_operations_quantise_what_the_plain_ones_give(rng):
     plain, quantized = TOKEN_OPS["none"], TOKEN_OPS["int8"]
     x, shift, scale = (jnp.asarray(rng.standard_normal((2, size, 16)), jnp.float32) for size in (5, 1, 1))
+    gate, added = (jnp.asarray(rng.standard_normal((2, size, 16)), jnp.float32) for size in (1, 5))
+    total, summed, next_gate = quantized.add_modulate(x, gate, added, lambda: (shift, scale, gate))
+    right_total, right_summed, _ = plain.add_modulate(x, gate, added, lambda: (shift, scale, gate))
+    np.testing.assert_array_equal(total, right_total)
+    assert next_gate is gate
+
+    def double(x, *, gelu=False):
+        return jax.nn.gelu(2 * x, approximate=False) if gelu else 2 * x
+
     for ours, right in (
         (quantized.tokens(x), plain.tokens(x)),
-        (quantized.gelu(x), plain.gelu(x)),
+        (quantized.hidden(double, x), plain.hidden(double, x)),
         (quantized.modulate(x, shift, scale), plain.modulate(x, shift, scale)),
+        (summed, right_summed),
     ):
         values, steps = np.asarray(ours.values), np.asarray(ours.scale)[..., None]
         assert (np.abs(values * steps - np.asarray(right)) <= 0.501 * steps).all()
