@@ -6,6 +6,7 @@ third warpgroup fetches the operands, also those of the next tile while the last
 
 from collections.abc import Callable
 from functools import partial
+from inspect import Parameter, signature
 from typing import Any, NamedTuple
 
 import jax
@@ -57,7 +58,7 @@ def int8_matmul_hopper(
     """Return `(x weightᵀ) · x_scale · weight_scale`, with the exact GELU applied if asked for, rounded once to `dtype`.
 
     The result is in `parts` arrays of as many columns each. The sums are int32. M, N and K have to be multiples of 8,
-    64 and 128, and the columns of each of several parts one of `TILE_N`. `dtype` has two bytes. The kernel runs on
+    64 and 128, M and N no less than a tile, and the columns of each of several parts a multiple of `TILE_N`. `dtype` has two bytes. The kernel runs on
     compute capability 9.0 only.
     """
     rows, columns = x.shape[0], weight.shape[0]
@@ -189,6 +190,13 @@ def _sum_up(x_smem: Any, weight_smem: Any, here: Any, done: Any, *, first: Array
     return pl.run_scoped(accumulate, plgpu.ACC((GROUP_M, TILE_N), jnp.int32))  # pyright: ignore[reportPrivateImportUsage]
 
 
+def _load(ref: Any, layout: Any) -> Array:
+    """Load `ref` from global memory; up to JAX 0.10 the function wants an index beside it, and later ones refuse it."""
+    needs_index = signature(plgpu.load).parameters.get("idx")
+    index = () if needs_index is None or needs_index.default is not Parameter.empty else ((),)
+    return plgpu.load(ref, *index, layout=layout, optimized=False)
+
+
 def _write(
     sums: Array,
     row_scale_ref: Any,
@@ -200,11 +208,11 @@ def _write(
 ) -> None:
     """Scale and round the sums and write them, a few columns at a time, with `put(buffer, first column)`."""
     layout = plgpu.Layout.WGMMA
-    of_rows = plgpu.load(row_scale_ref, (), layout=layout.reduce(1), optimized=False)
+    of_rows = _load(row_scale_ref, layout.reduce(1))
     for index in range(TILE_N // WRITTEN):
         start, slot = index * WRITTEN, index % WRITING
         columns = pl.ds(start, WRITTEN)
-        of_columns = plgpu.load(column_scale_ref, columns, layout=layout.reduce(0), optimized=False)
+        of_columns = _load(column_scale_ref.at[columns], layout.reduce(0))
         values = sums[:, start : start + WRITTEN].astype(jnp.float32)
         values *= lax.broadcast_in_dim(of_rows, values.shape, [0])
         values *= lax.broadcast_in_dim(of_columns, values.shape, [1])

@@ -15,8 +15,8 @@ from jax_interp.nn.activations import gelu_in_kernel
 from jax_interp.nn.int8_orders import fastest_order
 from jax_interp.nn.kernel_check import works
 
-MIN_ROWS = 64
-"""The fewest rows for which our kernel is used: XLA's product is made for a few."""
+MIN_ROWS, MIN_COLUMNS = 128, 256
+"""The least size of a result that our kernel makes, which is one of its tiles."""
 
 
 def int8_matmul(
@@ -63,6 +63,7 @@ def fits_kernel(
     """Tell whether our kernel takes these shapes and this dtype of the result."""
     return (
         x.shape[0] >= MIN_ROWS
+        and weight.shape[0] >= MIN_COLUMNS
         and not x.shape[0] % 8
         and not x.shape[1] % 128
         and not weight.shape[0] % (64 if parts == 1 else 256 * parts)

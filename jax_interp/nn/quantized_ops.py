@@ -149,14 +149,18 @@ def _row_kernels_are_right() -> bool:
     return bool(
         (total == expected_total.reshape(6, 320)).all()
         and jnp.allclose(scales, expected.scale.reshape(6), rtol=1e-5)
-        and (jnp.abs(values - expected.values.reshape(6, 320).astype(jnp.int32)) <= 1).all()
+        and (jnp.abs(_integers(values) - _integers(expected.values.reshape(6, 320))) <= 1).all()
         and (again[1] == expected_again.scale).all()
-        and (jnp.abs(again[0] - expected_again.values.astype(jnp.int32)) <= 1).all()
+        and (jnp.abs(_integers(again[0]) - _integers(expected_again.values)) <= 1).all()
     )
 
 
 def _wide(x: Array) -> Array:
     return x.astype(jnp.float32)
+
+
+def _integers(values: Array) -> Array:
+    return values.astype(jnp.int32)
 
 
 def _rows(x: Tokens) -> Float[Array, "M D"]:
