@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from jax_interp.diffusion.preconditioning import SIGMA_DATA
-from jax_interp.errors import UsageError
+from jax_interp.errors import Blocked, UsageError
+from jax_interp.pipeline.interpolator import Interpolator
 from jax_interp.pipeline.prompt.prompts import DEFAULT_NEGATIVE_PROMPT
 from jax_interp.pipeline.stages import codec as codec_module
 from tests import golden
@@ -193,6 +194,11 @@ def test_a_prompt_that_cannot_matter_is_said_to(interpolators, caplog):
     caplog.clear()
     interpolators["float32"].interpolate(clip()[:2], prompt="rain", guidance=0, num_steps=1, **SIZE)
     assert "cannot change" not in caplog.text
+
+
+def test_guardrails_that_are_missing_are_known_when_the_folder_is_opened(converted):
+    with pytest.raises(Blocked, match="has no text_safety, video_safety, face_blur; run `jax-interp download"):
+        Interpolator.from_pretrained(converted, guardrails=True)
 
 
 @pytest.mark.parametrize(
