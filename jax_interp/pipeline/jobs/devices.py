@@ -7,7 +7,7 @@ import jax
 from jax_interp.diffusion.branches import branches
 from jax_interp.errors import MediaError, UsageError
 from jax_interp.pipeline.jobs.agreements import agreed_mesh
-from jax_interp.pipeline.jobs.clip import find_clip
+from jax_interp.pipeline.requests.inputs import find_clip
 from jax_interp.pipeline.requests.request import Job
 from jax_interp.pipeline.requests.settings import DeviceSettings, which_would_work
 from jax_interp.runtime.mesh_shape import MeshShape, fastest_shape

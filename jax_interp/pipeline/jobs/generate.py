@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 
 from convert.lora.reading import read_adapters
 from jax_interp.components import TABLE
-from jax_interp.errors import Blocked, JaxInterpError, ProcessFailure, UsageError, explain
+from jax_interp.diffusion.branches import Branch, branches
+from jax_interp.errors import JaxInterpError, ProcessFailure, UsageError, explain
 from jax_interp.pipeline.interpolator import Interpolator
 from jax_interp.pipeline.jobs.agreements import (
     agree_on_machines,
@@ -18,13 +19,14 @@ from jax_interp.pipeline.jobs.agreements import (
     least_memory,
     shared_fate,
 )
-from jax_interp.pipeline.jobs.clip import Clip, open_clip
+from jax_interp.pipeline.jobs.clip import open_clip
 from jax_interp.pipeline.jobs.devices import choose_mesh
 from jax_interp.pipeline.jobs.earlier_runs import is_finished, tidy_finished
 from jax_interp.pipeline.jobs.job import run_job
 from jax_interp.pipeline.jobs.outputs import check_results
 from jax_interp.pipeline.jobs.reporter import SILENT, Reporter
 from jax_interp.pipeline.memory.placing import limit_process, place
+from jax_interp.pipeline.requests.inputs import Clip
 from jax_interp.pipeline.requests.request import GenerateRequest, Job
 from jax_interp.pipeline.safety.guardrails import Guardrails
 from jax_interp.runtime.checkpoint.finding import has_component
@@ -63,6 +65,7 @@ def generate(request: GenerateRequest, reporter: Reporter = SILENT) -> list[Reco
         _check_guardrails(guardrails, request)
         agree_on_work(interpolator, request)
         pairs = place(request.memory, interpolator, max(request.jobs, key=_size).settings, least_memory)
+        _explain_empty_prompts(request)
         jobs = [replace(job, settings=replace(job.settings, pairs_per_batch=pairs)) for job in request.jobs]
         return _run_jobs(interpolator, replace(request, jobs=tuple(jobs)), reporter)
 
@@ -120,9 +123,17 @@ def _check_guardrails(guardrails: Guardrails | None, request: GenerateRequest) -
     if guardrails is None:
         return
     texts = (job.upsampler or job.settings.prompt or job.settings.followed_negative_prompt for job in request.jobs)
-    ready = guardrails.check_ready(prompts=any(texts))
-    if not ready.allowed:
-        raise Blocked("this run", ready)
+    guardrails.require_ready("this run", prompts=any(texts))
+
+
+def _explain_empty_prompts(request: GenerateRequest) -> None:
+    """Log that clips stay without a prompt because it could not change them."""
+    without = [job for job in request.jobs if not job.settings.prompt and job.upsampler is None]
+    if any(Branch.CONDITIONAL not in branches(job.settings.sampling.guidance) for job in without):
+        logger.info(
+            "prompt upsampler: skipped, since at guidance -1 the prompt cannot change the result; --prompt-upsampler"
+            " runs it all the same"
+        )
 
 
 def _size(job: Job) -> int:

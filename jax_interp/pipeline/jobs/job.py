@@ -19,11 +19,12 @@ from jax_interp.media.writer import PngWriter, TeeWriter, VideoWriter
 from jax_interp.pipeline.interpolator import Interpolator
 from jax_interp.pipeline.jobs.agreements import agreed_prompt, agreed_start, is_first, only_writer
 from jax_interp.pipeline.jobs.blocked import is_blocked, remove_results
-from jax_interp.pipeline.jobs.clip import Clip, open_clip
+from jax_interp.pipeline.jobs.clip import open_clip
 from jax_interp.pipeline.jobs.earlier_runs import finished_pairs, identity_of, is_finished, tidy
 from jax_interp.pipeline.jobs.pair_store import PairStore
 from jax_interp.pipeline.jobs.record import run_record
 from jax_interp.pipeline.jobs.reporter import Advance
+from jax_interp.pipeline.requests.inputs import Clip
 from jax_interp.pipeline.requests.request import Job
 from jax_interp.pipeline.results import InterpolatedPair
 

@@ -13,17 +13,14 @@ from typing import Any
 import jax
 
 from jax_interp._version import __version__
-from jax_interp.media.destination import pictures_in
 from jax_interp.media.output_rate import exact_rate
 from jax_interp.pipeline.interpolator import Interpolator
 from jax_interp.pipeline.prompt.prompts import DEFAULT_NEGATIVE_PROMPT
 from jax_interp.pipeline.prompt.text import PromptNetwork
 from jax_interp.pipeline.prompt.upsampler_settings import UpsamplerSettings
+from jax_interp.pipeline.requests.inputs import input_states
 from jax_interp.pipeline.settings import InterpolationSettings
 from jax_interp.runtime.checkpoint.converted import ConvertedComponent
-
-FileState = tuple[str, int, int]
-"""A file's path, its bytes, and when it was changed, in nanoseconds."""
 
 
 def effective_settings(interpolator: Interpolator, settings: InterpolationSettings) -> dict[str, Any]:
@@ -114,17 +111,6 @@ def networks(interpolator: Interpolator, *, upsamples: bool = False) -> dict[str
 def _facts(converted: ConvertedComponent) -> dict[str, Any]:
     facts: dict[str, Any] = {"folder": converted.path.name, "sha256": converted.source_sha256}
     return facts | ({"lora": [adapter.facts for adapter in converted.adapters]} if converted.adapters else {})
-
-
-def input_states(inputs: tuple[Path, ...]) -> tuple[FileState, ...]:
-    """What tells whether the inputs, and every picture of those that are folders, are what they were.
-
-    Raises:
-        OSError: one of them cannot be looked at.
-    """
-    resolved = [path.resolve() for path in inputs]
-    files = [file for path in resolved for file in (sorted(pictures_in(path)) if path.is_dir() else [path])]
-    return tuple((str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files)
 
 
 def _text_network(interpolator: Interpolator) -> PromptNetwork | None:
