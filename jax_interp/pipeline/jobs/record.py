@@ -24,7 +24,7 @@ from jax_interp.runtime.checkpoint.converted import ConvertedComponent
 
 
 def effective_settings(interpolator: Interpolator, settings: InterpolationSettings) -> dict[str, Any]:
-    """Every setting that can change a frame, defaults filled in."""
+    """Return every setting that can change a frame, with defaults filled in."""
     values = dataclasses.asdict(dataclasses.replace(settings, sampling=_named(settings)))
     values |= values.pop("sampling")
     if settings.negative_prompt is None:
@@ -44,9 +44,9 @@ def fingerprint(
     upsampler: UpsamplerSettings | None = None,
     rate: Fraction | None = None,
 ) -> str:
-    """Identifies a result before it is made: settings, input files and networks; and how its prompt will be written.
+    """Return a SHA-256 of all that decides a result: settings, input files, networks, and how its prompt is written.
 
-    `rate` is the video's in frames a second; None for that of `settings`.
+    `rate` is the video's rate in frames a second; None stands for that of `settings`.
     """
     effective = effective_settings(interpolator, settings)
     # How many pairs share a pass follows from free memory, and changes a result no more than its last bits.
@@ -67,7 +67,7 @@ def run_record(
     upsampler: UpsamplerSettings | None = None,
     **facts: Any,
 ) -> dict[str, Any]:
-    """The record of a finished run; `facts` are the job's own (input, output, frames, seconds)."""
+    """Return the record of a finished run; `facts` are the job's own, such as input, output, frames and seconds."""
     device = jax.devices()[0]
     memory = device.memory_stats() or {}
     return {
@@ -100,7 +100,7 @@ def _named(settings: InterpolationSettings) -> Any:
 
 
 def networks(interpolator: Interpolator, *, upsamples: bool = False) -> dict[str, Any]:
-    """Folder and checksums of every network that has a part in a result."""
+    """Return the folder and the checksums of every network that takes part in a result."""
     upsampler = interpolator.prompt_upsampler if upsamples else None
     stages = (interpolator.denoiser, interpolator.codec, _text_network(interpolator), upsampler)
     converted_components = [stage.converted for stage in stages if stage is not None]

@@ -39,7 +39,7 @@ def find_clip(job: Job) -> Clip:
 
 @lru_cache(maxsize=1024)
 def _open_unchanged(inputs: tuple[Path, ...], states: tuple[FileState, ...]) -> FrameSource:
-    """The input, opened once for as long as its files are in `states`: that takes a pass over a video's packets."""
+    """Open the input, once for as long as its files are in `states`, because opening reads all packets of a video."""
     del states  # a part of the key
     return open_frames(inputs)
 

@@ -55,7 +55,7 @@ def count() -> int:
 
 
 def is_first() -> bool:
-    """Whether this is process 0, which writes."""
+    """Tell whether this is process 0, which writes."""
     return index() == 0
 
 

@@ -96,7 +96,7 @@ def cast(params: Params, dtype: Any) -> Params:
 
 
 def _is_self_attention(primitive: Any, *operands: Any, **_: Any) -> bool:
-    """Whether an operation is cuDNN's attention of all tokens to all: its result and the sums that its gradient reads.
+    """Tell whether an operation is cuDNN's attention of all tokens to all: its result and what its gradient reads.
 
     Attention to a text takes no time that is worth the memory. The XLA path, which serves elsewhere, is made of
     ordinary operations and is computed again.
