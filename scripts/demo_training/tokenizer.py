@@ -57,7 +57,7 @@ def trainable(params: Params) -> tuple[Params, Params]:
     return unflatten({path: leaf for path, leaf in leaves.items() if path not in fixed}), unflatten(fixed)
 
 
-def together(trained: Params, fixed: Params) -> Params:
+def merged(trained: Params, fixed: Params) -> Params:
     """The whole tree again."""
     return unflatten(dict(flatten(trained)) | dict(flatten(fixed)))
 
@@ -227,7 +227,7 @@ class TokenizerTrainer:
     def _loss(self, params: Params, sources: Any, key: Array) -> Array:
         pick, noise = jax.random.split(key)
         x = self._sample(sources, pick).astype(jnp.float32) / 128 - 1
-        half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), together(params, self._fixed))
+        half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), merged(params, self._fixed))
         tokenizer = self._network.bind(half)
         z = tokenizer.encode(x)
         spread = jax.lax.stop_gradient(z).std((0, 2, 3), keepdims=True)

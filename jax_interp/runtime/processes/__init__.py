@@ -1,7 +1,7 @@
 """Several processes that work as one, on JAX's distributed runtime: they start, agree, wait and end together.
 
 In a single process, for which nobody calls `start`, everything here does nothing. What all processes call (`agree`,
-`decide`, `together`, `finish`) they call in the same order, each from one thread.
+`decide`, `barrier`, `finish`) they call in the same order, each from one thread.
 """
 
 import json
@@ -24,12 +24,12 @@ from jax_interp.runtime.processes.proxy import Proxy
 from jax_interp.runtime.processes.rendezvous import meet, name_all
 from jax_interp.runtime.processes.watch import Watch
 
-PATIENCE = 300.0
-"""Seconds that the others have to come."""
+TIMEOUT = 300.0
+"""Seconds that the other processes have to join, or to make the same call."""
 STALE = 60.0
 """Seconds without a sign of life after which a process counts as dead."""
-LONGEST_FAREWELL = 15.0
-"""Seconds that a process that failed has to tell the others."""
+REPORT_TIMEOUT = 15.0
+"""Seconds that a process that failed has to report that to the others."""
 _NOT_BY_PROXY = "no_grpc_proxy"
 
 
@@ -59,32 +59,32 @@ def is_first() -> bool:
     return index() == 0
 
 
-def start(member: Member | None = None, *, patience: float = PATIENCE, stale: float = STALE) -> None:
+def start(member: Member | None = None, *, timeout: float = TIMEOUT, stale: float = STALE) -> None:
     """Join the other processes; before JAX touches a device.
 
     Without `member`, Slurm, Open MPI or Kubernetes say who this process is. A single process joins nobody.
 
     Raises:
         UsageError: nobody says who this process is, or JAX runs already.
-        ProcessFailure: not all processes came within `patience` seconds, or they contradict each other.
+        ProcessFailure: not all processes came within `timeout` seconds, or they contradict each other.
     """
     global _team
     if is_started():
         raise UsageError("processes must join before JAX is used: call processes.start() first")
-    member = _complete(member, patience)
+    member = _complete(member, timeout)
     if member.count == 1:
         return
-    watch = Watch(member, meet(member, patience), stale)
-    proxy = Proxy(member.address, patience, watch.lose_coordinator) if member.index else None
+    watch = Watch(member, meet(member, timeout), stale)
+    proxy = Proxy(member.address, timeout, watch.lose_coordinator) if member.index else None
     address = proxy.address if proxy else f"127.0.0.1:{member.address[1]}"
-    with _limit(patience, watch.end, f"JAX did not connect to {member.coordinator} within {patience:g} s"):
-        _initialize(member, address, patience, stale)
+    with _limit(timeout, watch.end, f"JAX did not connect to {member.coordinator} within {timeout:g} s"):
+        _initialize(member, address, timeout, stale)
     client = coordination_client()
     watch.begin(client)
     _team = _Team(member, watch, proxy, Consensus(member, client, watch.name))
 
 
-def _complete(member: Member | None, patience: float) -> Member:
+def _complete(member: Member | None, timeout: float) -> Member:
     """`member` with what the cluster's manager adds: everything, or which devices are whose."""
     known = (
         (member.coordinator, member.count, member.index)
@@ -92,7 +92,7 @@ def _complete(member: Member | None, patience: float) -> Member:
         else (os.environ.get("JAX_COORDINATOR_ADDRESS"), None, None)
     )
     try:
-        address, number, own, devices = detect_process(*known, int(patience))
+        address, number, own, devices = detect_process(*known, int(timeout))
     except (ImportError, LookupError, OSError, RuntimeError, ValueError) as error:
         raise UsageError(f"{_WHO_AM_I} ({type(error).__name__}: {error})") from error
     if address is None or number is None or own is None:
@@ -119,7 +119,7 @@ def _limit(seconds: float, end: Callable[..., object], *arguments: Any) -> Itera
         timer.cancel()
 
 
-def _initialize(member: Member, address: str, patience: float, stale: float) -> None:
+def _initialize(member: Member, address: str, timeout: float, stale: float) -> None:
     # JAX's preemption service would swallow SIGTERM, by which cluster managers end a process.
     jax.config.update("jax_enable_preemption_service", False)
     # gRPC would ask a proxy even for this machine, of which JAX warns.
@@ -133,7 +133,7 @@ def _initialize(member: Member, address: str, patience: float, stale: float) -> 
         member.local_devices,
         cluster_detection_method="deactivate",
         # JAX answers what it notices with an abort, so the watch must notice first.
-        initialization_timeout=int(patience + 60),
+        initialization_timeout=int(timeout + 60),
         heartbeat_timeout_seconds=int(max(300, 10 * stale)),
         shutdown_timeout_seconds=60,
     )
@@ -151,12 +151,12 @@ def _version(name: str) -> str:
         return "not installed"
 
 
-def agree(name: str, facts: dict[str, Any], timeout: float | None = PATIENCE) -> None:
+def agree(name: str, facts: dict[str, Any], timeout: float | None = TIMEOUT) -> None:
     """Check that all processes have the same `facts` (values of JSON; dictionaries may nest).
 
     Raises:
         ProcessFailure: in every process the same; names each fact that differs, its values and whose they are. Also as
-            `together`.
+            `barrier`.
     """
     stated = [_flat(theirs) for theirs in everyone(name, facts, timeout)]
     problems = []
@@ -170,17 +170,17 @@ def agree(name: str, facts: dict[str, Any], timeout: float | None = PATIENCE) ->
         raise ProcessFailure(f"the processes differ: {'; '.join(problems)}. Start all with the same")
 
 
-def everyone(name: str, value: Any, timeout: float | None = PATIENCE) -> list[Any]:
-    """What each process has for `value` (of JSON), by its number, in every process; raises as `together` does."""
+def everyone(name: str, value: Any, timeout: float | None = TIMEOUT) -> list[Any]:
+    """What each process has for `value` (of JSON), by its number, in every process; raises as `barrier` does."""
     return [value] if _team is None else _team.consensus.hear(name, value, timeout)
 
 
-def decide(name: str, value: Any, timeout: float | None = PATIENCE) -> Any:
-    """Process 0's `value` (of JSON), in every process; raises as `together` does."""
+def decide(name: str, value: Any, timeout: float | None = TIMEOUT) -> Any:
+    """Process 0's `value` (of JSON), in every process; raises as `barrier` does."""
     return everyone(name, value if is_first() else None, timeout)[0]
 
 
-def together(name: str, timeout: float | None = PATIENCE) -> None:
+def barrier(name: str, timeout: float | None = TIMEOUT) -> None:
     """Wait for all processes to come here.
 
     Raises:
@@ -229,7 +229,7 @@ def _fail(team: _Team, error: BaseException) -> NoReturn:
     code, own = _exit_code(error), team.member.index
     said = "interrupted" if code == INTERRUPTED else str(error) or type(error).__name__
     team.watch.keep_silent()
-    with _limit(LONGEST_FAREWELL, os._exit, code):
+    with _limit(REPORT_TIMEOUT, os._exit, code):
         if not foreseen or isinstance(error, JaxInterpError | OSError | KeyboardInterrupt | Ended):
             terminal.show_failure(error)
         team.watch.publish(said if isinstance(error, ProcessFailure) else f"{team.watch.name(own)} failed: {said}", own)
