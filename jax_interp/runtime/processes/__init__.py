@@ -45,12 +45,12 @@ _team: _Team | None = None
 
 
 def index() -> int:
-    """This process's number."""
+    """Return this process's number, from 0."""
     return _team.member.index if _team else 0
 
 
 def count() -> int:
-    """How many processes work together."""
+    """Return how many processes work together."""
     return _team.member.count if _team else 1
 
 
@@ -60,7 +60,7 @@ def is_first() -> bool:
 
 
 def start(member: Member | None = None, *, timeout: float = TIMEOUT, stale: float = STALE) -> None:
-    """Join the other processes; before JAX touches a device.
+    """Join the other processes. Call this before JAX touches a device.
 
     Without `member`, Slurm, Open MPI or Kubernetes say who this process is. A single process joins nobody.
 
@@ -85,7 +85,7 @@ def start(member: Member | None = None, *, timeout: float = TIMEOUT, stale: floa
 
 
 def _complete(member: Member | None, timeout: float) -> Member:
-    """`member` with what the cluster's manager adds: everything, or which devices are whose."""
+    """Return `member` with what the cluster's manager adds: everything, or which devices are this process's."""
     known = (
         (member.coordinator, member.count, member.index)
         if member
@@ -109,7 +109,7 @@ _WHO_AM_I = (
 
 @contextmanager
 def _limit(seconds: float, end: Callable[..., object], *arguments: Any) -> Iterator[None]:
-    """Call `end` if what is within takes longer."""
+    """Call `end` if the block takes longer than `seconds`."""
     timer = Timer(seconds, end, arguments)
     timer.daemon = True
     timer.start()
@@ -140,7 +140,7 @@ def _initialize(member: Member, address: str, timeout: float, stale: float) -> N
 
 
 def software() -> dict[str, str]:
-    """Versions that all processes must share."""
+    """Return the versions that have to be the same in all processes."""
     return {name: _version(name) for name in ("jax-interp", "jax", "jaxlib", "flax")}
 
 
@@ -155,8 +155,8 @@ def agree(name: str, facts: dict[str, Any], timeout: float | None = TIMEOUT) -> 
     """Check that all processes have the same `facts` (values of JSON; dictionaries may nest).
 
     Raises:
-        ProcessFailure: in every process the same; names each fact that differs, its values and whose they are. Also as
-            `barrier`.
+        ProcessFailure: in every process the same; names each fact that differs, its values and whose they are. Also
+            raised as by `barrier`.
     """
     stated = [_flat(theirs) for theirs in everyone(name, facts, timeout)]
     problems = []
@@ -171,12 +171,12 @@ def agree(name: str, facts: dict[str, Any], timeout: float | None = TIMEOUT) -> 
 
 
 def everyone(name: str, value: Any, timeout: float | None = TIMEOUT) -> list[Any]:
-    """What each process has for `value` (of JSON), by its number, in every process; raises as `barrier` does."""
+    """Return the `value` (of JSON) of each process, by its number, to every process; raise as `barrier` does."""
     return [value] if _team is None else _team.consensus.hear(name, value, timeout)
 
 
 def decide(name: str, value: Any, timeout: float | None = TIMEOUT) -> Any:
-    """Process 0's `value` (of JSON), in every process; raises as `barrier` does."""
+    """Return process 0's `value` (of JSON) to every process; raise as `barrier` does."""
     return everyone(name, value if is_first() else None, timeout)[0]
 
 
@@ -184,7 +184,8 @@ def barrier(name: str, timeout: float | None = TIMEOUT) -> None:
     """Wait for all processes to come here.
 
     Raises:
-        ProcessFailure: in every process; names who did not within `timeout` seconds. None: as long as all live.
+        ProcessFailure: in every process; names those that did not come within `timeout` seconds. None waits for as long
+            as all are alive.
     """
     everyone(name, None, timeout)
 
@@ -204,7 +205,7 @@ def finish() -> None:
 
 @contextmanager
 def shared_fate() -> Iterator[None]:
-    """An exception in here ends every process; each prints one message, and none waits for the others forever.
+    """Let an exception in the block end every process; each prints one message, and none waits for the others forever.
 
     The process in which it was raised ends with its exit code, after its message, the others with ProcessFailure's.
     Without an exception, `finish` is called at the end, and so it is before one that all processes raise: one of them
@@ -221,7 +222,7 @@ def shared_fate() -> Iterator[None]:
 
 
 def _fail(team: _Team, error: BaseException) -> NoReturn:
-    """Tell the others and end; `sys.exit` would wait for them."""
+    """Tell the others what failed, and end this process with `os._exit`: `sys.exit` would wait for the others."""
     foreseen = hasattr(error, "exit_code") or not isinstance(error, Exception) or isinstance(error, OSError)
     if not foreseen:
         with suppress(jax.errors.JaxRuntimeError):
@@ -239,14 +240,14 @@ def _fail(team: _Team, error: BaseException) -> NoReturn:
 
 
 def _exit_code(error: BaseException) -> int:
-    """What the command line would end with."""
+    """Return the exit code with which the command line would end."""
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else 0 if error.code is None else 1
     return getattr(error, "exit_code", explain(error)[1])
 
 
 def _flat(facts: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested dictionaries as one, `outer.inner`."""
+    """Return nested dictionaries as one, with keys such as `outer.inner`."""
     flat: dict[str, Any] = {}
     for name, value in facts.items():
         flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}

@@ -14,7 +14,7 @@ _RETRY = 0.1
 
 
 class Proxy:
-    """Passes on what is sent to `address`, on this machine, to the coordinator, and back.
+    """A relay between `address`, on this machine, and the coordinator, in both directions.
 
     `lost` is called, in a thread of the proxy's, when the coordinator has closed a connection or cannot be reached for
     `timeout` seconds.
@@ -31,7 +31,7 @@ class Proxy:
         return f"127.0.0.1:{self._door.getsockname()[1]}"
 
     def expect_end(self) -> None:
-        """From now on the coordinator may go."""
+        """Note that the coordinator may end from now on, without being reported as lost."""
         self._transparent.set()
 
     def _serve(self) -> None:
