@@ -38,7 +38,7 @@ def _glide(key: Array, clip: UInt8[Array, "F Y X 3"]) -> UInt8[Array, "F Y X 3"]
 def _resample(
     frame: Float[Array, "Y X 3"], zoom: Float[Array, ""], place: Float[Array, ""], axis: int
 ) -> Float[Array, "Y X 3"]:
-    """Return a part of `frame`, 1/zoom long along `axis`, at its full length; `place` is 0 at the start, 1 at the end."""
+    """Return a part of `frame`, 1/zoom long along `axis`, at full length; `place` is 0 at the start, 1 at the end."""
     length = frame.shape[axis]
     start = place * (length - length / zoom)
     wanted = jnp.clip(start + (jnp.arange(length, dtype=jnp.float32) + 0.5) / zoom - 0.5, 0, length - 1)

@@ -66,7 +66,7 @@ def settings(phase: Phase) -> TrainSettings:
 
 
 def start(params: Params, seed: int) -> Params:
-    """Return `params` with small residual branches: the last matrices of every modulation and of the output are small."""
+    """Return `params` with small residual branches: the last matrices of modulations and of the output are small."""
     rng, leaves = np.random.default_rng(seed), dict(flatten(params))
     for path, leaf in leaves.items():
         if "modulation/up" in path or path.startswith(("time_out", "final_linear")):
