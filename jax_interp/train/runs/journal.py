@@ -81,7 +81,7 @@ class _Events:
     """
 
     def __init__(self, folder: Path, first_step: int):
-        from tensorboardX.proto.event_pb2 import Event, SessionLog
+        from tensorboardX.proto.event_pb2 import Event, SessionLog  # type: ignore[attr-defined]
         from tensorboardX.record_writer import RecordWriter
 
         folder.mkdir(parents=True, exist_ok=True)
@@ -96,7 +96,7 @@ class _Events:
 
     def note(self, step: int, values: Mapping[str, float]) -> None:
         """Add the scalars of `step`."""
-        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.proto.event_pb2 import Event  # type: ignore[attr-defined]
         from tensorboardX.summary import scalar
 
         moment = time.time()

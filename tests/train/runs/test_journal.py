@@ -28,7 +28,7 @@ def test_lines_and_events(tmp_path):
 
 def events_in(file):
     """The events of a TFRecord file: length and its checksum, the bytes and their checksum."""
-    from tensorboardX.proto.event_pb2 import Event
+    from tensorboardX.proto.event_pb2 import Event  # type: ignore[attr-defined]
 
     content, at = file.read_bytes(), 0
     while at < len(content):
