@@ -28,7 +28,7 @@ class BlockCosts:
     """Latent frames."""
     text_tokens: int = 512
     itemsize: int = 2
-    shares: int | None = None
+    num_shards: int | None = None
     """The number of shards of the weights; by default all of `data` and `sequence`, for one process."""
 
     @property
@@ -67,9 +67,9 @@ class BlockCosts:
         return (attentions + 2 * width * hidden + modulations) * self.itemsize
 
     @property
-    def share(self) -> float:
+    def shard(self) -> float:
         """The bytes of this device's shard of the weights, which it keeps or copies from the host."""
-        return self.weights / self._shares
+        return self.weights / self._num_shards
 
     @property
     def exchanges(self) -> int:
@@ -90,7 +90,7 @@ class BlockCosts:
     @property
     def received_by_gather(self) -> float:
         """The bytes of the others' shards that reach this device where weights are sharded."""
-        return self.weights - self.share
+        return self.weights - self.shard
 
     @property
     def flop(self) -> float:
@@ -117,8 +117,8 @@ class BlockCosts:
         return self._own_heads * self.config.head_width
 
     @property
-    def _shares(self) -> int:
-        return self.shape.data * self.shape.sequence if self.shares is None else self.shares
+    def _num_shards(self) -> int:
+        return self.shape.data * self.shape.sequence if self.num_shards is None else self.num_shards
 
 
 def _up(count: int, multiple: int) -> int:

@@ -96,7 +96,7 @@ def predict(config: DiTConfig, shape: MeshShape, machine: Machine) -> Prediction
         arithmetic=config.num_blocks * max(share, reading),
         exchanges=config.num_blocks * (_exchange(costs, machine) + _sums(costs, machine)),
         gathering=config.num_blocks * costs.received_by_gather / machine.gather / 1e6,
-        copying=config.num_blocks * costs.share / machine.host / 1e6,
+        copying=config.num_blocks * costs.shard / machine.host / 1e6,
         dispatch=config.num_blocks * PROGRAMS * machine.dispatch / 1e3,
     )
 

@@ -20,7 +20,7 @@ from jax_interp.nn.params import flatten, unflatten
 from jax_interp.nn.rotary import rotary_angles
 from jax_interp.runtime.mesh import DeviceMesh
 from jax_interp.runtime.mesh_shape import MeshShape
-from jax_interp.train.objective.forward import forward
+from jax_interp.train.objective.forward import ForwardInputs, forward
 from jax_interp.train.objective.log_variance import initial_log_variance
 from jax_interp.train.settings import LoraSettings, OptimizerSettings, TrainSettings
 from jax_interp.train.steps.offloaded import OUTER, OffloadedTrainer
@@ -152,9 +152,8 @@ def _forward_alone(case: Case, config: DiTConfig, batch: Batch, devices: DeviceM
     @jax.jit
     def run(params: Params, batch: Batch) -> jax.Array:
         noise_level = jnp.full(1, 0.25)
-        out = forward(
-            network, params, batch.latents, noise_level, batch.text, indicator, batch.angles, dtype=jnp.bfloat16
-        )
+        given = ForwardInputs(batch.latents, noise_level, batch.text, indicator, batch.angles)
+        out = forward(network, params, given, dtype=jnp.bfloat16)
         return jnp.square(out).mean()
 
     started = time.perf_counter()

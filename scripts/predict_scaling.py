@@ -78,8 +78,8 @@ def volume_rows(config: DiTConfig) -> Iterator[list[str]]:
     yield ["`data=n`", *["0"] * len(SIZES)]
     yield ["`sequence=n`: sent in all-to-alls", *(_mb(cost.sent_by_exchange) for cost in costs)]
     yield ["`tensor=n`: sent in 3 all-reduces", *(_mb(cost.sent_by_sums) if cost else "–" for cost in tensors)]
-    yield ["weights in n shares: received in a gather", *(_mb(cost.received_by_gather) for cost in costs)]
-    yield ["the same, streamed: also copied from the host", *(_mb(cost.share) for cost in costs)]
+    yield ["weights in n shards: received in a gather", *(_mb(cost.received_by_gather) for cost in costs)]
+    yield ["the same, streamed: also copied from the host", *(_mb(cost.shard) for cost in costs)]
 
 
 def arithmetic() -> str:
@@ -87,8 +87,8 @@ def arithmetic() -> str:
     rows = []
     for name, config in (("7B", DIT_7B), ("14B", DIT_14B)):
         alone = BlockCosts(config, MeshShape()).flop
-        shares = [BlockCosts(config, MeshShape(sequence=n)).flop for n in SIZES]
-        cells = [f"{flop / 1e12:.3f} ({n * flop / alone:.2f})" for n, flop in zip(SIZES, shares, strict=True)]
+        parts = [BlockCosts(config, MeshShape(sequence=n)).flop for n in SIZES]
+        cells = [f"{flop / 1e12:.3f} ({n * flop / alone:.2f})" for n, flop in zip(SIZES, parts, strict=True)]
         rows.append([name, f"{alone / 1e12:.3f}", *cells])
     return _table(("TFLOP a GPU", "n = 1", *(f"n = {n}" for n in SIZES)), rows)
 

@@ -137,13 +137,13 @@ def train_tokenizer(data: Data, work: Path, steps: int, clock: Clock) -> bool:
     saved.save(path, state)
     if int(state.step) < steps:
         return False
-    finish_tokenizer(data, tokenizer.together(state.average, fixed), work)
+    finish_tokenizer(data, tokenizer.merged(state.average, fixed), work)
     return True
 
 
 def held_out(data: Data, state: tokenizer.TokenizerState, fixed) -> dict[str, float]:
     """Return the PSNR of held-out windows, encoded and decoded with the averaged weights, by amount of motion."""
-    params, found = tokenizer.together(state.average, fixed), {}
+    params, found = tokenizer.merged(state.average, fixed), {}
     for least, most in ((0, 1), (1, 2), (2, 4), (4, 255)):
         motion = data.split.motion[data.split.held_out]
         windows = data.split.held_out[(motion >= least) & (motion < most)]

@@ -5,13 +5,18 @@ make test PYTEST_ARGS=--durations=0 | tee quick.log
 make test-all PYTEST_ARGS="-m slow --durations=0" | tee slow.log
 python -m scripts.write_test_durations quick.log slow.log
 ```
+
+Nothing is written unless both runs came to their end without a failure.
 """
 
 import argparse
 import re
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
+
+from jax_interp.files.atomic import write_atomically
 
 DOCUMENT = Path(__file__).parents[1] / "docs/contributing.md"
 BEGIN, END = "<!-- durations:begin -->\n", "<!-- durations:end -->\n"
@@ -20,12 +25,47 @@ SHOWN = 20
 LINE = re.compile(r"^ *(\d+\.\d+)s (?:setup|call|teardown) +(\S+?\.py)::", re.MULTILINE)
 
 
-def seconds_of_files(printed: str) -> dict[str, float]:
-    """Return the seconds of every test file in pytest's output, with fixtures; it omits what takes under 5 ms."""
+CLOSING = re.compile(r"^=* ?((?:\d+ [a-z]+, )*\d+ [a-z]+) in (\d+\.\d+)s", re.MULTILINE)
+"""Pytest's closing line, as "= 812 passed, 3 skipped in 270.31s (0:04:30) ="."""
+
+
+@dataclass(frozen=True)
+class TierRun:
+    """One tier of tests, as a finished run of pytest printed it."""
+
+    seconds: dict[str, float]
+    """The seconds of every test file, with fixtures; what takes under 5 ms is left out."""
+    passed: int
+    wall: float
+    """The seconds from the start of the run to its end."""
+
+
+def read_run(printed: str) -> TierRun:
+    """Return what pytest printed of one tier, with `--durations=0`.
+
+    Raises:
+        ValueError: the output does not end, has no durations, or has tests that failed.
+    """
+    closing = CLOSING.findall(printed)
+    if len(closing) != 1:
+        raise ValueError(f"has {len(closing)} closing lines of pytest; expected the output of one run, up to its end")
+    outcomes = {name: int(count) for count, name in (each.split() for each in closing[0][0].split(", "))}
+    if bad := [f"{outcomes[name]} {name}" for name in ("failed", "error", "errors") if name in outcomes]:
+        raise ValueError(f"has {', '.join(bad)}; what a failed test takes is not what it takes when it passes")
     seconds: dict[str, float] = defaultdict(float)
     for took, file in LINE.findall(printed):
         seconds[file] += float(took)
-    return dict(seconds)
+    if not seconds:
+        raise ValueError("has no durations; run pytest with --durations=0")
+    return TierRun(dict(seconds), outcomes.get("passed", 0), float(closing[0][1]))
+
+
+def section(quick: TierRun, slow: TierRun) -> str:
+    """Return a sentence on how much was run and how long that took, and the table."""
+    return (
+        f"{quick.passed} quick tests took {quick.wall / 60:.1f} minutes together, {slow.passed} slow ones"
+        f" {slow.wall / 60:.1f} minutes.\n\n{table(quick.seconds, slow.seconds)}"
+    )
 
 
 def table(quick: dict[str, float], slow: dict[str, float]) -> str:
@@ -45,10 +85,15 @@ def _sum(pairs: Iterable[tuple[float, float]]) -> tuple[float, float]:
 
 
 def replaced(document: str, written: str) -> str:
-    """Return `document` with `written` between the marks."""
-    before, _, rest = document.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return before + BEGIN + written + END + after
+    """Return `document` with `written` between the marks.
+
+    Raises:
+        ValueError: the marks are not there, each once.
+    """
+    if (document.count(BEGIN), document.count(END)) != (1, 1):
+        raise ValueError(f"needs the lines {BEGIN.strip()} and {END.strip()}, each once")
+    before, rest = document.split(BEGIN)
+    return before + BEGIN + written + END + rest.split(END)[1]
 
 
 def main() -> None:
@@ -56,8 +101,21 @@ def main() -> None:
     arguments.add_argument("quick", type=Path)
     arguments.add_argument("slow", type=Path)
     options = arguments.parse_args()
-    quick, slow = (seconds_of_files(path.read_text()) for path in (options.quick, options.slow))
-    DOCUMENT.write_text(replaced(DOCUMENT.read_text(), table(quick, slow)))
+    try:
+        written = section(_read(options.quick), _read(options.slow))
+        document = replaced(DOCUMENT.read_text("utf-8"), written)
+    except OSError as error:
+        raise SystemExit(f"{error.filename}: {error.strerror}") from None
+    except ValueError as error:
+        raise SystemExit(str(error)) from None
+    write_atomically(DOCUMENT, document.encode())
+
+
+def _read(path: Path) -> TierRun:
+    try:
+        return read_run(path.read_text("utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 if __name__ == "__main__":

@@ -33,9 +33,6 @@ RESIZE_BF16_OFF_GOLDEN = 1e-4
 RESIZE_BF16_OFF_TORCH = 2e-3
 """The same against PyTorch live, at any size: means of random levels often lie near a tie (1.3e-3 was seen)."""
 
-LATENTS_EQUAL = 0.998
-"""Share of bfloat16 condition latents of a float32 run that equal upstream's; the others are neighbours."""
-
 TRAINING_F32 = 1e-5
 """Loss, gradients, optimizer and averages of a training step in float32 against upstream's (its own spread: 3e-7)."""
 

@@ -58,8 +58,8 @@ def int8_matmul_hopper(
     """Return `(x weightᵀ) · x_scale · weight_scale`, with the exact GELU applied if asked for, rounded once to `dtype`.
 
     The result is in `parts` arrays of as many columns each. The sums are int32. M, N and K have to be multiples of 8,
-    64 and 128, M and N no less than a tile, and the columns of each of several parts a multiple of `TILE_N`. `dtype` has two bytes. The kernel runs on
-    compute capability 9.0 only.
+    64 and 128, M and N no less than a tile, and the columns of each of several parts a multiple of `TILE_N`. `dtype`
+    has two bytes. The kernel runs on compute capability 9.0 only.
     """
     rows, columns = x.shape[0], weight.shape[0]
     grid = pl.cdiv(rows, TILE_M), pl.cdiv(columns, TILE_N)

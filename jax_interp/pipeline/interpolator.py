@@ -102,8 +102,9 @@ class Interpolator:
         otherwise, as upstream does. `rotary_precision` defaults to `dtype`, which reproduces upstream. The `*_dir`
         names choose among several converted networks of one kind. `prompt_upsampler` opens that network too, which
         `upsample_prompt` needs. With `guardrails` prompts and frames are checked and faces pixelated. Without them,
-        which is the default here but not of the command line, checking is up to the caller. `text_embeddings` is a file
-        of `save_embeddings`, whose texts need no text encoder. `embedding_cache` is the folder that keeps encoded
+        which is the default here but not of the command line, checking is up to the caller. True opens those in
+        `folder`, and all have to be there; `Guardrails.open` is for those that are elsewhere. `text_embeddings` is a
+        file of `save_embeddings`, whose texts need no text encoder. `embedding_cache` is the folder that keeps encoded
         prompts: True stands for the default one in the user's cache folder, False for none. `mesh` says over how many
         devices to spread, as `MeshShape(sequence=4)` or "sequence=4"; see `runtime.mesh_shape`. `adapters` of the
         transformer (`convert.lora.reading.read_adapters`) are merged into its weights as they are read. `quantization`
@@ -117,6 +118,7 @@ class Interpolator:
             CheckpointError: the folder or one of its networks is missing, unconverted or incomplete.
             UsageError: `dtype` is neither "bfloat16" nor "float32", `mesh` does not suit the networks or machine, or
                 `quantization` is "none" and a network is stored in 8 bits.
+            Blocked: `guardrails` is True, and one of them is missing or cannot be used; the message says what to do.
         """
         for name, value in (("dtype", dtype), ("text_encoder_dtype", text_encoder_dtype)):
             if value not in ("bfloat16", "float32"):
@@ -135,6 +137,8 @@ class Interpolator:
         pixtral = find_component(root, "prompt_upsampler", prompt_upsampler_dir) if prompt_upsampler else None
         upsampler = PromptUpsampler(pixtral.quantized(quantization), dtype, devices) if pixtral else None
         guard = Guardrails.open(root, quantization=quantization) if guardrails is True else guardrails or None
+        if guard is not None and guardrails is True:
+            guard.require_ready(f"opening {root}")
         return cls(denoiser, codec, text, upsampler, guard)
 
     def interpolate(

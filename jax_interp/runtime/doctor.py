@@ -26,6 +26,9 @@ DOWNLOAD_BYTES, CONVERTED_BYTES = 80 * GB, 52 * GB
 """Bytes of the default download, and of the networks converted from it."""
 CONVERSION_BYTES = 8 * GB
 """Bytes of host memory that converting the 7B transformer takes."""
+WAITING_BYTES = ((54 * GB, 0), (37 * GB, 2 * GB), (20 * GB, 17 * GB), (0, 32 * GB))
+"""Free GPU memory, and the host memory in which a run with that much or more keeps what does not fit: rows of what the
+planner finds (`pipeline.memory.plan`) for the released 7B networks with their guardrails."""
 TRANSFORMER_BYTES = 15 * GB
 """Bytes of the 7B transformer in bfloat16."""
 
@@ -156,9 +159,16 @@ def check_gpu_memory(name: str) -> Check:
 def check_host_memory(name: str) -> Check:
     free, total = host_memory()
     value = f"{_gb(free)} free of {_gb(total)}"
-    if free < CONVERSION_BYTES:
-        return Check(name, "warning", value, f"converting the 7B transformer takes {_gb(CONVERSION_BYTES)}")
-    return Check(name, "ok", value)
+    advice = [f"converting the 7B transformer takes {_gb(CONVERSION_BYTES)}"] if free < CONVERSION_BYTES else []
+    if gpus := nvidia_gpus():
+        gpu = max(gpu.free for gpu in gpus)
+        waiting = next(host for least, host in WAITING_BYTES if gpu >= least)
+        if free < waiting:
+            advice.append(
+                f"with {_gb(gpu)} of GPU memory, {_gb(waiting)} of the 7B networks and their guardrails wait in host"
+                " memory: `jax-interp memory` shows what takes less"
+            )
+    return Check(name, "warning" if advice else "ok", value, "; ".join(advice))
 
 
 def check_shared_memory(name: str) -> Check:

@@ -1,1 +1,1 @@
-"""How the networks of the demo are trained: a film and rendered scenes in, a checkpoint in upstream's layout out."""
+"""The training of the demo's networks, from a film and rendered scenes to a checkpoint in upstream's layout."""

@@ -6,10 +6,10 @@ COLOURS = ("red", "orange", "yellow", "green", "teal", "blue", "violet", "white"
 
 
 def random_caption(rng: np.random.Generator, aspect: float) -> str:
-    """One to three shapes over a ground of two colours.
+    """Return a sentence about one to three shapes over a ground of two colours; `aspect` is width over height.
 
-    It draws more than it says: the vocabulary in the repository was counted from captions of whole scenes, with places,
-    speeds and sizes, and the same seed has to give the same captions.
+    More random numbers are drawn than the sentence needs: the vocabulary in the repository was counted from captions of
+    whole scenes, with places, speeds and sizes, and the same seed has to give the same captions.
     """
     things = []
     for _ in range(rng.integers(1, 4)):

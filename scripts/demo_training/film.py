@@ -12,27 +12,27 @@ WINDOW = 10
 OPENING, CLOSING = 300, 1100
 """Frames of titles at both ends of the film, which are left out."""
 HOLD_OUT_EVERY = 6
-"""Of every six shots one is held out whole."""
+"""One shot of this many is held out as a whole."""
 CUT = 20.0
-"""A step between neighbouring frames is a cut if their mean difference is above this (of 255) …"""
+"""The mean difference of neighbouring frames (of 255) above which the step between them may be a cut."""
 CUT_RATIO = 1.5
-"""… and above this many times the median difference of the two steps before and behind it."""
+"""A cut also differs this many times as much as the median of the two steps before and the two behind it."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """First frames of windows that lie within one shot, and how much moves in each."""
+    """The windows of the film, each within one shot, by their first frames; and how much moves in each."""
 
     train: Int[np.ndarray, " n"]
     held_out: Int[np.ndarray, " m"]
     held_out_shots: tuple[tuple[int, int], ...]
-    """First frame and end of every shot that is held out."""
+    """The first frame and the end (exclusive) of every shot that is held out."""
     motion: Float[np.ndarray, " frames"]
-    """Mean difference of neighbouring frames (of 255) over the window that begins at each frame."""
+    """The mean difference of neighbouring frames (of 255) over the window that begins at each frame."""
 
 
 def read_film(path: Path) -> UInt8[np.ndarray, "F Y X 3"]:
-    """All frames, RGB; of an `.npy` file the frames that somebody decoded before."""
+    """Return all frames, RGB; an `.npy` file holds frames that were decoded before."""
     if path.suffix == ".npy":
         return np.load(path, allow_pickle=False)
     import av
@@ -44,7 +44,10 @@ def read_film(path: Path) -> UInt8[np.ndarray, "F Y X 3"]:
 
 
 def split(frames: UInt8[np.ndarray, "F Y X 3"]) -> Split:
-    """Shots by their cuts; every sixth is held out, so that no frame of it is trained on."""
+    """Split the film into windows that are trained on and windows of shots that are held out whole.
+
+    Shots are found by their cuts; every sixth is held out.
+    """
     steps = differences(frames)
     shots = find_shots(steps)
     held_out = shots[HOLD_OUT_EVERY // 2 :: HOLD_OUT_EVERY]
@@ -56,12 +59,15 @@ def split(frames: UInt8[np.ndarray, "F Y X 3"]) -> Split:
 
 
 def differences(frames: UInt8[np.ndarray, "F Y X 3"]) -> Float[np.ndarray, " steps"]:
-    """Mean absolute difference of every frame to the next one, of 255."""
+    """Return the mean absolute difference of every frame to the next one, in levels from 0 to 255."""
     return np.array([np.abs(a.astype(np.int16) - b).mean() for a, b in pairwise(frames)])
 
 
 def find_shots(steps: Float[np.ndarray, " steps"]) -> list[tuple[int, int]]:
-    """(first frame, end) of every shot between the titles that is long enough for a window."""
+    """Return (first frame, end) of every shot between the titles that is long enough for a window.
+
+    `steps` are the `differences` of the whole film.
+    """
     padded = np.pad(steps, 2, mode="edge")
     around = np.median([padded[i : i + len(steps)] for i in (0, 1, 3, 4)], axis=0)
     cuts = np.flatnonzero((steps > CUT) & (steps > CUT_RATIO * around)) + 1

@@ -7,14 +7,17 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
 SMALLEST, LARGEST = 1.08, 1.4
-"""How much a window enlarges."""
+"""The smallest and the largest factor by which a window enlarges."""
 WANDER = 0.4
-"""Deviation of the way from the first to the last frame, in units of the room that a window has."""
+"""The standard deviation of a window's way from first to last frame, in units of the room that it has."""
 
 
 @jax.jit
 def glide(key: Array, clips: UInt8[Array, "B F Y X 3"]) -> UInt8[Array, "B F Y X 3"]:
-    """Every clip through a window of its own, decided by `key`, whose place and size change evenly over the frames."""
+    """Return each clip as seen through a window of its own, whose place and size change evenly over the frames.
+
+    `key` alone decides the windows.
+    """
     return jax.vmap(_glide)(jax.random.split(key, len(clips)), clips)
 
 
@@ -35,7 +38,7 @@ def _glide(key: Array, clip: UInt8[Array, "F Y X 3"]) -> UInt8[Array, "F Y X 3"]
 def _resample(
     frame: Float[Array, "Y X 3"], zoom: Float[Array, ""], place: Float[Array, ""], axis: int
 ) -> Float[Array, "Y X 3"]:
-    """A part of `frame`, 1/zoom long along `axis`, enlarged to the whole; the first at `place` 0, the last at 1."""
+    """Return a part of `frame`, 1/zoom long along `axis`, at full length; `place` is 0 at the start, 1 at the end."""
     length = frame.shape[axis]
     start = place * (length - length / zoom)
     wanted = jnp.clip(start + (jnp.arange(length, dtype=jnp.float32) + 0.5) / zoom - 0.5, 0, length - 1)

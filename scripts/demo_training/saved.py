@@ -1,6 +1,5 @@
 """Trees of arrays in one file, so that a run can stop and go on on another machine."""
 
-import os
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -8,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jax_interp.files.atomic import open_atomically
 from jax_interp.nn.params import flatten
 from jax_interp.types import Params
 
@@ -15,25 +15,21 @@ TreeT = TypeVar("TreeT")
 
 
 def save(path: Path, tree: Any) -> None:
-    """Write the leaves of `tree` under a temporary name, then rename."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    """Write the leaves of `tree` atomically."""
     leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]
-    with partial.open("wb") as file:
+    with open_atomically(path) as file:
         np.savez(file, *leaves)
-    partial.replace(path)
 
 
 def save_params(path: Path, params: Params) -> None:
-    """Write arrays under their paths in the tree."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with partial.open("wb") as file:
-        arrays: dict[str, Any] = {name: np.asarray(leaf) for name, leaf in flatten(params)}
+    """Write the arrays of `params` atomically, each under its path in the tree."""
+    arrays: dict[str, Any] = {name: np.asarray(leaf) for name, leaf in flatten(params)}
+    with open_atomically(path) as file:
         np.savez(file, **arrays)
-    partial.replace(path)
 
 
 def load(path: Path, like: TreeT) -> TreeT:
-    """The leaves in `path` in the structure of `like`.
+    """Return the leaves in `path` in the structure of `like`.
 
     Raises:
         ValueError: they are not as many, or of other shapes.

@@ -18,17 +18,17 @@ class Texture(NamedTuple):
     """A sum of waves between two colours."""
 
     waves: Float[Array, "gratings 2"]
-    """Radians per unit length along x and y."""
+    """The wave vectors, in radians per unit length along x and y."""
     phases: Float[Array, " gratings"]
     weights: Float[Array, " gratings"]
     sharpness: Float[Array, ""]
-    """How hard light and dark meet: near 0 a gradient, at 8 nearly stripes."""
+    """The sharpness of the edges between light and dark: near 0 a gradient, at 8 nearly stripes."""
     colors: Float[Array, "2 3"]
 
 
 @partial(jax.jit, static_argnames=("count", "height", "width", "num_frames"))
 def render(key: Array, count: int, height: int, width: int, num_frames: int = 10) -> UInt8[Array, "count F Y X 3"]:
-    """`count` scenes of `num_frames` frames, decided by `key` alone."""
+    """Render `count` scenes of `num_frames` frames, which `key` alone decides."""
     draw = partial(_scene, height=height, width=width, num_frames=num_frames)
     return jax.lax.map(draw, jax.random.split(key, count))
 
@@ -70,7 +70,7 @@ def _scene(key: Array, height: int, width: int, num_frames: int) -> UInt8[Array,
 
 
 def _speed(key: Array, most: float) -> Array:
-    """Often nothing, sometimes much: a third of all cameras does not move in this way."""
+    """Return a speed from 0 to `most`; a third of all is 0, so that many cameras do not move in this way."""
     still, strength = jax.random.uniform(key, (2,))
     return jnp.where(still < 1 / 3, 0.0, most * strength)
 

@@ -44,7 +44,8 @@ class T5Sizes:
 
 
 def build_tokenizer(seed: int) -> Tokenizer:
-    """Unigram pieces of the project's own sentences with T5's specials: pad 0, end 1, unknown 2, extra ids last."""
+    """Return a Unigram tokenizer of the project's own sentences with T5's specials: pad 0, end 1, unknown 2, extra ids
+    last."""
     specials = ["<pad>", "</s>", "<unk>"]
     pieces = [(name, 0.0) for name in specials] + _pieces(seed)
     extra = [f"<extra_id_{i}>" for i in reversed(range(100))]
@@ -58,9 +59,9 @@ def build_tokenizer(seed: int) -> Tokenizer:
 
 
 def _pieces(seed: int) -> list[tuple[str, float]]:
-    """Frequent substrings of words with their log probabilities, and every ASCII character.
+    """Return frequent substrings of words, and every ASCII character, with their log probabilities.
 
-    Counted here because the library's own trainer gives another vocabulary on every run.
+    They are counted here because the library's own trainer gives another vocabulary on every run.
     """
     rng = np.random.default_rng(seed)
     corpus = [*SENTENCES * 4, *(random_caption(rng, 1.5) for _ in range(200))]
@@ -90,7 +91,7 @@ def _with_rules(tokenizer: Tokenizer) -> Tokenizer:
 
 
 def write_t5(folder: Path, tokenizer: Tokenizer, sizes: T5Sizes, seed: int) -> None:
-    """`config.json`, `pytorch_model.bin`, `tokenizer.json` and `tokenizer_config.json` of a random T5 encoder."""
+    """Write `config.json`, `pytorch_model.bin`, `tokenizer.json` and `tokenizer_config.json` of a random T5 encoder."""
     from transformers import T5Config, T5EncoderModel
 
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Trains the demo's video tokenizer, from a linear start, on windows of the film and rendered scenes."""
+"""The training of the demo's video tokenizer, from a linear start, on windows of the film and rendered scenes."""
 
 from collections.abc import Callable
 from functools import partial
@@ -20,14 +20,14 @@ from jax_interp.train.settings import OptimizerSettings
 from jax_interp.types import Params
 
 CONFIG = VideoTokenizerConfig(channels=26)
-"""As many channels as leave the demo's folder below 20 MB."""
+"""The largest number of channels that leaves the demo's folder below 20 MB."""
 CLIP = 9
-"""Frames that are encoded together: one, and eight more that become the second latent frame."""
+"""The number of frames that are encoded together: one, and eight more that become the second latent frame."""
 STEPS, BATCH = 18000, 8
 LATENT_NOISE = 0.03
-"""Noise on the latents, beside their own deviation: neighbouring latents then decode alike, as sampling needs."""
+"""The noise on the latents, relative to their own deviation. Sampling needs neighbouring latents to decode alike."""
 SQUARED, EDGES, STRUCTURE = 5.0, 0.5, 0.2
-"""Weights of terms of the loss beside the mean absolute error."""
+"""The weights of the terms of the loss beside the mean absolute error."""
 OPTIMIZER = OptimizerSettings(
     learning_rate=1.5e-3, warmup_steps=300, final_factor=0.02, betas=(0.9, 0.98), epsilon=1e-9, weight_decay=0.01
 )
@@ -37,7 +37,7 @@ FIXED = ("wavelets", "stats/")
 
 
 class TokenizerState(NamedTuple):
-    """What a step replaces."""
+    """The state that a step takes and replaces."""
 
     step: Array
     params: Params
@@ -46,24 +46,24 @@ class TokenizerState(NamedTuple):
 
 
 def network(dtype: Any = jnp.float32) -> Network[VideoTokenizer]:
-    """The tokenizer's structure."""
+    """Return the tokenizer's structure, with parameters of `dtype`."""
     return Network(lambda rngs: VideoTokenizer(CONFIG, dtype=dtype, rngs=rngs))
 
 
 def trainable(params: Params) -> tuple[Params, Params]:
-    """(trained, fixed) parts of `params`."""
+    """Split `params` into those that are trained and those that are fixed."""
     leaves = dict(flatten(params))
     fixed = {path: leaf for path, leaf in leaves.items() if any(part in path for part in FIXED)}
     return unflatten({path: leaf for path, leaf in leaves.items() if path not in fixed}), unflatten(fixed)
 
 
-def together(trained: Params, fixed: Params) -> Params:
-    """The whole tree again."""
+def merged(trained: Params, fixed: Params) -> Params:
+    """Return one tree of what `trainable` has split."""
     return unflatten(dict(flatten(trained)) | dict(flatten(fixed)))
 
 
 def linear_start(clips: UInt8[np.ndarray, "n F Y X 3"], seed: int) -> Params:
-    """Parameters whose encoder is linear: the principal components of the clips, level by level.
+    """Return parameters whose encoder is linear: the principal components of the clips, level by level.
 
     Residual branches begin as zero, so what is left of the encoder is its first convolution, the linears where the
     width changes, and the two halvings. Each of them keeps the components of largest variance of what comes in. Since
@@ -86,7 +86,7 @@ def linear_start(clips: UInt8[np.ndarray, "n F Y X 3"], seed: int) -> Params:
 
 
 def _initialise(path: str, kernel: np.ndarray, rng: np.random.Generator) -> None:
-    """Branches: random, and zero at their end. Everything else: orthogonal at its own place, zero around it."""
+    """Fill `kernel`: in a residual branch randomly, with zeros at its end, else orthogonally at its own place."""
     inputs, outputs = kernel.shape[-2:]
     in_branch = ".conv" in path.replace("/", ".") and "block_" in path
     if "attention/" in path and path.split("/")[-2] in ("query", "key", "value"):
@@ -106,7 +106,7 @@ def _initialise(path: str, kernel: np.ndarray, rng: np.random.Generator) -> None
 
 
 def _fit_encoder(params: dict[str, np.ndarray], clips: Array) -> None:
-    """Principal components for every linear step of the encoder, in the order in which pixels pass them."""
+    """Set every linear step of the encoder to principal components, in the order in which pixels pass them."""
     tokenizer = network().bind(unflatten({path: jnp.asarray(leaf) for path, leaf in params.items()}))
     x = clips.astype(jnp.float32) / 128 - 1
     x = np.asarray(tokenizer.encoder.patcher(x))
@@ -147,7 +147,10 @@ def _fit_encoder(params: dict[str, np.ndarray], clips: Array) -> None:
 def _keep(
     params: dict[str, np.ndarray], path: str, x: np.ndarray, place: tuple[int, ...], *, unit: bool = False
 ) -> np.ndarray:
-    """The principal components of `x`'s channels, by the kernel at `path`; with `unit` the first has variance 1."""
+    """Set the kernel at `path` to the principal components of the channels of `x`, and return `x` in these.
+
+    With `unit` the first one has variance 1.
+    """
     kernel = params[f"{path}/kernel"]
     basis, variances, _ = np.linalg.svd(np.cov(x.reshape(-1, x.shape[-1]).T))
     basis = basis[:, : kernel.shape[-1]]
@@ -166,7 +169,7 @@ def _widen(params: dict[str, np.ndarray], path: str, x: np.ndarray) -> np.ndarra
 
 
 def _halve_space(params: dict[str, np.ndarray], path: str, x: np.ndarray) -> np.ndarray:
-    """2×2 places to their principal components; the average that is added anyway is taken off."""
+    """Map 2×2 places to their principal components; the average that the network adds anyway is subtracted."""
     b, f, y, w, c = x.shape
     cells = x.reshape(b, f, y // 2, 2, w // 2, 2, c).transpose(0, 1, 2, 4, 3, 5, 6).reshape(b, f, y // 2, w // 2, 4 * c)
     basis = np.linalg.svd(np.cov(cells.reshape(-1, 4 * c).T))[0][:, :c]
@@ -177,7 +180,7 @@ def _halve_space(params: dict[str, np.ndarray], path: str, x: np.ndarray) -> np.
 
 
 def _halve_time(params: dict[str, np.ndarray], path: str, x: np.ndarray) -> np.ndarray:
-    """Two frames to their principal components, as above; the first frame comes twice in front."""
+    """Map two frames to their principal components as `_halve_space` does; the first frame is repeated in front."""
     x = np.concatenate([x[:, :1], x], axis=1)
     b, f, y, w, c = x.shape
     pairs = x.reshape(b, f // 2, 2, y, w, c).transpose(0, 1, 3, 4, 2, 5).reshape(b, f // 2, y, w, 2 * c)
@@ -227,7 +230,7 @@ class TokenizerTrainer:
     def _loss(self, params: Params, sources: Any, key: Array) -> Array:
         pick, noise = jax.random.split(key)
         x = self._sample(sources, pick).astype(jnp.float32) / 128 - 1
-        half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), together(params, self._fixed))
+        half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), merged(params, self._fixed))
         tokenizer = self._network.bind(half)
         z = tokenizer.encode(x)
         spread = jax.lax.stop_gradient(z).std((0, 2, 3), keepdims=True)
@@ -239,7 +242,7 @@ class TokenizerTrainer:
 
 
 def similarity(made: Float[Array, "B F Y X C"], truth: Float[Array, "B F Y X C"]) -> Float[Array, "B F rows columns C"]:
-    """SSIM (Wang et al. 2004) of pixels in [-1, 1], in square windows of 8 pixels, each 4 from the next."""
+    """Return the SSIM (Wang et al. 2004) of pixels in [-1, 1], in square windows of 8 pixels, each 4 from the next."""
 
     def local(values: Array) -> Array:
         summed = jax.lax.reduce_window(values, 0.0, jax.lax.add, (1, 1, 8, 8, 1), (1, 1, 4, 4, 1), "VALID")
@@ -256,7 +259,7 @@ def similarity(made: Float[Array, "B F Y X C"], truth: Float[Array, "B F Y X C"]
 
 @partial(jax.jit, static_argnames="dtype")
 def encode(params: Params, frames: UInt8[Array, "B F Y X 3"], dtype: Any = jnp.bfloat16) -> Float[Array, "B T H W C"]:
-    """Raw latents, float32, as the network gives them in `dtype`."""
+    """Return raw latents, float32, as the network gives them in `dtype`."""
     cast = jax.tree.map(lambda leaf: leaf.astype(dtype), params)
     return network(dtype).bind(cast).encode(frames.astype(jnp.float32) / 128 - 1)
 
@@ -265,7 +268,7 @@ def encode(params: Params, frames: UInt8[Array, "B F Y X 3"], dtype: Any = jnp.b
 def reconstruct(
     params: Params, frames: UInt8[Array, "B F Y X 3"], dtype: Any = jnp.bfloat16
 ) -> UInt8[Array, "B F Y X 3"]:
-    """`frames` encoded and decoded."""
+    """Encode and decode `frames`."""
     cast = jax.tree.map(lambda leaf: leaf.astype(dtype), params)
     tokenizer = network(dtype).bind(cast)
     out = tokenizer.decode(tokenizer.encode(frames.astype(jnp.float32) / 128 - 1))
@@ -273,7 +276,7 @@ def reconstruct(
 
 
 def with_statistics(params: Params, latents: Float[Array, "n 2 H W C"]) -> Params:
-    """`params` with the mean and deviation of `latents`, those of the second latent frame for all later ones."""
+    """Return `params` with the mean and deviation of `latents`; all later latent frames get those of the second."""
     mean, std = latents.mean((0, 2, 3)).T, latents.std((0, 2, 3)).T  # [C, 2]
     later = CONFIG.latent_chunk - 2
     filled = [jnp.concatenate([table, jnp.repeat(table[:, 1:], later, axis=1)], axis=1) for table in (mean, std)]
@@ -283,7 +286,7 @@ def with_statistics(params: Params, latents: Float[Array, "n 2 H W C"]) -> Param
 
 
 def interpolation_latents(params: Params, frames: UInt8[Array, "B 10 Y X 3"]) -> Float[Array, "B 3 H W C"]:
-    """Latents of a pair and what lies between, on the transformer's scale, as `generate` makes them."""
+    """Return the latents of pairs with the frames between, on the transformer's scale, as `generate` makes them."""
     half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), params)
     pixels = frames.astype(jnp.float32) / 128 - 1
     return latents.interpolation_latents(network(jnp.bfloat16).bind(half), pixels, "inference")

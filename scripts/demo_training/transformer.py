@@ -1,4 +1,4 @@
-"""Trains the demo's diffusion transformer with `jax_interp.train`, on latents that are encoded once."""
+"""The training of the demo's diffusion transformer with `jax_interp.train`, on latents that are encoded once."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,11 +32,11 @@ FPS = 24.0
 
 @dataclass(frozen=True)
 class Phase:
-    """A part of the training, from the averaged weights of the phase before."""
+    """A part of the training, which starts from the averaged weights of the phase before."""
 
     steps: int
     sigma: LogNormal
-    """How noise levels are drawn."""
+    """The distribution from which noise levels are drawn."""
     learning_rate: float
 
 
@@ -48,7 +48,7 @@ PHASES = (
 
 
 def settings(phase: Phase) -> TrainSettings:
-    """Known frames as `--condition-noise fixed` has them, that is nearly clean."""
+    """Return the settings of `phase`; known frames are nearly clean, as with `--condition-noise fixed`."""
     return TrainSettings(
         steps=phase.steps,
         batch_size=BATCH,
@@ -66,7 +66,7 @@ def settings(phase: Phase) -> TrainSettings:
 
 
 def start(params: Params, seed: int) -> Params:
-    """Small residual branches: the last matrix of every modulation is small, and so is the output."""
+    """Return `params` with small residual branches: the last matrices of modulations and of the output are small."""
     rng, leaves = np.random.default_rng(seed), dict(flatten(params))
     for path, leaf in leaves.items():
         if "modulation/up" in path or path.startswith(("time_out", "final_linear")):
@@ -78,16 +78,16 @@ def start(params: Params, seed: int) -> Params:
 
 @dataclass(frozen=True)
 class Latents:
-    """Latents of every window, on the model's scale."""
+    """The latents of every window, on the transformer's scale."""
 
     values: Float[Array, "n 3 H W C"]
     weights: Float[np.ndarray, " n"]
-    """How often each is drawn, relative to the others."""
+    """The frequency with which each is drawn, relative to the others."""
     text: Float[Array, "512 D"]
     """The embedding that every run at the default guidance reads."""
 
     def batches(self, seed: int, first_step: int) -> Iterator[Batch]:
-        """Batch after batch, from that of `first_step` on; each is decided by the seed and its number alone."""
+        """Yield one batch after the other, from that of `first_step` on; the seed and its number alone decide each."""
         _, height, width, _ = self.values.shape[1:]
         grid = patch_grid((1, 3, height, width, CONFIG.latent_channels), CONFIG.patch_size)
         angles = rotary_angles(

@@ -63,7 +63,13 @@ def made(converted, **axes):
         find_component(converted, "diffusion_transformer"), "float32", devices=DeviceMesh(MeshShape(**axes))
     )
     costs = BlockCosts(
-        denoiser.config, denoiser.devices.shape, HEIGHT, WIDTH, FRAMES, itemsize=4, shares=denoiser.devices.num_shards
+        denoiser.config,
+        denoiser.devices.shape,
+        HEIGHT,
+        WIDTH,
+        FRAMES,
+        itemsize=4,
+        num_shards=denoiser.devices.num_shards,
     )
     return denoiser, costs
 
@@ -98,14 +104,14 @@ def test_other_costs_would_be_noticed(converted):
     assert block_collectives(denoiser)["all-to-all"] != EXCHANGED * wrong.exchanged
 
 
-def test_a_device_sends_all_but_its_own_share():
+def test_a_device_sends_all_but_its_own_shard():
     costs = BlockCosts(DIT_7B, MeshShape(sequence=4))
     assert costs.exchanged == 10560 // 4 * 4096 * 2
     assert costs.sent_by_exchange == 3 * costs.exchanged
     assert BlockCosts(DIT_7B, MeshShape(data=4)).sent_by_exchange == 0
     assert BlockCosts(DIT_7B, MeshShape(tensor=4)).sent_by_sums == 3 * 2 * 3 / 4 * 10560 * 4096 * 2
-    assert costs.share == costs.weights / 4
-    assert costs.share + costs.received_by_gather == costs.weights
+    assert costs.shard == costs.weights / 4
+    assert costs.shard + costs.received_by_gather == costs.weights
 
 
 @pytest.mark.parametrize(("config", "tflop", "gigabytes"), [(DIT_7B, 193, 14.3), (DIT_14B, 366, 28.3)])

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import imageio.v3 as iio
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -73,6 +75,17 @@ def test_help_imports_nothing_heavy(command):
 def test_wrong_options_are_refused_before_anything_heavy(arguments):
     refused = COMMAND.replace("except SystemExit:\n    pass", "except ValueError:\n    pass\nelse:\n    sys.exit(1)")
     assert imported(refused, *arguments) == set()
+
+
+@pytest.mark.parametrize("name", ["missing.mp4", "empty.mp4", "one.png"])
+def test_an_input_that_cannot_be_interpolated_is_refused_before_jax(tmp_path, name):
+    (tmp_path / "empty.mp4").touch()
+    iio.imwrite(tmp_path / "one.png", np.zeros((8, 8, 3), np.uint8))
+    refused = "from jax_interp.errors import MediaError\n" + COMMAND.replace(
+        "except SystemExit:\n    pass",
+        f"except MediaError as error:\n    assert {name!r} in str(error)\nelse:\n    sys.exit(1)",
+    )
+    assert "jax" not in imported(refused, "generate", "--input", tmp_path / name)
 
 
 def test_help_takes_less_than_half_a_second():

@@ -80,7 +80,7 @@ def test_small_products_are_not_measured(folder, measured):
 
 
 def test_the_file_is_beside_the_compiled_programs(tmp_path):
-    before = jax.config.jax_compilation_cache_dir
+    before = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
     try:
         jax.config.update("jax_compilation_cache_dir", str(tmp_path))
         assert int8_orders._file() == tmp_path / FILE

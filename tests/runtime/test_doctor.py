@@ -1,4 +1,6 @@
 import json
+from collections import ChainMap
+from dataclasses import replace
 
 import huggingface_hub
 import jax
@@ -6,6 +8,10 @@ import pytest
 from typer.testing import CliRunner
 
 from jax_interp.cli.main import app
+from jax_interp.components import TABLE
+from jax_interp.pipeline.memory.plan import Planner
+from jax_interp.pipeline.stage_classes import planned
+from jax_interp.pipeline.stages.workload import Workload
 from jax_interp.runtime import doctor
 from jax_interp.runtime.doctor import CHECKS, Check, examine
 from jax_interp.runtime.hardware import Gpu
@@ -147,6 +153,26 @@ def test_little_memory_and_disk(monkeypatch):
     assert run("host memory").value == "2 GB free of 16 GB"
     assert "8 GB" in run("host memory").advice
     assert "80 GB" in run("disk").advice
+
+
+@pytest.mark.parametrize(("gpu", "waiting"), [(84, None), (40, None), (24, "17 GB"), (6, "32 GB")])
+def test_what_does_not_fit_into_a_gpu_waits_in_host_memory(machine, monkeypatch, gpu, waiting):
+    monkeypatch.setattr(doctor, "host_memory", lambda: (12 * 10**9, 16 * 10**9))
+    machine(replace(H100, free=gpu * 10**9))
+    check = run("host memory")
+    assert check.status == ("warning" if waiting else "ok")
+    assert check.advice.startswith(f"with {gpu} GB of GPU memory, {waiting} of the 7B networks") or not waiting
+
+
+def test_host_memory_is_what_the_planner_finds():
+    rows = (row for name, row in TABLE.items() if name != "prompt_upsampler")
+    networks = ChainMap(*(planned(row.name, row.released_as("7B"), row.precision) for row in rows))
+    planner = Planner(networks, Workload())
+    above = 10**12
+    for least, host in doctor.WAITING_BYTES:
+        for gpu in (max(least, 5 * doctor.GB), above - doctor.GB):  # no plan takes less than 5 GB
+            assert host - doctor.GB < planner.within(gpu).host <= host, gpu
+        above = least
 
 
 def test_cache_folders(monkeypatch, tmp_path):

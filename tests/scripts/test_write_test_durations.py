@@ -2,7 +2,7 @@
 
 import pytest
 
-from scripts.write_test_durations import BEGIN, END, replaced, seconds_of_files, table
+from scripts.write_test_durations import BEGIN, END, TierRun, read_run, replaced, section, table
 
 PRINTED = """\
 ============================= slowest durations =============================
@@ -17,7 +17,29 @@ PRINTED = """\
 
 
 def test_fixtures_count_with_their_files():
-    assert seconds_of_files(PRINTED) == pytest.approx({"tests/a/test_x.py": 14.75, "tests/test_y.py": 1.25})
+    run = read_run(PRINTED)
+    assert run.seconds == pytest.approx({"tests/a/test_x.py": 14.75, "tests/test_y.py": 1.25})
+    assert (run.passed, run.wall) == (2, 16.1)
+
+
+@pytest.mark.parametrize(
+    ("printed", "message"),
+    [
+        ("", "0 closing lines"),
+        (PRINTED.replace("2 passed in", "killed in"), "0 closing lines"),
+        (PRINTED + PRINTED, "2 closing lines"),
+        (PRINTED.replace("2 passed", "== 1 failed, 1 passed, 3 errors"), "1 failed, 3 errors"),
+        ("== 812 passed, 3 skipped, 40 deselected in 270.31s (0:04:30) ==", "--durations=0"),
+    ],
+)
+def test_a_run_that_says_too_little_is_refused(printed, message):
+    with pytest.raises(ValueError, match=message):
+        read_run(printed)
+
+
+def test_the_sentence_above_the_table():
+    written = section(TierRun({"tests/test_x.py": 30.0}, 812, 270.0), TierRun({"tests/test_x.py": 60.0}, 40, 600.0))
+    assert written.startswith("812 quick tests took 4.5 minutes together, 40 slow ones 10.0 minutes.\n\n| tests |")
 
 
 def test_the_longest_come_first_and_all_are_counted():
@@ -32,3 +54,8 @@ def test_what_stands_around_the_table_stays():
     document = f"before\n{BEGIN}old\n{END}after\n"
     assert replaced(document, "new\n") == f"before\n{BEGIN}new\n{END}after\n"
     assert replaced(replaced(document, "new\n"), "old\n") == document
+
+
+def test_a_document_without_marks_is_refused():
+    with pytest.raises(ValueError, match="durations:begin"):
+        replaced("before\nafter\n", "new\n")

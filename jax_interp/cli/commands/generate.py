@@ -48,6 +48,10 @@ def generate(
     )
     if source.batch_input_path is not None:
         request = read_batch(source.batch_input_path, request)
+    elif not request.processes.several:  # several processes find out together, so that none waits for the others
+        from jax_interp.pipeline.requests.inputs import find_clip
+
+        find_clip(request.jobs[0])
     from jax_interp.cli.runs.generate import run
 
     run(request, show_seconds=upstream.benchmark)

@@ -1,6 +1,5 @@
 """The options for texts: those that are given, and whether and how others are written."""
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -10,8 +9,6 @@ import typer
 from jax_interp.diffusion.branches import Branch, branches
 from jax_interp.errors import UsageError
 from jax_interp.pipeline.prompt.upsampler_settings import DEFAULT_SETTINGS, UpsamplerSettings
-
-logger = logging.getLogger("jax_interp")
 
 
 @dataclass(frozen=True)
@@ -59,10 +56,5 @@ class TextOptions:
         settings = self.upsampler()
         if self.prompt_upsampler is False or self.prompt is not None:
             return None
-        if self.prompt_upsampler is None and Branch.CONDITIONAL not in branches(guidance):
-            logger.info(
-                "prompt upsampler: skipped, since at guidance -1 the prompt cannot change the result;"
-                " --prompt-upsampler runs it all the same"
-            )
-            return None
-        return settings
+        prompt_counts = Branch.CONDITIONAL in branches(guidance)
+        return settings if self.prompt_upsampler or prompt_counts else None

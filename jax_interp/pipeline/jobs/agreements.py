@@ -23,7 +23,9 @@ from jax_interp.runtime.mesh_shape import MeshShape
 
 
 def join_processes(asked: ProcessSettings) -> bool:
-    """Join the other processes, if there are to be any; before JAX touches a device. Whether this is the first one.
+    """Join the other processes, if there are to be any, and tell whether this is the first one.
+
+    Call this before JAX touches a device.
 
     Raises:
         UsageError, ProcessFailure: as `processes.start`.
@@ -34,37 +36,45 @@ def join_processes(asked: ProcessSettings) -> bool:
 
 
 def is_first() -> bool:
-    """Whether this process is the first one, which writes, and looks at what was written before."""
+    """Tell whether this process is the first one, which writes, and which looks at what was written before."""
     return processes.is_first()
 
 
 def shared_fate() -> AbstractContextManager[None]:
-    """Within it an error of one process ends all; `ends_all` says of which errors that does not hold."""
+    """Return a context in which an error of one process ends all of them; `ends_all` says of which it does not."""
     return processes.shared_fate()
 
 
 def ends_all(error: Exception) -> bool:
-    """Whether the others wait for this process where `error` was raised in the middle of a clip.
+    """Tell whether `error`, raised in the middle of a clip, has to end all processes, as the others wait for this one.
 
-    They can then only be ended. What is blocked they all leave, as they do a clip whose results cannot be held.
+    A clip that is blocked, or whose results cannot be held, is left by all of them alike: that ends none.
     """
     everywhere = isinstance(error, Blocked) or getattr(error, "in_all_processes", False)
     return processes.count() > 1 and not everywhere
 
 
 def agree_on_machines() -> None:
-    """Several processes have to be of the same software, and to have the same devices: they run the same programs."""
+    """Check that all processes have the same software and the same devices, since they run the same programs.
+
+    Raises:
+        ProcessFailure: they have not.
+    """
     devices = {"kind": jax.local_devices()[0].device_kind, "number": jax.local_device_count()}
     processes.agree("the machines", {"version": processes.software(), "devices": devices})
 
 
 def agreed_mesh(mesh: MeshShape) -> MeshShape:
-    """The mesh that the first process chose."""
+    """Return the mesh that the first process chose; `mesh` is this process's own choice."""
     return MeshShape.parse(processes.decide("the mesh", str(mesh)))
 
 
 def agree_on_work(interpolator: Interpolator, request: GenerateRequest) -> None:
-    """Several processes have to have the same networks and the same clips to do."""
+    """Check that all processes have the same networks and the same clips to make.
+
+    Raises:
+        ProcessFailure: they have not.
+    """
     clips = {
         job.video.name: effective_settings(interpolator, job.settings)
         | {"upsampler": job.upsampler and asdict(job.upsampler), "rate": str(job.exact_rate)}
@@ -75,25 +85,29 @@ def agree_on_work(interpolator: Interpolator, request: GenerateRequest) -> None:
 
 
 def least_memory(own: int | None) -> int | None:
-    """The bytes of GPU memory that every process has, of the `own` ones of each; None if one of them has no GPU."""
+    """Return the smallest `own` of all processes, their bytes of GPU memory; None if one of them has no GPU."""
     everyones = processes.everyone("GPU memory", own)
     return None if None in everyones else min(everyones)
 
 
 def agreed_to_be_there(job: Job, look: Callable[[], bool]) -> bool:
-    """Whether the results of `job` are there, which the first process looks up with `look`."""
+    """Tell all processes whether the results of `job` are there; only the first one calls `look`, which finds out."""
     return _of_the_first(f"whether {job.video.name} is there", is_first() and look())
 
 
 def agree_on_input(job: Job, num_pairs: int | None, problem: Exception | None) -> None:
-    """Several processes have to find the same input, or the same `problem` with it."""
+    """Check that all processes find the same input with `num_pairs` pairs, or the same `problem` with it.
+
+    Raises:
+        ProcessFailure: they do not.
+    """
     found = {"pairs": num_pairs, "problem": str(problem) if problem else None}
     processes.agree(f"the input of {job.video.name}", found, timeout=_AS_LONG_AS_ALL_LIVE)
 
 
 @contextmanager
 def only_writer(job: Job) -> Iterator[bool]:
-    """Hold the results of `job`, which the first process does; yields whether a run was killed that had held them.
+    """Hold the lock on the results of `job` in the first process; yield whether a run was killed that had held it.
 
     Raises:
         UsageError, MediaError: they cannot be held, or not be replaced; in all processes the same.
@@ -116,12 +130,12 @@ def only_writer(job: Job) -> Iterator[bool]:
 
 
 def agreed_prompt(job: Job, kept: str | None) -> str | None:
-    """The prompt that an interrupted run wrote for `job`, if the first process has `kept` one."""
+    """Return the prompt that an interrupted run wrote for `job`, if the first process has `kept` one."""
     return _of_the_first(f"the prompt of {job.video.name}", kept)
 
 
 def agreed_start(job: Job, num_finished: int | None) -> int:
-    """How many pairs of `job` are finished, which the first process knows; the others have None."""
+    """Return how many pairs of `job` are finished: `num_finished` of the first process, which is None in the others."""
     return _of_the_first(f"finished pairs of {job.video.name}", num_finished)
 
 

@@ -13,17 +13,15 @@ logger = logging.getLogger("jax_interp")
 
 
 def is_blocked(error: BaseException | None) -> bool:
-    """Whether `error` is `Blocked`, or was raised while that was on its way."""
+    """Tell whether `error` is `Blocked`, or was raised while a `Blocked` was being handled."""
     return error is not None and (isinstance(error, Blocked) or is_blocked(error.__context__))
 
 
 def remove_results(store: PairStore, unfinished: Iterable[Path], prompt_file: Path, prompt: str) -> None:
-    """Remove all that there is of a blocked clip.
+    """Remove all files of a blocked clip; log an error that names what cannot be removed.
 
-    That is what runs of the identity of `store` have kept, what one of them has put under the names of results before
-    it was killed, and `unfinished`, the names under which results are written.
-
-    `prompt_file` goes with the results if it holds `prompt`. What cannot be removed is named.
+    These are the pairs in `store`, the results that a run with the same fingerprint put under their final names before
+    it was killed, and the temporary files `unfinished`. `prompt_file` is removed with the results if it holds `prompt`.
     """
     results = store.own_results()
     prompt = store.kept_prompt() or prompt

@@ -1,43 +1,10 @@
-"""The input of a job: opened once, by all processes alike."""
-
-from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
+"""The door of a job: its input is opened, and checked against the networks, by all processes alike."""
 
 from jax_interp.errors import JaxInterpError
-from jax_interp.media.pairs import num_pairs
-from jax_interp.media.reader import open_frames
-from jax_interp.media.source import FrameSource
 from jax_interp.pipeline.interpolator import Interpolator
 from jax_interp.pipeline.jobs.agreements import agree_on_input
-from jax_interp.pipeline.jobs.record import FileState, input_states
+from jax_interp.pipeline.requests.inputs import Clip, find_clip
 from jax_interp.pipeline.requests.request import Job
-
-
-@dataclass(frozen=True)
-class Clip:
-    """A job's input, opened, and how many pairs it has."""
-
-    source: FrameSource
-    num_pairs: int
-
-
-def find_clip(job: Job) -> Clip:
-    """Open the input of `job`; raises `UsageError` or `MediaError` if it is not there or has too few frames."""
-    try:
-        source = _open_unchanged(job.inputs, input_states(job.inputs))
-    except (OSError, RuntimeError, ValueError):  # a file that cannot be looked at: what is wrong is said here
-        source = open_frames(job.inputs)
-    asked = job.settings
-    count = num_pairs(source.num_frames, asked.frame_stride, asked.frame_index_start, asked.num_frame_pairs)
-    return Clip(source, count)
-
-
-@lru_cache(maxsize=1024)
-def _open_unchanged(inputs: tuple[Path, ...], states: tuple[FileState, ...]) -> FrameSource:
-    """The input, opened once for as long as its files are in `states`: that takes a pass over a video's packets."""
-    del states  # a part of the key
-    return open_frames(inputs)
 
 
 def open_clip(interpolator: Interpolator, job: Job) -> Clip:

@@ -1,4 +1,4 @@
-"""Over which devices a run's clips are spread."""
+"""The choice of the devices over which a run's clips are spread."""
 
 from collections.abc import Sequence
 
@@ -7,14 +7,14 @@ import jax
 from jax_interp.diffusion.branches import branches
 from jax_interp.errors import MediaError, UsageError
 from jax_interp.pipeline.jobs.agreements import agreed_mesh
-from jax_interp.pipeline.jobs.clip import find_clip
+from jax_interp.pipeline.requests.inputs import find_clip
 from jax_interp.pipeline.requests.request import Job
 from jax_interp.pipeline.requests.settings import DeviceSettings, which_would_work
 from jax_interp.runtime.mesh_shape import MeshShape, fastest_shape
 
 
 def choose_mesh(asked: DeviceSettings, jobs: Sequence[Job]) -> MeshShape:
-    """The mesh for `jobs` on the devices that JAX has.
+    """Return the mesh for `jobs` on the devices that JAX has: the one that was asked for, else the fastest.
 
     Raises:
         UsageError: there are too few devices, or too few pairs for the asked-for mesh.
@@ -31,7 +31,7 @@ def choose_mesh(asked: DeviceSettings, jobs: Sequence[Job]) -> MeshShape:
 
 
 def _devices(asked: DeviceSettings) -> int:
-    """How many devices to use: those asked for, else all GPUs of all processes, else one a process."""
+    """Return how many devices to use: as many as were asked for, else all GPUs of all processes, else one a process."""
     found = jax.device_count()
     if asked.num_gpus is not None and asked.num_gpus > found:
         raise UsageError(
@@ -47,7 +47,7 @@ def _devices(asked: DeviceSettings) -> int:
 
 
 def _pair_counts(jobs: Sequence[Job]) -> list[int]:
-    """Pairs of every clip that can be opened; the others are reported when their turn comes."""
+    """Return the number of pairs of every clip that can be opened; the others are reported when their turn comes."""
     counts = []
     for job in jobs:
         try:

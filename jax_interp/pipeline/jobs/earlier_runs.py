@@ -1,4 +1,4 @@
-"""What earlier runs of a job have left: all of it, then it is finished; or pairs, which the next run goes on after."""
+"""What earlier runs of a job have left: all results of a finished one, or the first pairs of an interrupted one."""
 
 import logging
 from contextlib import suppress
@@ -18,22 +18,22 @@ logger = logging.getLogger("jax_interp")
 
 
 def identity_of(interpolator: Interpolator, job: Job) -> str:
-    """`fingerprint` of what `interpolator` makes of `job`."""
+    """Return the fingerprint (`record.fingerprint`) of what `interpolator` makes of `job`."""
     return fingerprint(interpolator, job.settings, job.inputs, job.upsampler, job.exact_rate)
 
 
 def is_finished(interpolator: Interpolator, job: Job) -> bool:
-    """Whether this very job has run to its end before: same settings, input and networks, and its results are there.
+    """Tell whether a job with the same settings, input and networks ran to its end, and its results are still there.
 
-    The first process looks, for all.
+    Of several processes the first one looks, and tells the others.
     """
     return agreed_to_be_there(job, lambda: _has_results(interpolator, job))
 
 
 def tidy(interpolator: Interpolator, job: Job) -> dict[str, Any] | None:
-    """Remove what a run left that was killed when it had finished and removed what it needed no more.
+    """Remove the pairs of a run that was killed after its results were complete, and before its pairs were removed.
 
-    Returns the record of that run; None in processes that do not write.
+    Return the record of that run; None in processes that do not write.
     """
     if not is_first():
         return None
@@ -42,14 +42,14 @@ def tidy(interpolator: Interpolator, job: Job) -> dict[str, Any] | None:
 
 
 def tidy_finished(interpolator: Interpolator, job: Job) -> None:
-    """The same for a job that is known to be finished, and of which a killed run may have left something."""
+    """Do what `tidy` does if a killed run has left its lock; `job` is known to be finished."""
     if is_first() and lock_path(job.video).exists():
         with suppress(JaxInterpError), held_results(job):
             tidy(interpolator, job)
 
 
 def finished_pairs(interpolator: Interpolator, job: Job, clip: Clip, store: PairStore) -> int:
-    """How many pairs of an interrupted run this one goes on after."""
+    """Return the number of pairs that an interrupted run has finished, which this run need not make again."""
     settings = job.settings
     done = store.finished(clip.num_pairs, (settings.num_video_frames, settings.height, settings.width, 3))
     done = _trusted_pairs(store, done) if interpolator.guardrails else done
@@ -69,7 +69,7 @@ def _has_results(interpolator: Interpolator, job: Job) -> bool:
 
 
 def _trusted_pairs(store: PairStore, done: int) -> int:
-    """How many of the `done` pairs in `store` guardrails have let pass, so that they need not be checked again."""
+    """Return how many of the `done` pairs in `store` the guardrails have let pass: these need no second check."""
     if not done:
         return 0
     try:

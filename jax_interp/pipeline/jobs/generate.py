@@ -1,4 +1,4 @@
-"""A request from beginning to end: networks opened and placed, processes agreed, clips made one after the other."""
+"""The run of a request from beginning to end: it opens and places the networks, and makes one clip after the other."""
 
 import logging
 from collections.abc import Callable
@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 
 from convert.lora.reading import read_adapters
 from jax_interp.components import TABLE
-from jax_interp.errors import Blocked, JaxInterpError, ProcessFailure, UsageError, explain
+from jax_interp.diffusion.branches import Branch, branches
+from jax_interp.errors import JaxInterpError, ProcessFailure, UsageError, explain
 from jax_interp.pipeline.interpolator import Interpolator
 from jax_interp.pipeline.jobs.agreements import (
     agree_on_machines,
@@ -18,13 +19,14 @@ from jax_interp.pipeline.jobs.agreements import (
     least_memory,
     shared_fate,
 )
-from jax_interp.pipeline.jobs.clip import Clip, open_clip
+from jax_interp.pipeline.jobs.clip import open_clip
 from jax_interp.pipeline.jobs.devices import choose_mesh
 from jax_interp.pipeline.jobs.earlier_runs import is_finished, tidy_finished
 from jax_interp.pipeline.jobs.job import run_job
 from jax_interp.pipeline.jobs.outputs import check_results
 from jax_interp.pipeline.jobs.reporter import SILENT, Reporter
 from jax_interp.pipeline.memory.placing import limit_process, place
+from jax_interp.pipeline.requests.inputs import Clip
 from jax_interp.pipeline.requests.request import GenerateRequest, Job
 from jax_interp.pipeline.safety.guardrails import Guardrails
 from jax_interp.runtime.checkpoint.finding import has_component
@@ -37,10 +39,10 @@ Record = dict[str, Any]
 
 
 def generate(request: GenerateRequest, reporter: Reporter = SILENT) -> list[Record]:
-    """Make the clips of `request`; returns the run records of those that were made now.
+    """Make the clips of `request`; return the run records of those that were made now.
 
-    In a batch, clips that are done are left out, and one that fails does not stop the others. Of several processes the
-    first one writes, and the others return no records.
+    In a batch, clips that are done already are left out, and a clip that fails does not stop the others. Of several
+    processes the first one writes, and the others return no records.
 
     Raises:
         UsageError, MediaError, CheckpointError: before anything is loaded wherever that is possible.
@@ -63,12 +65,13 @@ def generate(request: GenerateRequest, reporter: Reporter = SILENT) -> list[Reco
         _check_guardrails(guardrails, request)
         agree_on_work(interpolator, request)
         pairs = place(request.memory, interpolator, max(request.jobs, key=_size).settings, least_memory)
+        _explain_empty_prompts(request)
         jobs = [replace(job, settings=replace(job.settings, pairs_per_batch=pairs)) for job in request.jobs]
         return _run_jobs(interpolator, replace(request, jobs=tuple(jobs)), reporter)
 
 
 def _check_upsampler(request: GenerateRequest) -> None:
-    """Say what a prompt can come from where nobody asked for the upsampler and it is not there."""
+    """Raise `UsageError` if prompts are to be written by an upsampler that is missing, and that nobody asked for."""
     folder, wanted = request.networks.checkpoint_dir, any(job.upsampler is not None for job in request.jobs)
     if wanted and not request.upsampler_asked_for and not has_component(folder, "prompt_upsampler"):
         raise UsageError(
@@ -79,7 +82,7 @@ def _check_upsampler(request: GenerateRequest) -> None:
 
 
 def _open_guardrails(request: GenerateRequest) -> Guardrails | None:
-    """The guardrails of a run, None if they are disabled."""
+    """Return the guardrails of a run, None if they are disabled."""
     asked, networks = request.guardrails, request.networks
     if asked is None:
         logger.warning("guardrail: off. Neither prompts nor frames are checked; the run record says so")
@@ -100,7 +103,7 @@ def _open_guardrails(request: GenerateRequest) -> Guardrails | None:
 
 
 def _open(request: GenerateRequest, guardrails: Guardrails | None) -> Interpolator:
-    """The networks of a run, of which no weight is read yet."""
+    """Open the networks of a run; no weight is read yet."""
     asked = request.networks
     adapters = read_adapters(asked.adapters, asked.checkpoint_dir, asked.folder("diffusion_transformer"))
     return Interpolator.from_pretrained(
@@ -127,13 +130,21 @@ def _check_guardrails(guardrails: Guardrails | None, request: GenerateRequest) -
     if guardrails is None:
         return
     texts = (job.upsampler or job.settings.prompt or job.settings.followed_negative_prompt for job in request.jobs)
-    ready = guardrails.check_ready(prompts=any(texts))
-    if not ready.allowed:
-        raise Blocked("this run", ready)
+    guardrails.require_ready("this run", prompts=any(texts))
+
+
+def _explain_empty_prompts(request: GenerateRequest) -> None:
+    """Log that clips stay without a prompt because it could not change them."""
+    without = [job for job in request.jobs if not job.settings.prompt and job.upsampler is None]
+    if any(Branch.CONDITIONAL not in branches(job.settings.sampling.guidance) for job in without):
+        logger.info(
+            "prompt upsampler: skipped, since at guidance -1 the prompt cannot change the result; --prompt-upsampler"
+            " runs it all the same"
+        )
 
 
 def _size(job: Job) -> int:
-    """What decides how much memory a clip takes of a network."""
+    """Return the pixels of a pair, which decide how much memory a clip takes."""
     return job.settings.height * job.settings.width * job.settings.num_video_frames
 
 
@@ -142,7 +153,7 @@ def _run_jobs(interpolator: Interpolator, request: GenerateRequest, reporter: Re
     failed: dict[Path, int] = {}
 
     def attempt(job: Job, do: Callable[[], ResultT], raises: Callable[[Exception], bool]) -> ResultT | None:
-        """What `do` gives; None if it fails, and that does not end the run."""
+        """Return what `do` returns; None if it fails and that does not end the run."""
         try:
             return do()
         except (JaxInterpError, OSError) as error:
@@ -167,7 +178,7 @@ def _is_process_failure(error: Exception) -> bool:
 
 
 def _begin(interpolator: Interpolator, job: Job, request: GenerateRequest, reporter: Reporter) -> Clip | None:
-    """The opened input of `job`; None for a clip of a batch that is done already."""
+    """Open the input of `job`; return None for a clip of a batch that is done already."""
     if request.is_batch and is_finished(interpolator, job):
         reporter.already_there(job)
         tidy_finished(interpolator, job)
@@ -176,7 +187,7 @@ def _begin(interpolator: Interpolator, job: Job, request: GenerateRequest, repor
 
 
 def _make(interpolator: Interpolator, job: Job, clip: Clip, reporter: Reporter) -> Record | None:
-    """The run record of `job`, once it is made; None in processes that do not write."""
+    """Make `job` and return its run record; None in processes that do not write."""
     with reporter.making(job) as advance:
         record = run_job(interpolator, job, advance, clip)
     if record is not None:
@@ -185,7 +196,7 @@ def _make(interpolator: Interpolator, job: Job, clip: Clip, reporter: Reporter) 
 
 
 def _all_failed(failed: dict[Path, int], count: int) -> JaxInterpError:
-    """What a batch ends with of which clips failed; `failed` has the exit code of each."""
+    """Return the error with which a batch ends if clips failed; `failed` has the exit code of each."""
     names = ", ".join(video.name for video in failed)
     error = JaxInterpError(f"{len(failed)} of {count} clips failed: {names}")
     error.in_all_processes = True  # what only one of them knows has ended all before

@@ -19,11 +19,12 @@ from jax_interp.media.writer import PngWriter, TeeWriter, VideoWriter
 from jax_interp.pipeline.interpolator import Interpolator
 from jax_interp.pipeline.jobs.agreements import agreed_prompt, agreed_start, is_first, only_writer
 from jax_interp.pipeline.jobs.blocked import is_blocked, remove_results
-from jax_interp.pipeline.jobs.clip import Clip, open_clip
+from jax_interp.pipeline.jobs.clip import open_clip
 from jax_interp.pipeline.jobs.earlier_runs import finished_pairs, identity_of, is_finished, tidy
 from jax_interp.pipeline.jobs.pair_store import PairStore
 from jax_interp.pipeline.jobs.record import run_record
 from jax_interp.pipeline.jobs.reporter import Advance
+from jax_interp.pipeline.requests.inputs import Clip
 from jax_interp.pipeline.requests.request import Job
 from jax_interp.pipeline.results import InterpolatedPair
 
@@ -33,11 +34,11 @@ logger = logging.getLogger("jax_interp")
 def run_job(
     interpolator: Interpolator, job: Job, progress: Advance | None = None, clip: Clip | None = None
 ) -> dict[str, Any] | None:
-    """Write the video, the prompt as text, the record and, if asked for, the frames; returns the record.
+    """Write the video, the prompt as text, the record and, if asked for, the frames; return the record.
 
-    Stops with nothing half-written under the final names. What is finished of an interrupted run is kept beside the
-    video and used when the same job runs again. `clip` is its `open_clip`, if that was called before. Of several
-    processes the first one writes, and the others return None.
+    However this ends, nothing half-written has a final name. Pairs that an interrupted run finished are kept beside the
+    video and used when the same job runs again. `clip` is what `open_clip` returned for it, if that was called before.
+    Of several processes the first one writes, and the others return None.
 
     Raises:
         UsageError, MediaError, CheckpointError: before anything is loaded wherever that is possible; also if another
@@ -58,7 +59,7 @@ def run_job(
 
 
 def _write(interpolator: Interpolator, job: Job, clip: Clip, progress: Advance | None) -> dict[str, Any]:
-    """Make and write all of `job`, in the first process; returns the record."""
+    """Make and write all of `job`, in the first process; return the record."""
     started = time.perf_counter()
     identity = identity_of(interpolator, job)
     store = PairStore(job.video, identity)
@@ -92,9 +93,9 @@ def _write(interpolator: Interpolator, job: Job, clip: Clip, progress: Advance |
 def _write_frames(
     interpolator: Interpolator, job: Job, clip: Clip, progress: Advance | None, store: PairStore
 ) -> tuple[Job, int]:
-    """Write video and frames; returns `job` with its prompt, and how many frames there are.
+    """Write video and frames; return `job` with its prompt, and how many frames there are.
 
-    Of what is blocked nothing stays, nor is any of it taken up again.
+    If the guardrails block the clip, all of its files are removed, its finished pairs too.
     """
     writers = tuple(_writers(job, store))  # refuses a folder of frames that is not to be replaced
     if job.video.exists():
@@ -116,7 +117,7 @@ def _write_frames(
 
 
 def _description(job: Job) -> dict[str, Any]:
-    """What the record says of the results."""
+    """Return what the record says of the results."""
     return {
         "video": str(job.video),
         "bytes": job.video.stat().st_size,
@@ -127,20 +128,20 @@ def _description(job: Job) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Begun:
-    """A job that has passed the door."""
+    """A job whose prompt is settled, and how much of it is left to do."""
 
     job: Job
-    """With its prompt."""
+    """The job, with its prompt."""
     done: int
-    """How many pairs an interrupted run left."""
+    """The number of pairs that an interrupted run finished."""
     new_pairs: Iterator[InterpolatedPair]
-    """Those that are still to be made."""
+    """The pairs that are still to be made."""
 
 
 def _begin(
     interpolator: Interpolator, job: Job, clip: Clip, progress: Advance | None, store: PairStore | None = None
 ) -> _Begun:
-    """Settle the prompt and what is left to do, in all processes; `store` is the first one's.
+    """Settle the prompt and what is left to do, in all processes; only the first one has a `store`.
 
     `Interpolator.stream` asks the guardrails: before anybody sees the prompt, and also where no pair is left.
     """
@@ -159,7 +160,7 @@ def _begin(
 
 
 def _with_prompt(interpolator: Interpolator, job: Job, clip: Clip, store: PairStore | None) -> tuple[Job, bool]:
-    """`job` with its prompt, and whether the upsampler has just written that: an interrupted run may have kept one."""
+    """Return `job` with its prompt, and whether the upsampler wrote it just now, rather than in an interrupted run."""
     if job.upsampler is None:
         return job, False
     kept = agreed_prompt(job, store.prompt() if store else None)
@@ -172,12 +173,12 @@ def _with_prompt(interpolator: Interpolator, job: Job, clip: Clip, store: PairSt
 
 
 def _results(job: Job) -> list[Path]:
-    """Where what `_writers` give goes."""
+    """Return the final paths of what `_writers` yields, in the same order."""
     return [job.video] if job.frames_folder is None else [job.video, job.frames_folder.resolve()]
 
 
 def _writers(job: Job, store: PairStore) -> Iterator[VideoWriter | PngWriter]:
-    """The video's writer and, if the frames are wanted, theirs; nothing is opened yet."""
+    """Yield the writer of the video and, if the frames are wanted, that of the frames; nothing is opened yet."""
     settings = job.settings
     yield VideoWriter(job.video, job.exact_rate, settings.height, settings.width)
     if job.frames_folder is not None:
@@ -185,7 +186,7 @@ def _writers(job: Job, store: PairStore) -> Iterator[VideoWriter | PngWriter]:
 
 
 def _all_pairs(interpolator: Interpolator, begun: _Begun, store: PairStore) -> Iterator[np.ndarray]:
-    """Frames of every pair in order: first those that an interrupted run left, then new ones."""
+    """Yield the frames of every pair in order: first those that an interrupted run left, then new ones."""
     guardrails = interpolator.guardrails
     if guardrails is not None and begun.done and (checked := store.checked(begun.done - 1)):
         guardrails.go_on_counting(checked)

@@ -1,4 +1,4 @@
-"""What a job writes: held against other runs, apart from all that is read, and nobody else's files replaced."""
+"""The files that a job writes: locked against other runs, none of them an input, and nobody else's files replaced."""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,7 +19,7 @@ from jax_interp.runtime.checkpoint.description import MANIFEST_FILE
 from jax_interp.runtime.checkpoint.finding import folders_in
 
 _RECORD_BYTES = 1 << 24
-"""More than any record has."""
+"""The largest file that is read as a record; none is nearly as large."""
 
 
 def check_results(request: GenerateRequest) -> None:
@@ -50,7 +50,7 @@ def check_outputs(jobs: Sequence[Job], read: Iterable[Input] = ()) -> None:
 
 
 def network_files(checkpoint_dir: Path) -> list[Input]:
-    """The folders of converted networks, in which nothing else may be written."""
+    """Return the folders of converted networks, in which nothing else may be written."""
     folders = folders_in(checkpoint_dir) if checkpoint_dir.is_dir() else ()
     return [Input(folder, "a network", closed=True) for folder in folders if (folder / MANIFEST_FILE).is_file()]
 
@@ -63,9 +63,10 @@ def refuse_held_results(job: Job) -> None:
 
 @contextmanager
 def held_results(job: Job) -> Iterator[bool]:
-    """`locked_result` for all that `job` writes; the lock of the video, which stands for its side files, goes last.
+    """Hold the locks (`locked_result`) on all that `job` writes; yield whether the video's was left by a killed run.
 
-    Whoever finds that of a killed run knows that something of it may be left.
+    The lock of the video stands for the files beside it and is released last, so a lock that a killed run has left
+    says that files of that run may be left too.
     """
     with ExitStack() as stack:
         was_left = [stack.enter_context(locked_result(path)) for path in _held_paths(job)]
@@ -75,7 +76,7 @@ def held_results(job: Job) -> Iterator[bool]:
 
 
 def own_record(job: Job) -> dict[str, Any] | None:
-    """The record beside the video, if this program wrote it, and about a video of this name."""
+    """Return the record beside the video; None unless this program wrote it, about a video of this name."""
     try:
         return _read_record(job)
     except (OSError, JsonFault):
@@ -83,7 +84,7 @@ def own_record(job: Job) -> dict[str, Any] | None:
 
 
 def _read_record(job: Job) -> dict[str, Any]:
-    """The same; raises `FileNotFoundError` or `JsonFault`, which says what is wrong with the file, if there is none."""
+    """Return what `own_record` does; raise `FileNotFoundError`, or `JsonFault` saying what is wrong with the file."""
     record = read_json(job.record, dict[str, Any], _RECORD_BYTES)
     try:
         texts = record["fingerprint"], record["settings"]["prompt"], record["output"]["video"]
@@ -118,7 +119,7 @@ def _check_names(job: Job) -> None:
 
 
 def _strangers(job: Job) -> Iterator[str]:
-    """What is under the names of the results that this program did not write, or cannot replace."""
+    """Yield a fault for each file under a result's name that this program did not write, or cannot replace."""
     there = [path for path in job.files if os.path.lexists(path)]
     yield from filter(None, map(why_no_file, there))
     if job.overwrite or not there or is_being_placed(job.video):
@@ -139,7 +140,7 @@ def _strangers(job: Job) -> Iterator[str]:
 
 
 def is_of(record: dict[str, Any], path: Path, job: Job) -> bool:
-    """Whether `path` is still what the run of `record` wrote."""
+    """Tell whether the file `path` is still what the run of `record` wrote."""
     size = path.stat().st_size
     if path == job.video:
         return record["output"].get("bytes") in (None, size)

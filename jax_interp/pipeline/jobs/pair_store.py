@@ -25,26 +25,26 @@ logger = logging.getLogger("jax_interp")
 _MOST_PROMPT_BYTES = 1 << 20
 
 CLAIM = "placing.txt"
-"""There from when on results may be under their names. Holds the path of the frames' folder, if there is one."""
+"""The file that exists while results may already have their final names. It holds the path of the frames' folder."""
 
 
 def unfinished_runs(result: Path) -> list[Path]:
-    """The folders of all unfinished runs, whatever their settings, of the video `result`."""
+    """Return the folders of all unfinished runs of the video `result`, whatever their settings."""
     own = re.compile(rf"\.{re.escape(result.stem)}\.[0-9a-f]{{12}}\.unfinished")
     return sorted(path for path in result.parent.iterdir() if own.fullmatch(path.name))
 
 
 def is_being_placed(result: Path) -> bool:
-    """Whether a run that did not come to its end had begun to put results in place, so that they may be of two runs."""
+    """Tell whether an interrupted run had begun to put results in place, so that those there may be of two runs."""
     return any((folder / CLAIM).exists() for folder in unfinished_runs(result))
 
 
 class PairStore:
-    """A hidden folder beside the result, named after it and the run's fingerprint; it appears with the
-    first thing that is kept: a prompt that was written, or a pair.
+    """A hidden folder beside the result that keeps a run's finished pairs, as `.film.3f2a90c41b7e.unfinished`.
 
-    A run with other settings, input or networks has a folder of its own and leaves this one alone. What is damaged is
-    named in a warning and made again, with all pairs behind it; everything in here can be.
+    It is named after the result and the run's fingerprint, and appears when the first prompt or pair is kept. A run
+    with other settings, input or networks has a folder of its own and leaves this one alone. A damaged pair is named in
+    a warning, and it and all later ones are made again.
     """
 
     def __init__(self, result: Path, fingerprint: str):
@@ -52,13 +52,13 @@ class PairStore:
         self._result = result
 
     def finished(self, most: int | None = None, shape: tuple[int, ...] | None = None) -> int:
-        """How many pairs, counted from the first without a gap, are stored and whole; it looks at `most` of them.
+        """Return how many pairs are stored whole, counted from the first without a gap, up to `most`.
 
-        `shape` is what the frames of a pair have to have. All are read: how many pairs are made anew is settled, and
-        told to other processes, before the first one is used.
+        `shape` is the shape [F, Y, X, 3] that the frames of a pair have to have. All of them are read, so that the
+        number is known, and told to other processes, before the first pair is used.
 
         Raises:
-            MediaError: the folder or a pair is none of this program's making, and in the way.
+            MediaError: something that this program did not make has the name of the folder or of a pair.
         """
         if not self.folder.is_dir() and os.path.lexists(self.folder):
             raise MediaError(f"{self.folder}: is in the way of this run's finished pairs; remove it")
@@ -68,20 +68,20 @@ class PairStore:
         return count
 
     def load(self, index: int) -> UInt8[np.ndarray, "F Y X 3"]:
-        """The frames of pair `index`, one of those that are `finished`."""
+        """Return the frames of pair `index`, one of those that `finished` counts."""
         with self._open(index) as stored:
             return np.asarray(stored["frames"])  # of an entry that is no array numpy gives the bytes
 
     def checked(self, index: int) -> dict[str, Any] | None:
-        """What `save` was told with pair `index`."""
+        """Return what `save` was given as `checked` with pair `index`."""
         with self._open(index) as stored:
             facts = parse_json(str(stored["checked"]))
         return None if facts is None else decode(dict[str, Any], facts)
 
     def save(self, index: int, frames: UInt8[np.ndarray, "F Y X 3"], checked: Mapping[str, Any] | None = None) -> None:
-        """Keep the frames of pair `index`; a pair is either stored whole or not at all.
+        """Store the frames of pair `index`, whole or not at all.
 
-        `checked` is what the guardrails have counted up to there, JSON values.
+        `checked` is what the guardrails have counted up to this pair, as JSON values.
 
         Raises:
             MediaError: the disk is full or does not answer; the pairs before stay.
@@ -90,22 +90,22 @@ class PairStore:
             np.savez_compressed(file, frames=frames, checked=json.dumps(checked))
 
     def keep_prompt(self, prompt: str) -> None:
-        """Note the prompt that was written for this run; raises as `save` does."""
+        """Store the prompt that the upsampler wrote for this run; raise as `save` does."""
         with self._writing(self._prompt):
             write_atomically(self._prompt, prompt.encode())
 
     def kept_prompt(self) -> str | None:
-        """What `keep_prompt` wrote, as far as it can be read; unlike `prompt` this changes nothing."""
+        """Return what `keep_prompt` stored, None if it cannot be read; unlike `prompt` this changes nothing."""
         try:
             return self._prompt.read_text("utf-8") if self._prompt.stat().st_size <= _MOST_PROMPT_BYTES else None
         except (OSError, UnicodeDecodeError):
             return None
 
     def prompt(self) -> str | None:
-        """The prompt that was written for this run before it was interrupted; None if there is none.
+        """Return the prompt that was written for this run before it was interrupted; None if there is none.
 
-        A prompt that cannot be read any more is written again, perhaps with other words: the store is removed, since
-        its pairs would not go with that.
+        A prompt that cannot be read any more will be written again, perhaps with other words. Its pairs would not fit
+        those, so the store is removed.
 
         Raises:
             MediaError: it cannot be removed.
@@ -129,28 +129,28 @@ class PairStore:
         return None
 
     def claim(self, frames_folder: Path | None = None) -> None:
-        """Note that all results are complete and about to appear, the frames as `frames_folder`; raises as `save` does.
+        """Note that all results are complete and about to be renamed, the frames to `frames_folder`; raises as `save`.
 
-        What is found under their names from then on is this program's, though the record is not there to say so.
+        From then on, what is found under the final names counts as this program's, even while there is no record.
         """
         with self._writing(self._claim):
             write_atomically(self._claim, b"" if frames_folder is None else os.fsencode(frames_folder.resolve()))
 
     def claims(self, frames_folder: Path) -> bool:
-        """Whether what is found as `frames_folder` is this run's own, which ended before all its results were there."""
+        """Tell whether this run has put `frames_folder` there, and was interrupted before all results were in place."""
         try:
             return self._claim.read_bytes() == os.fsencode(frames_folder.resolve())
         except OSError:
             return False
 
     def note_results(self, results: Mapping[Path, Path]) -> None:
-        """Note what is about to be renamed: `results` has the final path of each file or folder and its present one."""
+        """Note what is about to be renamed: `results` maps final paths of files and folders to their temporary ones."""
         found = {str(final.absolute()): _inode(present) for final, present in results.items()}
         with self._writing(self._results):
             write_atomically(self._results, json.dumps(found).encode())
 
     def own_results(self) -> list[Path]:
-        """What is found under final names and was put there by this run, as far as it was noted before it ended."""
+        """Return the final paths under which there is what `note_results` noted, known by its inode."""
         try:
             noted = read_json(self._results, dict[str, list[int]])
             return [Path(path) for path, inode in noted.items() if Path(path).exists() and _inode(Path(path)) == inode]
@@ -158,21 +158,21 @@ class PairStore:
             return []
 
     def others(self) -> list[Path]:
-        """Folders that unfinished runs with other settings, input or networks have left of a result of that name."""
+        """Return the folders of unfinished runs of the same result with other settings, input or networks."""
         return [path for path in unfinished_runs(self._result) if path != self.folder]
 
     def take_over(self) -> None:
-        """Withdraw the claims of the others: the results that are there now are this run's, all of them."""
+        """Remove the claims of the others, because all results that are there now are this run's."""
         for other in self.others():
             with suppress(OSError):
                 (other / CLAIM).unlink()
 
     def remove(self) -> None:
-        """Delete the folder: the run is finished."""
+        """Delete the folder, which a finished run does not need."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def check_private(self) -> None:
-        """Raise `OSError` if somebody else can put pairs there, which then were never checked."""
+        """Raise `OSError` if somebody else can put pairs there, which the guardrails then never checked."""
         check_private_folder(self.folder)
 
     @property
@@ -181,19 +181,20 @@ class PairStore:
 
     @contextmanager
     def _writing(self, path: Path) -> Iterator[None]:
-        """Make the folder if need be, and report that `path` in it cannot be written."""
+        """Make the folder if it is missing; raise a `MediaError` that names `path` if the block cannot write it."""
         with as_media_error(path):
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             yield
 
     @contextmanager
     def _open(self, index: int) -> Iterator[Mapping[str, np.ndarray]]:
-        """What is stored of pair `index`. Opened here: numpy leaves a file that is no archive open."""
+        """Yield what is stored of pair `index`, as a mapping with "frames" and "checked"."""
+        # Opened here, because numpy does not close a file that is no archive.
         with self._path(index).open("rb") as file, np.load(file, allow_pickle=False) as stored:
             yield stored
 
     def _is_whole(self, index: int, shape: tuple[int, ...] | None) -> bool:
-        """Whether pair `index` can be read, to its last byte; says what is wrong if it cannot."""
+        """Tell whether pair `index` can be read to its last byte; a warning says what is wrong if it cannot."""
         if not self._path(index).is_file():
             raise MediaError(f"{self._path(index)}: is not a file; remove {self.folder}, then the run starts anew")
         try:
@@ -221,6 +222,6 @@ class PairStore:
 
 
 def _inode(path: Path) -> list[int]:
-    """What tells a file or folder from others, also when it is renamed."""
+    """Return the numbers of device and inode, which a file or folder keeps when it is renamed."""
     found = path.stat()
     return [found.st_dev, found.st_ino]

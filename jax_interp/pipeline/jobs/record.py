@@ -13,21 +13,18 @@ from typing import Any
 import jax
 
 from jax_interp._version import __version__
-from jax_interp.media.destination import pictures_in
 from jax_interp.media.output_rate import exact_rate
 from jax_interp.pipeline.interpolator import Interpolator
 from jax_interp.pipeline.prompt.prompts import DEFAULT_NEGATIVE_PROMPT
 from jax_interp.pipeline.prompt.text import PromptNetwork
 from jax_interp.pipeline.prompt.upsampler_settings import UpsamplerSettings
+from jax_interp.pipeline.requests.inputs import input_states
 from jax_interp.pipeline.settings import InterpolationSettings
 from jax_interp.runtime.checkpoint.converted import ConvertedComponent
 
-FileState = tuple[str, int, int]
-"""A file's path, its bytes, and when it was changed, in nanoseconds."""
-
 
 def effective_settings(interpolator: Interpolator, settings: InterpolationSettings) -> dict[str, Any]:
-    """Every setting that can change a frame, defaults filled in."""
+    """Return every setting that can change a frame, with defaults filled in."""
     values = dataclasses.asdict(dataclasses.replace(settings, sampling=_named(settings)))
     values |= values.pop("sampling")
     if settings.negative_prompt is None:
@@ -47,9 +44,9 @@ def fingerprint(
     upsampler: UpsamplerSettings | None = None,
     rate: Fraction | None = None,
 ) -> str:
-    """Identifies a result before it is made: settings, input files and networks; and how its prompt will be written.
+    """Return a SHA-256 of all that decides a result: settings, input files, networks, and how its prompt is written.
 
-    `rate` is the video's in frames a second; None for that of `settings`.
+    `rate` is the video's rate in frames a second; None stands for that of `settings`.
     """
     effective = effective_settings(interpolator, settings)
     # How many pairs share a pass follows from free memory, and changes a result no more than its last bits.
@@ -70,7 +67,7 @@ def run_record(
     upsampler: UpsamplerSettings | None = None,
     **facts: Any,
 ) -> dict[str, Any]:
-    """The record of a finished run; `facts` are the job's own (input, output, frames, seconds)."""
+    """Return the record of a finished run; `facts` are the job's own, such as input, output, frames and seconds."""
     device = jax.devices()[0]
     memory = device.memory_stats() or {}
     return {
@@ -103,7 +100,7 @@ def _named(settings: InterpolationSettings) -> Any:
 
 
 def networks(interpolator: Interpolator, *, upsamples: bool = False) -> dict[str, Any]:
-    """Folder and checksums of every network that has a part in a result."""
+    """Return the folder and the checksums of every network that takes part in a result."""
     upsampler = interpolator.prompt_upsampler if upsamples else None
     stages = (interpolator.denoiser, interpolator.codec, _text_network(interpolator), upsampler)
     converted_components = [stage.converted for stage in stages if stage is not None]
@@ -116,17 +113,6 @@ def _facts(converted: ConvertedComponent) -> dict[str, Any]:
     if converted.quantization != "none":
         facts["quantization"] = converted.quantization
     return facts | ({"lora": [adapter.facts for adapter in converted.adapters]} if converted.adapters else {})
-
-
-def input_states(inputs: tuple[Path, ...]) -> tuple[FileState, ...]:
-    """What tells whether the inputs, and every picture of those that are folders, are what they were.
-
-    Raises:
-        OSError: one of them cannot be looked at.
-    """
-    resolved = [path.resolve() for path in inputs]
-    files = [file for path in resolved for file in (sorted(pictures_in(path)) if path.is_dir() else [path])]
-    return tuple((str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files)
 
 
 def _text_network(interpolator: Interpolator) -> PromptNetwork | None:

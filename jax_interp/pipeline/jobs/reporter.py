@@ -1,4 +1,4 @@
-"""Who hears how far a run is: nobody but the log, unless a caller shows it."""
+"""The reports of a run on how far it is: only failures are logged, unless a caller shows more."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
@@ -11,28 +11,28 @@ from jax_interp.pipeline.requests.request import Job
 logger = logging.getLogger("jax_interp")
 
 Advance = Callable[[int, int, int, int], None]
-"""Called with (pair, pairs, network calls done within the pair's batch, network calls in all)."""
+"""A function that is called with (pair, pairs, network calls done of the pair's batch, network calls of a batch)."""
 
 
 class Reporter:
-    """What `generate` tells its caller; override what is to be shown."""
+    """The receiver of what `generate` reports; a subclass overrides the methods whose reports it shows."""
 
     def joined(self, is_first: bool) -> None:
-        """The processes of the run have found one another; of several only the first one has something to say."""
+        """Report that the processes of the run have found one another; only the first of them has something to show."""
 
     def already_there(self, job: Job) -> None:
-        """A clip of a batch was made before, with these settings."""
+        """Report that a clip of a batch was made before, with these settings."""
 
     @contextmanager
     def making(self, job: Job) -> Iterator[Advance | None]:
-        """Around the making of a clip; yields what hears how far it is."""
+        """Surround the making of a clip; yield the function that is told how far it is, or None."""
         yield None
 
     def made(self, job: Job, record: Mapping[str, Any]) -> None:
-        """A clip is complete; `record` is its run record."""
+        """Report that a clip is complete; `record` is its run record."""
 
     def failed(self, job: Job, error: Exception) -> None:
-        """A clip of a batch was not made, and the run goes on with the next."""
+        """Report that a clip of a batch was not made; the run goes on with the next one."""
         logger.error("%s: %s", job.video, explain(error)[0])
 
 

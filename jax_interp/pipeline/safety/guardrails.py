@@ -13,6 +13,7 @@ import numpy as np
 
 from jax_interp.components import GUARDRAIL_MODELS
 from jax_interp.config import Quantization
+from jax_interp.errors import Blocked
 from jax_interp.guardrails.faces import Blurred
 from jax_interp.guardrails.verdict import Verdict
 from jax_interp.media.source import RgbFrames
@@ -144,6 +145,12 @@ class Guardrails:
             reasons = (f"{', '.join(names)}: {reason}" for reason, names in missing.items())
             return Verdict.block("; ".join(reasons) or "no guardrail was asked")
         return Verdict.allow("every guardrail is there")
+
+    def require_ready(self, what: str, *, prompts: bool = True) -> None:
+        """Raise `Blocked`, which names `what`, unless the guardrails of frames, and of `prompts`, can be used."""
+        ready = self.check_ready(prompts=prompts)
+        if not ready.allowed:
+            raise Blocked(what, ready)
 
     def check_prompt(self, prompt: str) -> Verdict:
         """Tell whether `prompt` may be used."""

@@ -1,7 +1,7 @@
 """Several processes that work as one, on JAX's distributed runtime: they start, agree, wait and end together.
 
 In a single process, for which nobody calls `start`, everything here does nothing. What all processes call (`agree`,
-`decide`, `together`, `finish`) they call in the same order, each from one thread.
+`decide`, `barrier`, `finish`) they call in the same order, each from one thread.
 """
 
 import json
@@ -24,12 +24,12 @@ from jax_interp.runtime.processes.proxy import Proxy
 from jax_interp.runtime.processes.rendezvous import meet, name_all
 from jax_interp.runtime.processes.watch import Watch
 
-PATIENCE = 300.0
-"""Seconds that the others have to come."""
+TIMEOUT = 300.0
+"""Seconds that the other processes have to join, or to make the same call."""
 STALE = 60.0
 """Seconds without a sign of life after which a process counts as dead."""
-LONGEST_FAREWELL = 15.0
-"""Seconds that a process that failed has to tell the others."""
+REPORT_TIMEOUT = 15.0
+"""Seconds that a process that failed has to report that to the others."""
 _NOT_BY_PROXY = "no_grpc_proxy"
 
 
@@ -45,54 +45,54 @@ _team: _Team | None = None
 
 
 def index() -> int:
-    """This process's number."""
+    """Return this process's number, from 0."""
     return _team.member.index if _team else 0
 
 
 def count() -> int:
-    """How many processes work together."""
+    """Return how many processes work together."""
     return _team.member.count if _team else 1
 
 
 def is_first() -> bool:
-    """Whether this is process 0, which writes."""
+    """Tell whether this is process 0, which writes."""
     return index() == 0
 
 
-def start(member: Member | None = None, *, patience: float = PATIENCE, stale: float = STALE) -> None:
-    """Join the other processes; before JAX touches a device.
+def start(member: Member | None = None, *, timeout: float = TIMEOUT, stale: float = STALE) -> None:
+    """Join the other processes. Call this before JAX touches a device.
 
     Without `member`, Slurm, Open MPI or Kubernetes say who this process is. A single process joins nobody.
 
     Raises:
         UsageError: nobody says who this process is, or JAX runs already.
-        ProcessFailure: not all processes came within `patience` seconds, or they contradict each other.
+        ProcessFailure: not all processes came within `timeout` seconds, or they contradict each other.
     """
     global _team
     if is_started():
         raise UsageError("processes must join before JAX is used: call processes.start() first")
-    member = _complete(member, patience)
+    member = _complete(member, timeout)
     if member.count == 1:
         return
-    watch = Watch(member, meet(member, patience), stale)
-    proxy = Proxy(member.address, patience, watch.lose_coordinator) if member.index else None
+    watch = Watch(member, meet(member, timeout), stale)
+    proxy = Proxy(member.address, timeout, watch.lose_coordinator) if member.index else None
     address = proxy.address if proxy else f"127.0.0.1:{member.address[1]}"
-    with _limit(patience, watch.end, f"JAX did not connect to {member.coordinator} within {patience:g} s"):
-        _initialize(member, address, patience, stale)
+    with _limit(timeout, watch.end, f"JAX did not connect to {member.coordinator} within {timeout:g} s"):
+        _initialize(member, address, timeout, stale)
     client = coordination_client()
     watch.begin(client)
     _team = _Team(member, watch, proxy, Consensus(member, client, watch.name))
 
 
-def _complete(member: Member | None, patience: float) -> Member:
-    """`member` with what the cluster's manager adds: everything, or which devices are whose."""
+def _complete(member: Member | None, timeout: float) -> Member:
+    """Return `member` with what the cluster's manager adds: everything, or which devices are this process's."""
     known = (
         (member.coordinator, member.count, member.index)
         if member
         else (os.environ.get("JAX_COORDINATOR_ADDRESS"), None, None)
     )
     try:
-        address, number, own, devices = detect_process(*known, int(patience))
+        address, number, own, devices = detect_process(*known, int(timeout))
     except (ImportError, LookupError, OSError, RuntimeError, ValueError) as error:
         raise UsageError(f"{_WHO_AM_I} ({type(error).__name__}: {error})") from error
     if address is None or number is None or own is None:
@@ -109,7 +109,7 @@ _WHO_AM_I = (
 
 @contextmanager
 def _limit(seconds: float, end: Callable[..., object], *arguments: Any) -> Iterator[None]:
-    """Call `end` if what is within takes longer."""
+    """Call `end` if the block takes longer than `seconds`."""
     timer = Timer(seconds, end, arguments)
     timer.daemon = True
     timer.start()
@@ -119,7 +119,7 @@ def _limit(seconds: float, end: Callable[..., object], *arguments: Any) -> Itera
         timer.cancel()
 
 
-def _initialize(member: Member, address: str, patience: float, stale: float) -> None:
+def _initialize(member: Member, address: str, timeout: float, stale: float) -> None:
     # JAX's preemption service would swallow SIGTERM, by which cluster managers end a process.
     jax.config.update("jax_enable_preemption_service", False)
     # gRPC would ask a proxy even for this machine, of which JAX warns.
@@ -133,14 +133,14 @@ def _initialize(member: Member, address: str, patience: float, stale: float) -> 
         member.local_devices,
         cluster_detection_method="deactivate",
         # JAX answers what it notices with an abort, so the watch must notice first.
-        initialization_timeout=int(patience + 60),
+        initialization_timeout=int(timeout + 60),
         heartbeat_timeout_seconds=int(max(300, 10 * stale)),
         shutdown_timeout_seconds=60,
     )
 
 
 def software() -> dict[str, str]:
-    """Versions that all processes must share."""
+    """Return the versions that have to be the same in all processes."""
     return {name: _version(name) for name in ("jax-interp", "jax", "jaxlib", "flax")}
 
 
@@ -151,12 +151,12 @@ def _version(name: str) -> str:
         return "not installed"
 
 
-def agree(name: str, facts: dict[str, Any], timeout: float | None = PATIENCE) -> None:
+def agree(name: str, facts: dict[str, Any], timeout: float | None = TIMEOUT) -> None:
     """Check that all processes have the same `facts` (values of JSON; dictionaries may nest).
 
     Raises:
-        ProcessFailure: in every process the same; names each fact that differs, its values and whose they are. Also as
-            `together`.
+        ProcessFailure: in every process the same; names each fact that differs, its values and whose they are. Also
+            raised as by `barrier`.
     """
     stated = [_flat(theirs) for theirs in everyone(name, facts, timeout)]
     problems = []
@@ -170,21 +170,22 @@ def agree(name: str, facts: dict[str, Any], timeout: float | None = PATIENCE) ->
         raise ProcessFailure(f"the processes differ: {'; '.join(problems)}. Start all with the same")
 
 
-def everyone(name: str, value: Any, timeout: float | None = PATIENCE) -> list[Any]:
-    """What each process has for `value` (of JSON), by its number, in every process; raises as `together` does."""
+def everyone(name: str, value: Any, timeout: float | None = TIMEOUT) -> list[Any]:
+    """Return the `value` (of JSON) of each process, by its number, to every process; raise as `barrier` does."""
     return [value] if _team is None else _team.consensus.hear(name, value, timeout)
 
 
-def decide(name: str, value: Any, timeout: float | None = PATIENCE) -> Any:
-    """Process 0's `value` (of JSON), in every process; raises as `together` does."""
+def decide(name: str, value: Any, timeout: float | None = TIMEOUT) -> Any:
+    """Return process 0's `value` (of JSON) to every process; raise as `barrier` does."""
     return everyone(name, value if is_first() else None, timeout)[0]
 
 
-def together(name: str, timeout: float | None = PATIENCE) -> None:
+def barrier(name: str, timeout: float | None = TIMEOUT) -> None:
     """Wait for all processes to come here.
 
     Raises:
-        ProcessFailure: in every process; names who did not within `timeout` seconds. None: as long as all live.
+        ProcessFailure: in every process; names those that did not come within `timeout` seconds. None waits for as long
+            as all are alive.
     """
     everyone(name, None, timeout)
 
@@ -204,7 +205,7 @@ def finish() -> None:
 
 @contextmanager
 def shared_fate() -> Iterator[None]:
-    """An exception in here ends every process; each prints one message, and none waits for the others forever.
+    """Let an exception in the block end every process; each prints one message, and none waits for the others forever.
 
     The process in which it was raised ends with its exit code, after its message, the others with ProcessFailure's.
     Without an exception, `finish` is called at the end, and so it is before one that all processes raise: one of them
@@ -221,7 +222,7 @@ def shared_fate() -> Iterator[None]:
 
 
 def _fail(team: _Team, error: BaseException) -> NoReturn:
-    """Tell the others and end; `sys.exit` would wait for them."""
+    """Tell the others what failed, and end this process with `os._exit`: `sys.exit` would wait for the others."""
     foreseen = hasattr(error, "exit_code") or not isinstance(error, Exception) or isinstance(error, OSError)
     if not foreseen:
         with suppress(jax.errors.JaxRuntimeError):
@@ -229,7 +230,7 @@ def _fail(team: _Team, error: BaseException) -> NoReturn:
     code, own = _exit_code(error), team.member.index
     said = "interrupted" if code == INTERRUPTED else str(error) or type(error).__name__
     team.watch.keep_silent()
-    with _limit(LONGEST_FAREWELL, os._exit, code):
+    with _limit(REPORT_TIMEOUT, os._exit, code):
         if not foreseen or isinstance(error, JaxInterpError | OSError | KeyboardInterrupt | Ended):
             terminal.show_failure(error)
         team.watch.publish(said if isinstance(error, ProcessFailure) else f"{team.watch.name(own)} failed: {said}", own)
@@ -239,14 +240,14 @@ def _fail(team: _Team, error: BaseException) -> NoReturn:
 
 
 def _exit_code(error: BaseException) -> int:
-    """What the command line would end with."""
+    """Return the exit code with which the command line would end."""
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else 0 if error.code is None else 1
     return getattr(error, "exit_code", explain(error)[1])
 
 
 def _flat(facts: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested dictionaries as one, `outer.inner`."""
+    """Return nested dictionaries as one, with keys such as `outer.inner`."""
     flat: dict[str, Any] = {}
     for name, value in facts.items():
         flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}

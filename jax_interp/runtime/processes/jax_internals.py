@@ -11,7 +11,7 @@ from jax._src.distributed import global_state
 
 
 def is_started() -> bool:
-    """Whether JAX has chosen its devices already.
+    """Tell whether JAX has chosen its devices already.
 
     No public name tells without choosing them: `jax.extend.backend.backends()` and `jax.devices()` do, and
     `jax.distributed.is_initialized()` says nothing about it.

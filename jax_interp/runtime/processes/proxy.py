@@ -14,14 +14,14 @@ _RETRY = 0.1
 
 
 class Proxy:
-    """Passes on what is sent to `address`, on this machine, to the coordinator, and back.
+    """A relay between `address`, on this machine, and the coordinator, in both directions.
 
     `lost` is called, in a thread of the proxy's, when the coordinator has closed a connection or cannot be reached for
-    `patience` seconds.
+    `timeout` seconds.
     """
 
-    def __init__(self, coordinator: tuple[str, int], patience: float, lost: Callable[[], None]) -> None:
-        self._coordinator, self._patience, self._lost = coordinator, patience, lost
+    def __init__(self, coordinator: tuple[str, int], timeout: float, lost: Callable[[], None]) -> None:
+        self._coordinator, self._timeout, self._lost = coordinator, timeout, lost
         self._transparent = Event()
         self._door = socket.create_server(("127.0.0.1", 0))
         Thread(target=self._serve, name="proxy", daemon=True).start()
@@ -31,7 +31,7 @@ class Proxy:
         return f"127.0.0.1:{self._door.getsockname()[1]}"
 
     def expect_end(self) -> None:
-        """From now on the coordinator may go."""
+        """Note that the coordinator may end from now on, without being reported as lost."""
         self._transparent.set()
 
     def _serve(self) -> None:
@@ -59,7 +59,7 @@ class Proxy:
 
     def _reach(self) -> socket.socket | None:
         """A connection to the coordinator, which may be about to listen."""
-        deadline = time.monotonic() + self._patience
+        deadline = time.monotonic() + self._timeout
         while (left := deadline - time.monotonic()) > 0:
             try:
                 far = socket.create_connection(self._coordinator, timeout=left)

@@ -16,22 +16,22 @@ _RETRY = 0.2
 _LONGEST_LINE = 2**20
 
 
-def meet(member: Member, patience: float) -> list[str]:
+def meet(member: Member, timeout: float) -> list[str]:
     """Wait until all processes are there; returns their machines' names, in order.
 
     Raises:
-        ProcessFailure: within `patience` seconds process 0 was not reached, or others did not come to it; every process
+        ProcessFailure: within `timeout` seconds process 0 was not reached, or others did not come to it; every process
             that did come raises the same.
         UsageError: process 0 cannot listen at the address.
     """
-    deadline = time.monotonic() + patience
-    answer = _gather(member, deadline, patience) if member.index == 0 else _announce(member, deadline, patience)
+    deadline = time.monotonic() + timeout
+    answer = _gather(member, deadline, timeout) if member.index == 0 else _announce(member, deadline, timeout)
     if answer["error"]:
         raise ProcessFailure(answer["error"])
     return answer["hosts"]
 
 
-def _gather(member: Member, deadline: float, patience: float) -> dict[str, Any]:
+def _gather(member: Member, deadline: float, timeout: float) -> dict[str, Any]:
     """As process 0: hear from all others, then answer all of them the same."""
     hosts = {0: member.host}
     calls: dict[int, socket.socket] = {}
@@ -43,7 +43,7 @@ def _gather(member: Member, deadline: float, patience: float) -> dict[str, Any]:
             try:
                 call = stack.enter_context(door.accept()[0])
             except TimeoutError:
-                problem = _not_all(member, hosts, patience)
+                problem = _not_all(member, hosts, timeout)
                 break
             hello = _read(call, {"index", "count", "host"}, time.monotonic() + GRACE)
             if hello is None or not 0 <= hello["index"] < hello["count"]:
@@ -59,10 +59,10 @@ def _gather(member: Member, deadline: float, patience: float) -> dict[str, Any]:
     return answer
 
 
-def _not_all(member: Member, hosts: dict[int, str], patience: float) -> str:
+def _not_all(member: Member, hosts: dict[int, str], timeout: float) -> str:
     missing = name_all([index for index in range(member.count) if index not in hosts])
     return (
-        f"{missing} of {member.count} did not come to {member.coordinator} within {patience:g} s."
+        f"{missing} of {member.count} did not come to {member.coordinator} within {timeout:g} s."
         " Look at what they say, and start all processes at about the same time"
     )
 
@@ -92,7 +92,7 @@ def _listen(member: Member) -> socket.socket:
         ) from None
 
 
-def _announce(member: Member, deadline: float, patience: float) -> dict[str, Any]:
+def _announce(member: Member, deadline: float, timeout: float) -> dict[str, Any]:
     """As another process: tell process 0 who is here, as soon as it listens, and wait for its answer."""
     reason = "nothing listens there"
     while (left := deadline - time.monotonic()) > 0:
@@ -107,7 +107,7 @@ def _announce(member: Member, deadline: float, patience: float) -> dict[str, Any
             reason = str(error)
         time.sleep(_RETRY)
     return {
-        "error": f"process {member.index} found no process 0 at {member.coordinator} within {patience:g} s ({reason})."
+        "error": f"process {member.index} found no process 0 at {member.coordinator} within {timeout:g} s ({reason})."
         " Check that process 0 runs, and that other machines may connect to this port"
     }
 

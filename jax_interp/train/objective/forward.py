@@ -1,6 +1,7 @@
 """The transformer's forward pass in training: compute dtype, rematerialised blocks, weights gathered block by block."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -24,27 +25,39 @@ CUDNN_ATTENTION = "dot_product_attention_fwd_wrapper"
 """What JAX calls the operation of `jax.nn.dot_product_attention(implementation="cudnn")`."""
 
 
+@dataclass(frozen=True)
+class ForwardInputs:
+    """What the network reads beside its parameters, for a batch of pairs."""
+
+    x: Latents
+    """The noisy latents times `c_in`."""
+    c_noise: Float[Array, " B"]
+    """A quarter of the logarithm of sigma."""
+    text: Text
+    """The embeddings of the prompts."""
+    indicator: Float[Array, "B T 1 1 1"]
+    """1 at the latent frames that are known, else 0."""
+    angles: Float[Array, "B L half_K"]
+    """The rotary angles of every token."""
+
+
 def forward(
     network: StackedNetwork[DiT],
     params: Params,
-    x: Latents,
-    c_noise: Float[Array, " B"],
-    text: Text,
-    indicator: Float[Array, "B T 1 1 1"],
-    angles: Float[Array, "B L half_K"],
+    given: ForwardInputs,
     *,
     dtype: Any,
     learned_positions: bool = True,
     keep: Keep = "inputs",
     gather: Gather = lambda block: block,
 ) -> Latents:
-    """Return the network F for scaled latents, computed in `dtype` and returned in float32.
+    """Return the network F for the scaled latents in `given`, computed in `dtype` and returned in float32.
 
     Of every block `keep` (as in `TrainSettings`) is kept for the backward pass, which computes the rest again. Weights
     are cast block by block, so that no second copy of all of them exists.
     """
     outer = cast({name: leaf for name, leaf in params.items() if name != "blocks"}, dtype)
-    tokens, inputs = embed(network, outer, x, c_noise, text, indicator, angles, learned_positions)
+    tokens, inputs = embed(network, outer, given, learned_positions)
 
     def step(tokens: Tokens, block: Params) -> tuple[Tokens, None]:
         return run_block(network, gather(cast(block, dtype)), tokens, inputs), None
@@ -52,22 +65,20 @@ def forward(
     # Within a loop the compiler cannot merge the two computations of a block, which is all that prevent_cse is for.
     kept = jax.checkpoint(step, prevent_cse=False, policy=_POLICIES[keep])
     tokens, _ = jax.lax.scan(kept, tokens, params["blocks"])
-    return project(network, outer, tokens, inputs, x.shape)
+    return project(network, outer, tokens, inputs, given.x.shape)
 
 
 def embed(
     network: StackedNetwork[DiT],
     outer: Params,
-    x: Latents,
-    c_noise: Float[Array, " B"],
-    text: Text,
-    indicator: Float[Array, "B T 1 1 1"],
-    angles: Float[Array, "B L half_K"],
+    given: ForwardInputs,
     learned_positions: bool,
 ) -> tuple[Tokens, DiTBlockInputs]:
     """Embed latents, which starts the residual stream, and return it with the inputs that all blocks share."""
-    mask = jnp.broadcast_to(indicator, (*x.shape[:4], 1))
-    tokens, inputs = network.bind_outer(outer).embed(x, c_noise, text, mask, jnp.zeros_like(mask), angles)
+    mask = jnp.broadcast_to(given.indicator, (*given.x.shape[:4], 1))
+    tokens, inputs = network.bind_outer(outer).embed(
+        given.x, given.c_noise, given.text, mask, jnp.zeros_like(mask), given.angles
+    )
     if not learned_positions:
         inputs = inputs._replace(positions=CellPositions(jnp.zeros(tokens.shape[1:], tokens.dtype)))
     return tokens, inputs
@@ -96,7 +107,7 @@ def cast(params: Params, dtype: Any) -> Params:
 
 
 def _is_self_attention(primitive: Any, *operands: Any, **_: Any) -> bool:
-    """Whether an operation is cuDNN's attention of all tokens to all: its result and the sums that its gradient reads.
+    """Tell whether an operation is cuDNN's attention of all tokens to all: its result and what its gradient reads.
 
     Attention to a text takes no time that is worth the memory. The XLA path, which serves elsewhere, is made of
     ordinary operations and is computed again.

@@ -15,7 +15,7 @@ from jax_interp.diffusion.sample import CallInputs, call_coefficients, call_inpu
 from jax_interp.diffusion.schedule import sigmas
 from jax_interp.diffusion.solver import advance
 from jax_interp.files.atomic import write_atomically
-from jax_interp.train.objective.forward import forward
+from jax_interp.train.objective.forward import ForwardInputs, forward
 from jax_interp.train.steps.step import Batch, Trainer
 from jax_interp.types import Latents, Params
 
@@ -44,11 +44,13 @@ def sample_latents(trainer: Trainer, params: Params, batch: Batch) -> Latents:
         output = forward(
             trainer.network,
             params,
-            asked.scaled,
-            asked.c_noise,
-            jnp.asarray(batch.text),
-            jnp.broadcast_to(indicator, (len(condition), frames, 1, 1, 1)),
-            jnp.asarray(batch.angles),
+            ForwardInputs(
+                asked.scaled,
+                asked.c_noise,
+                jnp.asarray(batch.text),
+                jnp.broadcast_to(indicator, (len(condition), frames, 1, 1, 1)),
+                jnp.asarray(batch.angles),
+            ),
             dtype=trainer.dtype,
             learned_positions=trainer.settings.learned_positions,
         ).astype(trainer.dtype)

@@ -18,7 +18,7 @@ from jax_interp.runtime.checkpoint.converted import ConvertedComponent
 from jax_interp.runtime.checkpoint.loading import load_params
 from jax_interp.runtime.mesh import DeviceMesh
 from jax_interp.runtime.sharding import gathered_specs
-from jax_interp.train.objective.forward import forward
+from jax_interp.train.objective.forward import ForwardInputs, forward
 from jax_interp.train.objective.log_variance import initial_log_variance, log_variance
 from jax_interp.train.objective.loss import NetworkInputs, denoised_latents, loss_terms, make_network_inputs, total_loss
 from jax_interp.train.objective.noise import Draws, make_draws
@@ -50,6 +50,12 @@ class Metrics(NamedTuple):
     squared_error: Float[Array, ""]
     gradient_norm: Float[Array, ""]
     """The global norm of the gradients before clipping."""
+
+
+def forward_inputs(batch: Batch, draws: Draws, noisy: NetworkInputs) -> ForwardInputs:
+    """Return what the network reads of a batch whose noise is drawn."""
+    text = apply_text_dropout(batch, draws)
+    return ForwardInputs(noisy.scaled, noisy.c_noise, text, draws.indicator, batch.angles)
 
 
 class Trainer:
@@ -180,11 +186,7 @@ class Trainer:
         output = forward(
             self.network,
             everything["network"],
-            noisy.scaled,
-            noisy.c_noise,
-            apply_text_dropout(batch, draws),
-            draws.indicator,
-            batch.angles,
+            forward_inputs(batch, draws, noisy),
             dtype=self.dtype,
             learned_positions=self.settings.learned_positions,
             keep=self.settings.keep,

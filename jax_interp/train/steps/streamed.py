@@ -29,7 +29,7 @@ from jax_interp.train.objective.noise import Draws, make_draws
 from jax_interp.train.optimization.optimizer import gradient_norm
 from jax_interp.train.settings import TrainSettings
 from jax_interp.train.steps.state import TrainState
-from jax_interp.train.steps.step import Batch, Metrics, Trainer, apply_text_dropout, network_of
+from jax_interp.train.steps.step import Batch, Metrics, Trainer, forward_inputs, network_of
 from jax_interp.types import Params, Tokens
 
 FORWARD, BACKWARD = 0, 1
@@ -119,11 +119,7 @@ class StreamedTrainer(Trainer):
         tokens, inputs = embed(
             self.network,
             cast(frozen["network"], self.dtype),
-            noisy.scaled,
-            noisy.c_noise,
-            apply_text_dropout(batch, draws),
-            draws.indicator,
-            batch.angles,
+            forward_inputs(batch, draws, noisy),
             self.settings.learned_positions,
         )
         return tokens, inputs, noisy

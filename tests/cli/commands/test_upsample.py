@@ -171,7 +171,7 @@ def test_another_instruction_is_another_prompt(generate, folder, tmp_path):
 
 def test_it_is_skipped_where_the_prompt_cannot_count(generate, tmp_path):
     outcome = generate()
-    assert "prompt upsampler: skipped, since at guidance -1" in outcome.output
+    assert outcome.output.count("prompt upsampler: skipped, since at guidance -1") == 1
     assert (record(tmp_path)["prompt_upsampler"], record(tmp_path)["settings"]["prompt"]) == ("not used", "")
     assert generate("--prompt-upsampler").code == 0
     assert record(tmp_path)["settings"]["prompt"]

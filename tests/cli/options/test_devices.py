@@ -36,7 +36,7 @@ def test_several_processes(monkeypatch, given, member):
 
 
 @pytest.mark.parametrize("seconds", [0, 3.9, -1, float("nan")])
-def test_too_little_patience(seconds):
+def test_too_short_a_timeout(seconds):
     with pytest.raises(UsageError, match=r"--process-timeout.*expected 4 seconds or more"):
         parse_processes(True, None, None, None, timeout=seconds)
 

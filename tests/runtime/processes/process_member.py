@@ -13,7 +13,7 @@ from jax_interp.runtime import processes
 from jax_interp.runtime.member import Member
 
 STALE = 4.0
-PATIENCE = 30.0
+TIMEOUT = 30.0
 
 
 def say(text):
@@ -35,7 +35,7 @@ def all_sum(steps):
 def agree():
     processes.agree("versions", {"software": processes.software(), "seed": 1})
     chosen = processes.decide("what is finished", [0, 2] if processes.is_first() else None)
-    processes.together("the loading")
+    processes.barrier("the loading")
     all_sum(1)
     say(f"agreed, {chosen}, {processes.index()} of {processes.count()}")
 
@@ -45,19 +45,19 @@ def disagree():
 
 
 def wrong_order():
-    processes.together("reading" if processes.is_first() else "writing")
+    processes.barrier("reading" if processes.is_first() else "writing")
 
 
 def late():
     if processes.index() == 1:
         time.sleep(20)
-    processes.together("the loading", timeout=2)
+    processes.barrier("the loading", timeout=2)
 
 
 def barrier():
     say("ready")
     if processes.index() in (0, 1):
-        processes.together("the loading", timeout=None)
+        processes.barrier("the loading", timeout=None)
     time.sleep(1000)
 
 
@@ -83,7 +83,7 @@ def failure():
 def first_fails():
     if processes.is_first():
         raise RuntimeError("a mistake in the program")
-    processes.together("the loading", timeout=None)
+    processes.barrier("the loading", timeout=None)
 
 
 def early_end():
@@ -96,7 +96,7 @@ def main():
     # A shell that starts the tests in the background lets them, and so this, ignore Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     scenario, coordinator, index, count = sys.argv[1:]
-    processes.start(Member(coordinator, int(index), int(count)), patience=PATIENCE, stale=STALE)
+    processes.start(Member(coordinator, int(index), int(count)), timeout=TIMEOUT, stale=STALE)
     with processes.shared_fate():
         globals()[scenario]()
 

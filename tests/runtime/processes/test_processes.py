@@ -106,7 +106,7 @@ def check_message(text, *parts):
 def test_a_single_process_needs_nobody():
     processes.agree("versions", {"jax": "1"})
     assert processes.decide("pairs", [1, 2]) == [1, 2]
-    processes.together("the loading")
+    processes.barrier("the loading")
     with processes.shared_fate():
         assert (processes.index(), processes.count(), processes.is_first()) == (0, 1, True)
     with pytest.raises(ProcessFailure, match="mine"), processes.shared_fate():
@@ -129,7 +129,7 @@ SLURM = {
 
 
 def test_slurm_says_who_this_is(monkeypatch):
-    def meet(member, patience):
+    def meet(member, timeout):
         raise ProcessFailure(f"{member.coordinator} {member.index} {member.count} {member.local_devices}")
 
     for name, value in SLURM.items():

@@ -20,12 +20,12 @@ def coordinator():
     return f"127.0.0.1:{port}"
 
 
-def outcomes(members, patience):
+def outcomes(members, timeout):
     """What each of `members`, in threads, gets: names or the message of its error."""
 
     def join(member):
         try:
-            return meet(member, patience)
+            return meet(member, timeout)
         except (ProcessFailure, UsageError) as error:
             return str(error)
 

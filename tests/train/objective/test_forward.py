@@ -7,7 +7,7 @@ from jax._src.cudnn import fused_attention_stablehlo as cudnn
 
 from jax_interp.nn import attention
 from jax_interp.nn.rotary import rotary_angles
-from jax_interp.train.objective.forward import CUDNN_ATTENTION, forward
+from jax_interp.train.objective.forward import CUDNN_ATTENTION, ForwardInputs, forward
 from jax_interp.train.settings import TrainSettings
 from jax_interp.train.steps.step import network_of
 from tests.train.steps.test_state import CONFIG
@@ -29,7 +29,8 @@ def gradient_of(keep):
     x, text, indicator = jnp.zeros((1, 3, 4, 6, 16)), jnp.zeros((1, 64, 8)), jnp.zeros((1, 3, 1, 1, 1))
 
     def loss(params):
-        return forward(network, params, x, jnp.zeros(1), text, indicator, angles, dtype=jnp.bfloat16, keep=keep).sum()
+        given = ForwardInputs(x, jnp.zeros(1), text, indicator, angles)
+        return forward(network, params, given, dtype=jnp.bfloat16, keep=keep).sum()
 
     return jax.grad(loss), network.abstract
 
