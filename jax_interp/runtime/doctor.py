@@ -26,8 +26,8 @@ DOWNLOAD_BYTES, CONVERTED_BYTES = 80 * GB, 52 * GB
 """Bytes of the default download, and of the networks converted from it."""
 CONVERSION_BYTES = 8 * GB
 """Bytes of host memory that converting the 7B transformer takes."""
-TRANSFORMER_BYTES = 15 * GB
-"""Bytes of the 7B transformer in bfloat16."""
+TRANSFORMER_BYTES, QUANTIZED_BYTES = 15 * GB, 8 * GB
+"""Bytes of the 7B transformer in bfloat16 and in 8 bits."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,8 @@ def check_gpu_memory(name: str) -> Check:
     value = "; ".join(f"{gpu.name}: {_gb(gpu.free)} free of {_gb(gpu.memory)}" for gpu in gpus)
     if max(gpu.free for gpu in gpus) < TRANSFORMER_BYTES:
         advice = (
-            f"the 7B transformer takes {_gb(TRANSFORMER_BYTES)} in bfloat16; end other programs or use a larger GPU"
+            f"the 7B transformer takes {_gb(TRANSFORMER_BYTES)} in bfloat16 and {_gb(QUANTIZED_BYTES)} with"
+            " --quantization int8; end other programs or use a larger GPU"
         )
         return Check(name, "warning", value, advice)
     return Check(name, "ok", value)

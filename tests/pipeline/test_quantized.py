@@ -9,7 +9,7 @@ import pytest
 
 from jax_interp import Interpolator
 from jax_interp.components import TABLE
-from jax_interp.config import DIT_7B, LLAMA_3_1_8B, PIXTRAL_12B, T5_11B, DecoderConfig
+from jax_interp.config import DIT_7B, LLAMA_3_1_8B, PIXTRAL_12B, T5_11B, DecoderConfig, Precision, Quantization
 from jax_interp.diffusion.settings import SampleSettings
 from jax_interp.errors import UsageError
 from jax_interp.models.decoder_lm import DecoderLM, empty_cache
@@ -41,7 +41,7 @@ class QuickText(Quickly, PromptNetwork):
 
 
 @cache
-def denoiser(converted, shape=ALONE, precision="float32", quantization="int8"):
+def denoiser(converted, shape=ALONE, precision: Precision = "float32", quantization: Quantization = "int8"):
     found = find_component(converted, "diffusion_transformer").quantized(quantization)
     return Quick(found, precision, None, DeviceMesh(shape))
 
