@@ -20,7 +20,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +28,7 @@ import numpy as np
 
 from benchmarks.environment import environment
 from jax_interp import Interpolator
+from jax_interp.config import Precision, Quantization
 from jax_interp.runtime.checkpoint.description import MANIFEST_FILE
 from jax_interp.runtime.checkpoint.finding import find_component
 from scripts.demo_training import film, scenes
@@ -249,6 +250,8 @@ def main() -> None:
     arguments.add_argument("--converted", type=Path, default=Path("demo/converted"))
     arguments.add_argument("--count", type=int, default=20, help="windows a class, and scenes")
     arguments.add_argument("--num-steps", type=int, default=1, help="as the demo, unless told otherwise")
+    arguments.add_argument("--dtype", choices=get_args(Precision), default="float32")
+    arguments.add_argument("--quantization", choices=get_args(Quantization), default="none")
     arguments.add_argument("--lines", type=Path, default=Path("demo/evaluation.jsonl"))
     arguments.add_argument("--output", type=Path)
     arguments.add_argument("--seconds", type=float, default=float("inf"), help="begin no window after this time")
@@ -256,7 +259,9 @@ def main() -> None:
     frames = film.read_film(options.film)
     windows = choose_windows(film.split(frames), options.count)
     rendered = np.asarray(scenes.render(jax.random.key(SCENE_SEED), options.count, *frames.shape[1:3]))
-    interpolator = Interpolator.from_pretrained(options.converted, dtype="float32")
+    interpolator = Interpolator.from_pretrained(
+        options.converted, dtype=options.dtype, quantization=options.quantization
+    )
     through_tokenizer = round_trip(interpolator)
 
     def make(window: Window) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -265,6 +270,7 @@ def main() -> None:
         return truth, ways(interpolator, through_tokenizer, truth, options.num_steps)
 
     about = {"num_steps": options.num_steps, "weights": weights_digest(options.converted)}
+    about |= {"dtype": options.dtype, "quantization": options.quantization}
     lines = measure(windows, options.lines, about, make, options.seconds)
     if lines is None:
         print("not done yet: run the same command again")

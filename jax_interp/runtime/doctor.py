@@ -29,8 +29,8 @@ CONVERSION_BYTES = 8 * GB
 WAITING_BYTES = ((54 * GB, 0), (37 * GB, 2 * GB), (20 * GB, 17 * GB), (0, 32 * GB))
 """Free GPU memory, and the host memory in which a run with that much or more keeps what does not fit: rows of what the
 planner finds (`pipeline.memory.plan`) for the released 7B networks with their guardrails."""
-TRANSFORMER_BYTES = 15 * GB
-"""Bytes of the 7B transformer in bfloat16."""
+TRANSFORMER_BYTES, QUANTIZED_BYTES = 15 * GB, 8 * GB
+"""Bytes of the 7B transformer in bfloat16 and in 8 bits."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,8 @@ def check_gpu_memory(name: str) -> Check:
     value = "; ".join(f"{gpu.name}: {_gb(gpu.free)} free of {_gb(gpu.memory)}" for gpu in gpus)
     if max(gpu.free for gpu in gpus) < TRANSFORMER_BYTES:
         advice = (
-            f"the 7B transformer takes {_gb(TRANSFORMER_BYTES)} in bfloat16; end other programs or use a larger GPU"
+            f"the 7B transformer takes {_gb(TRANSFORMER_BYTES)} in bfloat16 and {_gb(QUANTIZED_BYTES)} with"
+            " --quantization int8; end other programs or use a larger GPU"
         )
         return Check(name, "warning", value, advice)
     return Check(name, "ok", value)

@@ -148,6 +148,17 @@ class Planner:
             half = replace(self.workload, height=self.workload.height // 2, width=self.workload.width // 2)
             if replace(self, workload=half).smallest(fixed, pairs_per_batch=pairs).peak < smallest.peak:
                 yield "choose a smaller --height and --width"
+        quantized = self._in_8_bits()
+        if quantized != self and quantized.smallest(fixed, pairs_per_batch=pairs).process_peak <= budget:
+            yield "pass --quantization int8"
+
+    def _in_8_bits(self) -> "Planner":
+        """Return the planner of the same run with `--quantization int8`."""
+        networks = {
+            name: replace(network, quantization="int8" if network.stage.QUANTIZES else "none")
+            for name, network in self.networks.items()
+        }
+        return replace(self, networks=networks)
 
     def strategies(self, pairs_per_batch: int | None = None) -> dict[str, MemoryPlan]:
         """Return plans to compare, by a description: networks offloaded one more at a time, then all of them streamed.

@@ -60,15 +60,16 @@ class PromptNetwork(EncoderStage[T5Encoder]):
     def identity(self) -> str:
         """The hash of everything that an embedding depends on beside its text."""
         digest = hashlib.sha256()
-        quantization = self.quantization.encode() if self.quantization != "none" else b""
+        in_8_bits = [self.quantization, self.converted.stored, self.converted.manifest["settings"].get("dtype")]
         weights = json.dumps(sorted(self.converted.source_sha256.values()))
         tokenizer = read_tokenizer(self.tokenizer_path, self.converted.component)
         for part in (
             REVISION.encode(),
             weights.encode(),
             self.converted.dtype.encode(),
-            self.precision.encode() + quantization,
+            self.precision.encode(),
             tokenizer,
+            *([json.dumps(in_8_bits).encode()] if self.quantization != "none" else []),
         ):
             digest.update(hashlib.sha256(part).digest())
         return digest.hexdigest()

@@ -43,7 +43,7 @@ def test_quantised_once_is_what_quantising_at_load_gives(converted, quantized, c
         for path in ours:
             assert ours[path].dtype == theirs[path].dtype
             np.testing.assert_array_equal(ours[path], theirs[path])
-    dtypes = {path.rsplit("/")[-1]: str(array.dtype) for path, array in ours.items() if "norm" not in path}
+    dtypes = {path.rsplit("/")[-1]: str(array.dtype) for path, array in stored[0].items() if "norm" not in path}
     assert dtypes["int8_kernel"] == "int8"
     assert dtypes["scale"] == "float32"
     assert dtypes.get("kernel", "bfloat16") == "bfloat16"

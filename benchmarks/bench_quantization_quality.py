@@ -1,0 +1,168 @@
+"""How exact networks in 8 bits are: errors against float32, beside those of bfloat16.
+
+```
+python -m benchmarks.bench_quantization_quality converted --input clip.mp4 --height 192 --width 320
+python -m benchmarks.bench_quantization_quality WORK/dit-7b --steps 0      # random weights: block by block
+```
+
+Of the same input float32, bfloat16 and int8 (with bfloat16 around it) give: the residual stream after every block,
+each block by itself where all of them get float32's stream, evaluations at several noise levels, and latents that were
+sampled from the same noise. With `--input`, a clip, both ends of its first pair are encoded, and the frames are decoded
+too. Errors are relative L2; a block's own is relative to what the block adds to the stream. One JSON line for each
+dtype and quantisation.
+
+On a GPU with little memory pass `--placement streamed`: float32 takes twice as much as bfloat16.
+"""
+
+import argparse
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple, get_args
+
+import jax
+import numpy as np
+
+from benchmarks.measure import FPS, HEIGHT, WIDTH, emit, forward_inputs
+from jax_interp import Interpolator
+from jax_interp.config import Precision, Quantization
+from jax_interp.diffusion.settings import SampleSettings
+from jax_interp.media.pairs import iterate_pairs
+from jax_interp.media.reader import open_frames
+from jax_interp.pipeline.stages import cells
+from jax_interp.pipeline.stages.denoiser import Denoiser
+from jax_interp.runtime.block_stream import PartCall, PartResult
+from jax_interp.runtime.placement import Kind
+
+VARIANTS: tuple[tuple[Precision, Quantization], ...] = (("bfloat16", "none"), ("bfloat16", "int8"))
+NOISE_LEVELS = (-1.5, -0.5, 0.25, 1.0)
+"""Values of ln(sigma)/4, from nearly clean latents to nearly noise."""
+
+
+class Results(NamedTuple):
+    """What one variant gave."""
+
+    streams: list[np.ndarray]
+    """The residual stream before the first block and after every block."""
+    alone: list[np.ndarray]
+    """The same where every block gets float32's stream."""
+    evaluations: list[np.ndarray]
+    latents: np.ndarray | None
+    frames: np.ndarray | None
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("folder", type=Path, help="folder of converted networks")
+    arguments.add_argument("--input", type=Path, help="a clip whose first pair is interpolated")
+    arguments.add_argument("--height", type=int, default=HEIGHT)
+    arguments.add_argument("--width", type=int, default=WIDTH)
+    arguments.add_argument("--steps", type=int, default=12, help="solver steps of the samples; 0 for none")
+    arguments.add_argument("--placement", choices=get_args(Kind), default="resident")
+    options = arguments.parse_args()
+    reference = results(options, "float32", "none", None)
+    halves: Results | None = None
+    for precision, quantization in VARIANTS:
+        ours = results(options, precision, quantization, reference.streams)
+        halves = halves or ours
+        emit(
+            "quantization_quality",
+            config={"folder": options.folder.name, "height": options.height, "width": options.width}
+            | {"steps": options.steps, "input": options.input.name if options.input else None},
+            dtype=precision,
+            quantization=quantization,
+            **errors(ours, reference),
+            frames_psnr_to_bfloat16=psnr(ours.frames, halves.frames),
+        )
+
+
+def results(
+    options: argparse.Namespace, precision: Precision, quantization: Quantization, streams: list[np.ndarray] | None
+) -> Results:
+    """Run everything in one variant; `streams` are those of float32, None to make them."""
+    interpolator = Interpolator.from_pretrained(
+        options.folder, dtype=precision, quantization=quantization, embedding_cache=False
+    )
+    interpolator.place({"diffusion_transformer": options.placement})
+    denoiser = interpolator.denoiser
+    inputs: dict[str, Any] = forward_inputs(denoiser.config, 1, options.height, options.width)
+    with denoiser.numerics():
+        after = through_blocks(denoiser, inputs, None)
+        alone = after if streams is None else through_blocks(denoiser, inputs, streams)
+    evaluations = [
+        np.asarray(denoiser.net(**{**inputs, "c_noise": np.full(1, level, np.float32)}, fps=FPS), np.float32)
+        for level in NOISE_LEVELS
+    ]
+    latents = frames = None
+    if options.steps:
+        latents, frames = sample(interpolator, options, inputs["x"])
+    interpolator.unload()
+    return Results(after, alone, evaluations, latents, frames)
+
+
+def through_blocks(
+    denoiser: Denoiser, inputs: dict[str, np.ndarray], given: list[np.ndarray] | None
+) -> list[np.ndarray]:
+    """Return the residual stream before the first block and after each; with `given` each block gets its stream."""
+    angles = denoiser._angles(inputs["x"].shape, FPS)
+    names = ("x", "c_noise", "text", "mask", "padding_mask")
+    stream, shared = denoiser._embed(denoiser.outer, *denoiser.devices.put((*(inputs[name] for name in names), angles)))
+    num_cells = cells.num_cells(inputs["x"].shape, denoiser.config.patch_size)
+    streams = [np.array(stream.astype(np.float32))]
+
+    def apply(call: PartCall, stream: Any) -> PartResult[Any]:
+        if call.part == 0:
+            if given is not None:
+                stream = jax.numpy.asarray(given[call.block]).astype(denoiser.dtype)
+            return denoiser._attend(call.params, stream, shared, call.ahead, cells=num_cells)
+        result = denoiser._transform(call.params, stream, shared, call.ahead)
+        streams.append(np.array(result.state.astype(np.float32)))
+        return result
+
+    denoiser.run_blocks(apply, stream)
+    return streams
+
+
+def sample(
+    interpolator: Interpolator, options: argparse.Namespace, latents: Any
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Sample between the first two frames of the input, or between random latents; the text is all zeros."""
+    settings = SampleSettings(num_steps=options.steps)
+    if options.input is None:
+        return np.asarray(interpolator.denoiser.sample(latents, None, None, settings)), None
+    source = open_frames((options.input,), at_least=2)
+    _, first, last = next(iter(iterate_pairs(source, 1, 0, 1)))
+    condition = interpolator.encode_pair(first, last, options.height, options.width)
+    made = interpolator.denoiser.sample(condition[None], None, None, settings)
+    return np.asarray(made), interpolator.decode(made[0])
+
+
+def errors(ours: Results, reference: Results) -> dict[str, Any]:
+    """Return every error of `ours`."""
+    added = [np.linalg.norm(after - before) for before, after in pairwise(reference.streams)]
+    alone = zip(ours.alone[1:], reference.alone[1:], added, strict=True)
+    levels = zip(NOISE_LEVELS, ours.evaluations, reference.evaluations, strict=True)
+    found: dict[str, Any] = {
+        "block_errors": [float(np.linalg.norm(mine - right) / size) for mine, right, size in alone],
+        "stream_errors": [relative(*both) for both in zip(ours.streams, reference.streams, strict=True)],
+        "evaluation_errors": {str(level): relative(mine, right) for level, mine, right in levels},
+    }
+    if ours.latents is not None and reference.latents is not None:
+        found["latents_error"] = relative(ours.latents[:, 1:-1], reference.latents[:, 1:-1])
+    return found | {"frames_psnr": psnr(ours.frames, reference.frames)}
+
+
+def psnr(ours: np.ndarray | None, reference: np.ndarray | None) -> float | None:
+    """Return the PSNR of uint8 frames in dB; None if there are none, or if all are equal."""
+    if ours is None or reference is None or np.array_equal(ours, reference):
+        return None
+    difference = ours.astype(np.float64) - reference
+    return float(10 * np.log10(255**2 / np.square(difference).mean()))
+
+
+def relative(ours: np.ndarray, reference: np.ndarray) -> float:
+    """Return the relative L2 error."""
+    return float(np.linalg.norm(ours.astype(np.float64) - reference) / np.linalg.norm(reference.astype(np.float64)))
+
+
+if __name__ == "__main__":
+    main()
