@@ -30,6 +30,7 @@ def main() -> None:
     arguments.add_argument("--quantization", choices=get_args(Quantization), default="none")
     arguments.add_argument("--placement", choices=get_args(Kind), default="resident")
     arguments.add_argument("--peer", choices=["diffusers", "torchao"])
+    arguments.add_argument("--schemes", nargs="*", choices=list(TORCHAO), default=list(TORCHAO), help="of torchao")
     arguments.add_argument("--eager-only", action="store_true", help="leave torch.compile out: it takes 100 s")
     options = arguments.parse_args()
     interpolator = Interpolator.from_pretrained(
@@ -50,7 +51,7 @@ def main() -> None:
     if options.peer:
         peers = torch_peer(denoiser.config, inputs, options.repeats, compiled=not options.eager_only)
         if options.peer == "torchao":
-            for scheme in TORCHAO:
+            for scheme in options.schemes:
                 peers |= torchao_peer(denoiser.config, inputs, options.repeats, scheme)
         ours.append(warm_ms(run, options.repeats))
     tokens = 3 * options.height * options.width // 16**2
@@ -104,7 +105,7 @@ def torchao_peer(config: Any, inputs: dict[str, np.ndarray], repeats: int, schem
     try:
         settings = {key: getattr(torchao, value)() for key, value in arguments.items()}
         torchao.quantize_(peer, getattr(torchao, name)(**settings), filter_fn=is_large)
-        program = torch.compile(peer)
+        program: Any = torch.compile(peer)
 
         def run() -> None:
             dit_peer.forward(program, **tensors, fps=FPS).cpu()
