@@ -3,13 +3,14 @@
 from dataclasses import replace
 from functools import cache
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jax_interp import Interpolator
 from jax_interp.components import TABLE
-from jax_interp.config import DIT_7B, LLAMA_3_1_8B, PIXTRAL_12B, T5_11B, DecoderConfig, Precision, Quantization
+from jax_interp.config import DIT_7B, LLAMA_3_1_8B, PIXTRAL_12B, T5_11B, Precision, Quantization
 from jax_interp.diffusion.settings import SampleSettings
 from jax_interp.errors import UsageError
 from jax_interp.models.decoder_lm import DecoderLM, empty_cache
@@ -147,37 +148,52 @@ def test_the_text_encoder_is_nearly_as_accurate_as_in_bfloat16(converted):
     assert 0 < golden.relative_l2(ours, right) < INT8_RATIO * golden.relative_l2(half, right)
 
 
-TINY = replace(LLAMA_3_1_8B, width=64, num_heads=4, num_kv_heads=2, head_width=16, num_layers=2, mlp_width=96,
-               vocab_size=50)  # fmt: skip
+TINY = replace(
+    LLAMA_3_1_8B,
+    width=64,
+    num_heads=4,
+    num_kv_heads=2,
+    head_width=16,
+    num_layers=2,
+    mlp_width=96,
+    vocab_size=50,
+)
 
 
-def quantised_params(params, config: DecoderConfig):
-    """The parameters of a language model in 8 bits, and those of a plain one with what the integers stand for."""
-    network = Network(lambda rngs: DecoderLM(config, dtype=jnp.float32, rngs=rngs, quantization="int8"))
-    leaves, rounded = dict(flatten(params)), dict(flatten(params))
+def language_models():
+    """A language model by what its weights are: full, in 8 bits, and rounded to what those stand for."""
+    plain = Network(lambda rngs: DecoderLM(TINY, dtype=jnp.float32, rngs=rngs))
+    network = Network(lambda rngs: DecoderLM(TINY, dtype=jnp.float32, rngs=rngs, quantization="int8"))
+    rng = np.random.default_rng(0)
+    full = {
+        path: np.asarray(rng.normal(1.0 if "norm" in path else 0.0, 0.1, leaf.shape), np.float32)
+        for path, leaf in flatten(plain.abstract)
+    }
+    integers, rounded = full.copy(), full.copy()
     for layer in quantized_layers(network.abstract):
         [source] = layer.sources
-        pairs = [quantize_kernel(np.array(weight)) for weight in leaves.pop(source)]
-        leaves[layer.kernel], leaves[layer.scale] = (np.stack(each) for each in zip(*pairs, strict=True))
+        pairs = [quantize_kernel(weight) for weight in integers.pop(source)]
+        integers[layer.kernel], integers[layer.scale] = (np.stack(each) for each in zip(*pairs, strict=True))
         rounded[source] = np.stack([(values * scale[:, None]).T for values, scale in pairs])
-    return network, unflatten(leaves), unflatten(rounded)
+    trees = {"full": (plain, full), "int8": (network, integers), "rounded": (plain, rounded)}
+    return {name: (each, unflatten(leaves)) for name, (each, leaves) in trees.items()}
 
 
 def test_a_language_model_with_8_bit_weights_is_the_plain_one_with_rounded_weights():
-    """Prefill, and the decoding of a single token, whose products are computed in another way."""
-    plain = Network(lambda rngs: DecoderLM(TINY, dtype=jnp.float32, rngs=rngs))
-    network, quantised, rounded = quantised_params(plain.random_params(), TINY)
+    """A prompt, and the decoding of a single token, whose products are computed in another way."""
     ids, lengths = jnp.asarray([[3, 1, 4, 1]]), jnp.asarray([4])
-    results = []
-    for each, params in ((network, quantised), (plain, rounded)):
-        model = each.bind(params)
-        logits, cache = model.prefill(model.embed(ids), lengths, empty_cache(TINY, 1, 8, dtype=jnp.float32))
-        results.append((logits, model.decode(jnp.asarray([5]), lengths, cache)[0]))
-    for ours, right in zip(*results, strict=True):
-        assert golden.relative_l2(ours, right) < NETWORK_F32
-    full = plain.bind(plain.random_params())
-    logits, _ = full.prefill(full.embed(ids), lengths, empty_cache(TINY, 1, 8, dtype=jnp.float32))
-    assert 1e-3 < golden.relative_l2(results[0][0], logits) < 0.05
+    results = {}
+    for name, (network, params) in language_models().items():
+
+        @jax.jit
+        def run(params, network=network):
+            model = network.bind(params)
+            logits, cache = model.prefill(model.embed(ids), lengths, empty_cache(TINY, 1, 8, dtype=jnp.float32))
+            return jnp.stack([logits, model.decode(jnp.asarray([5]), lengths, cache)[0]])
+
+        results[name] = run(params)
+    assert golden.relative_l2(results["int8"], results["rounded"]) < NETWORK_F32
+    assert 1e-3 < golden.relative_l2(results["int8"], results["full"]) < 0.05
 
 
 # What is said about them.
