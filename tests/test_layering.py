@@ -41,6 +41,7 @@ ALLOWED = {
     | {"convert", "convert.formats", "convert.mapping", "convert.architecture", "convert.networks", "convert.hub"},
     "convert.target": FOUNDATION | {"runtime", "convert", "convert.formats", "convert.mapping", "convert.source"},
     "convert": NETWORKS
+    | TABLE
     | {"runtime"}
     | {f"convert.{room}" for room in ("formats", "mapping", "networks", "source", "target", "hub")},
     "train": FOUNDATION,

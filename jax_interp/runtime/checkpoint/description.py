@@ -59,6 +59,8 @@ class ConversionSettings(TypedDict, total=False):
     dtype: Literal["bfloat16", "float32"] | None
     weights: Literal["model", "ema"]
     trained: dict[str, Any]
+    type: Literal["WorldInterpolator", "Video2World"]
+    """What a diffusion transformer was trained for, where the conversion could tell."""
 
 
 class Manifest(TypedDict):
