@@ -129,11 +129,8 @@ def _choose(request: ConversionRequest) -> list[tuple[Component, str]]:
 
 def _published_folders(component: Component) -> list[str]:
     """Return upstream's folders of a network, the default one first: there are three transformers."""
-    return list(
-        dict.fromkeys(
-            [component.folder, *(entry.folder for entry in TRANSFORMERS if entry.component == component.name)]
-        )
-    )
+    others = [entry.folder for entry in TRANSFORMERS if entry.component == component.name]
+    return list(dict.fromkeys([component.folder, *others]))
 
 
 def _checked_name(component: Component, name: str) -> str:
@@ -223,7 +220,7 @@ def _write(request: ConversionRequest, job: _Job, sources: tuple[SourceRecord, .
             folder,
             component=job.component.name,
             config=job.config,
-            settings=request.settings | _transformer_type(job, sources),
+            settings={**request.settings, **_transformer_type(job, sources)},
             sources=sources,
             leaves=job.leaves,
             streams=streams,
@@ -234,7 +231,7 @@ def _write(request: ConversionRequest, job: _Job, sources: tuple[SourceRecord, .
         logger.info("%s: %s have no checksums of their own, so flipped bits would go unnoticed", job.name, unchecked)
 
 
-def _transformer_type(job: _Job, sources: tuple[SourceRecord, ...]) -> dict[str, TransformerType]:
+def _transformer_type(job: _Job, sources: tuple[SourceRecord, ...]) -> Mapping[str, TransformerType]:
     """Return what a transformer was trained for, as an entry of the manifest's settings; empty where nothing tells.
 
     A published file is known by its MD5 whatever its folder is called.
@@ -242,8 +239,10 @@ def _transformer_type(job: _Job, sources: tuple[SourceRecord, ...]) -> dict[str,
     if job.component.name != "diffusion_transformer":
         return {}
     published = [path for path, md5 in PUBLISHED_MD5.items() if md5 in {record.md5 for record in sources}]
-    found = next((kind for name in [*published, job.target.name] if (kind := transformer_type(name))), None)
-    return {} if found is None else {"type": found}
+    for name in (*published, job.target.name):
+        if (found := transformer_type(name)) is not None:
+            return {"type": found}
+    return {}
 
 
 def _unchecked(job: _Job, sources: tuple[SourceRecord, ...]) -> str:
