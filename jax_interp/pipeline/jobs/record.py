@@ -19,14 +19,14 @@ from jax_interp.pipeline.interpolator import Interpolator
 from jax_interp.pipeline.prompt.prompts import DEFAULT_NEGATIVE_PROMPT
 from jax_interp.pipeline.prompt.text import PromptNetwork
 from jax_interp.pipeline.prompt.upsampler_settings import UpsamplerSettings
-from jax_interp.pipeline.settings import InterpolationSettings
+from jax_interp.pipeline.settings import RunSettings
 from jax_interp.runtime.checkpoint.converted import ConvertedComponent
 
 FileState = tuple[str, int, int]
 """A file's path, its bytes, and when it was changed, in nanoseconds."""
 
 
-def effective_settings(interpolator: Interpolator, settings: InterpolationSettings) -> dict[str, Any]:
+def effective_settings(interpolator: Interpolator, settings: RunSettings) -> dict[str, Any]:
     """Every setting that can change a frame, defaults filled in."""
     values = dataclasses.asdict(dataclasses.replace(settings, sampling=_named(settings)))
     values |= values.pop("sampling")
@@ -42,7 +42,7 @@ def effective_settings(interpolator: Interpolator, settings: InterpolationSettin
 
 def fingerprint(
     interpolator: Interpolator,
-    settings: InterpolationSettings,
+    settings: RunSettings,
     inputs: tuple[Path, ...],
     upsampler: UpsamplerSettings | None = None,
     rate: Fraction | None = None,
@@ -66,7 +66,7 @@ def fingerprint(
 
 def run_record(
     interpolator: Interpolator,
-    settings: InterpolationSettings,
+    settings: RunSettings,
     upsampler: UpsamplerSettings | None = None,
     **facts: Any,
 ) -> dict[str, Any]:
@@ -93,7 +93,7 @@ def run_record(
     }
 
 
-def _named(settings: InterpolationSettings) -> Any:
+def _named(settings: RunSettings) -> Any:
     noise = settings.sampling.condition_noise
     return (
         dataclasses.replace(settings.sampling, condition_noise="given by the caller")
