@@ -35,6 +35,7 @@ ALLOWED = {
     "convert.networks": NETWORKS | TABLE | {"convert.mapping", "convert.tables", "convert.architecture"},
     "convert.hub": FOUNDATION | TABLE,
     "convert.lora": FOUNDATION
+    | TABLE
     | {"nn", "runtime", "convert.formats", "convert.architecture"}
     | {"convert.networks", "convert.source"},
     "convert.source": FOUNDATION

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from jax_interp.errors import UsageError
+from jax_interp.media.pictures.pixels import composite_over_white
 from jax_interp.media.source import RgbFrames
 
 SMALLEST_SIDE = 16
@@ -26,7 +27,7 @@ def given_frames(frames: Any, count: int) -> RgbFrames:
     clip = array if array.ndim == 4 else array[None]
     check_given(len(clip), clip.shape[1], clip.shape[2], count)
     last = clip[len(clip) - count :]
-    return over_white(last) if last.shape[-1] == 4 else last
+    return composite_over_white(last[..., :3], last[..., 3:], 255)[0] if last.shape[-1] == 4 else last
 
 
 def check_given(num_frames: int, height: int, width: int, count: int) -> None:
@@ -40,11 +41,3 @@ def check_given(num_frames: int, height: int, width: int, count: int) -> None:
         raise UsageError(
             f"the input is {height}×{width} pixels, too small to be continued: expected {SMALLEST_SIDE} or more a side"
         )
-
-
-def over_white(rgba: np.ndarray) -> RgbFrames:
-    """Composite colours with opacity, uint8 [..., 4], over white; levels are truncated as upstream's are."""
-    # parity: in float32 as upstream, where 254.99999 becomes 254.
-    opacity = rgba[..., 3:].astype(np.float32) / np.float32(255)
-    over = rgba[..., :3].astype(np.float32) * opacity + np.float32(255) * (np.float32(1) - opacity)
-    return over.astype(np.uint8)

@@ -1,10 +1,10 @@
 """What both pipelines share: their networks, opened and placed, texts as embeddings, and prompts that are written."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import jax.numpy as jnp
 import numpy as np
@@ -20,6 +20,7 @@ from jax_interp.pipeline.memory.plan import Planner
 from jax_interp.pipeline.prompt.prompt_upsampler import PromptUpsampler
 from jax_interp.pipeline.prompt.text import TextEncoder, open_text_encoder
 from jax_interp.pipeline.prompt.upsampler_settings import DEFAULT_SETTINGS, UpsamplerSettings
+from jax_interp.pipeline.results import InterpolatedPair, PairProgress
 from jax_interp.pipeline.safety.guardrails import Guardrails
 from jax_interp.pipeline.settings import InterpolationSettings, RunSettings
 from jax_interp.pipeline.stages.codec import Codec
@@ -114,6 +115,16 @@ class Pipeline:
         upsampler = PromptUpsampler(pixtral, dtype, devices) if pixtral else None
         guard = Guardrails.open(root) if guardrails is True else guardrails or None
         return cls(denoiser, codec, text, upsampler, guard)
+
+    def check_settings(self, settings: Any) -> None:
+        """Raise `UsageError` if these networks cannot take the sizes in `settings`, which are of this pipeline."""
+        raise NotImplementedError
+
+    def stream(
+        self, parts: Iterable[Any], settings: Any, progress: PairProgress | None = None
+    ) -> Iterator[InterpolatedPair]:
+        """Yield the result of each of `parts`, as the pipeline takes them; the one door to the guardrails."""
+        raise NotImplementedError
 
     def upsample_prompt(
         self,

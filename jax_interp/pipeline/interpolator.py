@@ -92,7 +92,7 @@ class Interpolator(Pipeline):
 
     def stream(
         self,
-        pairs: Iterable[tuple[int, np.ndarray, np.ndarray]],
+        parts: Iterable[tuple[int, np.ndarray, np.ndarray]],
         settings: InterpolationSettings,
         progress: PairProgress | None = None,
     ) -> Iterator[InterpolatedPair]:
@@ -106,13 +106,13 @@ class Interpolator(Pipeline):
             Blocked: the guardrails, if there are any, do not let the texts pass, or, later, the frames.
             OutOfMemory: a stage does not fit; the message says what would.
         """
-        self.check_size(settings.height, settings.width, settings.num_video_frames)
+        self.check_settings(settings)
         within = partial(self._stage, settings=settings)
         if self.guardrails is not None:
             with within("guardrails"):
                 check_prompts(self.guardrails, settings)
         runner = PassRunner(self.denoiser, self.codec, self.guardrails, settings, within)
-        return runner.run(pairs, partial(self._encode_prompts, settings), progress)
+        return runner.run(parts, partial(self._encode_prompts, settings), progress)
 
     def encode_pair(
         self,
@@ -168,6 +168,10 @@ class Interpolator(Pipeline):
         return latent_shape(
             self.denoiser.config, self.codec.config, height=height, width=width, num_video_frames=num_video_frames
         )
+
+    def check_settings(self, settings: InterpolationSettings) -> None:
+        """Raise `UsageError` if these networks cannot take the sizes in `settings`."""
+        self.check_size(settings.height, settings.width, settings.num_video_frames)
 
     def _encode_prompts(self, settings: InterpolationSettings) -> tuple[Array | None, Array | None]:
         """Return the embeddings of (prompt, negative prompt), each only if the guidance reads it."""

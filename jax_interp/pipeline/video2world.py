@@ -88,7 +88,7 @@ class Video2World(Pipeline):
 
     def stream(
         self,
-        clips: Iterable[tuple[int, RgbFrames]],
+        parts: Iterable[tuple[int, RgbFrames]],
         settings: Video2WorldSettings,
         progress: PairProgress | None = None,
     ) -> Iterator[InterpolatedPair]:
@@ -108,7 +108,7 @@ class Video2World(Pipeline):
         if self.guardrails is not None:
             with within("guardrails"):
                 check_prompts(self.guardrails, settings)
-        return self._run(clips, settings, within, progress)
+        return self._run(parts, settings, within, progress)
 
     def encode_condition(
         self,

@@ -286,8 +286,8 @@ def test_an_empty_negative_prompt_leaves_guidance_without_effect(worlds, caplog)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"num_video_frames": 10}, r"--num-video-frames 10: allowed are 9, 17, .*121 \(8n \+ 1"),
-        ({"num_video_frames": 1}, "--num-video-frames 1: allowed are 9, 17"),
+        ({"num_video_frames": 10, "num_input_frames": 1}, r"--num-video-frames 10: allowed are 9, 17, .*121 \(8n \+ 1"),
+        ({"num_video_frames": 1}, "--num-video-frames 1: allowed are 17, 25"),
         ({"num_video_frames": 129}, "--num-video-frames 129"),
         ({"num_video_frames": 9, "num_input_frames": 9}, "--num-video-frames 9: allowed are 17, 25"),
         ({"height": 40}, "--height 40: expected a multiple of 16"),

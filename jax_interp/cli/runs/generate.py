@@ -47,7 +47,9 @@ class OnTerminal(Reporter):
             raise typer.Exit(explain(stop)[1]) from None
 
     def made(self, job: Job, record: Mapping[str, Any]) -> None:
-        show(f"{job.video}: {record['frames']} frames from {record['pairs']} pair(s)")
+        given = record["settings"].get("num_input_frames")
+        origin = f"{record['pairs']} pair(s)" if given is None else f"{given} given frame(s)"
+        show(f"{job.video}: {record['frames']} frames from {origin}")
         if self._show_seconds:
             show("  " + ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in record["seconds"].items()))
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from jax_interp.errors import JaxInterpError
 from jax_interp.files.lock import lock_path
-from jax_interp.pipeline.interpolator import Interpolator
+from jax_interp.pipeline.base import Pipeline
 from jax_interp.pipeline.jobs.agreements import agreed_to_be_there, is_first
 from jax_interp.pipeline.jobs.clip import Clip
 from jax_interp.pipeline.jobs.outputs import held_results, is_of, own_record
@@ -17,12 +17,12 @@ from jax_interp.pipeline.requests.request import Job
 logger = logging.getLogger("jax_interp")
 
 
-def identity_of(interpolator: Interpolator, job: Job) -> str:
+def identity_of(interpolator: Pipeline, job: Job) -> str:
     """`fingerprint` of what `interpolator` makes of `job`."""
     return fingerprint(interpolator, job.settings, job.inputs, job.upsampler, job.exact_rate)
 
 
-def is_finished(interpolator: Interpolator, job: Job) -> bool:
+def is_finished(interpolator: Pipeline, job: Job) -> bool:
     """Whether this very job has run to its end before: same settings, input and networks, and its results are there.
 
     The first process looks, for all.
@@ -30,7 +30,7 @@ def is_finished(interpolator: Interpolator, job: Job) -> bool:
     return agreed_to_be_there(job, lambda: _has_results(interpolator, job))
 
 
-def tidy(interpolator: Interpolator, job: Job) -> dict[str, Any] | None:
+def tidy(interpolator: Pipeline, job: Job) -> dict[str, Any] | None:
     """Remove what a run left that was killed when it had finished and removed what it needed no more.
 
     Returns the record of that run; None in processes that do not write.
@@ -41,14 +41,14 @@ def tidy(interpolator: Interpolator, job: Job) -> dict[str, Any] | None:
     return own_record(job)
 
 
-def tidy_finished(interpolator: Interpolator, job: Job) -> None:
+def tidy_finished(interpolator: Pipeline, job: Job) -> None:
     """The same for a job that is known to be finished, and of which a killed run may have left something."""
     if is_first() and lock_path(job.video).exists():
         with suppress(JaxInterpError), held_results(job):
             tidy(interpolator, job)
 
 
-def finished_pairs(interpolator: Interpolator, job: Job, clip: Clip, store: PairStore) -> int:
+def finished_pairs(interpolator: Pipeline, job: Job, clip: Clip, store: PairStore) -> int:
     """How many pairs of an interrupted run this one goes on after."""
     settings = job.settings
     done = store.finished(clip.num_pairs, (settings.num_video_frames, settings.height, settings.width, 3))
@@ -58,7 +58,7 @@ def finished_pairs(interpolator: Interpolator, job: Job, clip: Clip, store: Pair
     return done
 
 
-def _has_results(interpolator: Interpolator, job: Job) -> bool:
+def _has_results(interpolator: Pipeline, job: Job) -> bool:
     record, identity = own_record(job), identity_of(interpolator, job)
     if record is None or record["fingerprint"] != identity:
         return False

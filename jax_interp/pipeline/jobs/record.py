@@ -15,7 +15,7 @@ import jax
 from jax_interp._version import __version__
 from jax_interp.media.destination import pictures_in
 from jax_interp.media.output_rate import exact_rate
-from jax_interp.pipeline.interpolator import Interpolator
+from jax_interp.pipeline.base import Pipeline
 from jax_interp.pipeline.prompt.prompts import DEFAULT_NEGATIVE_PROMPT
 from jax_interp.pipeline.prompt.text import PromptNetwork
 from jax_interp.pipeline.prompt.upsampler_settings import UpsamplerSettings
@@ -26,7 +26,7 @@ FileState = tuple[str, int, int]
 """A file's path, its bytes, and when it was changed, in nanoseconds."""
 
 
-def effective_settings(interpolator: Interpolator, settings: RunSettings) -> dict[str, Any]:
+def effective_settings(interpolator: Pipeline, settings: RunSettings) -> dict[str, Any]:
     """Every setting that can change a frame, defaults filled in."""
     values = dataclasses.asdict(dataclasses.replace(settings, sampling=_named(settings)))
     values |= values.pop("sampling")
@@ -41,7 +41,7 @@ def effective_settings(interpolator: Interpolator, settings: RunSettings) -> dic
 
 
 def fingerprint(
-    interpolator: Interpolator,
+    interpolator: Pipeline,
     settings: RunSettings,
     inputs: tuple[Path, ...],
     upsampler: UpsamplerSettings | None = None,
@@ -53,7 +53,7 @@ def fingerprint(
     """
     effective = effective_settings(interpolator, settings)
     # How many pairs share a pass follows from free memory, and changes a result no more than its last bits.
-    del effective["pairs_per_batch"]
+    effective.pop("pairs_per_batch", None)
     effective["rate"] = str(rate or exact_rate(settings.sampling.fps))
     if upsampler is not None:
         effective["prompt"] = dataclasses.asdict(upsampler)
@@ -65,7 +65,7 @@ def fingerprint(
 
 
 def run_record(
-    interpolator: Interpolator,
+    interpolator: Pipeline,
     settings: RunSettings,
     upsampler: UpsamplerSettings | None = None,
     **facts: Any,
@@ -102,7 +102,7 @@ def _named(settings: RunSettings) -> Any:
     )
 
 
-def networks(interpolator: Interpolator, *, upsamples: bool = False) -> dict[str, Any]:
+def networks(interpolator: Pipeline, *, upsamples: bool = False) -> dict[str, Any]:
     """Folder and checksums of every network that has a part in a result."""
     upsampler = interpolator.prompt_upsampler if upsamples else None
     stages = (interpolator.denoiser, interpolator.codec, _text_network(interpolator), upsampler)
@@ -127,5 +127,5 @@ def input_states(inputs: tuple[Path, ...]) -> tuple[FileState, ...]:
     return tuple((str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files)
 
 
-def _text_network(interpolator: Interpolator) -> PromptNetwork | None:
+def _text_network(interpolator: Pipeline) -> PromptNetwork | None:
     return interpolator.text_encoder.network if interpolator.text_encoder else None
