@@ -8,15 +8,17 @@ from jax_interp.byte_sizes import format_bytes, gib
 from jax_interp.cli.options.networks import GUARDRAILS, NetworkFolders
 from jax_interp.cli.options.requests import MemoryRequest
 from jax_interp.cli.terminal.console import show_table
-from jax_interp.components import PLACEMENT_NAMES, TABLE
+from jax_interp.components import PLACEMENT_NAMES, TABLE, TransformerType
 from jax_interp.config import Precision
 from jax_interp.errors import UsageError
 from jax_interp.pipeline.memory.placing import choose, placements_in
 from jax_interp.pipeline.memory.plan import PROCESS_OVERHEAD, MemoryPlan, PlannedNetwork, Planner, describe
+from jax_interp.pipeline.settings import RunSettings, Video2WorldSettings
 from jax_interp.pipeline.stage_classes import planned
-from jax_interp.pipeline.stages.geometry import latent_shape
+from jax_interp.pipeline.stages.geometry import latent_shape, world_latent_shape
 from jax_interp.runtime import hardware
-from jax_interp.runtime.checkpoint.finding import find_component, has_component
+from jax_interp.runtime.checkpoint.converted import ConvertedComponent
+from jax_interp.runtime.checkpoint.finding import find_component, find_transformer, has_component
 from jax_interp.runtime.mesh_shape import MeshShape
 from jax_interp.runtime.sharding import check_split, split_counts
 from jax_interp.terminal import show
@@ -27,17 +29,12 @@ from jax_interp.train.steps.lora import target_layers
 
 def run(request: MemoryRequest) -> None:
     """Print the memory that `request` would take; nothing is loaded."""
-    configs, origin = _networks(request.checkpoint_dir, request.model, dict(_in_order(request.folders)))
+    settings, is_world = request.settings, isinstance(request.settings, Video2WorldSettings)
+    kind: TransformerType = "Video2World" if is_world else "WorldInterpolator"
+    configs, origin = _networks(request.checkpoint_dir, request.model, dict(_in_order(request.folders)), kind)
     if request.expects_guardrails and not configs.keys() & {*GUARDRAILS}:
         show(f"{origin} has no guardrails: none are counted, and `generate` only runs with --disable-guardrail")
-    settings = request.settings
-    latents = latent_shape(
-        configs["diffusion_transformer"],
-        configs["tokenizer"],
-        height=settings.height,
-        width=settings.width,
-        num_video_frames=settings.num_video_frames,
-    )
+    latents = _latents(configs, settings)
     if request.training is not None:
         show(f"training the transformer of {origin}, {settings.height}×{settings.width}; all numbers in GiB")
         show()
@@ -45,11 +42,11 @@ def run(request: MemoryRequest) -> None:
         return
     planner = Planner(_planned(configs, request.precisions, request.mesh), settings.workload(request.mesh))
     on = "" if request.mesh.size == 1 else f", on each of {request.mesh.size} GPUs ({request.mesh})"
-    size = f"{settings.height}×{settings.width}, {settings.num_video_frames} frames a pair"
+    size = f"{settings.height}×{settings.width}, {settings.num_video_frames} frames a {'clip' if is_world else 'pair'}"
     show(f"{origin}, {size}; all numbers in GiB{on}")
     show()
     _show_networks(planner)
-    _show_strategies(planner, request.memory.pairs_per_batch)
+    _show_strategies(planner, 1 if is_world else request.memory.pairs_per_batch)
     if request.available is not None:
         plan = choose(request.memory, planner, request.available)
         _show_plan(f"in {gib(request.available)} of GPU memory", plan)
@@ -57,6 +54,15 @@ def run(request: MemoryRequest) -> None:
     if placed := placements_in(request.memory, planner):
         _show_plan("placed so", planner.plan(placed, request.memory.pairs_per_batch))
     show("no GPU found: --memory-budget 8GB shows the plan for one of that size")
+
+
+def _latents(configs: Mapping[str, Any], settings: RunSettings) -> tuple[int, int, int, int]:
+    """Return the shape of the latents of a pair or clip; raises `UsageError` for sizes that cannot be."""
+    networks = configs["diffusion_transformer"], configs["tokenizer"]
+    size = {"height": settings.height, "width": settings.width, "num_video_frames": settings.num_video_frames}
+    if isinstance(settings, Video2WorldSettings):
+        return world_latent_shape(*networks, **size, num_input_frames=settings.num_input_frames)
+    return latent_shape(*networks, **size)
 
 
 def _in_order(folders: NetworkFolders) -> list[tuple[str, str | None]]:
@@ -79,7 +85,9 @@ def _planned(
     return networks
 
 
-def _networks(folder: Path | None, model: str | None, names: NetworkFolders) -> tuple[dict[str, Any], str]:
+def _networks(
+    folder: Path | None, model: str | None, names: NetworkFolders, kind: TransformerType
+) -> tuple[dict[str, Any], str]:
     """Return the configurations of the networks `names`, and a text that says where they come from."""
     chosen = [name for name in names.values() if name is not None]
     if model is not None and (folder is not None or chosen):
@@ -87,22 +95,28 @@ def _networks(folder: Path | None, model: str | None, names: NetworkFolders) -> 
     default = Path("converted")
     if model is None and (folder is not None or chosen or default.exists()):
         root = folder or default
-        configs = _converted(root, names)
+        configs = _converted(root, names, kind)
         return configs, str(root) if "text_encoder" in configs else f"{root}, without a text encoder"
     configs = {name: TABLE[name].released_as(model or "7B") for name in names}
     return configs, f"the released {model} networks" if model else f"no folder {default} here: the released 7B networks"
 
 
-def _converted(root: Path, names: NetworkFolders) -> dict[str, Any]:
+def _converted(root: Path, names: NetworkFolders, kind: TransformerType) -> dict[str, Any]:
     """Return the configurations in a converted folder.
 
     Guardrails may be absent and so may, because embeddings can be given instead, the text encoder.
     """
     return {
-        name: find_component(root, name, folder).config
+        name: _found(root, name, folder, kind).config
         for name, folder in names.items()
         if TABLE[name].used != "if there" or folder is not None or has_component(root, name)
     }
+
+
+def _found(root: Path, name: str, folder: str | None, kind: TransformerType) -> ConvertedComponent:
+    if name == "diffusion_transformer":
+        return find_transformer(root, kind, folder)
+    return find_component(root, name, folder)
 
 
 def _show_networks(planner: Planner) -> None:

@@ -19,11 +19,10 @@ from jax_interp.models.video_tokenizer.attention import attend_along_time
 from jax_interp.models.video_tokenizer.layers import Features, Past
 from jax_interp.models.video_tokenizer.model import VideoTokenizer
 from jax_interp.pipeline.stages.codec import Codec
+from jax_interp.pipeline.stages.geometry import piece_size
 from jax_interp.runtime.mesh import REPLICATED
 from jax_interp.types import Params
 
-PIECE_CELLS = 1024
-"""Latent cells of a piece, at least: small frames pass several at a time, large ones one by one."""
 TILE_CELLS = 1 << 16
 """Latent cells of all frames together whose keys and values are on the device at a time."""
 
@@ -76,7 +75,7 @@ class ClipCodec:
         """
         cell = self.codec.config.compression
         total = (len(frames) - 1) // cell + 1
-        piece = min(piece or _piece(height // cell, width // cell), total)
+        piece = min(piece or piece_size(height // cell, width // cell), total)
         pieces = (
             _filled_up(normalize_and_resize(part, height, width)[None], piece * cell - (0 if start else cell - 1))
             for start in range(0, total, piece)
@@ -95,7 +94,7 @@ class ClipCodec:
         `piece` is the number of latent frames that are computed at a time, as for `encode`.
         """
         total, rows, columns, _ = latents.shape
-        piece = min(piece or _piece(rows, columns), total)
+        piece = min(piece or piece_size(rows, columns), total)
         cell = self.codec.config.compression
         with self.codec.numerics():
             clean = self._denormalize(self.codec.params, self.codec.devices.put(latents))
@@ -111,7 +110,7 @@ class ClipCodec:
     def _run(self, halves: _Halves, pieces: Iterable[Array], piece: int, total: int) -> Iterator[Array]:
         """Yield what every one of `pieces` becomes; together they have at least `total` latent frames."""
         codec = self.codec
-        memory = _Memory(self._attend, codec, piece * -(-total // piece))
+        memory = _Memory(self._attend, codec, total)
         before: Kept = None
         behind: Kept = None
         for index, each in enumerate(pieces):
@@ -177,7 +176,12 @@ class _Memory:
         self._buffers: Sequence[np.ndarray] | None = None
 
     def attend(self, q: Features, k: Features, v: Features, start: int) -> Features:
-        """Return what the queries of a piece, whose first frame is number `start`, get; keys and values are kept."""
+        """Return what the queries of a piece, whose first frame is number `start`, get; keys and values are kept.
+
+        Frames behind the clip's end, which fill up its last piece, get what the last one gets.
+        """
+        inside = slice(0, self._num_frames - start)
+        filling, q, k, v = q.shape[1], q[:, inside], k[:, inside], v[:, inside]
         if self._buffers is None:
             shape = (k.shape[0], self._num_frames, *k.shape[2:])
             self._buffers = [np.zeros(shape, k.dtype) for _ in range(2)]
@@ -185,17 +189,12 @@ class _Memory:
             buffer[:, start : start + new.shape[1]] = np.asarray(new)
         rows = max(1, TILE_CELLS // (self._num_frames * k.shape[3]))
         tiles = [slice(row, row + rows) for row in range(0, k.shape[2], rows)]
-        return jnp.concatenate([self._attend_rows(q, start, tile) for tile in tiles], axis=2)
+        return _filled_up(jnp.concatenate([self._attend_rows(q, start, tile) for tile in tiles], axis=2), filling)
 
     def _attend_rows(self, q: Features, start: int, rows: slice) -> Features:
         assert self._buffers is not None
         keys, values = (self._codec.devices.put(buffer[:, :, rows]) for buffer in self._buffers)
         return self._attend(q[:, :, rows], keys, values, np.int32(start))
-
-
-def _piece(rows: int, columns: int) -> int:
-    """Return how many latent frames of this size, in cells, make a piece."""
-    return -(-PIECE_CELLS // (rows * columns))
 
 
 def _first_frame(latent_frame: int, cell: int) -> int:

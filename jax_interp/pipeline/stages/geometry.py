@@ -4,6 +4,14 @@ from jax_interp.config import DiTConfig, VideoTokenizerConfig
 from jax_interp.errors import UsageError
 from jax_interp.pipeline.stages.workload import Workload
 
+PIECE_CELLS = 1024
+"""Latent cells of a piece of a clip, at least: small frames pass several at a time, large ones one by one."""
+
+
+def piece_size(rows: int, columns: int) -> int:
+    """Return how many latent frames of `rows`×`columns` cells the tokenizer takes at a time."""
+    return -(-PIECE_CELLS // (rows * columns))
+
 
 def latent_shape(
     dit: DiTConfig, tokenizer: VideoTokenizerConfig, *, height: int, width: int, num_video_frames: int
