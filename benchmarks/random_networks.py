@@ -4,7 +4,8 @@
 python -m benchmarks.random_networks WORK dit-7b tokenizer t5-11b
 ```
 
-There are also dit-14b, pixtral-12b, llama-guard-3-8b, video-safety and face-blur.
+There are also dit-14b, dit-7b-video2world, dit-14b-video2world, pixtral-12b, llama-guard-3-8b, video-safety and
+face-blur.
 
 WORK/NAME then is a folder for `jax-interp generate --checkpoint-dir`, one for each transformer. Random weights tell how
 long things take and what memory they need; they say nothing about how a video looks.
@@ -45,6 +46,8 @@ from tests.pixtral_tokenizer import write_tokenizer
 NETWORKS: dict[str, tuple[str, Any]] = {
     "dit-7b": ("diffusion_transformer", DIT_7B),
     "dit-14b": ("diffusion_transformer", DIT_14B),
+    "dit-7b-video2world": ("diffusion_transformer", DIT_7B),
+    "dit-14b-video2world": ("diffusion_transformer", DIT_14B),
     "tokenizer": ("tokenizer", CV8X8X8_720P),
     "t5-11b": ("text_encoder", T5_11B),
     "pixtral-12b": ("prompt_upsampler", PIXTRAL_12B),
@@ -52,6 +55,8 @@ NETWORKS: dict[str, tuple[str, Any]] = {
     "video-safety": ("video_safety", VIDEO_SAFETY),
     "face-blur": ("face_blur", RETINAFACE_RESNET50),
 }
+FOLDERS = {f"dit-{size.lower()}-video2world": f"Cosmos-Predict1-{size}-Video2World" for size in ("7B", "14B")}
+"""The folders of networks that do not have their component's default folder."""
 T5_TOKENIZER = Path(__file__).parents[1] / "tests/data/golden/checkpoints/google-t5/t5-11b/tokenizer.json"
 NORMAL = np.random.default_rng(0).standard_normal(1 << 22, dtype=np.float32)
 """The values of which every weight is one, scaled, because drawing 14 billion would take minutes."""
@@ -63,7 +68,7 @@ def write_network(root: Path, name: str) -> Path:
     component = COMPONENTS[kind]
     leaves = component.plan(config)
     streams = {leaf.path: random_stream(leaf.path, leaf.shape) for leaf in leaves}
-    folder = root / component.folder
+    folder = root / FOLDERS.get(name, component.folder)
     folder.mkdir(parents=True)
     write_params(folder / PARAMS_FOLDER, unflatten(streams))
     if kind == "text_encoder":

@@ -1,7 +1,7 @@
 """Generative video frame interpolation in JAX: the public surface.
 
-`Interpolator` runs the pipeline on frames, and `generate` makes the files of a `GenerateRequest`; the other names are
-what their signatures and errors name. They are imported when first used, so that `import jax_interp` costs nothing.
+`Interpolator` and `Video2World` run on frames, and `generate` makes the files of a `GenerateRequest`; the other names
+are what their signatures and errors name. They are imported when first used, so that `import jax_interp` costs nothing.
 """
 
 from importlib import import_module
@@ -34,11 +34,12 @@ if TYPE_CHECKING:
     from jax_interp.pipeline.prompt.upsampler_settings import UpsamplerSettings
     from jax_interp.pipeline.requests.request import GenerateRequest, Job
     from jax_interp.pipeline.requests.settings import DeviceSettings, NetworkSettings, ProcessSettings
-    from jax_interp.pipeline.results import InterpolatedPair, Interpolation, PairProgress
+    from jax_interp.pipeline.results import GeneratedVideo, InterpolatedPair, Interpolation, PairProgress
     from jax_interp.pipeline.safety.guardrails import Checked, Guardrails
     from jax_interp.pipeline.safety.settings import GuardrailSettings
-    from jax_interp.pipeline.settings import InterpolationSettings
+    from jax_interp.pipeline.settings import InterpolationSettings, Video2WorldSettings
     from jax_interp.pipeline.stages.workload import Workload
+    from jax_interp.pipeline.video2world import Video2World
     from jax_interp.runtime.checkpoint.adapters import Adapter, LowRankPair
     from jax_interp.runtime.member import Member
     from jax_interp.runtime.mesh import DeviceMesh

@@ -127,7 +127,7 @@ class Video2World(Pipeline):
             UsageError: these networks cannot take the size, or there are too few frames.
         """
         shape = self.check_size(height, width, num_video_frames, num_input_frames)
-        known = self._clips.encode(given_frames(frames, num_input_frames), height, width)
+        known = self.clips.encode(given_frames(frames, num_input_frames), height, width)
         return jnp.pad(known, ((0, shape[0] - known.shape[0]), (0, 0), (0, 0), (0, 0)))
 
     def sample(
@@ -166,7 +166,7 @@ class Video2World(Pipeline):
             None if each is None else np.asarray(each, np.float32).reshape(-1, *each.shape[-2:])
             for each in (text, negative_text)
         )
-        sampled = self._sampler.sample(
+        sampled = self.sampler.sample(
             latents[None], rows, negative_rows, settings.sampling, num_known=num_condition_frames, noise=noise
         )
         return sampled[0]
@@ -175,7 +175,7 @@ class Video2World(Pipeline):
         """Return the frames (uint8 RGB) of sampled latents, 8 for each latent frame but the first, which is one."""
         latents = jnp.asarray(latents)
         self._check_latents("latents", latents.shape)
-        return np.concatenate(list(self._clips.decode(latents)))
+        return np.concatenate(list(self.clips.decode(latents)))
 
     def check_size(
         self, height: int, width: int, num_video_frames: int = 121, num_input_frames: int = 1
@@ -199,11 +199,13 @@ class Video2World(Pipeline):
         self.check_size(settings.height, settings.width, settings.num_video_frames, settings.num_input_frames)
 
     @cached_property
-    def _clips(self) -> ClipCodec:
+    def clips(self) -> ClipCodec:
+        """The tokenizer on whole clips."""
         return ClipCodec(self.codec)
 
     @cached_property
-    def _sampler(self) -> EulerSampler:
+    def sampler(self) -> EulerSampler:
+        """The transformer with this pipeline's sampler."""
         return EulerSampler(self.denoiser)
 
     def _check_latents(self, name: str, shape: tuple[int, ...]) -> None:
@@ -223,7 +225,7 @@ class Video2World(Pipeline):
         for number, given in clips:
             latents = self._sampled(number, given, rows, settings, within, progress)
             with within("decode"):
-                frames = np.concatenate(list(self._clips.decode(latents)))
+                frames = np.concatenate(list(self.clips.decode(latents)))
             self.codec.offload()
             if self.guardrails is not None:
                 with within("guardrails"):
@@ -248,7 +250,7 @@ class Video2World(Pipeline):
         self.codec.offload()
         known = (len(given) - 1) // self.codec.config.compression + 1
         with within("denoise"):
-            latents = self._sampler.sample(
+            latents = self.sampler.sample(
                 condition[None],
                 # At a guidance of -1 only the negative prompt is read.
                 rows.get(Branch.CONDITIONAL),

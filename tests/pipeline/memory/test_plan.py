@@ -13,7 +13,7 @@ from jax_interp.errors import UsageError
 from jax_interp.pipeline.memory.footprint import WORKSPACE, footprint
 from jax_interp.pipeline.memory.plan import PROCESS_OVERHEAD, Planner, describe
 from jax_interp.pipeline.prompt.text import PromptNetwork
-from jax_interp.pipeline.settings import InterpolationSettings
+from jax_interp.pipeline.settings import InterpolationSettings, Video2WorldSettings
 from jax_interp.pipeline.stage_classes import planned
 from jax_interp.pipeline.stages.codec import Codec
 from jax_interp.pipeline.stages.denoiser import Denoiser
