@@ -66,6 +66,7 @@ CASES = (
     Case((1, 3, 2), (3, 4, 2), channels=5, batch=2),
     Case((1, 2, 2, 3), (1, 6, 4), latent_channels=7),
     Case((2, 1, 3, 2), (2, 2, 4), patch_size=2),
+    Case((1, 2, 2), (16, 2, 2), channels=4),  # the 121 frames of Video2World
 )
 
 

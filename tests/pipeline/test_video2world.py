@@ -25,6 +25,11 @@ CASES = MANIFEST["cases"]
 PROMPT = MANIFEST["golden"]["L7_t5.npz"]["prompts"][0]
 
 
+def slow(*names):
+    """Parameters that the quick tests leave out."""
+    return [pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
 def recorded(name):
     return golden.load(name, VIDEO2WORLD)
 
@@ -56,13 +61,14 @@ def network_inputs(case):
     return (x, arrays["timesteps"], arrays["crossattn_emb"], mask, arrays["fps"]), arrays
 
 
-@pytest.mark.parametrize("case", [0, 1])
+@pytest.mark.parametrize("case", [0, *slow(1)])
 def test_network_float32(worlds, case):
     inputs, expected = network_inputs(case)
     out = worlds["float32"].denoise_net(*inputs)
     assert golden.relative_l2(out, golden.channels_last(expected["out_float32"])) < NETWORK_F32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", [0, 1])
 def test_network_bfloat16(worlds, case):
     inputs, expected = network_inputs(case)
@@ -71,6 +77,7 @@ def test_network_bfloat16(worlds, case):
     assert golden.relative_l2(out, oracle) < BF16_RATIO * golden.relative_l2(upstream, oracle)
 
 
+@pytest.mark.slow
 def test_network_of_the_14b(converted_world, tmp_path):
     """The same weights in a folder of the 14B have its rotary ratios, and not the 7B's."""
     from convert.conversion import ConversionRequest, convert_checkpoints
@@ -88,11 +95,16 @@ def test_network_of_the_14b(converted_world, tmp_path):
     oracle = golden.channels_last(expected["out_float32"])
     large = open_component(tmp_path / "converted" / name)
     small = open_component(converted_world / "Cosmos-Predict1-7B-Video2World")
-    arguments = (*map(jnp.asarray, (x, times, text, mask, np.zeros_like(mask))), float(fps[0]))
-    assert golden.relative_l2(Denoiser(large, "float32").net(*arguments), oracle) < NETWORK_F32
-    assert golden.relative_l2(Denoiser(small, "float32").net(*arguments), oracle) > 100 * NETWORK_F32
+    x, times, text, mask = map(jnp.asarray, (x, times, text, mask))
+    one, other = (
+        Denoiser(network, "float32").net(x, times, text, mask, jnp.zeros_like(mask), float(fps[0]))
+        for network in (large, small)
+    )
+    assert golden.relative_l2(one, oracle) < NETWORK_F32
+    assert golden.relative_l2(other, oracle) > 100 * NETWORK_F32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["video17", "video33"])
 def test_tokenizer_float32(worlds, name):
     arrays, world = recorded("L2_tokenizer"), worlds["float32"]
@@ -105,6 +117,7 @@ def test_tokenizer_float32(worlds, name):
     assert golden.relative_l2(decoded, golden.channels_last(arrays[f"float32.decode_{name}"])) < NETWORK_F32
 
 
+@pytest.mark.slow
 def test_text(worlds):
     arrays = recorded("L7_t5")
     ours = worlds["float32"].encode_text(MANIFEST["golden"]["L7_t5.npz"]["prompts"])
@@ -116,7 +129,7 @@ def test_text(worlds):
 # conditioning
 
 
-@pytest.mark.parametrize("case", [*CASES, "rgba"])
+@pytest.mark.parametrize("case", ["A", *slow(*"BCDEFG", "rgba")])
 def test_condition_latents_float32(worlds, case):
     frames = recorded("inputs")["image_rgba"] if case == "rgba" else given(case)
     ours = np.asarray(worlds["float32"].encode_condition(frames, **size_of("B" if case == "rgba" else case)))
@@ -131,6 +144,7 @@ def test_condition_latents_float32(worlds, case):
     assert golden.relative_l2(ours[:known], upstream[:known]) < 2**-8 * (1 - share) ** 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["A", "B", "F"])
 def test_condition_latents_bfloat16(worlds, case):
     ours = worlds["bfloat16"].encode_condition(given(case), **size_of(case))
@@ -140,6 +154,7 @@ def test_condition_latents_bfloat16(worlds, case):
     assert golden.relative_l2(ours[:known], oracle) < BF16_RATIO * golden.relative_l2(upstream, oracle)
 
 
+@pytest.mark.slow
 def test_the_last_frames_of_a_clip_are_taken(worlds):
     clip = recorded("inputs")["clip"]
     world, arguments = worlds["float32"], {"num_video_frames": 17, "height": 48, "width": 64}
@@ -152,14 +167,11 @@ def test_the_last_frames_of_a_clip_are_taken(worlds):
 # sampling
 
 RUNS = [
-    *("A_g0_n6", "A_g1_n6", "A_g7_n1", "A_g7_n6", "A_g7_n6_fps12", "A_g7_n6_nonegative", "A_g7_n6_otherseed"),
-    *("B_g7_n6", "C_g7_n6", "D_g7_n6", "E_g7_n6", "F_g7_n6", "G_g7_n6"),
-    *(pytest.param(name, marks=pytest.mark.slow) for name in ("A_g7_n35", "B_g7_n35")),
+    "A_g7_n6",
+    *slow("A_g0_n6", "A_g1_n6", "A_g7_n1", "A_g7_n6_fps12", "A_g7_n6_nonegative", "A_g7_n6_otherseed", "A_g7_n35"),
+    *slow("B_g7_n6", "B_g7_n35", "C_g7_n6", "D_g7_n6", "E_g7_n6", "F_g7_n6", "G_g7_n6"),
 ]
-RUNS_BFLOAT16 = [
-    *("A_g0_n6", "A_g1_n6", "A_g7_n1", "A_g7_n6", "B_g7_n6", "D_g7_n6", "E_g7_n6", "F_g7_n6"),
-    *(pytest.param(name, marks=pytest.mark.slow) for name in ("A_g7_n35", "B_g7_n35")),
-]
+RUNS_BFLOAT16 = [*slow("A_g7_n6", "A_g0_n6", "A_g1_n6", "A_g7_n35", "B_g7_n6", "D_g7_n6", "E_g7_n6", "F_g7_n6")]
 
 
 def facts(name, precision):
@@ -201,6 +213,7 @@ def test_samples_bfloat16(worlds, name):
     assert golden.relative_l2(ours, upstream) < SAMPLE_BF16
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [
@@ -235,12 +248,14 @@ def within_one(ours, theirs):
     return (np.abs(ours.astype(int) - theirs.astype(int)) <= 1).mean()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["A_g7_n6", "D_g7_n6", "F_g7_n6"])
 def test_decoded_frames_float32(worlds, name):
     expected = recorded(f"L5_float32_{name}")
     assert within_one(worlds["float32"].decode(latents(expected["sample"])), expected["video"]) >= FRAMES_WITHIN_ONE
 
 
+@pytest.mark.slow
 def test_decoded_frames_bfloat16(worlds):
     expected, oracle = recorded("L5_bfloat16_A_g7_n6"), recorded("L5_float32_A_g7_n6")["video"]
     frames = worlds["bfloat16"].decode(latents(expected["sample"]))
@@ -255,7 +270,7 @@ def generate(world, name, **changes):
     return world.generate(given(said["case"]), **(arguments | size_of(said["case"]) | changes))
 
 
-@pytest.mark.parametrize("name", ["A_g7_n6", "D_g7_n6"])
+@pytest.mark.parametrize("name", ["D_g7_n6", *slow("A_g7_n6")])
 def test_whole_runs_float32(worlds, name):
     """The noise that seed 1 draws is that of the golden files, whose recipe is ours."""
     expected = recorded(f"L5_float32_{name}")

@@ -25,11 +25,8 @@ def alone(worlds):
     return sampled(worlds["float32"])
 
 
-MESHES = ["data=2", "sequence=2", *(pytest.param(m, marks=pytest.mark.slow) for m in ("data=4", "tensor=3"))]
-MESHES.append(pytest.param("data=2,sequence=2", marks=pytest.mark.slow))
-
-
-@pytest.mark.parametrize("mesh", MESHES)
+@pytest.mark.slow
+@pytest.mark.parametrize("mesh", ["data=2", "data=4", "sequence=2", "tensor=3", "data=2,sequence=2"])
 def test_a_mesh_gives_the_same_latents(converted_world, alone, mesh):
     world = Video2World.from_pretrained(converted_world, dtype="float32", mesh=mesh)
     assert golden.relative_l2(sampled(world), alone) < NETWORK_F32
@@ -52,7 +49,7 @@ def test_encoding_and_decoding_on_a_mesh(converted_world, worlds):
     assert np.abs(frames[0].astype(int) - frames[1]).max() <= 1
 
 
-@pytest.mark.parametrize("kind", ["streamed", "offloaded"])
+@pytest.mark.parametrize("kind", ["streamed", pytest.param("offloaded", marks=pytest.mark.slow)])
 def test_placements_give_the_same_bits(converted_world, alone, kind):
     world = Video2World.from_pretrained(converted_world, dtype="float32")
     world.place({"diffusion_transformer": kind, "tokenizer": "offloaded"})
@@ -60,6 +57,7 @@ def test_placements_give_the_same_bits(converted_world, alone, kind):
     assert np.array_equal(sampled(world), alone)
 
 
+@pytest.mark.slow
 def test_networks_that_were_unloaded_load_again(converted_world, alone):
     world = Video2World.from_pretrained(converted_world, dtype="float32")
     sampled(world)

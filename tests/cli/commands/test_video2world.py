@@ -44,6 +44,7 @@ def test_a_picture_is_continued_and_the_record_says_how(continued, worlds, tmp_p
     assert open_frames([tmp_path / "out" / "output.mp4"]).num_frames == 9
 
 
+@pytest.mark.slow
 def test_upstreams_spellings_and_nine_frames(continued, tmp_path):
     outcome = continued(
         *("--input_image_or_video_path", CLIP, "--num_input_frames", 9, "--prompt", "rain", "--offload_tokenizer"),
@@ -53,6 +54,7 @@ def test_upstreams_spellings_and_nine_frames(continued, tmp_path):
     assert record(tmp_path)["frames"] == 17
 
 
+@pytest.mark.slow
 def test_a_batch_goes_on_with_what_is_not_done(continued, tmp_path):
     lines = [{"visual_input": str(IMAGE), "prompt": "rain", "name": "a"}, {"visual_input": str(CLIP), "prompt": "sun"}]
     batch = tmp_path / "batch.jsonl"
@@ -67,6 +69,7 @@ def test_a_batch_goes_on_with_what_is_not_done(continued, tmp_path):
     assert (tmp_path / "out" / "output_0001.mp4").exists()
 
 
+@pytest.mark.slow
 def test_what_is_transparent_is_laid_over_white(continued, worlds, tmp_path):
     outcome = continued("--input", RGBA, "--prompt", "rain", "--save-frames", tmp_path / "frames")
     assert "laid over white" in outcome.output
@@ -119,3 +122,45 @@ def test_guardrails_that_are_not_there_block(converted_world, tmp_path):
     assert outcome.code != 0
     assert "guardrail" in outcome.output
     assert not (tmp_path / "out" / "output.mp4").exists()
+
+
+@pytest.mark.slow
+def test_a_run_that_was_interrupted_while_writing_does_not_sample_again(continued, worlds, tmp_path, monkeypatch):
+    """What was made is kept beside the video until all results are there; the same command only writes it."""
+    from jax_interp.media.writer import TeeWriter
+    from jax_interp.pipeline.stages.euler_sampler import EulerSampler
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    command = ("--input", IMAGE, "--prompt", "rain")
+    with monkeypatch.context() as patched:
+        patched.setattr(TeeWriter, "write", fail)
+        assert continued(*command).code != 0
+    assert not (tmp_path / "out" / "output.mp4").exists()
+    monkeypatch.setattr(EulerSampler, "sample", fail)
+    outcome = continued(*command)
+    assert outcome.code == 0, outcome.output
+    assert record(tmp_path)["frames"] == 9
+
+
+@pytest.mark.slow
+def test_memory_of_a_clip_is_planned(converted_world):
+    outcome = jax_interp("memory", "--video2world", "--checkpoint-dir", converted_world, "--height", 48, "--width", 64)
+    assert outcome.code == 0, outcome.output
+    assert "48×64, 121 frames a clip" in outcome.output
+    assert "all streamed, 1 a pass" in outcome.output
+    assert "2 a pass" not in outcome.output
+
+
+@pytest.mark.slow
+def test_memory_of_the_released_networks(converted):
+    outcome = jax_interp("memory", "--video2world", "--model", "14B", "--memory-budget", "10GiB")
+    assert outcome.code == 0, outcome.output
+    assert "in 10.0 GiB of GPU memory" in outcome.output
+    refused = jax_interp("memory", "--video2world", "--checkpoint-dir", converted)
+    assert "is a WorldInterpolator transformer" in refused.output
+    assert (
+        "--num-video-frames 10: allowed are 9, 17"
+        in jax_interp("memory", "--video2world", "--model", "7B", "--num-video-frames", 10).output
+    )

@@ -64,6 +64,7 @@ def test_encoding_in_pieces_is_encoding_at_once(codec, filmed):
     assert np.array_equal(parts, whole)
 
 
+@pytest.mark.slow
 def test_keys_and_values_pass_in_tiles(codec, sampled, monkeypatch):
     few = sampled[:3, :6, :8]
     whole = decode(codec, few, 1)
@@ -71,6 +72,7 @@ def test_keys_and_values_pass_in_tiles(codec, sampled, monkeypatch):
     assert np.array_equal(decode(codec, few, 1), whole)
 
 
+@pytest.mark.slow
 def test_what_is_kept_counts(codec, sampled):
     """Pieces that know nothing of each other are other frames."""
     few = sampled[:3, :6, :8]
@@ -93,13 +95,10 @@ def test_memory_does_not_grow_with_the_clip(codec, sampled):
 def _peak(clips, latents, num_frames):
     """The bytes of the largest program of decoding, arguments and results included, as XLA states them."""
     total, piece = (num_frames - 1) // 8 + 1, 1
-    params, kept = clips.codec.params, None
-    sizes = []
+    params = clips.codec.params
     z = latents[None, :piece]
-    for _ in range(2):  # the first piece, and a later one
-        sizes.append(_bytes(clips._decoder.begin, params, z, kept))
-        begun = clips._decoder.begin(params, z, kept)
-        kept = begun.kept
+    begun = clips._decoder.begin(params, z, None)
+    sizes = [_bytes(clips._decoder.begin, params, z, kept) for kept in (None, begun.kept)]
     sizes.append(_bytes(clips._decoder.end, params, begun.x, begun.projected[0], None))
     _, behind = clips._decoder.end(params, begun.x, begun.projected[0], None)
     sizes.append(_bytes(clips._decoder.end, params, begun.x, begun.projected[0], behind))
