@@ -105,7 +105,7 @@ def test_network_of_the_14b(converted_world, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["video17", "video33"])
+@pytest.mark.parametrize("name", ["video33"])
 def test_tokenizer_float32(worlds, name):
     arrays, world = recorded("L2_tokenizer"), worlds["float32"]
     bind, params = world.codec.network.bind, world.codec.params
@@ -129,7 +129,7 @@ def test_text(worlds):
 # conditioning
 
 
-@pytest.mark.parametrize("case", ["A", *slow(*"BCDEFG", "rgba")])
+@pytest.mark.parametrize("case", ["A", *slow("B", "C", "F", "G", "rgba")])
 def test_condition_latents_float32(worlds, case):
     frames = recorded("inputs")["image_rgba"] if case == "rgba" else given(case)
     ours = np.asarray(worlds["float32"].encode_condition(frames, **size_of("B" if case == "rgba" else case)))
@@ -145,7 +145,7 @@ def test_condition_latents_float32(worlds, case):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", ["A", "B", "F"])
+@pytest.mark.parametrize("case", ["A", "F"])
 def test_condition_latents_bfloat16(worlds, case):
     ours = worlds["bfloat16"].encode_condition(given(case), **size_of(case))
     arrays = recorded("L4_condition")
@@ -171,7 +171,7 @@ RUNS = [
     *slow("A_g0_n6", "A_g1_n6", "A_g7_n1", "A_g7_n6_fps12", "A_g7_n6_nonegative", "A_g7_n6_otherseed", "A_g7_n35"),
     *slow("B_g7_n6", "B_g7_n35", "C_g7_n6", "D_g7_n6", "E_g7_n6", "F_g7_n6", "G_g7_n6"),
 ]
-RUNS_BFLOAT16 = [*slow("A_g7_n6", "A_g0_n6", "A_g1_n6", "A_g7_n35", "B_g7_n6", "D_g7_n6", "E_g7_n6", "F_g7_n6")]
+RUNS_BFLOAT16 = [*slow("A_g7_n6", "A_g0_n6", "A_g1_n6", "A_g7_n35", "B_g7_n6", "F_g7_n6")]
 
 
 def facts(name, precision):
@@ -249,7 +249,7 @@ def within_one(ours, theirs):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["A_g7_n6", "D_g7_n6", "F_g7_n6"])
+@pytest.mark.parametrize("name", ["A_g7_n6", "F_g7_n6"])
 def test_decoded_frames_float32(worlds, name):
     expected = recorded(f"L5_float32_{name}")
     assert within_one(worlds["float32"].decode(latents(expected["sample"])), expected["video"]) >= FRAMES_WITHIN_ONE
@@ -270,7 +270,7 @@ def generate(world, name, **changes):
     return world.generate(given(said["case"]), **(arguments | size_of(said["case"]) | changes))
 
 
-@pytest.mark.parametrize("name", ["D_g7_n6", *slow("A_g7_n6")])
+@pytest.mark.parametrize("name", ["D_g7_n6"])
 def test_whole_runs_float32(worlds, name):
     """The noise that seed 1 draws is that of the golden files, whose recipe is ours."""
     expected = recorded(f"L5_float32_{name}")
