@@ -103,7 +103,7 @@ def through_blocks(
     denoiser: Denoiser, inputs: dict[str, np.ndarray], given: list[np.ndarray] | None
 ) -> list[np.ndarray]:
     """Return the residual stream before the first block and after each; with `given` each block gets its stream."""
-    angles = denoiser._angles(inputs["x"].shape, FPS)
+    angles = denoiser.angles(inputs["x"].shape, FPS)
     names = ("x", "c_noise", "text", "mask", "padding_mask")
     stream, shared = denoiser._embed(denoiser.outer, *denoiser.devices.put((*(inputs[name] for name in names), angles)))
     num_cells = cells.num_cells(inputs["x"].shape, denoiser.config.patch_size)

@@ -4,7 +4,8 @@
 python -m benchmarks.random_networks WORK dit-7b tokenizer t5-11b
 ```
 
-There are also dit-14b, pixtral-12b, llama-guard-3-8b, video-safety and face-blur.
+There are also dit-14b, dit-7b-video2world, dit-14b-video2world, pixtral-12b, llama-guard-3-8b, video-safety and
+face-blur.
 
 With `--quantization int8` the networks that have large weights are stored in 8 bits.
 
@@ -49,6 +50,8 @@ from tests.pixtral_tokenizer import write_tokenizer
 NETWORKS: dict[str, tuple[str, Any]] = {
     "dit-7b": ("diffusion_transformer", DIT_7B),
     "dit-14b": ("diffusion_transformer", DIT_14B),
+    "dit-7b-video2world": ("diffusion_transformer", DIT_7B),
+    "dit-14b-video2world": ("diffusion_transformer", DIT_14B),
     "tokenizer": ("tokenizer", CV8X8X8_720P),
     "t5-11b": ("text_encoder", T5_11B),
     "pixtral-12b": ("prompt_upsampler", PIXTRAL_12B),
@@ -56,6 +59,8 @@ NETWORKS: dict[str, tuple[str, Any]] = {
     "video-safety": ("video_safety", VIDEO_SAFETY),
     "face-blur": ("face_blur", RETINAFACE_RESNET50),
 }
+FOLDERS = {f"dit-{size.lower()}-video2world": f"Cosmos-Predict1-{size}-Video2World" for size in ("7B", "14B")}
+"""The folders of networks that do not have their component's default folder."""
 T5_TOKENIZER = Path(__file__).parents[1] / "tests/data/golden/checkpoints/google-t5/t5-11b/tokenizer.json"
 NORMAL = np.random.default_rng(0).standard_normal(1 << 22, dtype=np.float32)
 """The values of which every weight is one, scaled, because drawing 14 billion would take minutes."""
@@ -71,7 +76,7 @@ def write_network(root: Path, name: str, quantization: Quantization = "none") ->
     if quantization != "none" and component.quantizes:
         settings["quantization"] = quantization
         leaves, streams = quantize_streams(leaves, streams, component.abstract(config, quantization))
-    folder = root / component.folder
+    folder = root / FOLDERS.get(name, component.folder)
     folder.mkdir(parents=True)
     write_params(folder / PARAMS_FOLDER, unflatten(streams))
     if kind == "text_encoder":

@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.filesize import decimal
 
+from convert.hub.catalog import PUBLISHED_MD5, TRANSFORMERS
 from convert.mapping.matching import Leaf
 from convert.networks.component import EXTRA_FOLDER, Component
 from convert.networks.components import COMPONENTS, named
@@ -21,6 +22,7 @@ from convert.target.folders import check_space, clear_leftovers, refuse_foreign_
 from convert.target.manifest import write_description
 from convert.target.quantize import quantize_streams
 from convert.target.streams import stream
+from jax_interp.components import TransformerType, transformer_type
 from jax_interp.config import Precision, Quantization
 from jax_interp.errors import CheckpointError, UsageError
 from jax_interp.nn.params import unflatten
@@ -119,11 +121,13 @@ def _choose(request: ConversionRequest) -> list[tuple[Component, str]]:
     explicit = {component.name for component in named(asked)} if asked else set()
     chosen, looked_for = [], []
     for component in named(request.components):
-        name = _checked_name(component, request.folders.get(component.name, component.folder))
-        folder = request.checkpoint_dir / name
-        if component.name in explicit or locate(component, folder):
-            chosen.append((component, name))
-        looked_for.append(f"{name}/{' or '.join(component.sources[0].names[:2])}")
+        given = request.folders.get(component.name)
+        names = _published_folders(component) if given is None else [_checked_name(component, given)]
+        there = [name for name in names if locate(component, request.checkpoint_dir / name)]
+        if component.name in explicit:
+            there = there or names[:1]  # what it lacks is said when it is opened
+        chosen += [(component, name) for name in there]
+        looked_for += [f"{name}/{' or '.join(component.sources[0].names[:2])}" for name in names]
     if not chosen:
         flags = ", ".join(component.flag for component in COMPONENTS.values())
         raise CheckpointError(
@@ -131,6 +135,12 @@ def _choose(request: ConversionRequest) -> list[tuple[Component, str]]:
             f" with {flags}"
         )
     return chosen
+
+
+def _published_folders(component: Component) -> list[str]:
+    """Return upstream's folders of a network, the default one first: there are three transformers."""
+    others = [entry.folder for entry in TRANSFORMERS if entry.component == component.name]
+    return list(dict.fromkeys([component.folder, *others]))
 
 
 def _checked_name(component: Component, name: str) -> str:
@@ -233,7 +243,7 @@ def _write(request: ConversionRequest, job: _Job, sources: tuple[SourceRecord, .
             folder,
             component=job.component.name,
             config=job.config,
-            settings=request.settings(job.component),
+            settings={**request.settings(job.component), **_transformer_type(job, sources)},
             sources=sources,
             leaves=leaves,
             streams=streams,
@@ -242,6 +252,20 @@ def _write(request: ConversionRequest, job: _Job, sources: tuple[SourceRecord, .
     check.report(job.name)
     if unchecked := _unchecked(job, sources):
         logger.info("%s: %s have no checksums of their own, so flipped bits would go unnoticed", job.name, unchecked)
+
+
+def _transformer_type(job: _Job, sources: tuple[SourceRecord, ...]) -> Mapping[str, TransformerType]:
+    """Return what a transformer was trained for, as an entry of the manifest's settings; empty where nothing tells.
+
+    A published file is known by its MD5 whatever its folder is called.
+    """
+    if job.component.name != "diffusion_transformer":
+        return {}
+    published = [path for path, md5 in PUBLISHED_MD5.items() if md5 in {record.md5 for record in sources}]
+    for name in (*published, job.target.name):
+        if (found := transformer_type(name)) is not None:
+            return {"type": found}
+    return {}
 
 
 def _unchecked(job: _Job, sources: tuple[SourceRecord, ...]) -> str:

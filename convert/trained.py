@@ -41,8 +41,14 @@ def write_trained(target: Path, base: ConvertedComponent, network: Params, facts
             folder,
             component=base.component,
             config=base.config,
-            settings={"trained": {"from": {"folder": base.path.name, "sha256": base.source_sha256}, **facts}},
+            settings=_settings(base, facts),
             sources=[SourceRecord("trained parameters", size, 0, digest.hexdigest(), None, None)],
             leaves=DIFFUSION_TRANSFORMER.plan(base.config),
             streams=streams,
         )
+
+
+def _settings(base: ConvertedComponent, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings in the manifest: where the network is from, and that it is of its base's type."""
+    settings: dict[str, Any] = {"trained": {"from": {"folder": base.path.name, "sha256": base.source_sha256}, **facts}}
+    return settings if base.transformer_type is None else settings | {"type": base.transformer_type}

@@ -1,7 +1,7 @@
 """Generative video frame interpolation in JAX: the public surface.
 
-`Interpolator` runs the pipeline on frames, and `generate` makes the files of a `GenerateRequest`; the other names are
-what their signatures and errors name. They are imported when first used, so that `import jax_interp` costs nothing.
+`Interpolator` and `Video2World` run on frames, and `generate` makes the files of a `GenerateRequest`; the other names
+are what their signatures and errors name. They are imported when first used, so that `import jax_interp` costs nothing.
 """
 
 from importlib import import_module
@@ -34,11 +34,12 @@ if TYPE_CHECKING:
     from jax_interp.pipeline.prompt.upsampler_settings import UpsamplerSettings
     from jax_interp.pipeline.requests.request import GenerateRequest, Job
     from jax_interp.pipeline.requests.settings import DeviceSettings, NetworkSettings, ProcessSettings
-    from jax_interp.pipeline.results import InterpolatedPair, Interpolation, PairProgress
+    from jax_interp.pipeline.results import GeneratedVideo, InterpolatedPair, Interpolation, PairProgress
     from jax_interp.pipeline.safety.guardrails import Checked, Guardrails
     from jax_interp.pipeline.safety.settings import GuardrailSettings
-    from jax_interp.pipeline.settings import InterpolationSettings
+    from jax_interp.pipeline.settings import InterpolationSettings, Video2WorldSettings
     from jax_interp.pipeline.stages.workload import Workload
+    from jax_interp.pipeline.video2world import Video2World
     from jax_interp.runtime.checkpoint.adapters import Adapter, LowRankPair
     from jax_interp.runtime.member import Member
     from jax_interp.runtime.mesh import DeviceMesh
@@ -65,6 +66,7 @@ _HOME = {
     "UsageError": "jax_interp.errors",
     "Verdict": "jax_interp.guardrails.verdict",
     "Interpolator": "jax_interp.pipeline.interpolator",
+    "Video2World": "jax_interp.pipeline.video2world",
     "generate": "jax_interp.pipeline.jobs.generate",
     "Reporter": "jax_interp.pipeline.jobs.reporter",
     "Footprint": "jax_interp.pipeline.memory.footprint",
@@ -81,12 +83,14 @@ _HOME = {
     "NetworkSettings": "jax_interp.pipeline.requests.settings",
     "ProcessSettings": "jax_interp.pipeline.requests.settings",
     "InterpolatedPair": "jax_interp.pipeline.results",
+    "GeneratedVideo": "jax_interp.pipeline.results",
     "Interpolation": "jax_interp.pipeline.results",
     "PairProgress": "jax_interp.pipeline.results",
     "Checked": "jax_interp.pipeline.safety.guardrails",
     "Guardrails": "jax_interp.pipeline.safety.guardrails",
     "GuardrailSettings": "jax_interp.pipeline.safety.settings",
     "InterpolationSettings": "jax_interp.pipeline.settings",
+    "Video2WorldSettings": "jax_interp.pipeline.settings",
     "Workload": "jax_interp.pipeline.stages.workload",
     "Adapter": "jax_interp.runtime.checkpoint.adapters",
     "LowRankPair": "jax_interp.runtime.checkpoint.adapters",
@@ -113,6 +117,7 @@ __all__ = [
     "DownloadError",
     "Footprint",
     "GenerateRequest",
+    "GeneratedVideo",
     "GuardrailSettings",
     "Guardrails",
     "InterpolatedPair",
@@ -140,6 +145,8 @@ __all__ = [
     "UpsamplerSettings",
     "UsageError",
     "Verdict",
+    "Video2World",
+    "Video2WorldSettings",
     "VideoTokenizerConfig",
     "Workload",
     "__version__",

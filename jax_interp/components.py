@@ -5,9 +5,10 @@ own for every network (a stage's class, a weight table) has a small table whose 
 `tests/test_components.py` holds all of those complete, and docs/architecture.md says how a network is added.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias, get_args
 
 from jax_interp.config import (
     CV8X8X8_720P,
@@ -35,6 +36,19 @@ GUARDRAIL_MODELS = "guardrail_models"
 
 PLACEMENT_NAMES = ("prompt_upsampler", GUARDRAIL_MODELS, "text_encoder", "tokenizer", "diffusion_transformer")
 """Every name by which networks are placed, in the order in which upstream offloads them."""
+
+TransformerType: TypeAlias = Literal["WorldInterpolator", "Video2World"]
+"""What a diffusion transformer was trained for. Both types have the same arrays, so that only names tell them apart."""
+
+
+def transformer_type(folder: str) -> TransformerType | None:
+    """Return the type of the transformer in a folder of that name; None if the name does not tell.
+
+    `Cosmos-Predict1-14B-Video2World` is an example of a name that does.
+    """
+    plain = re.sub("[^a-z0-9]", "", folder.lower())
+    found = [name for name in get_args(TransformerType) if name.lower() in plain]
+    return found[0] if len(found) == 1 else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,3 +207,9 @@ _ROWS = (
 
 TABLE: Mapping[str, ComponentRow] = {row.name: row for row in _ROWS}
 """Every network by its name, in the pipeline's order."""
+
+TRANSFORMER_FOLDERS: Mapping[TransformerType, str] = {
+    "WorldInterpolator": TABLE["diffusion_transformer"].folder,
+    "Video2World": "Cosmos-Predict1-7B-Video2World",
+}
+"""Upstream's folder of the transformer that is taken by default, by type."""

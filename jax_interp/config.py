@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
@@ -42,7 +43,7 @@ class DiTConfig:
     grid: tuple[Size, Size, Size] = (128, 120, 120)
     """The largest grid (T, H, W) in patches that the learned positions cover."""
     rotary_ratio: tuple[Positive, Positive, Positive] = (2.0, 1.0, 1.0)
-    """The extrapolation ratio of the rotary base along (T, H, W)."""
+    """The extrapolation ratio of the rotary base along (T, H, W); weights do not tell it (`published_rotary_ratio`)."""
 
     @property
     def input_channels(self) -> int:
@@ -204,7 +205,7 @@ NetworkConfig = (
 )
 
 DIT_7B = DiTConfig()
-DIT_14B = DiTConfig(width=5120, num_heads=40, num_blocks=36, mlp_width=20480)
+DIT_14B = DiTConfig(width=5120, num_heads=40, num_blocks=36, mlp_width=20480, rotary_ratio=(2.0, 2.0, 2.0))
 CV8X8X8_720P = VideoTokenizerConfig()
 T5_11B = T5Config()
 PIXTRAL_12B_TEXT = DecoderConfig()
@@ -225,6 +226,19 @@ SIGLIP_SO400M = SiglipVisionConfig()
 VIDEO_SAFETY = VideoSafetyConfig()
 RETINAFACE_RESNET50 = RetinaFaceConfig()
 PIXTRAL_12B = PixtralConfig(text=PIXTRAL_12B_TEXT, vision=PIXTRAL_12B_VISION)
+
+
+def published_rotary_ratio(config: DiTConfig, folder: str) -> tuple[float, float, float]:
+    """Return the rotary ratios of the release that a transformer of these sizes, in the folder `folder`, belongs to.
+
+    Sizes decide where they are those of a published network. A network of other sizes is taken for a 14B if its folder
+    is called one, as `Cosmos-Predict1-14B-Video2World`, otherwise for a 7B.
+    """
+    for released in (DIT_7B, DIT_14B):
+        if dataclasses.replace(config, rotary_ratio=released.rotary_ratio) == released:
+            return released.rotary_ratio
+    called_14b = re.search(r"(?<![0-9])14b(?![a-z])", folder, re.IGNORECASE)
+    return (DIT_14B if called_14b else DIT_7B).rotary_ratio
 
 
 def to_json(config: NetworkConfig) -> dict[str, Any]:

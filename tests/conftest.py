@@ -97,6 +97,27 @@ def interpolators(converted):
 
 
 @pytest.fixture(scope="session")
+def converted_world(tmp_path_factory):
+    """The golden networks of Video2World, converted by the command line with no flag but the folders."""
+    from tests import golden
+    from tests.commands import jax_interp
+
+    folder = tmp_path_factory.mktemp("world") / "converted"
+    checkpoints = golden.VIDEO2WORLD / "checkpoints"
+    outcome = jax_interp("convert", "--checkpoint-dir", checkpoints, "--output-dir", folder)
+    assert outcome.code == 0, outcome.output
+    return folder
+
+
+@pytest.fixture(scope="session")
+def worlds(converted_world):
+    """One `Video2World` for each precision, on the golden checkpoints."""
+    from jax_interp import Video2World
+
+    return {dtype: Video2World.from_pretrained(converted_world, dtype=dtype) for dtype in ("float32", "bfloat16")}
+
+
+@pytest.fixture(scope="session")
 def guarded(tmp_path_factory):
     """Tiny guardrails (`tests.guardrails.tiny_guards`), converted by the command line."""
     from tests.commands import jax_interp

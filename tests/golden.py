@@ -1,4 +1,4 @@
-"""The outputs of the upstream classes under tests/data/golden (its README says what each holds)."""
+"""The outputs of the upstream classes under tests/data (the README of each folder says what each file holds)."""
 
 import json
 from functools import cache
@@ -9,16 +9,17 @@ import numpy as np
 ROOT = Path(__file__).parent / "data" / "golden"
 CHECKPOINTS = ROOT / "checkpoints"
 CLIP = ROOT / "inputs" / "clip.mp4"
+VIDEO2WORLD = Path(__file__).parent / "data" / "golden_v2w"
 
 
 @cache
-def manifest() -> dict:
-    return json.loads((ROOT / "manifest.json").read_text())
+def manifest(root: Path = ROOT) -> dict:
+    return json.loads((root / "manifest.json").read_text())
 
 
-def load(name: str) -> dict[str, np.ndarray]:
+def load(name: str, root: Path = ROOT) -> dict[str, np.ndarray]:
     """All arrays of `golden/<name>.npz`."""
-    with np.load(ROOT / "golden" / f"{name}.npz") as arrays:
+    with np.load(root / "golden" / f"{name}.npz") as arrays:
         return dict(arrays)
 
 

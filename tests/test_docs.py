@@ -70,7 +70,7 @@ def test_examples_were_found():
 @pytest.mark.parametrize(("page", "command", "arguments"), EXAMPLES, ids=lambda value: value.strip()[:40])
 def test_flags_of_every_example_exist(page, command, arguments):
     words = {word.rstrip(",") for word in jax_interp(command, "--help").output.split()}
-    for flag in re.findall(r"--[a-z-]+", arguments.split("#")[0]):
+    for flag in re.findall(r"--[a-z0-9-]+", arguments.split("#")[0]):
         assert flag in words
 
 
@@ -80,5 +80,5 @@ def test_links_lead_somewhere(path, target):
 
 
 def test_every_page_is_in_the_menu():
-    menu = set(re.findall(r"\b([a-z-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE))
+    menu = set(re.findall(r"\b([a-z0-9-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE))
     assert menu == {path.name for path in (ROOT / "docs").glob("*.md")}

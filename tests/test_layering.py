@@ -35,12 +35,14 @@ ALLOWED = {
     "convert.networks": NETWORKS | TABLE | {"convert.mapping", "convert.tables", "convert.architecture"},
     "convert.hub": FOUNDATION | TABLE,
     "convert.lora": FOUNDATION
+    | TABLE
     | {"nn", "runtime", "convert.formats", "convert.architecture"}
     | {"convert.networks", "convert.source"},
     "convert.source": FOUNDATION
     | {"convert", "convert.formats", "convert.mapping", "convert.architecture", "convert.networks", "convert.hub"},
     "convert.target": FOUNDATION | {"runtime", "convert", "convert.formats", "convert.mapping", "convert.source"},
     "convert": NETWORKS
+    | TABLE
     | {"runtime"}
     | {f"convert.{room}" for room in ("formats", "mapping", "networks", "source", "target", "hub")},
     "train": FOUNDATION,

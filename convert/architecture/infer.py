@@ -1,16 +1,19 @@
 """The architecture of the interpolator's own networks from shapes alone: no file needs a configuration beside it."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 from convert.architecture.settings import CheckpointSettings
 from convert.architecture.sizes import Shapes, Sizes, layers
-from jax_interp.config import DiTConfig, T5Config, VideoTokenizerConfig
+from jax_interp.config import DiTConfig, T5Config, VideoTokenizerConfig, published_rotary_ratio
 from jax_interp.errors import CheckpointError
 
 
 def infer_dit(shapes: Shapes, folder: Path) -> DiTConfig:
     """Return the configuration of a diffusion transformer from the shapes of its keys `net.*`.
+
+    Its rotary ratios are those of the release that it belongs to, which the sizes or the name of `folder` tell.
 
     Raises:
         CheckpointError: a key that tells a size is missing or of an impossible shape; names every one and `folder`.
@@ -34,7 +37,7 @@ def infer_dit(shapes: Shapes, folder: Path) -> DiTConfig:
             f"{folder}: x_embedder reads {patch_in} values a patch and final_layer writes {patch_out}; expected"
             " (C + 2)·p² and C·p² for latent channels C and patch size p"
         )
-    return DiTConfig(
+    config = DiTConfig(
         width=width,
         num_heads=sizes.quotient(inner, head_width, "to_q.0.weight has rows of heads of to_q.1.weight"),
         head_width=head_width,
@@ -46,6 +49,7 @@ def infer_dit(shapes: Shapes, folder: Path) -> DiTConfig:
         patch_size=patch_size,
         grid=(grid_t, grid_h, grid_w),
     )
+    return replace(config, rotary_ratio=published_rotary_ratio(config, folder.name))
 
 
 def infer_video_tokenizer(shapes: Shapes, folder: Path) -> VideoTokenizerConfig:

@@ -87,10 +87,15 @@ def _guardrail(component: str, folder: str, names: tuple[str, ...]) -> Repositor
     return Repository(_GUARDRAILS, _GUARDRAILS, component, files, gated=True)
 
 
-REPOSITORIES: tuple[Repository, ...] = (
+TRANSFORMERS = (
     _transformer("7B", "WorldInterpolator"),
     _transformer("7B", "Video2World"),
     _transformer("14B", "Video2World"),
+)
+"""The published transformers that this version runs."""
+
+REPOSITORIES: tuple[Repository, ...] = (
+    *TRANSFORMERS,
     Repository(f"nvidia/{_TOKENIZER}", _TOKENIZER, "tokenizer", _TOKENIZER_FILES, gated=True),
     Repository(_T5, _T5, "text_encoder", _T5_FILES, gated=False),
     Repository(

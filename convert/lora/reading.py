@@ -15,9 +15,10 @@ from convert.formats.safetensors_file import read_metadata
 from convert.lora.keys import DIFFUSERS_LAYERS, AdapterKey, is_upstream, parse_peft, parse_upstream
 from convert.networks.components import DIFFUSION_TRANSFORMER
 from convert.source.checksums import checksum
+from jax_interp.components import TransformerType
 from jax_interp.errors import CheckpointError
 from jax_interp.runtime.checkpoint.adapters import Adapter, LowRankPair
-from jax_interp.runtime.checkpoint.finding import find_component
+from jax_interp.runtime.checkpoint.finding import find_transformer
 from jax_interp.types import Params
 
 logger = logging.getLogger("jax_interp")
@@ -28,16 +29,21 @@ METADATA = "lora_adapter_metadata"
 
 
 def read_adapters(
-    files: Sequence[tuple[Path, float]], checkpoint_dir: Path, diffusion_transformer_dir: str | None = None
+    files: Sequence[tuple[Path, float]],
+    checkpoint_dir: Path,
+    diffusion_transformer_dir: str | None = None,
+    wanted: TransformerType = "WorldInterpolator",
 ) -> list[Adapter]:
     """Read the adapters in `files` (each with its strength), in order, for the transformer in `checkpoint_dir`.
+
+    `wanted` is what that was trained for, which decides between several.
 
     Raises:
         CheckpointError: as `read_adapter`, or there is no such transformer.
     """
     if not files:
         return []
-    found = find_component(checkpoint_dir, "diffusion_transformer", diffusion_transformer_dir)
+    found = find_transformer(checkpoint_dir, wanted, diffusion_transformer_dir)
     abstract = DIFFUSION_TRANSFORMER.abstract(found.config)
     return [read_adapter(path, strength, abstract) for path, strength in files]
 

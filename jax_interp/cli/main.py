@@ -18,6 +18,7 @@ from jax_interp.cli.commands.inspect import inspect
 from jax_interp.cli.commands.memory import memory
 from jax_interp.cli.commands.train import train
 from jax_interp.cli.commands.upsample import upsample
+from jax_interp.cli.commands.video2world import video2world
 from jax_interp.cli.terminal import signals
 from jax_interp.cli.terminal.failures import explained
 from jax_interp.cli.values import check_values
@@ -94,7 +95,7 @@ app = typer.Typer(
     context_settings=_SETTINGS,
     help="Generate the frames between frames: Cosmos-Predict1 WorldInterpolator in JAX.",
 )
-for function in (download, convert, generate, train, upsample, check, memory, inspect, export, doctor):
+for function in (download, convert, generate, video2world, train, upsample, check, memory, inspect, export, doctor):
     app.command(cls=Command, context_settings=_SETTINGS)(function)
 
 

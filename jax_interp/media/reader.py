@@ -8,6 +8,7 @@ from pathlib import Path
 from jax_interp.errors import MediaError, UsageError
 from jax_interp.media.pictures.animation import open_animation
 from jax_interp.media.pictures.header import is_picture, read_header
+from jax_interp.media.pictures.pixels import Background
 from jax_interp.media.pictures.reader import list_pictures, open_pictures, read_picture
 from jax_interp.media.pictures.suffixes import PICTURE_SUFFIXES
 from jax_interp.media.source import FrameSource, Picture
@@ -19,10 +20,11 @@ _PATTERN = re.compile(r"%0?[0-9]*[di]|[*?]|\[.+\]|\{.+\}|#{2,}|@{2,}")
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
 
 
-def open_frames(inputs: Sequence[Path], *, at_least: int = 2) -> FrameSource:
+def open_frames(inputs: Sequence[Path], *, at_least: int = 2, background: Background = "black") -> FrameSource:
     """Open a clip: one video or animation, one folder of pictures (in natural order of their names), or pictures.
 
     The sizes of all pictures, and a video's length and first frame, are checked here; the frames are read by iterating.
+    Transparent parts of pictures are laid over `background`, those of videos over black.
 
     Raises:
         UsageError: no input, or a mix of videos, folders and pictures.
@@ -35,14 +37,14 @@ def open_frames(inputs: Sequence[Path], *, at_least: int = 2) -> FrameSource:
     if faults:
         raise MediaError(faults)
     if len(paths) == 1:
-        return _open_one(paths[0], at_least)
+        return _open_one(paths[0], at_least, background)
     others = [str(path) for path in paths if path.is_dir() or not _is_called_or_is_picture(path)]
     if others:
         raise UsageError(
             f"--input: of several inputs each must be a picture (PNG, JPEG, WebP, TIFF or BMP), which is not so for"
             f" {', '.join(others)}; give one video, one folder of frames, or two or more pictures"
         )
-    return open_pictures(paths, {"kind": "pictures", "path": ", ".join(map(str, paths))})
+    return open_pictures(paths, {"kind": "pictures", "path": ", ".join(map(str, paths))}, background=background)
 
 
 def last_frame(inputs: Sequence[Path]) -> Picture:
@@ -58,11 +60,12 @@ def last_frame(inputs: Sequence[Path]) -> Picture:
     return last
 
 
-def _open_one(path: Path, at_least: int) -> FrameSource:
+def _open_one(path: Path, at_least: int, background: Background) -> FrameSource:
     if path.is_dir():
-        return open_pictures(list_pictures(path), {"kind": "folder", "path": str(path)}, at_least=at_least)
+        kind = {"kind": "folder", "path": str(path)}
+        return open_pictures(list_pictures(path), kind, at_least=at_least, background=background)
     if is_picture(path):
-        return _open_picture(path, at_least)
+        return _open_picture(path, at_least, background)
     try:
         return open_video(path, at_least=at_least)
     except MediaError:
@@ -71,12 +74,12 @@ def _open_one(path: Path, at_least: int) -> FrameSource:
         raise
 
 
-def _open_picture(path: Path, at_least: int) -> FrameSource:
+def _open_picture(path: Path, at_least: int, background: Background) -> FrameSource:
     header = read_header(path)
     if header.animated:
         return open_animation(path, header)
     if at_least == 1:
-        return open_pictures([path], {"kind": "pictures", "path": str(path)}, at_least=1)
+        return open_pictures([path], {"kind": "pictures", "path": str(path)}, at_least=1, background=background)
     raise MediaError(
         f"{path}: one picture; interpolation needs at least two frames: give a second picture, a folder or a video"
     )

@@ -14,7 +14,7 @@ from jax_interp.guardrails.verdict import Verdict
 from jax_interp.media.source import RgbFrames
 from jax_interp.pipeline.prompt.embeddings import Embedding, EmbeddingCache
 from jax_interp.pipeline.safety.guardrails import NEGATIVE_PROMPT_GUARDRAILS, PROMPT_GUARDRAILS, Guardrails
-from jax_interp.pipeline.settings import InterpolationSettings
+from jax_interp.pipeline.settings import RunSettings
 from jax_interp.runtime import processes
 
 
@@ -30,7 +30,7 @@ class SharedCache(EmbeddingCache):
         return found if is_everywhere else None
 
 
-def check_prompts(guardrails: Guardrails, settings: InterpolationSettings) -> None:
+def check_prompts(guardrails: Guardrails, settings: RunSettings) -> None:
     """Raise `Blocked` unless the texts that steer a run may be used; an empty one says nothing that could be checked.
 
     What passed before is not asked about again.

@@ -38,3 +38,13 @@ class Interpolation:
         ordered = list(pairs)
         joined = np.concatenate(list(join_pairs(pair.frames for pair in ordered)))
         return cls(joined, np.stack([pair.latents for pair in ordered]))
+
+
+@dataclass(frozen=True)
+class GeneratedVideo:
+    """The result of `Video2World.generate`."""
+
+    frames: UInt8[np.ndarray, "F Y X 3"]
+    """All frames, the given ones among them as the model decodes them, RGB."""
+    latents: Float[np.ndarray, "T H W C"]
+    """The sampler's output before decoding."""

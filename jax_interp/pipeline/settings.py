@@ -1,9 +1,11 @@
-"""The settings of an interpolation as one frozen value, checked before anything is loaded."""
+"""The settings of a run, one frozen value for each pipeline, checked before anything is loaded."""
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
-from jax_interp.diffusion.branches import branches
+from jax_interp.diffusion.branches import Branch, branches
 from jax_interp.diffusion.settings import SampleSettings, check_steps
 from jax_interp.errors import UsageError
 from jax_interp.files.names import check_text
@@ -36,8 +38,11 @@ class InterpolationSettings:
 
         Below a guidance of 0 its weight in a prediction is positive; at -1, the default, it is the whole weight.
         """
-        own = self.negative_prompt is not None and self.negative_prompt != DEFAULT_NEGATIVE_PROMPT
-        return self.negative_prompt or "" if own and self.sampling.guidance < 0 else ""
+        return _followed_negative_prompt(self)
+
+    def together(self, pairs: int) -> "InterpolationSettings":
+        """Return these settings with `pairs` pairs in a pass over the weights."""
+        return replace(self, pairs_per_batch=pairs)
 
     def workload(self, mesh: MeshShape = ALONE, shard_axes: tuple[str, ...] = AXES[:2]) -> Workload:
         """Return what decides how much memory a run with these settings takes on each device of `mesh`."""
@@ -53,20 +58,100 @@ class InterpolationSettings:
 
     def __post_init__(self) -> None:
         """Raise `UsageError` for values that can never work; sizes are checked against the networks later."""
-        check_steps(self.sampling.num_steps)
-        for name, text in (("--prompt", self.prompt), ("--negative-prompt", self.negative_prompt)):
-            check_text(name, text or "")
-        faults = []
-        if not SLOWEST <= self.sampling.fps <= FASTEST:
-            faults.append(f"--fps is {self.sampling.fps}; expected frames a second, from {float(SLOWEST)} to {FASTEST}")
-        if not math.isfinite(self.sampling.guidance):
-            faults.append(f"--guidance is {self.sampling.guidance}; expected a finite number")
-        if not 0 <= self.sampling.seed < 2**32:
-            faults.append(f"--seed is {self.sampling.seed}; expected a whole number from 0 to {2**32 - 1}")
-        noise = self.sampling.condition_noise
-        if not callable(noise) and noise not in ("fixed", "random"):
-            faults.append(f"--condition-noise is {noise!r}; expected fixed or random")
+        faults = list(_faults(self))
         if self.pairs_per_batch < 1:
             faults.append(f"--pairs-per-batch is {self.pairs_per_batch}; expected 1 or more")
         if faults:
             raise UsageError("; ".join(faults))
+
+
+INPUT_FRAMES = (1, 9)
+"""The numbers of frames that Video2World continues."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Video2WorldSettings:
+    """All settings of a run of Video2World, except its input, its networks and where the result goes."""
+
+    prompt: str = ""
+    negative_prompt: str | None = None
+    """None stands for upstream's default text; "" leaves guidance without effect, as upstream does."""
+    sampling: SampleSettings = field(default_factory=lambda: SampleSettings(guidance=7.0, seed=1))
+    num_input_frames: int = 1
+    """The last frames of the input that are continued, 1 or 9."""
+    height: int = 704
+    width: int = 1280
+    num_video_frames: int = 121
+
+    @property
+    def followed_negative_prompt(self) -> str:
+        """As `InterpolationSettings.followed_negative_prompt`."""
+        return _followed_negative_prompt(self)
+
+    @property
+    def num_frame_pairs(self) -> int:
+        """A clip is made as a whole: 1."""
+        return 1
+
+    def together(self, pairs: int) -> "Video2WorldSettings":
+        """Return these settings: there are no pairs to pass together."""
+        return self
+
+    def workload(self, mesh: MeshShape = ALONE, shard_axes: tuple[str, ...] = AXES[:2]) -> Workload:
+        """Return what decides how much memory a run with these settings takes on each device of `mesh`."""
+        return Workload(
+            height=self.height,
+            width=self.width,
+            num_video_frames=self.num_video_frames,
+            branches=1 if mesh.data == 1 else len(branches(self.sampling.guidance)),
+            mesh=mesh,
+            shard_axes=shard_axes,
+            in_pieces=True,
+        )
+
+    def check_prompt(self) -> None:
+        """Raise `UsageError` if guidance would push from the negative prompt towards nothing."""
+        guidance = self.sampling.guidance
+        if not self.prompt and guidance != 0 and Branch.CONDITIONAL in branches(guidance):
+            raise UsageError(
+                f"--guidance {guidance:g} without a prompt: there is nothing to guide by; give --prompt, have the"
+                " prompt upsampler write one, or pass --guidance 0, which follows the empty prompt alone"
+            )
+
+    def __post_init__(self) -> None:
+        """Raise `UsageError` for values that can never work; sizes are checked against the networks later."""
+        faults = list(_faults(self))
+        if self.sampling.condition_noise != "fixed":
+            faults.append("--condition-noise: this model has the fixed noise only")
+        if self.num_input_frames not in INPUT_FRAMES:
+            faults.append(
+                f"--num-input-frames is {self.num_input_frames}; expected {' or '.join(map(str, INPUT_FRAMES))}"
+            )
+        if faults:
+            raise UsageError("; ".join(faults))
+
+
+RunSettings: TypeAlias = InterpolationSettings | Video2WorldSettings
+"""The settings of a run of either pipeline."""
+
+
+def _followed_negative_prompt(settings: RunSettings) -> str:
+    own = settings.negative_prompt is not None and settings.negative_prompt != DEFAULT_NEGATIVE_PROMPT
+    return settings.negative_prompt or "" if own and settings.sampling.guidance < 0 else ""
+
+
+def _faults(settings: RunSettings) -> Iterator[str]:
+    """Yield what can never work, of what both pipelines have."""
+    check_steps(settings.sampling.num_steps)
+    for name, text in (("--prompt", settings.prompt), ("--negative-prompt", settings.negative_prompt)):
+        check_text(name, text or "")
+    sampling = settings.sampling
+    if not SLOWEST <= sampling.fps <= FASTEST:
+        yield f"--fps is {sampling.fps}; expected frames a second, from {float(SLOWEST)} to {FASTEST}"
+    if not math.isfinite(sampling.guidance):
+        yield f"--guidance is {sampling.guidance}; expected a finite number"
+    if not 0 <= sampling.seed < 2**32:
+        yield f"--seed is {sampling.seed}; expected a whole number from 0 to {2**32 - 1}"
+    noise = sampling.condition_noise
+    if not callable(noise) and noise not in ("fixed", "random"):
+        yield f"--condition-noise is {noise!r}; expected fixed or random"

@@ -32,6 +32,12 @@ planner finds (`pipeline.memory.plan`) for the released 7B networks with their g
 TRANSFORMER_BYTES, QUANTIZED_BYTES = 15 * GB, 8 * GB
 """Bytes of the 7B transformer in bfloat16 and in 8 bits."""
 
+_COMMANDS = {
+    "WorldInterpolator": "for `generate`",
+    "Video2World": "for `video2world`",
+    None: "for `generate` or `video2world`: nothing tells which",
+}
+
 
 @dataclass(frozen=True)
 class Check:
@@ -195,6 +201,30 @@ def check_disk(name: str) -> Check:
     return Check(name, "ok", value)
 
 
+def check_transformers(name: str) -> Check:
+    """Check the transformers in the folder that commands look into by default."""
+    from jax_interp.errors import CheckpointError
+    from jax_interp.runtime.checkpoint.converted import open_component
+    from jax_interp.runtime.checkpoint.description import stated_component
+    from jax_interp.runtime.checkpoint.finding import scan
+
+    root = Path("converted")
+    if not root.is_dir():
+        return Check(name, "ok", f"no folder {root} here")
+    found, faults = [], []
+    for folder in scan(root):
+        if stated_component(folder) != "diffusion_transformer":
+            continue
+        try:
+            kind = open_component(folder).transformer_type
+        except CheckpointError as error:
+            faults.append(str(error))
+        else:
+            found.append(f"{folder.relative_to(root)} ({_COMMANDS[kind]})")
+    value = ", ".join(found) or "none that can be used"
+    return Check(name, "warning" if faults else "ok", value, "; ".join(faults))
+
+
 def check_cache_folder(name: str) -> Check:
     variable = "XDG_CACHE_HOME"
     try:
@@ -259,6 +289,7 @@ CHECKS: dict[str, Callable[[str], Check]] = {
     "host memory": check_host_memory,
     "shared memory": check_shared_memory,
     "disk": check_disk,
+    "converted transformers": check_transformers,
     "cache folder": check_cache_folder,
     "compilation cache": check_compilation_cache,
     "hub token": check_hub_token,

@@ -1,6 +1,7 @@
 """The transformer against diffusers' independent one, live, with random weights through the real conversion."""
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import jax.numpy as jnp
@@ -38,13 +39,16 @@ CONFIGS = {
 @pytest.fixture(scope="module", params=CONFIGS)
 def case(request, tmp_path_factory):
     """(config, float32 peer, converted folder)"""
+    return written(CONFIGS[request.param], tmp_path_factory.mktemp("dit"), "Cosmos-Predict1-7B-WorldInterpolator")
+
+
+def written(config, root, name):
+    """(config, float32 peer, the folder in which its weights are converted as the network `name`)"""
     torch.manual_seed(0)
-    config = CONFIGS[request.param]
     peer: Any = dit_peer.build(config).eval()
     dit_peer.randomize(peer, seed=1)
     peer.to(torch.bfloat16).to(torch.float32)  # weights that both precisions represent
-    root = tmp_path_factory.mktemp("dit")
-    folder = root / "checkpoints" / "Cosmos-Predict1-7B-WorldInterpolator"
+    folder = root / "checkpoints" / name
     folder.mkdir(parents=True)
     state = {name: tensor.to(torch.bfloat16) for name, tensor in dit_peer.upstream_state_dict(peer).items()}
     torch.save(state, folder / "model.pt")
@@ -83,6 +87,15 @@ def test_float32(case, batch, grid, num_tokens, fps):
     config, peer, folder = case
     arrays = inputs(config, batch, grid, num_tokens)
     assert relative_l2(ours(folder, "float32", arrays, fps), peers(peer, arrays, fps)) < PEER_F32
+
+
+@pytest.mark.parametrize(("size", "ratio"), [("7B", (2.0, 1.0, 1.0)), ("14B", (2.0, 2.0, 2.0))])
+def test_121_frames_of_video2world(tmp_path, size, ratio):
+    """16 latent frames, with the rotary ratios that the conversion gives each size."""
+    config = replace(TINY, grid=(16, 8, 8), rotary_ratio=ratio)
+    config, peer, folder = written(config, tmp_path, f"Cosmos-Predict1-{size}-Video2World")
+    arrays = inputs(config, 1, (16, 3, 4), 512)
+    assert relative_l2(ours(folder, "float32", arrays, 24), peers(peer, arrays, 24)) < PEER_F32
 
 
 def test_bfloat16_is_as_accurate_as_pytorchs(case):

@@ -67,6 +67,8 @@ CASES = (
     Case((1, 2, 2, 3), (1, 6, 4), latent_channels=7),
     Case((2, 1, 3, 2), (2, 2, 4), patch_size=2),
 )
+LONG = Case((1, 2, 2), (16, 2, 2), channels=4)
+"""The 121 frames of Video2World."""
 
 
 @cache
@@ -144,7 +146,7 @@ def error(case, method, params):
 
 
 @pytest.mark.parametrize("method", ["encode", "decode"])
-@pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case.multipliers)))
+@pytest.mark.parametrize("case", [*CASES, LONG], ids=lambda case: "-".join(map(str, case.multipliers)))
 def test_agrees_with_diffusers(case, method):
     assert error(case, method, ours(case)[1]) <= PEER_F32
 

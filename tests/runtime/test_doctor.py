@@ -1,4 +1,5 @@
 import json
+import shutil
 from collections import ChainMap
 from dataclasses import replace
 
@@ -284,3 +285,16 @@ def test_guardrail_packages(monkeypatch):
     check = run("guardrail packages")
     assert (check.status, check.value) == ("warning", "nltk missing")
     assert 'pip install -e ".[guardrails]" in the clone' in check.advice
+
+
+def test_converted_transformers_are_named_with_the_command_that_runs_them(converted_world, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run("converted transformers").value == "no folder converted here"
+    name = "Cosmos-Predict1-7B-Video2World"
+    shutil.copytree(converted_world / name, tmp_path / "converted" / name)
+    assert run("converted transformers") == Check("converted transformers", "ok", f"{name} (for `video2world`)")
+    (tmp_path / "converted" / name).rename(tmp_path / "converted" / "Cosmos-Predict1-14B-Video2World")
+    found = run("converted transformers")
+    assert found.status == "warning"
+    assert "rotary_ratio is [2.0, 1.0, 1.0]" in found.advice
+    assert "convert it again" in found.advice

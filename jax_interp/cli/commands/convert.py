@@ -15,7 +15,10 @@ from jax_interp.components import TABLE, ComponentRow
 from jax_interp.config import Quantization
 from jax_interp.terminal import show
 
-_NOTES = {"text_safety": "; meta-llama/LlamaGuard-7b is the other one, converted with the Aegis adapter merged into it"}
+_NOTES = {
+    "diffusion_transformer": "; without it also Cosmos-Predict1-7B-Video2World and -14B-Video2World, if they are there",
+    "text_safety": "; meta-llama/LlamaGuard-7b is the other one, converted with the Aegis adapter merged into it",
+}
 
 
 def _folder_of(row: ComponentRow) -> Any:

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from convert.lora.strength import parse_strength
+from jax_interp.cli.commands.clip_request import ClipOptions
 from jax_interp.cli.options.clip import InputOptions, OutputOptions, UpstreamOptions
 from jax_interp.cli.options.devices import DeviceOptions
 from jax_interp.cli.options.groups import Under, with_options
@@ -14,9 +14,6 @@ from jax_interp.cli.options.sampling import SamplingOptions
 from jax_interp.cli.options.text import TextOptions
 from jax_interp.cli.terminal.console import show_log
 from jax_interp.diffusion.settings import SampleSettings
-from jax_interp.pipeline.requests.batch import plain_name, read_batch
-from jax_interp.pipeline.requests.request import GenerateRequest, Job
-from jax_interp.pipeline.requests.settings import NetworkSettings
 from jax_interp.pipeline.settings import InterpolationSettings
 
 
@@ -34,56 +31,10 @@ def generate(
 ) -> None:
     """Interpolate between the frames of a clip, or between pictures."""
     show_log()
-    memory_settings = memory.settings()
-    source.check()
     upstream.check()
-    request = GenerateRequest(
-        devices=devices.devices(),
-        processes=devices.processes(),
-        networks=_networks(networks, sampling, text),
-        jobs=(_job(source, text, sampling, output),),
-        memory=memory_settings,
-        guardrails=guardrails.wanted(networks.folders),
-        upsampler_asked_for=bool(text.prompt_upsampler or networks.folders["prompt_upsampler"]),
-    )
-    if source.batch_input_path is not None:
-        request = read_batch(source.batch_input_path, request)
-    elif not request.processes.several:  # several processes find out together, so that none waits for the others
-        from jax_interp.pipeline.requests.inputs import find_clip
 
-        find_clip(request.jobs[0])
-    from jax_interp.cli.runs.generate import run
-
-    run(request, show_seconds=upstream.benchmark)
-
-
-def _networks(networks: NetworkOptions, sampling: SamplingOptions, text: TextOptions) -> NetworkSettings:
-    return NetworkSettings(
-        checkpoint_dir=networks.checkpoint_dir,
-        folders=networks.folders,
-        quantization=networks.quantization,
-        adapters=tuple(parse_strength(adapter) for adapter in networks.lora or ()),
-        dtype=sampling.dtype,
-        rotary_precision=sampling.rotary_precision,
-        text_encoder_dtype=sampling.text_encoder_dtype,
-        text_embeddings=text.text_embeddings,
-        embedding_cache=text.embedding_cache,
-    )
-
-
-def _job(source: InputOptions, text: TextOptions, sampling: SamplingOptions, output: OutputOptions) -> Job:
-    """Return the job of the clip; in a batch it is the template of the lines' jobs."""
-    rate = Rate.parse(sampling.fps)
-    upsampler = text.chosen_upsampler(sampling.guidance)
-    name = plain_name(output.video_save_name, "--video-save-name")
-    return Job(
-        inputs=tuple(source.input or ()),
-        video=output.video_save_folder / f"{name}.mp4",
-        upsampler=upsampler,
-        frames_folder=output.save_frames,
-        overwrite=output.overwrite,
-        rate=rate.exact,
-        settings=InterpolationSettings(
+    def settings(rate: Rate) -> InterpolationSettings:
+        return InterpolationSettings(
             prompt=text.prompt or "",
             negative_prompt=text.negative_prompt,
             sampling=SampleSettings(
@@ -95,5 +46,10 @@ def _job(source: InputOptions, text: TextOptions, sampling: SamplingOptions, out
             height=sampling.height,
             width=sampling.width,
             num_video_frames=sampling.num_video_frames,
-        ),
-    )
+        )
+
+    options = ClipOptions(source, text, sampling, guardrails, output, networks, memory, devices)
+    request = options.request(settings)
+    from jax_interp.cli.runs.generate import run
+
+    run(request, show_seconds=upstream.benchmark)

@@ -20,7 +20,7 @@ from jax_interp.cli.terminal.console import show_log
 from jax_interp.config import Quantization
 from jax_interp.diffusion.settings import SampleSettings
 from jax_interp.pipeline.memory.available import available
-from jax_interp.pipeline.settings import InterpolationSettings
+from jax_interp.pipeline.settings import InterpolationSettings, RunSettings, Video2WorldSettings
 from jax_interp.runtime.mesh_shape import MeshShape
 
 
@@ -34,6 +34,9 @@ class CountedOptions:
         bool, typer.Option("--prompt-upsampler", help="Count it too, for runs that have their prompt written.")
     ] = False
     disable_guardrail: Annotated[bool, typer.Option("--disable-guardrail", help="Do not count the guardrails.")] = False
+    video2world: Annotated[
+        bool, typer.Option("--video2world", help="Say what `video2world` would take, in place of `generate`.")
+    ] = False
     model: Annotated[
         Literal["7B", "14B"] | None, typer.Option(help="The released networks of this size, without any checkpoint.")
     ] = None
@@ -73,6 +76,7 @@ _PLAN = Under(
         *("mesh", "memory_budget", "placement", "resident_blocks"),
     ),
     help={
+        "num_video_frames": "Frames of a pair, 8n + 2, by default 10; with --video2world of the clip, 121.",
         "guidance": "At -1 and 0 the network runs once a step, else twice.",
         "pairs_per_batch": "Pairs that share one pass over the weights.",
         "mesh": "Devices that share the work, as data=2,sequence=2; memory is that of one of them.",
@@ -80,7 +84,7 @@ _PLAN = Under(
         "placement": "NETWORK=KIND, as for `generate`: that plan has it there.",
         "resident_blocks": "That plan streams the transformer and keeps this many of its blocks on the GPU.",
     },
-    defaults={"mesh": "data=1"},
+    defaults={"mesh": "data=1", "num_video_frames": None},
 )
 _TRAINING = Under(
     only=(
@@ -104,6 +108,15 @@ _TRAINING = Under(
 )
 
 
+def _settings(video2world: bool, sampling: SamplingOptions, pairs: int) -> RunSettings:
+    """Return the settings of the run that is planned for."""
+    kind = Video2WorldSettings if video2world else InterpolationSettings
+    settings = kind(sampling=SampleSettings(sampling.guidance), height=sampling.height, width=sampling.width)
+    if sampling.num_video_frames is not None:
+        settings = replace(settings, num_video_frames=sampling.num_video_frames)
+    return settings.together(pairs)
+
+
 @with_options
 def memory(
     *,
@@ -119,13 +132,7 @@ def memory(
     memory, sampling = plan.memory.settings(), plan.sampling
     budget = available(memory)  # comes first: without an accelerator there is no free memory to query
     use_no_accelerator()
-    settings = InterpolationSettings(
-        sampling=SampleSettings(sampling.guidance),
-        height=sampling.height,
-        width=sampling.width,
-        num_video_frames=sampling.num_video_frames,
-        pairs_per_batch=memory.pairs_per_batch or 1,
-    )
+    settings = _settings(counted.video2world, sampling, memory.pairs_per_batch or 1)
     refuse_unused(counted.disable_guardrail, counted.folders)
     left_out = set(counted.left_out())
     step = replace(training.step, dtype=sampling.dtype)

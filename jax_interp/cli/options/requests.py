@@ -14,7 +14,7 @@ from jax_interp.errors import UsageError
 from jax_interp.pipeline.memory.settings import MemorySettings
 from jax_interp.pipeline.prompt.upsampler_settings import UpsamplerSettings
 from jax_interp.pipeline.safety.settings import GuardrailSettings
-from jax_interp.pipeline.settings import InterpolationSettings
+from jax_interp.pipeline.settings import RunSettings
 from jax_interp.runtime.mesh_shape import MeshShape
 from jax_interp.train.settings import TrainSettings
 
@@ -44,7 +44,8 @@ class MemoryRequest:
     expects_guardrails: bool
     model: str | None
     """The size of the released networks to count, in place of converted ones."""
-    settings: InterpolationSettings
+    settings: RunSettings
+    """Those of the pipeline whose run is planned for."""
     precisions: Mapping[str | None, Precision]
     """The dtypes by the options that choose them (`components.ComponentRow.precision_flag`)."""
     mesh: MeshShape

@@ -12,6 +12,7 @@ from jax_interp.errors import Ended, explain
 from jax_interp.pipeline.jobs.generate import generate
 from jax_interp.pipeline.jobs.reporter import Advance, Reporter
 from jax_interp.pipeline.requests.request import GenerateRequest, Job
+from jax_interp.pipeline.settings import InterpolationSettings
 from jax_interp.terminal import show, tell
 
 
@@ -43,11 +44,15 @@ class OnTerminal(Reporter):
 
                 yield advance
         except (KeyboardInterrupt, Ended) as stop:
-            tell("interrupted; the same command goes on with the first pair that was not finished")
+            pairs = isinstance(job.settings, InterpolationSettings)
+            next_time = "goes on with the first pair that was not finished" if pairs else "starts this clip again"
+            tell(f"interrupted; the same command {next_time}")
             raise typer.Exit(explain(stop)[1]) from None
 
     def made(self, job: Job, record: Mapping[str, Any]) -> None:
-        show(f"{job.video}: {record['frames']} frames from {record['pairs']} pair(s)")
+        given = record["settings"].get("num_input_frames")
+        origin = f"{record['pairs']} pair(s)" if given is None else f"{given} given frame(s)"
+        show(f"{job.video}: {record['frames']} frames from {origin}")
         if self._show_seconds:
             show("  " + ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in record["seconds"].items()))
 

@@ -8,15 +8,17 @@ from jax_interp.byte_sizes import format_bytes, gib
 from jax_interp.cli.options.networks import GUARDRAILS, NetworkFolders
 from jax_interp.cli.options.requests import MemoryRequest
 from jax_interp.cli.terminal.console import show_table
-from jax_interp.components import PLACEMENT_NAMES, TABLE
+from jax_interp.components import PLACEMENT_NAMES, TABLE, TransformerType
 from jax_interp.config import Precision, Quantization
 from jax_interp.errors import UsageError
 from jax_interp.pipeline.memory.placing import choose, placements_in
 from jax_interp.pipeline.memory.plan import PROCESS_OVERHEAD, MemoryPlan, PlannedNetwork, Planner, describe
+from jax_interp.pipeline.settings import RunSettings, Video2WorldSettings
 from jax_interp.pipeline.stage_classes import planned
-from jax_interp.pipeline.stages.geometry import latent_shape
+from jax_interp.pipeline.stages.geometry import latent_shape, world_latent_shape
 from jax_interp.runtime import hardware
-from jax_interp.runtime.checkpoint.finding import find_component, has_component
+from jax_interp.runtime.checkpoint.converted import ConvertedComponent
+from jax_interp.runtime.checkpoint.finding import find_component, find_transformer, has_component
 from jax_interp.runtime.mesh_shape import MeshShape
 from jax_interp.runtime.sharding import check_split, split_counts
 from jax_interp.terminal import show
@@ -27,18 +29,13 @@ from jax_interp.train.steps.lora import target_layers
 
 def run(request: MemoryRequest) -> None:
     """Print the memory that `request` would take; nothing is loaded."""
-    found, origin = _networks(request, dict(_in_order(request.folders)))
+    settings, is_world = request.settings, isinstance(request.settings, Video2WorldSettings)
+    kind: TransformerType = "Video2World" if is_world else "WorldInterpolator"
+    found, origin = _networks(request, dict(_in_order(request.folders)), kind)
     configs = {name: network.config for name, network in found.items()}
     if request.expects_guardrails and not configs.keys() & {*GUARDRAILS}:
         show(f"{origin} has no guardrails: none are counted, and `generate` only runs with --disable-guardrail")
-    settings = request.settings
-    latents = latent_shape(
-        configs["diffusion_transformer"],
-        configs["tokenizer"],
-        height=settings.height,
-        width=settings.width,
-        num_video_frames=settings.num_video_frames,
-    )
+    latents = _latents(configs, settings)
     if request.training is not None:
         show(f"training the transformer of {origin}, {settings.height}×{settings.width}; all numbers in GiB")
         show()
@@ -46,11 +43,11 @@ def run(request: MemoryRequest) -> None:
         return
     planner = Planner(_planned(found, request.precisions, request.mesh), settings.workload(request.mesh))
     on = "" if request.mesh.size == 1 else f", on each of {request.mesh.size} GPUs ({request.mesh})"
-    size = f"{settings.height}×{settings.width}, {settings.num_video_frames} frames a pair"
+    size = f"{settings.height}×{settings.width}, {settings.num_video_frames} frames a {'clip' if is_world else 'pair'}"
     show(f"{origin}, {size}; all numbers in GiB{on}")
     show()
     _show_networks(planner)
-    _show_strategies(planner, request.memory.pairs_per_batch)
+    _show_strategies(planner, 1 if is_world else request.memory.pairs_per_batch)
     if request.available is not None:
         plan = choose(request.memory, planner, request.available)
         _show_plan(f"in {gib(request.available)} of GPU memory", plan)
@@ -58,6 +55,15 @@ def run(request: MemoryRequest) -> None:
     if placed := placements_in(request.memory, planner):
         _show_plan("placed so", planner.plan(placed, request.memory.pairs_per_batch))
     show("no GPU found: --memory-budget 8GB shows the plan for one of that size")
+
+
+def _latents(configs: Mapping[str, Any], settings: RunSettings) -> tuple[int, int, int, int]:
+    """Return the shape of the latents of a pair or clip; raises `UsageError` for sizes that cannot be."""
+    networks = configs["diffusion_transformer"], configs["tokenizer"]
+    size = {"height": settings.height, "width": settings.width, "num_video_frames": settings.num_video_frames}
+    if isinstance(settings, Video2WorldSettings):
+        return world_latent_shape(*networks, **size, num_input_frames=settings.num_input_frames)
+    return latent_shape(*networks, **size)
 
 
 def _in_order(folders: NetworkFolders) -> list[tuple[str, str | None]]:
@@ -88,7 +94,7 @@ class _Counted(NamedTuple):
     quantization: Quantization
 
 
-def _networks(request: MemoryRequest, names: NetworkFolders) -> tuple[dict[str, _Counted], str]:
+def _networks(request: MemoryRequest, names: NetworkFolders, kind: TransformerType) -> tuple[dict[str, _Counted], str]:
     """Return the networks `names`, and a text that says where they come from."""
     folder, model, quantization = request.checkpoint_dir, request.model, request.quantization
     chosen = [name for name in names.values() if name is not None]
@@ -97,23 +103,31 @@ def _networks(request: MemoryRequest, names: NetworkFolders) -> tuple[dict[str, 
     default = Path("converted")
     if model is None and (folder is not None or chosen or default.exists()):
         root = folder or default
-        found = _converted(root, names, quantization)
+        found = _converted(root, names, quantization, kind)
         return found, str(root) if "text_encoder" in found else f"{root}, without a text encoder"
     found = {name: _Counted(TABLE[name].released_as(model or "7B"), quantization or "none") for name in names}
     return found, f"the released {model} networks" if model else f"no folder {default} here: the released 7B networks"
 
 
-def _converted(root: Path, names: NetworkFolders, quantization: Quantization | None) -> dict[str, _Counted]:
+def _converted(
+    root: Path, names: NetworkFolders, quantization: Quantization | None, kind: TransformerType
+) -> dict[str, _Counted]:
     """Return the networks in a converted folder.
 
     Guardrails may be absent and so may, because embeddings can be given instead, the text encoder.
     """
     found = {
-        name: find_component(root, name, folder).quantized(quantization)
+        name: _found(root, name, folder, kind).quantized(quantization)
         for name, folder in names.items()
         if TABLE[name].used != "if there" or folder is not None or has_component(root, name)
     }
     return {name: _Counted(network.config, network.quantization) for name, network in found.items()}
+
+
+def _found(root: Path, name: str, folder: str | None, kind: TransformerType) -> ConvertedComponent:
+    if name == "diffusion_transformer":
+        return find_transformer(root, kind, folder)
+    return find_component(root, name, folder)
 
 
 def _show_networks(planner: Planner) -> None:

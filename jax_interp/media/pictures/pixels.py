@@ -2,7 +2,7 @@
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -16,12 +16,16 @@ _DEEP_CHANNELS = {"gray16": 1, "ya16": 2, "rgb48": 3, "rgba64": 4}
 """The channels of FFmpeg's formats with 16 bits a channel, named without their byte order."""
 
 
-def read_pixels(path: Path, header: PictureHeader) -> tuple[Picture, bool]:
+Background: TypeAlias = Literal["black", "white"]
+"""What transparent parts of a picture are laid over."""
+
+
+def read_pixels(path: Path, header: PictureHeader, background: Background = "black") -> tuple[Picture, bool]:
     """Decode a picture, or an animation's first one.
 
     Palettes and gray become RGB, and 16 bits are rounded to the nearest of 256 levels. What is transparent, by an alpha
-    channel, by a palette's entries or by one colour that stands for it, is composited over black: the colours stored
-    there were never meant to be seen.
+    channel, by a palette's entries or by one colour that stands for it, is composited over `background`: the colours
+    stored there were never meant to be seen.
 
     Returns:
         The frame, and whether any of it is transparent.
@@ -33,16 +37,16 @@ def read_pixels(path: Path, header: PictureHeader) -> tuple[Picture, bool]:
     with opened(path) as image:
         if header.is_16_bit:
             image.load()
-            frame, transparent = _deep_pixels(path, image, header)
+            frame, transparent = _deep_pixels(path, image, header, background)
         elif image.mode.startswith("I;16"):
             frame, transparent = to_eight_bits(np.asarray(image)[..., None]), False
         else:
-            frame, transparent = to_rgb(path, image)
+            frame, transparent = to_rgb(path, image, background)
             frame = apply_orientation(frame, header.orientation)
     return np.ascontiguousarray(frame), transparent
 
 
-def to_rgb(path: Path, image: Any) -> tuple[Picture, bool]:
+def to_rgb(path: Path, image: Any, background: Background = "black") -> tuple[Picture, bool]:
     """Return an image of 8 bits a channel as RGB without orienting it, and whether any of it is transparent."""
     if image.mode in ("F", "I"):
         raise MediaError(
@@ -52,7 +56,7 @@ def to_rgb(path: Path, image: Any) -> tuple[Picture, bool]:
     if not image.has_transparency_data:
         return np.asarray(image.convert("RGB")), False
     rgba = np.asarray(image.convert("RGBA"))
-    return composite_over_black(rgba[..., :3], rgba[..., 3:], 255)
+    return _COMPOSITE[background](rgba[..., :3], rgba[..., 3:], 255)
 
 
 def apply_orientation(frame: np.ndarray, orientation: int) -> np.ndarray:
@@ -63,7 +67,7 @@ def apply_orientation(frame: np.ndarray, orientation: int) -> np.ndarray:
     return frame[:: -1 if flip_y else 1, :: -1 if flip_x else 1]
 
 
-def _deep_pixels(path: Path, image: Any, header: PictureHeader) -> tuple[Picture, bool]:
+def _deep_pixels(path: Path, image: Any, header: PictureHeader, background: Background) -> tuple[Picture, bool]:
     """Decode 16 bits a channel with FFmpeg; Pillow, which keeps the upper 8, has to agree within a level."""
     values = apply_orientation(_decode_deep(path, header.format), header.orientation)
     colors = values[..., :1] if values.shape[-1] < 3 else values[..., :3]
@@ -76,7 +80,7 @@ def _deep_pixels(path: Path, image: Any, header: PictureHeader) -> tuple[Picture
         raise MediaError(f"{path}: two decoders read different colours in it; save it as PNG")
     if values.shape[-1] in (1, 3) or not image.has_transparency_data:  # a fourth channel may be padding
         return frame, False
-    over, transparent = composite_over_black(colors, values[..., -1:], 65535)
+    over, transparent = _COMPOSITE[background](colors, values[..., -1:], 65535)
     return to_eight_bits(over), transparent
 
 
@@ -110,5 +114,17 @@ def composite_over_black(colors: np.ndarray, alpha: np.ndarray, opaque: int) -> 
     return over.astype(colors.dtype), True
 
 
-def report_transparency(path: Path) -> None:
-    logger.warning("%s has transparent parts; they are laid over black", path)
+def composite_over_white(colors: np.ndarray, alpha: np.ndarray, opaque: int) -> tuple[np.ndarray, bool]:
+    """Composite colours [..., Y, X, C] over white, as `composite_over_black` does over black."""
+    if bool((alpha == opaque).all()):
+        return colors, False
+    # parity: truncated, as upstream's Video2World does.
+    share = alpha / opaque
+    return (colors * share + opaque * (1 - share)).astype(colors.dtype), True
+
+
+_COMPOSITE = {"black": composite_over_black, "white": composite_over_white}
+
+
+def report_transparency(path: Path, background: Background = "black") -> None:
+    logger.warning("%s has transparent parts; they are laid over %s", path, background)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jax_interp.errors import MediaError
 from jax_interp.media.pictures.header import PictureHeader, is_picture, read_header, unreadable
-from jax_interp.media.pictures.pixels import read_pixels, report_transparency
+from jax_interp.media.pictures.pixels import Background, read_pixels, report_transparency
 from jax_interp.media.pictures.suffixes import PICTURE_SUFFIXES
 from jax_interp.media.source import FrameSource, Picture
 
@@ -48,7 +48,13 @@ def list_pictures(folder: Path) -> list[Path]:
     return frames
 
 
-def open_pictures(paths: Sequence[Path], description: Mapping[str, str | int], *, at_least: int = 2) -> FrameSource:
+def open_pictures(
+    paths: Sequence[Path],
+    description: Mapping[str, str | int],
+    *,
+    at_least: int = 2,
+    background: Background = "black",
+) -> FrameSource:
     """Open pictures as a source that yields `paths` in this order, upright and as RGB (`pixels.read_pixels`).
 
     Sizes are compared from the file headers; pixels are decoded while iterating. It is logged if there are transparent
@@ -73,10 +79,10 @@ def open_pictures(paths: Sequence[Path], description: Mapping[str, str | int], *
     def read() -> Iterator[Picture]:
         said = False
         for path, header in zip(paths, headers, strict=True):
-            frame, transparent = _read_picture(path, header)
+            frame, transparent = _read_picture(path, header, background)
             if transparent and not said:
                 said = True
-                report_transparency(path)
+                report_transparency(path, background)
             yield frame
 
     return FrameSource(
@@ -122,10 +128,10 @@ def _natural_key(name: str) -> tuple[list[tuple[int, int, str]], str]:
     return [(0, int(part), "") if part.isascii() and part.isdigit() else (1, 0, part) for part in parts], name
 
 
-def _read_picture(path: Path, header: PictureHeader) -> tuple[Picture, bool]:
+def _read_picture(path: Path, header: PictureHeader, background: Background = "black") -> tuple[Picture, bool]:
     """Return the frame, and whether any of it is transparent."""
     try:
-        frame, transparent = read_pixels(path, header)
+        frame, transparent = read_pixels(path, header, background)
     except MediaError:
         raise
     except Exception as error:  # picture decoders raise whatever their parser stumbles over

@@ -6,9 +6,10 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax import Array
 from jax.typing import DTypeLike
 
-from jax_interp.models.video_tokenizer.layers import Features, FrameNorm, PointwiseConv, ResidualBlock
+from jax_interp.models.video_tokenizer.layers import Features, FrameNorm, Past, PointwiseConv, ResidualBlock
 from jax_interp.nn.attention import attention
 
 
@@ -19,11 +20,14 @@ def attend_within_frames(q: Features, k: Features, v: Features) -> Features:
     return out.reshape(q.shape)
 
 
-def attend_along_time(q: Features, k: Features, v: Features) -> Features:
-    """Apply causal attention along time: every pixel attends to itself in this frame and the earlier ones."""
+def attend_along_time(q: Features, k: Features, v: Features, start: int | Array = 0) -> Features:
+    """Apply causal attention along time: every pixel attends to itself in this frame and the earlier ones.
+
+    The first frame of `q` is frame `start` of `k` and `v`, of which later ones are not read.
+    """
     # A handful of frames: every score fits, and moving time next to the channels for `attention` would cost more.
     scores = jnp.einsum("bqyxc,bkyxc->byxqk", q, k) * q.shape[-1] ** -0.5
-    earlier = jnp.tri(q.shape[1], dtype=bool)
+    earlier = jnp.arange(k.shape[1]) <= start + jnp.arange(q.shape[1])[:, None]
     weights = jax.nn.softmax(jnp.where(earlier, scores, -jnp.inf), axis=-1)
     return jnp.einsum("byxqk,bkyxc->bqyxc", weights, v)
 
@@ -45,13 +49,23 @@ class SelfAttention(nnx.Module):
         self.query, self.key, self.value, self.out = linear(), linear(), linear(), linear()
 
     def __call__(self, x: Features) -> Features:
+        return self.add(x, self.attend(*self.project(x)))
+
+    def project(self, x: Features) -> tuple[Features, Features, Features]:
+        """Return queries, keys and values."""
         h = self.norm(x)
-        h = self.out(self.attend(self.query(h), self.key(h), self.value(h)))
-        return (x.astype(jnp.float32) + h).astype(x.dtype)
+        return self.query(h), self.key(h), self.value(h)
+
+    def add(self, x: Features, attended: Features) -> Features:
+        """Return `x` with what attention gave for it."""
+        return (x.astype(jnp.float32) + self.out(attended)).astype(x.dtype)
 
 
 class MiddleBlock(nnx.Module):
-    """The middle block: a residual block, spatial attention, temporal attention, a residual block."""
+    """The middle block: a residual block, spatial attention, temporal attention, a residual block.
+
+    A runtime that passes a clip in pieces calls what is before and behind the temporal attention itself.
+    """
 
     def __init__(self, width: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.block_1 = ResidualBlock(width, width, dtype=dtype, rngs=rngs)
@@ -60,4 +74,12 @@ class MiddleBlock(nnx.Module):
         self.block_2 = ResidualBlock(width, width, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: Features) -> Features:
-        return self.block_2(self.temporal_attention(self.spatial_attention(self.block_1(x))))
+        return self.behind(self.temporal_attention(self.before(x)))
+
+    def before(self, x: Features, past: Past | None = None) -> Features:
+        """Apply the first residual block and spatial attention."""
+        return self.spatial_attention(self.block_1(x, past))
+
+    def behind(self, x: Features, past: Past | None = None) -> Features:
+        """Apply the last residual block."""
+        return self.block_2(x, past)

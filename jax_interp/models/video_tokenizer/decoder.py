@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 from jax_interp.config import VideoTokenizerConfig
 from jax_interp.models.video_tokenizer.attention import MiddleBlock
 from jax_interp.models.video_tokenizer.encoder import PIXEL_CHANNELS
-from jax_interp.models.video_tokenizer.layers import FactorizedConv, FrameNorm, PointwiseConv
+from jax_interp.models.video_tokenizer.layers import FactorizedConv, Features, FrameNorm, Past, PointwiseConv
 from jax_interp.models.video_tokenizer.levels import Level, Upsample
 from jax_interp.models.video_tokenizer.wavelet import Unpatcher
 from jax_interp.types import Latents
@@ -34,7 +34,17 @@ class Decoder(nnx.Module):
         self.unpatcher = Unpatcher(config.patch_size, dtype=dtype)
 
     def __call__(self, z: Latents) -> Float[Array, "B F Y X 3"]:
-        h = self.mid(self.conv_in(self.from_latent(z)).astype(self.dtype))
+        return self.end(self.mid.temporal_attention(self.begin(z)))
+
+    def begin(self, z: Latents, past: Past | None = None) -> Features:
+        """Apply the layers before the temporal attention, which is that of `mid`."""
+        past = past or Past()
+        return self.mid.before(self.conv_in(self.from_latent(z), past).astype(self.dtype), past)
+
+    def end(self, h: Features, past: Past | None = None) -> Float[Array, "B F Y X 3"]:
+        """Apply the layers behind the temporal attention."""
+        past = past or Past()
+        h = self.mid.behind(h, past)
         for i in reversed(range(self.num_levels)):
-            h = getattr(self, f"up_{i}")(h)
-        return self.unpatcher(self.conv_out(jax.nn.silu(self.norm_out(h))))
+            h = getattr(self, f"up_{i}")(h, past)
+        return self.unpatcher(self.conv_out(jax.nn.silu(self.norm_out(h)), past), past.begins)

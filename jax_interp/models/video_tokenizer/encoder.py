@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 
 from jax_interp.config import VideoTokenizerConfig
 from jax_interp.models.video_tokenizer.attention import MiddleBlock
-from jax_interp.models.video_tokenizer.layers import FactorizedConv, FrameNorm, PointwiseConv
+from jax_interp.models.video_tokenizer.layers import FactorizedConv, Features, FrameNorm, Past, PointwiseConv
 from jax_interp.models.video_tokenizer.levels import Downsample, Level
 from jax_interp.models.video_tokenizer.wavelet import Patcher
 from jax_interp.types import Latents
@@ -35,8 +35,17 @@ class Encoder(nnx.Module):
         self.to_latent = PointwiseConv(config.latent_channels, config.latent_channels, **keywords)
 
     def __call__(self, x: Float[Array, "B F Y X 3"]) -> Latents:
-        h = self.conv_in(self.patcher(x)).astype(self.dtype)
+        return self.end(self.mid.temporal_attention(self.begin(x)))
+
+    def begin(self, x: Float[Array, "B F Y X 3"], past: Past | None = None) -> Features:
+        """Apply the layers before the temporal attention, which is that of `mid`."""
+        past = past or Past()
+        h = self.conv_in(self.patcher(x, past.begins), past).astype(self.dtype)
         for i in range(self.num_levels):
-            h = getattr(self, f"down_{i}")(h)
-        h = self.conv_out(jax.nn.silu(self.norm_out(self.mid(h))))
-        return self.to_latent(h)
+            h = getattr(self, f"down_{i}")(h, past)
+        return self.mid.before(h, past)
+
+    def end(self, h: Features, past: Past | None = None) -> Latents:
+        """Apply the layers behind the temporal attention."""
+        past = past or Past()
+        return self.to_latent(self.conv_out(jax.nn.silu(self.norm_out(self.mid.behind(h, past))), past))

@@ -8,6 +8,8 @@ blocks pass values to each other in it. Upstream in bfloat16 rounds after every 
 against float32 about 1.6 times as large.
 """
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -19,6 +21,33 @@ Features = Float[Array, "B _ _ _ _"]
 
 FRAMES_SEEN = 3
 """The number of frames that a convolution along time reads for one frame of output."""
+
+
+class Past:
+    """What causal layers know of the frames before a piece of a clip; for the first piece, and a whole clip, nothing.
+
+    A network takes one of these for each piece, and asks it in the order of its layers. `kept` is then what the layers
+    need for the next piece: a few frames of each layer's input.
+
+    ```python
+    past = Past()
+    first = decoder(latents[:, :1], past)
+    second = decoder(latents[:, 1:], Past(past.kept))
+    ```
+    """
+
+    def __init__(self, kept: Sequence[Features] | None = None):
+        self.begins = kept is None
+        """Whether no frame came before."""
+        self._earlier = iter(kept or ())
+        self.kept: list[Features] = []
+
+    def before(self, x: Features, count: int) -> Features:
+        """Return `x` behind the `count` frames before it; where there are none they are copies of its first frame."""
+        earlier = [x[:, :1]] * count if self.begins else [next(self._earlier)]
+        x = jnp.concatenate([*earlier, x], axis=1)
+        self.kept.append(x[:, x.shape[1] - count :])
+        return x
 
 
 class Affine(nnx.Module):
@@ -65,7 +94,7 @@ class SpatialConv(Affine):
 
 
 class TemporalConv(Affine):
-    """A causal convolution of three frames to one, padded at the front with copies of the first frame.
+    """A causal convolution of three frames to one, padded at the front with copies of a clip's first frame.
 
     It runs as one matrix product of three frames side by side, which is faster than a 3D convolution. It does not round
     its input, which mostly is the float32 sum of a spatial convolution.
@@ -75,8 +104,10 @@ class TemporalConv(Affine):
         self.stride = stride
         super().__init__((FRAMES_SEEN,), inputs, outputs, dtype=dtype, rngs=rngs)
 
+    def __call__(self, x: Features, past: Past | None = None) -> Features:
+        return super().__call__((past or Past()).before(x, FRAMES_SEEN - self.stride))
+
     def product(self, x: Features, kernel: Array) -> Features:
-        x = jnp.concatenate([x[:, :1]] * (FRAMES_SEEN - self.stride) + [x], axis=1)
         last = x.shape[1] - FRAMES_SEEN
         windows = [x[:, start : start + last + 1 : self.stride] for start in range(FRAMES_SEEN)]
         kernel = kernel.reshape(-1, kernel.shape[-1]).astype(x.dtype)
@@ -90,8 +121,8 @@ class FactorizedConv(nnx.Module):
         self.spatial = SpatialConv(inputs, outputs, dtype=dtype, rngs=rngs)
         self.temporal = TemporalConv(outputs, outputs, dtype=dtype, rngs=rngs)
 
-    def __call__(self, x: Features) -> Features:
-        return self.temporal(self.spatial(x))
+    def __call__(self, x: Features, past: Past | None = None) -> Features:
+        return self.temporal(self.spatial(x), past)
 
 
 class FrameNorm(nnx.Module):
@@ -126,8 +157,8 @@ class ResidualBlock(nnx.Module):
             self.shortcut = PointwiseConv(inputs, outputs, dtype=dtype, rngs=rngs)
         self.changes_width = inputs != outputs
 
-    def __call__(self, x: Features) -> Features:
-        h = self.conv1(jax.nn.silu(self.norm1(x)))
-        h = self.conv2(jax.nn.silu(self.norm2(h)))
+    def __call__(self, x: Features, past: Past | None = None) -> Features:
+        h = self.conv1(jax.nn.silu(self.norm1(x)), past)
+        h = self.conv2(jax.nn.silu(self.norm2(h)), past)
         straight = self.shortcut(x) if self.changes_width else x.astype(jnp.float32)
         return (straight + h).astype(x.dtype)

@@ -31,17 +31,20 @@ class Statistics(nnx.Module):
 
     def of(self, frames: int) -> tuple[Float[Array, "T 1 1 C"], Float[Array, "T 1 1 C"]]:
         """Return mean and deviation, float32, of `frames` latent frames: a picture's for one frame, else a clip's."""
-        if frames == 1:
-            rows = (self.image_mean[...][None], self.image_std[...][None])
-        else:
-            chunk = self.video_mean[...].shape[1]
-            if frames > chunk:
-                raise UsageError(
-                    f"a clip of {frames} latent frames has no statistics; this tokenizer has them for {chunk}"
-                )
-            rows = (self.video_mean[...][:, :frames].T, self.video_std[...][:, :frames].T)
-        mean, std = (row[:, None, None].astype(jnp.float32) for row in rows)
-        return mean, std
+        if frames > 1:
+            return self.of_clip(frames)
+        return _rows(self.image_mean[...][None]), _rows(self.image_std[...][None])
+
+    def of_clip(self, frames: int) -> tuple[Float[Array, "T 1 1 C"], Float[Array, "T 1 1 C"]]:
+        """Return mean and deviation, float32, of the first `frames` latent frames of a clip, also of a single one."""
+        chunk = self.video_mean[...].shape[1]
+        if frames > chunk:
+            raise UsageError(f"a clip of {frames} latent frames has no statistics; this tokenizer has them for {chunk}")
+        return _rows(self.video_mean[...][:, :frames].T), _rows(self.video_std[...][:, :frames].T)
+
+
+def _rows(statistic: Float[Array, "T C"]) -> Float[Array, "T 1 1 C"]:
+    return statistic[:, None, None].astype(jnp.float32)
 
 
 class VideoTokenizer(nnx.Module):

@@ -30,9 +30,14 @@ class Patcher(nnx.Module):
         self.size = size
         self.wavelets = Filter(jnp.full((2,), STORED_FILTER, dtype))
 
-    def __call__(self, x: Float[Array, "B F Y X C"]) -> Float[Array, "B f y x c"]:
-        """Repeat the first frame `size` times (1 + n frames -> size + n) and transform."""
-        x = jnp.concatenate([x[:, :1]] * self.size + [x[:, 1:]], axis=TIME).astype(jnp.float32)
+    def __call__(self, x: Float[Array, "B F Y X C"], begins: bool = True) -> Float[Array, "B f y x c"]:
+        """Repeat a clip's first frame `size` times (1 + n frames -> size + n) and transform.
+
+        With `begins=False` the frames are a later piece of a clip, a multiple of `size`, and none is repeated.
+        """
+        if begins:
+            x = jnp.concatenate([x[:, :1]] * self.size + [x[:, 1:]], axis=TIME)
+        x = x.astype(jnp.float32)
         for _ in range(_rounds(self.size)):
             x = split_bands(x, self.wavelets[...].astype(jnp.float32))
         return x
@@ -45,11 +50,11 @@ class Unpatcher(nnx.Module):
         self.size = size
         self.wavelets = Filter(jnp.full((2,), STORED_FILTER, dtype))
 
-    def __call__(self, x: Float[Array, "B f y x c"]) -> Float[Array, "B F Y X C"]:
-        """Transform back and drop the first `size - 1` frames, which only repeat the first picture."""
+    def __call__(self, x: Float[Array, "B f y x c"], begins: bool = True) -> Float[Array, "B F Y X C"]:
+        """Transform back; where a clip begins, drop the first `size - 1` frames, which only repeat its first one."""
         for _ in range(_rounds(self.size)):
             x = merge_bands(x, self.wavelets[...].astype(jnp.float32))
-        return x[:, self.size - 1 :]
+        return x[:, self.size - 1 if begins else 0 :]
 
 
 def split_bands(x: Float[Array, "B F Y X C"], taps: Float[Array, " 2"]) -> Float[Array, "B f y x c"]:

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 
 from jax_interp.errors import Blocked, JaxInterpError
-from jax_interp.pipeline.interpolator import Interpolator
+from jax_interp.pipeline.base import Pipeline
 from jax_interp.pipeline.jobs.outputs import check_outputs, held_results
 from jax_interp.pipeline.jobs.record import effective_settings, networks
 from jax_interp.pipeline.requests.request import GenerateRequest, Job
@@ -69,7 +69,7 @@ def agreed_mesh(mesh: MeshShape) -> MeshShape:
     return MeshShape.parse(processes.decide("the mesh", str(mesh)))
 
 
-def agree_on_work(interpolator: Interpolator, request: GenerateRequest) -> None:
+def agree_on_work(interpolator: Pipeline, request: GenerateRequest) -> None:
     """Check that all processes have the same networks and the same clips to make.
 
     Raises:

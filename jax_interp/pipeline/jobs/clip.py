@@ -1,13 +1,13 @@
 """The door of a job: its input is opened, and checked against the networks, by all processes alike."""
 
 from jax_interp.errors import JaxInterpError
-from jax_interp.pipeline.interpolator import Interpolator
+from jax_interp.pipeline.base import Pipeline
 from jax_interp.pipeline.jobs.agreements import agree_on_input
 from jax_interp.pipeline.requests.inputs import Clip, find_clip
 from jax_interp.pipeline.requests.request import Job
 
 
-def open_clip(interpolator: Interpolator, job: Job) -> Clip:
+def open_clip(interpolator: Pipeline, job: Job) -> Clip:
     """Open the input of `job` and check that the networks can take it; nothing is loaded.
 
     Raises:
@@ -15,10 +15,9 @@ def open_clip(interpolator: Interpolator, job: Job) -> Clip:
         ProcessFailure: the processes do not find the same input.
     """
     clip = problem = None
-    asked = job.settings
     try:
         clip = find_clip(job)
-        interpolator.check_size(asked.height, asked.width, asked.num_video_frames)
+        interpolator.check_settings(job.settings)
     except (JaxInterpError, OSError) as error:
         problem = error
     agree_on_input(job, clip.num_pairs if clip else None, problem)

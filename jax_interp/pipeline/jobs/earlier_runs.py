@@ -6,7 +6,7 @@ from typing import Any
 
 from jax_interp.errors import JaxInterpError
 from jax_interp.files.lock import lock_path
-from jax_interp.pipeline.interpolator import Interpolator
+from jax_interp.pipeline.base import Pipeline
 from jax_interp.pipeline.jobs.agreements import agreed_to_be_there, is_first
 from jax_interp.pipeline.jobs.clip import Clip
 from jax_interp.pipeline.jobs.outputs import held_results, is_of, own_record
@@ -17,12 +17,12 @@ from jax_interp.pipeline.requests.request import Job
 logger = logging.getLogger("jax_interp")
 
 
-def identity_of(interpolator: Interpolator, job: Job) -> str:
+def identity_of(interpolator: Pipeline, job: Job) -> str:
     """Return the fingerprint (`record.fingerprint`) of what `interpolator` makes of `job`."""
     return fingerprint(interpolator, job.settings, job.inputs, job.upsampler, job.exact_rate)
 
 
-def is_finished(interpolator: Interpolator, job: Job) -> bool:
+def is_finished(interpolator: Pipeline, job: Job) -> bool:
     """Tell whether a job with the same settings, input and networks ran to its end, and its results are still there.
 
     Of several processes the first one looks, and tells the others.
@@ -30,7 +30,7 @@ def is_finished(interpolator: Interpolator, job: Job) -> bool:
     return agreed_to_be_there(job, lambda: _has_results(interpolator, job))
 
 
-def tidy(interpolator: Interpolator, job: Job) -> dict[str, Any] | None:
+def tidy(interpolator: Pipeline, job: Job) -> dict[str, Any] | None:
     """Remove the pairs of a run that was killed after its results were complete, and before its pairs were removed.
 
     Return the record of that run; None in processes that do not write.
@@ -41,14 +41,14 @@ def tidy(interpolator: Interpolator, job: Job) -> dict[str, Any] | None:
     return own_record(job)
 
 
-def tidy_finished(interpolator: Interpolator, job: Job) -> None:
+def tidy_finished(interpolator: Pipeline, job: Job) -> None:
     """Do what `tidy` does if a killed run has left its lock; `job` is known to be finished."""
     if is_first() and lock_path(job.video).exists():
         with suppress(JaxInterpError), held_results(job):
             tidy(interpolator, job)
 
 
-def finished_pairs(interpolator: Interpolator, job: Job, clip: Clip, store: PairStore) -> int:
+def finished_pairs(interpolator: Pipeline, job: Job, clip: Clip, store: PairStore) -> int:
     """Return the number of pairs that an interrupted run has finished, which this run need not make again."""
     settings = job.settings
     done = store.finished(clip.num_pairs, (settings.num_video_frames, settings.height, settings.width, 3))
@@ -58,7 +58,7 @@ def finished_pairs(interpolator: Interpolator, job: Job, clip: Clip, store: Pair
     return done
 
 
-def _has_results(interpolator: Interpolator, job: Job) -> bool:
+def _has_results(interpolator: Pipeline, job: Job) -> bool:
     record, identity = own_record(job), identity_of(interpolator, job)
     if record is None or record["fingerprint"] != identity:
         return False

@@ -10,7 +10,7 @@ from convert.lora.reading import read_adapters
 from jax_interp.components import TABLE
 from jax_interp.diffusion.branches import Branch, branches
 from jax_interp.errors import JaxInterpError, ProcessFailure, UsageError, explain
-from jax_interp.pipeline.interpolator import Interpolator
+from jax_interp.pipeline.base import Pipeline
 from jax_interp.pipeline.jobs.agreements import (
     agree_on_machines,
     agree_on_work,
@@ -23,12 +23,14 @@ from jax_interp.pipeline.jobs.clip import open_clip
 from jax_interp.pipeline.jobs.devices import choose_mesh
 from jax_interp.pipeline.jobs.earlier_runs import is_finished, tidy_finished
 from jax_interp.pipeline.jobs.job import run_job
+from jax_interp.pipeline.jobs.kinds import kind_of
 from jax_interp.pipeline.jobs.outputs import check_results
 from jax_interp.pipeline.jobs.reporter import SILENT, Reporter
 from jax_interp.pipeline.memory.placing import limit_process, place
 from jax_interp.pipeline.requests.inputs import Clip
 from jax_interp.pipeline.requests.request import GenerateRequest, Job
 from jax_interp.pipeline.safety.guardrails import Guardrails
+from jax_interp.pipeline.settings import InterpolationSettings, Video2WorldSettings
 from jax_interp.runtime.checkpoint.finding import has_component
 from jax_interp.runtime.compile_cache import enable_compile_cache
 
@@ -52,6 +54,7 @@ def generate(request: GenerateRequest, reporter: Reporter = SILENT) -> list[Reco
         JaxInterpError: clips of a batch failed; names them.
     """
     _check_upsampler(request)
+    _check_prompts(request)
     limit_process(request.memory)
     is_first = join_processes(request.processes)
     enable_compile_cache()
@@ -66,7 +69,7 @@ def generate(request: GenerateRequest, reporter: Reporter = SILENT) -> list[Reco
         agree_on_work(interpolator, request)
         pairs = place(request.memory, interpolator, max(request.jobs, key=_size).settings, least_memory)
         _explain_empty_prompts(request)
-        jobs = [replace(job, settings=replace(job.settings, pairs_per_batch=pairs)) for job in request.jobs]
+        jobs = [replace(job, settings=job.settings.together(pairs)) for job in request.jobs]
         return _run_jobs(interpolator, replace(request, jobs=tuple(jobs)), reporter)
 
 
@@ -79,6 +82,13 @@ def _check_upsampler(request: GenerateRequest) -> None:
             " (`jax-interp download --components prompt_upsampler`, 25 GB, then `jax-interp convert`), or pass"
             " --disable-prompt-upsampler for the empty prompt"
         )
+
+
+def _check_prompts(request: GenerateRequest) -> None:
+    """Raise `UsageError` for the jobs whose settings need a prompt, where none is given nor will be written."""
+    for job in request.jobs:
+        if job.upsampler is None and isinstance(job.settings, Video2WorldSettings):
+            job.settings.check_prompt()
 
 
 def _open_guardrails(request: GenerateRequest) -> Guardrails | None:
@@ -102,11 +112,14 @@ def _open_guardrails(request: GenerateRequest) -> Guardrails | None:
     )
 
 
-def _open(request: GenerateRequest, guardrails: Guardrails | None) -> Interpolator:
+def _open(request: GenerateRequest, guardrails: Guardrails | None) -> Pipeline:
     """Open the networks of a run; no weight is read yet."""
     asked = request.networks
-    adapters = read_adapters(asked.adapters, asked.checkpoint_dir, asked.folder("diffusion_transformer"))
-    return Interpolator.from_pretrained(
+    pipeline = kind_of(request.jobs[0].settings).pipeline
+    adapters = read_adapters(
+        asked.adapters, asked.checkpoint_dir, asked.folder("diffusion_transformer"), pipeline.TRANSFORMER
+    )
+    return pipeline.from_pretrained(
         asked.checkpoint_dir,
         dtype=asked.dtype,
         rotary_precision=asked.rotary_precision,
@@ -135,8 +148,12 @@ def _check_guardrails(guardrails: Guardrails | None, request: GenerateRequest) -
 
 def _explain_empty_prompts(request: GenerateRequest) -> None:
     """Log that clips stay without a prompt because it could not change them."""
-    without = [job for job in request.jobs if not job.settings.prompt and job.upsampler is None]
-    if any(Branch.CONDITIONAL not in branches(job.settings.sampling.guidance) for job in without):
+    without = [
+        job.settings
+        for job in request.jobs
+        if job.upsampler is None and isinstance(job.settings, InterpolationSettings) and not job.settings.prompt
+    ]
+    if any(Branch.CONDITIONAL not in branches(settings.sampling.guidance) for settings in without):
         logger.info(
             "prompt upsampler: skipped, since at guidance -1 the prompt cannot change the result; --prompt-upsampler"
             " runs it all the same"
@@ -148,7 +165,7 @@ def _size(job: Job) -> int:
     return job.settings.height * job.settings.width * job.settings.num_video_frames
 
 
-def _run_jobs(interpolator: Interpolator, request: GenerateRequest, reporter: Reporter) -> list[Record]:
+def _run_jobs(interpolator: Pipeline, request: GenerateRequest, reporter: Reporter) -> list[Record]:
     records: list[Record] = []
     failed: dict[Path, int] = {}
 
@@ -177,7 +194,7 @@ def _is_process_failure(error: Exception) -> bool:
     return isinstance(error, ProcessFailure)
 
 
-def _begin(interpolator: Interpolator, job: Job, request: GenerateRequest, reporter: Reporter) -> Clip | None:
+def _begin(interpolator: Pipeline, job: Job, request: GenerateRequest, reporter: Reporter) -> Clip | None:
     """Open the input of `job`; return None for a clip of a batch that is done already."""
     if request.is_batch and is_finished(interpolator, job):
         reporter.already_there(job)
@@ -186,7 +203,7 @@ def _begin(interpolator: Interpolator, job: Job, request: GenerateRequest, repor
     return open_clip(interpolator, job)
 
 
-def _make(interpolator: Interpolator, job: Job, clip: Clip, reporter: Reporter) -> Record | None:
+def _make(interpolator: Pipeline, job: Job, clip: Clip, reporter: Reporter) -> Record | None:
     """Make `job` and return its run record; None in processes that do not write."""
     with reporter.making(job) as advance:
         record = run_job(interpolator, job, advance, clip)

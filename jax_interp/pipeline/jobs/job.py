@@ -14,13 +14,14 @@ import numpy as np
 
 from jax_interp.files.atomic import write_atomically
 from jax_interp.media.output import as_media_error
-from jax_interp.media.pairs import iterate_pairs, join_pairs
+from jax_interp.media.pairs import join_pairs
 from jax_interp.media.writer import PngWriter, TeeWriter, VideoWriter
-from jax_interp.pipeline.interpolator import Interpolator
+from jax_interp.pipeline.base import Pipeline
 from jax_interp.pipeline.jobs.agreements import agreed_prompt, agreed_start, is_first, only_writer
 from jax_interp.pipeline.jobs.blocked import is_blocked, remove_results
 from jax_interp.pipeline.jobs.clip import open_clip
 from jax_interp.pipeline.jobs.earlier_runs import finished_pairs, identity_of, is_finished, tidy
+from jax_interp.pipeline.jobs.kinds import kind_of
 from jax_interp.pipeline.jobs.pair_store import PairStore
 from jax_interp.pipeline.jobs.record import run_record
 from jax_interp.pipeline.jobs.reporter import Advance
@@ -32,7 +33,7 @@ logger = logging.getLogger("jax_interp")
 
 
 def run_job(
-    interpolator: Interpolator, job: Job, progress: Advance | None = None, clip: Clip | None = None
+    interpolator: Pipeline, job: Job, progress: Advance | None = None, clip: Clip | None = None
 ) -> dict[str, Any] | None:
     """Write the video, the prompt as text, the record and, if asked for, the frames; return the record.
 
@@ -58,7 +59,7 @@ def run_job(
         return None
 
 
-def _write(interpolator: Interpolator, job: Job, clip: Clip, progress: Advance | None) -> dict[str, Any]:
+def _write(interpolator: Pipeline, job: Job, clip: Clip, progress: Advance | None) -> dict[str, Any]:
     """Make and write all of `job`, in the first process; return the record."""
     started = time.perf_counter()
     identity = identity_of(interpolator, job)
@@ -91,7 +92,7 @@ def _write(interpolator: Interpolator, job: Job, clip: Clip, progress: Advance |
 
 
 def _write_frames(
-    interpolator: Interpolator, job: Job, clip: Clip, progress: Advance | None, store: PairStore
+    interpolator: Pipeline, job: Job, clip: Clip, progress: Advance | None, store: PairStore
 ) -> tuple[Job, int]:
     """Write video and frames; return `job` with its prompt, and how many frames there are.
 
@@ -139,17 +140,16 @@ class _Begun:
 
 
 def _begin(
-    interpolator: Interpolator, job: Job, clip: Clip, progress: Advance | None, store: PairStore | None = None
+    interpolator: Pipeline, job: Job, clip: Clip, progress: Advance | None, store: PairStore | None = None
 ) -> _Begun:
     """Settle the prompt and what is left to do, in all processes; only the first one has a `store`.
 
-    `Interpolator.stream` asks the guardrails: before anybody sees the prompt, and also where no pair is left.
+    `Pipeline.stream` asks the guardrails: before anybody sees the prompt, and also where no pair is left.
     """
     job, is_new = _with_prompt(interpolator, job, clip, store)
     done = agreed_start(job, finished_pairs(interpolator, job, clip, store) if store else None)
     settings, count = job.settings, clip.num_pairs
-    pairs = iterate_pairs(iter(clip.source), settings.frame_stride, settings.frame_index_start, count)
-    missing = dropwhile(lambda pair: pair[0] < done, pairs)
+    missing = dropwhile(lambda pair: pair[0] < done, kind_of(settings).parts(iter(clip.source), settings, count))
     report = None if progress is None else lambda pair, call, calls: progress(pair, count, call, calls)
     new_pairs = interpolator.stream(missing, settings, report)
     if is_new:
@@ -159,7 +159,7 @@ def _begin(
     return _Begun(job, done, new_pairs if done < count else iter(()))
 
 
-def _with_prompt(interpolator: Interpolator, job: Job, clip: Clip, store: PairStore | None) -> tuple[Job, bool]:
+def _with_prompt(interpolator: Pipeline, job: Job, clip: Clip, store: PairStore | None) -> tuple[Job, bool]:
     """Return `job` with its prompt, and whether the upsampler wrote it just now, rather than in an interrupted run."""
     if job.upsampler is None:
         return job, False
@@ -185,7 +185,7 @@ def _writers(job: Job, store: PairStore) -> Iterator[VideoWriter | PngWriter]:
         yield PngWriter(job.frames_folder, overwrite=job.overwrite or store.claims(job.frames_folder))
 
 
-def _all_pairs(interpolator: Interpolator, begun: _Begun, store: PairStore) -> Iterator[np.ndarray]:
+def _all_pairs(interpolator: Pipeline, begun: _Begun, store: PairStore) -> Iterator[np.ndarray]:
     """Yield the frames of every pair in order: first those that an interrupted run left, then new ones."""
     guardrails = interpolator.guardrails
     if guardrails is not None and begun.done and (checked := store.checked(begun.done - 1)):

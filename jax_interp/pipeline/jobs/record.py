@@ -14,16 +14,16 @@ import jax
 
 from jax_interp._version import __version__
 from jax_interp.media.output_rate import exact_rate
-from jax_interp.pipeline.interpolator import Interpolator
+from jax_interp.pipeline.base import Pipeline
 from jax_interp.pipeline.prompt.prompts import DEFAULT_NEGATIVE_PROMPT
 from jax_interp.pipeline.prompt.text import PromptNetwork
 from jax_interp.pipeline.prompt.upsampler_settings import UpsamplerSettings
 from jax_interp.pipeline.requests.inputs import input_states
-from jax_interp.pipeline.settings import InterpolationSettings
+from jax_interp.pipeline.settings import RunSettings
 from jax_interp.runtime.checkpoint.converted import ConvertedComponent
 
 
-def effective_settings(interpolator: Interpolator, settings: InterpolationSettings) -> dict[str, Any]:
+def effective_settings(interpolator: Pipeline, settings: RunSettings) -> dict[str, Any]:
     """Return every setting that can change a frame, with defaults filled in."""
     values = dataclasses.asdict(dataclasses.replace(settings, sampling=_named(settings)))
     values |= values.pop("sampling")
@@ -38,8 +38,8 @@ def effective_settings(interpolator: Interpolator, settings: InterpolationSettin
 
 
 def fingerprint(
-    interpolator: Interpolator,
-    settings: InterpolationSettings,
+    interpolator: Pipeline,
+    settings: RunSettings,
     inputs: tuple[Path, ...],
     upsampler: UpsamplerSettings | None = None,
     rate: Fraction | None = None,
@@ -50,7 +50,7 @@ def fingerprint(
     """
     effective = effective_settings(interpolator, settings)
     # How many pairs share a pass follows from free memory, and changes a result no more than its last bits.
-    del effective["pairs_per_batch"]
+    effective.pop("pairs_per_batch", None)
     effective["rate"] = str(rate or exact_rate(settings.sampling.fps))
     if upsampler is not None:
         effective["prompt"] = dataclasses.asdict(upsampler)
@@ -62,8 +62,8 @@ def fingerprint(
 
 
 def run_record(
-    interpolator: Interpolator,
-    settings: InterpolationSettings,
+    interpolator: Pipeline,
+    settings: RunSettings,
     upsampler: UpsamplerSettings | None = None,
     **facts: Any,
 ) -> dict[str, Any]:
@@ -90,7 +90,7 @@ def run_record(
     }
 
 
-def _named(settings: InterpolationSettings) -> Any:
+def _named(settings: RunSettings) -> Any:
     noise = settings.sampling.condition_noise
     return (
         dataclasses.replace(settings.sampling, condition_noise="given by the caller")
@@ -99,7 +99,7 @@ def _named(settings: InterpolationSettings) -> Any:
     )
 
 
-def networks(interpolator: Interpolator, *, upsamples: bool = False) -> dict[str, Any]:
+def networks(interpolator: Pipeline, *, upsamples: bool = False) -> dict[str, Any]:
     """Return the folder and the checksums of every network that takes part in a result."""
     upsampler = interpolator.prompt_upsampler if upsamples else None
     stages = (interpolator.denoiser, interpolator.codec, _text_network(interpolator), upsampler)
@@ -115,5 +115,5 @@ def _facts(converted: ConvertedComponent) -> dict[str, Any]:
     return facts | ({"lora": [adapter.facts for adapter in converted.adapters]} if converted.adapters else {})
 
 
-def _text_network(interpolator: Interpolator) -> PromptNetwork | None:
+def _text_network(interpolator: Pipeline) -> PromptNetwork | None:
     return interpolator.text_encoder.network if interpolator.text_encoder else None

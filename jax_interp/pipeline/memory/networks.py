@@ -11,7 +11,7 @@ from jax_interp.components import PLACEMENT_NAMES, placement_name
 from jax_interp.errors import OutOfMemory, UsageError
 from jax_interp.pipeline.memory.footprint import peak_host_bytes
 from jax_interp.pipeline.memory.plan import PlannedNetwork, Planner
-from jax_interp.pipeline.settings import InterpolationSettings
+from jax_interp.pipeline.settings import InterpolationSettings, RunSettings
 from jax_interp.pipeline.stages.stage import NetworkStage
 from jax_interp.runtime.hardware import host_memory
 from jax_interp.runtime.host import host_out_of_memory, out_of_memory
@@ -67,7 +67,7 @@ class Networks:
         """The placement under every name; see `place`."""
         return {name: placed.placement for name, placed in self._placed.items()}
 
-    def planner(self, settings: InterpolationSettings) -> Planner:
+    def planner(self, settings: RunSettings) -> Planner:
         """Return a planner: it predicts the memory of runs with `settings` and finds placements that fit a budget."""
         networks = {
             name: PlannedNetwork(type(stage), stage.config, stage.precision, stage.quantization)
@@ -103,7 +103,7 @@ class Networks:
             placed.place(full[name])
 
     @contextmanager
-    def explain_out_of_memory(self, stage: str, settings: InterpolationSettings) -> Iterator[None]:
+    def explain_out_of_memory(self, stage: str, settings: RunSettings) -> Iterator[None]:
         """If memory runs out in the block, unload all networks and say what would fit a run with `settings`.
 
         `stage` is the message's name for what the block does, for example "decode".

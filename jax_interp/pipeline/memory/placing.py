@@ -10,7 +10,7 @@ from jax_interp.errors import OutOfMemory, UsageError
 from jax_interp.pipeline.memory.available import available, fullest_gpu
 from jax_interp.pipeline.memory.plan import MAX_STREAMED_PAIRS, PROCESS_OVERHEAD, MemoryPlan, Planner, describe
 from jax_interp.pipeline.memory.settings import MemorySettings
-from jax_interp.pipeline.settings import InterpolationSettings
+from jax_interp.pipeline.settings import RunSettings
 from jax_interp.runtime.placement import Placement
 
 logger = logging.getLogger("jax_interp")
@@ -19,7 +19,7 @@ logger = logging.getLogger("jax_interp")
 class Placeable(Protocol):
     """Networks that are planned for and placed together, for example `Networks` or an `Interpolator`."""
 
-    def planner(self, settings: InterpolationSettings) -> Planner:
+    def planner(self, settings: RunSettings) -> Planner:
         """Return a planner of the networks' memory in a run with `settings`."""
         ...
 
@@ -45,7 +45,7 @@ def limit_process(settings: MemorySettings) -> None:
 def place(
     settings: MemorySettings,
     networks: Placeable,
-    run_settings: InterpolationSettings,
+    run_settings: RunSettings,
     agree: Callable[[int | None], int | None] = lambda own: own,
 ) -> int:
     """Place `networks` for a run with `run_settings`; return how many pairs share a pass.

@@ -27,3 +27,18 @@ def texts_read(prompt: str, negative_prompt: str | None, guidance: float) -> dic
     if Branch.UNCONDITIONAL in needed and negative:
         texts[Branch.UNCONDITIONAL] = negative
     return texts
+
+
+def texts_of_world(prompt: str, negative_prompt: str | None, guidance: float) -> dict[Branch, str]:
+    """Return the text of every branch that Video2World evaluates at `guidance`; the empty prompt is a text too.
+
+    `negative_prompt=None` stands for upstream's default text. With the empty one the unconditional branch reads the
+    prompt, so that guidance has no effect, of which a warning tells.
+    """
+    negative = DEFAULT_NEGATIVE_PROMPT if negative_prompt is None else negative_prompt
+    if not negative:
+        if guidance != 0:
+            logger.warning("the negative prompt is empty: guidance has no effect, as in upstream's program")
+        return {Branch.CONDITIONAL: prompt}
+    texts = {Branch.CONDITIONAL: prompt, Branch.UNCONDITIONAL: negative}
+    return {branch: texts[branch] for branch in branches(guidance)}

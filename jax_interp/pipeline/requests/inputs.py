@@ -1,22 +1,61 @@
 """The input of a job, which is opened and counted before any network is: imports no JAX."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from jax_interp.media.destination import pictures_in
+from jax_interp.media.last_frames import check_given
 from jax_interp.media.pairs import num_pairs
+from jax_interp.media.pictures.pixels import Background
 from jax_interp.media.reader import open_frames
 from jax_interp.media.source import FrameSource
 from jax_interp.pipeline.requests.request import Job
+from jax_interp.pipeline.settings import InterpolationSettings, RunSettings, Video2WorldSettings
 
 FileState = tuple[str, int, int]
 """A file's path, its bytes, and the time of its last change, in nanoseconds."""
 
 
 @dataclass(frozen=True)
+class InputKind:
+    """What a pipeline asks of an input."""
+
+    fewest_frames: int
+    """The fewest frames that it may have."""
+    background: Background
+    """What transparent parts of pictures are laid over."""
+    count: Callable[[FrameSource, Any], int]
+    """A function from a clip and the run's settings to its number of parts, which raises `UsageError` if there is
+    none."""
+
+
+def input_kind(settings: RunSettings) -> InputKind:
+    """Return what the pipeline that runs with `settings` asks of an input."""
+    return _KINDS[type(settings)]
+
+
+def _count_pairs(source: FrameSource, settings: InterpolationSettings) -> int:
+    return num_pairs(source.num_frames, settings.frame_stride, settings.frame_index_start, settings.num_frame_pairs)
+
+
+def _check_last(source: FrameSource, settings: Video2WorldSettings) -> int:
+    check_given(source.num_frames, source.height, source.width, settings.num_input_frames)
+    return 1
+
+
+_KINDS: Mapping[type, InputKind] = {
+    InterpolationSettings: InputKind(2, "black", _count_pairs),
+    # parity: upstream lays pictures over white here.
+    Video2WorldSettings: InputKind(1, "white", _check_last),
+}
+
+
+@dataclass(frozen=True)
 class Clip:
-    """The opened input of a job, and how many pairs it has."""
+    """The opened input of a job, and how many pairs it has; a clip that is continued has one part, counted as one."""
 
     source: FrameSource
     num_pairs: int
@@ -28,20 +67,21 @@ def find_clip(job: Job) -> Clip:
     Raises:
         UsageError, MediaError: it is missing, damaged, or has too few frames.
     """
+    kind = input_kind(job.settings)
     try:
-        source = _open_unchanged(job.inputs, input_states(job.inputs))
+        source = _open_unchanged(job.inputs, input_states(job.inputs), kind.fewest_frames, kind.background)
     except (OSError, RuntimeError, ValueError):  # a file that cannot be looked at: what is wrong is said here
-        source = open_frames(job.inputs)
-    asked = job.settings
-    count = num_pairs(source.num_frames, asked.frame_stride, asked.frame_index_start, asked.num_frame_pairs)
-    return Clip(source, count)
+        source = open_frames(job.inputs, at_least=kind.fewest_frames, background=kind.background)
+    return Clip(source, kind.count(source, job.settings))
 
 
 @lru_cache(maxsize=1024)
-def _open_unchanged(inputs: tuple[Path, ...], states: tuple[FileState, ...]) -> FrameSource:
+def _open_unchanged(
+    inputs: tuple[Path, ...], states: tuple[FileState, ...], at_least: int, background: Background
+) -> FrameSource:
     """Open the input, once for as long as its files are in `states`, because opening reads all packets of a video."""
     del states  # a part of the key
-    return open_frames(inputs)
+    return open_frames(inputs, at_least=at_least, background=background)
 
 
 def input_states(inputs: tuple[Path, ...]) -> tuple[FileState, ...]:

@@ -1,4 +1,6 @@
-"""The request of a `generate` run, as one frozen value that is checked before anything is loaded. Imports no JAX."""
+"""The request of a run of `generate` or `video2world`, one frozen value, checked before anything is loaded.
+
+Imports no JAX."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -12,17 +14,18 @@ from jax_interp.pipeline.memory.settings import MemorySettings
 from jax_interp.pipeline.prompt.upsampler_settings import UpsamplerSettings
 from jax_interp.pipeline.requests.settings import DeviceSettings, NetworkSettings, ProcessSettings
 from jax_interp.pipeline.safety.settings import GuardrailSettings
-from jax_interp.pipeline.settings import InterpolationSettings
+from jax_interp.pipeline.settings import InterpolationSettings, RunSettings
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A clip to interpolate and where its result goes."""
+    """A clip to interpolate or to continue, and where its result goes."""
 
     inputs: tuple[Path, ...]
     """One video, one folder of pictures, or several pictures."""
     video: Path
-    settings: InterpolationSettings = field(default_factory=InterpolationSettings)
+    settings: RunSettings = field(default_factory=InterpolationSettings)
+    """Those of `Interpolator` or of `Video2World`: they decide which of the two makes the clip."""
     upsampler: UpsamplerSettings | None = None
     """How the prompt is written from the clip's last frame; None takes the prompt in `settings`."""
     frames_folder: Path | None = None
@@ -53,7 +56,7 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateRequest:
-    """The complete request of `generate`; the defaults are those of the command line."""
+    """The complete request of `generate`; the defaults are those of the command line. All jobs are of one pipeline."""
 
     jobs: tuple[Job, ...]
     """The clips in their order."""
@@ -85,6 +88,8 @@ class GenerateRequest:
         writers = Counter(job.video for job in self.jobs)
         for video in sorted(video for video, count in writers.items() if count > 1):
             yield f"{video} is the output of several clips"
+        if len({type(job.settings) for job in self.jobs}) > 1:
+            yield "jobs are of several pipelines: make a request for each"
         for job in self.jobs:
             if job.upsampler is not None and job.settings.prompt:
                 yield f"{job.video}: has both a prompt and an upsampler that would write one; give one of them"

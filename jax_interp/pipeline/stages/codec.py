@@ -13,6 +13,7 @@ from jax_interp.config import Precision, VideoTokenizerConfig
 from jax_interp.diffusion.sample import from_model_scale, to_model_scale
 from jax_interp.media.resize import normalize_and_resize, to_uint8
 from jax_interp.models.video_tokenizer.model import VideoTokenizer
+from jax_interp.pipeline.stages.geometry import piece_size
 from jax_interp.pipeline.stages.stage import MonolithicStage
 from jax_interp.pipeline.stages.workload import Workload
 from jax_interp.runtime.checkpoint.converted import ConvertedComponent
@@ -22,6 +23,9 @@ from jax_interp.types import Latents, Params
 ROWS = P("data")
 ENCODE_BYTES, DECODE_BYTES = 112, 140
 """Bytes of activations for one pixel of one frame of the clip, while encoding and while decoding."""
+KEPT_BYTES = 1984
+"""Bytes for one pixel of a frame that decoding in pieces carries from piece to piece, in float32: two frames of the
+input of every convolution along time, counted from the network's shapes."""
 
 FramePair = tuple[UInt8[np.ndarray, "Y X 3"], UInt8[np.ndarray, "Y X 3"]]
 """(first frame, last frame), RGB."""
@@ -42,9 +46,12 @@ class Codec(MonolithicStage[VideoTokenizer]):
 
     @classmethod
     def activations(cls, config: VideoTokenizerConfig, size: int, workload: Workload) -> int:
-        pixels = (workload.num_video_frames - 1) * workload.height * workload.width
-        widths = config.channels / 128
-        return int(max(ENCODE_BYTES, DECODE_BYTES) * pixels * widths * size / 2)
+        cell, pixels, widths = config.compression, workload.height * workload.width, config.channels / 128
+        frames, kept = workload.num_video_frames - 1, 0.0
+        if workload.in_pieces:
+            frames = min(frames, cell * piece_size(workload.height // cell, workload.width // cell))
+            kept = KEPT_BYTES * pixels * widths
+        return int(max(ENCODE_BYTES, DECODE_BYTES) * frames * pixels * widths * size / 2 + kept)
 
     def encode_pair(
         self,

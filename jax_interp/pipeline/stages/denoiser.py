@@ -58,7 +58,7 @@ class Denoiser(StackedStage[DiT]):
     ):
         super().__init__(converted, precision, devices)
         self.rotary_precision: Precision = rotary_precision or precision
-        self._embed = self.jit(self._embed_latents)
+        self._embed = self.jit(self.embed_latents)
         attend, transform = (partial(each, devices=self.devices) for each in (cells.attend, cells.transform))
         between = partial(attend, between=True)
         self._attend = self.compile_part(0, attend, CELLS_SPEC, SHARED_SPECS, static_argnames="cells")
@@ -66,7 +66,7 @@ class Denoiser(StackedStage[DiT]):
             0, between, CELLS_SPEC, SHARED_SPECS, donate=False, static_argnames="cells"
         )
         self._transform = self.compile_part(1, transform, CELLS_SPEC, SHARED_SPECS)
-        self._project = self.jit(self._project_cells, static_argnames="shape")
+        self._project = self.jit(self.project_cells, static_argnames="shape")
         self._start = self.jit(self._start_call)
         self._finish = self.jit(self._finish_call)
 
@@ -90,11 +90,11 @@ class Denoiser(StackedStage[DiT]):
     ) -> Latents:
         """Evaluate the bare network once, in its dtype."""
         with self.numerics():
-            angles = self._angles(x.shape, fps)
+            angles = self.angles(x.shape, fps)
             spare = -x.shape[0] % self.devices.shape.data
-            rows = [_repeat_last(array, spare) for array in (x, c_noise, text, mask, padding_mask)]
+            rows = [repeat_last(array, spare) for array in (x, c_noise, text, mask, padding_mask)]
             stream, shared = self._embed(self.outer, *self.devices.put((*rows, angles)))
-            stream = self._run_blocks(stream, shared, self._num_cells(x.shape))
+            stream = self.run_all_blocks(stream, shared, self.num_cells(x.shape))
             return self._project(self.outer, stream, shared, shape=rows[0].shape)[: x.shape[0]]
 
     def sample(
@@ -136,34 +136,38 @@ class Denoiser(StackedStage[DiT]):
             for call, (sigma, coefficients) in enumerate(zip(levels, call_coefficients(levels), strict=True))
         )
         rows = {Branch.CONDITIONAL: text, Branch.UNCONDITIONAL: negative_text}
-        texts = [self._text_rows(rows[branch], num_pairs) for branch in needed]
-        guidance, angles = np.float32(settings.guidance), self._angles(condition.shape, settings.fps)
+        texts = [self.text_rows(rows[branch], num_pairs) for branch in needed]
+        guidance, angles = np.float32(settings.guidance), self.angles(condition.shape, settings.fps)
         condition, texts, guidance, angles = self.devices.put((condition, texts, guidance, angles))
         run = Run(
-            _repeat_last(_as_batch(condition).astype(self.dtype), spare),
-            jnp.concatenate([_repeat_last(text, spare) for text in texts]),
+            repeat_last(as_batch(condition).astype(self.dtype), spare),
+            jnp.concatenate([repeat_last(text, spare) for text in texts]),
             guidance,
             angles,
         )
         with self.numerics():
             start = jnp.broadcast_to(noise, run.condition.shape)
-            step = partial(self._step, run, self._num_cells(condition.shape))
+            step = partial(self._step, run, self.num_cells(condition.shape))
             latents = sample(_reporting(step, len(levels), progress), start, levels, calls)[:num_pairs]
+        self.check_finite(latents)
+        return latents
+
+    def check_finite(self, latents: Array) -> None:
+        """Raise `JaxInterpError` if sampled latents have values that are not numbers."""
         if not bool(jnp.isfinite(latents).all()):
             raise JaxInterpError(
                 f"{self.converted.path}: sampling gave values that are not numbers; check the checkpoint with"
                 " `jax-interp inspect`, or try --dtype float32"
             )
-        return latents
 
     def _step(
         self, run: Run, num_cells: int, x: Latents, previous: Latents, inputs: CallInputs
     ) -> tuple[Latents, Latents]:
         stream, shared, states = self._start(self.outer, run, x, inputs)
-        stream = self._run_blocks(stream, shared, num_cells, only_between=True)
+        stream = self.run_all_blocks(stream, shared, num_cells, only_between=True)
         return self._finish(self.outer, run, stream, shared, states, x, previous, inputs)
 
-    def _run_blocks(
+    def run_all_blocks(
         self, stream: Cells, shared: DiTBlockInputs, num_cells: int, *, only_between: bool = False
     ) -> Cells:
         """Run every block; with `only_between` the last block computes only the frames between the first and the last.
@@ -180,17 +184,17 @@ class Denoiser(StackedStage[DiT]):
 
         return self.run_blocks(apply, stream)
 
-    def _num_cells(self, shape: tuple[int, ...]) -> int:
+    def num_cells(self, shape: tuple[int, ...]) -> int:
         return cells.num_cells(shape, self.config.patch_size)
 
     # Traced by `jit`.
 
-    def _embed_latents(self, outer: Params, *arguments: Array) -> tuple[Cells, DiTBlockInputs]:
+    def embed_latents(self, outer: Params, *arguments: Array) -> tuple[Cells, DiTBlockInputs]:
         tokens, shared = self.network.bind_outer(outer).embed(*arguments)
         laid_out, shared = cells.lay_out(tokens, shared, arguments[0].shape[1], self.devices)
         return self.constrain(laid_out, CELLS_SPEC), self.constrain(shared, SHARED_SPECS)
 
-    def _project_cells(self, outer: Params, x: Cells, shared: DiTBlockInputs, shape: tuple[int, ...]) -> Latents:
+    def project_cells(self, outer: Params, x: Cells, shared: DiTBlockInputs, shape: tuple[int, ...]) -> Latents:
         def each(outer: Params, x: Cells, shared: DiTBlockInputs) -> Array:
             return cells.project(self.network.bind_outer(outer), x, shared)
 
@@ -205,7 +209,7 @@ class Denoiser(StackedStage[DiT]):
         indicator = jnp.asarray(frame_indicator(x.shape[1]))
         call = prepare(run.condition, indicator, x, inputs)
         mask = jnp.broadcast_to(indicator, (run.text.shape[0], *x.shape[1:4], 1))
-        stream, shared = self._embed_latents(
+        stream, shared = self.embed_latents(
             outer, call.scaled, call.c_noise, run.text, mask, jnp.zeros_like(mask), run.angles
         )
         return stream, shared, self.constrain(call.states, REPLICATED)
@@ -222,13 +226,13 @@ class Denoiser(StackedStage[DiT]):
         inputs: CallInputs,
     ) -> tuple[Latents, Latents]:
         rows, num_frames, *rest = states.shape
-        between = self._project_cells(outer, stream, shared, (rows, num_frames - 2, *rest))
+        between = self.project_cells(outer, stream, shared, (rows, num_frames - 2, *rest))
         output = jnp.pad(between, ((0, 0), (1, 1), (0, 0), (0, 0), (0, 0)))
         indicator = jnp.asarray(frame_indicator(x.shape[1]))
         x0 = conclude(output, states, run.condition, indicator, run.guidance, inputs)
         return self.constrain((advance(x, x0, previous_x0, inputs.coefficients), x0), REPLICATED)
 
-    def _text_rows(self, text: Text | np.ndarray | None, num_pairs: int) -> np.ndarray:
+    def text_rows(self, text: Text | np.ndarray | None, num_pairs: int) -> np.ndarray:
         width = self.config.text_width
         if text is None:
             return np.zeros((num_pairs, 512, width), self.dtype)
@@ -237,9 +241,9 @@ class Denoiser(StackedStage[DiT]):
                 f"text embeddings have shape {tuple(text.shape)}; expected [1 or {num_pairs}, tokens, {width}] for"
                 f" {num_pairs} pair(s) and this network"
             )
-        return np.broadcast_to(np.asarray(_as_batch(text).astype(self.dtype)), (num_pairs, *text.shape[1:]))
+        return np.broadcast_to(np.asarray(as_batch(text).astype(self.dtype)), (num_pairs, *text.shape[1:]))
 
-    def _angles(self, shape: tuple[int, ...], fps: float) -> Float[np.ndarray, "L half_K"]:
+    def angles(self, shape: tuple[int, ...], fps: float) -> Float[np.ndarray, "L half_K"]:
         config = self.config
         return rotary_angles(
             patch_grid(shape, config.patch_size),
@@ -250,12 +254,12 @@ class Denoiser(StackedStage[DiT]):
         )
 
 
-def _repeat_last(x: Array, count: int) -> Array:
+def repeat_last(x: Array, count: int) -> Array:
     """Return `x` with its last row repeated `count` more times."""
     return jnp.pad(x, [(0, count)] + [(0, 0)] * (x.ndim - 1), mode="edge") if count else x
 
 
-def _as_batch(x: Array | np.ndarray) -> Array:
+def as_batch(x: Array | np.ndarray) -> Array:
     # parity: upstream's data batch is bfloat16, text and condition latents included, also around a float32 network.
     return jnp.asarray(x).astype(jnp.bfloat16)
 

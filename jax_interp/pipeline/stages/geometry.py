@@ -4,6 +4,14 @@ from jax_interp.config import DiTConfig, VideoTokenizerConfig
 from jax_interp.errors import UsageError
 from jax_interp.pipeline.stages.workload import Workload
 
+PIECE_CELLS = 1024
+"""Latent cells of a piece of a clip, at least: small frames pass several at a time, large ones one by one."""
+
+
+def piece_size(rows: int, columns: int) -> int:
+    """Return how many latent frames of `rows`×`columns` cells the tokenizer takes at a time."""
+    return -(-PIECE_CELLS // (rows * columns))
+
 
 def latent_shape(
     dit: DiTConfig, tokenizer: VideoTokenizerConfig, *, height: int, width: int, num_video_frames: int
@@ -14,20 +22,7 @@ def latent_shape(
         UsageError: a size cannot work; the message names every such size, with those that can.
     """
     cell = tokenizer.compression
-    multiple = cell * dit.patch_size
-    faults = []
-    for flag, size, default, patches in (
-        ("--height", height, Workload.height, dit.grid[1]),
-        ("--width", width, Workload.width, dit.grid[2]),
-    ):
-        if size < multiple or size % multiple or size > patches * multiple:
-            nearest = min(max(multiple, round(size / multiple) * multiple), patches * multiple)
-            sizes = f"multiple of {multiple} from {multiple} to {patches * multiple} (nearest: {nearest})"
-            faults.append(
-                f"{flag} {size}: expected a {sizes}"
-                if size != default
-                else f"{flag} {size} (the default): these networks take a {sizes}; give {flag}"
-            )
+    faults = _size_faults(dit, tokenizer, height, width)
     allowed = allowed_video_frames(dit, tokenizer)
     if num_video_frames not in allowed:
         listed = ", ".join(str(count) for count in allowed)
@@ -47,3 +42,51 @@ def allowed_video_frames(dit: DiTConfig, tokenizer: VideoTokenizerConfig) -> lis
     """
     longest_clip = min(tokenizer.latent_chunk, dit.grid[0] - 1)
     return [tokenizer.compression * n + 2 for n in range(1, longest_clip)]
+
+
+def world_latent_shape(
+    dit: DiTConfig,
+    tokenizer: VideoTokenizerConfig,
+    *,
+    height: int,
+    width: int,
+    num_video_frames: int,
+    num_input_frames: int,
+) -> tuple[int, int, int, int]:
+    """Return the shape (T, H, W, C) of the latents of a clip that Video2World makes.
+
+    Raises:
+        UsageError: a size cannot work; the message names every such size, with those that can.
+    """
+    cell = tokenizer.compression
+    faults = _size_faults(dit, tokenizer, height, width)
+    longest = min(tokenizer.latent_chunk, dit.grid[0])
+    allowed = [1 + cell * n for n in range(1, longest) if 1 + cell * n > num_input_frames]
+    if num_video_frames not in allowed:
+        listed = ", ".join(str(count) for count in allowed)
+        faults.append(
+            f"--num-video-frames {num_video_frames}: allowed are {listed} ({cell}n + 1, more than the"
+            f" {num_input_frames} given; 121 is what the released networks were trained for)"
+        )
+    if faults:
+        raise UsageError("; ".join(faults))
+    return (num_video_frames - 1) // cell + 1, height // cell, width // cell, dit.latent_channels
+
+
+def _size_faults(dit: DiTConfig, tokenizer: VideoTokenizerConfig, height: int, width: int) -> list[str]:
+    """Return what is wrong with a size in pixels, with what can be."""
+    multiple = tokenizer.compression * dit.patch_size
+    faults = []
+    for flag, size, default, patches in (
+        ("--height", height, Workload.height, dit.grid[1]),
+        ("--width", width, Workload.width, dit.grid[2]),
+    ):
+        if size < multiple or size % multiple or size > patches * multiple:
+            nearest = min(max(multiple, round(size / multiple) * multiple), patches * multiple)
+            sizes = f"multiple of {multiple} from {multiple} to {patches * multiple} (nearest: {nearest})"
+            faults.append(
+                f"{flag} {size}: expected a {sizes}"
+                if size != default
+                else f"{flag} {size} (the default): these networks take a {sizes}; give {flag}"
+            )
+    return faults

@@ -25,6 +25,8 @@ class Workload:
     """The mesh of devices that share the work; memory is counted for one of them."""
     shard_axes: tuple[str, ...] = AXES[:2]
     """The axes along which weights can be sharded (`runtime.mesh.DeviceMesh.shard_axes`)."""
+    in_pieces: bool = False
+    """Whether the video tokenizer takes a clip in pieces over time."""
     picture_patches: int = PICTURE_PATCHES
     """The number of patches of the picture in a language model's prompt; 0 if there is no picture."""
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from jax_interp.components import TABLE
-from jax_interp.config import Quantization, from_json
+from jax_interp.components import TABLE, TransformerType, transformer_type
+from jax_interp.config import DIT_7B, DiTConfig, Quantization, from_json, published_rotary_ratio
 from jax_interp.errors import CheckpointError, UsageError
 from jax_interp.runtime.checkpoint.adapters import Adapter
 from jax_interp.runtime.checkpoint.description import (
@@ -76,13 +76,18 @@ class ConvertedComponent:
         """The SHA-256 of every file that the network was converted from, by the file's name."""
         return {source["name"]: source["sha256"] for source in self.manifest["sources"]}
 
+    @property
+    def transformer_type(self) -> TransformerType | None:
+        """What a diffusion transformer was trained for: as the conversion noted, or as its folder's name tells."""
+        return self.manifest["settings"].get("type") or transformer_type(self.path.name)
+
 
 def open_component(path: Path, *, allow_incomplete: bool = False) -> ConvertedComponent:
     """Read the description of a converted folder, and check that all its files are there.
 
     Raises:
         CheckpointError: config or manifest is missing, damaged or of a newer format, or files are missing or cut short
-        (the message names all of them).
+            (the message names all of them), or an earlier version took a 14B transformer for a 7B.
     """
     description = read_description(path)
     component = description["component"]
@@ -99,6 +104,8 @@ def open_component(path: Path, *, allow_incomplete: bool = False) -> ConvertedCo
             f" {component} is stored; {AGAIN}"
         )
     config = from_json(TABLE[component].config, description["config"], str(path / CONFIG_FILE))
+    if isinstance(config, DiTConfig):
+        _check_rotary_ratio(config, path)
     converted = ConvertedComponent(
         path, component, config, description["dtype"], manifest, stored=stored, quantization=stored
     )
@@ -106,6 +113,16 @@ def open_component(path: Path, *, allow_incomplete: bool = False) -> ConvertedCo
         shown = "; ".join(faults[:5]) + (f"; and {len(faults) - 5} more" if len(faults) > 5 else "")
         raise CheckpointError(f"{path}: incomplete, {shown}; {AGAIN}")
     return converted
+
+
+def _check_rotary_ratio(config: DiTConfig, path: Path) -> None:
+    """Raise `CheckpointError` for a 14B transformer that was converted when every one got the 7B's rotary ratios."""
+    expected = published_rotary_ratio(config, path.name)
+    if config.rotary_ratio == DIT_7B.rotary_ratio != expected:
+        raise CheckpointError(
+            f"{path / CONFIG_FILE}: rotary_ratio is {list(config.rotary_ratio)}, which an earlier version wrote for"
+            f" every transformer; the 14B's is {list(expected)}, and frames made with another one are wrong. {AGAIN}"
+        )
 
 
 def faulty_files(converted: ConvertedComponent) -> list[str]:

@@ -66,6 +66,8 @@ class ConversionSettings(TypedDict, total=False):
     weights: Literal["model", "ema"]
     quantization: Literal["int8"]
     trained: dict[str, Any]
+    type: Literal["WorldInterpolator", "Video2World"]
+    """What a diffusion transformer was trained for, where the conversion could tell."""
 
 
 class Manifest(TypedDict):

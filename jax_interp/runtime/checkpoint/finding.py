@@ -3,12 +3,16 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from jax_interp.components import TABLE
+from jax_interp.components import TABLE, TRANSFORMER_FOLDERS, TransformerType, transformer_type
 from jax_interp.errors import CheckpointError
 from jax_interp.runtime.checkpoint.converted import ConvertedComponent, open_component
 from jax_interp.runtime.checkpoint.description import CONFIG_FILE, MANIFEST_FILE, PARAMS_FOLDER, stated_component
 
 _UNCONVERTED = (".pt", ".pth", ".bin", ".jit", ".safetensors")
+_HOW_TO_USE = {
+    "WorldInterpolator": "Run it with `jax-interp generate` or `jax_interp.Interpolator`",
+    "Video2World": "Run it with `jax-interp video2world` or `jax_interp.Video2World`",
+}
 
 
 def find_component(root: Path | str, component: str, name: str | None = None) -> ConvertedComponent:
@@ -22,23 +26,44 @@ def find_component(root: Path | str, component: str, name: str | None = None) ->
         are several to choose from; the message says what to run or which flag to pass.
     """
     root = Path(root)
-    if not root.is_dir():
+    if name is None:
+        folders = _folders_of(root, component)
+        default = root / TABLE[component].folder
+        if len(folders) > 1 and default not in folders:
+            raise CheckpointError(_several(root, component, folders))
+        return open_component(default if len(folders) > 1 else folders[0])
+    _check_there(root)
+    if not (root / name / CONFIG_FILE).is_file():
+        raise CheckpointError(_why_absent(root, component, root / name))
+    return _of_kind(open_component(root / name), component)
+
+
+def find_transformer(root: Path | str, wanted: TransformerType, name: str | None = None) -> ConvertedComponent:
+    """Find the converted diffusion transformer of the type `wanted` below `root`, otherwise as `find_component`.
+
+    One of which nothing tells the type is taken for either.
+
+    Raises:
+        CheckpointError: under the conditions of `find_component`, or what is there was trained for something else.
+    """
+    component, root = "diffusion_transformer", Path(root)
+    folders = [] if name is not None else _folders_of(root, component)
+    if len(folders) > 1:
+        fitting = [folder for folder in folders if _type_at(folder) in (wanted, None)]
+        default = root / TRANSFORMER_FOLDERS[wanted]
+        if len(fitting) > 1 and default not in fitting:
+            raise CheckpointError(_several(root, component, fitting))
+        chosen = default if default in fitting else (fitting or folders)[0]
+        converted = open_component(chosen)
+    else:
+        converted = find_component(root, component, name)
+    if (found := converted.transformer_type) not in (wanted, None):
         raise CheckpointError(
-            f"{root}: no such folder; make it with `jax-interp convert --checkpoint-dir CHECKPOINTS"
-            f" --output-dir {root}`, CHECKPOINTS being the folder of the download"
+            f"{converted.path}: is a {found} transformer, expected a {wanted} one: their arrays have the same shapes,"
+            f" but the weights do something else. {_HOW_TO_USE[found]}, or get the other one (`jax-interp download"
+            f" --model-types {wanted}`, then `jax-interp convert`) and choose it with {TABLE[component].flag}"
         )
-    if name is not None:
-        if not (root / name / CONFIG_FILE).is_file():
-            raise CheckpointError(_why_absent(root, component, root / name))
-        return _of_kind(open_component(root / name), component)
-    folders = [folder for folder in scan(root) if stated_component(folder) == component]
-    if not folders:
-        raise CheckpointError(_why_absent(root, component, None))
-    default = root / TABLE[component].folder
-    if len(folders) > 1 and default not in folders:
-        names = ", ".join(str(folder.relative_to(root)) for folder in folders)
-        raise CheckpointError(f"{root}: has several {component}s; choose one with {TABLE[component].flag}: {names}")
-    return open_component(default if len(folders) > 1 else folders[0])
+    return converted
 
 
 def has_component(root: Path | str, component: str) -> bool:
@@ -61,6 +86,36 @@ def folders_in(root: Path) -> Iterator[Path]:
 def partial_folder(target: Path) -> Path:
     """Return the folder in which `target` is written before it is renamed."""
     return target.with_name(f".{target.name}.converting")
+
+
+def _type_at(folder: Path) -> TransformerType | None:
+    """Return the type of the transformer in `folder`; of a damaged one only the name can tell."""
+    try:
+        return open_component(folder, allow_incomplete=True).transformer_type
+    except CheckpointError:
+        return transformer_type(folder.name)
+
+
+def _check_there(root: Path) -> None:
+    if not root.is_dir():
+        raise CheckpointError(
+            f"{root}: no such folder; make it with `jax-interp convert --checkpoint-dir CHECKPOINTS"
+            f" --output-dir {root}`, CHECKPOINTS being the folder of the download"
+        )
+
+
+def _folders_of(root: Path, component: str) -> list[Path]:
+    """Return the folders below `root` that have a converted `component`; raise `CheckpointError` if there is none."""
+    _check_there(root)
+    folders = [folder for folder in scan(root) if stated_component(folder) == component]
+    if not folders:
+        raise CheckpointError(_why_absent(root, component, None))
+    return folders
+
+
+def _several(root: Path, component: str, folders: list[Path]) -> str:
+    names = ", ".join(str(folder.relative_to(root)) for folder in folders)
+    return f"{root}: has several {component}s; choose one with {TABLE[component].flag}: {names}"
 
 
 def _of_kind(converted: ConvertedComponent, component: str) -> ConvertedComponent:

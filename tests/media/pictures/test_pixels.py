@@ -8,7 +8,13 @@ from av.error import FFmpegError
 from PIL import Image
 
 from jax_interp.media.pictures.header import read_header
-from jax_interp.media.pictures.pixels import apply_orientation, composite_over_black, read_pixels, to_eight_bits
+from jax_interp.media.pictures.pixels import (
+    apply_orientation,
+    composite_over_black,
+    composite_over_white,
+    read_pixels,
+    to_eight_bits,
+)
 from tests.media import clips
 from tests.media.pictures.test_header import png_chunk
 
@@ -214,3 +220,14 @@ def test_a_damaged_picture_of_sixteen_bits_raises(tmp_path):
     (tmp_path / "a.png").write_bytes(data[: len(data) // 2])
     with pytest.raises((OSError, SyntaxError, FFmpegError)):
         read(tmp_path / "a.png")
+
+
+def test_white_shows_through_truncated_as_upstream_does():
+    """Of 3/8 opaque colours: 5/8 of white, here 160, and 3/8 of 100 are 197.5; what is opaque stays."""
+    colors = np.array([[[100, 0, 255]]], np.uint8)
+    over, transparent = composite_over_white(colors, np.array([[[96]]], np.uint8), 256)
+    assert transparent
+    assert over.tolist() == [[[197, 160, 255]]]
+    same, transparent = composite_over_white(colors, np.array([[[255]]], np.uint8), 255)
+    assert not transparent
+    assert same.tolist() == colors.tolist()

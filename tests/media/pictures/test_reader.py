@@ -180,7 +180,7 @@ def test_pixels_are_decoded_one_picture_at_a_time(tmp_path, monkeypatch):
     paths = [save(tmp_path / f"{index}.png", frame) for index, frame in enumerate(clips.waves(4))]
     decoded = []
     read = reader._read_picture
-    monkeypatch.setattr(reader, "_read_picture", lambda path, size: decoded.append(path) or read(path, size))
+    monkeypatch.setattr(reader, "_read_picture", lambda path, *how: decoded.append(path) or read(path, *how))
     source = open_pictures(paths, {})
     assert decoded == []
     frames = iter(source)

@@ -14,7 +14,9 @@ from tests import golden
 def opened(monkeypatch):
     """The inputs that are opened, in their order."""
     inputs = []
-    monkeypatch.setattr(inputs_module, "open_frames", lambda paths: inputs.append(paths) or open_frames(paths))
+    monkeypatch.setattr(
+        inputs_module, "open_frames", lambda paths, **how: inputs.append(paths) or open_frames(paths, **how)
+    )
     inputs_module._open_unchanged.cache_clear()
     return inputs
 

@@ -13,7 +13,7 @@ from jax_interp.errors import UsageError
 from jax_interp.pipeline.memory.footprint import WORKSPACE, footprint
 from jax_interp.pipeline.memory.plan import PROCESS_OVERHEAD, Planner, describe
 from jax_interp.pipeline.prompt.text import PromptNetwork
-from jax_interp.pipeline.settings import InterpolationSettings
+from jax_interp.pipeline.settings import InterpolationSettings, Video2WorldSettings
 from jax_interp.pipeline.stage_classes import planned
 from jax_interp.pipeline.stages.codec import Codec
 from jax_interp.pipeline.stages.denoiser import Denoiser
@@ -358,3 +358,18 @@ def test_guardrails_take_one_device_whatever_the_mesh():
     alone, spread = (Planner(networks, Workload(mesh=mesh)).footprints() for mesh in (MeshShape(), MeshShape(tensor=2)))
     assert spread["guardrail_models/text_safety"] == alone["guardrail_models/text_safety"]
     assert spread["diffusion_transformer"].block < alone["diffusion_transformer"].block
+
+
+def test_a_clip_in_pieces_takes_the_tokenizer_no_more_however_long():
+    def activations(frames, **changes):
+        workload = replace(Video2WorldSettings(num_video_frames=frames).workload(), **changes)
+        return planner().footprints(workload)["tokenizer"].activations
+
+    assert activations(33) == activations(121)
+    assert activations(121, in_pieces=False) > 3 * activations(121)
+
+
+def test_branches_of_a_clip_share_the_memory_of_one():
+    alone, apart = (Video2WorldSettings().workload(MeshShape(data=data)) for data in (1, 2))
+    assert (alone.branches, apart.branches) == (1, 2)
+    assert alone.rows == apart.rows == 1
