@@ -16,7 +16,7 @@ limit, which a result names. What a clip takes is to be held against what genera
 
 import argparse
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -31,6 +31,7 @@ from benchmarks.measure import (
     warm_ms,
 )
 from jax_interp.components import TABLE
+from jax_interp.config import Quantization
 from jax_interp.guardrails.faces import AnchorOutputs, anchor_boxes, blur_faces
 from jax_interp.guardrails.frame_safety import CLASSES, prepare_for_classifier
 from jax_interp.guardrails.llama_guard import ANSWER_TOKENS
@@ -68,6 +69,7 @@ def main() -> None:
     arguments.add_argument("--pairs", type=int, default=PAIRS)
     arguments.add_argument("--prompt-tokens", type=int, default=PROMPT_TOKENS)
     arguments.add_argument("--repeats", type=int, default=REPEATS)
+    arguments.add_argument("--quantization", choices=get_args(Quantization), help="by default as it is stored")
     arguments.add_argument("--child", help="run this case here")
     options = arguments.parse_args()
     if options.child:
@@ -76,6 +78,7 @@ def main() -> None:
     shared = [str(options.work)]
     for name in ("height", "width", "pairs", "prompt_tokens", "repeats"):
         shared += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
+    shared += ["--quantization", options.quantization] if options.quantization else []
     for case in options.only:
         in_fresh_process("benchmarks.bench_guardrails", *shared, "--child", case, limit=900)
 
@@ -85,7 +88,8 @@ def run(options: argparse.Namespace, what: str, kind: str) -> None:
     placement = Placement(kind)  # type: ignore[arg-type]
     workload = Workload(options.height, options.width, picture_patches=0)
     guard_type, measure = GUARDS[what]
-    guard = guard_type(find_component(options.work / "shared", guard_type.COMPONENT))
+    found = find_component(options.work / "shared", guard_type.COMPONENT).quantized(options.quantization)
+    guard = guard_type(found)
     guard.place(placement)
     with GpuWatch() as watch:
         size, times = measure(guard, options)
@@ -93,8 +97,8 @@ def run(options: argparse.Namespace, what: str, kind: str) -> None:
     peaks["memory_limit_bytes"] = allocator_limit()
     [plan_name] = TABLE[guard_type.COMPONENT].plan_names
     stage = STAGE_CLASSES[plan_name]
-    predicted = footprint(stage, guard.converted.config, guard.PRECISION, workload).in_stage(placement)
-    config = {"case": what, "placement": kind, **size}
+    predicted = footprint(stage, found.config, guard.PRECISION, workload, found.quantization).in_stage(placement)
+    config = {"case": what, "placement": kind, "quantization": found.quantization, **size}
     emit("guardrails", config=config, weights="random", **times, predicted_peak_bytes=predicted, **peaks)
 
 

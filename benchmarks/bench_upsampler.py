@@ -13,14 +13,14 @@ memory at the bandwidth measured here, or if streamed, over the link from the ho
 import argparse
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.measure import GpuWatch, allocator_peak, emit, in_fresh_process, parser, seconds, summary
-from jax_interp.config import PIXTRAL_12B
+from jax_interp.config import PIXTRAL_12B, Quantization
 from jax_interp.media.pictures.pixtral_image import prepare_picture
 from jax_interp.nn.params import flatten
 from jax_interp.pipeline.prompt.prompt_upsampler import PromptUpsampler
@@ -42,15 +42,17 @@ def main() -> None:
     arguments.add_argument("--only", nargs="*", default=list(CASES), choices=CASES)
     arguments.add_argument("--peer", action="store_true", help="run transformers beside `resident`")
     arguments.add_argument("--tokens", type=int, default=TOKENS)
+    arguments.add_argument("--quantization", choices=get_args(Quantization), help="by default as it is stored")
     arguments.add_argument("--child", help="run this case here")
     options = arguments.parse_args()
     if options.child:
         measure(options, options.child)
         return
     for case in options.only:
-        peer = ["--peer"] if options.peer and case == "resident" else []
+        more = ["--peer"] if options.peer and case == "resident" else []
+        more += ["--quantization", options.quantization] if options.quantization else []
         in_fresh_process(
-            "benchmarks.bench_upsampler", str(options.work), "--tokens", str(options.tokens), "--child", case, *peer
+            "benchmarks.bench_upsampler", str(options.work), "--tokens", str(options.tokens), "--child", case, *more
         )
 
 
@@ -58,7 +60,8 @@ def measure(options: argparse.Namespace, case: str) -> None:
     """Measure one case: vision, prefill and decode, cold and warm, and their lower bounds."""
     picture = np.random.default_rng(0).integers(0, 256, (*PICTURE, 3), np.uint8)
     with GpuWatch() as watch:
-        upsampler = PromptUpsampler(find_component(options.work / "shared", "prompt_upsampler"), "bfloat16")
+        found = find_component(options.work / "shared", "prompt_upsampler").quantized(options.quantization)
+        upsampler = PromptUpsampler(found, "bfloat16")
         upsampler.place(Placement(case))  # type: ignore[arg-type]
         ids = np.asarray(upsampler.prompt_ids(picture, GREEDY.instruction))
         answer = _Answer(upsampler, picture, ids, options.tokens)
@@ -69,7 +72,8 @@ def measure(options: argparse.Namespace, case: str) -> None:
         moved = {"streamed_bytes": _block_bytes(upsampler) if case == "streamed" else 0}
     emit(
         "upsampler",
-        config={"case": case, "picture": PICTURE, "prompt_tokens": len(ids), "new_tokens": options.tokens},
+        config={"case": case, "picture": PICTURE, "prompt_tokens": len(ids), "new_tokens": options.tokens}
+        | {"quantization": found.quantization},
         weights="random",
         first_seconds=first,
         first_encode_seconds=encode,
