@@ -48,7 +48,7 @@ def newest(name: str, benchmark: str, **config: Any) -> Line | None:
 
 def tables() -> str:
     """Return the Markdown between the marks of docs/results.md."""
-    step = results("dit_step")[-1]
+    step = _newest_step()
     versions = ", ".join(f"{name} {found}" for name, found in step["versions"].items())
     parts = [
         _table(("warm, median", "jax-interp", "diffusers eager", "torch.compile"), [*step_rows(), *stage_rows()]),
@@ -57,6 +57,7 @@ def tables() -> str:
             list(memory_rows()),
         ),
         _table(("once", ""), list(once_rows())),
+        *world_parts(),
         *upsampler_parts(),
         *guardrail_parts(),
         *training_parts(),
@@ -67,37 +68,81 @@ def tables() -> str:
     return head + "\n".join(parts)
 
 
+def _newest_step() -> Line:
+    """Return the newest evaluation of full weights, which names the versions."""
+    return [line for line in results("dit_step") if _bits(line) == ""][-1]
+
+
+def _bits(line: Line) -> str:
+    """Return what a row says of a line that was measured in 8 bits."""
+    return "" if line["config"].get("quantization", "none") == "none" else ", in 8 bits"
+
+
 def step_rows() -> Iterator[Row]:
-    """An evaluation of a transformer; a row for every kernel of attention that was measured."""
-    chosen: dict[tuple[str, str], Line] = {}
+    """An evaluation of a transformer; a row for every kernel of attention, placement and precision measured."""
+    chosen: dict[tuple[str, ...], Line] = {}
     for line in results("dit_step"):
-        key = line["config"]["model"], line["attention"]
+        placement = line["config"].get("placement", "resident")
+        key = (
+            line["config"]["model"],
+            line["attention"],
+            _bits(line),
+            "" if placement == "resident" else f", {placement}",
+        )
         beside_peers = line["peers"] or not chosen.get(key, {}).get("peers")
         if line["config"]["pairs"] == 1 and beside_peers:
             chosen[key] = line
-    for (model, attention), line in chosen.items():
+    for (model, attention, bits, placement), line in chosen.items():
         after = line["forward_ms_after_peer"] or line["forward_ms"]
         ours = max(line["forward_ms"]["median"], after["median"])
         peers = [line["peers"].get(f"diffusers_{name}_ms") for name in ("eager", "compiled")]
         cells = [f"{peer['median']:.0f} ms ({ours / peer['median']:.2f})" if peer else "" for peer in peers]
-        yield f"an evaluation of the {_size(model)} transformer, {ATTENTION[attention]}", f"{ours:.0f} ms", *cells
+        what = f"an evaluation of the {_size(model)} transformer, {ATTENTION[attention]}{bits}{placement}"
+        peak = f", {_gib(line['allocator_peak_bytes'])}" if bits else ""
+        yield what, f"{ours:.0f} ms{peak}", *cells
 
 
 def stage_rows() -> Iterator[Row]:
     """The tokenizer and a whole pair, beside diffusers where it was run."""
     other = newest("pair", "pair_upstreams_way", model="dit-7b")
-    pairs = [line for line in results("pair") if line["benchmark"] == "pair" and line["config"]["model"] == "dit-7b"]
+    pairs, quantized = _pairs(quantized=False), _pairs(quantized=True)
     beside = [line for line in pairs if other and line["commit"] == other["commit"]]  # in the same process
     pair = next(reversed(beside or pairs), None)
     for name in ("encode", "decode"):
         if line := newest("tokenizer", f"tokenizer_{name}"):
             peer = f"{1e3 * other['stage_seconds'][name]:.0f} ms" if other else ""
             yield f"{name} a pair", f"{line['ms']['median']:.0f} ms", peer, ""
-    if pair:
-        whole = pair["pair_ms"]["median"] / 1e3
-        ratio = f"({whole / other['total']:.2f}; two branches, as upstream runs it)" if other else ""
-        peer = f"{other['total']:.1f} s {ratio}" if other else ""
-        yield "a whole pair", f"{whole:.1f} s", peer, ""
+    for line in (pair, quantized[-1] if quantized else None):
+        if line:
+            took = line["pair_ms"]["median"] / 1e3
+            ratio = f"({took / other['total']:.2f}; two branches, as upstream runs it)" if other else ""
+            peer = f"{other['total']:.1f} s {ratio}" if other else ""
+            yield f"a whole pair{_bits(line)}", f"{took:.1f} s", peer, ""
+
+
+def _pairs(*, quantized: bool) -> list[Line]:
+    """Return the runs of a whole pair with 7B, in 8 bits or not."""
+    lines = [line for line in results("pair") if line["benchmark"] == "pair" and line["config"]["model"] == "dit-7b"]
+    return [line for line in lines if bool(_bits(line)) is quantized]
+
+
+def world_parts() -> Iterator[str]:
+    """Video2World's memory on the job of upstream's own table, without the text networks."""
+    newest_of = {line["config"]["strategy"]: line for line in results("video2world")}
+    rows = [
+        (
+            f"{_size(line['config']['model'].removesuffix('-video2world'))}, {line['placements']}",
+            _gib(line["allocator_peak_bytes"]),
+            _gib(line["predicted_peak_bytes"]),
+            _gib(line["process_peak_bytes"]),
+            f"{line['step_ms']['median'] / 1e3:.1f} s",
+            f"{line['upstream_gb']} GB",
+        )
+        for line in newest_of.values()
+    ]
+    if rows:
+        heads = ("Video2World, 121 frames", "peak", "planned", "process", "a step, both branches", "upstream states")
+        yield _table(heads, rows)
 
 
 def memory_rows() -> Iterator[Row]:
@@ -208,7 +253,7 @@ def _guardrail_row(what: str, kind: str) -> Row:
         first, longest = (line[part]["median"] / 1e3 for part in ("first_token_ms", "longest_answer_ms"))
         tokens = line["config"]["new_tokens"]
         return name, f"{first:.2f} s to the first token, {longest:.1f} s for {tokens}", "", peak
-    config, pair = line["config"], newest("pair", "pair", model="dit-7b")
+    config, pair = line["config"], next(iter(reversed(_pairs(quantized=False))), None)
     taken = line["clip_ms"]["median"]
     share = f"{taken / (config['pairs'] * pair['pair_ms']['median']):.1%}" if pair else ""
     return f"{name}, {config['frames']} frames", f"{taken:.0f} ms", share, peak
@@ -349,15 +394,23 @@ def _table(heads: Row, rows: list[Row]) -> str:
 
 def summary() -> str:
     """Return the Markdown between the marks of README.md: one table of the rows that matter most."""
-    step = results("dit_step")[-1]
-    rows = [*step_rows(), *stage_rows()]
-    picked = [row for row in rows if row[0] in SUMMARY_ROWS]
+    step = _newest_step()
+    rows = {row[0]: row for row in (*step_rows(), *stage_rows())}
+    picked = [_with_bits(rows[name], rows.get(f"{name}, in 8 bits")) for name in SUMMARY_ROWS if name in rows]
     shown = [*map(_beside_peer, picked), *summary_memory(), *summary_gpus()]
-    head = f"{step['device']['kind']}, random weights of the real sizes, no guardrails, medians:\n\n"
+    head = f"{step['device']['kind']}, random weights of the real sizes, medians:\n\n"
     return head + _table(("704×1280, bfloat16", "jax-interp", "PyTorch"), shown)
 
 
 SUMMARY_ROWS = ("an evaluation of the 7B transformer, our attention kernel", "a whole pair")
+
+
+def _with_bits(row: Row, quantized: Row | None) -> Row:
+    """Return a row with what it takes in 8 bits beside it."""
+    if quantized is None:
+        return row
+    what, ours, *peers = row
+    return what, f"{ours}, in 8 bits {quantized[1].split(',')[0]}", *peers
 
 
 def _beside_peer(row: Row) -> Row:

@@ -16,7 +16,9 @@ def test_an_input_that_has_changed_is_opened_again(tmp_path, monkeypatch):
     clip = tmp_path / "clip.mp4"
     shutil.copy(golden.CLIP, clip)
     opened = []
-    monkeypatch.setattr(inputs_module, "open_frames", lambda paths: opened.append(paths) or open_frames(paths))
+    monkeypatch.setattr(
+        inputs_module, "open_frames", lambda paths, **how: opened.append(paths) or open_frames(paths, **how)
+    )
     job = Job(inputs=(clip,), video=tmp_path / "film.mp4")
     assert find_clip(job).num_pairs == find_clip(job).num_pairs == 3
     clip.write_bytes(b"no video any more")
