@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         UsageError,
     )
     from jax_interp.guardrails.verdict import Verdict
+    from jax_interp.media.video.codecs import EncodingSettings
     from jax_interp.pipeline.interpolator import Interpolator
     from jax_interp.pipeline.jobs.generate import generate
     from jax_interp.pipeline.jobs.reporter import Reporter
@@ -64,6 +65,7 @@ _HOME = {
     "ProcessFailure": "jax_interp.errors",
     "UsageError": "jax_interp.errors",
     "Verdict": "jax_interp.guardrails.verdict",
+    "EncodingSettings": "jax_interp.media.video.codecs",
     "Interpolator": "jax_interp.pipeline.interpolator",
     "generate": "jax_interp.pipeline.jobs.generate",
     "Reporter": "jax_interp.pipeline.jobs.reporter",
@@ -111,6 +113,7 @@ __all__ = [
     "DeviceSettings",
     "DiTConfig",
     "DownloadError",
+    "EncodingSettings",
     "Footprint",
     "GenerateRequest",
     "GuardrailSettings",

@@ -58,7 +58,7 @@ ALLOWED = {
     "pipeline.jobs": STAGES
     | {"pipeline", "pipeline.prompt", "pipeline.memory", "pipeline.safety", "pipeline.requests", "convert.lora"},
     "cli.terminal": FOUNDATION,
-    "cli.options": FOUNDATION | TABLE | VALUES | {"pipeline.requests", "train", "convert.hub"},
+    "cli.options": FOUNDATION | TABLE | VALUES | {"pipeline.requests", "train", "convert.hub", "cli.terminal"},
     "cli.runs": STAGES
     | {"pipeline", "pipeline.prompt", "pipeline.memory", "pipeline.safety", "pipeline.requests", "pipeline.jobs"}
     | {"train", "train.data", "train.steps", "train.runs", "convert", "convert.lora", "convert.target", "convert.hub"}
@@ -71,7 +71,7 @@ ALLOWED = {
     "cli": FOUNDATION | {"cli.commands", "cli.terminal"},
     "demo": set(),
     "__main__": {"cli", "cli.terminal"},
-    "__init__": {"_version", "config", "errors", "diffusion", "guardrails", "runtime"}
+    "__init__": {"_version", "config", "errors", "diffusion", "guardrails", "media", "runtime"}
     | {"pipeline", "pipeline.prompt", "pipeline.safety", "pipeline.memory", "pipeline.requests", "pipeline.jobs"}
     | {"pipeline.stages"},
 }

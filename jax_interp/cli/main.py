@@ -116,6 +116,7 @@ def _root(
 def main() -> None:
     """Run the command line; every exception ends it with a message and an exit code."""
     with explained():
+        terminal.choose(quiet=False, events=False)
         try:
             with signals.raised():
                 code = app(standalone_mode=False)

@@ -9,8 +9,8 @@ from jax_interp.cli.options.groups import Under, with_options
 from jax_interp.cli.options.guardrails import GuardrailOptions
 from jax_interp.cli.options.memory import StageMemoryOptions
 from jax_interp.cli.options.networks import GUARDRAILS, NetworkOptions
+from jax_interp.cli.options.reports import ReportOptions
 from jax_interp.cli.options.requests import CheckRequest
-from jax_interp.cli.terminal.console import show_log
 from jax_interp.components import GUARDRAIL_MODELS
 
 _NETWORKS = Under(only=("checkpoint_dir", *(f"{name}_dir" for name in GUARDRAILS)))
@@ -36,9 +36,10 @@ def check(
     networks: Annotated[NetworkOptions, _NETWORKS],
     guardrails: Annotated[GuardrailOptions, _GUARDRAILS],
     memory: Annotated[StageMemoryOptions, _MEMORY],
+    reports: ReportOptions,
 ) -> None:
     """Ask the guardrails about a prompt or a video. Exit code 0 if all of them let it pass, 8 if one blocks it."""
-    show_log()
+    reports.begin()
     request = CheckRequest(
         prompt=prompt,
         video=tuple(video or ()),

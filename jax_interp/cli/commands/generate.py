@@ -12,9 +12,8 @@ from jax_interp.cli.options.networks import NetworkOptions
 from jax_interp.cli.options.rate import Rate
 from jax_interp.cli.options.sampling import SamplingOptions
 from jax_interp.cli.options.text import TextOptions
-from jax_interp.cli.terminal.console import show_log
 from jax_interp.diffusion.settings import SampleSettings
-from jax_interp.pipeline.requests.batch import plain_name, read_batch
+from jax_interp.pipeline.requests.batch import plain_name, read_batch, result_suffix
 from jax_interp.pipeline.requests.request import GenerateRequest, Job
 from jax_interp.pipeline.requests.settings import NetworkSettings
 from jax_interp.pipeline.settings import InterpolationSettings
@@ -33,7 +32,7 @@ def generate(
     upstream: Annotated[UpstreamOptions, Under("For upstream's command lines")],
 ) -> None:
     """Interpolate between the frames of a clip, or between pictures."""
-    show_log()
+    output.reports.begin()
     memory_settings = memory.settings()
     source.check()
     upstream.check()
@@ -70,14 +69,16 @@ def _job(source: InputOptions, text: TextOptions, sampling: SamplingOptions, out
     """Return the job of the clip; in a batch it is the template of the lines' jobs."""
     rate = Rate.parse(sampling.fps)
     upsampler = text.chosen_upsampler(sampling.guidance)
-    name = plain_name(output.video_save_name, "--video-save-name")
+    suffix = result_suffix(output.video_save_name, output.encoding.codec)
+    name = plain_name(output.video_save_name, "--video-save-name", suffix)
     return Job(
         inputs=tuple(source.input or ()),
-        video=output.video_save_folder / f"{name}.mp4",
+        video=output.video_save_folder / f"{name}{suffix}",
         upsampler=upsampler,
         frames_folder=output.save_frames,
         overwrite=output.overwrite,
         rate=rate.exact,
+        encoding=output.encoding.settings(),
         settings=InterpolationSettings(
             prompt=text.prompt or "",
             negative_prompt=text.negative_prompt,

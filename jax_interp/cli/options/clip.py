@@ -1,11 +1,14 @@
 """The options for the frames to interpolate and for the files of the result."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from jax_interp.cli.options.encoding import EncodingOptions
+from jax_interp.cli.options.groups import Under
+from jax_interp.cli.options.reports import ReportOptions
 from jax_interp.errors import UsageError
 
 
@@ -39,7 +42,11 @@ class OutputOptions:
 
     video_save_folder: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("outputs")
     video_save_name: Annotated[
-        str, typer.Option(help="NAME.mp4, NAME.json (the run record) and NAME.txt (the prompt).")
+        str,
+        typer.Option(
+            help="NAME.mp4, NAME.json (the run record) and NAME.txt (the prompt). End it in .mkv or .mov for that"
+            " container, in .gif or .webp for a short clip."
+        ),
     ] = "output"
     save_frames: Annotated[Path | None, typer.Option(help="Folder for the video's frames as PNG, lossless.")] = None
     overwrite: Annotated[
@@ -50,6 +57,8 @@ class OutputOptions:
             " program did not write.",
         ),
     ] = False
+    encoding: Annotated[EncodingOptions, Under("Encoding")] = field(default_factory=EncodingOptions)
+    reports: Annotated[ReportOptions, Under("Reports")] = field(default_factory=ReportOptions)
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,9 @@ class OnTerminal(Reporter):
             raise typer.Exit(explain(stop)[1]) from None
 
     def made(self, job: Job, record: Mapping[str, Any]) -> None:
-        show(f"{job.video}: {record['frames']} frames from {record['pairs']} pair(s)")
+        frames, pairs = record["frames"], record["pairs"]
+        facts = {"video": str(job.video), "record": str(job.record), "frames": frames, "pairs": pairs}
+        show(f"{job.video}: {frames} frames from {pairs} pair(s)", **facts)
         if self._show_seconds:
             show("  " + ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in record["seconds"].items()))
 

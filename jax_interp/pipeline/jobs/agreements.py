@@ -68,6 +68,7 @@ def agree_on_work(interpolator: Interpolator, request: GenerateRequest) -> None:
     clips = {
         job.video.name: effective_settings(interpolator, job.settings)
         | {"upsampler": job.upsampler and asdict(job.upsampler), "rate": str(job.exact_rate)}
+        | {"encoding": job.encoding.facts(job.video)}
         for job in request.jobs
     }
     stride = interpolator.guardrails.frame_stride if interpolator.guardrails else None

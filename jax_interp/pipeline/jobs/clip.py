@@ -8,6 +8,7 @@ from jax_interp.errors import JaxInterpError
 from jax_interp.media.pairs import num_pairs
 from jax_interp.media.reader import open_frames
 from jax_interp.media.source import FrameSource
+from jax_interp.media.video.codecs import check_length
 from jax_interp.pipeline.interpolator import Interpolator
 from jax_interp.pipeline.jobs.agreements import agree_on_input
 from jax_interp.pipeline.jobs.record import FileState, input_states
@@ -52,6 +53,8 @@ def open_clip(interpolator: Interpolator, job: Job) -> Clip:
     try:
         clip = find_clip(job)
         interpolator.check_size(asked.height, asked.width, asked.num_video_frames)
+        num_frames = clip.num_pairs * (asked.num_video_frames - 1) + 1
+        check_length(job.video, num_frames, asked.height, asked.width)
     except (JaxInterpError, OSError) as error:
         problem = error
     agree_on_input(job, clip.num_pairs if clip else None, problem)

@@ -19,7 +19,8 @@ logger = logging.getLogger("jax_interp")
 
 def identity_of(interpolator: Interpolator, job: Job) -> str:
     """`fingerprint` of what `interpolator` makes of `job`."""
-    return fingerprint(interpolator, job.settings, job.inputs, job.upsampler, job.exact_rate)
+    encoding = job.encoding.facts(job.video)
+    return fingerprint(interpolator, job.settings, job.inputs, job.upsampler, job.exact_rate, encoding)
 
 
 def is_finished(interpolator: Interpolator, job: Job) -> bool:

@@ -122,6 +122,7 @@ def _description(job: Job) -> dict[str, Any]:
         "bytes": job.video.stat().st_size,
         "frames_folder": str(job.frames_folder) if job.frames_folder else None,
         "fps": str(job.exact_rate),
+        **job.encoding.facts(job.video),
     }
 
 
@@ -178,8 +179,16 @@ def _results(job: Job) -> list[Path]:
 
 def _writers(job: Job, store: PairStore) -> Iterator[VideoWriter | PngWriter]:
     """The video's writer and, if the frames are wanted, theirs; nothing is opened yet."""
-    settings = job.settings
-    yield VideoWriter(job.video, job.exact_rate, settings.height, settings.width)
+    settings, encoding = job.settings, job.encoding
+    yield VideoWriter(
+        job.video,
+        job.exact_rate,
+        settings.height,
+        settings.width,
+        codec=encoding.codec,
+        crf=encoding.crf,
+        pixel_format=encoding.pixel_format,
+    )
     if job.frames_folder is not None:
         yield PngWriter(job.frames_folder, overwrite=job.overwrite or store.claims(job.frames_folder))
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from jax_interp.errors import UsageError
 from jax_interp.media.output_rate import exact_rate
+from jax_interp.media.video.codecs import EncodingSettings
 from jax_interp.pipeline.memory.settings import MemorySettings
 from jax_interp.pipeline.prompt.upsampler_settings import UpsamplerSettings
 from jax_interp.pipeline.requests.settings import DeviceSettings, NetworkSettings, ProcessSettings
@@ -22,6 +23,7 @@ class Job:
     inputs: tuple[Path, ...]
     """One video, one folder of pictures, or several pictures."""
     video: Path
+    """An mp4, mkv, mov, gif or webp, by its suffix."""
     settings: InterpolationSettings = field(default_factory=InterpolationSettings)
     upsampler: UpsamplerSettings | None = None
     """How the prompt is written from the clip's last frame; None takes the prompt in `settings`."""
@@ -32,6 +34,9 @@ class Job:
     rate: Fraction | None = None
     """Frames per second of the video, exact. None stands for those of `settings`, as read by
     `media.output_rate.exact_rate`."""
+
+    encoding: EncodingSettings = field(default_factory=EncodingSettings)
+    """How the video is encoded."""
 
     @property
     def exact_rate(self) -> Fraction:
@@ -85,6 +90,11 @@ class GenerateRequest:
         writers = Counter(job.video for job in self.jobs)
         for video in sorted(video for video, count in writers.items() if count > 1):
             yield f"{video} is the output of several clips"
+        records = Counter(video.with_suffix(".json") for video in writers)
+        for record in sorted(record for record, count in records.items() if count > 1):
+            yield f"{record} is the record of several clips, whose names differ in their suffix alone; rename one"
         for job in self.jobs:
+            if faults := job.encoding.faults(job.video):
+                yield f"{job.video}: " + "; ".join(faults)
             if job.upsampler is not None and job.settings.prompt:
                 yield f"{job.video}: has both a prompt and an upsampler that would write one; give one of them"

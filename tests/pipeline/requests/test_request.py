@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from jax_interp.errors import UsageError
+from jax_interp.media.video.codecs import EncodingSettings
 from jax_interp.pipeline.prompt.upsampler_settings import UpsamplerSettings
 from jax_interp.pipeline.requests.request import GenerateRequest, Job
 from jax_interp.pipeline.requests.settings import DeviceSettings, NetworkSettings, ProcessSettings
@@ -35,6 +36,25 @@ def test_it_stays_as_it_was_checked():
 def test_several_clips_are_a_batch():
     assert GenerateRequest(jobs=(JOB, replace(JOB, video=Path("out/b.mp4")))).is_batch
     assert GenerateRequest(jobs=(JOB,), batch=Path("clips.jsonl")).is_batch
+
+
+def test_encoding_and_suffix_have_to_go_together():
+    with pytest.raises(UsageError, match=r"out/a.mp4: codec ffv1 needs .mkv, not .mp4; codec ffv1 is lossless and"):
+        GenerateRequest(jobs=(replace(JOB, encoding=EncodingSettings(codec="ffv1", crf=3)),))
+    with pytest.raises(UsageError, match=r"out/a.json is the record of several clips, whose names differ in their"):
+        GenerateRequest(jobs=(JOB, replace(JOB, video=Path("out/a.gif"))))
+
+
+def test_what_is_left_open_is_filled_in_by_codec_and_container():
+    assert EncodingSettings().complete(Path("a.mov")) == EncodingSettings(codec="h264", crf=14, pixel_format="yuv420p")
+    given = EncodingSettings(codec="hevc", crf=0, pixel_format="yuv420p10le")
+    assert given.complete(Path("a.mkv")) == given
+    assert EncodingSettings().complete(Path("a.GIF")) == EncodingSettings(codec="gif", pixel_format="pal8")
+    assert EncodingSettings(codec="ffv1").facts(Path("a.mkv")) == {
+        "codec": "ffv1",
+        "crf": None,
+        "pixel_format": "bgr0",
+    }
 
 
 def test_no_clip():
