@@ -26,6 +26,7 @@ ALLOWED = {
     "models": SMALLEST | {"nn"},
     "diffusion": SMALLEST,
     "media": FOUNDATION,
+    "evaluation": FOUNDATION | {"media"},
     "guardrails": FOUNDATION,
     "runtime": FOUNDATION | TABLE | {"nn"},
     "convert.formats": {"errors", "types"},
@@ -62,7 +63,7 @@ ALLOWED = {
     "cli.runs": STAGES
     | {"pipeline", "pipeline.prompt", "pipeline.memory", "pipeline.safety", "pipeline.requests", "pipeline.jobs"}
     | {"train", "train.data", "train.steps", "train.runs", "convert", "convert.lora", "convert.target", "convert.hub"}
-    | {"cli.options", "cli.terminal"},
+    | {"cli.options", "cli.terminal", "evaluation"},
     "cli.commands": FOUNDATION
     | TABLE
     | VALUES

@@ -38,3 +38,11 @@ def to_uint8(frames: Float[Array, "*F Y X 3"]) -> UInt8[Array, "*F Y X 3"]:
     parity: the levels are truncated, not rounded, so a decoder's exact 1 - 1e-7 becomes 254.
     """
     return (jnp.clip(1 + frames.astype(jnp.float32), 0, 2) / 2 * 255).astype(jnp.uint8)
+
+
+@partial(jax.jit, static_argnames=("height", "width"))
+def resize_uint8(frames: UInt8[Array | ndarray, "*F Y X 3"], height: int, width: int) -> UInt8[Array, "*F Y X 3"]:
+    """Return RGB levels resized as `normalize_and_resize` does, rounded and clamped to 0 to 255."""
+    shape = (*frames.shape[:-3], height, width, 3)
+    resized = jax.image.resize(jnp.asarray(frames, jnp.float32), shape, "cubic", antialias=True)
+    return jnp.clip(jnp.round(resized), 0, 255).astype(jnp.uint8)

@@ -12,7 +12,6 @@ from jax_interp.cli.options.networks import NetworkOptions
 from jax_interp.cli.options.rate import Rate
 from jax_interp.cli.options.sampling import SamplingOptions
 from jax_interp.cli.options.text import TextOptions
-from jax_interp.diffusion.settings import SampleSettings
 from jax_interp.pipeline.requests.batch import plain_name, read_batch, result_suffix
 from jax_interp.pipeline.requests.request import GenerateRequest, Job
 from jax_interp.pipeline.requests.settings import NetworkSettings
@@ -39,7 +38,7 @@ def generate(
     request = GenerateRequest(
         devices=devices.devices(),
         processes=devices.processes(),
-        networks=_networks(networks, sampling, text),
+        networks=network_settings(networks, sampling, text),
         jobs=(_job(source, text, sampling, output),),
         memory=memory_settings,
         guardrails=guardrails.wanted(networks.folders),
@@ -52,7 +51,8 @@ def generate(
     run(request, show_seconds=upstream.benchmark)
 
 
-def _networks(networks: NetworkOptions, sampling: SamplingOptions, text: TextOptions) -> NetworkSettings:
+def network_settings(networks: NetworkOptions, sampling: SamplingOptions, text: TextOptions) -> NetworkSettings:
+    """Return the networks that these options choose, and their dtypes."""
     return NetworkSettings(
         checkpoint_dir=networks.checkpoint_dir,
         folders=networks.folders,
@@ -82,9 +82,7 @@ def _job(source: InputOptions, text: TextOptions, sampling: SamplingOptions, out
         settings=InterpolationSettings(
             prompt=text.prompt or "",
             negative_prompt=text.negative_prompt,
-            sampling=SampleSettings(
-                sampling.guidance, sampling.seed, sampling.num_steps, rate.value, sampling.condition_noise
-            ),
+            sampling=sampling.sample_settings(),
             num_frame_pairs=source.num_frame_pairs,
             frame_stride=source.frame_stride,
             frame_index_start=source.frame_index_start,

@@ -160,8 +160,8 @@ def _is_process_failure(error: Exception) -> bool:
 
 
 def _begin(interpolator: Interpolator, job: Job, request: GenerateRequest, reporter: Reporter) -> Clip | None:
-    """The opened input of `job`; None for a clip of a batch that is done already."""
-    if request.is_batch and is_finished(interpolator, job):
+    """The opened input of `job`; None for one that is done already and is not to be made again."""
+    if (request.is_batch or request.keeps_finished) and is_finished(interpolator, job):
         reporter.already_there(job)
         tidy_finished(interpolator, job)
         return None

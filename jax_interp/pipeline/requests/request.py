@@ -71,6 +71,8 @@ class GenerateRequest:
     memory: MemorySettings = field(default_factory=MemorySettings)
     devices: DeviceSettings = field(default_factory=DeviceSettings)
     processes: ProcessSettings = field(default_factory=ProcessSettings)
+    keeps_finished: bool = False
+    """Whether a single clip that is done already is skipped, as those of a batch are."""
     upsampler_asked_for: bool = False
     """Whether the user asked for the prompt upsampler itself, and not only for missing prompts to be written."""
 
