@@ -26,8 +26,8 @@ def find_lpips() -> Lpips | None:
     except ImportError:
         logger.info("LPIPS is left out: it needs `pip install lpips`, which brings PyTorch")
         return None
-    except Exception as error:  # torchvision cannot fetch the weights, or a file of them is damaged
-        logger.warning("LPIPS is left out: its weights cannot be loaded (%s)", error)
+    except Exception as error:  # torchvision is of another PyTorch, or cannot fetch the weights
+        logger.warning("LPIPS is left out: it cannot be loaded (%s)", error)
         return None
     network.requires_grad_(False)
 

@@ -42,11 +42,11 @@ def test_without_the_package_it_is_left_out_and_said(monkeypatch, caplog):
     assert "LPIPS is left out: it needs `pip install lpips`" in caplog.text
 
 
-def test_without_its_weights_too(monkeypatch, caplog):
+def test_where_its_weights_cannot_be_fetched_too(monkeypatch, caplog):
     def fail(**options):
         raise OSError("no route to host")
 
     monkeypatch.setitem(sys.modules, "lpips", SimpleNamespace(LPIPS=fail))
     with caplog.at_level(logging.INFO, "jax_interp"):
         assert find_lpips() is None
-    assert "its weights cannot be loaded (no route to host)" in caplog.text
+    assert "it cannot be loaded (no route to host)" in caplog.text

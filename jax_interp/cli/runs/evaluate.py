@@ -91,7 +91,7 @@ def run(request: EvaluateRequest) -> None:
 def _check_extra() -> None:
     if missing := [name for name in ("dm_pix", "matplotlib") if find_spec(name) is None]:
         raise UsageError(
-            f"evaluate needs {' and '.join(missing)}, which are not installed; run pip install 'jax-interp[evaluate]'"
+            f'evaluate needs {" and ".join(missing)}: install the extra with `pip install -e ".[evaluate]"` in the clone'
         )
 
 

@@ -113,4 +113,4 @@ def test_what_is_not_installed_is_named(evaluate, clip, monkeypatch):
     outcome = evaluate(clip, "--skip-generation")
     assert outcome.code == UsageError.exit_code
     assert "evaluate needs dm_pix and matplotlib" in outcome.output
-    assert "pip install 'jax-interp[evaluate]'" in outcome.output
+    assert 'pip install -e ".[evaluate]"' in outcome.output

@@ -20,7 +20,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium"),
 ]
-sync_api = pytest.importorskip("playwright.sync_api", reason="pip install 'jax-interp[browser]'")
+sync_api = pytest.importorskip("playwright.sync_api", reason='no Playwright here: pip install -e ".[browser]"')
 
 
 def level(clip, frame):
