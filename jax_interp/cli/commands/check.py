@@ -30,7 +30,8 @@ def check(
         typer.Option("--video", "--input", help="A video, a folder of pictures, or pictures to check."),
     ] = None,
     save_blurred: Annotated[
-        Path | None, typer.Option(help="Write the video with faces pixelated (mp4, mkv, mov), if it is not blocked.")
+        Path | None,
+        typer.Option(help="Write the video with faces pixelated (mp4, mkv, mov, gif, webp), if it is not blocked."),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Let --save-blurred replace a file.")] = False,
     networks: Annotated[NetworkOptions, _NETWORKS],

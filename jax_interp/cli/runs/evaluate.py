@@ -90,9 +90,7 @@ def run(request: EvaluateRequest) -> None:
 
 def _check_extra() -> None:
     if missing := [name for name in ("dm_pix", "matplotlib") if find_spec(name) is None]:
-        raise UsageError(
-            f'evaluate needs {" and ".join(missing)}: install the extra with `pip install -e ".[evaluate]"` in the clone'
-        )
+        raise UsageError(f'evaluate needs {" and ".join(missing)}: pip install -e ".[evaluate]" in the clone')
 
 
 def _open(path: Path, request: EvaluateRequest) -> _Clip:

@@ -164,9 +164,10 @@ def test_an_encoder_that_is_not_there_is_named(tmp_path, monkeypatch):
         ("a.mkv", {"codec": "prores", "pixel_format": "yuv444p10le"}, "prores", 45),
     ],
 )
-def test_other_codecs_keep_frames_rate_and_colours(tmp_path, name, options, encoder, least):
+def test_other_codecs_keep_frames_rate_and_colours(tmp_path, capfd, name, options, encoder, least):
     truth = clips.waves(12, 96, 128)
     path = write(tmp_path / name, truth, Fraction(24000, 1001), **options)
+    assert capfd.readouterr() == ("", ""), "encoders print nothing of their own"
     source = open_video(path)
     frames = np.stack(list(source))
     assert (source.num_frames, source.fps, source.description["codec"]) == (12, Fraction(24000, 1001), encoder)
