@@ -150,6 +150,7 @@ def _write_page(path: Path, clip: _Clip, request: EvaluateRequest, against: Mapp
         with progress(f"writing {path.name}", num_frames) as task:
             write_page(path, f"{clip.name}, evaluated", shown, PageSettings(), task.update)
     except PageTooLarge as error:
+        path.unlink(missing_ok=True)  # one of an earlier report would show something else
         logger.warning("%s; it is left out, and jax-interp compare makes one of a part", error)
 
 

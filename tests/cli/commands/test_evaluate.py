@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from jax_interp.errors import MediaError, UsageError
+from jax_interp.evaluation.compare import page
 from jax_interp.media.reader import open_frames
 from tests import golden
 from tests.commands import jax_interp
@@ -66,6 +67,16 @@ def test_without_networks_and_with_keyframes_for_other_tools(evaluate, clip, tmp
     assert np.array_equal(iio.imread(tmp_path / "keys/00001.png"), list(open_frames([clip]))[9])
     assert list(report(tmp_path)["clips"][0]["methods"]) == ["nearest", "blend", "truth"]
     assert '"event": "progress", "label": "scoring clip", "done": 2' in outcome.output
+
+
+def test_a_page_that_would_be_too_large_is_left_out_and_the_scores_stay(evaluate, clip, tmp_path, monkeypatch):
+    monkeypatch.setattr(page, "MOST_BYTES", 20_000)
+    outcome = evaluate(clip, "--skip-generation")
+    assert outcome.code == 0, outcome.output
+    assert "WARNING" in outcome.output
+    assert "clip.html: would be about" in outcome.output
+    assert "it is left out, and jax-interp compare makes one of a part" in outcome.output
+    assert names(tmp_path / "report") == ["plot.png", "report.json"]
 
 
 def test_a_folder_of_videos_and_one_of_pictures(evaluate, tmp_path):

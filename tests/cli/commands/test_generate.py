@@ -80,8 +80,10 @@ def test_two_pictures(generate, pictures, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "name", "codec"),
     [
-        (("--codec", "ffv1"), "output.mkv", "ffv1"),
-        (("--video-save-name", "film.MOV", "--codec", "prores"), "film.mov", "prores"),
+        pytest.param(("--codec", "ffv1"), "output.mkv", "ffv1", marks=pytest.mark.slow),
+        pytest.param(
+            ("--video-save-name", "film.MOV", "--codec", "prores"), "film.mov", "prores", marks=pytest.mark.slow
+        ),
         (("--video-save-name", "film.gif"), "film.gif", "gif"),
     ],
 )
