@@ -3,6 +3,7 @@
 The sums are int32 and therefore exact, whatever computes them; the scales are applied at the end, in float32.
 """
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.typing import DTypeLike
