@@ -54,7 +54,9 @@ assert request.jobs[0].settings.height == 64
     assert imported(program, batch) == set()
 
 
-@pytest.mark.parametrize("command", ["generate", "train", "memory", "upsample", "check", "convert", "export"])
+@pytest.mark.parametrize(
+    "command", ["generate", "compare", "evaluate", "train", "memory", "upsample", "check", "convert", "export"]
+)
 def test_help_imports_nothing_heavy(command):
     assert imported(COMMAND, command, "--help") == set()
 
@@ -67,6 +69,8 @@ def test_help_imports_nothing_heavy(command):
         ("generate", "--input", "a.mp4", "--mesh", "data"),
         ("train", "--data", "d", "--output-dir", "o", "--steps", 0),
         ("check",),
+        ("compare", "a.mp4"),
+        ("evaluate", "a.mp4", "--num-frame-pairs", 0),
         ("upsample", "a.png", "--seed", -1),
     ],
 )
