@@ -5,7 +5,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, BFloat16, Float, UInt8
-from numpy import ndarray
+from numpy import asarray, ndarray
 
 
 @partial(jax.jit, static_argnames=("height", "width"))
@@ -29,6 +29,22 @@ def normalize_and_resize(
         shape = (*frames.shape[:-3], height, width, 3)
         pixels = jax.image.resize(pixels, shape, "cubic", antialias=True)
     return pixels.astype(jnp.bfloat16)
+
+
+def resize_levels(
+    frames: UInt8[ndarray, "*F Y X 3"], height: int, width: int
+) -> UInt8[ndarray, "*F {height} {width} 3"]:
+    """Return RGB levels resized as `normalize_and_resize` does, but rounded to levels; those of that size unchanged."""
+    if frames.shape[-3:-1] == (height, width):
+        return frames
+    return asarray(_resize_levels(frames, height, width))
+
+
+@partial(jax.jit, static_argnames=("height", "width"))
+def _resize_levels(frames: UInt8[Array | ndarray, "*F Y X 3"], height: int, width: int) -> UInt8[Array, "*F _ _ 3"]:
+    shape = (*frames.shape[:-3], height, width, 3)
+    resized = jax.image.resize(jnp.asarray(frames, jnp.float32), shape, "cubic", antialias=True)
+    return jnp.clip(jnp.round(resized), 0, 255).astype(jnp.uint8)
 
 
 @jax.jit

@@ -19,7 +19,7 @@ from jax_interp.media.source import check_clip_array
 from jax_interp.pipeline.across_processes import SharedCache, check_prompts
 from jax_interp.pipeline.memory.networks import Networks, Placed
 from jax_interp.pipeline.memory.plan import Planner
-from jax_interp.pipeline.passes import PassRunner
+from jax_interp.pipeline.passes import NumberedPair, PassRunner
 from jax_interp.pipeline.prompt.prompt_upsampler import PromptUpsampler
 from jax_interp.pipeline.prompt.steering import texts_read
 from jax_interp.pipeline.prompt.text import TextEncoder, open_text_encoder
@@ -182,11 +182,13 @@ class Interpolator:
 
     def stream(
         self,
-        pairs: Iterable[tuple[int, np.ndarray, np.ndarray]],
+        pairs: Iterable[NumberedPair],
         settings: InterpolationSettings,
         progress: PairProgress | None = None,
     ) -> Iterator[InterpolatedPair]:
         """Interpolate pair after pair of `(number, first frame, last frame)`, holding one batch at a time.
+
+        Where the last frame is None, the first one comes back alone, resized, and checked by the guardrails.
 
         Sizes and texts are checked when it is called, everything else happens as the results are asked for. This is
         the one door to the guardrails: `interpolate` and the command line go through it.

@@ -1,4 +1,4 @@
-"""What has to be computed, in order: pairs of which an output frame needs the inside, and single frames between them."""
+"""What has to be computed, in order: pairs whose inside an output frame needs, and single frames between them."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -31,6 +31,8 @@ class Tally:
     """What was met on the way through a clip; complete when all pieces have been taken."""
 
     num_frames: int = 0
+    """The number of output frames."""
+    num_pieces: int = 0
     num_pairs: int = 0
     """The number of pairs that are interpolated."""
     merged: int = 0
@@ -97,6 +99,7 @@ class _Opened(Generic[FrameT]):
             self.shown.append((step, count))
 
     def piece(self, index: int, tally: Tally) -> Piece[FrameT]:
+        tally.num_pieces += 1
         tally.num_pairs += self.last is not None
         tally.num_frames += sum(count for _, count in self.shown)
         return Piece(index, self.first, self.last, tuple(self.shown))

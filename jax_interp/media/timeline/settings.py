@@ -11,8 +11,8 @@ from jax_interp.media.output_rate import FASTEST, SLOWEST, exact_rate, parse_rat
 
 Keyframes: TypeAlias = Literal["original", "decoded"]
 SceneCuts: TypeAlias = Literal["auto", "off"] | Path | tuple[int, ...]
-"""How cuts are found: by PySceneDetect's detector, not at all, in a file (`media.scene_cuts`), or given as the numbers of
-the frames that begin a scene, counted from 0 in the input."""
+"""How cuts are found: by PySceneDetect's detector, not at all, in a file (`media.cut_file`), or given as the numbers of
+the frames that begin a scene, in the input and counted from 0."""
 Duplicates: TypeAlias = Literal["keep", "merge"]
 
 MOST_SLOWED = 1000
@@ -42,8 +42,8 @@ class Timeline:
     slow_motion: Fraction | float | str = 1
     """How many times as long as the input the output lasts; from 1 on."""
     keyframes: Keyframes | None = None
-    """Whether the input's own frames appear as they are ("original") or as the network decodes them ("decoded"); None is
-    decoded at upstream's pace, else original."""
+    """Whether the input's own frames appear as they are ("original") or as the network decodes them ("decoded"); None
+    is decoded at upstream's pace, else original."""
     scene_cuts: SceneCuts | None = None
     """No pair crosses a cut. None looks for them ("auto") unless at upstream's pace, if PySceneDetect is installed."""
     duplicates: Duplicates = "keep"

@@ -15,7 +15,7 @@ from jax_interp.errors import MediaError
 from jax_interp.media.pictures.pixels import composite_over_black, report_transparency
 from jax_interp.media.source import MAX_PIXELS, FrameSource, Picture
 from jax_interp.media.video.color import RGB, ColorConverter
-from jax_interp.media.video.rates import frame_rate
+from jax_interp.media.video.rates import frame_rate, frame_times
 from jax_interp.media.video.transport_stream import ends_within_frame
 from jax_interp.media.video.truncation import find_truncation
 
@@ -79,7 +79,8 @@ def open_video(path: Path, *, at_least: int = 2) -> FrameSource:
         trusted = trusted and codec not in _HIDDEN_FRAME_CODECS and not in_doubt
         # From PyAV 19 on these are rationals of its own, which cannot be rounded.
         stated = [Fraction(rate) for rate in (stream.average_rate, stream.guessed_rate) if rate]
-        fps = frame_rate(stated, packets.times, Fraction(stream.time_base))
+        tick = Fraction(stream.time_base)
+        fps = frame_rate(stated, packets.times, tick)
     num_frames = packets.shown if trusted else sum(1 for _ in _decode(path))
     flatten = codec in _FLATTENED_CODECS
     first = next(_read_frames(path, None, flatten), None)
@@ -102,6 +103,7 @@ def open_video(path: Path, *, at_least: int = 2) -> FrameSource:
             "pixel_format": pixel_format or "unknown",
         },
         read=lambda: _read_frames(path, num_frames, flatten),
+        times=frame_times(packets.times, tick, fps, num_frames) if fps else None,
     )
 
 

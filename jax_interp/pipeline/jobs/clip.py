@@ -1,36 +1,104 @@
 """The input of a job: opened once, by all processes alike."""
 
-from dataclasses import dataclass
-from functools import lru_cache
+import logging
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from jax_interp.errors import JaxInterpError
-from jax_interp.media.pairs import num_pairs
 from jax_interp.media.reader import open_frames
+from jax_interp.media.shape import Aspect, Shape, Size, choose_shape
 from jax_interp.media.source import FrameSource
+from jax_interp.media.timeline.pieces import Tally
+from jax_interp.media.timeline.plan import ClipPlan, Used, plan_clip, settle_cuts
+from jax_interp.media.timeline.settings import Timeline
 from jax_interp.pipeline.interpolator import Interpolator
-from jax_interp.pipeline.jobs.agreements import agree_on_input
+from jax_interp.pipeline.jobs.agreements import agree_on_input, is_first
 from jax_interp.pipeline.jobs.record import FileState, input_states
 from jax_interp.pipeline.requests.request import Job
+
+logger = logging.getLogger("jax_interp")
+
+_NOTICEABLE = Fraction(1, 4)
+"""The error in time from which on a warning is given, in output frames."""
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A job's input, opened, and how many pairs it has."""
+    """A job's input, opened, and what becomes of it."""
 
-    source: FrameSource
-    num_pairs: int
+    plan: ClipPlan
+    shape: Shape
+
+    @property
+    def source(self) -> FrameSource:
+        return self.plan.source
+
+    @property
+    def num_pairs(self) -> int:
+        """The pairs that neighbouring frames make, of which not all may be needed."""
+        return self.plan.num_nodes - 1
+
+    @cached_property
+    def foreseen(self) -> Tally:
+        """What follows without looking at a frame."""
+        return self.plan.foreseen()
+
+    @cached_property
+    def most_pieces(self) -> int:
+        """The number of pieces, or, where frames have to be looked at to know, one that it does not exceed."""
+        return self.foreseen.num_pieces if self.plan.is_foreseen else self.plan.num_nodes
+
+
+def settled(job: Job) -> Job:
+    """Return `job` with all that follows from its input: the network's size, the cuts that are given, the keyframes.
+
+    Raises:
+        UsageError, MediaError: the input is not there, or something does not suit it.
+    """
+    source = _open(job)
+    shape = _shape(job, source)
+    timeline = _settled_timeline(job, source)
+    settings = replace(
+        job.settings,
+        height=shape.network.height,
+        width=shape.network.width,
+        keyframes="original" if timeline.original_keyframes else "decoded",
+    )
+    return replace(job, timeline=timeline, aspect=_aspect(job), settings=settings)
 
 
 def find_clip(job: Job) -> Clip:
     """Open the input of `job`; raises `UsageError` or `MediaError` if it is not there or has too few frames."""
+    source, asked = _open(job), job.settings
+    used = Used(start=asked.frame_index_start, stride=asked.frame_stride, num_pairs=asked.num_frame_pairs)
+    timeline = _settled_timeline(job, source)
+    plan = plan_clip(source, timeline, used, steps=asked.num_video_frames - 1, fps=job.exact_rate)
+    return Clip(plan, _shape(job, source))
+
+
+def _open(job: Job) -> FrameSource:
     try:
-        source = _open_unchanged(job.inputs, input_states(job.inputs))
+        return _open_unchanged(job.inputs, input_states(job.inputs))
     except (OSError, RuntimeError, ValueError):  # a file that cannot be looked at: what is wrong is said here
-        source = open_frames(job.inputs)
-    asked = job.settings
-    count = num_pairs(source.num_frames, asked.frame_stride, asked.frame_index_start, asked.num_frame_pairs)
-    return Clip(source, count)
+        return open_frames(job.inputs)
+
+
+def _settled_timeline(job: Job, source: FrameSource) -> Timeline:
+    timeline = settle_cuts(job.timeline, source)
+    if job.settings.keyframes == "original" and timeline.keyframes is None:
+        return replace(timeline, keyframes="original")
+    return timeline
+
+
+def _aspect(job: Job) -> Aspect:
+    return job.aspect or Aspect(keep=job.timeline.follows_source)
+
+
+def _shape(job: Job, source: FrameSource) -> Shape:
+    asked = Size(job.settings.height, job.settings.width)
+    return choose_shape(_aspect(job), Size(source.height, source.width), asked)
 
 
 @lru_cache(maxsize=1024)
@@ -48,8 +116,8 @@ def open_clip(interpolator: Interpolator, job: Job) -> Clip:
         ProcessFailure: the processes do not find the same input.
     """
     clip = problem = None
-    asked = job.settings
     try:
+        asked = settled(job).settings
         clip = find_clip(job)
         interpolator.check_size(asked.height, asked.width, asked.num_video_frames)
     except (JaxInterpError, OSError) as error:
@@ -57,4 +125,49 @@ def open_clip(interpolator: Interpolator, job: Job) -> Clip:
     agree_on_input(job, clip.num_pairs if clip else None, problem)
     if clip is None or problem is not None:
         raise problem or AssertionError
+    if is_first():
+        _announce(job, clip)
     return clip
+
+
+def _announce(job: Job, clip: Clip) -> None:
+    """Say what the output will be."""
+    plan, shape = clip.plan, clip.shape
+    padded = "" if shape.stretched else f" (the network works at {shape.network})"
+    pairs = f"{clip.foreseen.num_pairs} pair(s) to interpolate"
+    logger.info(
+        "%s: %s%s, %s frames a second, %d frames (%.2f s) from %d; %s%s",
+        job.video.name,
+        shape.inner,
+        padded,
+        _shown(plan.rate),
+        plan.num_frames,
+        plan.num_frames / plan.rate,
+        plan.num_nodes,
+        "" if plan.is_foreseen else "at most ",
+        pairs,
+    )
+    _warn(plan, clip.foreseen)
+
+
+def _warn(plan: ClipPlan, foreseen: Tally) -> None:
+    """Say where frames are dropped, and where the steps between two frames are too coarse."""
+    fastest = plan.num_nodes / (plan.span[1] - plan.span[0])
+    if plan.timeline.follows_source and plan.rate * plan.slowed < fastest:
+        logger.warning(
+            "--rate %s is below the input's %s frames a second: frames of the input are dropped",
+            _shown(plan.rate),
+            _shown(fastest),
+        )
+    if foreseen.largest_error > _NOTICEABLE:
+        logger.warning(
+            "a pair has %d steps, so output frames are up to %.2f of a frame (%.1f ms) off their time; a lower rate or"
+            " less slow motion would be nearer",
+            plan.steps,
+            foreseen.largest_error,
+            1000 * foreseen.largest_error / plan.rate,
+        )
+
+
+def _shown(rate: Fraction) -> str:
+    return f"{float(rate):.5g}"

@@ -5,6 +5,7 @@ import hashlib
 import json
 import platform
 import resource
+from collections.abc import Mapping
 from fractions import Fraction
 from importlib.metadata import version
 from pathlib import Path
@@ -46,15 +47,18 @@ def fingerprint(
     inputs: tuple[Path, ...],
     upsampler: UpsamplerSettings | None = None,
     rate: Fraction | None = None,
+    own_facts: Mapping[str, Any] | None = None,
 ) -> str:
     """Identifies a result before it is made: settings, input files and networks; and how its prompt will be written.
 
-    `rate` is the video's in frames a second; None for that of `settings`.
+    `rate` is the video's in frames a second; None for that of `settings`. `own_facts` are the job's
+    (`Job.own_facts`).
     """
     effective = effective_settings(interpolator, settings)
     # How many pairs share a pass follows from free memory, and changes a result no more than its last bits.
     del effective["pairs_per_batch"]
     effective["rate"] = str(rate or exact_rate(settings.sampling.fps))
+    effective |= {"job": own_facts} if own_facts else {}
     if upsampler is not None:
         effective["prompt"] = dataclasses.asdict(upsampler)
     network_facts = networks(interpolator, upsamples=upsampler is not None)

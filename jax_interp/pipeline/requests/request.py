@@ -2,12 +2,15 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 from jax_interp.errors import UsageError
 from jax_interp.media.output_rate import exact_rate
+from jax_interp.media.shape import Aspect
+from jax_interp.media.timeline.settings import Timeline
 from jax_interp.pipeline.memory.settings import MemorySettings
 from jax_interp.pipeline.prompt.upsampler_settings import UpsamplerSettings
 from jax_interp.pipeline.requests.settings import DeviceSettings, NetworkSettings, ProcessSettings
@@ -31,7 +34,22 @@ class Job:
     """Whether frames of another run in `frames_folder`, and files that this program did not write, are replaced."""
     rate: Fraction | None = None
     """Frames per second of the video, exact. None stands for those of `settings`, as read by
-    `media.output_rate.exact_rate`."""
+    `media.output_rate.exact_rate`. It counts at upstream's pace; otherwise `timeline` has the rate."""
+    timeline: Timeline = field(default_factory=Timeline)
+    """The output's time; the default is upstream's pace."""
+    aspect: Aspect | None = None
+    """How pictures are made to suit the network's size; None stretches them at upstream's pace, and otherwise keeps
+    their shape."""
+
+    @property
+    def own_facts(self) -> dict[str, Any]:
+        """What beside `settings`, input and networks decides the result, as JSON values; empty for upstream's job."""
+        timeline = asdict(self.timeline)
+        default, changed = asdict(Timeline()) | {"scene_cuts": "off"}, {}
+        for name, value in timeline.items():
+            if value != default[name] and value is not None:
+                changed[name] = list(value) if isinstance(value, tuple) else str(value)
+        return changed | ({"aspect": asdict(self.aspect)} if self.aspect and self.aspect.keep else {})
 
     @property
     def exact_rate(self) -> Fraction:

@@ -30,9 +30,7 @@ def test_rates(rate, expected):
 
 @pytest.mark.parametrize("rate", ["24/0", "fast", "x2", "", "-2x", "2 x"])
 def test_what_is_no_rate_says_what_is(rate):
-    with pytest.raises(
-        UsageError, match=r"--rate .*expected frames a second, as 24, 23\.976 or 24000/1001, source, or"
-    ):
+    with pytest.raises(UsageError, match=r"--rate .*expected frames a second, as 24, 23\.976 or 24000/1001, source,"):
         Timeline(rate=rate)
 
 
@@ -45,15 +43,13 @@ def test_rates_out_of_range(rate):
 def test_a_multiple_of_nothing_and_one_that_is_too_much():
     with pytest.raises(UsageError, match="--rate 0x: expected a multiple of the source's rate above 0"):
         Timeline(rate="0x")
-    with pytest.raises(
-        UsageError, match=r"--rate 100x: is 2400 frames a second .* input of 24; expected 0\.01 to 1000"
-    ):
+    with pytest.raises(UsageError, match=r"--rate 100x: is 2400 frames a second .* of 24; expected 0\.01 to 1000"):
         Timeline(rate="100x").output_rate(Fraction(24))
 
 
 @pytest.mark.parametrize("value", [0, -2, 0.5, "fast", "4/0", "nan", 1001])
 def test_slow_motion_out_of_range(value):
-    with pytest.raises(UsageError, match="--slow-motion .*from 1 to 1000, as 4"):
+    with pytest.raises(UsageError, match=r"--slow-motion .*from 1 to 1000, as 4"):
         Timeline(slow_motion=value)
 
 
