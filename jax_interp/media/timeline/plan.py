@@ -74,7 +74,7 @@ class ClipPlan:
     def foreseen(self) -> Tally:
         """Return what follows from the time stamps and the cuts that are given: duplicates and other cuts are not."""
         given = set(self._given_cuts())
-        frames = ((None, cut) for _, cut in self._select((index, index in given) for index in self._indices()))
+        frames = self._select((index, index in given) for index in self._indices())
         tally = Tally()
         for _ in self._pieces(frames, tally):
             pass
@@ -117,6 +117,11 @@ class ClipPlan:
 
     def _select(self, frames: Iterator[tuple[FrameT, bool]]) -> Iterator[tuple[FrameT, bool]]:
         return every(frames, self.used.stride)
+
+    @property
+    def reaches_end(self) -> bool:
+        """Whether the last frame of the input is used."""
+        return self._indices()[-1] == self.source.num_frames - 1
 
     def _indices(self) -> range:
         return range(self.used.start, self.used.start + (self.num_nodes - 1) * self.used.stride + 1)

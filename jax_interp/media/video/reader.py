@@ -17,6 +17,7 @@ from jax_interp.media.pictures.pixels import composite_over_black, report_transp
 from jax_interp.media.read_settings import ReadSettings
 from jax_interp.media.source import MAX_PIXELS, FrameSource, Picture
 from jax_interp.media.video.color import RGB, RGBA, ColorConverter
+from jax_interp.media.video.container import decoding_errors, open_input
 from jax_interp.media.video.deinterlace import deinterlaced
 from jax_interp.media.video.rates import frame_rate, frame_times
 from jax_interp.media.video.traits import Traits, traits_of
@@ -26,12 +27,6 @@ from jax_interp.media.video.truncation import find_truncation
 logger = logging.getLogger("jax_interp")
 
 DEFAULT_READING = ReadSettings()
-
-_CONTAINERS = (
-    "mov,matroska,avi,gif,apng,mpegts,mpeg,mpegvideo,flv,ogg,asf,h264,hevc,m4v,ivf,obu,yuv4mpegpipe,dv,mxf,nut"
-)
-"""Container formats (libavformat's names) that hold a clip in one file. Others are left out on purpose: playlists that
-name other files or hosts, text rendered as pictures, single pictures, devices."""
 
 _HIDDEN_FRAME_CODECS = ("vp8",)
 """Codecs whose packets may hold a frame that is never shown, so that packets say nothing about frames."""
@@ -72,7 +67,7 @@ def open_video(path: Path, *, at_least: int = 2, reading: ReadSettings = DEFAULT
     with _opened(path) as (container, stream):
         try:
             packets = _scan_packets(container, stream)
-        except _decoding_errors() as error:
+        except decoding_errors() as error:
             raise MediaError(f"{path}: the file is damaged ({error}); get it anew") from error
         codec, pixel_format = stream.codec_context.name, stream.codec_context.pix_fmt
         if stream.codec_context.width * stream.codec_context.height > MAX_PIXELS:
@@ -136,30 +131,10 @@ def _say(path: Path, traits: Traits, reading: ReadSettings) -> dict[str, str]:
     return said
 
 
-def _decoding_errors() -> tuple[type[Exception], ...]:
-    import av.error
-
-    return av.error.FFmpegError, OSError
-
-
 @contextmanager
 def _opened(path: Path, **options: str) -> Iterator[tuple[Any, Any]]:
     """The container and its best video stream; closed afterwards. `options` are the container format's."""
-    import av
-
-    # The file: prefix keeps a name like "http:x" or "concat:x" from being read as an address.
-    address, limits = f"file:{path}", {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"}
-    try:
-        # Not `options`: PyAV 14 crashes when these are handed to the streams of a container without a header.
-        container = av.open(address, container_options=limits | options)
-    except _decoding_errors() as error:
-        reason = (
-            error.strerror if isinstance(error, OSError) and error.strerror else "not a known video format, or damaged"
-        )
-        raise MediaError(
-            f"{path}: cannot be read as a video ({reason}); expected mp4, mkv, mov, webm, avi or gif"
-        ) from error
-    with container:
+    with open_input(path, **options) as container:
         stream = container.streams.best("video")
         if stream is None or stream.codec_context is None:
             raise MediaError(f"{path}: holds no video stream that can be decoded")
@@ -214,7 +189,7 @@ def _decode(path: Path) -> Iterator[Any]:
         while True:
             try:
                 frame = next(frames, None)
-            except _decoding_errors() as error:
+            except decoding_errors() as error:
                 raise _damaged(path, index, getattr(error, "strerror", None) or str(error)) from error
             if frame is None:
                 return

@@ -13,6 +13,7 @@ from jax_interp.media.output import as_media_error, check_frame_array, discarded
 from jax_interp.media.output_rate import FASTEST, SLOWEST, exact_rate
 from jax_interp.media.source import RgbFrames
 from jax_interp.media.video.color import BT709, LIMITED_RANGE, ColorConverter, Target
+from jax_interp.media.video.streams import MUXERS, CarriedStreams
 from jax_interp.media.video.x264 import THREADS, x264_options
 
 
@@ -37,8 +38,6 @@ CODECS = {
 
 _LARGEST_TERM = 2**31 - 1
 """The largest numerator or denominator of a rate: containers state it in 32 bits."""
-
-_MUXERS = {".mp4": "mp4", ".mkv": "matroska", ".mov": "mov"}
 
 
 class VideoWriter:
@@ -65,6 +64,7 @@ class VideoWriter:
         codec: str = "h264",
         crf: int | None = None,
         pixel_format: str | None = None,
+        carried: CarriedStreams | None = None,
     ):
         """Check everything; nothing is created before the block is entered.
 
@@ -77,6 +77,7 @@ class VideoWriter:
             codec: a key of `CODECS`.
             crf: 0 (lossless) to 51 (worst) for the H.264 codecs; None for the codec's default.
             pixel_format: None for the codec's default.
+            carried: what is carried over from another file beside the pictures.
 
         Raises:
             UsageError: suffix, rate, size, codec, quality or pixel format do not go together; names every fault.
@@ -98,6 +99,7 @@ class VideoWriter:
         self._is_yuv = self._pixel_format.startswith("yuv")
         self._converter = ColorConverter(Target(self._pixel_format, bt709=self._is_yuv))
         self._partial = PartialOutput(self._path)
+        self._carried = carried
         self._container: Any = None
         self._stream: Any = None
         self.num_frames = 0
@@ -108,11 +110,13 @@ class VideoWriter:
 
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._partial.create_file()
-            muxer = _MUXERS[self._path.suffix.lower()]
+            muxer = MUXERS[self._path.suffix.lower()]
             # Without bitexact Matroska gets random identifiers.
             options = {"fflags": "+bitexact"} if muxer == "matroska" else {"movflags": "+faststart"}
             self._container = av.open(f"file:{self.partial}", "w", format=muxer, container_options=options)
             self._stream = self._add_stream()
+            if self._carried is not None:
+                self._carried.begin(self._container)
             # Otherwise the file appears with the first packet, and a folder without write permission shows that late.
             self._container.start_encoding()
         return self
@@ -132,6 +136,8 @@ class VideoWriter:
                 picture.pts, picture.time_base = self.num_frames, 1 / self._fps
                 self._container.mux(self._stream.encode(picture))
                 self.num_frames += 1
+                if self._carried is not None:
+                    self._carried.mux_until(self.num_frames / self._fps)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -143,6 +149,9 @@ class VideoWriter:
             if not self.num_frames:
                 raise MediaError(f"{self._path}: no frame was written, so there is no video")
             self._container.mux(self._stream.encode())
+            if self._carried is not None:
+                self._carried.finish()
+                self._carried.close()
             self._container.close()
             self._partial.publish()
 
@@ -165,6 +174,8 @@ class VideoWriter:
 
     def _discard(self) -> None:
         """Close without caring for what becomes of the file, and remove it."""
+        if self._carried is not None:
+            self._carried.close()
         if self._container is not None:
             with suppress(Exception):
                 self._container.close()
@@ -175,8 +186,8 @@ def _file_faults(path: Path, codec: str) -> list[str]:
     faults = []
     if path.is_dir():
         faults.append("is a folder; name a file in it")
-    if path.suffix.lower() not in _MUXERS:
-        faults.append(f"the suffix must be one of {', '.join(_MUXERS)}, not {path.suffix or 'none'}")
+    if path.suffix.lower() not in MUXERS:
+        faults.append(f"the suffix must be one of {', '.join(MUXERS)}, not {path.suffix or 'none'}")
     elif codec in CODECS and path.suffix.lower() not in CODECS[codec].suffixes:
         faults.append(f"codec {codec} needs {' or '.join(CODECS[codec].suffixes)}, not {path.suffix}")
     return faults

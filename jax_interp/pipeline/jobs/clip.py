@@ -1,18 +1,21 @@
 """The input of a job: opened once, by all processes alike."""
 
 import logging
+import math
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property, lru_cache
 from pathlib import Path
 
-from jax_interp.errors import JaxInterpError
+from jax_interp.errors import JaxInterpError, UsageError
+from jax_interp.media.read_settings import ReadSettings
 from jax_interp.media.reader import open_frames
 from jax_interp.media.shape import Aspect, Shape, Size, choose_shape
 from jax_interp.media.source import FrameSource
 from jax_interp.media.timeline.pieces import Tally
 from jax_interp.media.timeline.plan import ClipPlan, Used, plan_clip, settle_cuts
 from jax_interp.media.timeline.settings import Timeline
+from jax_interp.media.video.streams import StreamPlan, plan_streams
 from jax_interp.pipeline.interpolator import Interpolator
 from jax_interp.pipeline.jobs.agreements import agree_on_input, is_first
 from jax_interp.pipeline.jobs.record import FileState, input_states
@@ -30,6 +33,8 @@ class Clip:
 
     plan: ClipPlan
     shape: Shape
+    streams: StreamPlan | None = None
+    """What is carried over of the input beside its pictures."""
 
     @property
     def source(self) -> FrameSource:
@@ -80,9 +85,9 @@ def find_clip(job: Job) -> Clip:
 
 def _open(job: Job) -> FrameSource:
     try:
-        return _open_unchanged(job.inputs, input_states(job.inputs))
+        return _open_unchanged(job.inputs, job.reading, input_states(job.inputs))
     except (OSError, RuntimeError, ValueError):  # a file that cannot be looked at: what is wrong is said here
-        return open_frames(job.inputs)
+        return open_frames(job.inputs, job.reading)
 
 
 def _settled_timeline(job: Job, source: FrameSource) -> Timeline:
@@ -102,10 +107,10 @@ def _shape(job: Job, source: FrameSource) -> Shape:
 
 
 @lru_cache(maxsize=1024)
-def _open_unchanged(inputs: tuple[Path, ...], states: tuple[FileState, ...]) -> FrameSource:
+def _open_unchanged(inputs: tuple[Path, ...], reading: ReadSettings, states: tuple[FileState, ...]) -> FrameSource:
     """The input, opened once for as long as its files are in `states`: that takes a pass over a video's packets."""
     del states  # a part of the key
-    return open_frames(inputs)
+    return open_frames(inputs, reading)
 
 
 def open_clip(interpolator: Interpolator, job: Job) -> Clip:
@@ -119,6 +124,7 @@ def open_clip(interpolator: Interpolator, job: Job) -> Clip:
     try:
         asked = settled(job).settings
         clip = find_clip(job)
+        clip = replace(clip, streams=_streams(job, clip.plan))
         interpolator.check_size(asked.height, asked.width, asked.num_video_frames)
     except (JaxInterpError, OSError) as error:
         problem = error
@@ -130,10 +136,24 @@ def open_clip(interpolator: Interpolator, job: Job) -> Clip:
     return clip
 
 
+def _streams(job: Job, plan: ClipPlan) -> StreamPlan | None:
+    """What is carried over of the input beside its pictures; None where it has nothing else, or nothing is wanted."""
+    if not job.carries_rest:
+        return None
+    if plan.source.description.get("kind") != "video":
+        if job.audio in ("stretch", "encode"):
+            raise UsageError(
+                f"--audio {job.audio}: {', '.join(map(str, job.inputs))} has no sound; leave the option out"
+            )
+        return None
+    span = plan.span[0], math.inf if plan.reaches_end else plan.span[1]
+    return plan_streams(job.inputs[0], job.carried_audio, span, plan.slowed, job.video.suffix)
+
+
 def _announce(job: Job, clip: Clip) -> None:
     """Say what the output will be."""
     plan, shape = clip.plan, clip.shape
-    padded = "" if shape.stretched else f" (the network works at {shape.network})"
+    padded = "" if not shape.is_cropped else f" (the network works at {shape.network})"
     pairs = f"{clip.foreseen.num_pairs} pair(s) to interpolate"
     logger.info(
         "%s: %s%s, %s frames a second, %d frames (%.2f s) from %d; %s%s",

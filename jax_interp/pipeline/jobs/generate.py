@@ -50,7 +50,7 @@ def generate(request: GenerateRequest, reporter: Reporter = SILENT) -> list[Reco
         JaxInterpError: clips of a batch failed; names them.
     """
     _check_upsampler(request)
-    request = replace(request, jobs=tuple(map(_settled_if_possible, request.jobs)))
+    asked, request = request, replace(request, jobs=tuple(map(_settled_if_possible, request.jobs)))
     limit_process(request.memory)
     is_first = join_processes(request.processes)
     enable_compile_cache()
@@ -58,7 +58,7 @@ def generate(request: GenerateRequest, reporter: Reporter = SILENT) -> list[Reco
     guardrails = _open_guardrails(request)
     with shared_fate():
         if is_first:
-            check_results(request)
+            check_results(asked)
         agree_on_machines()
         interpolator = _open(request, guardrails)
         _check_guardrails(guardrails, request)

@@ -18,6 +18,7 @@ from jax_interp.media.output import as_media_error
 from jax_interp.media.shape import Shape
 from jax_interp.media.source import Picture
 from jax_interp.media.timeline.pieces import Piece, Tally
+from jax_interp.media.video.streams import CarriedStreams
 from jax_interp.media.writer import PngWriter, TeeWriter, VideoWriter
 from jax_interp.pipeline.interpolator import Interpolator
 from jax_interp.pipeline.jobs.agreements import agreed_prompt, agreed_start, is_first, only_writer
@@ -83,6 +84,7 @@ def _write(interpolator: Interpolator, job: Job, clip: Clip, progress: Advance |
         input={"files": [str(path) for path in job.inputs], **clip.source.description},
         output=_description(job, clip),
         timeline=_timeline_facts(job, clip, tally),
+        carried_over=clip.streams.said if clip.streams else None,
         pairs=tally.num_pairs,
         frames=tally.num_frames,
         total_seconds=round(time.perf_counter() - started, 3),
@@ -229,7 +231,8 @@ def _results(job: Job) -> list[Path]:
 
 def _writers(job: Job, clip: Clip, store: PairStore) -> Iterator[VideoWriter | PngWriter]:
     """The video's writer and, if the frames are wanted, theirs; nothing is opened yet."""
-    yield VideoWriter(job.video, clip.plan.rate, *clip.shape.inner)
+    carried = None if clip.streams is None else CarriedStreams(clip.streams)
+    yield VideoWriter(job.video, clip.plan.rate, *clip.shape.inner, carried=carried)
     if job.frames_folder is not None:
         yield PngWriter(job.frames_folder, overwrite=job.overwrite or store.claims(job.frames_folder))
 

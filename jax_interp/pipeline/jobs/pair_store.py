@@ -54,8 +54,8 @@ class PairStore:
     def finished(self, most: int | None = None, shape: tuple[int, ...] | None = None) -> int:
         """How many pairs, counted from the first without a gap, are stored and whole; it looks at `most` of them.
 
-        `shape` is what the frames of a pair have to have; it may also be a single frame. All are read: how many pairs are made anew is settled, and
-        told to other processes, before the first one is used.
+        `shape` is what the frames of a pair have to have; it may also be a single frame. All are read: how many pairs
+        are made anew is settled, and told to other processes, before the first one is used.
 
         Raises:
             MediaError: the folder or a pair is none of this program's making, and in the way.

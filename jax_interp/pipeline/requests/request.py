@@ -9,8 +9,10 @@ from typing import Any
 
 from jax_interp.errors import UsageError
 from jax_interp.media.output_rate import exact_rate
+from jax_interp.media.read_settings import ReadSettings
 from jax_interp.media.shape import Aspect
 from jax_interp.media.timeline.settings import Timeline
+from jax_interp.media.video.sound_settings import Audio
 from jax_interp.pipeline.memory.settings import MemorySettings
 from jax_interp.pipeline.prompt.upsampler_settings import UpsamplerSettings
 from jax_interp.pipeline.requests.settings import DeviceSettings, NetworkSettings, ProcessSettings
@@ -40,6 +42,20 @@ class Job:
     aspect: Aspect | None = None
     """How pictures are made to suit the network's size; None stretches them at upstream's pace, and otherwise keeps
     their shape."""
+    reading: ReadSettings = field(default_factory=ReadSettings)
+    """How HDR and interlaced videos are read."""
+    audio: Audio | None = None
+    """What becomes of the input's sound. With it subtitles, chapters and metadata are carried over. None is "off" at
+    upstream's pace and otherwise "auto"."""
+
+    @property
+    def carried_audio(self) -> Audio:
+        return self.audio or ("auto" if self.timeline.follows_source else "off")
+
+    @property
+    def carries_rest(self) -> bool:
+        """Whether subtitles, chapters and metadata are carried over."""
+        return self.timeline.follows_source or self.audio is not None
 
     @property
     def own_facts(self) -> dict[str, Any]:
@@ -49,7 +65,9 @@ class Job:
         for name, value in timeline.items():
             if value != default[name] and value is not None:
                 changed[name] = list(value) if isinstance(value, tuple) else str(value)
-        return changed | ({"aspect": asdict(self.aspect)} if self.aspect and self.aspect.keep else {})
+        changed |= {"aspect": asdict(self.aspect)} if self.aspect and self.aspect.keep else {}
+        changed |= {} if self.reading == ReadSettings() else asdict(self.reading)
+        return changed | ({} if self.audio is None else {"audio": self.audio})
 
     @property
     def exact_rate(self) -> Fraction:
