@@ -23,12 +23,16 @@ if TYPE_CHECKING:
         UsageError,
     )
     from jax_interp.guardrails.verdict import Verdict
+    from jax_interp.media.read_settings import ReadSettings
+    from jax_interp.media.shape import Aspect, Size
+    from jax_interp.media.timeline.settings import Timeline
     from jax_interp.pipeline.interpolator import Interpolator
     from jax_interp.pipeline.jobs.generate import generate
     from jax_interp.pipeline.jobs.reporter import Reporter
     from jax_interp.pipeline.memory.footprint import Footprint
     from jax_interp.pipeline.memory.plan import MemoryPlan, Planner
     from jax_interp.pipeline.memory.settings import MemorySettings
+    from jax_interp.pipeline.planned_clip import InterpolatedClip
     from jax_interp.pipeline.prompt.embeddings import load_embeddings, save_embeddings
     from jax_interp.pipeline.prompt.prompts import DEFAULT_NEGATIVE_PROMPT
     from jax_interp.pipeline.prompt.upsampler_settings import UpsamplerSettings
@@ -94,6 +98,11 @@ _HOME = {
     "DeviceMesh": "jax_interp.runtime.mesh",
     "MeshShape": "jax_interp.runtime.mesh_shape",
     "Placement": "jax_interp.runtime.placement",
+    "ReadSettings": "jax_interp.media.read_settings",
+    "Aspect": "jax_interp.media.shape",
+    "Size": "jax_interp.media.shape",
+    "Timeline": "jax_interp.media.timeline.settings",
+    "InterpolatedClip": "jax_interp.pipeline.planned_clip",
 }
 
 __all__ = [
@@ -103,6 +112,7 @@ __all__ = [
     "DIT_14B",
     "T5_11B",
     "Adapter",
+    "Aspect",
     "Blocked",
     "Checked",
     "CheckpointError",
@@ -115,6 +125,7 @@ __all__ = [
     "GenerateRequest",
     "GuardrailSettings",
     "Guardrails",
+    "InterpolatedClip",
     "InterpolatedPair",
     "Interpolation",
     "InterpolationSettings",
@@ -134,9 +145,12 @@ __all__ = [
     "Planner",
     "ProcessFailure",
     "ProcessSettings",
+    "ReadSettings",
     "Reporter",
     "SampleSettings",
+    "Size",
     "T5Config",
+    "Timeline",
     "UpsamplerSettings",
     "UsageError",
     "Verdict",

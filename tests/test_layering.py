@@ -71,7 +71,7 @@ ALLOWED = {
     "cli": FOUNDATION | {"cli.commands", "cli.terminal"},
     "demo": set(),
     "__main__": {"cli", "cli.terminal"},
-    "__init__": {"_version", "config", "errors", "diffusion", "guardrails", "runtime"}
+    "__init__": {"_version", "config", "errors", "diffusion", "guardrails", "media", "runtime"}
     | {"pipeline", "pipeline.prompt", "pipeline.safety", "pipeline.memory", "pipeline.requests", "pipeline.jobs"}
     | {"pipeline.stages"},
 }

@@ -10,15 +10,15 @@ from pathlib import Path
 from jax_interp.errors import JaxInterpError, UsageError
 from jax_interp.media.read_settings import ReadSettings
 from jax_interp.media.reader import open_frames
-from jax_interp.media.shape import Aspect, Shape, Size, choose_shape
+from jax_interp.media.shape import Shape
 from jax_interp.media.source import FrameSource
 from jax_interp.media.timeline.pieces import Tally
-from jax_interp.media.timeline.plan import ClipPlan, Used, plan_clip, settle_cuts
-from jax_interp.media.timeline.settings import Timeline
+from jax_interp.media.timeline.plan import ClipPlan
 from jax_interp.media.video.streams import StreamPlan, plan_streams
 from jax_interp.pipeline.interpolator import Interpolator
 from jax_interp.pipeline.jobs.agreements import agree_on_input, is_first
 from jax_interp.pipeline.jobs.record import FileState, input_states
+from jax_interp.pipeline.planned_clip import PlannedClip, plan_for
 from jax_interp.pipeline.requests.request import Job
 
 logger = logging.getLogger("jax_interp")
@@ -62,25 +62,18 @@ def settled(job: Job) -> Job:
     Raises:
         UsageError, MediaError: the input is not there, or something does not suit it.
     """
-    source = _open(job)
-    shape = _shape(job, source)
-    timeline = _settled_timeline(job, source)
-    settings = replace(
-        job.settings,
-        height=shape.network.height,
-        width=shape.network.width,
-        keyframes="original" if timeline.original_keyframes else "decoded",
-    )
-    return replace(job, timeline=timeline, aspect=_aspect(job), settings=settings)
+    planned = _planned(job)
+    return replace(job, timeline=planned.plan.timeline, aspect=planned.aspect, settings=planned.settings)
 
 
 def find_clip(job: Job) -> Clip:
     """Open the input of `job`; raises `UsageError` or `MediaError` if it is not there or has too few frames."""
-    source, asked = _open(job), job.settings
-    used = Used(start=asked.frame_index_start, stride=asked.frame_stride, num_pairs=asked.num_frame_pairs)
-    timeline = _settled_timeline(job, source)
-    plan = plan_clip(source, timeline, used, steps=asked.num_video_frames - 1, fps=job.exact_rate)
-    return Clip(plan, _shape(job, source))
+    planned = _planned(job)
+    return Clip(planned.plan, planned.shape)
+
+
+def _planned(job: Job) -> PlannedClip:
+    return plan_for(_open(job), job.settings, job.timeline, job.aspect, job.exact_rate)
 
 
 def _open(job: Job) -> FrameSource:
@@ -88,22 +81,6 @@ def _open(job: Job) -> FrameSource:
         return _open_unchanged(job.inputs, job.reading, input_states(job.inputs))
     except (OSError, RuntimeError, ValueError):  # a file that cannot be looked at: what is wrong is said here
         return open_frames(job.inputs, job.reading)
-
-
-def _settled_timeline(job: Job, source: FrameSource) -> Timeline:
-    timeline = settle_cuts(job.timeline, source)
-    if job.settings.keyframes == "original" and timeline.keyframes is None:
-        return replace(timeline, keyframes="original")
-    return timeline
-
-
-def _aspect(job: Job) -> Aspect:
-    return job.aspect or Aspect(keep=job.timeline.follows_source)
-
-
-def _shape(job: Job, source: FrameSource) -> Shape:
-    asked = Size(job.settings.height, job.settings.width)
-    return choose_shape(_aspect(job), Size(source.height, source.width), asked)
 
 
 @lru_cache(maxsize=1024)

@@ -6,16 +6,14 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import dropwhile, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jax_interp.files.atomic import write_atomically
-from jax_interp.media.fit import crop, fit
 from jax_interp.media.output import as_media_error
-from jax_interp.media.shape import Shape
 from jax_interp.media.source import Picture
 from jax_interp.media.timeline.pieces import Piece, Tally
 from jax_interp.media.video.streams import CarriedStreams
@@ -28,13 +26,11 @@ from jax_interp.pipeline.jobs.earlier_runs import finished_pairs, identity_of, i
 from jax_interp.pipeline.jobs.pair_store import PairStore
 from jax_interp.pipeline.jobs.record import run_record
 from jax_interp.pipeline.jobs.reporter import Advance
+from jax_interp.pipeline.planned_clip import Shown, as_pairs, output_frames
 from jax_interp.pipeline.requests.request import Job
 from jax_interp.pipeline.results import InterpolatedPair
 
 logger = logging.getLogger("jax_interp")
-
-Shown = tuple[tuple[int, int], ...]
-"""(step, number of output frames that show it), as in `Piece.shown`."""
 
 
 def run_job(
@@ -115,10 +111,8 @@ def _write_frames(
         job = begun.job
         with TeeWriter(*writers) as writer:
             for frames, shown in _all_pairs(interpolator, begun, store):
-                for step, count in shown:
-                    frame = crop(frames[step : step + 1], clip.shape)
-                    for _ in range(count):
-                        writer.write(frame)
+                for frame in output_frames(frames, shown, clip.shape):
+                    writer.write(frame)
             store.note_results(dict(zip(_results(job), (writer.partial for writer in writers), strict=True)))
             store.claim(job.frames_folder)
     except BaseException as error:
@@ -194,21 +188,12 @@ def _begin(
     settings, count = job.settings, clip.most_pieces
     pieces, shown = clip.plan.pieces(tally or Tally()), deque[Shown]()
     report = None if progress is None else lambda pair, call, calls: progress(pair, count, call, calls)
-    new_pairs = interpolator.stream(_missing(pieces, done, clip.shape, shown), settings, report)
+    new_pairs = interpolator.stream(as_pairs(pieces, clip.shape, shown, done), settings, report)
     if is_new:
         logger.info("prompt: %s", job.settings.prompt)
         if store is not None:
             store.keep_prompt(job.settings.prompt)
     return _Begun(job, done, pieces, new_pairs if done < count else iter(()), shown)
-
-
-def _missing(
-    pieces: Iterator[Piece[Picture]], done: int, shape: Shape, shown: deque[Shown]
-) -> Iterator[tuple[int, Picture, Picture | None]]:
-    """The pieces from number `done` on as the network takes them; `shown` gets what of them the output shows."""
-    for piece in dropwhile(lambda piece: piece.index < done, pieces):
-        shown.append(piece.shown)
-        yield piece.index, fit(piece.first, shape), None if piece.last is None else fit(piece.last, shape)
 
 
 def _with_prompt(interpolator: Interpolator, job: Job, clip: Clip, store: PairStore | None) -> tuple[Job, bool]:
