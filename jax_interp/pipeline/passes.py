@@ -10,7 +10,7 @@ from jaxtyping import Array
 
 from jax_interp.diffusion.branches import branches
 from jax_interp.media.pairs import batches
-from jax_interp.media.resize import resize_levels
+from jax_interp.media.resize import as_input_levels, resize_levels
 from jax_interp.pipeline.across_processes import check_frames
 from jax_interp.pipeline.results import InterpolatedPair, PairProgress
 from jax_interp.pipeline.safety.guardrails import Guardrails
@@ -109,4 +109,4 @@ class PassRunner:
         if settings.keyframes == "decoded":
             return frames
         head, tail = (resize_levels(end[None], settings.height, settings.width) for end in (first, last))
-        return np.concatenate([head, frames[1:-1], tail])
+        return np.concatenate([head, as_input_levels(frames[1:-1]), tail])

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any
@@ -34,16 +35,22 @@ class Stretcher:
     def feed(self, packet: Any) -> Iterator[tuple[Fraction, Any]]:
         """Yield (time in the output, packet) for what a packet of the source gives."""
         for frame in packet.decode():
-            self._graph.push(frame)
+            self._push(frame)
             yield from self._encode_ready()
 
     def flush(self) -> Iterator[tuple[Fraction, Any]]:
         """Yield what is left."""
         for frame in self._source.codec_context.decode(None):
-            self._graph.push(frame)
-        self._graph.push(None)
+            self._push(frame)
+        self._push(None)
         yield from self._encode_ready()
         yield from self._timed(self.target.encode(None))
+
+    def _push(self, frame: Any) -> None:
+        import av.error
+
+        with suppress(av.error.EOFError):  # the used part has ended
+            self._graph.push(frame)
 
     def _encode_ready(self) -> Iterator[tuple[Fraction, Any]]:
         import av.error

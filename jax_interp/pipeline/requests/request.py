@@ -60,14 +60,17 @@ class Job:
     @property
     def own_facts(self) -> dict[str, Any]:
         """What beside `settings`, input and networks decides the result, as JSON values; empty for upstream's job."""
-        timeline = asdict(self.timeline)
-        default, changed = asdict(Timeline()) | {"scene_cuts": "off"}, {}
-        for name, value in timeline.items():
-            if value != default[name] and value is not None:
-                changed[name] = list(value) if isinstance(value, tuple) else str(value)
-        changed |= {"aspect": asdict(self.aspect)} if self.aspect and self.aspect.keep else {}
-        changed |= {} if self.reading == ReadSettings() else asdict(self.reading)
-        return changed | ({} if self.audio is None else {"audio": self.audio})
+        timeline, facts = self.timeline, {}
+        if timeline.follows_source:
+            facts |= {"rate": str(timeline.rate), "slow_motion": str(timeline.slowed)}
+        if timeline.scene_cuts not in (None, "off"):
+            cuts = timeline.scene_cuts
+            facts["scene_cuts"] = list(cuts) if isinstance(cuts, tuple) else str(cuts)
+        if timeline.duplicates != "keep":
+            facts["duplicates"] = timeline.duplicates
+        facts |= {"aspect": asdict(self.aspect)} if self.aspect and self.aspect.keep else {}
+        facts |= {} if self.reading == ReadSettings() else asdict(self.reading)
+        return facts | ({} if self.audio is None else {"audio": self.audio})
 
     @property
     def exact_rate(self) -> Fraction:

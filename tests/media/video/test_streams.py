@@ -103,6 +103,16 @@ def test_stretched_sound_stays_in_time_and_keeps_its_pitch(film, tmp_path, slowe
     assert loudest == pytest.approx(2000, rel=0.05)
 
 
+def test_a_part_is_stretched_by_itself(film, tmp_path):
+    target = tmp_path / "out.mp4"
+    rewritten(film, target, audio="stretch", begin=Fraction(10, 24), end=Fraction(20, 24), slowed=Fraction(2), rate=24)
+    [sound], [picture] = film_clips.clap_times(target, 0.1, gap=1), film_clips.flash_times(target)
+    assert picture == pytest.approx(4 / 24, abs=0.001)
+    assert abs(sound - picture) < 0.044
+    with av.open(str(target)) as container:
+        assert sum(frame.samples for frame in container.decode(audio=0)) == pytest.approx(40_000, rel=0.05)
+
+
 def test_a_codec_that_the_container_does_not_take(tmp_path):
     film = film_clips.write_film(tmp_path / "a.avi", flashes(), film_clips.claps(CLAPS, 2.0), sound_codec="pcm_mulaw")
     with pytest.raises(
