@@ -2,6 +2,7 @@
 
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -51,8 +52,12 @@ def write_film(
     rate: Fraction | int = 24,
     times_ms: list[int] | None = None,
     sound_codec: str = "aac",
+    subtitles: str | None = None,
 ) -> Path:
-    """Write a film of frames and mono sound with metadata, a language, a chapter and, in mp4, subtitles."""
+    """Write a film of frames and mono sound with metadata, a language, a chapter and subtitles of a codec.
+
+    The subtitle says "clap" from 0.5 s on, for 0.4 s.
+    """
     with av.open(str(path), "w") as container:
         container.metadata.update({"title": "Square", "comment": "made by a test"})
         container.set_chapters(
@@ -65,6 +70,7 @@ def write_film(
         if sound is not None:
             audio = container.add_stream(sound_codec, rate=SOUND_RATE, layout="mono")
             audio.metadata["language"] = "deu"
+        titles: Any = container.add_mux_stream(subtitles) if subtitles else None
         if times_ms:
             video.time_base = video.codec_context.time_base = Fraction(1, 1000)
         for index, frame in enumerate(frames):
@@ -76,6 +82,11 @@ def write_film(
         container.mux(video.encode())
         if audio is not None and sound is not None:
             _write_sound(container, audio, sound)
+        if titles is not None:
+            packet: Any = av.Packet(b"\0\4clap" if subtitles == "mov_text" else b"clap")
+            packet.stream, packet.time_base = titles, Fraction(1, 1000)
+            packet.pts, packet.dts, packet.duration = 500, 500, 400
+            container.mux(packet)
     return path
 
 

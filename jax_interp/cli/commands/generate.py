@@ -12,7 +12,6 @@ from jax_interp.cli.options.networks import NetworkOptions
 from jax_interp.cli.options.rate import Rate
 from jax_interp.cli.options.sampling import SamplingOptions
 from jax_interp.cli.options.text import TextOptions
-from jax_interp.cli.options.timeline import TimelineOptions
 from jax_interp.cli.terminal.console import show_log
 from jax_interp.diffusion.settings import SampleSettings
 from jax_interp.pipeline.requests.batch import plain_name, read_batch
@@ -24,7 +23,6 @@ from jax_interp.pipeline.settings import InterpolationSettings
 @with_options
 def generate(
     source: Annotated[InputOptions, Under("Input")],
-    timeline: Annotated[TimelineOptions, Under("Rate, cuts, sound and shape")],
     text: Annotated[TextOptions, Under("Text")],
     sampling: Annotated[SamplingOptions, Under("Sampling")],
     guardrails: Annotated[GuardrailOptions, Under("Guardrails")],
@@ -43,7 +41,7 @@ def generate(
         devices=devices.devices(),
         processes=devices.processes(),
         networks=_networks(networks, sampling, text),
-        jobs=(_job(source, timeline, text, sampling, output),),
+        jobs=(_job(source, text, sampling, output),),
         memory=memory_settings,
         guardrails=guardrails.wanted(networks.folders),
         upsampler_asked_for=bool(text.prompt_upsampler or networks.folders["prompt_upsampler"]),
@@ -68,9 +66,7 @@ def _networks(networks: NetworkOptions, sampling: SamplingOptions, text: TextOpt
     )
 
 
-def _job(
-    source: InputOptions, timeline: TimelineOptions, text: TextOptions, sampling: SamplingOptions, output: OutputOptions
-) -> Job:
+def _job(source: InputOptions, text: TextOptions, sampling: SamplingOptions, output: OutputOptions) -> Job:
     """Return the job of the clip; in a batch it is the template of the lines' jobs."""
     rate = Rate.parse(sampling.fps)
     upsampler = text.chosen_upsampler(sampling.guidance)
@@ -82,10 +78,10 @@ def _job(
         frames_folder=output.save_frames,
         overwrite=output.overwrite,
         rate=rate.exact,
-        timeline=timeline.timeline(),
-        aspect=timeline.shape(),
-        reading=timeline.reading(),
-        audio=timeline.audio,
+        timeline=source.timeline.timeline(),
+        aspect=source.timeline.shape(),
+        reading=source.timeline.reading(),
+        audio=source.timeline.audio,
         settings=InterpolationSettings(
             prompt=text.prompt or "",
             negative_prompt=text.negative_prompt,

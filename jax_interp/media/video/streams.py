@@ -198,7 +198,7 @@ class CarriedStreams:
                 index = packet.stream.index
                 if index in stretchers:
                     yield from stretchers[index].feed(packet)
-                elif time < plan.end and time + _BEFORE * (packet.duration or 0) * packet.time_base > plan.begin:
+                elif time < plan.end and time + _reach(packet) > plan.begin:
                     yield (time - plan.begin) * plan.slowed, _moved(packet, targets[index], plan)
             for stretcher in stretchers.values():
                 yield from stretcher.flush()
@@ -208,11 +208,22 @@ class CarriedStreams:
             ) from error
 
 
+def _reach(packet: Any) -> Fraction:
+    """Return how many seconds before the used part a packet may begin that is carried."""
+    lengths = 1 if packet.stream.type == "subtitle" else _BEFORE
+    return lengths * (packet.duration or 0) * packet.time_base
+
+
 def _moved(packet: Any, target: Any, plan: StreamPlan) -> Any:
-    """Return a packet for the stream `target`, with its times on the output's clock and its content as it is."""
+    """Return a packet for the stream `target`, with its times on the output's clock and its content as it is.
+
+    A subtitle that is shown when the used part begins is shown from then on.
+    """
     base = packet.time_base
     pts, dts = (round((each * base - plan.begin) * plan.slowed / base) for each in (packet.pts, packet.dts))
     duration = round((packet.duration or 0) * plan.slowed)
+    if target.type == "subtitle":
+        pts, dts, duration = max(pts, 0), max(dts, 0), duration + min(pts, 0)
     packet.stream = target
     packet.pts, packet.dts, packet.duration, packet.time_base = pts, dts, duration, base
     return packet

@@ -78,6 +78,27 @@ def test_what_is_written_beside_is_carried(film, tmp_path):
         assert chapter["end"] * Fraction(chapter["time_base"] or 0) == Fraction(1, 4)
 
 
+@pytest.mark.parametrize("slowed", [1, 2])
+def test_subtitles_are_carried_and_follow_slow_motion(tmp_path, slowed):
+    film = film_clips.write_film(tmp_path / "film.mp4", flashes(), None, subtitles="mov_text")
+    target = tmp_path / "out.mp4"
+    rewritten(film, target, begin=Fraction(1, 4), slowed=Fraction(slowed), rate=24)
+    with av.open(str(target)) as container:
+        [packet] = [packet for packet in container.demux(container.streams.subtitles[0]) if packet.size > 2]
+        content, tick = bytes(packet), float(packet.time_base)
+        time, duration = (packet.pts or 0) * tick, (packet.duration or 0) * tick
+    assert content == b"\0\4clap"
+    assert (time, duration) == pytest.approx((0.25 * slowed, 0.4 * slowed), abs=0.002)
+
+
+def test_subtitles_that_the_container_does_not_take_are_named(tmp_path, caplog):
+    film = film_clips.write_film(tmp_path / "film.mkv", flashes(), None, subtitles="subrip")
+    with caplog.at_level(logging.INFO, "jax_interp"):
+        plan = rewritten(film, tmp_path / "out.mp4")
+    assert plan.said["dropped"] == ["subtitle (srt)"]
+    assert "film.mkv: not carried over: subtitle (srt)" in caplog.text
+
+
 def test_slow_motion_drops_the_sound_and_says_so(film, tmp_path, caplog):
     target = tmp_path / "out.mp4"
     with caplog.at_level(logging.INFO, "jax_interp"):
