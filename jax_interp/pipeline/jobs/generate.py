@@ -50,11 +50,11 @@ def generate(request: GenerateRequest, reporter: Reporter = SILENT) -> list[Reco
         JaxInterpError: clips of a batch failed; names them.
     """
     _check_upsampler(request)
-    asked, request = request, replace(request, jobs=tuple(map(_settled_if_possible, request.jobs)))
     limit_process(request.memory)
     is_first = join_processes(request.processes)
     enable_compile_cache()
     reporter.joined(is_first)
+    asked, request = request, replace(request, jobs=tuple(map(_settled_if_possible, request.jobs)))
     guardrails = _open_guardrails(request)
     with shared_fate():
         if is_first:

@@ -130,7 +130,7 @@ def test_memory_does_not_grow_with_the_clip(converted, tmp_path):
     for count in (100, 1000):
         frames = film_clips.moving_square(count, 32, 32, (60, 120, 60), step=3)
         path = film_clips.write_film(tmp_path / f"{count}.mp4", frames, film_clips.claps([0.5], count / 24))
-        flags = ("--rate", 30, "--duplicates", "merge")
+        flags = ("--rate", 10, "--duplicates", "merge")  # a third of the pairs are needed
         done = subprocess.run(
             command(converted, path, tmp_path / str(count), *flags),
             cwd=ROOT,
@@ -139,6 +139,6 @@ def test_memory_does_not_grow_with_the_clip(converted, tmp_path):
         )
         assert done.returncode == 0
         record = json.loads((tmp_path / str(count) / "output.json").read_text())
-        assert record["frames"] == round(count * 30 / 24)
+        assert record["frames"] == round(count * 10 / 24)
         peaks.append(record["peak_memory_bytes"]["host"])
     assert peaks[1] - peaks[0] < 30 * 2**20
