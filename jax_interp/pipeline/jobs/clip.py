@@ -156,13 +156,18 @@ def _warn(plan: ClipPlan, foreseen: Tally) -> None:
             _shown(plan.rate),
             _shown(fastest),
         )
-    if foreseen.largest_error > _NOTICEABLE:
+    warn_of_errors(plan, foreseen)
+
+
+def warn_of_errors(plan: ClipPlan, tally: Tally) -> None:
+    """Say it if output frames are noticeably off their time."""
+    if tally.largest_error > _NOTICEABLE:
         logger.warning(
             "a pair has %d steps, so output frames are up to %.2f of a frame (%.1f ms) off their time; a lower rate or"
             " less slow motion would be nearer",
             plan.steps,
-            foreseen.largest_error,
-            1000 * foreseen.largest_error / plan.rate,
+            tally.largest_error,
+            1000 * tally.largest_error / plan.rate,
         )
 
 

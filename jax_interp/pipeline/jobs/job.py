@@ -21,7 +21,7 @@ from jax_interp.media.writer import PngWriter, TeeWriter, VideoWriter
 from jax_interp.pipeline.interpolator import Interpolator
 from jax_interp.pipeline.jobs.agreements import agreed_prompt, agreed_start, is_first, only_writer
 from jax_interp.pipeline.jobs.blocked import is_blocked, remove_results
-from jax_interp.pipeline.jobs.clip import Clip, open_clip, settled
+from jax_interp.pipeline.jobs.clip import Clip, open_clip, settled, warn_of_errors
 from jax_interp.pipeline.jobs.earlier_runs import finished_pairs, identity_of, is_finished, tidy
 from jax_interp.pipeline.jobs.pair_store import PairStore
 from jax_interp.pipeline.jobs.record import run_record
@@ -72,6 +72,8 @@ def _write(interpolator: Interpolator, job: Job, clip: Clip, progress: Advance |
         interpolator.guardrails.start_counting()
     tally = Tally()
     job = _write_frames(interpolator, job, clip, progress, store, tally)
+    if tally.largest_error > clip.foreseen.largest_error:  # duplicates made pairs longer
+        warn_of_errors(clip.plan, tally)
     record = run_record(
         interpolator,
         job.settings,

@@ -15,7 +15,7 @@ from jax_interp.media.shape import Aspect, Size
 from jax_interp.media.timeline.settings import Timeline
 from jax_interp.pipeline.jobs.clip import find_clip, settled
 from jax_interp.pipeline.jobs.job import run_job
-from tests.media import clips, film_clips
+from tests.media import film_clips
 from tests.pipeline.jobs.test_job import Stop, stopping_after
 from tests.pipeline.jobs.watched_guardrails import Watched
 
@@ -157,25 +157,6 @@ def test_guardrails_see_every_frame_that_is_shown(interpolator, timed_job, monke
     assert seen == [(1, HEIGHT, WIDTH, 3), *[(10, HEIGHT, WIDTH, 3)] * 4]
 
 
-def test_a_phones_clip_becomes_slow_motion_in_its_shape(interpolator, make_job, tmp_path):
-    """9:16, rotated, of variable rate, with sound that is stretched."""
-    times = [0, 30, 64, 97, 140, 170, 230, 261]
-    frames = film_clips.moving_square(8, 90, 160, (60, 120, 60), step=8)
-    path = film_clips.write_film(
-        tmp_path / "phone.mp4", frames, film_clips.claps([0.1], 0.3), rate=1000, times_ms=times
-    )
-    clips.set_display_matrix(path, 0, 1, -1, 0)
-    aspect = Aspect(keep=True, size=Size(128, 64))
-    job = make_job(inputs=(path,), timeline=Timeline(rate=30, slow_motion=2), aspect=aspect, audio="stretch")
-    record = run_job(interpolator, job)
-    assert record is not None
-    made = open_frames([job.video])
-    assert (made.height, made.width) == (114, 64), "upright, as wide as the network's picture, and as high as it is"
-    assert abs(Fraction(made.num_frames, 30) - 2 * Fraction(record["timeline"]["input_seconds"][1])) < Fraction(1, 60)
-    assert record["carried_over"]["encoded_as_aac"] == ["audio aac (deu)"]
-    assert record["settings"]["height"], record["settings"]["width"] == (128, 64)
-
-
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
@@ -240,3 +221,9 @@ def test_a_clip_that_ends_early_is_named(interpolator, timed_job, monkeypatch):
     short = replace(clip, plan=replace(clip.plan, source=source))
     with pytest.raises(MediaError, match="the input ended before frame 5"):
         run_job(interpolator, job, clip=short)
+
+
+def test_merged_duplicates_that_make_steps_coarse_are_warned_about(interpolator, make_job, tmp_path, caplog):
+    path = film_clips.write_film(tmp_path / "twos.mp4", film_clips.on_twos(8, HEIGHT, WIDTH), None)
+    run_job(interpolator, make_job(inputs=(path,), timeline=Timeline(slow_motion=4, duplicates="merge")))
+    assert caplog.text.count("off their time") == 1
