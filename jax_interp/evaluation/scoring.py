@@ -14,7 +14,7 @@ from jax_interp.evaluation.baselines import blend, nearest
 from jax_interp.evaluation.lpips import Lpips
 from jax_interp.evaluation.metrics import Score, decibels, moving_mask, psnr, squared_error, ssim
 from jax_interp.evaluation.seam import Seam, seam
-from jax_interp.media.resize import resize_uint8
+from jax_interp.media.resize import resize_levels
 from jax_interp.media.source import FrameSource, Picture, RgbFrames
 
 NEAREST, BLEND, TRUTH = "nearest", "blend", "truth"
@@ -170,7 +170,7 @@ def mean(values: Iterable[float | None]) -> float | None:
 
 def _resized(source: FrameSource, height: int, width: int) -> Iterator[Picture]:
     for frame in source:
-        yield frame if frame.shape[:2] == (height, width) else np.asarray(resize_uint8(frame, height, width))
+        yield resize_levels(frame, height, width)
 
 
 def _score(

@@ -79,6 +79,10 @@ def _job(source: InputOptions, text: TextOptions, sampling: SamplingOptions, out
         overwrite=output.overwrite,
         rate=rate.exact,
         encoding=output.encoding.settings(),
+        timeline=source.timeline.timeline(),
+        aspect=source.timeline.shape(),
+        reading=source.timeline.reading(),
+        audio=source.timeline.audio,
         settings=InterpolationSettings(
             prompt=text.prompt or "",
             negative_prompt=text.negative_prompt,

@@ -9,12 +9,15 @@ import typer
 from jax_interp.cli.options.encoding import EncodingOptions
 from jax_interp.cli.options.groups import Under
 from jax_interp.cli.options.reports import ReportOptions
+from jax_interp.cli.options.timeline import TimelineOptions
 from jax_interp.errors import UsageError
+
+_NONE = TimelineOptions()
 
 
 @dataclass(frozen=True)
 class InputOptions:
-    """The options for the given frames."""
+    """The options for the given frames, and for what becomes of their time, sound and shape."""
 
     input: Annotated[
         list[Path] | None,
@@ -29,6 +32,7 @@ class InputOptions:
     num_frame_pairs: Annotated[int | None, typer.Option(help="Pairs to interpolate; all by default.")] = None
     frame_stride: Annotated[int, typer.Option(help="Input frames from one end of a pair to the other.")] = 1
     frame_index_start: Annotated[int, typer.Option(help="First frame of the first pair.")] = 0
+    timeline: Annotated[TimelineOptions, Under("Rate, cuts, sound and shape")] = _NONE
 
     def check(self) -> None:
         """Raise `UsageError` unless exactly one kind of input is given."""

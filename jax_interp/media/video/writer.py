@@ -23,6 +23,7 @@ from jax_interp.media.video.codecs import (
 )
 from jax_interp.media.video.color import BT709, LIMITED_RANGE, ColorConverter, Target
 from jax_interp.media.video.palette import PaletteConverter
+from jax_interp.media.video.streams import CarriedStreams
 from jax_interp.media.video.x264 import THREADS, x264_options
 
 _LARGEST_TERM = 2**31 - 1
@@ -76,6 +77,7 @@ class VideoWriter:
         codec: str | None = None,
         crf: int | None = None,
         pixel_format: str | None = None,
+        carried: CarriedStreams | None = None,
     ):
         """Check everything; nothing is created before the block is entered.
 
@@ -88,6 +90,7 @@ class VideoWriter:
             codec: a key of `CODECS`; None for h264, or the only one of gif and webp.
             crf: 0 (best; for h264 lossless) to 51, for av1 to 63; None for the codec's default.
             pixel_format: None for the codec's default.
+            carried: what is carried over from another file beside the pictures.
 
         Raises:
             UsageError: suffix, rate, size, codec, quality or pixel format do not go together, or PyAV was built
@@ -118,6 +121,7 @@ class VideoWriter:
         self._tick = ANIMATIONS.get(self._suffix, 1 / self._fps)
         self._converter = self._make_converter()
         self._partial = PartialOutput(self._path)
+        self._carried = carried
         self._container: Any = None
         self._stream: Any = None
         self.num_frames = 0
@@ -133,6 +137,8 @@ class VideoWriter:
                 f"file:{self.partial}", "w", format=muxer, container_options=_MUXER_OPTIONS[muxer]
             )
             self._stream = self._add_stream()
+            if self._carried is not None:
+                self._carried.begin(self._container)
             # Otherwise the file appears with the first packet, and a folder without write permission shows that late.
             self._container.start_encoding()
         return self
@@ -154,6 +160,8 @@ class VideoWriter:
                 picture.pts, picture.time_base = round(self.num_frames / (self._fps * self._tick)), self._tick
                 self._container.mux(self._stream.encode(picture))
                 self.num_frames += 1
+                if self._carried is not None:
+                    self._carried.mux_until(self.num_frames / self._fps)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -165,6 +173,9 @@ class VideoWriter:
             if not self.num_frames:
                 raise MediaError(f"{self._path}: no frame was written, so there is no video")
             self._container.mux(self._stream.encode())
+            if self._carried is not None:
+                self._carried.finish()
+                self._carried.close()
             self._container.close()
             self._partial.publish()
 
@@ -203,6 +214,8 @@ class VideoWriter:
 
     def _discard(self) -> None:
         """Close without caring for what becomes of the file, and remove it."""
+        if self._carried is not None:
+            self._carried.close()
         if self._container is not None:
             with suppress(Exception):
                 self._container.close()

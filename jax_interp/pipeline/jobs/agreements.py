@@ -67,8 +67,7 @@ def agree_on_work(interpolator: Interpolator, request: GenerateRequest) -> None:
     """Several processes have to have the same networks and the same clips to do."""
     clips = {
         job.video.name: effective_settings(interpolator, job.settings)
-        | {"upsampler": job.upsampler and asdict(job.upsampler), "rate": str(job.exact_rate)}
-        | {"encoding": job.encoding.facts(job.video)}
+        | {"upsampler": job.upsampler and asdict(job.upsampler), "rate": str(job.exact_rate), "job": job.own_facts}
         for job in request.jobs
     }
     stride = interpolator.guardrails.frame_stride if interpolator.guardrails else None

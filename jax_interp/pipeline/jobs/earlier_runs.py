@@ -19,8 +19,7 @@ logger = logging.getLogger("jax_interp")
 
 def identity_of(interpolator: Interpolator, job: Job) -> str:
     """`fingerprint` of what `interpolator` makes of `job`."""
-    encoding = job.encoding.facts(job.video)
-    return fingerprint(interpolator, job.settings, job.inputs, job.upsampler, job.exact_rate, encoding)
+    return fingerprint(interpolator, job.settings, job.inputs, job.upsampler, job.exact_rate, job.own_facts)
 
 
 def is_finished(interpolator: Interpolator, job: Job) -> bool:
@@ -52,10 +51,10 @@ def tidy_finished(interpolator: Interpolator, job: Job) -> None:
 def finished_pairs(interpolator: Interpolator, job: Job, clip: Clip, store: PairStore) -> int:
     """How many pairs of an interrupted run this one goes on after."""
     settings = job.settings
-    done = store.finished(clip.num_pairs, (settings.num_video_frames, settings.height, settings.width, 3))
+    done = store.finished(clip.most_pieces, (settings.num_video_frames, settings.height, settings.width, 3))
     done = _trusted_pairs(store, done) if interpolator.guardrails else done
     if done:
-        logger.info("going on after pair %d of %d", done, clip.num_pairs)
+        logger.info("going on after pair %d of %d", done, clip.most_pieces)
     return done
 
 

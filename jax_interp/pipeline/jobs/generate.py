@@ -18,7 +18,7 @@ from jax_interp.pipeline.jobs.agreements import (
     least_memory,
     shared_fate,
 )
-from jax_interp.pipeline.jobs.clip import Clip, open_clip
+from jax_interp.pipeline.jobs.clip import Clip, open_clip, settled
 from jax_interp.pipeline.jobs.devices import choose_mesh
 from jax_interp.pipeline.jobs.earlier_runs import is_finished, tidy_finished
 from jax_interp.pipeline.jobs.job import run_job
@@ -54,10 +54,11 @@ def generate(request: GenerateRequest, reporter: Reporter = SILENT) -> list[Reco
     is_first = join_processes(request.processes)
     enable_compile_cache()
     reporter.joined(is_first)
+    asked, request = request, replace(request, jobs=tuple(map(_settled_if_possible, request.jobs)))
     guardrails = _open_guardrails(request)
     with shared_fate():
         if is_first:
-            check_results(request)
+            check_results(asked)
         agree_on_machines()
         interpolator = _open(request, guardrails)
         _check_guardrails(guardrails, request)
@@ -65,6 +66,14 @@ def generate(request: GenerateRequest, reporter: Reporter = SILENT) -> list[Reco
         pairs = place(request.memory, interpolator, max(request.jobs, key=_size).settings, least_memory)
         jobs = [replace(job, settings=replace(job.settings, pairs_per_batch=pairs)) for job in request.jobs]
         return _run_jobs(interpolator, replace(request, jobs=tuple(jobs)), reporter)
+
+
+def _settled_if_possible(job: Job) -> Job:
+    """`job` as its input settles it; what is wrong with the input is reported when its turn comes."""
+    try:
+        return settled(job)
+    except (JaxInterpError, OSError):
+        return job
 
 
 def _check_upsampler(request: GenerateRequest) -> None:

@@ -33,6 +33,8 @@ def check_results(request: GenerateRequest) -> None:
         "--text-embeddings": request.networks.text_embeddings,
     }
     read = [Input(path, flag) for flag, path in files.items() if path is not None]
+    cuts = [job.timeline.scene_cuts for job in request.jobs]
+    read += [Input(path, "--scene-cuts") for path in cuts if isinstance(path, Path)]
     check_outputs(request.jobs, [*read, *network_files(request.networks.checkpoint_dir)])
     if not request.is_batch:  # the clips of a batch are held one after the other, each when its turn comes
         refuse_held_results(request.jobs[0])

@@ -54,8 +54,8 @@ class PairStore:
     def finished(self, most: int | None = None, shape: tuple[int, ...] | None = None) -> int:
         """How many pairs, counted from the first without a gap, are stored and whole; it looks at `most` of them.
 
-        `shape` is what the frames of a pair have to have. All are read: how many pairs are made anew is settled, and
-        told to other processes, before the first one is used.
+        `shape` is what the frames of a pair have to have; it may also be a single frame. All are read: how many pairs
+        are made anew is settled, and told to other processes, before the first one is used.
 
         Raises:
             MediaError: the folder or a pair is none of this program's making, and in the way.
@@ -202,7 +202,7 @@ class PairStore:
         except Exception as error:  # numpy, zipfile and zlib have about ten of their own
             fault = f"{type(error).__name__}: {error}"
         else:
-            if frames.dtype == np.uint8 and frames.ndim == 4 and shape in (None, frames.shape):
+            if frames.dtype == np.uint8 and frames.ndim == 4 and _has_shape(frames, shape):
                 return True
             fault = f"its frames are {frames.dtype} {list(frames.shape)}"
         logger.warning("%s: damaged (%s); made again, with all pairs behind it", self._path(index), fault)
@@ -224,3 +224,8 @@ def _inode(path: Path) -> list[int]:
     """What tells a file or folder from others, also when it is renamed."""
     found = path.stat()
     return [found.st_dev, found.st_ino]
+
+
+def _has_shape(frames: np.ndarray, shape: tuple[int, ...] | None) -> bool:
+    """Whether `frames` are those of a pair, which have `shape`, or one of them; None is any shape."""
+    return shape is None or (len(frames) in (1, shape[0]) and frames.shape[1:] == shape[1:])

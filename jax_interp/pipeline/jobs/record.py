@@ -47,18 +47,18 @@ def fingerprint(
     inputs: tuple[Path, ...],
     upsampler: UpsamplerSettings | None = None,
     rate: Fraction | None = None,
-    encoding: Mapping[str, Any] | None = None,
+    own_facts: Mapping[str, Any] | None = None,
 ) -> str:
     """Identifies a result before it is made: settings, input files and networks; and how its prompt will be written.
 
-    `rate` is the video's in frames a second; None for that of `settings`. `encoding` is how it is encoded
-    (`EncodingSettings.facts`); None stands for no video.
+    `rate` is the video's in frames a second; None for that of `settings`. `own_facts` are the job's
+    (`Job.own_facts`).
     """
     effective = effective_settings(interpolator, settings)
     # How many pairs share a pass follows from free memory, and changes a result no more than its last bits.
     del effective["pairs_per_batch"]
     effective["rate"] = str(rate or exact_rate(settings.sampling.fps))
-    effective["encoding"] = encoding
+    effective["job"] = own_facts
     if upsampler is not None:
         effective["prompt"] = dataclasses.asdict(upsampler)
     network_facts = networks(interpolator, upsamples=upsampler is not None)

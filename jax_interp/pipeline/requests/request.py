@@ -2,13 +2,18 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 from jax_interp.errors import UsageError
 from jax_interp.media.output_rate import exact_rate
+from jax_interp.media.read_settings import ReadSettings
+from jax_interp.media.shape import Aspect
+from jax_interp.media.timeline.settings import Timeline
 from jax_interp.media.video.codecs import EncodingSettings
+from jax_interp.media.video.sound_settings import Audio
 from jax_interp.pipeline.memory.settings import MemorySettings
 from jax_interp.pipeline.prompt.upsampler_settings import UpsamplerSettings
 from jax_interp.pipeline.requests.settings import DeviceSettings, NetworkSettings, ProcessSettings
@@ -33,10 +38,44 @@ class Job:
     """Whether frames of another run in `frames_folder`, and files that this program did not write, are replaced."""
     rate: Fraction | None = None
     """Frames per second of the video, exact. None stands for those of `settings`, as read by
-    `media.output_rate.exact_rate`."""
-
+    `media.output_rate.exact_rate`. It counts at upstream's pace; otherwise `timeline` has the rate."""
+    timeline: Timeline = field(default_factory=Timeline)
+    """The output's time; the default is upstream's pace."""
+    aspect: Aspect | None = None
+    """How pictures are made to suit the network's size; None stretches them at upstream's pace, and otherwise keeps
+    their shape."""
+    reading: ReadSettings = field(default_factory=ReadSettings)
+    """How HDR and interlaced videos are read."""
+    audio: Audio | None = None
+    """What becomes of the input's sound. With it subtitles, chapters and metadata are carried over. None is "off" at
+    upstream's pace and otherwise "auto"."""
     encoding: EncodingSettings = field(default_factory=EncodingSettings)
     """How the video is encoded."""
+
+    @property
+    def carried_audio(self) -> Audio:
+        return self.audio or ("auto" if self.timeline.follows_source else "off")
+
+    @property
+    def carries_rest(self) -> bool:
+        """Whether subtitles, chapters and metadata are carried over."""
+        return self.timeline.follows_source or self.audio is not None
+
+    @property
+    def own_facts(self) -> dict[str, Any]:
+        """What beside `settings`, input and networks decides the result, as JSON values."""
+        timeline = self.timeline
+        facts: dict[str, Any] = {"encoding": self.encoding.facts(self.video)}
+        if timeline.follows_source:
+            facts |= {"rate": str(timeline.rate), "slow_motion": str(timeline.slowed)}
+        if timeline.scene_cuts not in (None, "off"):
+            cuts = timeline.scene_cuts
+            facts["scene_cuts"] = list(cuts) if isinstance(cuts, tuple) else str(cuts)
+        if timeline.duplicates != "keep":
+            facts["duplicates"] = timeline.duplicates
+        facts |= {"aspect": asdict(self.aspect)} if self.aspect and self.aspect.keep else {}
+        facts |= {} if self.reading == ReadSettings() else asdict(self.reading)
+        return facts | ({} if self.audio is None else {"audio": self.audio})
 
     @property
     def exact_rate(self) -> Fraction:

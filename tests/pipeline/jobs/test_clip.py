@@ -16,7 +16,9 @@ from tests import golden
 def opened(monkeypatch):
     """The inputs that are opened, in their order."""
     inputs = []
-    monkeypatch.setattr(clip_module, "open_frames", lambda paths: inputs.append(paths) or open_frames(paths))
+    monkeypatch.setattr(
+        clip_module, "open_frames", lambda paths, *rest: inputs.append(paths) or open_frames(paths, *rest)
+    )
     clip_module._open_unchanged.cache_clear()
     return inputs
 

@@ -52,7 +52,7 @@ def test_what_changes_a_frame_counts(converted, interpolator, identity, tmp_path
 def test_how_the_video_is_encoded_counts(interpolator):
     def encoded(**settings):
         facts = EncodingSettings(**settings).facts(Path("out/film.mp4"))
-        return fingerprint(interpolator, SETTINGS, INPUTS, encoding=facts)
+        return fingerprint(interpolator, SETTINGS, INPUTS, own_facts={"encoding": facts})
 
     assert encoded() == encoded(codec="h264", crf=14)
     assert len({encoded(), encoded(crf=15), encoded(codec="hevc"), encoded(pixel_format="yuv444p")}) == 4
