@@ -59,7 +59,7 @@ class Job:
     @property
     def carries_rest(self) -> bool:
         """Whether subtitles, chapters and metadata are carried over."""
-        return self.timeline.follows_source or self.audio is not None
+        return self.timeline.follows_source or self.audio not in (None, "off")
 
     @property
     def own_facts(self) -> dict[str, Any]:
