@@ -13,6 +13,8 @@ from jax_interp.errors import MediaError, UsageError
 from jax_interp.media.reader import open_frames
 from jax_interp.media.shape import Aspect, Size
 from jax_interp.media.timeline.settings import Timeline
+from jax_interp.media.video import codecs
+from jax_interp.media.video.codecs import EncodingSettings
 from jax_interp.pipeline.jobs.clip import find_clip, settled
 from jax_interp.pipeline.jobs.job import run_job
 from tests.media import film_clips
@@ -227,3 +229,32 @@ def test_merged_duplicates_that_make_steps_coarse_are_warned_about(interpolator,
     path = film_clips.write_film(tmp_path / "twos.mp4", film_clips.on_twos(8, HEIGHT, WIDTH), None)
     run_job(interpolator, make_job(inputs=(path,), timeline=Timeline(slow_motion=4, duplicates="merge")))
     assert caplog.text.count("off their time") == 1
+
+
+@pytest.mark.parametrize(("codec", "suffix"), [("prores", ".mov"), ("ffv1", ".mkv"), ("hevc", ".mp4"), ("av1", ".mkv")])
+def test_sound_goes_along_with_every_codec(interpolator, timed_job, film, tmp_path, codec, suffix):
+    encoding = EncodingSettings(codec=codec)
+    job = timed_job(Timeline(rate="source"), video=tmp_path / f"out/film{suffix}", encoding=encoding)
+    record = run_job(interpolator, job)
+    assert record is not None
+    assert record["output"].items() >= encoding.facts(job.video).items()
+    with av.open(str(job.video)) as container:
+        assert container.streams.video[0].codec_context.name in (codec, "libdav1d")
+    assert film_clips.packets(job.video, "audio") == film_clips.packets(film, "audio")
+    assert open_frames([job.video]).num_frames == 12
+
+
+def test_a_gif_has_no_sound_and_is_as_long_as_the_timeline_says(interpolator, timed_job, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(codecs, "MOST_ANIMATION_PIXELS", 50 * HEIGHT * WIDTH)
+    job = timed_job(Timeline(rate=10), video=tmp_path / "out/film.gif")
+    with caplog.at_level("INFO", "jax_interp"):
+        record = run_job(interpolator, job)
+    assert record is not None
+    assert (record["frames"], record["carried_over"]["dropped"]) == (5, ["sound (aac)", "chapters"])
+    assert "film.mp4: not carried over: sound (aac), chapters" in caplog.text
+    with pytest.raises(UsageError, match=r"film\.gif: 100 frames of 96x64 are too many for a gif"):
+        run_job(interpolator, replace(job, timeline=Timeline()))
+    with pytest.raises(UsageError, match=r"film\.gif: a gif shows 50 frames a second at most, not 60"):
+        run_job(interpolator, replace(job, timeline=Timeline(rate=60), overwrite=True))
+    with pytest.raises(UsageError, match="--audio stretch: a gif has no sound"):
+        run_job(interpolator, replace(job, audio="stretch"))
