@@ -23,12 +23,17 @@ if TYPE_CHECKING:
         UsageError,
     )
     from jax_interp.guardrails.verdict import Verdict
+    from jax_interp.media.read_settings import ReadSettings
+    from jax_interp.media.shape import Aspect, Size
+    from jax_interp.media.timeline.settings import Timeline
+    from jax_interp.media.video.codecs import EncodingSettings
     from jax_interp.pipeline.interpolator import Interpolator
     from jax_interp.pipeline.jobs.generate import generate
     from jax_interp.pipeline.jobs.reporter import Reporter
     from jax_interp.pipeline.memory.footprint import Footprint
     from jax_interp.pipeline.memory.plan import MemoryPlan, Planner
     from jax_interp.pipeline.memory.settings import MemorySettings
+    from jax_interp.pipeline.planned_clip import InterpolatedClip
     from jax_interp.pipeline.prompt.embeddings import load_embeddings, save_embeddings
     from jax_interp.pipeline.prompt.prompts import DEFAULT_NEGATIVE_PROMPT
     from jax_interp.pipeline.prompt.upsampler_settings import UpsamplerSettings
@@ -65,6 +70,7 @@ _HOME = {
     "ProcessFailure": "jax_interp.errors",
     "UsageError": "jax_interp.errors",
     "Verdict": "jax_interp.guardrails.verdict",
+    "EncodingSettings": "jax_interp.media.video.codecs",
     "Interpolator": "jax_interp.pipeline.interpolator",
     "Video2World": "jax_interp.pipeline.video2world",
     "generate": "jax_interp.pipeline.jobs.generate",
@@ -98,6 +104,11 @@ _HOME = {
     "DeviceMesh": "jax_interp.runtime.mesh",
     "MeshShape": "jax_interp.runtime.mesh_shape",
     "Placement": "jax_interp.runtime.placement",
+    "ReadSettings": "jax_interp.media.read_settings",
+    "Aspect": "jax_interp.media.shape",
+    "Size": "jax_interp.media.shape",
+    "Timeline": "jax_interp.media.timeline.settings",
+    "InterpolatedClip": "jax_interp.pipeline.planned_clip",
 }
 
 __all__ = [
@@ -107,6 +118,7 @@ __all__ = [
     "DIT_14B",
     "T5_11B",
     "Adapter",
+    "Aspect",
     "Blocked",
     "Checked",
     "CheckpointError",
@@ -115,11 +127,13 @@ __all__ = [
     "DeviceSettings",
     "DiTConfig",
     "DownloadError",
+    "EncodingSettings",
     "Footprint",
     "GenerateRequest",
     "GeneratedVideo",
     "GuardrailSettings",
     "Guardrails",
+    "InterpolatedClip",
     "InterpolatedPair",
     "Interpolation",
     "InterpolationSettings",
@@ -139,9 +153,12 @@ __all__ = [
     "Planner",
     "ProcessFailure",
     "ProcessSettings",
+    "ReadSettings",
     "Reporter",
     "SampleSettings",
+    "Size",
     "T5Config",
+    "Timeline",
     "UpsamplerSettings",
     "UsageError",
     "Verdict",

@@ -1,5 +1,7 @@
 """The only module that prints. What it shows is plain text, which cannot colour, move or forge what is around it.
 
+For programs it shows events instead (`choose`): every line of standard output is then a JSON object.
+
 Names of files and tensors, prompts and answers of servers come from others. A terminal would obey the escape sequences
 in them, and a reader be misled by characters that change the direction of writing or are not seen at all; so each of
 these is shown by its code, as \\x1b.
@@ -22,7 +24,11 @@ _NOT_TEXT = re.compile(
     "\ud800-\udfff]"  # halves of pairs, as which Python has the bytes of a file name that are not UTF-8
 )
 
+EVENTS_VERSION = 1
+"""The version of the events' fields. Fields may be added under the same version; none is removed or changes."""
+
 _quiet = False
+_events = False
 
 
 class ReaderGone(SystemExit):
@@ -42,18 +48,53 @@ def one_line(text: str) -> str:
     return visible(text).replace("\n", "\\n")
 
 
-def show(line: object = "") -> None:
-    """Print a line of results on standard output.
+def choose(*, quiet: bool, events: bool) -> None:
+    """Set what is printed: with `quiet` only results and errors, with `events` each as a JSON object (`emit`)."""
+    global _quiet, _events
+    _quiet, _events = quiet, events
+
+
+def emit(event: str, **fields: Any) -> None:
+    """Print an event as one line of JSON on standard output; raises as `show` does.
+
+    Its `event` is "result", "message", "log", "progress" or "error"; docs/outputs.md describes the fields of each.
+    """
+    _print_result(json.dumps({"version": EVENTS_VERSION, "event": event, **fields}).replace("\x7f", "\\u007f") + "\n")
+
+
+def emit_if_possible(event: str, **fields: Any) -> None:
+    """Print an event as `emit` does, if somebody reads it."""
+    with suppress(JaxInterpError, ReaderGone):
+        emit(event, **fields)
+
+
+def shows_events() -> bool:
+    """Tell whether events were chosen."""
+    return _events
+
+
+def show(line: object = "", **facts: Any) -> None:
+    """Print a line of results on standard output; `facts` are JSON values that only the event has.
 
     Raises:
         ReaderGone: the reader has closed standard output.
         JaxInterpError: it cannot be written, to a full disk for example.
     """
-    show_escaped(one_line(str(line)) + "\n")
+    if _events:
+        emit("result", text=one_line(str(line)), **facts)
+    else:
+        _print_result(one_line(str(line)) + "\n")
 
 
 def show_escaped(text: str) -> None:
     """Print text that is already `visible`, with its lines and styles, on standard output; raises as `show` does."""
+    if _events:
+        emit("result", text=text.rstrip("\n"))
+    else:
+        _print_result(text)
+
+
+def _print_result(text: str) -> None:
     try:
         _print(sys.stdout, text)
     except BrokenPipeError:
@@ -66,25 +107,35 @@ def show_escaped(text: str) -> None:
 
 def show_json(value: Any) -> None:
     """Print a value for programs to read, on standard output; raises as `show` does."""
+    if _events:
+        emit("result", value=value)
+        return
     text = json.dumps(value, indent=2).replace("\x7f", "\\u007f")  # the one control character that JSON leaves as it is
-    show_escaped(text + "\n")
+    _print_result(text + "\n")
 
 
 def tell(text: object) -> None:
     """Print a message about progress on standard error; lines after the first are indented, so that none looks new."""
-    if not _quiet:
+    if not _quiet and _events:
+        emit_if_possible("message", text=visible(str(text)))
+    elif not _quiet:
         _complain(str(text))
 
 
 def tell_escaped(text: str) -> None:
     """Print as `tell` does text that is already `visible`, with its lines and styles."""
-    if not _quiet:
+    if not _quiet and _events:
+        emit_if_possible("message", text=text.rstrip("\n"))
+    elif not _quiet:
         _print_if_possible(text)
 
 
-def log(text: str) -> None:
-    """Print as `tell` does, even after `be_quiet`."""
-    _complain(text)
+def log(level: str, text: str) -> None:
+    """Print a line of the log as `tell` does, even after `be_quiet`; `level` is as "WARNING"."""
+    if _events:
+        emit_if_possible("log", level=level.lower(), text=visible(text))
+    else:
+        _complain(f"{level:8} {text}")
 
 
 def show_failure(error: BaseException) -> int:
@@ -93,6 +144,8 @@ def show_failure(error: BaseException) -> int:
     With the environment variable `TRACEBACK` it also shows where `error` was raised.
     """
     message, code = explain(error)
+    if _events:
+        emit_if_possible("error", text=visible(message), exit_code=code)
     if os.environ.get(TRACEBACK, "0") not in ("", "0"):
         _complain("".join(traceback.format_exception(error)).rstrip())
     _complain(message if isinstance(error, KeyboardInterrupt | Ended) else f"error: {message}")
@@ -126,8 +179,13 @@ def flush() -> None:
 
 
 def is_terminal(stream: TextIO | None) -> bool:
-    """Tell whether `stream` is a terminal that can do more than print lines."""
-    return stream is not None and stream.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
+    """Tell whether `stream` is a terminal that can do more than print lines, and nobody asked for events."""
+    return (
+        not _events
+        and stream is not None
+        and stream.isatty()
+        and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
+    )
 
 
 def _complain(text: str) -> None:

@@ -26,6 +26,7 @@ ALLOWED = {
     "models": SMALLEST | {"nn"},
     "diffusion": SMALLEST,
     "media": FOUNDATION,
+    "evaluation": FOUNDATION | {"media"},
     "guardrails": FOUNDATION,
     "runtime": FOUNDATION | TABLE | {"nn"},
     "convert.formats": {"errors", "types"},
@@ -60,11 +61,11 @@ ALLOWED = {
     "pipeline.jobs": STAGES
     | {"pipeline", "pipeline.prompt", "pipeline.memory", "pipeline.safety", "pipeline.requests", "convert.lora"},
     "cli.terminal": FOUNDATION,
-    "cli.options": FOUNDATION | TABLE | VALUES | {"pipeline.requests", "train", "convert.hub"},
+    "cli.options": FOUNDATION | TABLE | VALUES | {"pipeline.requests", "train", "convert.hub", "cli.terminal"},
     "cli.runs": STAGES
     | {"pipeline", "pipeline.prompt", "pipeline.memory", "pipeline.safety", "pipeline.requests", "pipeline.jobs"}
     | {"train", "train.data", "train.steps", "train.runs", "convert", "convert.lora", "convert.target", "convert.hub"}
-    | {"cli.options", "cli.terminal"},
+    | {"cli.options", "cli.terminal", "evaluation"},
     "cli.commands": FOUNDATION
     | TABLE
     | VALUES
@@ -73,7 +74,7 @@ ALLOWED = {
     "cli": FOUNDATION | {"cli.commands", "cli.terminal"},
     "demo": set(),
     "__main__": {"cli", "cli.terminal"},
-    "__init__": {"_version", "config", "errors", "diffusion", "guardrails", "runtime"}
+    "__init__": {"_version", "config", "errors", "diffusion", "guardrails", "media", "runtime"}
     | {"pipeline", "pipeline.prompt", "pipeline.safety", "pipeline.memory", "pipeline.requests", "pipeline.jobs"}
     | {"pipeline.stages"},
 }

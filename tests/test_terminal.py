@@ -98,9 +98,50 @@ def test_quiet_processes_say_only_why_they_end(monkeypatch, capsys):
     monkeypatch.setattr(terminal, "_quiet", False)
     terminal.be_quiet()
     terminal.tell("x")
-    terminal.log("ERROR    y")
+    terminal.log("ERROR", "y")
     terminal.show_failure(JaxInterpError("z"))
     assert capsys.readouterr().err == "ERROR    y\nerror: z\n"
+
+
+def test_programs_get_events_of_one_line_each(monkeypatch, capsys):
+    monkeypatch.setattr(terminal, "_events", True)
+    monkeypatch.setattr(terminal, "_quiet", False)
+    terminal.show("a\nb\x1b", frames=3)
+    terminal.show_json({"x": [1]})
+    terminal.show_escaped("row 1\nrow 2\n")
+    terminal.tell("note\x7f")
+    terminal.tell_escaped("table\n")
+    terminal.log("WARNING", "careful")
+    assert terminal.show_failure(CheckpointError("x.pt: \x1b")) == 3
+    out, err = capsys.readouterr()
+    assert err == "error: x.pt: \\x1b\n"
+    events = [json.loads(line) for line in out.splitlines()]
+    assert {event.pop("version") for event in events} == {1}
+    assert events == [
+        {"event": "result", "text": "a\\nb\\x1b", "frames": 3},
+        {"event": "result", "value": {"x": [1]}},
+        {"event": "result", "text": "row 1\nrow 2"},
+        {"event": "message", "text": "note\\x7f"},
+        {"event": "message", "text": "table"},
+        {"event": "log", "level": "warning", "text": "careful"},
+        {"event": "error", "text": "x.pt: \\x1b", "exit_code": 3},
+    ]
+
+
+def test_events_that_nobody_reads_do_not_stop_work_and_results_do(monkeypatch):
+    class Broken(io.StringIO):
+        def write(self, text):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        def fileno(self):
+            raise io.UnsupportedOperation
+
+    monkeypatch.setattr(terminal, "_events", True)
+    monkeypatch.setattr(terminal, "_quiet", False)
+    monkeypatch.setattr(sys, "stdout", Broken())
+    terminal.tell("x")
+    with pytest.raises(JaxInterpError, match="standard output: cannot be written"):
+        terminal.show("x")
 
 
 def test_a_traceback_is_shown_to_who_asks(monkeypatch, capsys):

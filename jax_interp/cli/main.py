@@ -9,9 +9,11 @@ from typer.core import TyperCommand, TyperGroup
 from jax_interp import terminal
 from jax_interp._version import __version__
 from jax_interp.cli.commands.check import check
+from jax_interp.cli.commands.compare import compare
 from jax_interp.cli.commands.convert import convert
 from jax_interp.cli.commands.doctor import doctor
 from jax_interp.cli.commands.download import download
+from jax_interp.cli.commands.evaluate import evaluate
 from jax_interp.cli.commands.export import export
 from jax_interp.cli.commands.generate import generate
 from jax_interp.cli.commands.inspect import inspect
@@ -95,7 +97,11 @@ app = typer.Typer(
     context_settings=_SETTINGS,
     help="Generate the frames between frames: Cosmos-Predict1 WorldInterpolator in JAX.",
 )
-for function in (download, convert, generate, video2world, train, upsample, check, memory, inspect, export, doctor):
+_COMMANDS = (
+    *(download, convert, generate, video2world, compare, evaluate, train, upsample),
+    *(check, memory, inspect, export, doctor),
+)
+for function in _COMMANDS:
     app.command(cls=Command, context_settings=_SETTINGS)(function)
 
 
@@ -117,6 +123,7 @@ def _root(
 def main() -> None:
     """Run the command line; every exception ends it with a message and an exit code."""
     with explained():
+        terminal.choose(quiet=False, events=False)
         try:
             with signals.raised():
                 code = app(standalone_mode=False)

@@ -11,8 +11,9 @@ from jax_interp.media.pictures.header import is_picture, read_header
 from jax_interp.media.pictures.pixels import Background
 from jax_interp.media.pictures.reader import list_pictures, open_pictures, read_picture
 from jax_interp.media.pictures.suffixes import PICTURE_SUFFIXES
+from jax_interp.media.read_settings import ReadSettings
 from jax_interp.media.source import FrameSource, Picture
-from jax_interp.media.video.reader import open_video
+from jax_interp.media.video.reader import DEFAULT_READING, open_video
 
 _PATTERN = re.compile(r"%0?[0-9]*[di]|[*?]|\[.+\]|\{.+\}|#{2,}|@{2,}")
 """Patterns that FFmpeg, shells and compositing programs use for many files: frame%04d.png, *.png, frame.####.png."""
@@ -20,11 +21,18 @@ _PATTERN = re.compile(r"%0?[0-9]*[di]|[*?]|\[.+\]|\{.+\}|#{2,}|@{2,}")
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
 
 
-def open_frames(inputs: Sequence[Path], *, at_least: int = 2, background: Background = "black") -> FrameSource:
+def open_frames(
+    inputs: Sequence[Path],
+    reading: ReadSettings = DEFAULT_READING,
+    *,
+    at_least: int = 2,
+    background: Background = "black",
+) -> FrameSource:
     """Open a clip: one video or animation, one folder of pictures (in natural order of their names), or pictures.
 
     The sizes of all pictures, and a video's length and first frame, are checked here; the frames are read by iterating.
-    Transparent parts of pictures are laid over `background`, those of videos over black.
+    `reading` says how HDR and interlaced videos are read. Transparent parts of pictures are laid over `background`,
+    those of videos over black.
 
     Raises:
         UsageError: no input, or a mix of videos, folders and pictures.
@@ -37,7 +45,7 @@ def open_frames(inputs: Sequence[Path], *, at_least: int = 2, background: Backgr
     if faults:
         raise MediaError(faults)
     if len(paths) == 1:
-        return _open_one(paths[0], at_least, background)
+        return _open_one(paths[0], at_least, reading, background)
     others = [str(path) for path in paths if path.is_dir() or not _is_called_or_is_picture(path)]
     if others:
         raise UsageError(
@@ -60,14 +68,14 @@ def last_frame(inputs: Sequence[Path]) -> Picture:
     return last
 
 
-def _open_one(path: Path, at_least: int, background: Background) -> FrameSource:
+def _open_one(path: Path, at_least: int, reading: ReadSettings, background: Background) -> FrameSource:
     if path.is_dir():
         kind = {"kind": "folder", "path": str(path)}
         return open_pictures(list_pictures(path), kind, at_least=at_least, background=background)
     if is_picture(path):
         return _open_picture(path, at_least, background)
     try:
-        return open_video(path, at_least=at_least)
+        return open_video(path, at_least=at_least, reading=reading)
     except MediaError:
         if path.suffix.lower() in PICTURE_SUFFIXES:
             read_header(path)  # raises: it is no picture either

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jax_interp.errors import UsageError
+from jax_interp.media.frame_times import FrameTimes
 
 Picture: TypeAlias = NDArray[np.uint8]
 """One RGB frame, uint8 [Y, X, 3]."""
@@ -41,6 +42,8 @@ class FrameSource:
     description: Mapping[str, str | int]
     """A description of the input for the run record, of JSON values only."""
     read: Callable[[], Iterator[Picture]]
+    times: FrameTimes | None = None
+    """When the frames are shown; None for pictures, which have no time."""
 
     def __iter__(self) -> Iterator[Picture]:
         return self.read()

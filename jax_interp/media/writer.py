@@ -8,7 +8,8 @@ import numpy as np
 
 from jax_interp.media.pictures.png_writer import PngWriter
 from jax_interp.media.source import RgbFrames
-from jax_interp.media.video.writer import CODECS, VideoWriter
+from jax_interp.media.video.codecs import CODECS
+from jax_interp.media.video.writer import VideoWriter
 
 __all__ = ["CODECS", "FrameWriter", "PngWriter", "RgbFrames", "TeeWriter", "VideoWriter"]
 

@@ -1,7 +1,8 @@
 """The whole pipeline as one class: it takes frames and returns the frames between them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -9,11 +10,17 @@ from jaxtyping import Array, Float, UInt8
 
 from jax_interp.diffusion.branches import Branch
 from jax_interp.diffusion.settings import ConditionNoise, SampleSettings
+from jax_interp.media.output_rate import exact_rate
 from jax_interp.media.pairs import iterate_pairs, num_pairs
+from jax_interp.media.read_settings import ReadSettings
+from jax_interp.media.reader import open_frames
+from jax_interp.media.shape import Aspect
 from jax_interp.media.source import check_clip_array
+from jax_interp.media.timeline.settings import Timeline
 from jax_interp.pipeline.across_processes import check_prompts
 from jax_interp.pipeline.base import Pipeline
-from jax_interp.pipeline.passes import PassRunner
+from jax_interp.pipeline.passes import NumberedPair, PassRunner
+from jax_interp.pipeline.planned_clip import InterpolatedClip, interpolated, plan_for
 from jax_interp.pipeline.prompt.steering import texts_read
 from jax_interp.pipeline.results import InterpolatedPair, Interpolation, PairProgress
 from jax_interp.pipeline.settings import InterpolationSettings
@@ -90,13 +97,43 @@ class Interpolator(Pipeline):
         count = num_pairs(len(frames), frame_stride, frame_index_start, num_frame_pairs)
         return Interpolation.of(self.stream(iterate_pairs(frames, frame_stride, frame_index_start, count), settings))
 
+    def interpolate_clip(
+        self,
+        inputs: str | Path | Sequence[str | Path],
+        timeline: Timeline,
+        settings: InterpolationSettings | None = None,
+        *,
+        aspect: Aspect | None = None,
+        reading: ReadSettings | None = None,
+        progress: PairProgress | None = None,
+    ) -> InterpolatedClip:
+        """Interpolate a video, a folder of pictures or pictures as `timeline` asks; frames come as they are asked for.
+
+        `settings` are those of pairs, and say which frames of the input are used. Where pictures keep their shape,
+        which they do unless `timeline` has upstream's pace, or `aspect` says otherwise, the network's size is the
+        nearest of upstream's, if `settings` have the default size. `fps` of the settings is what the network is told,
+        and the rate of pictures, which have none. Sound is not read: `jax_interp.generate` carries it over.
+
+        Raises:
+            UsageError, MediaError: the input is not there, or something does not suit it; nothing is loaded before.
+            Blocked: the guardrails, if there are any, do not let the texts pass, or, later, the frames.
+        """
+        paths = [inputs] if isinstance(inputs, str | Path) else inputs
+        source = open_frames([Path(path) for path in paths], reading or ReadSettings())
+        settings = settings or InterpolationSettings()
+        planned = plan_for(source, settings, timeline, aspect, exact_rate(settings.sampling.fps))
+        self.check_settings(planned.settings)
+        return interpolated(planned, lambda pairs: self.stream(pairs, planned.settings, progress))
+
     def stream(
         self,
-        parts: Iterable[tuple[int, np.ndarray, np.ndarray]],
+        parts: Iterable[NumberedPair],
         settings: InterpolationSettings,
         progress: PairProgress | None = None,
     ) -> Iterator[InterpolatedPair]:
         """Interpolate pair after pair of `(number, first frame, last frame)`, holding one batch at a time.
+
+        Where the last frame is None, the first one comes back alone, resized, and checked by the guardrails.
 
         Sizes and texts are checked when it is called, everything else happens as the results are asked for. This is
         the one door to the guardrails: `interpolate` and the command line go through it.

@@ -19,8 +19,9 @@ class InterpolatedPair:
 
     index: int
     frames: UInt8[np.ndarray, "F Y X 3"]
-    """All frames of the pair, from its first to its last, RGB."""
+    """All frames of the pair, from its first to its last, RGB; or the only one."""
     latents: Float[np.ndarray, "T H W C"]
+    """The sampler's output before decoding; empty where there was a single frame."""
 
 
 @dataclass(frozen=True)

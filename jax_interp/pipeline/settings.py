@@ -10,6 +10,7 @@ from jax_interp.diffusion.settings import SampleSettings, check_steps
 from jax_interp.errors import UsageError
 from jax_interp.files.names import check_text
 from jax_interp.media.output_rate import FASTEST, SLOWEST
+from jax_interp.media.timeline.settings import Keyframes
 from jax_interp.pipeline.prompt.prompts import DEFAULT_NEGATIVE_PROMPT
 from jax_interp.pipeline.stages.workload import Workload
 from jax_interp.runtime.mesh_shape import ALONE, AXES, MeshShape
@@ -31,6 +32,8 @@ class InterpolationSettings:
     width: int = 1280
     num_video_frames: int = 10
     pairs_per_batch: int = 1
+    keyframes: Keyframes = "decoded"
+    """Whether the first and last frame of a pair come back as the network decodes them, or as they were given."""
 
     @property
     def followed_negative_prompt(self) -> str:

@@ -56,7 +56,10 @@ assert request.jobs[0].settings.height == 64
     assert imported(program, batch) == set()
 
 
-@pytest.mark.parametrize("command", ["generate", "train", "memory", "upsample", "check", "convert", "export"])
+@pytest.mark.parametrize(
+    "command",
+    ["generate", "video2world", "compare", "evaluate", "train", "memory", "upsample", "check", "convert", "export"],
+)
 def test_help_imports_nothing_heavy(command):
     assert imported(COMMAND, command, "--help") == set()
 
@@ -67,8 +70,11 @@ def test_help_imports_nothing_heavy(command):
         ("generate",),
         ("generate", "--input", "a.mp4", "--num-steps", 0),
         ("generate", "--input", "a.mp4", "--mesh", "data"),
+        ("video2world", "--input", "a.mp4", "--num-input-frames", 2),
         ("train", "--data", "d", "--output-dir", "o", "--steps", 0),
         ("check",),
+        ("compare", "a.mp4"),
+        ("evaluate", "a.mp4", "--num-frame-pairs", 0),
         ("upsample", "a.png", "--seed", -1),
     ],
 )

@@ -9,7 +9,7 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 
-from jax_interp import InterpolationSettings, Interpolator
+from jax_interp import InterpolationSettings, Interpolator, Size, Timeline
 from jax_interp.errors import UsageError
 from tests.commands import jax_interp
 
@@ -71,6 +71,18 @@ def test_two_pictures_become_a_video(monkeypatch, tmp_path, converted, frames):
         converted,
     )
     assert len(iio.imread(tmp_path / "out.mp4")) == 10
+
+
+@pytest.mark.slow
+def test_a_clip_in_slow_motion(monkeypatch, tmp_path, converted):
+    module = load("slow_motion")
+    clip = module.slow_motion(converted, ASSETS / "clip.mp4", Timeline(slow_motion=2, scene_cuts="off"), Size(128, 192))
+    source = iio.improps(ASSETS / "clip.mp4", plugin="pyav")
+    assert clip.num_frames == 2 * source.shape[0]
+    short = tmp_path / "short.mp4"
+    iio.imwrite(short, iio.imread(ASSETS / "clip.mp4")[:3], fps=24, codec="libx264")
+    run_main(monkeypatch, "slow_motion", short, tmp_path / "out.mp4", "--slow-motion", 2, "--converted", converted)
+    assert len(iio.imread(tmp_path / "out.mp4")) == 6
 
 
 def test_the_budget_decides_where_networks_live_and_not_what_comes_out(converted, frames):

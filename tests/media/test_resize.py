@@ -1,8 +1,9 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jax_interp.media.resize import normalize_and_resize, to_uint8
+from jax_interp.media.resize import as_input_levels, normalize_and_resize, resize_levels, to_uint8
 from tests import golden, tolerances
 
 
@@ -97,3 +98,19 @@ def test_no_second_conversion_is_needed():
     assert np.array_equal(table["after"], table["before"])
     levels = jnp.asarray((table["before"].astype(np.float64) + 0.5) / 127.5 - 1, jnp.float32)
     assert np.array_equal(np.asarray(to_uint8(levels)), table["after"])
+
+
+def test_levels_that_went_through_come_back_on_their_scale():
+    levels = np.broadcast_to(np.arange(256, dtype=np.uint8)[:, None, None], (256, 1, 3))
+    back = np.asarray(to_uint8(normalize_and_resize(levels, 256, 1).astype(jnp.float32)))
+    assert np.array_equal(back[1:], levels[1:] - 1), "upstream's scale"
+    assert np.array_equal(as_input_levels(back)[2:], levels[2:])
+    assert as_input_levels(back)[:2].max() == 0
+
+
+def test_resized_levels_are_rounded_and_those_of_the_size_are_untouched(rng):
+    frames = rng.integers(0, 256, (2, 12, 20, 3), np.uint8)
+    assert resize_levels(frames, 12, 20) is frames
+    resized = resize_levels(frames, 24, 30)
+    expected = jax.image.resize(frames.astype(np.float32), (2, 24, 30, 3), "cubic", antialias=True)
+    assert np.abs(resized - np.clip(np.asarray(expected), 0, 255)).max() <= 0.5001

@@ -9,8 +9,8 @@ from jax_interp.cli.options.groups import Under, with_options
 from jax_interp.cli.options.guardrails import GuardrailOptions
 from jax_interp.cli.options.memory import StageMemoryOptions
 from jax_interp.cli.options.networks import GUARDRAILS, NetworkOptions
+from jax_interp.cli.options.reports import ReportOptions
 from jax_interp.cli.options.requests import CheckRequest
-from jax_interp.cli.terminal.console import show_log
 from jax_interp.components import GUARDRAIL_MODELS
 
 _NETWORKS = Under(
@@ -33,15 +33,17 @@ def check(
         typer.Option("--video", "--input", help="A video, a folder of pictures, or pictures to check."),
     ] = None,
     save_blurred: Annotated[
-        Path | None, typer.Option(help="Write the video with faces pixelated (mp4, mkv, mov), if it is not blocked.")
+        Path | None,
+        typer.Option(help="Write the video with faces pixelated (mp4, mkv, mov, gif, webp), if it is not blocked."),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Let --save-blurred replace a file.")] = False,
     networks: Annotated[NetworkOptions, _NETWORKS],
     guardrails: Annotated[GuardrailOptions, _GUARDRAILS],
     memory: Annotated[StageMemoryOptions, _MEMORY],
+    reports: ReportOptions,
 ) -> None:
     """Ask the guardrails about a prompt or a video. Exit code 0 if all of them let it pass, 8 if one blocks it."""
-    show_log()
+    reports.begin()
     request = CheckRequest(
         prompt=prompt,
         video=tuple(video or ()),

@@ -9,11 +9,8 @@ from jax_interp.cli.options.groups import Under, with_options
 from jax_interp.cli.options.guardrails import GuardrailOptions
 from jax_interp.cli.options.memory import MemoryOptions
 from jax_interp.cli.options.networks import NetworkOptions
-from jax_interp.cli.options.rate import Rate
 from jax_interp.cli.options.sampling import SamplingOptions
 from jax_interp.cli.options.text import TextOptions
-from jax_interp.cli.terminal.console import show_log
-from jax_interp.diffusion.settings import SampleSettings
 from jax_interp.pipeline.settings import InterpolationSettings
 
 
@@ -30,24 +27,19 @@ def generate(
     upstream: Annotated[UpstreamOptions, Under("For upstream's command lines")],
 ) -> None:
     """Interpolate between the frames of a clip, or between pictures."""
-    show_log()
+    output.reports.begin()
     upstream.check()
-
-    def settings(rate: Rate) -> InterpolationSettings:
-        return InterpolationSettings(
-            prompt=text.prompt or "",
-            negative_prompt=text.negative_prompt,
-            sampling=SampleSettings(
-                sampling.guidance, sampling.seed, sampling.num_steps, rate.value, sampling.condition_noise
-            ),
-            num_frame_pairs=source.num_frame_pairs,
-            frame_stride=source.frame_stride,
-            frame_index_start=source.frame_index_start,
-            height=sampling.height,
-            width=sampling.width,
-            num_video_frames=sampling.num_video_frames,
-        )
-
+    settings = InterpolationSettings(
+        prompt=text.prompt or "",
+        negative_prompt=text.negative_prompt,
+        sampling=sampling.sample_settings(),
+        num_frame_pairs=source.num_frame_pairs,
+        frame_stride=source.frame_stride,
+        frame_index_start=source.frame_index_start,
+        height=sampling.height,
+        width=sampling.width,
+        num_video_frames=sampling.num_video_frames,
+    )
     options = ClipOptions(source, text, sampling, guardrails, output, networks, memory, devices)
     request = options.request(settings)
     from jax_interp.cli.runs.generate import run

@@ -11,7 +11,6 @@ from jax_interp.cli.options.networks import NetworkOptions
 from jax_interp.cli.options.sampling import SamplingOptions
 from jax_interp.cli.options.text import TextOptions
 from jax_interp.cli.options.training import AdapterOptions, RunOptions, StepOptions, WindowOptions, train_settings
-from jax_interp.cli.terminal.console import show_log
 from jax_interp.runtime.mesh_shape import MeshShape
 from jax_interp.train.data.windows import WindowSettings
 from jax_interp.train.runs.folder import RunFolder
@@ -53,7 +52,7 @@ def train(
     devices: Annotated[DeviceOptions, _DEVICES],
 ) -> None:
     """Train the transformer, or a low-rank adapter of it, on a folder of videos."""
-    show_log()
+    output.reports.begin()
     request = TrainingRequest(
         data=data,
         settings=train_settings(step, adapter),

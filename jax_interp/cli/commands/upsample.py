@@ -8,10 +8,10 @@ import typer
 from jax_interp.cli.options.groups import Under, with_options
 from jax_interp.cli.options.memory import StageMemoryOptions
 from jax_interp.cli.options.networks import NetworkOptions
+from jax_interp.cli.options.reports import ReportOptions
 from jax_interp.cli.options.requests import UpsampleRequest
 from jax_interp.cli.options.sampling import SamplingOptions
 from jax_interp.cli.options.text import TextOptions
-from jax_interp.cli.terminal.console import show_log
 
 _NETWORKS = Under(
     only=("checkpoint_dir", "prompt_upsampler_dir", "quantization"),
@@ -34,9 +34,10 @@ def upsample(
     networks: Annotated[NetworkOptions, _NETWORKS],
     precision: Annotated[SamplingOptions, _PRECISION],
     memory: StageMemoryOptions,
+    reports: ReportOptions,
 ) -> None:
     """Let Pixtral look at a frame and write the prompt. Prints it."""
-    show_log()
+    reports.begin()
     request = UpsampleRequest(
         input=tuple(input),
         memory=memory.settings("prompt_upsampler"),

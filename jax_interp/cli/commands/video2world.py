@@ -9,11 +9,8 @@ from jax_interp.cli.options.groups import Under, with_options
 from jax_interp.cli.options.guardrails import GuardrailOptions
 from jax_interp.cli.options.memory import MemoryOptions
 from jax_interp.cli.options.networks import NetworkOptions
-from jax_interp.cli.options.rate import Rate
 from jax_interp.cli.options.sampling import SamplingOptions
 from jax_interp.cli.options.text import TextOptions
-from jax_interp.cli.terminal.console import show_log
-from jax_interp.diffusion.settings import SampleSettings
 from jax_interp.pipeline.settings import Video2WorldSettings
 
 _INPUT = Under(
@@ -67,19 +64,16 @@ def video2world(
     upstream: Annotated[UpstreamOptions, _UPSTREAM],
 ) -> None:
     """Continue a picture or the end of a clip (Video2World)."""
-    show_log()
-
-    def settings(rate: Rate) -> Video2WorldSettings:
-        return Video2WorldSettings(
-            prompt=text.prompt or "",
-            negative_prompt=text.negative_prompt,
-            sampling=SampleSettings(sampling.guidance, sampling.seed, sampling.num_steps, rate.value),
-            num_input_frames=given.num_input_frames,
-            height=sampling.height,
-            width=sampling.width,
-            num_video_frames=sampling.num_video_frames,
-        )
-
+    output.reports.begin()
+    settings = Video2WorldSettings(
+        prompt=text.prompt or "",
+        negative_prompt=text.negative_prompt,
+        sampling=sampling.sample_settings(),
+        num_input_frames=given.num_input_frames,
+        height=sampling.height,
+        width=sampling.width,
+        num_video_frames=sampling.num_video_frames,
+    )
     options = ClipOptions(source, text, sampling, guardrails, output, networks, memory, devices)
     request = options.request(settings)
     from jax_interp.cli.runs.generate import run

@@ -1,17 +1,23 @@
 """The options for the frames to interpolate and for the files of the result."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from jax_interp.cli.options.encoding import EncodingOptions
+from jax_interp.cli.options.groups import Under
+from jax_interp.cli.options.reports import ReportOptions
+from jax_interp.cli.options.timeline import TimelineOptions
 from jax_interp.errors import UsageError
+
+_NONE = TimelineOptions()
 
 
 @dataclass(frozen=True)
 class InputOptions:
-    """The options for the given frames."""
+    """The options for the given frames, and for what becomes of their time, sound and shape."""
 
     input: Annotated[
         list[Path] | None,
@@ -26,6 +32,7 @@ class InputOptions:
     num_frame_pairs: Annotated[int | None, typer.Option(help="Pairs to interpolate; all by default.")] = None
     frame_stride: Annotated[int, typer.Option(help="Input frames from one end of a pair to the other.")] = 1
     frame_index_start: Annotated[int, typer.Option(help="First frame of the first pair.")] = 0
+    timeline: Annotated[TimelineOptions, Under("Rate, cuts, sound and shape")] = _NONE
 
     def check(self) -> None:
         """Raise `UsageError` unless exactly one kind of input is given."""
@@ -39,7 +46,11 @@ class OutputOptions:
 
     video_save_folder: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("outputs")
     video_save_name: Annotated[
-        str, typer.Option(help="NAME.mp4, NAME.json (the run record) and NAME.txt (the prompt).")
+        str,
+        typer.Option(
+            help="NAME.mp4, NAME.json (the run record) and NAME.txt (the prompt). End it in .mkv or .mov for that"
+            " container, in .gif or .webp for a short clip."
+        ),
     ] = "output"
     save_frames: Annotated[Path | None, typer.Option(help="Folder for the video's frames as PNG, lossless.")] = None
     overwrite: Annotated[
@@ -50,6 +61,8 @@ class OutputOptions:
             " program did not write.",
         ),
     ] = False
+    encoding: Annotated[EncodingOptions, Under("Encoding")] = field(default_factory=EncodingOptions)
+    reports: Annotated[ReportOptions, Under("Reports")] = field(default_factory=ReportOptions)
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,24 @@ Those of `generate` and `train` are `GenerateRequest` (`pipeline.requests.reques
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from convert.hub.catalog import Repository
 from jax_interp.config import Precision, Quantization
 from jax_interp.errors import UsageError
 from jax_interp.pipeline.memory.settings import MemorySettings
 from jax_interp.pipeline.prompt.upsampler_settings import UpsamplerSettings
+from jax_interp.pipeline.requests.request import GenerateRequest
 from jax_interp.pipeline.safety.settings import GuardrailSettings
 from jax_interp.pipeline.settings import RunSettings
 from jax_interp.runtime.mesh_shape import MeshShape
 from jax_interp.train.settings import TrainSettings
+
+OURS = "jax-interp"
+"""What `evaluate` calls what this program generated."""
+
+METHODS = (OURS, "nearest", "blend", "truth")
+"""The names that a report has in any case."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +90,75 @@ class CheckRequest:
             raise UsageError("nothing to check: give --prompt, --video or both")
         if self.save_blurred is not None and not self.video:
             raise UsageError("--save-blurred: there is no --video to take the frames from")
+
+
+def clip_name(clip: Path) -> str:
+    """Return what the files of an evaluated clip are called: the name of the file or folder, without its suffix."""
+    resolved = clip.resolve()
+    return resolved.name if resolved.is_dir() else resolved.stem
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateRequest:
+    """The request of `evaluate`."""
+
+    clips: tuple[Path, ...]
+    generate: GenerateRequest | None
+    """How the networks make the frames of each clip; None if they make none."""
+    stride: int
+    """Frames from one keyframe to the next."""
+    num_frame_pairs: int | None
+    height: int
+    width: int
+    against: tuple[Path, ...]
+    """What other tools made of the only clip."""
+    save_keyframes: Path | None
+    output_dir: Path
+    overwrite: bool
+
+    def __post_init__(self) -> None:
+        if len(self.clips) > 1 and (self.against or self.save_keyframes):
+            raise UsageError("--against and --save-keyframes go with one clip, not with a folder of several")
+        names = [clip_name(clip) for clip in self.clips]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise UsageError(f"{', '.join(twice)}: several clips differ in their suffix alone; rename one of each")
+        methods = [clip_name(path) for path in self.against]
+        if bad := sorted({name for name in methods if methods.count(name) > 1 or name in METHODS}):
+            raise UsageError(
+                f"--against: the name {', '.join(bad)} would be there twice in the report; rename the file"
+            )
+        if self.height < 1 or self.width < 1:
+            raise UsageError(f"--height {self.height} --width {self.width}: must be positive")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareRequest:
+    """The request of `compare`."""
+
+    clips: tuple[Path, ...]
+    names: tuple[str, ...]
+    """What the page calls the clips; empty for the names of their files."""
+    output: Path
+    overwrite: bool
+    first: int
+    end: int | None
+    """The first frame that is compared and the one after the last; None for all."""
+    width: int | None
+    quality: int
+    alignment: Literal["auto", "time", "ends"]
+
+    def __post_init__(self) -> None:
+        if not 2 <= len(self.clips) <= 3:
+            raise UsageError(f"{len(self.clips)} clip(s): give two or three to compare")
+        if self.names and len(self.names) != len(self.clips):
+            raise UsageError(f"--name: {len(self.names)} name(s) for {len(self.clips)} clips; give one for each")
+        if self.output.suffix.lower() not in (".html", ".htm"):
+            raise UsageError(f"--output {self.output}: a page ends in .html")
+
+    def shown_names(self) -> tuple[str, ...]:
+        """Return what the page calls the clips; files of one name are told apart by their whole paths."""
+        names = [path.resolve().name for path in self.clips]
+        return self.names or tuple(names if len(set(names)) == len(names) else map(str, self.clips))
 
 
 @dataclass(frozen=True, kw_only=True)

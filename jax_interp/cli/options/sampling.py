@@ -5,7 +5,9 @@ from typing import Annotated, Literal
 
 import typer
 
+from jax_interp.cli.options.rate import Rate
 from jax_interp.config import Precision
+from jax_interp.diffusion.settings import SampleSettings
 
 
 @dataclass(frozen=True)
@@ -38,3 +40,8 @@ class SamplingOptions:
         Precision | None, typer.Option(help="Accuracy of the rotary tables; by default --dtype, as upstream.")
     ] = None
     text_encoder_dtype: Annotated[Precision, typer.Option(help="What the text encoder computes in.")] = "float32"
+
+    def sample_settings(self) -> SampleSettings:
+        """Return the settings of the sampler; raises `UsageError` for a rate that is none."""
+        rate = Rate.parse(self.fps)
+        return SampleSettings(self.guidance, self.seed, self.num_steps, rate.value, self.condition_noise)

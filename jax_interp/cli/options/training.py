@@ -1,12 +1,14 @@
 """The options of a training run."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
+from jax_interp.cli.options.groups import Under
+from jax_interp.cli.options.reports import ReportOptions
 from jax_interp.config import Precision
 from jax_interp.train.settings import (
     Keep,
@@ -44,6 +46,7 @@ class RunOptions:
     keep: Annotated[int, typer.Option(help="Checkpoints that stay.")] = 2
     save_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 500
     preview_every: Annotated[int, typer.Option(help="Steps between pictures of a held-out pair; 0: none.")] = 0
+    reports: Annotated[ReportOptions, Under("Reports")] = field(default_factory=ReportOptions)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from jax_interp.guardrails.verdict import Verdict
 from jax_interp.media.destination import check_destination, clip_files, locked_result
 from jax_interp.media.reader import open_frames
 from jax_interp.media.source import FrameSource
+from jax_interp.media.video.codecs import ANIMATIONS, check_length
 from jax_interp.media.writer import VideoWriter
 from jax_interp.pipeline.jobs.outputs import network_files
 from jax_interp.pipeline.memory.networks import Networks
@@ -83,7 +84,8 @@ def _check_output(request: CheckRequest) -> None:
 
 
 def _writer(path: Path, source: FrameSource) -> VideoWriter:
-    odd = source.height % 2 or source.width % 2
+    odd = (source.height % 2 or source.width % 2) and path.suffix.lower() not in ANIMATIONS
+    check_length(path, source.num_frames, source.height, source.width)
     # Chroma at half the resolution needs even sides.
     return VideoWriter(path, source.fps or RATE, source.height, source.width, pixel_format="yuv444p" if odd else None)
 

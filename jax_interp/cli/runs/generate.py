@@ -50,9 +50,11 @@ class OnTerminal(Reporter):
             raise typer.Exit(explain(stop)[1]) from None
 
     def made(self, job: Job, record: Mapping[str, Any]) -> None:
+        frames, pairs = record["frames"], record["pairs"]
+        facts = {"video": str(job.video), "record": str(job.record), "frames": frames, "pairs": pairs}
         given = record["settings"].get("num_input_frames")
-        origin = f"{record['pairs']} pair(s)" if given is None else f"{given} given frame(s)"
-        show(f"{job.video}: {record['frames']} frames from {origin}")
+        origin = f"{pairs} pair(s)" if given is None else f"{given} given frame(s)"
+        show(f"{job.video}: {frames} frames from {origin}", **facts)
         if self._show_seconds:
             show("  " + ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in record["seconds"].items()))
 

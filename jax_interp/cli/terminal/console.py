@@ -38,7 +38,7 @@ class LogHandler(logging.Handler):
             message = self.format(record)
         except Exception:  # a message that cannot be formatted must not end the run
             message = str(record.msg)
-        terminal.log(f"{record.levelname:8} {message}")
+        terminal.log(record.levelname, message)
 
 
 def show_log(level: int = logging.INFO) -> None:
@@ -49,6 +49,12 @@ def show_log(level: int = logging.INFO) -> None:
     logger.propagate = False  # JAX's libraries give the root logger a handler, which would print every line again
     logger.setLevel(level)
     logging.lastResort = handler
+
+
+def show_only_warnings() -> None:
+    """Print results, warnings and errors only from now on."""
+    logging.getLogger("jax_interp").setLevel(logging.WARNING)
+    terminal.be_quiet()
 
 
 def be_quiet() -> None:

@@ -1,4 +1,4 @@
-"""The progress of long work: a bar on a terminal, a line now and then elsewhere."""
+"""The progress of long work: a bar on a terminal, a line now and then elsewhere, events for programs."""
 
 import os
 import sys
@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from jax_interp import terminal
@@ -13,6 +14,9 @@ from jax_interp.terminal import one_line
 
 FIRST_LINE, NEXT_LINES = 10.0, 30.0
 """Seconds until the first line where there is no terminal, and seconds between the lines that follow."""
+
+EVENT_SECONDS = 0.5
+"""Seconds between two events of one task; its last one comes at once."""
 
 
 @dataclass
@@ -42,6 +46,8 @@ def progress(label: str, total: int | None = None, *, in_bytes: bool = False) ->
     """Show the progress of the block's work until it ends; yield the `Task` that the block updates."""
     if terminal.is_quiet():
         yield Task(label, total, lambda task: None)
+    elif terminal.shows_events():
+        yield Task(label, total, Events(in_bytes))
     elif terminal.is_terminal(sys.stderr):
         with _bar(label, total, in_bytes) as show:
             yield Task(label, total, show)
@@ -61,21 +67,69 @@ class Lines:
 
     def __init__(self, in_bytes: bool, clock: Callable[[], float] = time.monotonic):
         self._in_bytes, self._clock = in_bytes, clock
+        self._left = TimeLeft(clock)
         self._next = clock() + FIRST_LINE
 
     def __call__(self, task: Task) -> None:
+        left = self._left.seconds(task)
         if self._clock() < self._next or task.done == task.total:
             return
         self._next = self._clock() + NEXT_LINES
         amount = self._words(task.done)
         if task.total:
             amount += f" of {self._words(task.total)} ({100 * task.done // task.total} %)"
+        if left is not None:
+            amount += f", {timedelta(seconds=round(left))} left"
         terminal.tell(one_line(f"{task.label}: {amount}"))
 
     def _words(self, amount: int) -> str:
         from rich.filesize import decimal
 
         return decimal(amount) if self._in_bytes else str(amount)
+
+
+class Events:
+    """A display for programs: events called "progress", `EVENT_SECONDS` apart."""
+
+    def __init__(self, in_bytes: bool, clock: Callable[[], float] = time.monotonic):
+        self._in_bytes, self._clock = in_bytes, clock
+        self._left = TimeLeft(clock)
+        self._next = clock()
+
+    def __call__(self, task: Task) -> None:
+        left = self._left.seconds(task)
+        if self._clock() < self._next and task.done != task.total:
+            return
+        self._next = self._clock() + EVENT_SECONDS
+        terminal.emit_if_possible(
+            "progress",
+            label=one_line(task.label),
+            done=task.done,
+            total=task.total,
+            unit="bytes" if self._in_bytes else "steps",
+            elapsed_seconds=round(self._left.elapsed, 3),
+            remaining_seconds=None if left is None else round(left, 3),
+        )
+
+
+class TimeLeft:
+    """An estimate from what was done so far; what was done before (`Task.done` at first sight) counts for nothing."""
+
+    def __init__(self, clock: Callable[[], float]):
+        self._clock, self._begun, self._before = clock, clock(), None
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the work began."""
+        return self._clock() - self._begun
+
+    def seconds(self, task: Task) -> float | None:
+        """Return the seconds that are left; None if that cannot be told."""
+        if self._before is None:
+            self._before = task.done
+        if task.total is None or task.done <= self._before:
+            return None
+        return self.elapsed * (task.total - task.done) / (task.done - self._before)
 
 
 @contextmanager

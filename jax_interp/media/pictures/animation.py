@@ -13,7 +13,7 @@ from jax_interp.errors import MediaError
 from jax_interp.media.pictures.header import PictureHeader, opened
 from jax_interp.media.pictures.pixels import apply_orientation, report_transparency, to_rgb
 from jax_interp.media.source import FrameSource, Picture
-from jax_interp.media.video.rates import frame_rate
+from jax_interp.media.video.rates import frame_rate, frame_times
 from jax_interp.media.video.truncation import find_truncation
 
 _MICROSECOND = Fraction(1, 1_000_000)
@@ -38,7 +38,8 @@ def open_animation(path: Path, header: PictureHeader) -> FrameSource:
             f"{path}: is an animated PNG with 16 bits a channel, which is not read;"
             " save its frames as single PNGs, and give their folder"
         )
-    fps = frame_rate((), _start_times(path, header.format), _MICROSECOND)
+    stamps = _start_times(path, header.format)
+    fps = frame_rate((), stamps, _MICROSECOND)
     return FrameSource(
         num_frames=header.num_frames,
         height=header.height,
@@ -53,6 +54,7 @@ def open_animation(path: Path, header: PictureHeader) -> FrameSource:
             "fps": str(fps) if fps else "unknown",
         },
         read=lambda: _read_frames(path, header),
+        times=frame_times(stamps, _MICROSECOND, fps, header.num_frames) if fps else None,
     )
 
 

@@ -6,11 +6,17 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
+from jax_interp.media.frame_times import FrameTimes
+
 _ROUNDED = Fraction(1, 1_000_000)
 """The tolerance of a stated rate: Matroska keeps nanoseconds a frame, so 60000/1001 comes back as 19001/317."""
 
 _LOST = Fraction(1, 5)
 """The share of frames that may be missing where a stated rate still holds."""
+
+
+_FINE = Fraction(1, 4)
+"""The longest tick, in frames, of which time stamps tell whether they are regular: in coarser ones all look so."""
 
 
 def frame_rate(stated: Iterable[Fraction | None], times: NDArray[np.int64], tick: Fraction) -> Fraction | None:
@@ -51,3 +57,25 @@ def _standard(rate: Fraction, tolerance: Fraction) -> Fraction:
         if standard and abs(rate / standard - 1) <= tolerance:
             return standard
     return rate
+
+
+def frame_times(stamps: NDArray[np.int64], tick: Fraction, fps: Fraction, num_frames: int) -> FrameTimes:
+    """Return the times of `num_frames` frames from their time stamps.
+
+    Stamps that lie on the grid of `fps` up to rounding (Matroska counts milliseconds) are taken for what was rounded,
+    also where frames are missing between them. Where there is not one stamp a frame, the frames come at `fps`.
+
+    Args:
+        stamps: presentation times in ticks, ascending.
+        tick: the length of a tick in seconds.
+        fps: the clip's rate; the last frame lasts as long as a frame of that rate.
+        num_frames: the number of frames that are read.
+    """
+    origin = int(stamps[0]) * tick if len(stamps) else Fraction(0)
+    if len(stamps) != num_frames:
+        return FrameTimes.regular(num_frames, fps, origin)
+    grid = np.rint((stamps - stamps[0]) * float(fps * tick))
+    if fps * tick <= _FINE and _on_grid(stamps, fps * tick) and np.all(np.diff(grid) > 0):
+        return FrameTimes(np.append(grid, grid[-1] + 1).astype(np.int64), 1 / fps, origin)
+    last = stamps[-1] + max(1, round(1 / (fps * tick)))
+    return FrameTimes(np.append(stamps, last) - stamps[0], tick, origin)

@@ -1,5 +1,6 @@
 """A reader of video files, through PyAV: packets are counted without decoding, then decoded once in display order."""
 
+import logging
 from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,23 +14,22 @@ from numpy.typing import NDArray
 
 from jax_interp.errors import MediaError
 from jax_interp.media.pictures.pixels import composite_over_black, report_transparency
+from jax_interp.media.read_settings import ReadSettings
 from jax_interp.media.source import MAX_PIXELS, FrameSource, Picture
-from jax_interp.media.video.color import RGB, ColorConverter
-from jax_interp.media.video.rates import frame_rate
+from jax_interp.media.video.color import RGB, RGBA, ColorConverter
+from jax_interp.media.video.container import decoding_errors, open_input
+from jax_interp.media.video.deinterlace import deinterlaced
+from jax_interp.media.video.rates import frame_rate, frame_times
+from jax_interp.media.video.traits import Traits, traits_of
 from jax_interp.media.video.transport_stream import ends_within_frame
 from jax_interp.media.video.truncation import find_truncation
 
-_CONTAINERS = (
-    "mov,matroska,avi,gif,apng,mpegts,mpeg,mpegvideo,flv,ogg,asf,h264,hevc,m4v,ivf,obu,yuv4mpegpipe,dv,mxf,nut"
-)
-"""Container formats (libavformat's names) that hold a clip in one file. Others are left out on purpose: playlists that
-name other files or hosts, text rendered as pictures, single pictures, devices."""
+logger = logging.getLogger("jax_interp")
+
+DEFAULT_READING = ReadSettings()
 
 _HIDDEN_FRAME_CODECS = ("vp8",)
 """Codecs whose packets may hold a frame that is never shown, so that packets say nothing about frames."""
-
-_FLATTENED_CODECS = ("gif",)
-"""Codecs of animated pictures, whose transparent parts are composited over black like those of other pictures."""
 
 _NOTICING_CODECS = ("h264", "mpeg1video", "mpeg2video", "mpeg4")
 """Codecs whose decoder reports a frame of which a part is missing. HEVC's decoder conceals it."""
@@ -49,24 +49,25 @@ class _Packets:
     """Index of the first packet of which a part is missing."""
 
 
-def open_video(path: Path, *, at_least: int = 2) -> FrameSource:
+def open_video(path: Path, *, at_least: int = 2, reading: ReadSettings = DEFAULT_READING) -> FrameSource:
     """Open a video file as a `FrameSource`; every coded frame counts once, whatever its time stamp.
 
     `num_frames` is the number of packets that a pass over the file finds, without decoding. It is counted by decoding
     where packets are no safe guide: the container's own count differs (edit lists, damage), the stream does not start
     with a key frame, or the codec hides frames. `fps` is the container's rate if it agrees with the time stamps, else
-    the mean rate of the time stamps. Rotation and mirroring in the metadata are applied; alpha is ignored, but a GIF's
-    transparent parts are composited over black; colours are converted by the stream's tags (BT.601 where there are
-    none, as FFmpeg does) and rounded to 8 bits.
+    the mean rate of the time stamps. Rotation and mirroring in the metadata are applied; transparent parts are
+    composited over black; colours are converted by the stream's tags (where there are none, HD by BT.709 and SD by
+    BT.601) and rounded to 8 bits. HDR and interlaced frames are read as `reading` says. What was done is logged, and
+    stands in the description.
 
     Raises:
-        MediaError: the file is unreadable, has no video stream, is truncated or damaged, or has fewer than `at_least`
-            frames.
+        MediaError: the file is unreadable, has no video stream, is truncated or damaged, has fewer than `at_least`
+            frames, or is HDR, which `reading` refuses.
     """
     with _opened(path) as (container, stream):
         try:
             packets = _scan_packets(container, stream)
-        except _decoding_errors() as error:
+        except decoding_errors() as error:
             raise MediaError(f"{path}: the file is damaged ({error}); get it anew") from error
         codec, pixel_format = stream.codec_context.name, stream.codec_context.pix_fmt
         if stream.codec_context.width * stream.codec_context.height > MAX_PIXELS:
@@ -79,13 +80,15 @@ def open_video(path: Path, *, at_least: int = 2) -> FrameSource:
         trusted = trusted and codec not in _HIDDEN_FRAME_CODECS and not in_doubt
         # From PyAV 19 on these are rationals of its own, which cannot be rounded.
         stated = [Fraction(rate) for rate in (stream.average_rate, stream.guessed_rate) if rate]
-        fps = frame_rate(stated, packets.times, Fraction(stream.time_base))
+        tick = Fraction(stream.time_base)
+        fps = frame_rate(stated, packets.times, tick)
     num_frames = packets.shown if trusted else sum(1 for _ in _decode(path))
-    flatten = codec in _FLATTENED_CODECS
-    first = next(_read_frames(path, None, flatten), None)
+    first = next(_decode(path), None)
     if first is None or num_frames < at_least:
         raise MediaError(f"{path}: holds {min(num_frames, 1)} frame(s); at least {at_least} needed")
-    height, width, _ = first.shape
+    traits = traits_of(first, codec)
+    said = _say(path, traits, reading)
+    height, width, _ = _orientation(first)(np.empty((first.height, first.width, 1), np.uint8)).shape
     return FrameSource(
         num_frames=num_frames,
         height=height,
@@ -100,35 +103,38 @@ def open_video(path: Path, *, at_least: int = 2) -> FrameSource:
             "fps": str(fps) if fps else "unknown",
             "codec": codec,
             "pixel_format": pixel_format or "unknown",
+            **said,
         },
-        read=lambda: _read_frames(path, num_frames, flatten),
+        read=lambda: _read_frames(path, num_frames, traits, reading),
+        times=frame_times(packets.times, tick, fps, num_frames) if fps else None,
     )
 
 
-def _decoding_errors() -> tuple[type[Exception], ...]:
-    import av.error
-
-    return av.error.FFmpegError, OSError
+def _say(path: Path, traits: Traits, reading: ReadSettings) -> dict[str, str]:
+    """Log what is done with HDR and interlaced frames, and return it for the record; raises `MediaError` for HDR."""
+    said = {"colors": traits.colors}
+    if traits.untagged_matrix is not None:
+        logger.info("%s: its colours are %s", path, traits.colors)
+    if traits.hdr is not None and reading.hdr == "refuse":
+        raise MediaError(f"{path}: is HDR ({traits.hdr}), which --hdr refuse refuses; give an SDR version of it")
+    if traits.hdr is not None:
+        said["hdr"] = f"{traits.hdr}, tone-mapped to BT.709"
+        logger.info("%s: is HDR (%s) and is tone-mapped to BT.709", path, traits.hdr)
+    if traits.is_interlaced and reading.interlaced == "keep":
+        said["interlaced"] = "kept"
+        logger.warning("%s: is interlaced, so moving edges have combs that are interpolated as they are", path)
+    elif traits.is_interlaced:
+        said["interlaced"] = "deinterlaced by bwdif"
+        logger.info("%s: is interlaced and is deinterlaced (bwdif)", path)
+    if traits.has_alpha:
+        said["transparency"] = "laid over black"
+    return said
 
 
 @contextmanager
 def _opened(path: Path, **options: str) -> Iterator[tuple[Any, Any]]:
     """The container and its best video stream; closed afterwards. `options` are the container format's."""
-    import av
-
-    # The file: prefix keeps a name like "http:x" or "concat:x" from being read as an address.
-    address, limits = f"file:{path}", {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"}
-    try:
-        # Not `options`: PyAV 14 crashes when these are handed to the streams of a container without a header.
-        container = av.open(address, container_options=limits | options)
-    except _decoding_errors() as error:
-        reason = (
-            error.strerror if isinstance(error, OSError) and error.strerror else "not a known video format, or damaged"
-        )
-        raise MediaError(
-            f"{path}: cannot be read as a video ({reason}); expected mp4, mkv, mov, webm, avi or gif"
-        ) from error
-    with container:
+    with open_input(path, **options) as container:
         stream = container.streams.best("video")
         if stream is None or stream.codec_context is None:
             raise MediaError(f"{path}: holds no video stream that can be decoded")
@@ -183,7 +189,7 @@ def _decode(path: Path) -> Iterator[Any]:
         while True:
             try:
                 frame = next(frames, None)
-            except _decoding_errors() as error:
+            except decoding_errors() as error:
                 raise _damaged(path, index, getattr(error, "strerror", None) or str(error)) from error
             if frame is None:
                 return
@@ -193,34 +199,38 @@ def _decode(path: Path) -> Iterator[Any]:
             index += 1
 
 
-def _read_frames(path: Path, num_frames: int | None, flatten: bool) -> Iterator[Picture]:
-    """Upright RGB frames; `num_frames` of them if that is given, all of the first one's size.
-
-    `flatten` lays transparent parts over black, and says so once where the frames are counted.
-    """
-    converter, said = ColorConverter(RGB), False
-    size: tuple[int, int] | None = None
+def _read_frames(path: Path, num_frames: int, traits: Traits, reading: ReadSettings) -> Iterator[Picture]:
+    """`num_frames` upright RGB frames, all of the first one's size. Transparent parts are laid over black, and said."""
+    converter = ColorConverter(RGBA if traits.has_alpha else RGB, traits.untagged_matrix)
+    decoded = _same_size(path, _decode(path))
     orient: Callable[[Picture], Picture] | None = None
-    index = -1
-    for index, frame in enumerate(_decode(path)):
-        if size is None or orient is None:
-            size, orient = (frame.width, frame.height), _orientation(frame)
+    index, said = -1, False
+    for index, frame in enumerate(decoded if reading.interlaced == "keep" else deinterlaced(decoded)):
+        orient = orient or _orientation(frame)
+        if index >= num_frames:
+            return
+        picture = converter.convert(frame).to_ndarray()
+        if traits.has_alpha:
+            picture, transparent = composite_over_black(picture[..., :3], picture[..., 3:], 255)
+            if transparent and not said:
+                said = True
+                report_transparency(path)
+        yield orient(picture)
+    if index + 1 < num_frames:
+        raise _damaged(path, index + 1, f"the data ends there, {num_frames} frames were counted")
+
+
+def _same_size(path: Path, frames: Iterator[Any]) -> Iterator[Any]:
+    """Yield decoded frames; raises `MediaError` at one that has not the first one's size."""
+    size: tuple[int, int] | None = None
+    for index, frame in enumerate(frames):
+        size = size or (frame.width, frame.height)
         if size != (frame.width, frame.height):
             raise MediaError(
                 f"{path}: frame {index} is {frame.width}x{frame.height}, the first one {size[0]}x{size[1]};"
                 " a clip must have one size, so cut it there"
             )
-        if num_frames is not None and index >= num_frames:
-            return
-        picture = converter.convert(frame).to_ndarray()
-        if flatten:
-            picture, transparent = composite_over_black(picture, frame.to_ndarray()[..., 3:], 255)
-            if transparent and not said and num_frames is not None:
-                said = True
-                report_transparency(path)
-        yield orient(picture)
-    if num_frames is not None and index + 1 < num_frames:
-        raise _damaged(path, index + 1, f"the data ends there, {num_frames} frames were counted")
+        yield frame
 
 
 def _orientation(frame: Any) -> Callable[[Picture], Picture]:

@@ -77,7 +77,7 @@ def agree_on_work(interpolator: Pipeline, request: GenerateRequest) -> None:
     """
     clips = {
         job.video.name: effective_settings(interpolator, job.settings)
-        | {"upsampler": job.upsampler and asdict(job.upsampler), "rate": str(job.exact_rate)}
+        | {"upsampler": job.upsampler and asdict(job.upsampler), "rate": str(job.exact_rate), "job": job.own_facts}
         for job in request.jobs
     }
     stride = interpolator.guardrails.frame_stride if interpolator.guardrails else None

@@ -7,7 +7,7 @@ import jax
 from jax_interp.diffusion.branches import branches
 from jax_interp.errors import MediaError, UsageError
 from jax_interp.pipeline.jobs.agreements import agreed_mesh
-from jax_interp.pipeline.requests.inputs import find_clip
+from jax_interp.pipeline.requests.inputs import count_parts
 from jax_interp.pipeline.requests.request import Job
 from jax_interp.pipeline.requests.settings import DeviceSettings, which_would_work
 from jax_interp.runtime.mesh_shape import MeshShape, fastest_shape
@@ -51,7 +51,7 @@ def _pair_counts(jobs: Sequence[Job]) -> list[int]:
     counts = []
     for job in jobs:
         try:
-            counts.append(find_clip(job).num_pairs)
+            counts.append(count_parts(job))
         except (MediaError, UsageError, OSError):
             continue
     return counts or [1]

@@ -19,7 +19,7 @@ logger = logging.getLogger("jax_interp")
 
 def identity_of(interpolator: Pipeline, job: Job) -> str:
     """Return the fingerprint (`record.fingerprint`) of what `interpolator` makes of `job`."""
-    return fingerprint(interpolator, job.settings, job.inputs, job.upsampler, job.exact_rate)
+    return fingerprint(interpolator, job.settings, job.inputs, job.upsampler, job.exact_rate, job.own_facts)
 
 
 def is_finished(interpolator: Pipeline, job: Job) -> bool:
@@ -51,10 +51,10 @@ def tidy_finished(interpolator: Pipeline, job: Job) -> None:
 def finished_pairs(interpolator: Pipeline, job: Job, clip: Clip, store: PairStore) -> int:
     """Return the number of pairs that an interrupted run has finished, which this run need not make again."""
     settings = job.settings
-    done = store.finished(clip.num_pairs, (settings.num_video_frames, settings.height, settings.width, 3))
+    done = store.finished(clip.most_pieces, (settings.num_video_frames, settings.height, settings.width, 3))
     done = _trusted_pairs(store, done) if interpolator.guardrails else done
     if done:
-        logger.info("going on after pair %d of %d", done, clip.num_pairs)
+        logger.info("going on after pair %d of %d", done, clip.most_pieces)
     return done
 
 

@@ -19,7 +19,7 @@ from jax_interp.pipeline.jobs.agreements import (
     least_memory,
     shared_fate,
 )
-from jax_interp.pipeline.jobs.clip import open_clip
+from jax_interp.pipeline.jobs.clip import Clip, open_clip, settled
 from jax_interp.pipeline.jobs.devices import choose_mesh
 from jax_interp.pipeline.jobs.earlier_runs import is_finished, tidy_finished
 from jax_interp.pipeline.jobs.job import run_job
@@ -27,7 +27,6 @@ from jax_interp.pipeline.jobs.kinds import kind_of
 from jax_interp.pipeline.jobs.outputs import check_results
 from jax_interp.pipeline.jobs.reporter import SILENT, Reporter
 from jax_interp.pipeline.memory.placing import limit_process, place
-from jax_interp.pipeline.requests.inputs import Clip
 from jax_interp.pipeline.requests.request import GenerateRequest, Job
 from jax_interp.pipeline.safety.guardrails import Guardrails
 from jax_interp.pipeline.settings import InterpolationSettings, Video2WorldSettings
@@ -59,10 +58,11 @@ def generate(request: GenerateRequest, reporter: Reporter = SILENT) -> list[Reco
     is_first = join_processes(request.processes)
     enable_compile_cache()
     reporter.joined(is_first)
+    asked, request = request, replace(request, jobs=tuple(map(_settled_if_possible, request.jobs)))
     guardrails = _open_guardrails(request)
     with shared_fate():
         if is_first:
-            check_results(request)
+            check_results(asked)
         agree_on_machines()
         interpolator = _open(request, guardrails)
         _check_guardrails(guardrails, request)
@@ -71,6 +71,14 @@ def generate(request: GenerateRequest, reporter: Reporter = SILENT) -> list[Reco
         _explain_empty_prompts(request)
         jobs = [replace(job, settings=job.settings.together(pairs)) for job in request.jobs]
         return _run_jobs(interpolator, replace(request, jobs=tuple(jobs)), reporter)
+
+
+def _settled_if_possible(job: Job) -> Job:
+    """Return `job` as its input settles it; what is wrong with the input is reported when its turn comes."""
+    try:
+        return settled(job)
+    except (JaxInterpError, OSError):
+        return job
 
 
 def _check_upsampler(request: GenerateRequest) -> None:
@@ -195,8 +203,8 @@ def _is_process_failure(error: Exception) -> bool:
 
 
 def _begin(interpolator: Pipeline, job: Job, request: GenerateRequest, reporter: Reporter) -> Clip | None:
-    """Open the input of `job`; return None for a clip of a batch that is done already."""
-    if request.is_batch and is_finished(interpolator, job):
+    """Open the input of `job`; return None for a clip that is done already and is not to be made again."""
+    if (request.is_batch or request.keeps_finished) and is_finished(interpolator, job):
         reporter.already_there(job)
         tidy_finished(interpolator, job)
         return None

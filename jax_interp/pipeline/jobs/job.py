@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import dropwhile
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +14,20 @@ import numpy as np
 
 from jax_interp.files.atomic import write_atomically
 from jax_interp.media.output import as_media_error
-from jax_interp.media.pairs import join_pairs
+from jax_interp.media.timeline.pieces import Piece, Tally
+from jax_interp.media.timeline.plan import ClipPlan
+from jax_interp.media.video.streams import CarriedStreams
 from jax_interp.media.writer import PngWriter, TeeWriter, VideoWriter
 from jax_interp.pipeline.base import Pipeline
 from jax_interp.pipeline.jobs.agreements import agreed_prompt, agreed_start, is_first, only_writer
 from jax_interp.pipeline.jobs.blocked import is_blocked, remove_results
-from jax_interp.pipeline.jobs.clip import open_clip
+from jax_interp.pipeline.jobs.clip import Clip, open_clip, settled, warn_of_errors
 from jax_interp.pipeline.jobs.earlier_runs import finished_pairs, identity_of, is_finished, tidy
 from jax_interp.pipeline.jobs.kinds import kind_of
 from jax_interp.pipeline.jobs.pair_store import PairStore
 from jax_interp.pipeline.jobs.record import run_record
 from jax_interp.pipeline.jobs.reporter import Advance
-from jax_interp.pipeline.requests.inputs import Clip
+from jax_interp.pipeline.planned_clip import Shown, output_frames
 from jax_interp.pipeline.requests.request import Job
 from jax_interp.pipeline.results import InterpolatedPair
 
@@ -48,6 +50,7 @@ def run_job(
     """
     interpolator.timings.clear()
     clip = clip or open_clip(interpolator, job)
+    job = settled(job)
     with only_writer(job) as was_killed:
         if was_killed and is_finished(interpolator, job):
             logger.info("%s: was finished before", job.video)
@@ -68,16 +71,21 @@ def _write(interpolator: Pipeline, job: Job, clip: Clip, progress: Advance | Non
         logger.warning("%s is of an interrupted run with other settings; remove it if it is not wanted", folder)
     if interpolator.guardrails is not None:
         interpolator.guardrails.start_counting()
-    job, num_frames = _write_frames(interpolator, job, clip, progress, store)
+    tally = Tally()
+    job = _write_frames(interpolator, job, clip, progress, store, tally)
+    if isinstance(clip.plan, ClipPlan) and tally.largest_error > clip.foreseen.largest_error:
+        warn_of_errors(clip.plan, tally)  # duplicates made pairs longer
     record = run_record(
         interpolator,
         job.settings,
         job.upsampler,
         fingerprint=identity,
         input={"files": [str(path) for path in job.inputs], **clip.source.description},
-        output=_description(job),
-        pairs=clip.num_pairs,
-        frames=num_frames,
+        output=_description(job, clip),
+        timeline=_timeline_facts(clip, tally),
+        carried_over=clip.streams.said if clip.streams else None,
+        pairs=tally.num_pairs,
+        frames=tally.num_frames,
         total_seconds=round(time.perf_counter() - started, 3),
     )
     for path, text in (
@@ -92,21 +100,22 @@ def _write(interpolator: Pipeline, job: Job, clip: Clip, progress: Advance | Non
 
 
 def _write_frames(
-    interpolator: Pipeline, job: Job, clip: Clip, progress: Advance | None, store: PairStore
-) -> tuple[Job, int]:
-    """Write video and frames; return `job` with its prompt, and how many frames there are.
+    interpolator: Pipeline, job: Job, clip: Clip, progress: Advance | None, store: PairStore, tally: Tally
+) -> Job:
+    """Write video and frames, and count in `tally`; return `job` with its prompt.
 
     If the guardrails block the clip, all of its files are removed, its finished pairs too.
     """
-    writers = tuple(_writers(job, store))  # refuses a folder of frames that is not to be replaced
+    writers = tuple(_writers(job, clip, store))  # refuses a folder of frames that is not to be replaced
     if job.video.exists():
         logger.info("%s is there already; this run replaces it once it is done", job.video)
     try:
-        begun = _begin(interpolator, job, clip, progress, store)
+        begun = _begin(interpolator, job, clip, progress, store, tally)
         job = begun.job
         with TeeWriter(*writers) as writer:
-            for frames in join_pairs(_all_pairs(interpolator, begun, store)):
-                writer.write(frames)
+            for frames, shown in _all_pairs(interpolator, begun, store):
+                for frame in output_frames(frames, shown, clip.shape):
+                    writer.write(frame)
             store.note_results(dict(zip(_results(job), (writer.partial for writer in writers), strict=True)))
             store.claim(job.frames_folder)
     except BaseException as error:
@@ -114,16 +123,45 @@ def _write_frames(
             partials = [writer.partial for writer in writers]
             remove_results(store, partials, job.prompt_file, job.settings.prompt)
         raise
-    return job, writer.num_frames
+    return job
 
 
-def _description(job: Job) -> dict[str, Any]:
+def _timeline_facts(clip: Clip, tally: Tally) -> dict[str, Any] | None:
+    """Return what the record says of the output's time, None for a clip that is continued.
+
+    `scene_cuts` can be given back with `--scene-cuts`.
+    """
+    plan = clip.plan
+    if not isinstance(plan, ClipPlan):
+        return None
+    timeline = plan.timeline
+    return {
+        "pace": "source" if timeline.follows_source else "upstream",
+        "rate": str(plan.rate),
+        "slow_motion": str(timeline.slowed),
+        "keyframes": "original" if timeline.original_keyframes else "decoded",
+        "duplicates": timeline.duplicates,
+        "merged_frames": tally.merged,
+        "scene_cuts_from": timeline.scene_cuts if isinstance(timeline.scene_cuts, str) else "given",
+        "scene_cuts": tally.cuts,
+        "largest_error_seconds": round(float(tally.largest_error / plan.rate), 6),
+        "largest_error_frames": round(float(tally.largest_error), 4),
+        "input_seconds": [round(float(moment), 6) for moment in plan.span],
+    }
+
+
+def _description(job: Job, clip: Clip) -> dict[str, Any]:
     """Return what the record says of the results."""
+    shape = clip.shape
     return {
         "video": str(job.video),
         "bytes": job.video.stat().st_size,
         "frames_folder": str(job.frames_folder) if job.frames_folder else None,
-        "fps": str(job.exact_rate),
+        "fps": str(clip.plan.rate),
+        "height": shape.inner.height,
+        "width": shape.inner.width,
+        "aspect": "stretched" if shape.stretched else f"kept, at {shape.network} with reflected edges",
+        **job.encoding.facts(job.video),
     }
 
 
@@ -134,29 +172,38 @@ class _Begun:
     job: Job
     """The job, with its prompt."""
     done: int
-    """The number of pairs that an interrupted run finished."""
+    """The number of pieces that an interrupted run finished."""
+    pieces: Iterator[Piece[Any]]
+    """All pieces; the first process takes those that are done, and `new_pairs` the others."""
     new_pairs: Iterator[InterpolatedPair]
-    """The pairs that are still to be made."""
+    """The pieces that are still to be made."""
+    shown: deque[Shown]
+    """Which frames of each new piece the output shows, as far as they were taken up."""
 
 
 def _begin(
-    interpolator: Pipeline, job: Job, clip: Clip, progress: Advance | None, store: PairStore | None = None
+    interpolator: Pipeline,
+    job: Job,
+    clip: Clip,
+    progress: Advance | None,
+    store: PairStore | None = None,
+    tally: Tally | None = None,
 ) -> _Begun:
-    """Settle the prompt and what is left to do, in all processes; only the first one has a `store`.
+    """Settle the prompt and what is left to do, in all processes; only the first one has a `store` and a `tally`.
 
     `Pipeline.stream` asks the guardrails: before anybody sees the prompt, and also where no pair is left.
     """
     job, is_new = _with_prompt(interpolator, job, clip, store)
     done = agreed_start(job, finished_pairs(interpolator, job, clip, store) if store else None)
-    settings, count = job.settings, clip.num_pairs
-    missing = dropwhile(lambda pair: pair[0] < done, kind_of(settings).parts(iter(clip.source), settings, count))
+    settings, count = job.settings, clip.most_pieces
+    pieces, shown = clip.plan.pieces(tally or Tally()), deque[Shown]()
     report = None if progress is None else lambda pair, call, calls: progress(pair, count, call, calls)
-    new_pairs = interpolator.stream(missing, settings, report)
+    new_pairs = interpolator.stream(kind_of(settings).parts(pieces, clip.shape, shown, done), settings, report)
     if is_new:
         logger.info("prompt: %s", job.settings.prompt)
         if store is not None:
             store.keep_prompt(job.settings.prompt)
-    return _Begun(job, done, new_pairs if done < count else iter(()))
+    return _Begun(job, done, pieces, new_pairs if done < count else iter(()), shown)
 
 
 def _with_prompt(interpolator: Pipeline, job: Job, clip: Clip, store: PairStore | None) -> tuple[Job, bool]:
@@ -177,21 +224,30 @@ def _results(job: Job) -> list[Path]:
     return [job.video] if job.frames_folder is None else [job.video, job.frames_folder.resolve()]
 
 
-def _writers(job: Job, store: PairStore) -> Iterator[VideoWriter | PngWriter]:
+def _writers(job: Job, clip: Clip, store: PairStore) -> Iterator[VideoWriter | PngWriter]:
     """Yield the writer of the video and, if the frames are wanted, that of the frames; nothing is opened yet."""
-    settings = job.settings
-    yield VideoWriter(job.video, job.exact_rate, settings.height, settings.width)
+    carried = None if clip.streams is None else CarriedStreams(clip.streams)
+    encoding = job.encoding
+    yield VideoWriter(
+        job.video,
+        clip.plan.rate,
+        *clip.shape.inner,
+        codec=encoding.codec,
+        crf=encoding.crf,
+        pixel_format=encoding.pixel_format,
+        carried=carried,
+    )
     if job.frames_folder is not None:
         yield PngWriter(job.frames_folder, overwrite=job.overwrite or store.claims(job.frames_folder))
 
 
-def _all_pairs(interpolator: Pipeline, begun: _Begun, store: PairStore) -> Iterator[np.ndarray]:
-    """Yield the frames of every pair in order: first those that an interrupted run left, then new ones."""
+def _all_pairs(interpolator: Pipeline, begun: _Begun, store: PairStore) -> Iterator[tuple[np.ndarray, Shown]]:
+    """Yield the frames of every piece in order, and which are shown: those an interrupted run left, then new ones."""
     guardrails = interpolator.guardrails
     if guardrails is not None and begun.done and (checked := store.checked(begun.done - 1)):
         guardrails.go_on_counting(checked)
-    for index in range(begun.done):
-        yield store.load(index)
+    for piece in islice(begun.pieces, begun.done):
+        yield store.load(piece.index), piece.shown
     for pair in begun.new_pairs:
         store.save(pair.index, pair.frames, guardrails.facts() if guardrails else None)
-        yield pair.frames
+        yield pair.frames, begun.shown.popleft()

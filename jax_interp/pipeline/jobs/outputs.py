@@ -13,6 +13,8 @@ from jax_interp.files.names import check_lengths
 from jax_interp.files.overlap import Input, Output, find_overlaps
 from jax_interp.files.partial import PartialOutput, remove_leftovers
 from jax_interp.media.destination import clip_files, locked_result, refuse, refuse_locked, why_no_file
+from jax_interp.media.video.codecs import MUXERS
+from jax_interp.media.video.writer import missing_encoder
 from jax_interp.pipeline.jobs.pair_store import PairStore, is_being_placed
 from jax_interp.pipeline.requests.request import GenerateRequest, Job
 from jax_interp.runtime.checkpoint.description import MANIFEST_FILE
@@ -24,11 +26,15 @@ _RECORD_BYTES = 1 << 24
 
 def check_results(request: GenerateRequest) -> None:
     """Raise before anything is loaded if what is to be written cannot be written, or would harm what is read."""
+    codecs = sorted({job.encoding.codec_for(job.video) for job in request.jobs})
+    refuse([fault for codec in codecs for fault in missing_encoder(codec)])
     files: dict[str, Path | None] = {
         "--batch-input-path": request.batch,
         "--text-embeddings": request.networks.text_embeddings,
     }
     read = [Input(path, flag) for flag, path in files.items() if path is not None]
+    cuts = [job.timeline.scene_cuts for job in request.jobs]
+    read += [Input(path, "--scene-cuts") for path in cuts if isinstance(path, Path)]
     check_outputs(request.jobs, [*read, *network_files(request.networks.checkpoint_dir)])
     if not request.is_batch:  # the clips of a batch are held one after the other, each when its turn comes
         refuse_held_results(request.jobs[0])
@@ -57,7 +63,7 @@ def network_files(checkpoint_dir: Path) -> list[Input]:
 
 def refuse_held_results(job: Job) -> None:
     """Raise `MediaError` if another run is writing a result of `job` at this moment; holds nothing."""
-    for path in _held_paths(job):
+    for path in (*_held_paths(job), *_namesakes(job)):
         refuse_locked(path)
 
 
@@ -70,6 +76,8 @@ def held_results(job: Job) -> Iterator[bool]:
     """
     with ExitStack() as stack:
         was_left = [stack.enter_context(locked_result(path)) for path in _held_paths(job)]
+        for path in _namesakes(job):
+            refuse_locked(path)
         for path in job.files:
             remove_leftovers(path)
         yield was_left[0]
@@ -107,6 +115,11 @@ def _written(job: Job) -> Iterator[Output]:
 
 def _held_paths(job: Job) -> list[Path]:
     return [job.video] if job.frames_folder is None else [job.video, job.frames_folder.resolve()]
+
+
+def _namesakes(job: Job) -> list[Path]:
+    """The videos in other containers that would have the same record."""
+    return [path for suffix in MUXERS if (path := job.video.with_suffix(suffix)) != job.video]
 
 
 def _check_names(job: Job) -> None:

@@ -54,8 +54,8 @@ class PairStore:
     def finished(self, most: int | None = None, shape: tuple[int, ...] | None = None) -> int:
         """Return how many pairs are stored whole, counted from the first without a gap, up to `most`.
 
-        `shape` is the shape [F, Y, X, 3] that the frames of a pair have to have. All of them are read, so that the
-        number is known, and told to other processes, before the first pair is used.
+        `shape` is the shape [F, Y, X, 3] that the frames of a pair have to have; F may also be 1, for a single frame.
+        All of them are read, so that the number is known, and told to other processes, before the first pair is used.
 
         Raises:
             MediaError: something that this program did not make has the name of the folder or of a pair.
@@ -203,7 +203,7 @@ class PairStore:
         except Exception as error:  # numpy, zipfile and zlib have about ten of their own
             fault = f"{type(error).__name__}: {error}"
         else:
-            if frames.dtype == np.uint8 and frames.ndim == 4 and shape in (None, frames.shape):
+            if frames.dtype == np.uint8 and frames.ndim == 4 and _has_shape(frames, shape):
                 return True
             fault = f"its frames are {frames.dtype} {list(frames.shape)}"
         logger.warning("%s: damaged (%s); made again, with all pairs behind it", self._path(index), fault)
@@ -225,3 +225,8 @@ def _inode(path: Path) -> list[int]:
     """Return the numbers of device and inode, which a file or folder keeps when it is renamed."""
     found = path.stat()
     return [found.st_dev, found.st_ino]
+
+
+def _has_shape(frames: np.ndarray, shape: tuple[int, ...] | None) -> bool:
+    """Whether `frames` are those of a pair, which have `shape`, or one of them; None is any shape."""
+    return shape is None or (len(frames) in (1, shape[0]) and frames.shape[1:] == shape[1:])

@@ -5,6 +5,7 @@ import hashlib
 import json
 import platform
 import resource
+from collections.abc import Mapping
 from fractions import Fraction
 from importlib.metadata import version
 from pathlib import Path
@@ -43,15 +44,18 @@ def fingerprint(
     inputs: tuple[Path, ...],
     upsampler: UpsamplerSettings | None = None,
     rate: Fraction | None = None,
+    own_facts: Mapping[str, Any] | None = None,
 ) -> str:
     """Return a SHA-256 of all that decides a result: settings, input files, networks, and how its prompt is written.
 
-    `rate` is the video's rate in frames a second; None stands for that of `settings`.
+    `rate` is the video's rate in frames a second; None stands for that of `settings`. `own_facts` are the job's
+    (`Job.own_facts`).
     """
     effective = effective_settings(interpolator, settings)
     # How many pairs share a pass follows from free memory, and changes a result no more than its last bits.
     effective.pop("pairs_per_batch", None)
     effective["rate"] = str(rate or exact_rate(settings.sampling.fps))
+    effective["job"] = own_facts
     if upsampler is not None:
         effective["prompt"] = dataclasses.asdict(upsampler)
     network_facts = networks(interpolator, upsamples=upsampler is not None)

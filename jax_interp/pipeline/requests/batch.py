@@ -7,6 +7,7 @@ from typing import Any
 from jax_interp.errors import UsageError
 from jax_interp.files.names import check_text
 from jax_interp.media.pictures.suffixes import PICTURE_SUFFIXES
+from jax_interp.media.video.codecs import MUXERS, default_suffix
 from jax_interp.pipeline.requests.json_lines import read_json_lines
 from jax_interp.pipeline.requests.request import GenerateRequest, Job
 
@@ -73,12 +74,13 @@ def _job(line: dict[str, Any], number: int, template: Job) -> Job:
         raise ValueError("prompt is not a text")
     check_text("prompt", prompt)
     inputs = _inputs(line["visual_input"])
-    name = plain_name(line.get("name", f"{template.video.stem}_{number:04d}"), "name")
+    suffix = template.video.suffix
+    name = plain_name(line.get("name", f"{template.video.stem}_{number:04d}"), "name", suffix)
     folder = template.frames_folder
     return dataclasses.replace(
         template,
         inputs=inputs,
-        video=template.video.with_name(name + template.video.suffix),
+        video=template.video.with_name(name + suffix),
         frames_folder=None if folder is None else folder / name,
         settings=dataclasses.replace(template.settings, prompt=prompt),
         upsampler=None if "prompt" in line else template.upsampler,
@@ -111,25 +113,52 @@ def _shown(text: str) -> str:
     return plain if len(plain) <= 200 else f"{plain[:200]}…"
 
 
-def plain_name(name: Any, flag: str) -> str:
-    """Return `name` without its .mp4; raise a `UsageError` that names `flag` if it is no file name without folders."""
+def result_suffix(name: str, codec: str | None) -> str:
+    """Return the suffix of a result that is called `name`: its own if a container has it, else that of `codec`."""
+    suffix = Path(name).suffix.lower()
+    return suffix if suffix in MUXERS else default_suffix(codec)
+
+
+def plain_name(name: Any, flag: str, suffix: str = ".mp4") -> str:
+    """Return `name` without its `suffix`; raise a `UsageError` that names `flag` if it is no file name without folders.
+
+    A name that ends in the suffix of another kind of file is refused too.
+    """
     if not isinstance(name, str) or name in ("", ".", "..") or Path(name).name != name or "\0" in name:
         raise UsageError(f"{flag} {name!r}: expected a plain file name; give folders with --video-save-folder")
     check_text(flag, name)
-    stem, suffix = name[:-4] if name.lower().endswith(".mp4") else name, Path(name).suffix.lower()
-    if suffix in _OTHER_SUFFIXES:
-        raise UsageError(f"{flag} {name!r}: results are mp4; leave {suffix} out, or end the name in .mp4")
+    stem, own = name[: -len(suffix)] if name.lower().endswith(suffix) else name, Path(name).suffix.lower()
+    if own in _SUFFIXES - {suffix}:
+        raise UsageError(
+            f"{flag} {name!r}: results are {suffix[1:]} here; leave {own} out, or end the name in {suffix}"
+            " (--video-save-name takes .mp4, .mkv, .mov, .gif and .webp)"
+        )
     if not stem:
-        raise UsageError(f"{flag} {name!r}: has nothing before its .mp4; give the video a name")
+        raise UsageError(f"{flag} {name!r}: has nothing before its {suffix}; give the video a name")
     return stem
 
 
-_OTHER_SUFFIXES = frozenset(
+_SUFFIXES = frozenset(
     (
-        *(".mkv", ".mov", ".qt", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".asf"),
+        *(
+            ".mp4",
+            ".mkv",
+            ".mov",
+            ".qt",
+            ".webm",
+            ".avi",
+            ".m4v",
+            ".mpg",
+            ".mpeg",
+            ".ts",
+            ".mts",
+            ".m2ts",
+            ".wmv",
+            ".asf",
+        ),
         *(".flv", ".f4v", ".ogv", ".ogg", ".3gp", ".3g2", ".mxf", ".nut", ".vob", ".dv", ".y4m", ".ivf", ".h264"),
         *(".h265", ".hevc", ".av1", ".gif", ".apng", ".avif", ".jxl", ".heic", ".tga", ".exr", ".dpx", ".npy", ".npz"),
         *(".mp3", ".m4a", ".aac", ".wav", ".flac", ".opus", ".json", ".jsonl", ".txt", *PICTURE_SUFFIXES),
     )
 )
-"""The suffixes that contradict an mp4 file. Other dots are part of a name: "take.2", "v1.0"."""
+"""The suffixes of files of known kinds. Other dots are part of a name: "take.2", "v1.0"."""

@@ -10,6 +10,7 @@ from jax_interp.media.destination import pictures_in
 from jax_interp.media.last_frames import check_given
 from jax_interp.media.pairs import num_pairs
 from jax_interp.media.pictures.pixels import Background
+from jax_interp.media.read_settings import ReadSettings
 from jax_interp.media.reader import open_frames
 from jax_interp.media.source import FrameSource
 from jax_interp.pipeline.requests.request import Job
@@ -53,35 +54,44 @@ _KINDS: Mapping[type, InputKind] = {
 }
 
 
-@dataclass(frozen=True)
-class Clip:
-    """The opened input of a job, and how many pairs it has; a clip that is continued has one part, counted as one."""
+def count_parts(job: Job) -> int:
+    """Return how many pairs the input of `job` has; a clip that is continued has one part.
 
-    source: FrameSource
-    num_pairs: int
+    Raises:
+        UsageError, MediaError: the input is missing, damaged, or has too few frames.
+    """
+    return input_kind(job.settings).count(open_input(job), job.settings)
 
 
-def find_clip(job: Job) -> Clip:
+def open_input(job: Job) -> FrameSource:
     """Open the input of `job`; as long as its files do not change, later calls return what the first one found.
 
     Raises:
         UsageError, MediaError: it is missing, damaged, or has too few frames.
     """
     kind = input_kind(job.settings)
+    how = job.reading, kind.fewest_frames, kind.background
     try:
-        source = _open_unchanged(job.inputs, input_states(job.inputs), kind.fewest_frames, kind.background)
+        return _open_unchanged(job.inputs, input_states(job.inputs), *how)
     except (OSError, RuntimeError, ValueError):  # a file that cannot be looked at: what is wrong is said here
-        source = open_frames(job.inputs, at_least=kind.fewest_frames, background=kind.background)
-    return Clip(source, kind.count(source, job.settings))
+        return _open(job.inputs, *how)
 
 
 @lru_cache(maxsize=1024)
 def _open_unchanged(
-    inputs: tuple[Path, ...], states: tuple[FileState, ...], at_least: int, background: Background
+    inputs: tuple[Path, ...],
+    states: tuple[FileState, ...],
+    reading: ReadSettings,
+    at_least: int,
+    background: Background,
 ) -> FrameSource:
     """Open the input, once for as long as its files are in `states`, because opening reads all packets of a video."""
     del states  # a part of the key
-    return open_frames(inputs, at_least=at_least, background=background)
+    return _open(inputs, reading, at_least, background)
+
+
+def _open(inputs: tuple[Path, ...], reading: ReadSettings, at_least: int, background: Background) -> FrameSource:
+    return open_frames(inputs, reading=reading, at_least=at_least, background=background)
 
 
 def input_states(inputs: tuple[Path, ...]) -> tuple[FileState, ...]:

@@ -1,6 +1,6 @@
 """The diffusion stage: the transformer and the sampler that calls it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -104,14 +104,14 @@ class Denoiser(StackedStage[DiT]):
         negative_text: Text | np.ndarray | None,
         settings: SampleSettings,
         *,
-        first_pair: int = 0,
+        numbers: Sequence[int] | None = None,
         progress: Progress | None = None,
     ) -> Float[Array, "B T H W C"]:
         """Sample latents for a batch of pairs, float32.
 
         `condition` are the clean latents of `encode_pair`. `text` and `negative_text` have one row for each pair or one
-        for all; only those that the guidance needs are read, and None stands for the all-zero embedding. `first_pair`
-        is the number of the batch's first pair within its run (drawn condition noise depends on it).
+        for all; only those that the guidance needs are read, and None stands for the all-zero embedding. `numbers`
+        are those of the pairs within their run (drawn condition noise depends on them), by default from 0.
 
         Raises:
             JaxInterpError: the network returned something that is not a number.
@@ -121,7 +121,8 @@ class Denoiser(StackedStage[DiT]):
         num_pairs, *shape = condition.shape
         spare = -num_pairs % self.devices.shape.pairs_at_once(len(needed))
         # The last pair is repeated for devices that would otherwise have none.
-        pairs = [*range(first_pair, first_pair + num_pairs), *[first_pair + num_pairs - 1] * spare]
+        numbers = range(num_pairs) if numbers is None else numbers
+        pairs = [*numbers, *[numbers[-1]] * spare]
         noise = self.devices.put(initial_noise(settings.seed, (shape[0], shape[1], shape[2], shape[3])))
         augment = augmenter(
             settings.condition_noise,

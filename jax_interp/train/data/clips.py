@@ -9,9 +9,9 @@ from pathlib import Path
 from jax_interp.errors import JaxInterpError, MediaError
 from jax_interp.media.source import FrameSource
 from jax_interp.media.video.reader import open_video
+from jax_interp.media.video.suffixes import VIDEO_SUFFIXES
 from jax_interp.train.data.windows import WindowSettings, list_windows
 
-VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".webm", ".avi")
 MAX_CAPTION_BYTES = 1 << 16
 DEFAULT_FPS = 24.0
 

@@ -13,6 +13,7 @@ from safetensors.numpy import load
 from jax_interp import Interpolator, save_embeddings
 from jax_interp.errors import CheckpointError, MediaError, UsageError
 from jax_interp.media.reader import open_frames
+from jax_interp.media.video import codecs
 from jax_interp.runtime.placement import Placement
 from tests import golden
 from tests.commands import jax_interp
@@ -74,6 +75,51 @@ def test_two_pictures(generate, pictures, tmp_path):
     assert outcome.code == 0, outcome.output
     assert record(tmp_path)["frames"] == 10
     assert len(list((tmp_path / "frames").glob("*.png"))) == 10
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name", "codec"),
+    [
+        pytest.param(("--codec", "ffv1"), "output.mkv", "ffv1", marks=pytest.mark.slow),
+        pytest.param(
+            ("--video-save-name", "film.MOV", "--codec", "prores"), "film.mov", "prores", marks=pytest.mark.slow
+        ),
+        (("--video-save-name", "film.gif"), "film.gif", "gif"),
+    ],
+)
+def test_other_codecs_and_containers(generate, tmp_path, arguments, name, codec):
+    outcome = generate("--input", golden.CLIP, "--num-frame-pairs", 1, *arguments)
+    assert outcome.code == 0, outcome.output
+    stem = name.split(".")[0]
+    assert outputs(tmp_path) == sorted([name, f"{stem}.json", f"{stem}.txt"])
+    assert open_frames([tmp_path / "out" / name]).num_frames == 10
+    assert record(tmp_path, stem)["output"]["codec"] == codec
+
+
+def test_an_animation_that_would_be_too_long_is_refused_before_anything_is_loaded(generate, tmp_path, monkeypatch):
+    monkeypatch.setattr(codecs, "MOST_ANIMATION_PIXELS", 12 * 64 * 96)
+    outcome = generate("--input", golden.CLIP, "--video-save-name", "film.webp", "--num-frame-pairs", 2)
+    assert outcome.code == UsageError.exit_code
+    assert "film.webp: 19 frames of 96x64 are too many for a webp, which may have 12 of that size" in outcome.output
+    assert outputs(tmp_path) == []
+
+
+def test_programs_get_events_and_quiet_runs_only_results(generate, tmp_path):
+    clip = ("--input", golden.CLIP, "--num-frame-pairs", 1)
+    events = json.loads(f"[{generate(*clip, '--progress', 'json').output.replace('} {', '}, {')}]")
+    assert {event["event"] for event in events} == {"log", "progress", "result"}
+    assert events[-1] == {
+        "version": 1,
+        "event": "result",
+        "text": f"{tmp_path}/out/output.mp4: 10 frames from 1 pair(s)",
+        "video": f"{tmp_path}/out/output.mp4",
+        "record": f"{tmp_path}/out/output.json",
+        "frames": 10,
+        "pairs": 1,
+    }
+    quiet = generate(*clip, "--quiet").output
+    assert quiet.startswith("WARNING guardrail: off.")
+    assert quiet.endswith(f"says so {tmp_path}/out/output.mp4: 10 frames from 1 pair(s)")
 
 
 def test_a_folder_of_pictures(generate, pictures, tmp_path):
@@ -179,7 +225,13 @@ def test_a_streamed_transformer_gives_the_frames_of_a_resident_one(generate, tmp
         (("--input", golden.CLIP, "--fps", "1e9"), UsageError, "--fps 1e9: expected frames a second, from"),
         (("--input", golden.CLIP, "--fps", "nan"), UsageError, "--fps nan: expected frames a second, from"),
         (("--input", golden.CLIP, "--fps", "24/0"), UsageError, "--fps 24/0: expected frames a second, as 24, 23.976"),
-        (("--input", golden.CLIP, "--video-save-name", "film.mkv"), UsageError, "'film.mkv': results are mp4"),
+        (("--input", golden.CLIP, "--video-save-name", "film.avi"), UsageError, "'film.avi': results are mp4 here"),
+        (
+            ("--input", golden.CLIP, "--video-save-name", "film.mp4", "--codec", "prores"),
+            UsageError,
+            "film.mp4: codec prores needs .mov or .mkv, not .mp4",
+        ),
+        (("--input", golden.CLIP, "--codec", "av1", "--crf", 64), UsageError, "CRF must be 0 (best) to 63, not 64"),
         (("--input", golden.CLIP, "--video-save-name", "x" * 231), UsageError, "--video-save-name: xxx"),
         (("--input", golden.CLIP, "--prompt", "\udcff"), UsageError, r"--prompt '\udcff': is not valid UTF-8"),
         (("--input", golden.CLIP, "--save-frames", ""), UsageError, '--save-frames "": is empty'),

@@ -45,6 +45,23 @@ def test_a_picture_is_continued_and_the_record_says_how(continued, worlds, tmp_p
 
 
 @pytest.mark.slow
+def test_the_result_is_encoded_as_asked_and_progress_comes_as_events(continued, worlds, tmp_path):
+    options = ("--codec", "ffv1", "--fps", "23.976", "--progress", "json")
+    outcome = continued("--input", IMAGE, "--prompt", "rain", *options)
+    assert outcome.code == 0, outcome.output
+    assert '"frames": 9, "pairs": 1}' in outcome.output
+    said = record(tmp_path)
+    assert (said["output"]["codec"], said["output"]["fps"], said["timeline"]) == ("ffv1", "24000/1001", None)
+    made = open_frames([tmp_path / "out" / "output.mkv"])
+    given = golden.load("inputs", VIDEO2WORLD)["image"]
+    expected = worlds["float32"].generate(
+        given, "rain", num_steps=1, num_video_frames=9, height=48, width=64, fps=23.976
+    )
+    assert made.num_frames == 9
+    assert np.array_equal(np.stack(list(made)), expected.frames)
+
+
+@pytest.mark.slow
 def test_upstreams_spellings_and_nine_frames(continued, tmp_path):
     outcome = continued(
         *("--input_image_or_video_path", CLIP, "--num_input_frames", 9, "--prompt", "rain", "--offload_tokenizer"),

@@ -17,6 +17,7 @@ import pytest
 from jax_interp.errors import Blocked, MediaError
 from tests import golden
 from tests.guardrails.tiny_guards import link_networks
+from tests.media import film_clips
 
 pytestmark = pytest.mark.slow
 
@@ -147,6 +148,20 @@ def test_two_processes_make_the_same_video(run, alone, arguments):
     assert np.abs(ours - theirs).max() <= 1
     record = json.loads((run.out / "film.json").read_text())
     assert ",".join(f"{axis}={size}" for axis, size in record["mesh"].items() if size > 1) == arguments[1]
+
+
+def test_two_processes_follow_the_inputs_time(run, converted, environment, tmp_path):
+    """Both have to find the same pieces, single frames among them; without it one would wait for the other forever."""
+    source = ("--input", film_clips.write_film(tmp_path / "a.mp4", film_clips.with_cut(8, 3, 32, 32), None))
+    flags = ("--rate", "15", "--duplicates", "merge")
+    single = Run(converted, environment, tmp_path / "alone")
+    single.start(*flags, source=source, own=())
+    ((code, output),) = single.end()
+    assert code == 0, output
+    run.start("--mesh", "data=2,sequence=2", *flags, source=source)
+    outcomes = run.end()
+    assert [code for code, _ in outcomes] == [0, 0], outcomes
+    assert np.abs(pictures(run.out) - pictures(single.out)).max() <= 1
 
 
 SPLIT = ("--mesh", "sequence=4", "--placement", "diffusion_transformer=sharded")

@@ -17,6 +17,18 @@ from tests.media import clips
 SIZES = [(48, 64), (90, 160), (96, 128), (112, 176), (240, 424)]
 """Height and width; rows of 4, 10, 8, 11 and 27 macroblocks."""
 
+OTHERS = [
+    ("a.mp4", {"codec": "hevc"}),
+    ("a.mkv", {"codec": "hevc", "pixel_format": "yuv420p10le"}),
+    ("a.mp4", {"codec": "av1"}),
+    ("a.mkv", {"codec": "av1", "pixel_format": "yuv420p10le"}),
+    ("a.mov", {"codec": "prores"}),
+    ("a.mkv", {"codec": "prores", "pixel_format": "yuv444p10le"}),
+    ("a.mkv", {"codec": "ffv1"}),
+    ("a.gif", {}),
+    ("a.webp", {}),
+]
+
 
 def noisy(height, width, num_frames=12):
     noise = np.random.default_rng(0).normal(0, 8, (num_frames, height, width, 3))
@@ -33,6 +45,8 @@ def digest(path, frames, **options):
 def encode_all(folder):
     for size in SIZES:
         print(digest(folder / "out.mp4", noisy(*size)))
+    for name, options in OTHERS:
+        print(digest(folder / name, noisy(240, 424), **options))
 
 
 def in_a_process(tmp_path, fill, cores):
@@ -54,7 +68,7 @@ def test_processes_with_other_memory_and_cores_write_the_same_bytes(tmp_path):
     runs = [
         in_a_process(tmp_path, fill, cores) for fill, cores in [(0, all_cores), (1, all_cores), (129, {min(all_cores)})]
     ]
-    assert len(runs[0]) == len(SIZES) == len(set(runs[0]))
+    assert len(runs[0]) == len(SIZES) + len(OTHERS) == len(set(runs[0]))
     assert runs[0] == runs[1] == runs[2]
 
 
@@ -66,7 +80,7 @@ def test_processes_with_other_memory_and_cores_write_the_same_bytes(tmp_path):
         ("a.mov", {"pixel_format": "yuv444p"}),
         ("a.mkv", {"pixel_format": "yuv422p"}),
         ("a.mkv", {"codec": "libx264rgb"}),
-        ("a.mkv", {"codec": "ffv1"}),
+        *OTHERS,
     ],
 )
 def test_every_container_and_codec_is_the_same_again(tmp_path, name, options, size):

@@ -8,10 +8,14 @@ import av
 import numpy as np
 import pytest
 from av.error import err_check
+from PIL import Image
 
 from jax_interp.errors import MediaError, UsageError
 from jax_interp.media.output_rate import FASTEST, SLOWEST, exact_rate
+from jax_interp.media.reader import open_frames
+from jax_interp.media.video import codecs
 from jax_interp.media.video import writer as video_writer
+from jax_interp.media.video.codecs import check_length
 from jax_interp.media.video.reader import open_video
 from jax_interp.media.video.writer import VideoWriter
 from tests.golden import psnr
@@ -107,10 +111,18 @@ def test_the_index_comes_first(tmp_path, suffix):
 @pytest.mark.parametrize(
     ("name", "size", "options", "message"),
     [
-        ("out", SIZE, {}, r"suffix must be one of \.mp4, \.mkv, \.mov, not none"),
+        ("out", SIZE, {}, r"suffix must be one of \.mp4, \.mkv, \.mov, \.gif, \.webp, not none"),
         ("out.avi", SIZE, {}, r"not \.avi"),
         ("out.mp4", SIZE, {"codec": "ffv1"}, r"codec ffv1 needs \.mkv, not \.mp4"),
-        ("out.mp4", SIZE, {"codec": "av1"}, r"codec av1 is unknown; choose one of h264, libx264rgb, ffv1"),
+        ("out.mov", SIZE, {"codec": "av1"}, r"codec av1 needs \.mp4 or \.mkv, not \.mov"),
+        ("out.mp4", SIZE, {"codec": "prores"}, r"codec prores needs \.mov or \.mkv, not \.mp4"),
+        ("out.gif", SIZE, {"codec": "h264"}, r"codec h264 needs \.mp4 or \.mkv or \.mov, not \.gif"),
+        ("out.mp4", SIZE, {"codec": "vp9"}, r"codec vp9 is unknown; choose one of h264, hevc, av1, ffv1, prores"),
+        ("out.mp4", SIZE, {"codec": "av1", "crf": 64}, r"CRF must be 0 \(best\) to 63, not 64"),
+        ("out.mov", SIZE, {"codec": "prores", "crf": 9}, r"prores has a fixed quality \(.*\) and takes no CRF"),
+        ("out.gif", SIZE, {"crf": 9}, r"codec gif has 256 colours a frame and takes no CRF"),
+        ("out.gif", SIZE, {"fps": 60}, r"a gif shows 50 frames a second at most, not 60; write \.webp or \.mp4"),
+        ("out.mp4", SIZE, {"codec": "av1", "pixel_format": "yuv444p"}, r"av1 takes pixel format .*, not yuv444p"),
         ("out.mp4", SIZE, {"crf": 52}, r"CRF must be 0 \(lossless\) to 51, not 52"),
         ("out.mkv", SIZE, {"codec": "ffv1", "crf": 3}, r"ffv1 is lossless and takes no CRF"),
         ("out.mp4", SIZE, {"pixel_format": "rgb24"}, r"h264 takes pixel format yuv420p or .*, not rgb24"),
@@ -131,6 +143,75 @@ def test_what_cannot_work_is_refused_before_anything_is_created(tmp_path, name, 
     with pytest.raises(UsageError, match=message):
         VideoWriter(tmp_path / name, options.pop("fps", 24), *size, **options)
     assert [path.name for path in tmp_path.iterdir()] == ["folder.mp4"]
+
+
+def test_an_encoder_that_is_not_there_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(av, "codecs_available", set(av.codecs_available) - {"libx265"})
+    with pytest.raises(UsageError, match=r"codec hevc needs FFmpeg's encoder libx265, .* PyAV .* without; install"):
+        VideoWriter(tmp_path / "a.mp4", 24, *SIZE, codec="hevc")
+    VideoWriter(tmp_path / "a.mp4", 24, *SIZE)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "encoder", "least"),
+    [
+        ("a.mp4", {"codec": "hevc"}, "hevc", 40),
+        ("a.mkv", {"codec": "hevc", "pixel_format": "yuv444p10le"}, "hevc", 40),
+        ("a.mov", {"codec": "hevc", "pixel_format": "yuv420p10le"}, "hevc", 40),
+        ("a.mp4", {"codec": "av1"}, "libdav1d", 40),
+        ("a.mkv", {"codec": "av1", "pixel_format": "yuv420p10le"}, "libdav1d", 40),
+        ("a.mov", {"codec": "prores"}, "prores", 42),
+        ("a.mkv", {"codec": "prores", "pixel_format": "yuv444p10le"}, "prores", 45),
+    ],
+)
+def test_other_codecs_keep_frames_rate_and_colours(tmp_path, capfd, name, options, encoder, least):
+    truth = clips.waves(12, 96, 128)
+    path = write(tmp_path / name, truth, Fraction(24000, 1001), **options)
+    assert capfd.readouterr() == ("", ""), "encoders print nothing of their own"
+    source = open_video(path)
+    frames = np.stack(list(source))
+    assert (source.num_frames, source.fps, source.description["codec"]) == (12, Fraction(24000, 1001), encoder)
+    assert psnr(frames, truth) > least
+    assert np.abs((frames.astype(float) - truth).mean((0, 1, 2))).max() < 0.3
+    with av.open(str(path)) as container:
+        context = container.streams.video[0].codec_context
+        assert (context.colorspace, context.color_range) == (1, 1)
+        # The decoder of ProRes 4444 gives 12 bits, of which the file has 10.
+        expected = options.get("pixel_format", "yuv422p10le" if encoder == "prores" else "yuv420p")
+        assert context.pix_fmt in (expected, expected.replace("10le", "12le") if encoder == "prores" else expected)
+        assert encoder != "hevc" or name.endswith(".mkv") or context.codec_tag == "hvc1"
+
+
+@pytest.mark.parametrize(("name", "least"), [("a.gif", 26), ("a.webp", 40)])
+def test_animations_keep_every_frame_and_the_whole_time(tmp_path, name, least):
+    truth = clips.waves(25, 96, 128)
+    source = open_frames([write(tmp_path / name, truth)])
+    assert source.num_frames == 25
+    assert psnr(np.stack(list(source)), truth) > least
+    with Image.open(tmp_path / name) as image:
+        durations = []
+        for index in range(25):
+            image.seek(index)
+            image.load()
+            durations.append(image.info["duration"])
+        assert image.info["loop"] == 0
+    tick = 10 if name.endswith("gif") else 1
+    starts = np.cumsum([0, *durations[:-1]])
+    assert np.abs(starts - np.arange(25) * 1000 / 24).max() <= tick / 2
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.webp"])
+def test_long_animations_are_refused(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(codecs, "MOST_ANIMATION_PIXELS", 4 * SIZE[0] * SIZE[1])
+    check_length(tmp_path / name, 4, *SIZE)
+    with pytest.raises(UsageError, match=r"5 frames of 64x48 are too many for a (gif|webp), .* 4 of that size; write"):
+        check_length(tmp_path / name, 5, *SIZE)
+    check_length(tmp_path / "a.mp4", 5, *SIZE)
+    with VideoWriter(tmp_path / name, 24, *SIZE) as writer:
+        writer.write(clips.ramp(4))
+        with pytest.raises(UsageError, match="too many"):
+            writer.write(clips.ramp(1))
+    assert names(tmp_path) == [name]
 
 
 def test_odd_sizes_work_without_subsampling(tmp_path):

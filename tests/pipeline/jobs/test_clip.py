@@ -6,7 +6,7 @@ from jax_interp.media.reader import open_frames
 from jax_interp.pipeline.jobs.clip import open_clip
 from jax_interp.pipeline.jobs.job import run_job
 from jax_interp.pipeline.requests import inputs as inputs_module
-from jax_interp.pipeline.requests.inputs import find_clip
+from jax_interp.pipeline.requests.inputs import count_parts
 from tests import golden
 
 
@@ -24,7 +24,7 @@ def opened(monkeypatch):
 def test_the_input_is_opened_once(interpolators, make_job, opened):
     """By whoever counts its pairs, by the door, and by the run."""
     interpolator, job = interpolators["float32"], make_job()
-    assert find_clip(job).num_pairs == 3
+    assert count_parts(job) == 3
     clip = open_clip(interpolator, job)
     run_job(interpolator, job, clip=clip)
     run_job(interpolator, job)

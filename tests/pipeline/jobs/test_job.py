@@ -15,6 +15,7 @@ from jax_interp.errors import MediaError, UsageError
 from jax_interp.files.lock import lock_path
 from jax_interp.files.partial import PartialOutput
 from jax_interp.media.reader import open_frames
+from jax_interp.media.video.codecs import EncodingSettings
 from jax_interp.pipeline.jobs import job as job_module
 from jax_interp.pipeline.jobs.earlier_runs import is_finished, tidy_finished
 from jax_interp.pipeline.jobs.job import run_job
@@ -191,7 +192,8 @@ def test_frames_of_somebody_else_are_not_replaced_by_a_run_that_goes_on(interpol
 OTHER = InterpolationSettings(sampling=SampleSettings(num_steps=1, seed=12), height=64, width=96)
 
 
-def test_other_settings_do_not_use_what_is_left(interpolator, make_job, tmp_path, monkeypatch, caplog):
+@pytest.mark.parametrize("changes", [{"settings": OTHER}, {"encoding": EncodingSettings(codec="hevc")}])
+def test_other_settings_do_not_use_what_is_left(interpolator, make_job, tmp_path, monkeypatch, caplog, changes):
     with monkeypatch.context() as patched:
         stopping_after(interpolator, 2, patched)
         with pytest.raises(Stop):
@@ -199,9 +201,24 @@ def test_other_settings_do_not_use_what_is_left(interpolator, make_job, tmp_path
     [left] = files(tmp_path / "out")
     made = stopping_after(interpolator, 10, monkeypatch)
     with caplog.at_level("WARNING", "jax_interp"):
-        run_job(interpolator, make_job(settings=OTHER))
+        run_job(interpolator, make_job(**changes))
     assert made == [0, 1, 2]
     assert f"{left} is of an interrupted run with other settings; remove it if it is not wanted" in caplog.text
+
+
+def test_a_run_with_another_codec_goes_on_where_it_stopped(interpolator, make_job, tmp_path, monkeypatch):
+    job = make_job(video=tmp_path / "out/film.mkv", encoding=EncodingSettings(codec="ffv1"))
+    with monkeypatch.context() as patched:
+        stopping_after(interpolator, 2, patched)
+        with pytest.raises(Stop):
+            run_job(interpolator, job)
+    made = stopping_after(interpolator, 10, monkeypatch)
+    record = run_job(interpolator, job)
+    assert made == [2]
+    assert record is not None
+    assert record["output"].items() >= {"codec": "ffv1", "crf": None, "pixel_format": "bgr0"}.items()
+    assert is_finished(interpolator, job)
+    assert not is_finished(interpolator, replace(job, encoding=EncodingSettings(codec="h264")))
 
 
 def leave_its_lock(job):

@@ -246,6 +246,17 @@ def test_results_are_held_together(job, tmp_path):
     refuse_held_results(job)
 
 
+def test_a_run_that_would_write_the_same_record_is_refused(job):
+    other = replace(job, video=job.video.with_suffix(".gif"))
+    with held_results(other):
+        with pytest.raises(MediaError, match=r"film\.gif: is being written by another run"):
+            refuse_held_results(job)
+        with pytest.raises(MediaError, match=r"film\.gif: is being written by another run"), held_results(job):
+            pass
+    with held_results(job):
+        pass
+
+
 def test_what_killed_runs_left_half_written_goes(job, tmp_path):
     job = replace(job, frames_folder=tmp_path / "frames")
     job.video.parent.mkdir()

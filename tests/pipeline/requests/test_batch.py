@@ -113,7 +113,7 @@ def test_a_suffix_in_the_name_is_not_doubled(name, plain):
 
 @pytest.mark.parametrize("name", ["film.mkv", "film.AVI", "film.webm", "film.gif", "film.png", "film.json", "film.txt"])
 def test_results_are_mp4(name):
-    with pytest.raises(UsageError, match=r"--video-save-name 'film\..*': results are mp4; leave \..* out"):
+    with pytest.raises(UsageError, match=r"--video-save-name 'film\..*': results are mp4 here; leave \..* out"):
         plain_name(name, "--video-save-name")
 
 

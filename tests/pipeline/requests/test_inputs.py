@@ -7,7 +7,7 @@ import pytest
 from jax_interp.errors import MediaError
 from jax_interp.media.reader import open_frames
 from jax_interp.pipeline.requests import inputs as inputs_module
-from jax_interp.pipeline.requests.inputs import find_clip
+from jax_interp.pipeline.requests.inputs import count_parts
 from jax_interp.pipeline.requests.request import Job
 from tests import golden
 
@@ -20,11 +20,11 @@ def test_an_input_that_has_changed_is_opened_again(tmp_path, monkeypatch):
         inputs_module, "open_frames", lambda paths, **how: opened.append(paths) or open_frames(paths, **how)
     )
     job = Job(inputs=(clip,), video=tmp_path / "film.mp4")
-    assert find_clip(job).num_pairs == find_clip(job).num_pairs == 3
+    assert count_parts(job) == count_parts(job) == 3
     clip.write_bytes(b"no video any more")
     with pytest.raises(MediaError):
-        find_clip(job)
+        count_parts(job)
     clip.unlink()
     with pytest.raises(MediaError, match="no such file"):
-        find_clip(job)
+        count_parts(job)
     assert len(opened) == 3

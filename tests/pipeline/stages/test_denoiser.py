@@ -115,7 +115,7 @@ def test_a_batch_of_pairs_equals_its_pairs(interpolators, noise):
     text, negative = jnp.asarray(embedding(0)), jnp.asarray(embedding(5))
     batch = denoiser.sample(conditions, text, negative, settings)
     for index in range(2):
-        alone = denoiser.sample(conditions[index : index + 1], text, negative, settings, first_pair=index)
+        alone = denoiser.sample(conditions[index : index + 1], text, negative, settings, numbers=[index])
         assert golden.relative_l2(batch[index], alone[0]) < SAMPLE_F32
 
 
