@@ -51,7 +51,7 @@ def test_text_on_a_mesh(converted):
 def many(converted):
     """The whole pipeline on 3×2 devices; the tokenizer with the optimizations that users have."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("jax_interp.pipeline.interpolator.Denoiser", Quick)
+        patch.setattr("jax_interp.pipeline.base.Denoiser", Quick)
         patch.setattr("jax_interp.pipeline.prompt.text.PromptNetwork", QuickText)
         many = Interpolator.from_pretrained(converted, dtype="float32", mesh="data=3,sequence=2", embedding_cache=False)
     assert many.devices.shape == MeshShape(3, 2)
