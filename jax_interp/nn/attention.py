@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jax_interp.nn.kernel_check import works
+from jax_interp.nn.kernels.check import works
 
 logger = logging.getLogger("jax_interp")
 
@@ -53,7 +53,7 @@ def _other_attention(q: Array, k: Array, v: Array, scale: float, causal: bool = 
 @partial(jax.custom_vjp, nondiff_argnums=(3,))
 def _flash(q: Array, k: Array, v: Array, scale: float) -> Array:
     """Apply attention with our kernel; for gradients another one runs, since ours has no backward pass."""
-    from jax_interp.nn.flash_attention import flash_attention
+    from jax_interp.nn.kernels.flash_attention import flash_attention
 
     return flash_attention(q, k, v, scale=scale)
 
@@ -89,7 +89,7 @@ def flash_available() -> bool:
 
 def _flash_is_right() -> bool:
     """Compare the kernel with the XLA path, on lengths that fill no block."""
-    from jax_interp.nn.flash_attention import flash_attention
+    from jax_interp.nn.kernels.flash_attention import flash_attention
 
     q, k, v = jax.random.normal(jax.random.key(0), (3, 1, 200, 2, 128), jnp.bfloat16)
     ours = flash_attention(q, k, v, scale=0.1).astype(jnp.float32)

@@ -12,8 +12,8 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int8
 
 from jax_interp.nn.activations import gelu_in_kernel
-from jax_interp.nn.int8_orders import fastest_order
-from jax_interp.nn.kernel_check import works
+from jax_interp.nn.kernels.check import works
+from jax_interp.nn.kernels.int8_orders import fastest_order
 
 MIN_ROWS, MIN_COLUMNS = 128, 256
 """The least size of a result that our kernel makes, which is one of its tiles."""
@@ -34,7 +34,7 @@ def int8_matmul(
     The result is in `parts` arrays of as many columns each.
     """
     if fits_kernel(x, weight, dtype, parts) and kernel_available():
-        from jax_interp.nn.int8_hopper import int8_matmul_hopper
+        from jax_interp.nn.kernels.int8_hopper import int8_matmul_hopper
 
         order = fastest_order(x.shape[0], *weight.shape)
         return int8_matmul_hopper(x, x_scale, weight, weight_scale, dtype, parts=parts, gelu=gelu, order=order)
@@ -79,7 +79,7 @@ def kernel_available() -> bool:
 
 def _kernel_is_right() -> bool:
     """Compare the kernel with XLA's product, on sizes that fill no tile; sums and roundings have to be the same."""
-    from jax_interp.nn.int8_hopper import int8_matmul_hopper
+    from jax_interp.nn.kernels.int8_hopper import int8_matmul_hopper
 
     keys = jax.random.split(jax.random.key(0), 4)
     x, weight = (

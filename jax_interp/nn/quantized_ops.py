@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from jax_interp.config import Quantization
 from jax_interp.nn.activations import gelu
-from jax_interp.nn.kernel_check import works
+from jax_interp.nn.kernels.check import works
 from jax_interp.nn.norms import RMSNorm, layer_norm
 from jax_interp.nn.quantization import QuantizedTokens, Reduce, quantize_tokens
 from jax_interp.nn.rotary import apply_rotary
@@ -81,7 +81,7 @@ def plain_hidden(up: nnx.Module, x: Tokens, across: Reduce | None = None) -> Flo
 def quantized_tokens(x: Tokens, across: Reduce | None = None) -> QuantizedTokens:
     """Return `x`, quantised; where `across` is given, `x` has some of the channels alone."""
     if across is None and row_kernels_available():
-        from jax_interp.nn.row_kernels import quantize_rows
+        from jax_interp.nn.kernels.row_kernels import quantize_rows
 
         values, scales = quantize_rows(_rows(x))
         return _of_rows(values, scales, x)
@@ -91,7 +91,7 @@ def quantized_tokens(x: Tokens, across: Reduce | None = None) -> QuantizedTokens
 def quantized_modulate(x: Tokens, shift: PerSample, scale: PerSample) -> QuantizedTokens:
     """Return `modulate(x, shift, scale)` in float32, quantised."""
     if row_kernels_available():
-        from jax_interp.nn.row_kernels import norm_modulate_quantize
+        from jax_interp.nn.kernels.row_kernels import norm_modulate_quantize
 
         values, scales = norm_modulate_quantize(_rows(x), shift[:, 0], scale[:, 0])
         return _of_rows(values, scales, x)
@@ -104,7 +104,7 @@ def quantized_add_modulate(
     """Return what `plain_add_modulate` does, the second quantised."""
     shift, scale, next_gate = modulation()
     if row_kernels_available():
-        from jax_interp.nn.row_kernels import add_norm_modulate_quantize
+        from jax_interp.nn.kernels.row_kernels import add_norm_modulate_quantize
 
         vectors = None if gate is None else gate[:, 0], shift[:, 0], scale[:, 0]
         total, values, scales = add_norm_modulate_quantize(_rows(x), _rows(added), *vectors)
@@ -117,7 +117,7 @@ def fused_heads(x: Heads, norm: RMSNorm, rotation: Rotation | None) -> Heads:
     """Return what `plain_heads` does, on Hopper GPUs by one kernel."""
     if x.shape[-1] % 4 or not row_kernels_available():
         return plain_heads(x, norm, rotation)
-    from jax_interp.nn.row_kernels import norm_rotate
+    from jax_interp.nn.kernels.row_kernels import norm_rotate
 
     tokens = x.reshape(-1, *x.shape[-2:])
     angles = None if rotation is None else rotation.reshape(2, -1, rotation.shape[-1])
@@ -137,7 +137,7 @@ def row_kernels_available() -> bool:
 
 def _row_kernels_are_right() -> bool:
     """Compare the kernels with the plain functions, for two samples and a width that is no power of two."""
-    from jax_interp.nn.row_kernels import add_norm_modulate_quantize, quantize_rows
+    from jax_interp.nn.kernels.row_kernels import add_norm_modulate_quantize, quantize_rows
 
     keys = jax.random.split(jax.random.key(0), 5)
     x, added = (jax.random.normal(key, (6, 320), jnp.bfloat16) for key in keys[:2])

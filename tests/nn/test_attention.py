@@ -95,7 +95,7 @@ def refuse(*args, **kwargs):
 
 
 def test_on_a_cpu_no_kernel_is_asked_for(rng, monkeypatch, caplog):
-    monkeypatch.setattr("jax_interp.nn.flash_attention.flash_attention", refuse)
+    monkeypatch.setattr("jax_interp.nn.kernels.flash_attention.flash_attention", refuse)
     monkeypatch.setattr(jax.nn, "dot_product_attention", refuse)
     flash_available.cache_clear()
     q, k, v = (jnp.asarray(rng.standard_normal((1, n, 1, 128)), jnp.bfloat16) for n in (8, 1024, 1024))
@@ -114,7 +114,7 @@ def test_our_kernel_serves_where_it_runs(rng, monkeypatch, causal, num_keys, our
         seen.append(scale)
         return q
 
-    monkeypatch.setattr("jax_interp.nn.flash_attention.flash_attention", kernel)
+    monkeypatch.setattr("jax_interp.nn.kernels.flash_attention.flash_attention", kernel)
     monkeypatch.setattr("jax_interp.nn.attention.flash_available", lambda: True)
     q, k = (jnp.asarray(rng.standard_normal((1, n, 1, 128)), jnp.bfloat16) for n in (8, num_keys))
     out = attention(q, k, k, scale=0.3, causal=causal)
@@ -144,16 +144,16 @@ def wrong(q, k, v, *, scale):
 
 @pytest.mark.parametrize(("kernel", "said"), [(fail, "no such instruction"), (wrong, "wrong numbers")])
 def test_a_kernel_that_does_not_work_is_given_up_with_a_warning(hopper, monkeypatch, caplog, kernel, said):
-    monkeypatch.setattr("jax_interp.nn.flash_attention.flash_attention", kernel)
+    monkeypatch.setattr("jax_interp.nn.kernels.flash_attention.flash_attention", kernel)
     assert flash_available() is False
     assert flash_available() is False
     assert [said in record.message and "using cuDNN's" in record.message for record in caplog.records] == [True]
 
 
 def test_a_kernel_that_works_is_tried_once_also_inside_a_trace(hopper, monkeypatch, caplog):
-    monkeypatch.setattr("jax_interp.nn.flash_attention.flash_attention", blocked_attention)
+    monkeypatch.setattr("jax_interp.nn.kernels.flash_attention.flash_attention", blocked_attention)
     assert jax.jit(lambda x: x if flash_available() else -x)(1.0) == 1.0
-    monkeypatch.setattr("jax_interp.nn.flash_attention.flash_attention", refuse)
+    monkeypatch.setattr("jax_interp.nn.kernels.flash_attention.flash_attention", refuse)
     assert flash_available() is True
     assert not caplog.records
 
@@ -161,7 +161,7 @@ def test_a_kernel_that_works_is_tried_once_also_inside_a_trace(hopper, monkeypat
 @pytest.mark.parametrize("capability", ["8.0", "10.0", None])
 def test_other_gpus_are_not_tried(hopper, monkeypatch, capability):
     monkeypatch.setattr(hopper, "compute_capability", capability)
-    monkeypatch.setattr("jax_interp.nn.flash_attention.flash_attention", refuse)
+    monkeypatch.setattr("jax_interp.nn.kernels.flash_attention.flash_attention", refuse)
     assert flash_available() is False
 
 
@@ -184,7 +184,7 @@ def test_gradients_come_from_a_kernel_that_has_them(monkeypatch):
         calls.append("ours")
         return jax.pure_callback(lambda q: np.zeros_like(q), jax.ShapeDtypeStruct(q.shape, q.dtype), q)
 
-    monkeypatch.setattr("jax_interp.nn.flash_attention.flash_attention", kernel)
+    monkeypatch.setattr("jax_interp.nn.kernels.flash_attention.flash_attention", kernel)
     q, k, v = jax.random.normal(jax.random.key(0), (3, 1, 8, 2, 4))
 
     def loss(attend):

@@ -11,14 +11,22 @@ from typing import TypeVar
 import numpy as np
 
 from jax_interp.errors import MediaError, UsageError
-from jax_interp.media.duplicates import is_duplicate
 from jax_interp.media.frame_times import FrameTimes
 from jax_interp.media.pairs import num_pairs
-from jax_interp.media.scene_cuts import INSTALL, AdaptiveCuts, check_cuts, every, is_installed, read_cuts, with_cuts
 from jax_interp.media.source import FrameSource, Picture
 from jax_interp.media.timeline.clock import Clock
+from jax_interp.media.timeline.duplicates import is_duplicate
 from jax_interp.media.timeline.nodes import find_nodes
 from jax_interp.media.timeline.pieces import Piece, Tally, find_pieces
+from jax_interp.media.timeline.scene_cuts import (
+    INSTALL,
+    AdaptiveCuts,
+    check_cuts,
+    every,
+    is_installed,
+    read_cuts,
+    with_cuts,
+)
 from jax_interp.media.timeline.settings import Timeline
 
 logger = logging.getLogger("jax_interp")

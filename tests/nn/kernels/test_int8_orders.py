@@ -5,9 +5,9 @@ import json
 import jax
 import pytest
 
-from jax_interp.nn import int8_orders
-from jax_interp.nn.int8_hopper import ORDERS
-from jax_interp.nn.int8_orders import FILE, fastest_order
+from jax_interp.nn.kernels import int8_orders
+from jax_interp.nn.kernels.int8_hopper import ORDERS
+from jax_interp.nn.kernels.int8_orders import FILE, fastest_order
 
 SHAPE = (10560, 4096, 4096)
 

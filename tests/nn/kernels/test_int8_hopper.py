@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from jax_interp.nn import int8_matmul as dispatch
-from jax_interp.nn.int8_hopper import ORDERS, SLOTS, TILE_K, TILE_M, TILE_N, int8_matmul_hopper
 from jax_interp.nn.int8_matmul import MIN_ROWS, fits_kernel, int8_matmul, xla_int8_matmul
+from jax_interp.nn.kernels.int8_hopper import ORDERS, SLOTS, TILE_K, TILE_M, TILE_N, int8_matmul_hopper
 
 SHAPES = [(TILE_M, TILE_N, TILE_K), (200, 320, 256), (136, 256, 128), (1000, 832, 1152), (8 * TILE_M, 3 * TILE_N, 512)]
 """(rows, columns, inner): whole and broken tiles, fewer steps than slots and more, one tile and several."""
@@ -100,7 +100,7 @@ def test_our_kernel_serves_where_it_runs(rng, monkeypatch):
         seen.append(options)
         return (jnp.zeros((len(x), len(weight)), dtype),)
 
-    monkeypatch.setattr("jax_interp.nn.int8_hopper.int8_matmul_hopper", kernel)
+    monkeypatch.setattr("jax_interp.nn.kernels.int8_hopper.int8_matmul_hopper", kernel)
     monkeypatch.setattr(dispatch, "kernel_available", lambda: True)
     arguments = draw(rng, (200, 320, 256))
     int8_matmul(*arguments, jnp.bfloat16, gelu=True)

@@ -5,8 +5,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from jax_interp.media.duplicates import is_duplicate
 from jax_interp.media.reader import open_frames
+from jax_interp.media.timeline.duplicates import is_duplicate
 from tests.media import clips, film_clips
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from jax_interp.nn import attention as dispatch
 from jax_interp.nn.attention import blocked_attention
-from jax_interp.nn.flash_attention import BLOCK_KV, flash_attention
+from jax_interp.nn.kernels.flash_attention import BLOCK_KV, flash_attention
 from tests.golden import relative_l2
 
 SHAPES = [(1, 320, 400), (2, 128, 192), (1, 64, 512), (2, 136, 200), (1, 1, 1), (1, 1000, 8)]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jax_interp.errors import UsageError
-from jax_interp.media.scene_cuts import AdaptiveCuts, check_cuts, every, read_cuts, with_cuts
+from jax_interp.media.timeline.scene_cuts import AdaptiveCuts, check_cuts, every, read_cuts, with_cuts
 from tests.media import film_clips
 
 

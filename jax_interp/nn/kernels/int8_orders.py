@@ -19,7 +19,7 @@ from jax_interp.files.json_file import read_json
 from jax_interp.files.json_schema import Between, JsonFault
 
 if TYPE_CHECKING:
-    from jax_interp.nn.int8_hopper import Order
+    from jax_interp.nn.kernels.int8_hopper import Order
 
 logger = logging.getLogger("jax_interp")
 
@@ -40,7 +40,7 @@ def fastest_order(rows: int, columns: int, inner: int) -> "Order":
     a kernel for each. The choice is remembered in `FILE`; a file that is damaged or cannot be written costs a
     measurement in the next run and nothing else.
     """
-    from jax_interp.nn.int8_hopper import ORDERS
+    from jax_interp.nn.kernels.int8_hopper import ORDERS
 
     if 2.0 * rows * columns * inner < MIN_OPERATIONS:
         return ORDERS[0]
@@ -58,7 +58,7 @@ def fastest_order(rows: int, columns: int, inner: int) -> "Order":
 
 def _measure(rows: int, columns: int, inner: int) -> list[float]:
     """Return the seconds that the product takes in every order of `ORDERS`."""
-    from jax_interp.nn.int8_hopper import ORDERS, int8_matmul_hopper
+    from jax_interp.nn.kernels.int8_hopper import ORDERS, int8_matmul_hopper
 
     x, weight = jnp.ones((rows, inner), jnp.int8), jnp.ones((columns, inner), jnp.int8)
     arguments = x, jnp.ones(rows), weight, jnp.ones(columns), jnp.bfloat16

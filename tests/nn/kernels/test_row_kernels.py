@@ -7,10 +7,15 @@ import pytest
 from flax import nnx
 
 from jax_interp.nn import quantized_ops
+from jax_interp.nn.kernels.row_kernels import (
+    add_norm_modulate_quantize,
+    norm_modulate_quantize,
+    norm_rotate,
+    quantize_rows,
+)
 from jax_interp.nn.norms import RMSNorm
 from jax_interp.nn.quantization import SMALLEST_RANGE, quantize_tokens
 from jax_interp.nn.quantized_ops import modulate, plain_heads
-from jax_interp.nn.row_kernels import add_norm_modulate_quantize, norm_modulate_quantize, norm_rotate, quantize_rows
 
 pytestmark = pytest.mark.filterwarnings("ignore:The Pallas Triton backend is deprecated")
 WIDTHS = [4096, 5120, 96]
