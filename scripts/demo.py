@@ -7,11 +7,13 @@ ones.
 """
 
 import sys
+from itertools import chain, pairwise
 from pathlib import Path
 
 import numpy as np
 
 from jax_interp.cli.main import main
+from jax_interp.evaluation.baselines import blend
 
 ASSETS = Path(__file__).parents[1] / "jax_interp" / "demo"
 OUTPUT = Path("demo")
@@ -34,11 +36,9 @@ def run(*arguments: str | Path) -> None:
 
 def blended(truth: np.ndarray) -> np.ndarray:
     """Mix both ends of every pair as a cross-fade does; uint8 as `truth` [F, Y, X, 3]."""
-    moments = np.arange(len(truth) - 1)
-    first = moments // STRIDE * STRIDE
-    share = (moments % STRIDE / STRIDE)[:, None, None, None]
-    mixed = np.round(truth[first] * (1 - share) + truth[first + STRIDE] * share)
-    return np.concatenate([mixed.astype(np.uint8), truth[-1:]])
+    keyframes = truth[::STRIDE]
+    parts = [[first[None], np.round(blend(first, last, STRIDE - 1))] for first, last in pairwise(keyframes)]
+    return np.concatenate([*chain(*parts), keyframes[-1:]]).astype(np.uint8)
 
 
 def compare(clip: Path, frames: Path, picture: Path, animation: Path) -> None:

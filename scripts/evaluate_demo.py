@@ -23,23 +23,20 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.environment import environment
 from jax_interp import Interpolator
 from jax_interp.config import Precision, Quantization
+from jax_interp.evaluation.baselines import blend, nearest
+from jax_interp.evaluation.metrics import moving_mask, psnr, ssim
 from jax_interp.runtime.checkpoint.description import MANIFEST_FILE
 from jax_interp.runtime.checkpoint.finding import find_component
 from scripts.demo_training import film, scenes
 
 CLASSES = ((0.0, 0.5), (0.5, 1.0), (1.0, 2.0), (2.0, 4.0), (4.0, 255.0))
-MOVING = 8.0
-"""A place counts as moving if both ends differ there by more than this (of 255)."""
 RENDERED = "rendered scenes"
 SCENE_SEED = 99
-MARGIN = 5
-"""The margin, in pixels, at whose places no whole window of SSIM fits."""
 
 Score = tuple[float | None, float | None]
 """(score over whole frames, score where something moves); None if nothing moves, or if there is no error at all."""
@@ -92,23 +89,22 @@ def ways(
 ) -> dict[str, np.ndarray]:
     """Return the eight frames between, as each method makes them."""
     _, height, width, _ = truth.shape
-    share = (np.arange(1, 9) / 9)[:, None, None, None]
     ends = truth[[0, 9]]
     return {
         "ours": interpolator.interpolate(ends, height=height, width=width, num_steps=num_steps).frames[1:9],
-        "blend": ends[0] * (1 - share) + ends[1] * share,
-        "nearest": np.where(share < 0.5, ends[0], ends[1]),
+        "blend": blend(*ends, count=8),
+        "nearest": nearest(*ends, count=8),
         "tokenizer": through_tokenizer(truth)[1:9],
     }
 
 
 def scores(made: dict[str, np.ndarray], truth: np.ndarray) -> dict[str, dict[str, Score]]:
     """Return the PSNR in dB, the SSIM and the sharpness of what every method made of the ten frames `truth`."""
-    moving = np.abs(truth[0].astype(float) - truth[9]).mean(-1) > MOVING
+    moving, between = moving_mask(truth[0], truth[9]), truth[1:9]
     return {
-        "psnr": {way: psnr(frames, truth[1:9], moving) for way, frames in made.items()},
-        "ssim": {way: ssim(frames, truth[1:9], moving) for way, frames in made.items()},
-        "sharpness": {way: sharpness(frames, truth[1:9], moving) for way, frames in made.items()},
+        "psnr": {way: psnr(frames, between, moving)[:2] for way, frames in made.items()},
+        "ssim": {way: ssim(frames, between, moving)[:2] for way, frames in made.items()},
+        "sharpness": {way: sharpness(frames, between, moving) for way, frames in made.items()},
     }
 
 
@@ -130,23 +126,6 @@ def round_trip(interpolator: Interpolator) -> RoundTrip:
     return through_tokenizer
 
 
-def psnr(made: np.ndarray, truth: np.ndarray, moving: np.ndarray) -> Score:
-    """Return the PSNR in dB, for a peak of 255."""
-    error = (made.astype(np.float64) - truth) ** 2
-    return _decibels(error), _decibels(error[:, moving])
-
-
-def ssim(made: np.ndarray, truth: np.ndarray, moving: np.ndarray) -> Score:
-    """Return the mean over frames and colours; moving places are the centres of windows."""
-    import dm_pix
-
-    both = (jnp.asarray(frames, jnp.float32) for frames in (made, truth))
-    with jax.numpy_dtype_promotion("standard"):  # its windows are computed from whole numbers
-        values = np.asarray(dm_pix.ssim(*both, max_val=255.0, return_map=True)).mean((0, -1))
-    there = values[moving[MARGIN:-MARGIN, MARGIN:-MARGIN]]
-    return float(values.mean()), float(there.mean()) if there.size else None
-
-
 def sharpness(made: np.ndarray, truth: np.ndarray, moving: np.ndarray) -> Score:
     """Return how steep the frames are, over how steep the true ones are: below 1 is softer than the truth."""
     ours, true = steepness(made), steepness(truth)
@@ -162,10 +141,6 @@ def steepness(frames: np.ndarray) -> np.ndarray:
 
 def _share(part: float, whole: float) -> float | None:
     return float(part / whole) if whole else None
-
-
-def _decibels(error: np.ndarray) -> float | None:
-    return float(10 * np.log10(255**2 / error.mean())) if error.any() else None
 
 
 def measure(

@@ -1,5 +1,6 @@
 """What both pipelines share: their networks, opened and placed, texts as embeddings, and prompts that are written."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -34,7 +35,7 @@ from jax_interp.runtime.placement import Kind, Placement
 from jax_interp.types import Latents
 
 
-class Pipeline:
+class Pipeline(ABC):
     """The networks of a pipeline, which load when first used and stay loaded until `unload`.
 
     `timings` sums the seconds of each stage, compilation included.
@@ -128,15 +129,15 @@ class Pipeline:
             guard.require_ready(f"opening {root}")
         return cls(denoiser, codec, text, upsampler, guard)
 
+    @abstractmethod
     def check_settings(self, settings: Any) -> None:
         """Raise `UsageError` if these networks cannot take the sizes in `settings`, which are of this pipeline."""
-        raise NotImplementedError
 
+    @abstractmethod
     def stream(
         self, parts: Iterable[Any], settings: Any, progress: PairProgress | None = None
     ) -> Iterator[InterpolatedPair]:
         """Yield the result of each of `parts`, as the pipeline takes them; the one door to the guardrails."""
-        raise NotImplementedError
 
     def upsample_prompt(
         self,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from scripts.demo_training.film import Split
-from scripts.evaluate_demo import Window, choose_windows, measure, psnr, read_lines, scores, sharpness, spread, summary
+from scripts.evaluate_demo import Window, choose_windows, measure, read_lines, scores, sharpness, spread, summary
 
 WINDOWS = [Window("film 3", "film, motion 1 to 2", 0, 3), Window("scene 0", "rendered scenes", None, 0)]
 ABOUT = {"num_steps": 2, "weights": "abc"}
@@ -36,18 +36,6 @@ def test_every_class_and_the_scenes_are_there():
         *["rendered scenes"] * 2,
     ]
     assert [window.shot for window in chosen] == [0, 0, 50, 50, None, None]
-
-
-def test_psnr_by_hand():
-    truth = np.zeros((8, 4, 4, 3), np.uint8)
-    moving = np.zeros((4, 4), bool)
-    assert psnr(truth + 255, truth, moving)[0] == pytest.approx(0)
-    assert psnr(truth + 255, truth, moving)[1] is None
-    assert psnr(truth, truth, moving) == (None, None)
-    moving[0, 0] = True
-    made = truth.copy()
-    made[:, 0, 0] = 51
-    assert psnr(made, truth, moving)[1] == pytest.approx(20 * np.log10(5))
 
 
 def test_ssim_of_the_truth_is_one_and_of_grey_less():

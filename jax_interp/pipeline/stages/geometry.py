@@ -23,13 +23,11 @@ def latent_shape(
     """
     cell = tokenizer.compression
     faults = _size_faults(dit, tokenizer, height, width)
-    allowed = allowed_video_frames(dit, tokenizer)
-    if num_video_frames not in allowed:
-        listed = ", ".join(str(count) for count in allowed)
-        faults.append(
-            f"--num-video-frames {num_video_frames}: allowed are {listed}"
-            f" ({cell}n + 2; 10 is what the released interpolator was trained for)"
-        )
+    faults += _frames_faults(
+        num_video_frames,
+        allowed_video_frames(dit, tokenizer),
+        f"{cell}n + 2; 10 is what the released interpolator was trained for",
+    )
     if faults:
         raise UsageError("; ".join(faults))
     return (num_video_frames - 2) // cell + 2, height // cell, width // cell, dit.latent_channels
@@ -62,15 +60,21 @@ def world_latent_shape(
     faults = _size_faults(dit, tokenizer, height, width)
     longest = min(tokenizer.latent_chunk, dit.grid[0])
     allowed = [1 + cell * n for n in range(1, longest) if 1 + cell * n > num_input_frames]
-    if num_video_frames not in allowed:
-        listed = ", ".join(str(count) for count in allowed)
-        faults.append(
-            f"--num-video-frames {num_video_frames}: allowed are {listed} ({cell}n + 1, more than the"
-            f" {num_input_frames} given; 121 is what the released networks were trained for)"
-        )
+    faults += _frames_faults(
+        num_video_frames,
+        allowed,
+        f"{cell}n + 1, more than the {num_input_frames} given; 121 is what the released networks were trained for",
+    )
     if faults:
         raise UsageError("; ".join(faults))
     return (num_video_frames - 1) // cell + 1, height // cell, width // cell, dit.latent_channels
+
+
+def _frames_faults(num_video_frames: int, allowed: list[int], rule: str) -> list[str]:
+    """Return what is wrong with a number of frames, with those that are allowed and the rule that they follow."""
+    if num_video_frames in allowed:
+        return []
+    return [f"--num-video-frames {num_video_frames}: allowed are {', '.join(map(str, allowed))} ({rule})"]
 
 
 def _size_faults(dit: DiTConfig, tokenizer: VideoTokenizerConfig, height: int, width: int) -> list[str]:
