@@ -21,6 +21,7 @@ from benchmarks.scaling_model import ASSUMED, GPUS_PER_HOST, Machine, break_even
 from benchmarks.scaling_results import RESULTS, Scaling, read
 from jax_interp.config import DIT_7B, DIT_14B, DiTConfig
 from jax_interp.runtime.mesh_shape import MeshShape
+from scripts.result_lines import table
 
 DOCUMENT = Path(__file__).parents[1] / "docs/several-gpus.md"
 SIZES = (2, 4, 8, 16, 64)
@@ -66,7 +67,7 @@ def machine_from(scaling: Scaling | None, given: dict[str, float]) -> tuple[Mach
 def volumes() -> str:
     """Yield the megabytes of a block on one GPU by policy, for both networks."""
     return "\n".join(
-        f"{name}, one block:\n\n" + _table(("MB a GPU", *(f"n = {n}" for n in SIZES)), volume_rows(config))
+        f"{name}, one block:\n\n" + table(("MB a GPU", *(f"n = {n}" for n in SIZES)), volume_rows(config))
         for name, config in (("7B", DIT_7B), ("14B", DIT_14B))
     )
 
@@ -90,7 +91,7 @@ def arithmetic() -> str:
         parts = [BlockCosts(config, MeshShape(sequence=n)).flop for n in SIZES]
         cells = [f"{flop / 1e12:.3f} ({n * flop / alone:.2f})" for n, flop in zip(SIZES, parts, strict=True)]
         rows.append([name, f"{alone / 1e12:.3f}", *cells])
-    return _table(("TFLOP a GPU", "n = 1", *(f"n = {n}" for n in SIZES)), rows)
+    return table(("TFLOP a GPU", "n = 1", *(f"n = {n}" for n in SIZES)), rows)
 
 
 def predictions(machine: Machine, measured: set[str], device: str | None) -> str:
@@ -98,19 +99,19 @@ def predictions(machine: Machine, measured: set[str], device: str | None) -> str
     parts = [
         said(machine, measured, device),
         "One pair, `sequence=n`, ms of an evaluation (times faster than one GPU):\n\n"
-        + _table(("link between hosts", *(f"n = {n}" for n in SIZES)), speed_rows(machine)),
+        + table(("link between hosts", *(f"n = {n}" for n in SIZES)), speed_rows(machine)),
         f"Where it goes, with {machine.network:g} GB/s between hosts:\n\n"
-        + _table(
+        + table(
             ("mesh", "arithmetic", "exchanges", "starting programs", "an evaluation", "a pair", "faster"),
             detail_rows(machine),
         ),
         stops_paying(machine),
         "Weights divided among the GPUs of one host, an evaluation:\n\n"
-        + _table(
+        + table(
             ("mesh", "arithmetic", "gathering", "copying", "resident", "sharded", "streamed"), weight_rows(machine)
         ),
         "Many pairs:\n\n"
-        + _table(("GPUs", "mesh", "pairs at a time", "pairs a minute", "seconds until a pair is done"), many(machine)),
+        + table(("GPUs", "mesh", "pairs at a time", "pairs a minute", "seconds until a pair is done"), many(machine)),
     ]
     return "\n".join(parts)
 
@@ -185,12 +186,12 @@ def measured_table(scaling: Scaling | None, machine: Machine) -> str:
         predicted = predict(DIT_7B, MeshShape(sequence=gpus), machine).resident
         pair = f"{scaling.pair[gpus] / 1e3:.2f} s" if gpus in scaling.pair else ""
         rows.append([str(gpus), f"{took:.1f} ms", f"{predicted:.1f} ms", pair])
-    parts = [_table(("GPUs, `sequence=n`", "an evaluation", "predicted", "a pair"), rows)]
+    parts = [table(("GPUs, `sequence=n`", "an evaluation", "predicted", "a pair"), rows)]
     lines = {gpus: line["links"] for gpus, line in sorted(scaling.links.items()) if line["links"]}
     names = sorted({name for links in lines.values() for name in links if not name.endswith("small")})
     links = [[name.replace("_", "-"), *(f"{lines[gpus][name]['gb_per_s']:.0f}" for gpus in lines)] for name in names]
     if links:
-        parts.append(_table(("GB/s of each GPU, all at once", *(f"{gpus} GPUs" for gpus in lines)), links))
+        parts.append(table(("GB/s of each GPU, all at once", *(f"{gpus} GPUs" for gpus in lines)), links))
     return f"{scaling.device}, one host:\n\n" + "\n".join(parts)
 
 
@@ -207,11 +208,11 @@ def sections(scaling: Scaling | None, given: dict[str, float]) -> dict[str, str]
 
 def updated(document: str, tables: dict[str, str]) -> str:
     """Return `document` with `tables` between its marks."""
-    for name, table in tables.items():
+    for name, content in tables.items():
         begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
         before, rest = document.split(begin)
         _, after = rest.split(end)
-        document = f"{before}{begin}\n{table}{end}{after}"
+        document = f"{before}{begin}\n{content}{end}{after}"
     return document
 
 
@@ -239,11 +240,6 @@ def _axes(shape: MeshShape) -> str:
 
 def _mb(size: float) -> str:
     return f"{size / 1e6:.1f}"
-
-
-def _table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    heads = list(heads)
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in (heads, ["---"] * len(heads), *rows))
 
 
 if __name__ == "__main__":

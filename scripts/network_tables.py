@@ -1,0 +1,103 @@
+"""The tables of docs/results.md about single networks and jobs: prompt upsampler, guardrails, training."""
+
+from collections.abc import Iterator
+
+from benchmarks.scaling_results import Line
+from scripts.result_lines import Row, gib_or_nothing, newest, results, table, whole_pairs
+
+
+def upsampler_parts() -> Iterator[str]:
+    """The prompt upsampler beside transformers' model, and what bounds it."""
+    cases = {case: newest("upsampler", "upsampler", case=case) for case in ("resident", "offloaded", "streamed")}
+    peer = newest("upsampler", "upsampler_peer")
+    rows = [_upsampler_row(case, line) for case, line in cases.items() if line]
+    if peer:
+        token = f"{peer['token_ms']['median']:.1f} ms"
+        rows.append(
+            (
+                "transformers, static cache",
+                token,
+                "",
+                f"{peer['encode_and_prefill_ms']:.0f} ms",
+                gib_or_nothing(peer["peak_bytes"]),
+                "",
+            )
+        )
+    heads = ("prompt upsampler (12B)", "a token", "weights alone", "picture and prompt", "peak", "process")
+    if rows:
+        yield table(heads, rows)
+
+
+def _upsampler_row(case: str, line: Line) -> Row:
+    """A token cannot take less than moving the weights that it needs: from the GPU's memory, or from the host's."""
+    moved, speed = (
+        (line["streamed_bytes"], line["host_gb_per_s"])
+        if case == "streamed"
+        else (line["read_bytes"], line["memory_gb_per_s"])
+    )
+    token, least = line["token_ms"]["median"], moved / speed / 1e6
+    start = line["encode_ms"] + line["prefill_ms"]
+    bound = f"{least:.1f} ms ({100 * least / token:.0f} %)"
+    peaks = (gib_or_nothing(line[name]) for name in ("allocator_peak_bytes", "process_peak_bytes"))
+    return case, f"{token:.1f} ms", bound, f"{start:.0f} ms", *peaks
+
+
+GUARDRAILS = {"prompt": "a prompt", "frames": "what the frames of a clip show", "faces": "the faces of a clip"}
+ENOUGH_REPEATS = 3
+
+
+def guardrail_parts() -> Iterator[str]:
+    """What the guardrails take, beside what generating the same clip takes."""
+    rows = [_guardrail_row(what, kind) for what in GUARDRAILS for kind in ("resident", "offloaded", "streamed")]
+    if any(rows):
+        heads = ("guardrails", "time", "of generating the clip", "peak")
+        yield table(heads, [row for row in rows if row])
+
+
+def _guardrail_row(what: str, kind: str) -> Row:
+    """The newest memory, whose first start had no more than was planned, and the newest time of enough repeats."""
+    lines = [
+        line for line in results("guardrails") if (line["config"]["case"], line["config"]["placement"]) == (what, kind)
+    ]
+    timed = [line for line in lines if (line.get("clip_ms") or line["first_token_ms"])["repeats"] >= ENOUGH_REPEATS]
+    if not timed:
+        return ()
+    line, name, peak = timed[-1], f"{GUARDRAILS[what]}, {kind}", gib_or_nothing(lines[-1]["allocator_peak_bytes"])
+    if what == "prompt":
+        first, longest = (line[part]["median"] / 1e3 for part in ("first_token_ms", "longest_answer_ms"))
+        tokens = line["config"]["new_tokens"]
+        return name, f"{first:.2f} s to the first token, {longest:.1f} s for {tokens}", "", peak
+    config, pair = line["config"], next(iter(reversed(whole_pairs(quantized=False))), None)
+    taken = line["clip_ms"]["median"]
+    share = f"{taken / (config['pairs'] * pair['pair_ms']['median']):.1%}" if pair else ""
+    return f"{name}, {config['frames']} frames", f"{taken:.0f} ms", share, peak
+
+
+TRAINING = {
+    "forward": "a forward pass alone",
+    "lora": "LoRA, base resident",
+    "lora-kept": "LoRA, base resident, `--keep-activations attention`",
+    "lora-products": "LoRA, base resident, `--keep-activations products`",
+    "lora-streamed": "LoRA, base streamed",
+    "full-host": "the whole network, optimizer in host memory",
+    "full-two-gpus": "the whole network, sharded over two GPUs",
+    "peer": "diffusers and PEFT, eager",
+    "peer-compiled": "diffusers and PEFT, torch.compile",
+}
+
+
+def training_parts() -> Iterator[str]:
+    """Training steps of the 7B transformer, one sample each; rows of what was measured."""
+    lines = {line["case"]: line for line in results("train") if "median_seconds" in line}
+    rows = [
+        (
+            what,
+            f"{lines[case]['median_seconds']:.2f} s",
+            gib_or_nothing(max(lines[case]["allocator_peak_bytes"])),
+            f"{100 * lines[case]['model_flop_utilisation']:.0f} %",
+        )
+        for case, what in TRAINING.items()
+        if case in lines
+    ]
+    if rows:
+        yield table(("a training step, 7B, rank 8 on q and v", "time", "peak of a GPU", "model FLOP utilisation"), rows)

@@ -1,0 +1,56 @@
+"""The lines of benchmarks/results/, and how tables write what is in them."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.scaling_results import Line
+from jax_interp.byte_sizes import gib
+
+RESULTS = Path(__file__).parents[1] / "benchmarks/results"
+Row = tuple[str, ...]
+
+
+def results(name: str) -> list[Line]:
+    """Return the lines of one result file, oldest first; none if it does not exist."""
+    path = RESULTS / f"{name}.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def newest(name: str, benchmark: str, **config: Any) -> Line | None:
+    """Return the newest line of `benchmark` in file `name` whose configuration has these values."""
+    found = [
+        line
+        for line in results(name)
+        if line["benchmark"] == benchmark and all(line["config"].get(key) == value for key, value in config.items())
+    ]
+    return found[-1] if found else None
+
+
+def bits_of(line: Line) -> str:
+    """Return what a row says of a line that was measured in 8 bits."""
+    return "" if line["config"].get("quantization", "none") == "none" else ", in 8 bits"
+
+
+def whole_pairs(*, quantized: bool) -> list[Line]:
+    """Return the runs of a whole pair with 7B, in 8 bits or not."""
+    lines = [line for line in results("pair") if line["benchmark"] == "pair" and line["config"]["model"] == "dit-7b"]
+    return [line for line in lines if bool(bits_of(line)) is quantized]
+
+
+def size_of(model: str) -> str:
+    """Return the size of a network, as 7B, from the name of its folder."""
+    return model.removeprefix("dit-").upper()
+
+
+def gib_or_nothing(size: int | None) -> str:
+    """Return a number of bytes in GiB; nothing for one that was not measured."""
+    return gib(size) if size else ""
+
+
+def table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """Return a Markdown table."""
+    heads = tuple(heads)
+    lines = [heads, ("---",) * len(heads), *rows]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
