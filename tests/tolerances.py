@@ -39,9 +39,6 @@ TRAINING_F32 = 1e-5
 MOVED_F32 = 2e-3
 """What three steps have changed, relative to that: weights near 1.7 move by 5e-5 each, and float32 is spaced 1.2e-7."""
 
-LATENTS_EQUAL = 0.998
-"""Share of condition latents that are upstream's to the bit: both are rounded to bfloat16, near a tie to neighbours."""
-
 LEVELS_EQUAL = 0.998
 """Share of resized and truncated levels that are upstream's; the others are off by one, next to a whole number, which
 flat parts of a picture make often."""
