@@ -28,9 +28,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.link_speeds import dispatch_seconds, link_speeds
 from benchmarks.measure import GpuWatch, allocator_peaks, emit, in_fresh_process, parser, seconds, summary
 from benchmarks.parity_7b import LARGEST_RATIO, relative_l2
+from benchmarks.scaling.link_speeds import dispatch_seconds, link_speeds
 from jax_interp import Interpolator, Placement
 from jax_interp.config import Quantization
 from jax_interp.diffusion.settings import SampleSettings

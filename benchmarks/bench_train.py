@@ -11,12 +11,12 @@ python -m benchmarks.bench_train --tiny        # every case at toy size on the C
 - `full-host`, `-kept`, `-average`: the whole network with its optimizer's state in host memory (82 GiB of it; with an
   average of the weights 108); with the results of self-attention kept.
 - `full-two-gpus`, `-no-average`: the whole network over two GPUs, a sample each.
-- `peer`, `peer-compiled`: the adapter by PEFT, diffusers and PyTorch (`benchmarks.train_peer`), eager and compiled.
+- `peer`, `peer-compiled`: the adapter by PEFT, diffusers and PyTorch (`benchmarks.training.peer`), eager and compiled.
 
 A case is one JSON line, printed as soon as it is known. With `--output` it is also added to that file, and a case that
 is there already is not run again. Nothing new is begun after `--seconds`. Compiled programs are kept in `--cache`; a
 case whose programs were there says `"compile_cache": "warm"`, and its peaks are without the search for the fastest
-kernels. `--twice` runs every case a second time for that. FLOP and their utilisation are as `train_flops` says.
+kernels. `--twice` runs every case a second time for that. FLOP and their utilisation are as `training/flops.py` says.
 """
 
 import argparse
@@ -37,7 +37,7 @@ JAX_CASES = (
     *("lora", "forward", "lora-kept", "lora-streamed", "lora-products", "full-host", "full-two-gpus"),
     *("full-host-average", "full-host-kept", "full-two-gpus-no-average"),
 )
-"""The names of `train_cases.CASES`, which is not imported here because the parent process must not take the GPU."""
+"""The names of `training.cases.CASES`, which is not imported here because the parent process must not take the GPU."""
 ORDER = ("lora", *PEERS, *JAX_CASES[1:])
 """The order of the cases: the most informative come first."""
 LIMIT = {"peer-compiled": 180.0}
@@ -128,16 +128,16 @@ def environment_of(options: argparse.Namespace, case: str) -> dict[str, str]:
 
 def measure(options: argparse.Namespace, case: str) -> None:
     """Run a case in this process and print its seconds and memory."""
-    from benchmarks import train_cases
+    from benchmarks.training import cases
 
-    config, size = train_cases.config_and_size(options.tiny, options.height, options.width)
+    config, size = cases.config_and_size(options.tiny, options.height, options.width)
     with GpuWatch() as watch:
         if case in PEERS:
-            from benchmarks.train_peer import measure_peer
+            from benchmarks.training.peer import measure_peer
 
             found = measure_peer(config, size, options.steps, compiled=case == "peer-compiled")
         else:
-            found = measure_ours(train_cases.CASES[case], config, size, options.steps)
+            found = measure_ours(cases.CASES[case], config, size, options.steps)
     report(options, case, found, watch.peaks)
 
 
@@ -146,7 +146,7 @@ def measure_ours(case: Any, config: Any, size: tuple[int, int], steps: int) -> d
     import jax
 
     from benchmarks.measure import allocator_peaks
-    from benchmarks.train_cases import prepare
+    from benchmarks.training.cases import prepare
     from jax_interp.runtime.compile_cache import enable_compile_cache
 
     if jax.device_count() < case.devices:
@@ -203,8 +203,8 @@ def report(options: argparse.Namespace, case: str, found: dict[str, Any], proces
     import jax
 
     from benchmarks.measure import emit
-    from benchmarks.train_cases import ADAPTER, CASES, TEXT_TOKENS, Case, config_and_size, latents_shape
-    from benchmarks.train_flops import forward_flops, step_flops, utilisation
+    from benchmarks.training.cases import ADAPTER, CASES, TEXT_TOKENS, Case, config_and_size, latents_shape
+    from benchmarks.training.flops import forward_flops, step_flops, utilisation
     from jax_interp.runtime.mesh_shape import MeshShape
     from jax_interp.train.steps.footprint import training_footprint
 

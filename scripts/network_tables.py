@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from benchmarks.scaling_results import Line
+from benchmarks.scaling.results import Line
 from scripts.result_lines import Row, gib_or_nothing, newest, results, table, whole_pairs
 
 

@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks.scaling_results import RESULTS, Scaling, read
+from benchmarks.scaling.results import RESULTS, Scaling, read
 
 PICTURE = Path(__file__).parents[1] / "docs/scaling.png"
 

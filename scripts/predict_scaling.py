@@ -7,7 +7,7 @@ python -m scripts.predict_scaling --write                        # into docs/sev
 ```
 
 Speeds that are not given are those in benchmarks/results/scaling.jsonl, and where there are none those of
-`benchmarks.scaling_model.ASSUMED`.
+`benchmarks.scaling.model.ASSUMED`.
 """
 
 import argparse
@@ -16,9 +16,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 
-from benchmarks.block_costs import BlockCosts
-from benchmarks.scaling_model import ASSUMED, GPUS_PER_HOST, Machine, break_even, predict
-from benchmarks.scaling_results import RESULTS, Scaling, read
+from benchmarks.scaling.block_costs import BlockCosts
+from benchmarks.scaling.model import ASSUMED, GPUS_PER_HOST, Machine, break_even, predict
+from benchmarks.scaling.results import RESULTS, Scaling, read
 from jax_interp.config import DIT_7B, DIT_14B, DiTConfig
 from jax_interp.runtime.mesh_shape import MeshShape
 from scripts.result_lines import table

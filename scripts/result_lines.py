@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.scaling_results import Line
+from benchmarks.scaling.results import Line
 from jax_interp.byte_sizes import gib
 
 RESULTS = Path(__file__).parents[1] / "benchmarks/results"

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.scaling_results import Line, Scaling, read
+from benchmarks.scaling.results import Line, Scaling, read
 from scripts.network_tables import guardrail_parts, training_parts, upsampler_parts
 from scripts.result_lines import (
     RESULTS,

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from benchmarks import bench_train
-from benchmarks.train_cases import CASES, TINY, TINY_SIZE
-from benchmarks.train_flops import Flops, forward_flops, step_flops, utilisation
+from benchmarks.training.cases import CASES, TINY, TINY_SIZE
+from benchmarks.training.flops import Flops, forward_flops, step_flops, utilisation
 from jax_interp.config import DIT_7B
 
 QUICK = "lora"
@@ -43,7 +43,7 @@ def test_a_case_of_ours_runs(case, capsys):
 @pytest.mark.skipif(not (find_spec("peft") and find_spec("diffusers")), reason="needs the extra `parity`")
 @pytest.mark.slow
 def test_the_peer_runs(capsys):
-    from benchmarks.train_peer import measure_peer
+    from benchmarks.training.peer import measure_peer
 
     found = measure_peer(TINY, TINY_SIZE, 1, compiled=False)
     layers = 2 * TINY.num_blocks

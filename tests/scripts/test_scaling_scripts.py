@@ -6,8 +6,8 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 
-from benchmarks.scaling_model import ASSUMED
-from benchmarks.scaling_results import RESULTS, read
+from benchmarks.scaling.model import ASSUMED
+from benchmarks.scaling.results import RESULTS, read
 from scripts import plot_scaling, predict_scaling, update_results
 
 

@@ -13,7 +13,7 @@ import torch
 from peft import LoraConfig
 
 from benchmarks import dit_peer
-from benchmarks.train_cases import FPS, TEXT_TOKENS, latents_shape
+from benchmarks.training.cases import FPS, TEXT_TOKENS, latents_shape
 from jax_interp.config import DiTConfig
 
 TARGETS = ["to_q", "to_v"]

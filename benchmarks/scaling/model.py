@@ -5,7 +5,7 @@ docs/several-gpus.md says what the formulas leave out.
 
 from dataclasses import dataclass, replace
 
-from benchmarks.block_costs import EXCHANGED, SUMS, BlockCosts
+from benchmarks.scaling.block_costs import EXCHANGED, SUMS, BlockCosts
 from jax_interp.config import DIT_7B, DiTConfig
 from jax_interp.runtime.mesh_shape import MeshShape
 

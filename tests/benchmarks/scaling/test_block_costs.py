@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks.block_costs import EXCHANGED, SUMS, BlockCosts
+from benchmarks.scaling.block_costs import EXCHANGED, SUMS, BlockCosts
 from jax_interp.config import DIT_7B, DIT_14B
 from jax_interp.pipeline.stages.denoiser import Denoiser
 from jax_interp.runtime.checkpoint.finding import find_component

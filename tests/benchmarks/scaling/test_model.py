@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.scaling_model import ASSUMED, break_even, predict
+from benchmarks.scaling.model import ASSUMED, break_even, predict
 from jax_interp.config import DIT_7B
 from jax_interp.runtime.mesh_shape import MeshShape
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.measure import HEIGHT, WIDTH
 
-RESULTS = Path(__file__).parent / "results/scaling.jsonl"
+RESULTS = Path(__file__).parents[1] / "results/scaling.jsonl"
 Line = dict[str, Any]
 
 

@@ -1,0 +1,1 @@
+"""What several GPUs cost: links, blocks, a model that predicts from both, and the lines that were measured."""
