@@ -32,9 +32,9 @@ from benchmarks.measure import (
 )
 from jax_interp.components import TABLE
 from jax_interp.config import Quantization
-from jax_interp.guardrails.faces import AnchorOutputs, anchor_boxes, blur_faces
-from jax_interp.guardrails.frame_safety import CLASSES, prepare_for_classifier
-from jax_interp.guardrails.llama_guard import ANSWER_TOKENS
+from jax_interp.guardrails.frames.faces import AnchorOutputs, anchor_boxes, blur_faces
+from jax_interp.guardrails.frames.frame_safety import CLASSES, prepare_for_classifier
+from jax_interp.guardrails.text.llama_guard import ANSWER_TOKENS
 from jax_interp.pipeline.memory.footprint import footprint
 from jax_interp.pipeline.safety.text_guard import TextGuard
 from jax_interp.pipeline.safety.video_guard import FaceGuard, FrameGuard

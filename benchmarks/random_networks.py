@@ -43,8 +43,8 @@ from jax_interp.config import (
 from jax_interp.nn.params import unflatten
 from jax_interp.runtime.checkpoint.description import PARAMS_FOLDER
 from jax_interp.runtime.checkpoint.param_files import ArrayStream, write_params
-from tests.guardrails.llama_tokenizer import write_files
-from tests.guardrails.word_lists import write_blocklist
+from tests.guardrails.text.llama_tokenizer import write_files
+from tests.guardrails.text.word_lists import write_blocklist
 from tests.pixtral_tokenizer import write_tokenizer
 
 NETWORKS: dict[str, tuple[str, Any]] = {

@@ -22,16 +22,16 @@ from convert.conversion import ConversionRequest, convert_checkpoints
 from convert.exporting import export_checkpoints
 from convert.networks.companions import Companion
 from jax_interp.errors import CheckpointError
-from jax_interp.guardrails.blocklist import Blocklist
-from jax_interp.guardrails.llama_guard import POLICY_FILE, LlamaGuard
+from jax_interp.guardrails.text.blocklist import Blocklist
+from jax_interp.guardrails.text.llama_guard import POLICY_FILE, LlamaGuard
 from jax_interp.models.decoder_lm import DecoderLM
 from jax_interp.nn.params import Network, flatten
 from jax_interp.pipeline.prompt.text_tokenizer import load_tokenizer
 from jax_interp.runtime.checkpoint.finding import find_component
 from jax_interp.runtime.checkpoint.loading import load_params
 from tests.golden import relative_l2
-from tests.guardrails.llama_tokenizer import BEGIN, END, LLAMA_2, LLAMA_3, NUM_TOKENS, write_files
-from tests.guardrails.word_lists import write_blocklist
+from tests.guardrails.text.llama_tokenizer import BEGIN, END, LLAMA_2, LLAMA_3, NUM_TOKENS, write_files
+from tests.guardrails.text.word_lists import write_blocklist
 from tests.tolerances import PEER_F32
 
 LLAMA_3_FOLDER, LLAMA_2_FOLDER = "meta-llama/Llama-Guard-3-8B", "meta-llama/LlamaGuard-7b"

@@ -10,9 +10,9 @@ pytest.importorskip("torch")
 import torch
 import transformers
 
-from tests.guardrails.llama_tokenizer import LLAMA_2, NUM_TOKENS, write_files
+from tests.guardrails.text.llama_tokenizer import LLAMA_2, NUM_TOKENS, write_files
+from tests.guardrails.text.word_lists import write_blocklist
 from tests.guardrails.tiny_guards import MARK
-from tests.guardrails.word_lists import write_blocklist
 from tests.models import video_peers
 
 TEXT_FOLDER, LISTS = "meta-llama/Llama-Guard-3-8B", "nvidia/Cosmos-Guardrail1/blocklist"

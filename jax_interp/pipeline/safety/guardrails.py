@@ -14,7 +14,7 @@ import numpy as np
 from jax_interp.components import GUARDRAIL_MODELS
 from jax_interp.config import Quantization
 from jax_interp.errors import Blocked
-from jax_interp.guardrails.faces import Blurred
+from jax_interp.guardrails.frames.faces import Blurred
 from jax_interp.guardrails.verdict import Verdict
 from jax_interp.media.source import RgbFrames
 from jax_interp.pipeline.safety.fail_closed import WITHOUT_GUARDRAILS, FailClosed

@@ -5,8 +5,8 @@ from typing import ClassVar
 
 from jax_interp.components import TABLE
 from jax_interp.config import Precision
-from jax_interp.guardrails.blocklist import Blocklist
-from jax_interp.guardrails.llama_guard import ANSWER_TOKENS, LlamaGuard
+from jax_interp.guardrails.text.blocklist import Blocklist
+from jax_interp.guardrails.text.llama_guard import ANSWER_TOKENS, LlamaGuard
 from jax_interp.guardrails.verdict import Verdict
 from jax_interp.pipeline.prompt.text_tokenizer import load_tokenizer, tokenizer_path
 from jax_interp.pipeline.stages.language_model import LanguageModel

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, UInt8
 from jax_interp.components import TABLE
 from jax_interp.config import Precision, RetinaFaceConfig, VideoSafetyConfig
 from jax_interp.errors import CheckpointError
-from jax_interp.guardrails import faces, frame_safety, self_test
+from jax_interp.guardrails.frames import faces, frame_safety, self_test
 from jax_interp.guardrails.verdict import Verdict
 from jax_interp.models.retinaface import RetinaFace, RetinaFaceOutputs
 from jax_interp.models.safety_head import VideoSafety

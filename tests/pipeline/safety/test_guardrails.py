@@ -15,7 +15,7 @@ import torch
 
 from jax_interp.components import TABLE
 from jax_interp.errors import Blocked, CheckpointError, UsageError
-from jax_interp.guardrails.faces import Blurred
+from jax_interp.guardrails.frames.faces import Blurred
 from jax_interp.guardrails.verdict import Verdict
 from jax_interp.nn.params import flatten, unflatten
 from jax_interp.pipeline.safety.guardrails import FRAME_GUARDRAILS, PROMPT_GUARDRAILS, Guardrails, combine_verdicts
@@ -501,7 +501,7 @@ def test_the_brightness_classifier_is_the_peers(guardrails):
     """The tiny network decides as its peer does, so that the verdicts above come from the frames."""
     import torch
 
-    from jax_interp.guardrails.frame_safety import prepare_for_classifier
+    from jax_interp.guardrails.frames.frame_safety import prepare_for_classifier
     from tests.guardrails.guard_networks import brightness_classifier
 
     tower = video_peers.siglip().vision_model

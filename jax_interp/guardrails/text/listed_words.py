@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from jax_interp.errors import CheckpointError, UsageError
-from jax_interp.guardrails.english import English
+from jax_interp.guardrails.text.english import English
 
 NEAR_LENGTH = 6
 """The fewest characters of an entry that is also found as neighbouring words, whatever it begins or ends with.

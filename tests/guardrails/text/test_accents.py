@@ -2,7 +2,7 @@
 
 import pytest
 
-from jax_interp.guardrails.accents import is_accented, without_marks
+from jax_interp.guardrails.text.accents import is_accented, without_marks
 
 
 @pytest.mark.parametrize("char", "éåÜñçøłđñşőảựĦ")

@@ -10,9 +10,9 @@ import nltk
 import pytest
 from better_profanity import Profanity
 
-from jax_interp.guardrails.english import English
-from jax_interp.guardrails.listed_words import ListedWords, WordLists
-from tests.guardrails.word_lists import CUSTOM, EXACT_MATCH, WHITELIST, write, write_blocklist
+from jax_interp.guardrails.text.english import English
+from jax_interp.guardrails.text.listed_words import ListedWords, WordLists
+from tests.guardrails.text.word_lists import CUSTOM, EXACT_MATCH, WHITELIST, write, write_blocklist
 
 FILLERS = re.findall(
     r"\S+", "a red robot turns over the hill, then runs. It sees Dr. Dog e.g. near 3 lamps in mice, leaves"

@@ -22,7 +22,7 @@ from collections import Counter
 from functools import lru_cache
 
 from jax_interp.errors import UsageError
-from jax_interp.guardrails.accents import is_accented, without_marks
+from jax_interp.guardrails.text.accents import is_accented, without_marks
 
 BAR = "ǀ"
 """The character for every upright stroke that may be an i or an l."""

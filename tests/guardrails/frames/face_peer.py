@@ -9,7 +9,7 @@ pytest.importorskip("torch")
 
 import torch
 
-from jax_interp.guardrails.pixelate import pixelate
+from jax_interp.guardrails.frames.pixelate import pixelate
 
 
 def anchors(height, width):

@@ -14,7 +14,7 @@ from typing import Any
 from jax_interp.errors import CheckpointError, UsageError
 from jax_interp.files.json_file import read_json
 from jax_interp.files.json_schema import JsonFault
-from jax_interp.guardrails.chat_template import add_chat_template
+from jax_interp.guardrails.text.chat_template import add_chat_template
 from jax_interp.guardrails.verdict import Verdict
 
 ANSWER_TOKENS = 100

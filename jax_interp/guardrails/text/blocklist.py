@@ -10,11 +10,11 @@ from functools import cached_property
 from pathlib import Path
 
 from jax_interp.errors import UsageError
-from jax_interp.guardrails.disguises import readings, spelled_out
-from jax_interp.guardrails.english import English
-from jax_interp.guardrails.hidden_words import HiddenWords
-from jax_interp.guardrails.listed_words import ListedWords, WordLists
-from jax_interp.guardrails.look_alikes import LookAlikes
+from jax_interp.guardrails.text.disguises import readings, spelled_out
+from jax_interp.guardrails.text.english import English
+from jax_interp.guardrails.text.hidden_words import HiddenWords
+from jax_interp.guardrails.text.listed_words import ListedWords, WordLists
+from jax_interp.guardrails.text.look_alikes import LookAlikes
 from jax_interp.guardrails.verdict import Verdict
 
 CATEGORY = "Blocklist"

@@ -5,10 +5,10 @@ import pytest
 import transformers
 
 from jax_interp.errors import CheckpointError, UsageError
-from jax_interp.guardrails.chat_template import add_chat_template
-from jax_interp.guardrails.llama_guard import ANSWER_TOKENS, POLICY_FILE, LlamaGuard, parse_answer
+from jax_interp.guardrails.text.chat_template import add_chat_template
+from jax_interp.guardrails.text.llama_guard import ANSWER_TOKENS, POLICY_FILE, LlamaGuard, parse_answer
 from jax_interp.pipeline.prompt.text_tokenizer import load_tokenizer
-from tests.guardrails.llama_tokenizer import BEGIN, END, LLAMA_2, LLAMA_3, NUM_TOKENS, write_files, write_json
+from tests.guardrails.text.llama_tokenizer import BEGIN, END, LLAMA_2, LLAMA_3, NUM_TOKENS, write_files, write_json
 
 PROMPT = "A red robot\nwalks <home>; 世界 \N{SNOWMAN}"
 

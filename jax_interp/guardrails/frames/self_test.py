@@ -9,7 +9,7 @@ is no drawn face that every detector has to find, and one that works must not be
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from jax_interp.guardrails.faces import (
+from jax_interp.guardrails.frames.faces import (
     ANCHOR_SIZES,
     SCORE_THRESHOLD,
     STRIDES,

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jax_interp.guardrails.pixelate import as_blocks, pixelate
+from jax_interp.guardrails.frames.pixelate import as_blocks, pixelate
 
-GOLDEN = np.load(Path(__file__).parents[1] / "data/pixelated_faces.npz")
+GOLDEN = np.load(Path(__file__).parents[2] / "data/pixelated_faces.npz")
 
 
 def pattern(height, width):

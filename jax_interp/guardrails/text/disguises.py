@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from urllib.parse import unquote
 
-from jax_interp.guardrails.accents import without_accents
-from jax_interp.guardrails.look_alikes import BAR, LookAlikes, normalized_text
+from jax_interp.guardrails.text.accents import without_accents
+from jax_interp.guardrails.text.look_alikes import BAR, LookAlikes, normalized_text
 
 _ROUNDS = 3
 """How often entities and percent encodings are decoded, since one may hide another ("&amp;#102;")."""

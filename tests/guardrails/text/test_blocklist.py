@@ -9,10 +9,10 @@ import better_profanity
 import pytest
 
 from jax_interp.errors import CheckpointError, UsageError
-from jax_interp.guardrails.blocklist import CATEGORY, Blocklist
-from tests.guardrails.disguises import DISGUISES
-from tests.guardrails.ordinary_prompts import AWKWARD, PHRASES, prompts
-from tests.guardrails.word_lists import write_blocklist
+from jax_interp.guardrails.text.blocklist import CATEGORY, Blocklist
+from tests.guardrails.text.disguises import DISGUISES
+from tests.guardrails.text.ordinary_prompts import AWKWARD, PHRASES, prompts
+from tests.guardrails.text.word_lists import write_blocklist
 
 DISGUISED = ("florble", "snargle", "wumple", "quibbit", "oaves", "zibberish", "crumpetation")
 """Words that are looked for in every disguise, of both lists."""

@@ -10,7 +10,7 @@ pytest.importorskip("torch")
 import torch
 
 from convert.conversion import ConversionRequest, convert_checkpoints
-from jax_interp.guardrails.faces import (
+from jax_interp.guardrails.frames.faces import (
     AnchorOutputs,
     anchor_boxes,
     blur_faces,
@@ -19,12 +19,12 @@ from jax_interp.guardrails.faces import (
     non_max_suppression,
     prepare_for_detector,
 )
-from jax_interp.guardrails.pixelate import pixelate
+from jax_interp.guardrails.frames.pixelate import pixelate
 from jax_interp.models.retinaface import RetinaFace
 from jax_interp.nn.params import Network
 from jax_interp.runtime.checkpoint.finding import find_component
 from jax_interp.runtime.checkpoint.loading import load_params
-from tests.guardrails import face_peer
+from tests.guardrails.frames import face_peer
 from tests.models import video_peers
 
 SIZES = [(96, 128), (75, 110)]

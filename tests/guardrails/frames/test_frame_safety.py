@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
-from jax_interp.guardrails.frame_safety import CLASSES, classify_frames, judge, prepare_for_classifier
+from jax_interp.guardrails.frames.frame_safety import CLASSES, classify_frames, judge, prepare_for_classifier
 
 
 def clip(count, height, width):

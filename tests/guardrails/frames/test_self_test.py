@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from jax_interp.guardrails.faces import STRIDES, AnchorOutputs, anchor_boxes
-from jax_interp.guardrails.self_test import (
+from jax_interp.guardrails.frames.faces import STRIDES, AnchorOutputs, anchor_boxes
+from jax_interp.guardrails.frames.self_test import (
     MIN_DIFFERENCE,
     NOT_NUMBERS,
     SAME,

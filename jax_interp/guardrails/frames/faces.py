@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float32, Int, UInt8
 
-from jax_interp.guardrails.pixelate import pixelate
+from jax_interp.guardrails.frames.pixelate import pixelate
 from jax_interp.types import Frames
 
 BATCH_SIZE = 5

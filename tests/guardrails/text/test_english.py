@@ -5,8 +5,8 @@ import re
 import nltk
 import pytest
 
-from jax_interp.guardrails.english import English
-from tests.guardrails.word_lists import IRREGULAR, NOUNS, write_language
+from jax_interp.guardrails.text.english import English
+from tests.guardrails.text.word_lists import IRREGULAR, NOUNS, write_language
 
 TEXTS = (
     "A dog. Then mice! It's Dr. Gribbly's leaf, e.g. 3.5 boxes (or 7) -- \"so\" they said... The end",

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jax_interp.guardrails.disguises import (
+from jax_interp.guardrails.text.disguises import (
     decoded,
     joined,
     leet_read,
@@ -12,7 +12,7 @@ from jax_interp.guardrails.disguises import (
     tags_shown,
     upside_down_read,
 )
-from jax_interp.guardrails.look_alikes import LookAlikes
+from jax_interp.guardrails.text.look_alikes import LookAlikes
 
 SIGNS = "!|+*@$€"
 

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from jax_interp.errors import UsageError
-from jax_interp.guardrails.look_alikes import BAR, LookAlikes, normalized_text
+from jax_interp.guardrails.text.look_alikes import BAR, LookAlikes, normalized_text
 
 
 @pytest.fixture(scope="module")

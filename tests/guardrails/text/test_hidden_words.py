@@ -2,7 +2,7 @@
 
 import pytest
 
-from jax_interp.guardrails.hidden_words import HiddenWords
+from jax_interp.guardrails.text.hidden_words import HiddenWords
 
 LISTED = ("florble", "raper", "ass", "butt", "god", "two zorks", "c++", "oo")
 

@@ -1,0 +1,1 @@
+"""Frames: the classifier on SigLIP, faces and their pixelation, and pictures whose answers are known."""

@@ -1,0 +1,1 @@
+"""Prompts: words that are listed, however they are disguised, and what Llama Guard says."""
