@@ -64,6 +64,7 @@ def test_help_imports_nothing_heavy(command):
     assert imported(COMMAND, command, "--help") == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -83,6 +84,7 @@ def test_wrong_options_are_refused_before_anything_heavy(arguments):
     assert imported(refused, *arguments) == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["missing.mp4", "empty.mp4", "one.png"])
 def test_an_input_that_cannot_be_interpolated_is_refused_before_jax(tmp_path, name):
     (tmp_path / "empty.mp4").touch()

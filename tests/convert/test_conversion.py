@@ -359,6 +359,7 @@ def test_a_flipped_bit_in_an_archive_ends_the_conversion(tmp_path, out):
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_files_that_have_no_checksums_are_named(out, log):
     convert(golden.CHECKPOINTS, out)
     lines = [line for line in log.text.splitlines() if "no checksums" in line]
@@ -382,6 +383,7 @@ print(peak() - before)
 """
 
 
+@pytest.mark.slow
 def test_memory_stays_below_the_largest_array(tmp_path):
     config = DiTConfig(
         width=64, num_heads=2, head_width=32, num_blocks=16, mlp_width=1 << 16, text_width=8, adaln_rank=8

@@ -52,6 +52,7 @@ def save(folder, name, size="5GB"):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "size"), SIZES)
 def test_logits_of_the_converted_model_equal_transformers(tmp_path, name, size, rng):
     source = save(tmp_path / "checkpoints", name, size)

@@ -24,6 +24,7 @@ def arrays_and_config(folder):
     return found | {name: (folder / name / "config.json").read_bytes() for name in (DIT, TOKENIZER, T5)}
 
 
+@pytest.mark.slow
 def test_convert_undoes_export_bit_by_bit(converted, tmp_path):
     paths = export_checkpoints(converted, tmp_path / "exported")
     assert [path.relative_to(tmp_path / "exported").as_posix() for path in paths] == [DIT, TOKENIZER, T5]
@@ -45,6 +46,7 @@ def test_one_changed_bit_is_seen(converted, tmp_path):
     assert arrays_and_config(changed) != arrays_and_config(converted)
 
 
+@pytest.mark.slow
 def test_the_files_are_upstreams(converted, tmp_path):
     export_checkpoints(converted, tmp_path)
     assert {path.name for path in (tmp_path / T5).iterdir()} == {
@@ -127,6 +129,7 @@ def test_a_failure_while_writing_leaves_nothing(converted, tmp_path, monkeypatch
     assert not (tmp_path / "exported").exists()
 
 
+@pytest.mark.slow
 def test_progress_counts_every_byte(converted, tmp_path):
     jobs = []
 

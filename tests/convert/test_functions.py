@@ -12,6 +12,7 @@ from tests import golden
 PAGE = Path(__file__).parents[2] / "docs/python.md"
 
 
+@pytest.mark.slow
 def test_the_example_of_the_page_runs(tmp_path, monkeypatch, capsys):
     [example] = re.findall(r"```python\n(import convert\n.*?)```", PAGE.read_text(), re.DOTALL)
     (tmp_path / "checkpoints").symlink_to(golden.CHECKPOINTS)
@@ -23,6 +24,7 @@ def test_the_example_of_the_page_runs(tmp_path, monkeypatch, capsys):
     assert list((tmp_path / "exported").rglob("*.safetensors"))
 
 
+@pytest.mark.slow
 def test_a_type_and_a_folder_may_be_texts_or_paths(converted, tmp_path):
     [found] = convert.inspect(str(next(path for path in converted.iterdir() if "Tokenize1" in path.name)))
     assert found.faults == ()
@@ -32,6 +34,7 @@ def test_a_type_and_a_folder_may_be_texts_or_paths(converted, tmp_path):
     assert convert.inspect(back)[0].parameters == found.parameters
 
 
+@pytest.mark.slow
 def test_progress_hears_of_every_byte(tmp_path):
     from contextlib import contextmanager
 

@@ -99,6 +99,7 @@ def logits_of_peer(ids, pixels, model=None):
     return out.logits[:, -1].numpy()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("grid", [(3, 3), (2, 5), (1, 7)], ids=str)
 def test_logits_after_a_picture_equal_transformers(folders, grid, rng):
     ids, pixels = prompt(rng, *grid)

@@ -215,6 +215,7 @@ def test_a_changed_word_list_is_noticed_by_the_next_conversion(tmp_path):
     assert (found.path / "blocklist/exact_match/blocked").read_text() == "another"
 
 
+@pytest.mark.slow
 def test_export_and_conversion_give_the_same_again(tmp_path, aegis):
     root, _, _ = aegis
     found = convert(root, LLAMA_2_FOLDER)
@@ -263,6 +264,7 @@ def test_a_changed_adapter_weight_is_noticed(aegis):
     assert differing == {"blocks/mlp/up/kernel"}
 
 
+@pytest.mark.slow
 def test_a_bfloat16_merge_rounds_once(tmp_path):
     """PEFT adds its float32 product to bfloat16 weights in place, which rounds the sum once as well."""
     base = twin(torch.bfloat16)

@@ -64,6 +64,7 @@ def both(tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
 def test_both_are_found_where_they_are_by_default(both):
     assert find_component(both / "converted", "video_safety").config == TINY
     assert find_component(both / "converted", "face_blur").config == RetinaFaceConfig(
@@ -73,6 +74,7 @@ def test_both_are_found_where_they_are_by_default(both):
         assert find_component(both / "converted", name).path == both / "converted" / TABLE[name].folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", PLACES)
 def test_siglip_is_found_in_every_layout(both, tmp_path, place):
     write_video(tmp_path, place)
@@ -99,6 +101,7 @@ def test_two_snapshots_are_one_too_many(tmp_path):
         convert(tmp_path)
 
 
+@pytest.mark.slow
 def test_the_face_detector_is_read_as_pytorch_wrote_it_in_2019(both, tmp_path):
     options = {"_use_new_zipfile_serialization": False}
     video_peers.write_face_blur(tmp_path / "checkpoints", video_peers.retinaface(), **options)
@@ -168,6 +171,7 @@ def test_settings_that_contradict_are_refused(tmp_path, key, value, text):
         convert(tmp_path)
 
 
+@pytest.mark.slow
 def test_convert_undoes_export_bit_by_bit(both, tmp_path):
     export_checkpoints(both / "converted", tmp_path / "checkpoints")
     assert arrays(convert(tmp_path)) == arrays(both / "converted")
@@ -195,6 +199,7 @@ def test_exports_are_read_by_the_peers(both, tmp_path):
     assert all(torch.equal(theirs[key.removeprefix("module.")], value) for key, value in faces.items())
 
 
+@pytest.mark.slow
 def test_the_published_networks_have_a_rule_for_every_array():
     for component, sizes in ((VIDEO_SAFETY, config.VIDEO_SAFETY), (FACE_BLUR, config.RETINAFACE_RESNET50)):
         leaves = component.plan(sizes)

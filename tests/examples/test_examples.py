@@ -85,6 +85,7 @@ def test_a_clip_in_slow_motion(monkeypatch, tmp_path, converted):
     assert len(iio.imread(tmp_path / "out.mp4")) == 6
 
 
+@pytest.mark.slow
 def test_the_budget_decides_where_networks_live_and_not_what_comes_out(converted, frames):
     module = load("memory_budget")
     settings = InterpolationSettings(height=128, width=192)

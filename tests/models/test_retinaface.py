@@ -55,6 +55,7 @@ def run(network, params, x):
     return [np.asarray(out) for out in forward(network)(params, x)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(64, 96), (75, 50)])
 def test_outputs_equal_the_peers(case, size):
     peer, network, params = case

@@ -58,6 +58,7 @@ def test_gliding_is_decided_by_its_key():
     assert not np.array_equal(first, other)
 
 
+@pytest.mark.slow
 def test_every_source_has_its_share(data, monkeypatch):
     monkeypatch.setattr(tokenizer, "interpolation_latents", lambda _, frames: frames[:, :3, :4, :6].astype(jnp.float32))
     found = train_demo.encoded(data, {}, np.zeros((512, 32), np.float32))

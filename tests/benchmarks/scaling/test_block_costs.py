@@ -74,6 +74,7 @@ def made(converted, **axes):
     return denoiser, costs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "axes",
     [

@@ -54,6 +54,7 @@ def test_a_prompt_that_is_blocked(check, prompt, expected):
     lines(outcome, *expected)
 
 
+@pytest.mark.slow
 def test_a_video_that_passes_is_written_with_faces_pixelated(check, tmp_path):
     frames = noise(35)
     video = clip(tmp_path / "clip.mp4", frames)
@@ -79,6 +80,7 @@ def test_nothing_is_left_of_a_video_that_is_blocked(check, tmp_path, bad):
     assert names(tmp_path / "out") == []
 
 
+@pytest.mark.slow
 def test_a_stride_counts_through_the_whole_clip(check, tmp_path):
     frames = black(40)
     frames[23] = 255  # the seventh of the second piece
@@ -87,6 +89,7 @@ def test_a_stride_counts_through_the_whole_clip(check, tmp_path):
     lines(outcome, "looked at 6 of 40 frames")
 
 
+@pytest.mark.slow
 def test_pictures_and_odd_sizes(check, tmp_path):
     import imageio.v3 as iio
 
@@ -139,6 +142,7 @@ def test_a_check_that_takes_too_long_blocks(check):
     assert "text_safety: allowed" not in outcome.output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("enough", [True, False])
 @pytest.mark.parametrize("budget", [True, False])
 def test_networks_are_placed_by_the_memory_there_is(check, tmp_path, monkeypatch, enough, budget):
@@ -197,6 +201,7 @@ def test_the_video_itself_is_not_replaced(check, tmp_path):
     assert video.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_file_that_is_there_is_replaced_only_when_told(check, tmp_path):
     bright, dark = clip(tmp_path / "bright.mp4", white(3)), clip(tmp_path / "dark.mp4", black(3))
     save = ("--save-blurred", tmp_path / "out/safe.mp4")

@@ -99,6 +99,7 @@ def refusal(path):
     return ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", [DIT, T5])
 @pytest.mark.parametrize("file", DESCRIPTIONS)
 def test_every_key_has_one_type(folder, network, file):
@@ -125,6 +126,7 @@ def test_every_key_has_one_type(folder, network, file):
         assert "more" in refusal(path), at
 
 
+@pytest.mark.slow
 def test_no_value_is_too_large_too_small_or_hostile(folder, tmp_path):
     """Whatever a key of a description says, opening the network ends as foreseen, and printing it sends no escape."""
     for file in DESCRIPTIONS:
@@ -198,6 +200,7 @@ def same_length(path):
     path.write_bytes(b"{" + bytes(len(content) - 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["memory", "export", "convert", "generate"])
 @pytest.mark.parametrize("damage", one_quick("cut", "missing", "folder", "broken link"))
 @pytest.mark.parametrize("file", one_quick(*STORED))
@@ -207,6 +210,7 @@ def test_other_files_are_named_by_every_command(folder, tmp_path, name, damage, 
     check_refused(folder, path, tmp_path, name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "network", "file"),
     [
@@ -226,6 +230,7 @@ def test_damage_of_the_same_length_is_told_when_it_is_read(folder, tmp_path, nam
     assert not (tmp_path / "video" / "output.mp4").exists()
 
 
+@pytest.mark.slow
 def test_a_damaged_tokenizer_of_the_same_length(folder, tmp_path):
     same_length(folder / T5 / "tokenizer" / "tokenizer.json")
     arguments = commands(folder, tmp_path)["generate"]
@@ -241,6 +246,7 @@ def test_what_may_not_be_read_is_named(folder, tmp_path, monkeypatch, file):
     check_refused(folder, path, tmp_path, "memory")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", DESCRIPTIONS)
 @pytest.mark.parametrize("damage", ["missing", "half", "no entries", "nested"])
 def test_a_damaged_guardrail_blocks_and_is_named(guarded, tmp_path, file, damage):

@@ -60,6 +60,7 @@ def test_generated_frames_are_scored_beside_simple_ones_and_those_of_others(eval
     assert report(tmp_path)["clips"][0]["methods"]["jax-interp"] == ours
 
 
+@pytest.mark.slow
 def test_without_networks_and_with_keyframes_for_other_tools(evaluate, clip, tmp_path):
     outcome = evaluate(clip, "--skip-generation", "--save-keyframes", tmp_path / "keys", "--progress", "json")
     assert outcome.code == 0, outcome.output

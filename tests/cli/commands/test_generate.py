@@ -64,6 +64,7 @@ def test_upstreams_command_line(generate, tmp_path):
     assert open_frames([tmp_path / "out" / "out.mp4"]).num_frames == 19
 
 
+@pytest.mark.slow
 def test_a_run_without_guardrails_says_so(generate, tmp_path):
     outcome = generate("--input", golden.CLIP, "--num-frame-pairs", 1)
     assert "guardrail: off. Neither prompts nor frames are checked" in outcome.output
@@ -104,6 +105,7 @@ def test_an_animation_that_would_be_too_long_is_refused_before_anything_is_loade
     assert outputs(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_programs_get_events_and_quiet_runs_only_results(generate, tmp_path):
     clip = ("--input", golden.CLIP, "--num-frame-pairs", 1)
     events = json.loads(f"[{generate(*clip, '--progress', 'json').output.replace('} {', '}, {')}]")
@@ -122,6 +124,7 @@ def test_programs_get_events_and_quiet_runs_only_results(generate, tmp_path):
     assert quiet.endswith(f"says so {tmp_path}/out/output.mp4: 10 frames from 1 pair(s)")
 
 
+@pytest.mark.slow
 def test_a_folder_of_pictures(generate, pictures, tmp_path):
     assert generate("--input", pictures).code == 0
     assert record(tmp_path)["frames"] == 19
@@ -144,6 +147,7 @@ def test_every_flag_arrives_in_the_record(generate, tmp_path):
     assert open_frames([tmp_path / "out" / "output.mp4"]).fps == 30
 
 
+@pytest.mark.slow
 def test_a_prompt_that_cannot_matter(generate):
     outcome = generate("--input", golden.CLIP, "--num-frame-pairs", 1, "--prompt", "rain")
     assert "the prompt cannot change the result" in outcome.output
@@ -156,6 +160,7 @@ def batch_file(tmp_path, *lines):
     return path
 
 
+@pytest.mark.slow
 def test_a_batch_has_one_output_a_line_and_goes_on_where_it_stopped(generate, pictures, tmp_path):
     both = [str(pictures / "0.png"), str(pictures / "1.png")]
     lines = batch_file(tmp_path, {"visual_input": both, "prompt": "a"}, {"visual_input": both, "name": "second"})
@@ -166,6 +171,7 @@ def test_a_batch_has_one_output_a_line_and_goes_on_where_it_stopped(generate, pi
     assert again.output.count("already there") == 2
 
 
+@pytest.mark.slow
 def test_a_batch_of_one_line_goes_on_too(generate, pictures, tmp_path):
     lines = batch_file(tmp_path, {"visual_input": [str(pictures / "0.png"), str(pictures / "1.png")], "name": "only"})
     assert generate("--batch-input-path", lines).code == 0
@@ -183,6 +189,7 @@ def test_a_batch_goes_on_after_a_clip_that_fails(generate, pictures, tmp_path):
     assert "output_0001.mp4" in outputs(tmp_path)
 
 
+@pytest.mark.slow
 def test_offloading_and_benchmark(generate):
     flags = ("--offload_diffusion_transformer", "--offload_tokenizer", "--offload_text_encoder_model", "--benchmark")
     outcome = generate("--input", golden.CLIP, "--num-frame-pairs", 2, *flags)
@@ -245,6 +252,7 @@ def test_bad_input(generate, tmp_path, arguments, error, message):
     assert outputs(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_an_exact_rate(generate, tmp_path):
     assert generate("--input", golden.CLIP, "--num-frame-pairs", 1, "--fps", "24000/1001").code == 0
     assert open_frames([tmp_path / "out" / "output.mp4"]).fps == Fraction(24000, 1001)
@@ -297,6 +305,7 @@ def test_the_pictures_of_the_input_are_not_replaced_by_frames(generate, pictures
     assert contents(pictures) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["batch.jsonl", "clip.mp4", "a.safetensors", "converted"])
 def test_nothing_that_is_read_is_replaced(generate, own, tmp_path, converted, name):
     """The batch file, an input of another line, the file of embeddings, a network."""
@@ -354,6 +363,7 @@ def test_a_second_run_says_who_writes_and_computes_nothing(generate, tmp_path, m
     assert outputs(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_a_line_that_another_run_writes_does_not_stop_a_batch(generate, pictures, tmp_path):
     from jax_interp.media.destination import locked_result
 
@@ -387,6 +397,7 @@ def test_an_unconverted_folder(tmp_path):
     assert "jax-interp convert" in outcome.output
 
 
+@pytest.mark.slow
 def test_brackets_in_paths_are_no_markup(generate, tmp_path):
     """The first line fails with a message that has its path as it is, and the next line runs."""
     second = tmp_path / "b[bold]" / "a.mp4"
@@ -409,6 +420,7 @@ def test_brackets_in_paths_are_no_markup(generate, tmp_path):
     assert outputs(tmp_path) == ["second.json", "second.mp4", "second.txt"]
 
 
+@pytest.mark.slow
 def test_a_damaged_record_is_named_and_replaced_only_when_told(generate, tmp_path):
     arguments = ("--input", golden.CLIP, "--num-frame-pairs", 1)
     assert generate(*arguments).code == 0

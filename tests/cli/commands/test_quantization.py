@@ -42,6 +42,7 @@ def test_a_clip_is_made_and_its_record_says_it(converted, quantized, tmp_path):
     assert records["load"]["fingerprint"] == records["stored"]["fingerprint"]
 
 
+@pytest.mark.slow
 def test_full_networks_cannot_be_made_of_quantised_ones(quantized, tmp_path):
     refused(
         generate(quantized, tmp_path, "--quantization", "none"),

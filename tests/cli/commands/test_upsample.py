@@ -59,6 +59,7 @@ def written(folder, picture, **changes):
     return upsampler.upsample(picture, UpsamplerSettings(**{"max_new_tokens": 6, **changes}), seed=11)
 
 
+@pytest.mark.slow
 def test_a_picture(folder, picture, tmp_path):
     outcome = jax_interp(
         "upsample", picture, "--checkpoint-dir", folder, "--dtype", "float32", *SHORT, "--output", tmp_path / "p.txt"
@@ -169,6 +170,7 @@ def test_another_instruction_is_another_prompt(generate, folder, tmp_path):
     assert record(tmp_path)["settings"]["prompt"] == expected != written(folder, last_frame([golden.CLIP]))
 
 
+@pytest.mark.slow
 def test_it_is_skipped_where_the_prompt_cannot_count(generate, tmp_path):
     outcome = generate()
     assert outcome.output.count("prompt upsampler: skipped, since at guidance -1") == 1

@@ -28,6 +28,7 @@ def record(tmp_path, name="output"):
     return json.loads((tmp_path / "out" / f"{name}.json").read_text())
 
 
+@pytest.mark.slow
 def test_a_picture_is_continued_and_the_record_says_how(continued, worlds, tmp_path):
     outcome = continued("--input", IMAGE, "--prompt", "rain", "--save-frames", tmp_path / "frames")
     assert outcome.code == 0, outcome.output

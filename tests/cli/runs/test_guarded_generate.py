@@ -58,6 +58,7 @@ def frames(folder):
     return np.stack([iio.imread(path) for path in sorted(folder.glob("*.png"))]).astype(int)
 
 
+@pytest.mark.slow
 def test_what_passes_is_checked_frame_by_frame_and_recorded(generate, tmp_path):
     outcome = generate("--save-frames", tmp_path / "checked")
     assert outcome.code == 0, outcome.output
@@ -75,6 +76,7 @@ def test_what_passes_is_checked_frame_by_frame_and_recorded(generate, tmp_path):
     assert all((abs(a - b) > 0).mean() > 0.2 for a, b in zip(checked, unchecked, strict=True))
 
 
+@pytest.mark.slow
 def test_every_nth_frame(generate, tmp_path):
     assert generate("--guardrail-frame-stride", 4).code == 0
     found = record(tmp_path)["guardrail"]
@@ -136,6 +138,7 @@ def test_a_prompt_whose_embedding_is_kept_is_checked_all_the_same(generate, tmp_
     assert kept == []
 
 
+@pytest.mark.slow
 def test_embeddings_cannot_be_checked(generate, converted, tmp_path):
     from jax_interp import Interpolator, save_embeddings
 
@@ -168,6 +171,7 @@ def block_from_second_pair(monkeypatch):
     monkeypatch.setattr(Guardrails, "check_video", second)
 
 
+@pytest.mark.slow
 def test_a_video_that_is_blocked_half_way_leaves_nothing(generate, tmp_path, monkeypatch):
     block_from_second_pair(monkeypatch)
     outcome = generate("--save-frames", tmp_path / "out/frames")
@@ -225,6 +229,7 @@ def test_a_run_without_a_prompt_needs_no_guardrail_of_prompts(generate, folder, 
     assert "text_safety" in outcome.output
 
 
+@pytest.mark.slow
 def test_a_batch_goes_on_behind_what_is_blocked(generate, tmp_path):
     lines = [
         {"visual_input": str(golden.CLIP), "name": name, "prompt": prompt}

@@ -55,6 +55,7 @@ def become_second(monkeypatch):
     return become
 
 
+@pytest.mark.slow
 def test_two_processes_of_a_batch_say_the_same_in_the_same_order(job, converted, first, become_second):
     request = GenerateRequest(
         jobs=(job,),

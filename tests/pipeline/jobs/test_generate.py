@@ -52,6 +52,7 @@ class Heard(Reporter):
         self.events.append(("failed", job.video.name))
 
 
+@pytest.mark.slow
 def test_it_is_the_run_of_the_command_line(request_of, converted, tmp_path):
     [record] = generate(request_of(golden.CLIP))
     outcome = jax_interp(
@@ -83,6 +84,7 @@ def test_one_clip_that_fails_is_the_runs_failure(request_of, tmp_path):
         generate(request_of(tmp_path / "no.mp4"))
 
 
+@pytest.mark.slow
 def test_the_pages_example(converted, tmp_path, monkeypatch):
     """As it stands there, but for sizes that the golden networks have in a moment."""
     [example] = [

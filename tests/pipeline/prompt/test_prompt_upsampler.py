@@ -65,6 +65,7 @@ def answer(upsampler, picture, **changes):
     return upsampler.language.answer(prompt, **{"max_new_tokens": 64, "stop": (), **changes})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(37, 50), (4, 60), (64, 64), (90, 33)], ids=str)
 def test_greedy_tokens_are_those_of_transformers(upsampler, size):
     """Of several sizes, among them a single row of patches and one that is shrunk first."""
@@ -124,6 +125,7 @@ def test_placement_changes_nothing(found, upsampler, placement):
     assert (placed.language._outer is None) != placement.stays
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mesh", [MeshShape(tensor=2), MeshShape(data=2, sequence=2), MeshShape(2, 2, 2)], ids=str)
 @pytest.mark.parametrize("kind", ["resident", "sharded", "streamed"])
 def test_mesh_changes_no_token(found, upsampler, mesh, kind):

@@ -104,6 +104,7 @@ def test_one_branch_equals_two(interpolators, guidance):
     assert golden.relative_l2(one, two) < SAMPLE_F32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", ["fixed", "random", shipped_noise()], ids=["fixed", "random", "replayed"])
 def test_a_batch_of_pairs_equals_its_pairs(interpolators, noise):
     """With drawn noise a batch goes on counting calls where its first pair ends."""

@@ -82,6 +82,7 @@ def test_merged_in_every_placement(converted, placement):
     assert np.array_equal(output(converted, adapters, placement), output(converted, adapters))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("placement", "shape"),
     [("resident", "data=2"), ("sharded", "data=2,sequence=2"), ("streamed", "sequence=4"), ("resident", "tensor=2")],

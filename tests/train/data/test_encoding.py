@@ -35,6 +35,7 @@ def cache_of(converted, folder, windows=WINDOWS):
     )
 
 
+@pytest.mark.slow
 def test_every_window_is_encoded_as_by_itself(converted, clips, tmp_path):
     cache = cache_of(converted, tmp_path / "cache")
     heard = []
@@ -54,6 +55,7 @@ def test_every_window_is_encoded_as_by_itself(converted, clips, tmp_path):
     assert not text[7:].any()
 
 
+@pytest.mark.slow
 def test_what_is_there_is_not_encoded_again(converted, clips, tmp_path, monkeypatch):
     cache = cache_of(converted, tmp_path / "cache")
     cache.fill(clips)

@@ -33,6 +33,7 @@ def upstream_latents(tokenizer, pixels):
     return interpolation_latents(tokenizer, pixels[:, :10], "upstream")
 
 
+@pytest.mark.slow
 def test_upstreams_interpolator_latents(encode):
     expected = golden.channels_last(load("T1_interpolator_float32")["x0"])
     pixels = prepare_pixels(video("interpolator"), 64, 96, "upstream")
@@ -45,12 +46,14 @@ def test_upstreams_interpolator_latents(encode):
     assert golden.relative_l2(as_picture[:, 2:], expected[:, 2:]) > TRAINING_F32
 
 
+@pytest.mark.slow
 def test_upstreams_video2world_latents(encode):
     expected = golden.channels_last(load("T3_video2world_c2")["x0"])
     pixels = prepare_pixels(video("video2world"), 64, 96, "upstream")
     assert golden.relative_l2(encode(clip_latents, pixels), expected) < TRAINING_F32
 
 
+@pytest.mark.slow
 def test_the_ends_are_what_inference_makes_of_them(encode, interpolators):
     frames = video("interpolator")[0, :10]
     pixels = prepare_pixels(frames[None], 64, 96, "inference")

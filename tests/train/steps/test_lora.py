@@ -81,11 +81,13 @@ def test_upstreams_step(converted):
     assert num_adapted(gradients) == 12
 
 
+@pytest.mark.slow
 def test_another_scale_is_noticed(converted):
     metrics, _ = gradients_of(converted, replace(LORA, lora=LoraSettings(scale=1.01)))
     assert abs(float(metrics.loss) / float(load("T4_lora")["loss"]) - 1) > TRAINING_F32
 
 
+@pytest.mark.slow
 def test_a_fresh_adapter_changes_nothing_and_learns(converted):
     config, trained, frozen = params_of(converted)
     trainer = Trainer(config, LORA)
@@ -111,6 +113,7 @@ def test_a_layer_by_hand():
     assert layer(x).tolist() == [[1 + 3 * 3 * 10, 2 + 3 * 3 * 20]]
 
 
+@pytest.mark.slow
 def test_a_step_by_hand_moves_the_adapter_alone(converted):
     """Adam's first step is the rate along the sign of each gradient; B starts at zero and is not decayed."""
     config, trained, frozen = params_of(converted)

@@ -43,6 +43,7 @@ def test_steps_are_those_of_a_device(dtype):
     assert furthest(plain.trained(state), params_of(plain)[0]) > 10 * MOVED_APART / 3
 
 
+@pytest.mark.slow
 def test_states_lie_on_the_host_and_gradients_do_not():
     trainer = OffloadedTrainer(CONFIG, CLIPPED)
     state, _ = run(trainer, steps=1)

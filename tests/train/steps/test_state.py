@@ -94,6 +94,7 @@ def test_several_devices_train_as_one(settings, shape):
             assert golden.relative_l2(yours, mine) < 1e-3
 
 
+@pytest.mark.slow
 def test_another_learning_rate_is_noticed():
     settings = replace(SETTINGS, optimizer=replace(SETTINGS.optimizer, learning_rate=2e-3))
     assert furthest(alone(SETTINGS)[0].params, run(settings)[0].params) > MOVED_APART

@@ -58,6 +58,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_float32_loss_and_gradients_equal_upstreams(converted, name):
     settings, options = CASES[name]
@@ -111,6 +112,7 @@ def test_what_is_changed_is_noticed(converted, change):
     assert max(gradient_errors(gradients, recorded).values()) > TRAINING_F32
 
 
+@pytest.mark.slow
 def test_bfloat16_is_as_accurate_as_upstreams(converted):
     oracle, upstream = load("T1_interpolator_float32"), load("T1_interpolator_bfloat16")
     settings = replace(FLOAT32, dtype="bfloat16")
@@ -148,6 +150,7 @@ def test_accumulated_steps_are_one_step(converted):
         assert all(golden.relative_l2(ours, theirs) < 1e-4 for ours, theirs in moments if np.any(np.asarray(theirs)))
 
 
+@pytest.mark.slow
 def test_a_step_draws_anew_and_counts(converted):
     config, trained, frozen, batch = random_batch(converted, rows=2)
     trainer = Trainer(config, replace(FLOAT32, batch_size=2))

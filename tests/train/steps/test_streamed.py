@@ -24,6 +24,7 @@ def start(converted, trainer):
     return trainer.begin(find_component(converted, "diffusion_transformer"))
 
 
+@pytest.mark.slow
 def test_upstreams_step(converted):
     """The recorded gradients of a resident network."""
     config, adapter, everything = lora_params(converted)
