@@ -82,3 +82,8 @@ def test_links_lead_somewhere(path, target):
 def test_every_page_is_in_the_menu():
     menu = set(re.findall(r"\b([a-z0-9-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE))
     assert menu == {path.name for path in (ROOT / "docs").glob("*.md")}
+
+
+def test_the_first_page_leads_to_every_other():
+    linked = set(re.findall(r"\]\(([\w-]+\.md)\)", (ROOT / "docs/index.md").read_text()))
+    assert {page.name for page in (ROOT / "docs").glob("*.md")} - {"index.md"} == linked
