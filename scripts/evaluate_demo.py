@@ -218,8 +218,9 @@ def summary(lines: list[dict[str, Any]]) -> dict[str, Any]:
             of_way = {way: [_mean(row[measure][way][i] for row in rows) for i in (0, 1)] for way in rows[0][measure]}
             rounded = {way: [value and round(value, digits) for value in both] for way, both in of_way.items()}
             found.setdefault(measure, {})[group] = rounded
-    if near := [line[TO_UNQUANTIZED][OURS][0] for line in lines if TO_UNQUANTIZED in line]:
-        found[f"least_{TO_UNQUANTIZED}"] = round(min(value for value in near if value is not None), 2)
+    near = [line[TO_UNQUANTIZED][OURS][0] for line in lines if TO_UNQUANTIZED in line]
+    if there := [value for value in near if value is not None]:
+        found[f"least_{TO_UNQUANTIZED}"] = round(min(there), 2)
     return found
 
 
