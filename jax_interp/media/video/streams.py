@@ -12,16 +12,12 @@ from typing import Any
 from jax_interp.errors import MediaError, UsageError
 from jax_interp.media.video.codecs import ANIMATIONS, MUXERS
 from jax_interp.media.video.container import decoding_errors, open_input
+from jax_interp.media.video.metadata import carried, find_lost
 from jax_interp.media.video.sound import Stretcher
 from jax_interp.media.video.sound_settings import Audio
 from jax_interp.media.video.subtitles import CONVERTIBLE, KINDS, SubtitleConverter
 
 logger = logging.getLogger("jax_interp")
-
-_NOT_CARRIED = frozenset(
-    ("major_brand", "minor_version", "compatible_brands", "encoder", "rotate", "duration", "creation_time")
-)
-"""Metadata about the file itself, not about what it shows; pictures are turned upright, so they need no rotation."""
 
 _SEEK_MARGIN = Fraction(10)
 """Seconds before the used part at which a long file is read from; streams are not interleaved more coarsely."""
@@ -88,6 +84,7 @@ def plan_streams(
         num_videos = sum(stream.type == "video" for stream in container.streams)
         dropped += ["chapters"] if suffix in ANIMATIONS and container.chapters() else []
         dropped += ["further video streams"] if num_videos > 1 else []
+        dropped += find_lost(carried(container.metadata), _languages(container, copied + encoded + rewritten), suffix)
         said = {
             "copied": [_named(container.streams[index]) for index in copied],
             "encoded_as_aac": [_named(container.streams[index]) for index in encoded],
@@ -122,6 +119,11 @@ def _sound(path: Path, audio: Audio, slowed: Fraction, name: str, is_taken: bool
         f"{path}: its sound is {name}, which {suffix.lstrip('.')} does not take; --audio encode makes AAC of it,"
         " --audio off leaves it out"
     )
+
+
+def _languages(container: Any, indices: list[int]) -> list[str]:
+    found = (container.streams[index].metadata.get("language", "und") for index in indices)
+    return [language for language in found if language != "und"]
 
 
 def _named(stream: Any) -> str:
@@ -163,12 +165,12 @@ class CarriedStreams:
         plan = self._plan
         self._output = output
         source: Any = self._stack.enter_context(open_input(plan.path))
-        output.metadata.update(_carried(source.metadata))
+        output.metadata.update(carried(source.metadata))
         if chapters := list(_chapters(source.chapters(), plan)):
             output.set_chapters(chapters)
         self._add_targets(source, output)
         for index, target in self._targets.items():
-            target.metadata.update(_carried(source.streams[index].metadata))
+            target.metadata.update(carried(source.streams[index].metadata))
         self._packets = self._read(source) if self._targets else iter(())
 
     def _add_targets(self, source: Any, output: Any) -> None:
@@ -217,9 +219,9 @@ class CarriedStreams:
                 if index in self._stretchers:
                     yield from self._stretchers[index].feed(packet)
                 elif time < plan.end and time + _reach(packet) > plan.begin:
-                    carried = self._converters[index].convert(packet) if index in self._converters else packet
-                    if carried is not None:
-                        yield (time - plan.begin) * plan.slowed, _moved(carried, self._targets[index], plan)
+                    moving = self._converters[index].convert(packet) if index in self._converters else packet
+                    if moving is not None:
+                        yield (time - plan.begin) * plan.slowed, _moved(moving, self._targets[index], plan)
             for stretcher in self._stretchers.values():
                 yield from stretcher.flush()
         except decoding_errors() as error:
@@ -247,10 +249,6 @@ def _moved(packet: Any, target: Any, plan: StreamPlan) -> Any:
     packet.stream = target
     packet.pts, packet.dts, packet.duration, packet.time_base = pts, dts, duration, base
     return packet
-
-
-def _carried(metadata: dict[str, str]) -> dict[str, str]:
-    return {key: value for key, value in metadata.items() if key.lower() not in _NOT_CARRIED}
 
 
 def _chapters(chapters: list[dict[str, Any]], plan: StreamPlan) -> Iterator[dict[str, Any]]:

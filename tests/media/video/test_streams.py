@@ -218,14 +218,17 @@ def test_tempos_multiply_to_the_tempo(tempo):
     assert all(Fraction(1, 2) <= part < 1 for part in parts)
 
 
+GONE = ["sound (aac)", "chapters", "metadata (comment, title)"]
+
+
 @pytest.mark.parametrize("suffix", [".gif", ".webp"])
 def test_an_animation_drops_sound_and_chapters_and_says_so(film, tmp_path, caplog, suffix):
     target = tmp_path / f"out{suffix}"
     with caplog.at_level(logging.INFO, "jax_interp"):
         plan = rewritten(film, target, rate=24)
-    assert "not carried over: sound (aac), chapters" in caplog.text
+    assert "not carried over: sound (aac), chapters, metadata (comment, title)" in caplog.text
     assert "--audio" not in caplog.text
-    assert plan.said == {"copied": [], "encoded_as_aac": [], "rewritten": [], "dropped": ["sound (aac)", "chapters"]}
+    assert plan.said == {"copied": [], "encoded_as_aac": [], "rewritten": [], "dropped": GONE}
     with av.open(str(target)) as container:
         assert [stream.type for stream in container.streams] == ["video"]
 
