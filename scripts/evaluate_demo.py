@@ -253,7 +253,9 @@ def main() -> None:
     frames = film.read_film(options.film)
     windows = choose_windows(film.split(frames), options.count)
     rendered = np.asarray(scenes.render(jax.random.key(SCENE_SEED), options.count, *frames.shape[1:3]))
-    kinds = {OURS: options.quantization} | ({UNQUANTIZED: "none"} if options.quantization != "none" else {})
+    kinds: dict[str, Quantization] = {OURS: options.quantization}
+    if options.quantization != "none":
+        kinds[UNQUANTIZED] = "none"
     interpolators = {
         name: Interpolator.from_pretrained(options.converted, dtype=options.dtype, quantization=kind)
         for name, kind in kinds.items()

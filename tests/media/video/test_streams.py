@@ -3,6 +3,7 @@
 import logging
 import math
 from fractions import Fraction
+from typing import Any
 
 import av
 import numpy as np
@@ -113,7 +114,8 @@ def test_subtitles_of_text_become_the_kind_that_the_container_takes(tmp_path, ca
         assert stream.codec_context.name == expected
         [packet] = [packet for packet in container.demux(stream) if packet.size > 2]
         times = [float((each or 0) * packet.time_base) for each in (packet.pts, packet.duration)]
-        [text] = stream.codec_context.decode2(packet)
+        decoded: Any = stream.codec_context.decode2(packet)
+        [text] = decoded
     assert times == pytest.approx((0.5, 0.8), abs=0.002)
     assert text.dialogue == (b"clap" if kind == "mov_text" else rb"{\i1}clap"), "italics stay"
 
