@@ -62,10 +62,11 @@ def write_film(
     times_ms: list[int] | None = None,
     sound_codec: str = "aac",
     subtitles: str | None = None,
+    subtitle: bytes | None = None,
 ) -> Path:
     """Write a film of frames and mono sound with metadata, a language, a chapter and subtitles of a codec.
 
-    The subtitle says "clap" from 0.5 s on, for 0.4 s; where it can, in italics.
+    The subtitle says "clap" from 0.5 s on, for 0.4 s; where it can, in italics. `subtitle` is another packet for it.
     """
     with av.open(str(path), "w") as container:
         container.metadata.update({"title": "Square", "comment": "made by a test"})
@@ -92,7 +93,7 @@ def write_film(
         if audio is not None and sound is not None:
             _write_sound(container, audio, sound)
         if titles is not None:
-            packet: Any = av.Packet(_SUBTITLES.get(str(subtitles), b"picture"))
+            packet: Any = av.Packet(subtitle or _SUBTITLES.get(str(subtitles), b"picture"))
             packet.stream, packet.time_base = titles, Fraction(1, 1000)
             packet.pts, packet.dts, packet.duration = 500, 500, 400
             container.mux(packet)

@@ -120,6 +120,22 @@ def test_subtitles_of_text_become_the_kind_that_the_container_takes(tmp_path, ca
     assert text.dialogue == (b"clap" if kind == "mov_text" else rb"{\i1}clap"), "italics stay"
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"\xff\xfe\0nonsense", "the subtitle at 0.50 s of the input is left out: it cannot be read"),
+        (rb"0,0,Default,,0,0,0,,{\an7\p1}m 0 0 l 10 10{\p0}", ""),
+    ],
+)
+def test_a_damaged_subtitle_or_a_drawing_is_left_out(tmp_path, caplog, content, said):
+    film = film_clips.write_film(tmp_path / "film.mkv", flashes(), None, subtitles="ass", subtitle=content)
+    rewritten(film, tmp_path / "out.mp4", rate=24)
+    assert said in caplog.text
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert not [packet for packet in container.demux(container.streams.subtitles[0]) if packet.size > 2]
+    assert len(film_clips.packets(tmp_path / "out.mp4", "video")) == 48
+
+
 def test_subtitles_that_are_pictures_are_named(tmp_path, caplog):
     film = film_clips.write_film(tmp_path / "film.mkv", flashes(), None, subtitles="hdmv_pgs_subtitle")
     with caplog.at_level(logging.INFO, "jax_interp"):
