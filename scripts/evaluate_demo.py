@@ -10,6 +10,9 @@ Of windows of ten frames both ends are given and the eight between are compared:
 over that of the truth. "tokenizer" is the true frames encoded and decoded, which bounds what can be generated. Windows
 are spread over the held-out shots, `--count` of every class by how much moves, and as many rendered scenes.
 
+With `--quantization int8` the same networks without it make every window too, from the same noise: "unquantized". Both
+are compared with the truth, and the PSNR between them is measured.
+
 `--lines` gets a line a window as soon as it is measured; windows that are there, from the same weights with as many
 steps, are not measured again. Once there are all, a table is printed and a line with it added to `--output`.
 """
@@ -36,6 +39,8 @@ from scripts.demo_training import film, scenes
 
 CLASSES = ((0.0, 0.5), (0.5, 1.0), (1.0, 2.0), (2.0, 4.0), (4.0, 255.0))
 RENDERED = "rendered scenes"
+OURS, UNQUANTIZED = "ours", "unquantized"
+TO_UNQUANTIZED = "psnr_to_unquantized"
 SCENE_SEED = 99
 
 Score = tuple[float | None, float | None]
@@ -85,13 +90,16 @@ def spread(starts: np.ndarray, shots: np.ndarray, count: int) -> list[tuple[int,
 
 
 def ways(
-    interpolator: Interpolator, through_tokenizer: RoundTrip, truth: np.ndarray, num_steps: int
+    interpolators: dict[str, Interpolator], through_tokenizer: RoundTrip, truth: np.ndarray, num_steps: int
 ) -> dict[str, np.ndarray]:
-    """Return the eight frames between, as each method makes them."""
+    """Return the eight frames between, as each method makes them; `interpolators` are named by what they are called."""
     _, height, width, _ = truth.shape
     ends = truth[[0, 9]]
-    return {
-        "ours": interpolator.interpolate(ends, height=height, width=width, num_steps=num_steps).frames[1:9],
+    generated = {
+        name: each.interpolate(ends, height=height, width=width, num_steps=num_steps).frames[1:9]
+        for name, each in interpolators.items()
+    }
+    return generated | {
         "blend": blend(*ends, count=8),
         "nearest": nearest(*ends, count=8),
         "tokenizer": through_tokenizer(truth)[1:9],
@@ -99,13 +107,19 @@ def ways(
 
 
 def scores(made: dict[str, np.ndarray], truth: np.ndarray) -> dict[str, dict[str, Score]]:
-    """Return the PSNR in dB, the SSIM and the sharpness of what every method made of the ten frames `truth`."""
+    """Return the PSNR in dB, the SSIM and the sharpness of what every method made of the ten frames `truth`.
+
+    Where the networks made them without quantisation too, there is also the PSNR of both to each other.
+    """
     moving, between = moving_mask(truth[0], truth[9]), truth[1:9]
-    return {
+    found: dict[str, dict[str, Score]] = {
         "psnr": {way: psnr(frames, between, moving)[:2] for way, frames in made.items()},
         "ssim": {way: ssim(frames, between, moving)[:2] for way, frames in made.items()},
         "sharpness": {way: sharpness(frames, between, moving) for way, frames in made.items()},
     }
+    if UNQUANTIZED in made:
+        found[TO_UNQUANTIZED] = {OURS: psnr(made[OURS], made[UNQUANTIZED], moving)[:2]}
+    return found
 
 
 def round_trip(interpolator: Interpolator) -> RoundTrip:
@@ -198,10 +212,15 @@ def summary(lines: list[dict[str, Any]]) -> dict[str, Any]:
     for group in dict.fromkeys(line["group"] for line in lines):
         rows = [line for line in lines if line["group"] == group]
         found["windows"][group] = len(rows)
-        for measure, digits in (("psnr", 2), ("ssim", 4), ("sharpness", 3)):
+        for measure, digits in (("psnr", 2), ("ssim", 4), ("sharpness", 3), (TO_UNQUANTIZED, 2)):
+            if measure not in rows[0]:
+                continue
             of_way = {way: [_mean(row[measure][way][i] for row in rows) for i in (0, 1)] for way in rows[0][measure]}
             rounded = {way: [value and round(value, digits) for value in both] for way, both in of_way.items()}
             found.setdefault(measure, {})[group] = rounded
+    near = [line[TO_UNQUANTIZED][OURS][0] for line in lines if TO_UNQUANTIZED in line]
+    if there := [value for value in near if value is not None]:
+        found[f"least_{TO_UNQUANTIZED}"] = round(min(there), 2)
     return found
 
 
@@ -234,15 +253,19 @@ def main() -> None:
     frames = film.read_film(options.film)
     windows = choose_windows(film.split(frames), options.count)
     rendered = np.asarray(scenes.render(jax.random.key(SCENE_SEED), options.count, *frames.shape[1:3]))
-    interpolator = Interpolator.from_pretrained(
-        options.converted, dtype=options.dtype, quantization=options.quantization
-    )
-    through_tokenizer = round_trip(interpolator)
+    kinds: dict[str, Quantization] = {OURS: options.quantization}
+    if options.quantization != "none":
+        kinds[UNQUANTIZED] = "none"
+    interpolators = {
+        name: Interpolator.from_pretrained(options.converted, dtype=options.dtype, quantization=kind)
+        for name, kind in kinds.items()
+    }
+    through_tokenizer = round_trip(interpolators[OURS])
 
     def make(window: Window) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         film_window = frames[window.start : window.start + film.WINDOW]
         truth = rendered[window.start] if window.shot is None else film_window
-        return truth, ways(interpolator, through_tokenizer, truth, options.num_steps)
+        return truth, ways(interpolators, through_tokenizer, truth, options.num_steps)
 
     about = {"num_steps": options.num_steps, "weights": weights_digest(options.converted)}
     about |= {"dtype": options.dtype, "quantization": options.quantization}

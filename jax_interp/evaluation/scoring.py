@@ -42,12 +42,14 @@ class ClipScores:
     width: int
     stride: int
     """Frames from one keyframe to the next."""
+    across_cuts: tuple[int, ...] = ()
+    """The pairs that lie across a scene cut, which no method has scores of."""
     moving_share: list[float] = field(default_factory=list)
-    """Of each pair, how much of the picture moves, from 0 to 1."""
+    """Of each pair that is scored, how much of the picture moves, from 0 to 1."""
     truth: list[Seam] = field(default_factory=list)
-    """Of each pair, the true steps from frame to frame."""
+    """Of each pair that is scored, the true steps from frame to frame."""
     methods: dict[str, list[PairScores]] = field(default_factory=dict)
-    """Of each method, the scores of all pairs."""
+    """Of each method, the scores of these pairs."""
 
     def summary(self) -> dict[str, Any]:
         """Return the means over pairs, as JSON values; a value that no pair has is None."""
@@ -56,11 +58,21 @@ class ClipScores:
             "height": self.height,
             "width": self.width,
             "keyframe_stride": self.stride,
-            "pairs": len(self.truth),
+            "pairs": self.num_pairs,
+            "pairs_across_cuts": list(self.across_cuts),
             "moving_share": mean(self.moving_share),
             "methods": means | {TRUTH: {"seam": _seam_means(self.truth)}},
-            "frame_psnr": {name: [pair.frames for pair in pairs] for name, pairs in self.methods.items()},
+            "frame_psnr": {name: self._frames_by_pair(pairs) for name, pairs in self.methods.items()},
         }
+
+    @property
+    def num_pairs(self) -> int:
+        """The number of pairs, with those that lie across a cut."""
+        return len(self.truth) + len(self.across_cuts)
+
+    def _frames_by_pair(self, scored: list[PairScores]) -> list[tuple[float | None, ...]]:
+        rows, nothing = iter(scored), (None,) * (self.stride - 1)
+        return [nothing if pair in self.across_cuts else next(rows).frames for pair in range(self.num_pairs)]
 
 
 def count_pairs(source: FrameSource, stride: int, requested: int | None = None) -> int:
@@ -100,21 +112,26 @@ def score_clip(
     stride: int,
     height: int,
     width: int,
+    across_cuts: tuple[int, ...] = (),
     lpips: Lpips | None = None,
     advance: Callable[[int], Any] = lambda pair: None,
 ) -> ClipScores:
     """Score what is `made` of a clip's keyframes, by the names of the methods, beside nearest and blend.
 
     Frames of another size are resized to `height` x `width`, as the networks' input is. One pair is held at a time.
-    `advance` is called with how many pairs are done.
+    Pairs `across_cuts` have no truth, since nothing leads from one scene to another, and are passed over. `advance` is
+    called with how many pairs are done.
 
     Raises:
         MediaError: a clip is damaged, or ends before its last pair.
     """
     clips = {TRUTH: truth, **made}
     windows = {name: iterate_windows(clip, pairs, stride, height, width) for name, clip in clips.items()}
-    scores = ClipScores(height, width, stride, methods={name: [] for name in (*made, NEAREST, BLEND)})
+    scores = ClipScores(height, width, stride, across_cuts, methods={name: [] for name in (*made, NEAREST, BLEND)})
     for index, frames in enumerate(zip(*windows.values(), strict=True)):
+        advance(index)
+        if index in across_cuts:
+            continue
         of = dict(zip(windows, frames, strict=True))
         true = of.pop(TRUTH)
         first, between, last = true[0], true[1:-1], true[-1]
@@ -126,8 +143,13 @@ def score_clip(
         ways |= {name: (true[[0, -1]], frames) for name, frames in simple.items()}
         for name, (ends, frames_between) in ways.items():
             scores.methods[name].append(_score(ends, frames_between, true, moving, lpips))
-        advance(index + 1)
+    advance(pairs)
     return scores
+
+
+def pairs_across(cuts: Iterable[int], stride: int, pairs: int) -> tuple[int, ...]:
+    """Return which of `pairs` pairs lie across one of `cuts`, the numbers of frames that begin a scene."""
+    return tuple(sorted({(cut - 1) // stride for cut in cuts if 0 < cut <= pairs * stride}))
 
 
 def iterate_windows(source: FrameSource, count: int, stride: int, height: int, width: int) -> Iterator[RgbFrames]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jax_interp.errors import MediaError, UsageError
-from jax_interp.evaluation.scoring import check_made, count_pairs, iterate_windows, score_clip
+from jax_interp.evaluation.scoring import check_made, count_pairs, iterate_windows, pairs_across, score_clip
 from jax_interp.media.source import FrameSource
 from tests.media import clips
 
@@ -64,6 +64,20 @@ def test_returned_keyframes_are_judged_apart_from_what_is_between(truth):
     assert of["keyframes_psnr"] == pytest.approx(20 * np.log10(5))
     assert of["psnr"]["all"] is None
     assert of["seam"]["at_keyframes"] == 5, "the seam is that to the true keyframe"
+
+
+def test_pairs_across_a_cut_are_found_and_passed_over(truth):
+    assert pairs_across([1, 9], 9, 2) == (0,)
+    assert pairs_across([10, 18, 19], 9, 2) == (1,), "frame 19 is in no pair"
+    assert pairs_across([5, 12], 9, 2) == (0, 1)
+    made = truth.copy()
+    made[10:18] = 0
+    clips = {"black": source(made)}
+    found = score_clip(source(truth), clips, pairs=2, stride=9, height=HEIGHT, width=WIDTH, across_cuts=(1,)).summary()
+    assert (found["pairs"], found["pairs_across_cuts"], found["moving_share"]) == (2, [1], 0.5)
+    assert found["methods"]["black"]["psnr"]["all"] is None, "what is behind the cut does not count"
+    assert found["frame_psnr"]["nearest"][0][0] is not None
+    assert found["frame_psnr"]["nearest"][1] == (None,) * 8
 
 
 def test_other_sizes_are_resized(truth):

@@ -1,5 +1,6 @@
 """Clips as people have them: with sound, a cut, animation on twos, or from a phone."""
 
+import io
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,14 @@ import numpy as np
 from tests.media import clips
 
 SOUND_RATE = 48000
+
+_SUBTITLES = {
+    "mov_text": b"\0\4clap",
+    "subrip": b"<i>clap</i>",
+    "webvtt": b"<i>clap</i>",
+    "ass": rb"0,0,Default,,0,0,0,,{\i1}clap",
+}
+"""The packet that says "clap", by the kind of subtitles."""
 
 
 def moving_square(num_frames: int, height: int, width: int, color: tuple[int, int, int], step: int = 2) -> np.ndarray:
@@ -53,10 +62,11 @@ def write_film(
     times_ms: list[int] | None = None,
     sound_codec: str = "aac",
     subtitles: str | None = None,
+    subtitle: bytes | None = None,
 ) -> Path:
     """Write a film of frames and mono sound with metadata, a language, a chapter and subtitles of a codec.
 
-    The subtitle says "clap" from 0.5 s on, for 0.4 s.
+    The subtitle says "clap" from 0.5 s on, for 0.4 s; where it can, in italics. `subtitle` is another packet for it.
     """
     with av.open(str(path), "w") as container:
         container.metadata.update({"title": "Square", "comment": "made by a test"})
@@ -70,7 +80,7 @@ def write_film(
         if sound is not None:
             audio = container.add_stream(sound_codec, rate=SOUND_RATE, layout="mono")
             audio.metadata["language"] = "deu"
-        titles: Any = container.add_mux_stream(subtitles) if subtitles else None
+        titles = _add_subtitles(container, subtitles) if subtitles else None
         if times_ms:
             video.time_base = video.codec_context.time_base = Fraction(1, 1000)
         for index, frame in enumerate(frames):
@@ -83,11 +93,22 @@ def write_film(
         if audio is not None and sound is not None:
             _write_sound(container, audio, sound)
         if titles is not None:
-            packet: Any = av.Packet(b"\0\4clap" if subtitles == "mov_text" else b"clap")
+            packet: Any = av.Packet(subtitle or _SUBTITLES.get(str(subtitles), b"picture"))
             packet.stream, packet.time_base = titles, Fraction(1, 1000)
             packet.pts, packet.dts, packet.duration = 500, 500, 400
             container.mux(packet)
     return path
+
+
+def _add_subtitles(container, kind: str) -> Any:
+    if kind != "ass":
+        return container.add_mux_stream(kind)
+    stream = container.add_stream("ass")
+    with av.open(io.BytesIO(b"1\n00:00:01,000 --> 00:00:02,000\nclap\n"), format="srt") as other:
+        context = other.streams.subtitles[0].codec_context
+        context.open()
+        stream.codec_context.subtitle_header = context.subtitle_header
+    return stream
 
 
 def _write_sound(container, stream, sound: np.ndarray) -> None:

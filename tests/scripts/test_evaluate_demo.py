@@ -6,7 +6,19 @@ import numpy as np
 import pytest
 
 from scripts.demo_training.film import Split
-from scripts.evaluate_demo import Window, choose_windows, measure, read_lines, scores, sharpness, spread, summary
+from scripts.evaluate_demo import (
+    OURS,
+    TO_UNQUANTIZED,
+    UNQUANTIZED,
+    Window,
+    choose_windows,
+    measure,
+    read_lines,
+    scores,
+    sharpness,
+    spread,
+    summary,
+)
 
 WINDOWS = [Window("film 3", "film, motion 1 to 2", 0, 3), Window("scene 0", "rendered scenes", None, 0)]
 ABOUT = {"num_steps": 2, "weights": "abc"}
@@ -84,3 +96,18 @@ def test_a_stopped_evaluation_goes_on(tmp_path):
     assert (table["shots"], table["scenes"]) == (1, 1)
     assert table["psnr"]["rendered scenes"]["grey"][0] > 15
     assert table["ssim"]["film, motion 1 to 2"]["grey"][1] is None  # nothing moves
+
+
+def test_networks_without_quantisation_are_measured_beside(tmp_path):
+    pytest.importorskip("dm_pix")
+
+    def both(window):
+        truth, made = make(window)
+        return truth, {OURS: made["grey"], UNQUANTIZED: made["grey"] + (1 if window.shot is None else 0)}
+
+    lines = measure(WINDOWS, tmp_path / "lines.jsonl", ABOUT, both, 60)
+    assert lines is not None
+    found = summary(lines)
+    assert found[TO_UNQUANTIZED]["rendered scenes"][OURS][0] == pytest.approx(48.13, abs=0.01)
+    assert found[TO_UNQUANTIZED]["film, motion 1 to 2"][OURS] == [None, None], "they are equal"
+    assert found[f"least_{TO_UNQUANTIZED}"] == pytest.approx(48.13, abs=0.01)

@@ -15,6 +15,7 @@ from jax_interp.cli.options.networks import NetworkOptions
 from jax_interp.cli.options.requests import EvaluateRequest, clip_name
 from jax_interp.cli.options.sampling import SamplingOptions
 from jax_interp.cli.options.text import TextOptions
+from jax_interp.cli.options.timeline import parse_cuts
 from jax_interp.errors import UsageError
 from jax_interp.media.pictures.suffixes import PICTURE_SUFFIXES
 from jax_interp.media.video.codecs import EncodingSettings
@@ -73,6 +74,7 @@ def evaluate(
         generate=request,
         stride=stride,
         num_frame_pairs=num_frame_pairs,
+        scene_cuts=parse_cuts(evaluation.scene_cuts),
         height=sampling.height,
         width=sampling.width,
         against=tuple(evaluation.against or ()),

@@ -26,6 +26,15 @@ class EvaluationOptions:
             "--skip-generation", help="Score --against, nearest and blend alone: no network is loaded or needed."
         ),
     ] = False
+    scene_cuts: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|off|FILE",
+            help="Pairs across a cut are left out: auto finds cuts (PySceneDetect), FILE lists the frames that begin a"
+            " scene, one a line, or is a run record.",
+            show_default="auto, if PySceneDetect is installed",
+        ),
+    ] = None
     save_keyframes: Annotated[
         Path | None, typer.Option(help="Folder for the keyframes as PNG, for other tools to interpolate.")
     ] = None

@@ -12,6 +12,7 @@ from typing import Literal
 from convert.hub.catalog import Repository
 from jax_interp.config import Precision, Quantization
 from jax_interp.errors import UsageError
+from jax_interp.media.timeline.settings import SceneCuts
 from jax_interp.pipeline.memory.settings import MemorySettings
 from jax_interp.pipeline.prompt.upsampler_settings import UpsamplerSettings
 from jax_interp.pipeline.requests.request import GenerateRequest
@@ -108,6 +109,8 @@ class EvaluateRequest:
     stride: int
     """Frames from one keyframe to the next."""
     num_frame_pairs: int | None
+    scene_cuts: SceneCuts | None
+    """How cuts are found; None looks for them if it can."""
     height: int
     width: int
     against: tuple[Path, ...]
@@ -119,6 +122,8 @@ class EvaluateRequest:
     def __post_init__(self) -> None:
         if len(self.clips) > 1 and (self.against or self.save_keyframes):
             raise UsageError("--against and --save-keyframes go with one clip, not with a folder of several")
+        if len(self.clips) > 1 and isinstance(self.scene_cuts, Path):
+            raise UsageError(f"--scene-cuts {self.scene_cuts}: a file goes with one clip, not with a folder of several")
         names = [clip_name(clip) for clip in self.clips]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise UsageError(f"{', '.join(twice)}: several clips differ in their suffix alone; rename one of each")

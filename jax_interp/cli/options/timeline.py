@@ -9,8 +9,16 @@ import typer
 from jax_interp.errors import UsageError
 from jax_interp.media.read_settings import Hdr, Interlaced, ReadSettings
 from jax_interp.media.shape import Aspect
-from jax_interp.media.timeline.settings import Duplicates, Keyframes, Timeline
+from jax_interp.media.timeline.settings import Duplicates, Keyframes, SceneCuts, Timeline
 from jax_interp.media.video.sound_settings import Audio
+
+
+def parse_cuts(text: str | None) -> SceneCuts | None:
+    """Return the value of --scene-cuts: auto, off, or the path of a file."""
+    match text:
+        case None | "auto" | "off":
+            return text
+    return Path(text)
 
 
 @dataclass(frozen=True)
@@ -83,12 +91,11 @@ class TimelineOptions:
         if self.factor is not None and self.factor < 1:
             raise UsageError(f"--factor {self.factor}: expected the output frames for each input frame, from 1 on")
         rate = self.rate if self.factor is None else f"{self.factor}x"
-        cuts = self.scene_cuts
         return Timeline(
             rate=rate,
             slow_motion=self.slow_motion,
             keyframes=self.keyframes,
-            scene_cuts=Path(cuts) if cuts is not None and cuts not in ("auto", "off") else cuts,  # type: ignore[arg-type]
+            scene_cuts=parse_cuts(self.scene_cuts),
             duplicates=self.duplicates,
         )
 

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from itertools import islice
@@ -27,17 +27,23 @@ from jax_interp.evaluation.scoring import (
     blended_source,
     check_made,
     count_pairs,
+    pairs_across,
     resized_source,
     score_clip,
 )
 from jax_interp.files.atomic import write_atomically
+from jax_interp.files.overlap import Input
 from jax_interp.media.destination import check_destination, clip_files, locked_result
 from jax_interp.media.output import as_media_error
 from jax_interp.media.pairs import iterate_pairs
 from jax_interp.media.reader import open_frames
-from jax_interp.media.source import FrameSource
+from jax_interp.media.source import FrameSource, Picture
+from jax_interp.media.timeline.plan import settled_cuts
+from jax_interp.media.timeline.scene_cuts import check_cuts, find_cuts
+from jax_interp.media.timeline.settings import Timeline
 from jax_interp.media.writer import PngWriter
 from jax_interp.pipeline.jobs.generate import generate
+from jax_interp.pipeline.requests.request import GenerateRequest
 from jax_interp.runtime.compile_cache import enable_compile_cache
 from jax_interp.terminal import show
 
@@ -54,6 +60,10 @@ class _Clip:
     path: Path
     source: FrameSource
     pairs: int
+    cuts: tuple[int, ...] = ()
+    """The numbers of the frames that begin a scene."""
+    across_cuts: tuple[int, ...] = ()
+    """The pairs that lie across one."""
 
     @property
     def name(self) -> str:
@@ -70,12 +80,14 @@ def run(request: EvaluateRequest) -> None:
         check_made(source, name, request.stride, clips[0].pairs)
     report, plot = request.output_dir / "report.json", request.output_dir / "plot.png"
     read = clip_files([*request.clips, *request.against], "an input")
+    read += [Input(request.scene_cuts, "--scene-cuts")] if isinstance(request.scene_cuts, Path) else []
     pages = {clip.name: request.output_dir / f"{clip.name}.html" for clip in clips}
     for path in (report, plot, *pages.values()):
         check_destination(path, "--output-dir", read, overwrite=request.overwrite)
+    clips = [_with_cuts(clip, request) for clip in clips]
     _save_keyframes(request, clips)
     if request.generate is not None:
-        generate(request.generate, OnTerminal(show_seconds=False))
+        generate(_between_cuts(request.generate, clips), OnTerminal(show_seconds=False))
     enable_compile_cache()
     with locked_result(report):
         lpips = find_lpips()
@@ -96,6 +108,39 @@ def _check_extra() -> None:
 def _open(path: Path, request: EvaluateRequest) -> _Clip:
     source = open_frames([path])
     return _Clip(path, source, count_pairs(source, request.stride, request.num_frame_pairs))
+
+
+def _with_cuts(clip: _Clip, request: EvaluateRequest) -> _Clip:
+    """Return the clip with its scene cuts, after looking for them if that is asked for, and say what they leave out."""
+    cuts = settled_cuts(request.scene_cuts, clip.source, by_default=True)
+    if isinstance(cuts, tuple):
+        check_cuts(cuts, clip.source.num_frames)
+    elif cuts == "auto":
+        num_frames = clip.pairs * request.stride + 1
+        with progress(f"looking for cuts in {clip.name}", num_frames) as task:
+            cuts = find_cuts(_counted(islice(clip.source, num_frames), task.update))
+    found = cuts if isinstance(cuts, tuple) else ()
+    across = pairs_across(found, request.stride, clip.pairs)
+    if len(across) == clip.pairs:
+        raise UsageError(f"{clip.path}: every pair lies across a scene cut; --scene-cuts off scores them all the same")
+    if across:
+        logger.info("%s: %d of %d pairs lie across scene cuts and are left out", clip.path, len(across), clip.pairs)
+    return replace(clip, cuts=found, across_cuts=across)
+
+
+def _counted(frames: Iterable[Picture], update: Callable[[int], Any]) -> Iterator[Picture]:
+    for number, frame in enumerate(frames, 1):
+        update(number)
+        yield frame
+
+
+def _between_cuts(request: GenerateRequest, clips: list[_Clip]) -> GenerateRequest:
+    """Return the request with the cuts of its clips, across which nothing is generated."""
+    jobs = zip(request.jobs, clips, strict=True)
+    return replace(
+        request,
+        jobs=tuple(replace(job, timeline=Timeline(scene_cuts=clip.cuts)) if clip.cuts else job for job, clip in jobs),
+    )
 
 
 def _save_keyframes(request: EvaluateRequest, clips: list[_Clip]) -> None:
@@ -121,6 +166,7 @@ def _score(
             stride=request.stride,
             height=request.height,
             width=request.width,
+            across_cuts=clip.across_cuts,
             lpips=lpips,
             advance=task.update,
         ).summary()
@@ -163,6 +209,7 @@ def _report(request: EvaluateRequest, clips: list[_Clip], scores: Mapping[str, d
         "against": {clip_name(path): str(path) for path in request.against},
         "clips": [
             {"clip": str(clip.path), "input": dict(clip.source.description), "record": records[clip.name]}
+            | {"scene_cuts": list(clip.cuts)}
             | scores[clip.name]
             for clip in clips
         ],

@@ -124,7 +124,9 @@ class _Counted:
     def write_frame(self, text: str) -> None:
         self._frames += 1
         self.write(text)
-        if self._estimate() > MOST_BYTES * (1 + (_SURE - 1) / self._frames):
+        # At 1, 2, 4, 8, ... frames: a film that fades in would be refused where the estimate has just passed the limit,
+        # with advice that is not enough.
+        if self._frames.bit_count() == 1 and self._estimate() > MOST_BYTES * (1 + (_SURE - 1) / self._frames):
             raise self._too_large(self._estimate())
 
     def _estimate(self) -> int:

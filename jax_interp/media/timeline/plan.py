@@ -27,7 +27,7 @@ from jax_interp.media.timeline.scene_cuts import (
     read_cuts,
     with_cuts,
 )
-from jax_interp.media.timeline.settings import Timeline
+from jax_interp.media.timeline.settings import SceneCuts, Timeline
 
 logger = logging.getLogger("jax_interp")
 
@@ -177,20 +177,29 @@ def _upstreams_pace(pairs: int, steps: int, fps: Fraction) -> FrameTimes:
 
 
 def settle_cuts(timeline: Timeline, source: FrameSource) -> Timeline:
-    """Return `timeline` with its cuts as "auto", "off" or numbers of frames: files are read, and the default chosen.
-
-    Pictures that are given one by one are joined whatever they show.
+    """Return `timeline` with its cuts settled (`settled_cuts`); by default they are looked for where it follows time.
 
     Raises:
         UsageError: a file is wrong, or cuts shall be looked for and PySceneDetect is not there.
     """
-    asked = timeline.scene_cuts
+    return replace(timeline, scene_cuts=settled_cuts(timeline.scene_cuts, source, by_default=timeline.follows_source))
+
+
+def settled_cuts(asked: SceneCuts | None, source: FrameSource, *, by_default: bool) -> SceneCuts:
+    """Return how cuts are found, as "auto", "off" or numbers of frames: files are read, and the default chosen.
+
+    `by_default` says whether they are looked for where nothing is asked. Pictures that are given one by one are then
+    joined whatever they show.
+
+    Raises:
+        UsageError: a file is wrong, or cuts shall be looked for and PySceneDetect is not there.
+    """
     if isinstance(asked, Path):
-        return replace(timeline, scene_cuts=read_cuts(asked))
+        return read_cuts(asked)
     if asked == "auto" and not is_installed():
         raise UsageError(f"--scene-cuts auto: needs PySceneDetect ({INSTALL}); or give --scene-cuts off, or a file")
     if asked is None:
-        wanted = timeline.follows_source and source.description.get("kind") != "pictures"
+        wanted = by_default and source.description.get("kind") != "pictures"
         if wanted and not is_installed():
             logger.warning(
                 "scene cuts are not looked for, as PySceneDetect is not installed (%s): pairs may lie across them;"
@@ -198,4 +207,4 @@ def settle_cuts(timeline: Timeline, source: FrameSource) -> Timeline:
                 INSTALL,
             )
         asked = "auto" if wanted and is_installed() else "off"
-    return replace(timeline, scene_cuts=asked)
+    return asked

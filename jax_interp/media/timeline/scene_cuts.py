@@ -78,6 +78,12 @@ def with_cuts(frames: Iterable[Picture], detector: CutDetector) -> Iterator[tupl
             yielded += 1
 
 
+def find_cuts(frames: Iterable[Picture]) -> tuple[int, ...]:
+    """Return the numbers of the frames that begin a scene, by `AdaptiveCuts`; the first one is not among them."""
+    numbered = enumerate(with_cuts(frames, AdaptiveCuts()))
+    return tuple(number for number, (_, cut) in numbered if cut and number > 0)
+
+
 def _padded(frames: Iterable[Picture], times: int) -> Iterator[Picture]:
     iterator = iter(frames)
     first = next(iterator, None)

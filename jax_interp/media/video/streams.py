@@ -12,15 +12,12 @@ from typing import Any
 from jax_interp.errors import MediaError, UsageError
 from jax_interp.media.video.codecs import ANIMATIONS, MUXERS
 from jax_interp.media.video.container import decoding_errors, open_input
+from jax_interp.media.video.metadata import carried, find_lost
 from jax_interp.media.video.sound import Stretcher
 from jax_interp.media.video.sound_settings import Audio
+from jax_interp.media.video.subtitles import CONVERTIBLE, KINDS, SubtitleConverter
 
 logger = logging.getLogger("jax_interp")
-
-_NOT_CARRIED = frozenset(
-    ("major_brand", "minor_version", "compatible_brands", "encoder", "rotate", "duration", "creation_time")
-)
-"""Metadata about the file itself, not about what it shows; pictures are turned upright, so they need no rotation."""
 
 _SEEK_MARGIN = Fraction(10)
 """Seconds before the used part at which a long file is read from; streams are not interleaved more coarsely."""
@@ -41,10 +38,14 @@ class StreamPlan:
     """Where it ends; infinity if it is the end of the input, where sound may last a little longer than pictures."""
     slowed: Fraction
     """How many times as long the output lasts."""
+    suffix: str
+    """The suffix of the output."""
     copied: tuple[int, ...]
     """The indices of the streams whose packets are copied; of subtitles with their times stretched."""
     encoded: tuple[int, ...]
     """The indices of the sound's streams that are decoded, stretched if need be, and encoded as AAC."""
+    rewritten: tuple[int, ...]
+    """The indices of the streams of subtitles whose texts are written anew as the kind that the container takes."""
     said: dict[str, Any]
     """What the record says."""
 
@@ -61,7 +62,7 @@ def plan_streams(
     """
     if audio in ("stretch", "encode") and suffix in ANIMATIONS:
         raise UsageError(f"--audio {audio}: a {suffix[1:]} has no sound; write .mp4, or leave the option out")
-    copied, encoded, dropped = [], [], []
+    copied, encoded, rewritten, dropped = [], [], [], []
     taken = _codecs_of(suffix)
     with open_input(path) as container:
         sounds = [stream for stream in container.streams if stream.type == "audio"]
@@ -76,19 +77,25 @@ def plan_streams(
                 dropped += [] if how else [f"sound ({name})"]
             elif stream.type == "subtitle" and name in taken:
                 copied.append(stream.index)
+            elif stream.type == "subtitle" and name in CONVERTIBLE and suffix in KINDS:
+                rewritten.append(stream.index)
             elif stream.type != "video" and not (stream.type == "data" and container.chapters()):
                 dropped.append(f"{stream.type} ({name})")
         num_videos = sum(stream.type == "video" for stream in container.streams)
         dropped += ["chapters"] if suffix in ANIMATIONS and container.chapters() else []
         dropped += ["further video streams"] if num_videos > 1 else []
+        dropped += find_lost(carried(container.metadata), _languages(container, copied + encoded + rewritten), suffix)
         said = {
             "copied": [_named(container.streams[index]) for index in copied],
             "encoded_as_aac": [_named(container.streams[index]) for index in encoded],
+            "rewritten": [f"{_named(container.streams[index])} as {KINDS[suffix]}" for index in rewritten],
             "dropped": dropped,
         }
+    if rewritten:
+        logger.info("%s: without their fonts and places: %s", path, ", ".join(said["rewritten"]))
     if dropped:
         logger.info("%s: not carried over: %s", path, ", ".join(dropped))
-    return StreamPlan(path, *span, slowed, tuple(copied), tuple(encoded), said)
+    return StreamPlan(path, *span, slowed, suffix, tuple(copied), tuple(encoded), tuple(rewritten), said)
 
 
 def _sound(path: Path, audio: Audio, slowed: Fraction, name: str, is_taken: bool, suffix: str) -> str | None:
@@ -104,14 +111,19 @@ def _sound(path: Path, audio: Audio, slowed: Fraction, name: str, is_taken: bool
             slowed,
         )
         return None
+    if is_taken:
+        return "copied"
     if audio == "encode":
         return "encoded"
-    if not is_taken:
-        raise UsageError(
-            f"{path}: its sound is {name}, which {suffix.lstrip('.')} does not take; --audio encode makes AAC of it,"
-            " --audio off leaves it out"
-        )
-    return "copied"
+    raise UsageError(
+        f"{path}: its sound is {name}, which {suffix.lstrip('.')} does not take; --audio encode makes AAC of it,"
+        " --audio off leaves it out"
+    )
+
+
+def _languages(container: Any, indices: list[int]) -> list[str]:
+    found = (container.streams[index].metadata.get("language", "und") for index in indices)
+    return [language for language in found if language != "und"]
 
 
 def _named(stream: Any) -> str:
@@ -142,6 +154,9 @@ class CarriedStreams:
         self._plan = plan
         self._stack = ExitStack()
         self._output: Any = None
+        self._targets: dict[int, Any] = {}
+        self._stretchers: dict[int, Stretcher] = {}
+        self._converters: dict[int, SubtitleConverter] = {}
         self._packets: Iterator[tuple[Fraction, Any]] = iter(())
         self._time = Fraction(-1)
 
@@ -150,19 +165,25 @@ class CarriedStreams:
         plan = self._plan
         self._output = output
         source: Any = self._stack.enter_context(open_input(plan.path))
-        output.metadata.update(_carried(source.metadata))
+        output.metadata.update(carried(source.metadata))
         if chapters := list(_chapters(source.chapters(), plan)):
             output.set_chapters(chapters)
-        targets: dict[int, Any] = {}
+        self._add_targets(source, output)
+        for index, target in self._targets.items():
+            target.metadata.update(carried(source.streams[index].metadata))
+        self._packets = self._read(source) if self._targets else iter(())
+
+    def _add_targets(self, source: Any, output: Any) -> None:
+        """Add a stream to the output for each one that is carried."""
+        plan = self._plan
         for index in plan.copied:
-            targets[index] = output.add_stream_from_template(source.streams[index])
-        stretchers: dict[int, Stretcher] = {}
+            self._targets[index] = output.add_stream_from_template(source.streams[index])
         for index in plan.encoded:
-            stretchers[index] = Stretcher(output, source.streams[index], plan.begin, plan.end, plan.slowed)
-            targets[index] = stretchers[index].target
-        for index, target in targets.items():
-            target.metadata.update(_carried(source.streams[index].metadata))
-        self._packets = self._read(source, targets, stretchers) if targets else iter(())
+            self._stretchers[index] = Stretcher(output, source.streams[index], plan.begin, plan.end, plan.slowed)
+            self._targets[index] = self._stretchers[index].target
+        for index in plan.rewritten:
+            self._converters[index] = SubtitleConverter(output, source.streams[index], KINDS[plan.suffix])
+            self._targets[index] = self._converters[index].target
 
     def mux_until(self, seconds: Fraction) -> None:
         """Write what belongs before `seconds` of the output."""
@@ -182,26 +203,26 @@ class CarriedStreams:
         """Close the file that is read."""
         self._stack.close()
 
-    def _read(
-        self, source: Any, targets: dict[int, Any], stretchers: dict[int, Stretcher]
-    ) -> Iterator[tuple[Fraction, Any]]:
+    def _read(self, source: Any) -> Iterator[tuple[Fraction, Any]]:
         """Yield (time in the output, packet) in the order of the file."""
         plan = self._plan
         if plan.begin > 2 * _SEEK_MARGIN:
             source.seek(int((plan.begin - _SEEK_MARGIN) * 1_000_000))
         try:
-            for packet in source.demux([source.streams[index] for index in targets]):
+            for packet in source.demux([source.streams[index] for index in self._targets]):
                 if packet.pts is None or packet.dts is None:
                     continue
                 time = packet.pts * packet.time_base
                 if time > plan.end + _SEEK_MARGIN:
                     break
                 index = packet.stream.index
-                if index in stretchers:
-                    yield from stretchers[index].feed(packet)
+                if index in self._stretchers:
+                    yield from self._stretchers[index].feed(packet)
                 elif time < plan.end and time + _reach(packet) > plan.begin:
-                    yield (time - plan.begin) * plan.slowed, _moved(packet, targets[index], plan)
-            for stretcher in stretchers.values():
+                    moving = self._converters[index].convert(packet) if index in self._converters else packet
+                    if moving is not None:
+                        yield (time - plan.begin) * plan.slowed, _moved(moving, self._targets[index], plan)
+            for stretcher in self._stretchers.values():
                 yield from stretcher.flush()
         except decoding_errors() as error:
             raise MediaError(
@@ -228,10 +249,6 @@ def _moved(packet: Any, target: Any, plan: StreamPlan) -> Any:
     packet.stream = target
     packet.pts, packet.dts, packet.duration, packet.time_base = pts, dts, duration, base
     return packet
-
-
-def _carried(metadata: dict[str, str]) -> dict[str, str]:
-    return {key: value for key, value in metadata.items() if key.lower() not in _NOT_CARRIED}
 
 
 def _chapters(chapters: list[dict[str, Any]], plan: StreamPlan) -> Iterator[dict[str, Any]]:

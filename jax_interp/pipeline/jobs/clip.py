@@ -7,7 +7,7 @@ from fractions import Fraction
 from functools import cached_property
 
 from jax_interp.errors import JaxInterpError, UsageError
-from jax_interp.media.shape import Shape
+from jax_interp.media.shape import Shape, Size
 from jax_interp.media.source import FrameSource
 from jax_interp.media.timeline.continuation import Continuation
 from jax_interp.media.timeline.pieces import Tally
@@ -81,7 +81,7 @@ def open_clip(interpolator: Pipeline, job: Job) -> Clip:
     try:
         planned = _planned(job)
         clip = Clip(planned.plan, planned.shape, _streams(job, planned.plan))
-        interpolator.check_settings(planned.job.settings)
+        _check_size(interpolator, job, planned)
         check_length(job.video, clip.plan.num_frames, *clip.shape.inner)
     except (JaxInterpError, OSError) as error:
         problem = error
@@ -91,6 +91,21 @@ def open_clip(interpolator: Pipeline, job: Job) -> Clip:
     if is_first() and isinstance(clip.plan, ClipPlan):
         _announce(job, clip, clip.plan)
     return clip
+
+
+def _check_size(interpolator: Pipeline, job: Job, planned: Planned) -> None:
+    """Raise `UsageError` if the networks cannot take the size; says whether it was chosen for the input's shape."""
+    try:
+        interpolator.check_settings(planned.job.settings)
+    except UsageError as error:
+        network, source = planned.shape.network, planned.plan.source
+        is_asked = job.aspect is not None and job.aspect.size is not None
+        if is_asked or network == Size(job.settings.height, job.settings.width):
+            raise
+        raise UsageError(
+            f"{error}; {network} was chosen for the shape of the input, {Size(source.height, source.width)}:"
+            " --aspect WIDTHxHEIGHT chooses another size"
+        ) from error
 
 
 def _streams(job: Job, plan: ClipPlan | Continuation) -> StreamPlan | None:

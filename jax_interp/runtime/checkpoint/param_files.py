@@ -86,7 +86,7 @@ def write_params(path: Path, params: Params) -> None:
     )
     handler = ocp.PyTreeCheckpointHandler(use_ocdbt=False, use_zarr3=True, type_handler_registry=registry)
     with _quiet(), ocp.Checkpointer(handler) as checkpointer:
-        checkpointer.save(path.absolute(), args=ocp.args.PyTreeSave(unflatten(streams)))
+        checkpointer.save(path.resolve(), args=ocp.args.PyTreeSave(unflatten(streams)))
 
 
 def read_params(path: Path, target: Params) -> Params:
@@ -111,7 +111,7 @@ def read_params(path: Path, target: Params) -> Params:
         multiprocessing_options=together,
     )
     with _quiet(), ocp.Checkpointer(handler, multiprocessing_options=together) as checkpointer:
-        return checkpointer.restore(path.absolute(), args=ocp.args.PyTreeRestore(item=target, restore_args=arguments))
+        return checkpointer.restore(path.resolve(), args=ocp.args.PyTreeRestore(item=target, restore_args=arguments))
 
 
 def _who_reads(target: Params) -> ocp.options.MultiprocessingOptions:
@@ -130,7 +130,8 @@ def open_array(path: Path, name: str) -> ts.TensorStore:
     Raises:
         ValueError: the array, or the part that is read, is missing on disk.
     """
-    kvstore = {"driver": "file", "path": f"{path.absolute() / name.replace('/', '.')}/"}
+    # TensorStore takes no path with "..".
+    kvstore = {"driver": "file", "path": f"{path.resolve() / name.replace('/', '.')}/"}
     return ts.open({"driver": "zarr3", "kvstore": kvstore, "fill_missing_data_reads": False}).result()
 
 

@@ -11,6 +11,7 @@ from jax_interp.evaluation.compare import page
 from jax_interp.media.reader import open_frames
 from tests import golden
 from tests.commands import jax_interp
+from tests.media import film_clips
 from tests.media.clips import encode, names, waves
 
 SIZE = ("--height", 64, "--width", 96)
@@ -68,6 +69,50 @@ def test_without_networks_and_with_keyframes_for_other_tools(evaluate, clip, tmp
     assert np.array_equal(iio.imread(tmp_path / "keys/00001.png"), list(open_frames([clip]))[9])
     assert list(report(tmp_path)["clips"][0]["methods"]) == ["nearest", "blend", "truth"]
     assert '"event": "progress", "label": "scoring clip", "done": 2' in outcome.output
+
+
+@pytest.fixture
+def cut_clip(tmp_path):
+    """Three pairs, of which the second lies across a cut."""
+    return encode(tmp_path / "cut.mp4", film_clips.with_cut(28, 12, 64, 96), options={"crf": "0"})
+
+
+def test_a_pair_across_a_cut_is_left_out(evaluate, cut_clip, tmp_path):
+    outcome = evaluate(cut_clip, "--skip-generation")
+    assert outcome.code == 0, outcome.output
+    assert "1 of 3 pairs lie across scene cuts and are left out" in outcome.output
+    [found] = report(tmp_path)["clips"]
+    assert (found["scene_cuts"], found["pairs"], found["pairs_across_cuts"]) == ([12], 3, [1])
+    every = evaluate(cut_clip, "--skip-generation", "--overwrite", "--scene-cuts", "off")
+    assert every.code == 0, every.output
+    [all_pairs] = report(tmp_path)["clips"]
+    assert (all_pairs["scene_cuts"], all_pairs["pairs_across_cuts"]) == ([], [])
+    assert all_pairs["methods"]["blend"]["psnr"]["all"] < found["methods"]["blend"]["psnr"]["all"]
+
+
+def test_cuts_of_a_file_that_leave_nothing_are_refused(evaluate, cut_clip, tmp_path):
+    cuts = tmp_path / "cuts.txt"
+    for text, message in (
+        ("3\n12\n20\n", "cut.mp4: every pair lies across a scene cut; --scene-cuts off scores them all the same"),
+        ("28\n", "--scene-cuts: frame 28 begins no scene of an input of 28 frames"),
+        ("soon\n", "cuts.txt: line 1: 'soon' is no frame number"),
+    ):
+        cuts.write_text(text)
+        outcome = evaluate(cut_clip, "--skip-generation", "--scene-cuts", cuts)
+        assert outcome.code == UsageError.exit_code
+        assert message in outcome.output
+    assert not (tmp_path / "report").exists()
+
+
+@pytest.mark.slow
+def test_nothing_is_generated_across_a_cut(evaluate, converted, cut_clip, tmp_path):
+    tiny = ("--checkpoint-dir", converted, "--disable-guardrail", "--num-steps", 1, "--dtype", "float32")
+    outcome = evaluate(cut_clip, *tiny)
+    assert outcome.code == 0, outcome.output
+    record = json.loads((tmp_path / "report/cut.json").read_text())
+    assert (record["pairs"], record["frames"]) == (2, 28)
+    made = list(open_frames([tmp_path / "report/cut.mkv"]))
+    assert all(np.array_equal(made[9], frame) for frame in made[10:18]), "the frame before the cut is held"
 
 
 def test_a_page_that_would_be_too_large_is_left_out_and_the_scores_stay(evaluate, clip, tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """Which frames are shown together."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from jax_interp.errors import UsageError
 from jax_interp.evaluation.compare.timeline import align
+from jax_interp.media.frame_times import FrameTimes
 from jax_interp.media.source import FrameSource
 
 
@@ -39,6 +41,24 @@ def test_slow_motion_and_its_source_share_their_ends():
     moments = align([clip(3, 24), clip(19, 24)])
     assert (moments.alignment, len(moments.frames)) == ("ends", 19)
     assert [moments.frames[k] for k in (0, 9, 18)] == [(0, 0), (1, 9), (2, 18)]
+
+
+def variable(ticks):
+    """A clip whose frames begin at these milliseconds; the last number is its end."""
+    times = FrameTimes(np.array(ticks), Fraction(1, 1000))
+    return replace(clip(len(ticks) - 1, Fraction(1000 * (len(ticks) - 1), ticks[-1])), times=times)
+
+
+def test_a_variable_rate_is_followed_by_its_time_stamps():
+    phone = variable([0, 100, 300, 400])
+    moments = align([phone, clip(8, 20)])
+    assert (moments.alignment, moments.rate) == ("time", 20)
+    assert [first for first, _ in moments.frames] == [0, 0, 1, 1, 1, 1, 2, 2]
+    slow = align([phone, clip(16, 20)])
+    assert slow.alignment == "ends"
+    assert [first for first, _ in slow.frames] == [0] * 3 + [1] * 7 + [2] * 6, "the second one is shown for longest"
+    backwards = align([clip(2, 24), phone], "ends")
+    assert backwards.frames == ((0, 0), (0, 1), (1, 2))
 
 
 def test_pictures_have_the_rate_of_what_has_as_many_frames():

@@ -3,6 +3,7 @@
 import logging
 import math
 from fractions import Fraction
+from typing import Any
 
 import av
 import numpy as np
@@ -91,12 +92,62 @@ def test_subtitles_are_carried_and_follow_slow_motion(tmp_path, slowed):
     assert (time, duration) == pytest.approx((0.25 * slowed, 0.4 * slowed), abs=0.002)
 
 
-def test_subtitles_that_the_container_does_not_take_are_named(tmp_path, caplog):
-    film = film_clips.write_film(tmp_path / "film.mkv", flashes(), None, subtitles="subrip")
+@pytest.mark.parametrize(
+    ("kind", "source", "suffix", "expected"),
+    [
+        ("subrip", ".mkv", ".mp4", "mov_text"),
+        ("ass", ".mkv", ".mp4", "mov_text"),
+        ("webvtt", ".mkv", ".mov", "mov_text"),
+        ("mov_text", ".mp4", ".mkv", "srt"),
+    ],
+)
+def test_subtitles_of_text_become_the_kind_that_the_container_takes(tmp_path, caplog, kind, source, suffix, expected):
+    film = film_clips.write_film(tmp_path / f"film{source}", flashes(), None, subtitles=kind)
+    with caplog.at_level(logging.INFO, "jax_interp"):
+        plan = rewritten(film, tmp_path / f"out{suffix}", begin=Fraction(1, 4), slowed=Fraction(2), rate=24)
+    assert plan.said["dropped"] == []
+    [rewriting] = plan.said["rewritten"]
+    assert rewriting.endswith(f" as {'subrip' if suffix == '.mkv' else 'mov_text'}")
+    assert f"without their fonts and places: {rewriting}" in caplog.text
+    with av.open(str(tmp_path / f"out{suffix}")) as container:
+        stream = container.streams.subtitles[0]
+        assert stream.codec_context.name == expected
+        [packet] = [packet for packet in container.demux(stream) if packet.size > 2]
+        times = [float((each or 0) * packet.time_base) for each in (packet.pts, packet.duration)]
+        decoded: Any = stream.codec_context.decode2(packet)
+        [text] = decoded
+    assert times == pytest.approx((0.5, 0.8), abs=0.002)
+    assert text.dialogue == (b"clap" if kind == "mov_text" else rb"{\i1}clap"), "italics stay"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"\xff\xfe\0nonsense", "the subtitle at 0.50 s of the input is left out: it cannot be read"),
+        (rb"0,0,Default,,0,0,0,,{\an7\p1}m 0 0 l 10 10{\p0}", ""),
+    ],
+)
+def test_a_damaged_subtitle_or_a_drawing_is_left_out(tmp_path, caplog, content, said):
+    film = film_clips.write_film(tmp_path / "film.mkv", flashes(), None, subtitles="ass", subtitle=content)
+    rewritten(film, tmp_path / "out.mp4", rate=24)
+    assert said in caplog.text
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert not [packet for packet in container.demux(container.streams.subtitles[0]) if packet.size > 2]
+    assert len(film_clips.packets(tmp_path / "out.mp4", "video")) == 48
+
+
+def test_subtitles_that_are_pictures_are_named(tmp_path, caplog):
+    film = film_clips.write_film(tmp_path / "film.mkv", flashes(), None, subtitles="hdmv_pgs_subtitle")
     with caplog.at_level(logging.INFO, "jax_interp"):
         plan = rewritten(film, tmp_path / "out.mp4")
-    assert plan.said["dropped"] == ["subtitle (srt)"]
-    assert "film.mkv: not carried over: subtitle (srt)" in caplog.text
+    assert plan.said["dropped"] == ["subtitle (pgssub)"]
+    assert "film.mkv: not carried over: subtitle (pgssub)" in caplog.text
+
+
+def test_sound_that_the_container_takes_is_copied_where_other_sound_is_encoded(film, tmp_path):
+    plan = rewritten(film, tmp_path / "out.mp4", audio="encode")
+    assert plan.said["encoded_as_aac"] == []
+    assert film_clips.packets(tmp_path / "out.mp4", "audio") == film_clips.packets(film, "audio")
 
 
 def test_slow_motion_drops_the_sound_and_says_so(film, tmp_path, caplog):
@@ -185,14 +236,17 @@ def test_tempos_multiply_to_the_tempo(tempo):
     assert all(Fraction(1, 2) <= part < 1 for part in parts)
 
 
+GONE = ["sound (aac)", "chapters", "metadata (comment, title)"]
+
+
 @pytest.mark.parametrize("suffix", [".gif", ".webp"])
 def test_an_animation_drops_sound_and_chapters_and_says_so(film, tmp_path, caplog, suffix):
     target = tmp_path / f"out{suffix}"
     with caplog.at_level(logging.INFO, "jax_interp"):
         plan = rewritten(film, target, rate=24)
-    assert "not carried over: sound (aac), chapters" in caplog.text
+    assert "not carried over: sound (aac), chapters, metadata (comment, title)" in caplog.text
     assert "--audio" not in caplog.text
-    assert plan.said == {"copied": [], "encoded_as_aac": [], "dropped": ["sound (aac)", "chapters"]}
+    assert plan.said == {"copied": [], "encoded_as_aac": [], "rewritten": [], "dropped": GONE}
     with av.open(str(target)) as container:
         assert [stream.type for stream in container.streams] == ["video"]
 

@@ -196,6 +196,17 @@ def test_pictures_are_joined_whatever_they_show_and_have_no_sound(interpolator, 
         run_job(interpolator, replace(job, audio="stretch"))
 
 
+def test_a_size_that_nobody_asked_for_is_explained(interpolator, timed_job, tmp_path):
+    path = film_clips.write_film(tmp_path / "upright.mp4", film_clips.moving_square(4, 80, 48, (60, 120, 60)), None)
+    job = timed_job(Timeline(rate=60))
+    job = replace(job, inputs=(path,), settings=replace(job.settings, height=704, width=1280), aspect=Aspect(keep=True))
+    chosen = r"--height 1280.*; 704x1280 was chosen for the shape of the input, 48x80: --aspect WIDTHxHEIGHT"
+    with pytest.raises(UsageError, match=chosen):
+        run_job(interpolator, job)
+    with pytest.raises(UsageError, match=r"^((?!chosen).)*$"):
+        run_job(interpolator, replace(job, aspect=Aspect(keep=True, size=Size(704, 1280))))
+
+
 def test_what_comes_out_is_said_before(interpolator, timed_job, caplog):
     with caplog.at_level("INFO", "jax_interp"):
         run_job(interpolator, timed_job(Timeline(rate=10)))
@@ -250,8 +261,11 @@ def test_a_gif_has_no_sound_and_is_as_long_as_the_timeline_says(interpolator, ti
     with caplog.at_level("INFO", "jax_interp"):
         record = run_job(interpolator, job)
     assert record is not None
-    assert (record["frames"], record["carried_over"]["dropped"]) == (5, ["sound (aac)", "chapters"])
-    assert "film.mp4: not carried over: sound (aac), chapters" in caplog.text
+    assert (record["frames"], record["carried_over"]["dropped"]) == (
+        5,
+        ["sound (aac)", "chapters", "metadata (comment, title)"],
+    )
+    assert "film.mp4: not carried over: sound (aac), chapters, metadata (comment, title)" in caplog.text
     with pytest.raises(UsageError, match=r"film\.gif: 100 frames of 96x64 are too many for a gif"):
         run_job(interpolator, replace(job, timeline=Timeline()))
     with pytest.raises(UsageError, match=r"film\.gif: a gif shows 50 frames a second at most, not 60"):

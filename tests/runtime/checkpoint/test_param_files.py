@@ -51,6 +51,15 @@ def test_every_dtype_and_shape_survives(tmp_path, params):
     assert_same(read_params(tmp_path / "params", target_of(params)), params)
 
 
+def test_a_path_may_lead_upwards(tmp_path, params):
+    """TensorStore itself takes no `..`."""
+    (tmp_path / "here").mkdir()
+    path = tmp_path / "here" / ".." / "params"
+    write_params(path, params)
+    assert_same(read_params(path, target_of(params)), params)
+    np.testing.assert_array_equal(open_array(path, "table").read().result(), params["table"])
+
+
 def test_chunks_are_whole_layers(tmp_path, params, monkeypatch):
     monkeypatch.setattr(param_files, "CHUNK_BYTES", 1100)
     stream = ArrayStream.of(params["blocks"]["kernel"])
