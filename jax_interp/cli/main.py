@@ -8,6 +8,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from jax_interp import terminal
 from jax_interp._version import __version__
+from jax_interp.cli.commands.app import app as serve_app
 from jax_interp.cli.commands.check import check
 from jax_interp.cli.commands.compare import compare
 from jax_interp.cli.commands.convert import convert
@@ -101,6 +102,7 @@ _COMMANDS = (
     *(download, convert, generate, video2world, compare, evaluate, train, upsample),
     *(check, memory, inspect, export, doctor),
 )
+app.command(name="app", cls=Command, context_settings=_SETTINGS)(serve_app)
 for function in _COMMANDS:
     app.command(cls=Command, context_settings=_SETTINGS)(function)
 
