@@ -116,7 +116,7 @@ class Asked:
         return json.dumps(dataclasses.asdict(self))
 
     def settled(self, *, has_upsampler: bool) -> "Asked":
-        """Return this with the prompt upsampler chosen as the command line does: where a prompt counts and is missing."""
+        """Return this with the upsampler chosen as the command line does: where a prompt counts and is missing."""
         counts = Branch.CONDITIONAL in branches(self.guidance)
         return replace(self, upsample=has_upsampler and counts and not self.prompt)
 

@@ -1,4 +1,4 @@
-"""What a job will take, before it starts: its pairs, its memory, and its minutes from speeds that were measured here."""
+"""What a job will take, before it starts: its pairs, and its minutes from speeds that were measured here."""
 
 from dataclasses import dataclass
 from pathlib import Path

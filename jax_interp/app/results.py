@@ -45,6 +45,10 @@ class JobFolder:
         return self.video.with_suffix(".json")
 
     @property
+    def frames(self) -> Path:
+        return self.path / FRAMES
+
+    @property
     def archive(self) -> Path:
         return self.path / "frames.zip"
 
@@ -79,6 +83,10 @@ class JobFolder:
             if path != self.inputs:
                 _remove(path)
 
+    def remove_frames(self) -> None:
+        """Remove the frames that are in the archive too; after the job counts as done, which it is not without them."""
+        shutil.rmtree(self.frames, ignore_errors=True)
+
     def remove(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)
 
@@ -99,10 +107,8 @@ def finish(folder: JobFolder, entry: JobEntry) -> dict[str, Any]:
     facts: dict[str, Any] = {key: record[key] for key in ("frames", "pairs", "total_seconds") if key in record}
     facts["rate"] = record["output"]["fps"]
     facts["size"] = f"{record['output']['width']}x{record['output']['height']}"
-    frames = folder.path / FRAMES
-    if frames.is_dir():
-        _pack(frames, folder.archive)
-        shutil.rmtree(frames)
+    if folder.frames.is_dir():
+        _pack(folder.frames, folder.archive)
     facts["comparison"] = _compare(folder, entry)
     return facts
 

@@ -195,6 +195,8 @@ class JobStore:
     def note(self, id: str, **values: Any) -> None:
         """Record how far a job is; the names are those of the columns."""
         assert values.keys() <= set(_COLUMNS)
+        if not values:
+            return
         self._run(f"UPDATE jobs SET {', '.join(f'{name} = ?' for name in values)} WHERE id = ?", *values.values(), id)
 
     def end(self, id: str, state: State, message: str = "", **values: Any) -> None:

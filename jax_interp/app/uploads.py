@@ -40,19 +40,23 @@ def take_uploads(paths: Any, uploads: Path, most_bytes: int) -> list[Path]:
 
 
 def _uploaded(path: str, uploads: Path) -> Path:
-    """Return the real path of an uploaded file, whose name leads out of the folder of uploads in no way."""
-    refusal = UsageError(f"{printable(Path(path[:4096]).name)}: is not a file that was uploaded here; upload it again")
-    if "\0" in path:
-        raise refusal
+    """Return an uploaded file; raise `UsageError` if it is none, or neither a video nor a picture by its name."""
+    if not is_upload(path, uploads):
+        raise UsageError(f"{printable(Path(path[:4096]).name)}: is not a file that was uploaded here; upload it again")
+    if Path(path).suffix.lower() not in TAKEN:
+        raise UsageError(f"{printable(Path(path).name)}: expected a video or pictures, as {', '.join(TAKEN)}")
+    return Path(path)
+
+
+def is_upload(path: Any, uploads: Path) -> bool:
+    """Tell whether `path` is a regular file in the folder of uploads, out of which no link or name leads."""
+    if not isinstance(path, str) or "\0" in path:
+        return False
     try:
         real = Path(path).resolve(strict=True)
     except (OSError, RuntimeError, ValueError):
-        raise refusal from None
-    if not real.is_file() or not real.is_relative_to(uploads.resolve()):
-        raise refusal
-    if real.suffix.lower() not in TAKEN:
-        raise UsageError(f"{printable(real.name)}: expected a video or pictures, as {', '.join(TAKEN)}")
-    return real
+        return False
+    return real.is_file() and real.is_relative_to(uploads.resolve())
 
 
 def store_inputs(files: list[Path], folder: JobFolder) -> list[str]:

@@ -1,11 +1,11 @@
 """The one worker that owns the GPUs: it makes the jobs of the queue one after the other, by the code of `generate`."""
 
+import json
 import logging
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from jax_interp.app.results import JobFolder, finish, prune
 from jax_interp.app.settings import AppSettings
 from jax_interp.app.store import JobEntry, JobStore
 from jax_interp.errors import Blocked, JaxInterpError, explain
-from jax_interp.pipeline.jobs.generate import generate
+from jax_interp.pipeline.jobs.generate import generate_keeping
 from jax_interp.pipeline.jobs.kept_networks import KeptNetworks
 from jax_interp.pipeline.jobs.reporter import Advance, Reporter
 from jax_interp.pipeline.requests.request import Job
@@ -89,10 +89,12 @@ class Worker:
         try:
             asked = entry.settings
             job = asked.job(folder.path, folder.input_files(entry), self._app)
-            generate(asked.request(job, self._app), watch, self._kept)
+            generate_keeping(self._kept, asked.request(job, self._app), watch)
             self._store.note(entry.id, message="packing")
             facts = finish(folder, entry)
-            self._store.end(entry.id, "done", facts=_as_json(facts), share=1.0, **watch.speeds())
+            self._store.note(entry.id, **watch.speeds())
+            self._store.end(entry.id, "done", facts=json.dumps(facts), share=1.0)
+            folder.remove_frames()
             logger.info("job %s: done", entry.id)
         except Stopping:
             raise
@@ -166,13 +168,3 @@ def _why_blocked(blocked: Blocked) -> str:
     """Return the category and nothing else of what the guardrails said; the log has the rest."""
     category = blocked.verdict.category
     return f"category {category}" if category else blocked.verdict.reason
-
-
-def _as_json(facts: Mapping[str, Any]) -> str:
-    import json
-
-    return json.dumps(facts)
-
-
-def job_folder(app: AppSettings, id: str) -> JobFolder:
-    return JobFolder(Path(app.jobs_folder) / id)

@@ -99,10 +99,9 @@ app = typer.Typer(
     help="Generate the frames between frames: Cosmos-Predict1 WorldInterpolator in JAX.",
 )
 _COMMANDS = (
-    *(download, convert, generate, video2world, compare, evaluate, train, upsample),
+    *(download, convert, generate, video2world, serve_app, compare, evaluate, train, upsample),
     *(check, memory, inspect, export, doctor),
 )
-app.command(name="app", cls=Command, context_settings=_SETTINGS)(serve_app)
 for function in _COMMANDS:
     app.command(cls=Command, context_settings=_SETTINGS)(function)
 

@@ -4,6 +4,7 @@ import logging
 from typing import Any
 
 import gradio as gr
+from gradio.events import api
 
 from jax_interp.app.desk import Desk
 from jax_interp.app.web.page import owner_in
@@ -52,7 +53,7 @@ def add_api(desk: Desk) -> None:
         return _answered(lambda: [desk.progress(entry) for entry in desk.latest(owner)])
 
     for function in (plan, submit, progress, cancel, jobs):
-        gr.api(function, api_name=function.__name__, concurrency_limit=4)
+        api(function, api_name=function.__name__, concurrency_limit=4)
 
 
 def _paths(files: Any) -> list[Any]:

@@ -8,6 +8,7 @@ import gradio as gr
 from jax_interp.app.asked import MOST_PROMPT, MOST_STEPS, PipelineName
 from jax_interp.app.settings import AppSettings
 from jax_interp.app.uploads import TAKEN
+from jax_interp.media.pictures.suffixes import PICTURE_SUFFIXES
 
 PACES = {
     "Ten frames for every pair": "pace",
@@ -37,11 +38,14 @@ class Form:
     start: gr.Button
     plan: gr.HTML
     error: gr.HTML
+    example: gr.Button | None = None
+    """Takes a clip that the server has, for whoever has none."""
 
 
 def interpolation_form(app: AppSettings) -> Form:
     """Make the fields for a clip, or pictures, between whose frames others are generated."""
     files = _files("A video, or two or more pictures in their order")
+    example = gr.Button("Use the demo's clip", size="sm", elem_id="example") if app.example else None
     with gr.Row():
         pace = gr.Radio(list(PACES), value="Times as many frames", label="Time of the result", min_width=260)
         amount = gr.Textbox(
@@ -68,7 +72,7 @@ def interpolation_form(app: AppSettings) -> Form:
     plan, error = gr.HTML(elem_id="plan"), gr.HTML(elem_id="error")
     start = gr.Button("Interpolate", variant="primary", elem_id="start")
     fields = [pace, amount, prompt, precision, steps, shape, stride, guidance, seed, frames]
-    return Form("interpolate", files, fields, start, plan, error)
+    return Form("interpolate", files, fields, start, plan, error, example)
 
 
 def continuation_form(app: AppSettings) -> Form:
@@ -124,6 +128,13 @@ def values_of(pipeline: PipelineName, given: tuple[Any, ...]) -> dict[str, Any]:
         "seed": seed,
         "frames": frames,
     }
+
+
+def pace_of(files: Any) -> Any:
+    """Return the pace to choose for what was uploaded: pictures have no time that a result could follow."""
+    names = [str(file).lower() for file in files] if isinstance(files, list) else []
+    are_pictures = len(names) > 1 and all(name.endswith(PICTURE_SUFFIXES) for name in names)
+    return "Ten frames for every pair" if are_pictures else gr.skip()
 
 
 def _files(label: str) -> gr.File:

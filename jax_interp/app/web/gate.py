@@ -1,12 +1,14 @@
 """The door of the server: every request passes here before Gradio or a result is reached.
 
 It lets only known addresses through, so that what else Gradio could serve (files, proxies, its monitoring) is not
-there; asks for the password; refuses other hosts' pages and bodies that are too large; and tells users apart.
+there; asks for the password; refuses other hosts' pages, bodies that are too large, and files that were not uploaded;
+and tells users apart.
 """
 
 import base64
 import binascii
 import hmac
+import json
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
@@ -16,7 +18,7 @@ from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
 from jax_interp.app.settings import Access, Limits, is_loopback
-from jax_interp.app.uploads import uploaded_bytes
+from jax_interp.app.uploads import is_upload, uploaded_bytes
 
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
@@ -60,8 +62,8 @@ _HEADERS = {
 }
 
 
-class _TooLarge(Exception):
-    """More bytes came than the request may have."""
+class _Refused(Exception):
+    """What came is not passed on: the status, and the words."""
 
 
 class Gate:
@@ -92,11 +94,14 @@ class Gate:
                 message = dict(message, headers=list(_guarded(message["headers"], token if is_new else None)))
             await send(message)
 
+        receive = _limited(receive, self._most(scope), self._too_large())
         try:
-            await self._inner(scope, _limited(receive, self._most(scope)), send_guarded)
-        except _TooLarge:
+            if scope["method"] == "POST" and not scope["path"].endswith("/upload"):
+                receive = await self._read_call(receive)
+            await self._inner(scope, receive, send_guarded)
+        except _Refused as refused:
             if not started:
-                await _answer(send, 413, self._too_large())
+                await _answer(send, *refused.args)
 
     def _refusal(self, scope: Message, headers: dict[str, str]) -> tuple[int, str] | None:
         """Return the status and the words with which a request is refused; None if it may pass."""
@@ -123,6 +128,38 @@ class Gate:
 
     def _too_large(self) -> str:
         return f"too large: uploads may have {self._limits.upload_bytes / 1e6:.0f} MB, other requests much less"
+
+    async def _read_call(self, receive: Receive) -> Receive:
+        """Read the JSON of a call, and return what gives it to Gradio, unless it names a file that is no upload.
+
+        Gradio would copy any file of this machine, and fetch any address, that a call names: where it is mounted in
+        another application it does not check that the file was uploaded.
+        """
+        body, more = b"", True
+        while more:
+            message = await receive()
+            if message["type"] != "http.request":
+                return receive  # who asked is gone
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+        try:
+            called = json.loads(body) if body else None
+            body = json.dumps(called).encode() if body else b""  # what was looked at, whatever stood there twice
+        except (ValueError, RecursionError):
+            raise _Refused(400, "expected a call as JSON") from None
+        for path in _paths_in(called):
+            if not is_upload(path, self._uploads):
+                raise _Refused(400, "a call names a file that was not uploaded here; upload it again")
+        given = False
+
+        async def give() -> Message:
+            nonlocal given
+            if given:
+                return await receive()
+            given = True
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        return give
 
     def _is_known_host(self, host: str) -> bool:
         """Whether the address in the browser is this machine's: a foreign name could be made to point here."""
@@ -176,8 +213,8 @@ def _guarded(headers: Headers, token: str | None) -> Iterator[tuple[bytes, bytes
         yield b"set-cookie", cookie.encode()
 
 
-def _limited(receive: Receive, most: int) -> Receive:
-    """Return `receive` that raises `_TooLarge` when more than `most` bytes have come, whatever was claimed."""
+def _limited(receive: Receive, most: int, words: str) -> Receive:
+    """Return `receive` that refuses, in `words`, when more than `most` bytes have come, whatever was claimed."""
     seen = 0
 
     async def receive_counted() -> Message:
@@ -185,10 +222,23 @@ def _limited(receive: Receive, most: int) -> Receive:
         message = await receive()
         seen += len(message.get("body", b""))
         if seen > most:
-            raise _TooLarge
+            raise _Refused(413, words)
         return message
 
     return receive_counted
+
+
+def _paths_in(called: Any) -> Iterator[Any]:
+    """Yield the value of every key "path" in JSON values, however deep it lies."""
+    left = [called]
+    while left:
+        value = left.pop()
+        if isinstance(value, dict):
+            if "path" in value:
+                yield value["path"]
+            left += value.values()
+        elif isinstance(value, list):
+            left += value
 
 
 async def _answer(send: Send, status: int, text: str) -> None:

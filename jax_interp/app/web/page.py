@@ -12,7 +12,7 @@ from jax_interp.app import machine
 from jax_interp.app.desk import Desk, plan_in_words
 from jax_interp.app.store import JobEntry
 from jax_interp.app.web import views
-from jax_interp.app.web.form import Form, continuation_form, interpolation_form, values_of
+from jax_interp.app.web.form import Form, continuation_form, interpolation_form, pace_of, values_of
 from jax_interp.app.web.gate import OWNER_HEADER
 from jax_interp.errors import JaxInterpError
 
@@ -37,7 +37,6 @@ def build_page(desk: Desk) -> gr.Blocks:
         with gr.Tabs():
             with gr.Tab("Interpolate"):
                 forms = [interpolation_form(desk.app)]
-                example = gr.Button("Use the demo's clip", visible=desk.app.example is not None, elem_id="example")
             with gr.Tab("Video2World"):
                 if machine.has_transformer(desk.app, "Video2World"):
                     forms.append(continuation_form(desk.app))
@@ -58,8 +57,9 @@ def build_page(desk: Desk) -> gr.Blocks:
             _wire_form(desk, form, shown)
         _wire_job(desk, page, shown)
         tab.select(lambda: _about_machine(desk), outputs=about, api_visibility="private")
-        if desk.app.example is not None:
-            example.click(lambda: _example(desk), outputs=forms[0].files, api_visibility="private")
+        forms[0].files.upload(pace_of, forms[0].files, forms[0].fields[0], api_visibility="private")
+        if forms[0].example is not None:
+            forms[0].example.click(lambda: _example(desk), outputs=forms[0].files, api_visibility="private")
     return page
 
 
@@ -139,7 +139,7 @@ def _wire_job(desk: Desk, page: gr.Blocks, shown: _Shown) -> None:
             gone = [gr.Button(visible=False), "", gr.skip(), gr.Timer(active=False)]
             return [job, "", views.alert(_message(error)), *gone]
 
-    def cancel(request: gr.Request, job: str) -> list[Any]:
+    def cancel_shown(request: gr.Request, job: str) -> list[Any]:
         owner = owner_in(request)
         try:
             return _show(desk, owner, desk.cancel(owner, job), seen="")
@@ -148,7 +148,7 @@ def _wire_job(desk: Desk, page: gr.Blocks, shown: _Shown) -> None:
 
     page.load(load, outputs=shown.all, api_visibility="private", show_progress="hidden")
     shown.timer.tick(look, [shown.job, shown.seen], shown.all, api_visibility="private", show_progress="hidden")
-    shown.cancel.click(cancel, shown.job, shown.all, api_visibility="private", show_progress="hidden")
+    shown.cancel.click(cancel_shown, shown.job, shown.all, api_visibility="private", show_progress="hidden")
 
 
 def _show(desk: Desk, owner: str, entry: JobEntry, seen: str) -> list[Any]:

@@ -54,6 +54,7 @@ def application(app: AppSettings, desk: Desk) -> Any:
     _stay_on_this_machine(app)
     import gradio as gr
     from fastapi import FastAPI
+    from gradio.themes import Default
 
     from jax_interp.app.web.api import add_api
     from jax_interp.app.web.files import results_router
@@ -67,7 +68,8 @@ def application(app: AppSettings, desk: Desk) -> Any:
     server = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     server.include_router(results_router(desk))
     # Fonts of the reader's own system, because a theme's would come from elsewhere.
-    theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+    theme = Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+    theme.set(**_READABLE)
     gr.mount_gradio_app(
         server,
         page,
@@ -86,6 +88,14 @@ def application(app: AppSettings, desk: Desk) -> Any:
         css=style(),
     )
     return Gate(server, app.access, app.limits, app.uploads_folder)
+
+
+_READABLE = {
+    f"{name}{mode}": colour
+    for name in ("block_info_text_color", "body_text_color_subdued", "block_label_text_color", "block_title_text_color")
+    for mode, colour in (("", "*neutral_700"), ("_dark", "*neutral_200"))
+}
+"""Colours of small text that have the contrast which WCAG asks for; the theme's are too pale."""
 
 
 def _stay_on_this_machine(app: AppSettings) -> None:

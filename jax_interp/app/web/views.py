@@ -22,8 +22,7 @@ _WORDS = {
 def heading(is_demo: bool) -> str:
     """Return the top of the page."""
     note = (
-        "<p class='note'>These are the demo's toy networks, on this machine's processor: they show how it works, not how"
-        " good the real networks are.</p>"
+        "<p class='note'>These are the demo's toy networks: they show how it works, not how good the real ones are.</p>"
         if is_demo
         else ""
     )

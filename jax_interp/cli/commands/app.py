@@ -50,10 +50,8 @@ def app(
     Only this machine reaches it unless --listen says otherwise.
     """
     reports.begin()
-    if demo and (
-        networks != NetworkOptions(networks.checkpoint_dir, networks.folders) or any(networks.folders.values())
-    ):
-        raise UsageError("--demo brings its own networks; leave out the options for others")
+    if demo and networks != NetworkOptions(folders=dict.fromkeys(networks.folders)):
+        raise UsageError("--demo brings its own networks; leave out --checkpoint-dir and the options for others")
     settings = AppSettings(
         folder=keeping.data_dir,
         access=access.access(),

@@ -41,10 +41,9 @@ ResultT = TypeVar("ResultT")
 Record = dict[str, Any]
 
 
-def generate(request: GenerateRequest, reporter: Reporter = SILENT, kept: KeptNetworks | None = None) -> list[Record]:
+def generate(request: GenerateRequest, reporter: Reporter = SILENT) -> list[Record]:
     """Make the clips of `request`; return the run records of those that were made now.
 
-    A program that runs one request after the other gives all of them the same `kept`, so that networks stay loaded.
     In a batch, clips that are done already are left out, and a clip that fails does not stop the others. Of several
     processes the first one writes, and the others return no records.
 
@@ -55,9 +54,13 @@ def generate(request: GenerateRequest, reporter: Reporter = SILENT, kept: KeptNe
         ProcessFailure: the processes do not agree, or one of them failed.
         JaxInterpError: clips of a batch failed; names them.
     """
+    return generate_keeping(KeptNetworks(), request, reporter)
+
+
+def generate_keeping(kept: KeptNetworks, request: GenerateRequest, reporter: Reporter = SILENT) -> list[Record]:
+    """Do what `generate` does, with the networks that an earlier request has left in `kept`, and leave them there."""
     _check_upsampler(request)
     _check_prompts(request)
-    kept = kept or KeptNetworks()
     memory = kept.limited(request.memory)
     is_first = join_processes(request.processes)
     enable_compile_cache()
