@@ -140,7 +140,7 @@ def prune(store: JobStore, jobs_folder: Path, limits: Limits, now: float) -> lis
     kept, kept_bytes = len(over), sum(sizes.values())
     gone = []
     for entry in over:
-        is_old = now - (entry.ended or now) > limits.kept_days * DAY
+        is_old = entry.ended is not None and now - entry.ended > limits.kept_days * DAY
         if not is_old and kept <= limits.kept and kept_bytes <= limits.kept_bytes:
             break
         JobFolder(jobs_folder / entry.id).remove()
