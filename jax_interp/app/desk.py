@@ -117,8 +117,19 @@ class Desk:
         files["comparison"] = folder.comparison
         return {name: f"/results/{entry.id}/{path.name}" for name, path in files.items() if path.is_file()}
 
+    def _filled(self, values: Any) -> Any:
+        """Return settings with what they lack as the forms begin, where that is not `Asked`'s own default."""
+        if not isinstance(values, dict):
+            return values
+        defaults: dict[str, Any] = {"steps": self.app.num_steps}
+        if values.get("pipeline") == "continue":
+            defaults |= {"guidance": 7.0, "seed": 1}
+        else:
+            defaults["frame_stride"] = self.app.frame_stride
+        return defaults | values
+
     def _foresee(self, values: Any, files: Any) -> tuple[Asked, list[Path], Foreseen]:
-        asked = Asked.parse(values).settled(has_upsampler=self._has_upsampler)
+        asked = Asked.parse(self._filled(values)).settled(has_upsampler=self._has_upsampler)
         found = take_uploads(files, self.app.uploads_folder, self.app.limits.upload_bytes)
         try:
             return asked, found, foresee(asked, tuple(found), self.app)
