@@ -13,6 +13,7 @@ import numpy as np
 from jax_interp.app.results import JobFolder, finish, prune
 from jax_interp.app.settings import AppSettings
 from jax_interp.app.store import JobEntry, JobStore
+from jax_interp.app.uploads import remove_abandoned
 from jax_interp.errors import Blocked, JaxInterpError, explain
 from jax_interp.pipeline.jobs.generate import generate_keeping
 from jax_interp.pipeline.jobs.kept_networks import KeptNetworks
@@ -84,10 +85,12 @@ class Worker:
             self._tidy()
 
     def _tidy(self) -> None:
+        """Remove what is kept no longer."""
         try:
             prune(self._store, self._app.jobs_folder, self._app.limits, time.time())
+            remove_abandoned(self._app.uploads_folder)
         except OSError as error:
-            logger.warning("old results cannot be removed: %s", error)
+            logger.warning("old results and uploads cannot be removed: %s", error)
 
     def _make(self, entry: JobEntry) -> None:
         """Make one job, and record how it ended; whatever it raises, the next job has its turn."""
