@@ -123,7 +123,8 @@ class Worker:
                 logger.exception("job %s", entry.id)
                 self._kept.drop()
             folder.remove_work()
-            self._store.end(entry.id, "failed", folder.without_paths(explain(error)[0]), previews=0)
+            message = self._app.without_folders(folder.without_paths(explain(error)[0]))
+            self._store.end(entry.id, "failed", message, previews=0)
             logger.warning("job %s: failed: %s", entry.id, explain(error)[0])
 
 
