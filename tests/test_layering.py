@@ -60,16 +60,19 @@ ALLOWED = {
     "pipeline.requests": FOUNDATION | TABLE | VALUES,
     "pipeline.jobs": STAGES
     | {"pipeline", "pipeline.prompt", "pipeline.memory", "pipeline.safety", "pipeline.requests", "convert.lora"},
+    "app": STAGES
+    | {"pipeline", "pipeline.prompt", "pipeline.memory", "pipeline.safety", "pipeline.requests", "pipeline.jobs"}
+    | {"evaluation", "convert"},
     "cli.terminal": FOUNDATION,
-    "cli.options": FOUNDATION | TABLE | VALUES | {"pipeline.requests", "train", "convert.hub", "cli.terminal"},
+    "cli.options": FOUNDATION | TABLE | VALUES | {"pipeline.requests", "train", "convert.hub", "app", "cli.terminal"},
     "cli.runs": STAGES
     | {"pipeline", "pipeline.prompt", "pipeline.memory", "pipeline.safety", "pipeline.requests", "pipeline.jobs"}
     | {"train", "train.data", "train.steps", "train.runs", "convert", "convert.lora", "convert.target", "convert.hub"}
-    | {"cli.options", "cli.terminal", "evaluation"},
+    | {"cli.options", "cli.terminal", "evaluation", "app"},
     "cli.commands": FOUNDATION
     | TABLE
     | VALUES
-    | {"pipeline.requests", "train.data", "train.runs", "convert", "convert.lora", "convert.hub"}
+    | {"pipeline.requests", "train.data", "train.runs", "convert", "convert.lora", "convert.hub", "app"}
     | {"cli.options", "cli.terminal", "cli.runs"},
     "cli": FOUNDATION | {"cli.commands", "cli.terminal"},
     "demo": set(),
@@ -83,6 +86,9 @@ ALLOWED = {
 COORDINATION = "jax_interp.runtime.processes"
 COORDINATED = {"jax_interp/pipeline/across_processes.py", "jax_interp/pipeline/jobs/agreements.py"}
 """The files in which processes speak to each other: whoever looks for the order in which they do finds it there."""
+
+SERVER = {"gradio", "gradio_client", "fastapi", "starlette", "uvicorn"}
+"""Libraries of the extra `app`, which only `jax_interp/app/web/` may import: nothing else needs the extra."""
 
 DIVIDED = {"cli", "convert", "pipeline", "train"}
 FORBIDDEN = {"torch", "torchvision", "diffusers"}
@@ -135,6 +141,13 @@ def test_imports_point_down(path):
     assert not {name.split(".")[0] for name in names} & FORBIDDEN
     here = room(path)
     assert rooms_of(names) - {here} <= ALLOWED[here]
+
+
+def test_only_the_server_needs_its_libraries():
+    web = ROOT / "jax_interp/app/web"
+    users = [path for path in modules() if {name.split(".")[0] for name in imported(path)} & SERVER]
+    assert users
+    assert all(path.is_relative_to(web) for path in users)
 
 
 def test_only_few_files_speak_to_other_processes():

@@ -8,6 +8,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from jax_interp import terminal
 from jax_interp._version import __version__
+from jax_interp.cli.commands.app import app as serve_app
 from jax_interp.cli.commands.check import check
 from jax_interp.cli.commands.compare import compare
 from jax_interp.cli.commands.convert import convert
@@ -98,7 +99,7 @@ app = typer.Typer(
     help="Generate the frames between frames: Cosmos-Predict1 WorldInterpolator in JAX.",
 )
 _COMMANDS = (
-    *(download, convert, generate, video2world, compare, evaluate, train, upsample),
+    *(download, convert, generate, video2world, serve_app, compare, evaluate, train, upsample),
     *(check, memory, inspect, export, doctor),
 )
 for function in _COMMANDS:

@@ -23,15 +23,17 @@ from jax_interp.pipeline.jobs.clip import Clip, open_clip, settled
 from jax_interp.pipeline.jobs.devices import choose_mesh
 from jax_interp.pipeline.jobs.earlier_runs import is_finished, tidy_finished
 from jax_interp.pipeline.jobs.job import run_job
+from jax_interp.pipeline.jobs.kept_networks import KeptNetworks
 from jax_interp.pipeline.jobs.kinds import kind_of
 from jax_interp.pipeline.jobs.outputs import check_results
 from jax_interp.pipeline.jobs.reporter import SILENT, Reporter
-from jax_interp.pipeline.memory.placing import limit_process, place
+from jax_interp.pipeline.memory.placing import place
 from jax_interp.pipeline.requests.request import GenerateRequest, Job
 from jax_interp.pipeline.safety.guardrails import Guardrails
 from jax_interp.pipeline.settings import InterpolationSettings, Video2WorldSettings
 from jax_interp.runtime.checkpoint.finding import has_component
 from jax_interp.runtime.compile_cache import enable_compile_cache
+from jax_interp.runtime.mesh_shape import MeshShape
 
 logger = logging.getLogger("jax_interp")
 
@@ -52,25 +54,42 @@ def generate(request: GenerateRequest, reporter: Reporter = SILENT) -> list[Reco
         ProcessFailure: the processes do not agree, or one of them failed.
         JaxInterpError: clips of a batch failed; names them.
     """
+    return generate_keeping(KeptNetworks(), request, reporter)
+
+
+def generate_keeping(kept: KeptNetworks, request: GenerateRequest, reporter: Reporter = SILENT) -> list[Record]:
+    """Do what `generate` does, with the networks that an earlier request has left in `kept`, and leave them there."""
     _check_upsampler(request)
     _check_prompts(request)
-    limit_process(request.memory)
+    memory = kept.limited(request.memory)
     is_first = join_processes(request.processes)
     enable_compile_cache()
     reporter.joined(is_first)
     asked, request = request, replace(request, jobs=tuple(map(_settled_if_possible, request.jobs)))
-    guardrails = _open_guardrails(request)
+    pipeline = kept.matching(request)
+    guardrails = pipeline.guardrails if pipeline else _open_guardrails(request)
     with shared_fate():
         if is_first:
             check_results(asked)
         agree_on_machines()
-        interpolator = _open(request, guardrails)
+        mesh = choose_mesh(request.devices, request.jobs)
+        if pipeline is None or pipeline.devices.shape != mesh:
+            pipeline = kept.keep(request, _open(request, guardrails, mesh))
         _check_guardrails(guardrails, request)
-        agree_on_work(interpolator, request)
-        pairs = place(request.memory, interpolator, max(request.jobs, key=_size).settings, least_memory)
+        agree_on_work(pipeline, request)
+        pairs = place(memory, pipeline, max(request.jobs, key=_size).settings, least_memory)
         _explain_empty_prompts(request)
         jobs = [replace(job, settings=job.settings.together(pairs)) for job in request.jobs]
-        return _run_jobs(interpolator, replace(request, jobs=tuple(jobs)), reporter)
+        return _run_jobs(pipeline, replace(request, jobs=tuple(jobs)), reporter)
+
+
+def open_networks(request: GenerateRequest) -> Pipeline:
+    """Return the pipeline of `request` without loading anything, for plans of its memory.
+
+    Raises:
+        CheckpointError, UsageError: networks are missing, or do not suit the machine.
+    """
+    return _open(request, _open_guardrails(request), choose_mesh(request.devices, request.jobs))
 
 
 def _settled_if_possible(job: Job) -> Job:
@@ -120,7 +139,7 @@ def _open_guardrails(request: GenerateRequest) -> Guardrails | None:
     )
 
 
-def _open(request: GenerateRequest, guardrails: Guardrails | None) -> Pipeline:
+def _open(request: GenerateRequest, guardrails: Guardrails | None, mesh: MeshShape) -> Pipeline:
     """Open the networks of a run; no weight is read yet."""
     asked = request.networks
     pipeline = kind_of(request.jobs[0].settings).pipeline
@@ -140,7 +159,7 @@ def _open(request: GenerateRequest, guardrails: Guardrails | None) -> Pipeline:
         guardrails=guardrails or False,
         text_embeddings=asked.text_embeddings,
         embedding_cache=asked.embedding_cache,
-        mesh=choose_mesh(request.devices, request.jobs),
+        mesh=mesh,
         adapters=adapters,
         quantization=asked.quantization,
     )
@@ -214,7 +233,7 @@ def _begin(interpolator: Pipeline, job: Job, request: GenerateRequest, reporter:
 def _make(interpolator: Pipeline, job: Job, clip: Clip, reporter: Reporter) -> Record | None:
     """Make `job` and return its run record; None in processes that do not write."""
     with reporter.making(job) as advance:
-        record = run_job(interpolator, job, advance, clip)
+        record = run_job(interpolator, job, advance, clip, lambda frames: reporter.pair_made(job, frames))
     if record is not None:
         reporter.made(job, record)
     return record

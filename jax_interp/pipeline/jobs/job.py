@@ -4,7 +4,7 @@ import json
 import logging
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -33,14 +33,21 @@ from jax_interp.pipeline.results import InterpolatedPair
 
 logger = logging.getLogger("jax_interp")
 
+ShowPair = Callable[[np.ndarray], None]
+
 
 def run_job(
-    interpolator: Pipeline, job: Job, progress: Advance | None = None, clip: Clip | None = None
+    interpolator: Pipeline,
+    job: Job,
+    progress: Advance | None = None,
+    clip: Clip | None = None,
+    show: ShowPair | None = None,
 ) -> dict[str, Any] | None:
     """Write the video, the prompt as text, the record and, if asked for, the frames; return the record.
 
     However this ends, nothing half-written has a final name. Pairs that an interrupted run finished are kept beside the
     video and used when the same job runs again. `clip` is what `open_clip` returned for it, if that was called before.
+    `show` is called with the frames of each pair that is written, those of an interrupted run included.
     Of several processes the first one writes, and the others return None.
 
     Raises:
@@ -56,13 +63,15 @@ def run_job(
             logger.info("%s: was finished before", job.video)
             return tidy(interpolator, job)
         if is_first():
-            return _write(interpolator, job, clip, progress)
+            return _write(interpolator, job, clip, progress, show)
         for _ in _begin(interpolator, job, clip, progress).new_pairs:
             pass  # the first process keeps the frames
         return None
 
 
-def _write(interpolator: Pipeline, job: Job, clip: Clip, progress: Advance | None) -> dict[str, Any]:
+def _write(
+    interpolator: Pipeline, job: Job, clip: Clip, progress: Advance | None, show: ShowPair | None
+) -> dict[str, Any]:
     """Make and write all of `job`, in the first process; return the record."""
     started = time.perf_counter()
     identity = identity_of(interpolator, job)
@@ -72,7 +81,7 @@ def _write(interpolator: Pipeline, job: Job, clip: Clip, progress: Advance | Non
     if interpolator.guardrails is not None:
         interpolator.guardrails.start_counting()
     tally = Tally()
-    job = _write_frames(interpolator, job, clip, progress, store, tally)
+    job = _write_frames(interpolator, job, clip, progress, store, tally, show)
     if isinstance(clip.plan, ClipPlan) and tally.largest_error > clip.foreseen.largest_error:
         warn_of_errors(clip.plan, tally)  # duplicates made pairs longer
     record = run_record(
@@ -100,7 +109,13 @@ def _write(interpolator: Pipeline, job: Job, clip: Clip, progress: Advance | Non
 
 
 def _write_frames(
-    interpolator: Pipeline, job: Job, clip: Clip, progress: Advance | None, store: PairStore, tally: Tally
+    interpolator: Pipeline,
+    job: Job,
+    clip: Clip,
+    progress: Advance | None,
+    store: PairStore,
+    tally: Tally,
+    show: ShowPair | None,
 ) -> Job:
     """Write video and frames, and count in `tally`; return `job` with its prompt.
 
@@ -114,6 +129,8 @@ def _write_frames(
         job = begun.job
         with TeeWriter(*writers) as writer:
             for frames, shown in _all_pairs(interpolator, begun, store):
+                if show is not None:
+                    show(frames)
                 for frame in output_frames(frames, shown, clip.shape):
                     writer.write(frame)
             store.note_results(dict(zip(_results(job), (writer.partial for writer in writers), strict=True)))

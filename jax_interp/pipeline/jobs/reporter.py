@@ -5,6 +5,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+from jaxtyping import UInt8
+
 from jax_interp.errors import explain
 from jax_interp.pipeline.requests.request import Job
 
@@ -27,6 +30,9 @@ class Reporter:
     def making(self, job: Job) -> Iterator[Advance | None]:
         """Surround the making of a clip; yield the function that is told how far it is, or None."""
         yield None
+
+    def pair_made(self, job: Job, frames: UInt8[np.ndarray, "F Y X 3"]) -> None:
+        """Report that the next pair is there, as the network made it; also those that an interrupted run has left."""
 
     def made(self, job: Job, record: Mapping[str, Any]) -> None:
         """Report that a clip is complete; `record` is its run record."""
