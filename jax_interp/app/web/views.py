@@ -1,6 +1,7 @@
 """The parts of the page that are HTML: whatever a user or a file says reaches them escaped, as text."""
 
 import html
+import re
 from typing import Any
 
 from jax_interp.app.estimate import in_words
@@ -8,6 +9,7 @@ from jax_interp.app.results import MOST_PREVIEWS
 from jax_interp.app.store import JobEntry
 
 SHOWN_PREVIEWS = 12
+_CODE = re.compile(r"`([^`]+)`")
 
 _WORDS = {
     "queued": "waiting",
@@ -102,7 +104,7 @@ def result(entry: JobEntry, addresses: dict[str, str]) -> str:
         f"<figure>{shown}<figcaption>Source: {name}</figcaption></figure>",
         f"<figure><video id='result-video' controls playsinline preload='metadata' src='{addresses['video']}'"
         f" aria-label='the result'></video><figcaption>Result: {html.escape(about)}</figcaption></figure></div>",
-        f"<p class='downloads'>{_downloads(addresses)}</p>",
+        f"<p class='downloads'><span>Download</span> {_downloads(addresses)}</p>",
     ]
     if "comparison" in addresses:
         parts.append(
@@ -142,7 +144,7 @@ def _current(entry: JobEntry, current: str) -> str:
 def table(caption: str, names: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     """Return a table with a heading above it."""
     head = "".join(f"<th scope='col'>{html.escape(name)}</th>" for name in names)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    body = "".join("<tr>" + "".join(f"<td>{_with_code(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     return (
         f"<div class='scrolled'><table><caption>{html.escape(caption)}</caption><thead><tr>{head}</tr></thead>"
         f"<tbody>{body}</tbody></table></div>"
@@ -150,4 +152,9 @@ def table(caption: str, names: tuple[str, ...], rows: list[tuple[str, ...]]) -> 
 
 
 def paragraphs(lines: list[str]) -> str:
-    return "".join(f"<p>{html.escape(line)}</p>" for line in lines)
+    """Return a paragraph for each line; what stands between backticks is code."""
+    return "".join(f"<p>{_with_code(line)}</p>" for line in lines)
+
+
+def _with_code(text: str) -> str:
+    return _CODE.sub(r"<code>\1</code>", html.escape(text))
