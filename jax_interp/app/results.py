@@ -110,7 +110,7 @@ def finish(folder: JobFolder, entry: JobEntry) -> dict[str, Any]:
     facts["size"] = f"{record['output']['width']}x{record['output']['height']}"
     if folder.frames.is_dir():
         _pack(folder.frames, folder.archive)
-    facts["comparison"] = _compare(folder, entry, _alignment(record))
+    facts["comparison"] = _compare(folder, entry, alignment_of(record))
     return facts
 
 
@@ -121,7 +121,7 @@ def _pack(frames: Path, archive: Path) -> None:
             packed.write(path, path.name)
 
 
-def _alignment(record: dict[str, Any]) -> Alignment:
+def alignment_of(record: dict[str, Any]) -> Alignment:
     """Return how source and result are compared: where the source's end was left out, ends do not belong together."""
     timeline = record.get("timeline", {})
     keeps_time = timeline.get("pace") == "source" and timeline.get("slow_motion") == "1"

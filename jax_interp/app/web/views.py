@@ -4,6 +4,7 @@ import html
 import re
 from typing import Any
 
+from jax_interp.app.asked import Asked
 from jax_interp.app.estimate import in_words
 from jax_interp.app.results import MOST_PREVIEWS
 from jax_interp.app.store import JobEntry
@@ -104,7 +105,7 @@ def result(entry: JobEntry, addresses: dict[str, str]) -> str:
         f"<figure>{shown}<figcaption>Source: {name}</figcaption></figure>",
         f"<figure><video id='result-video' controls playsinline preload='metadata' src='{addresses['video']}'"
         f" aria-label='the result'></video><figcaption>Result: {html.escape(about)}</figcaption></figure></div>",
-        f"<p class='downloads'><span>Download</span> {_downloads(addresses)}</p>",
+        f"<p class='downloads'><span>Download</span> {_downloads(entry.name, addresses)}</p>",
     ]
     if "comparison" in addresses:
         parts.append(
@@ -116,12 +117,13 @@ def result(entry: JobEntry, addresses: dict[str, str]) -> str:
     return "".join([*parts, "</section>"])
 
 
-def _downloads(addresses: dict[str, str]) -> str:
+def _downloads(clip: str, addresses: dict[str, str]) -> str:
+    """Return a link for each file, which is saved under the clip's name: results of several jobs are told apart."""
+    stem = html.escape(clip.rpartition(".")[0] or clip)
     words = {"video": "Video", "frames": "Frames as PNG (zip)", "record": "Run record", "comparison": "Comparison"}
     return " ".join(
-        f"<a class='download' href='{addresses[name]}' download>{word}</a>"
-        for name, word in words.items()
-        if name in addresses
+        f"<a class='download' href='{address}' download='{stem}-{address.rpartition('/')[2]}'>{words[name]}</a>"
+        for name, address in addresses.items()
     )
 
 
@@ -131,10 +133,22 @@ def jobs(entries: list[JobEntry], current: str) -> str:
         return "<p class='note'>You have no jobs yet.</p>"
     items = "".join(
         f"<li><a href='?job={entry.id}'{_current(entry, current)}>{html.escape(entry.name)}</a>"
-        f" <span>{_WORDS[entry.state]}</span></li>"
+        f" <span class='note'>{html.escape(_choices(entry.settings))}</span> <span>{_WORDS[entry.state]}</span></li>"
         for entry in entries
     )
     return f"<nav aria-label='your jobs'><h2>Your jobs</h2><ul class='jobs'>{items}</ul></nav>"
+
+
+def _choices(asked: Asked) -> str:
+    """Return in a few words what was asked, which tells jobs of one clip apart."""
+    if asked.pipeline == "continue":
+        words = [f"continued to {asked.length} frames"]
+    elif asked.rate:
+        words = [asked.rate if asked.rate.endswith("x") else f"{asked.rate} frames a second"]
+    else:
+        words = [] if asked.slow_motion != "1" else ["ten frames for every pair"]
+    words += [f"slow motion {asked.slow_motion}"] if asked.slow_motion != "1" else []
+    return ", ".join([*words, f"{asked.steps} step(s)", f"seed {asked.seed}"])
 
 
 def _current(entry: JobEntry, current: str) -> str:
