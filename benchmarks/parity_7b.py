@@ -50,7 +50,7 @@ def peers(config: Any, network: Path, inputs: dict[str, np.ndarray]) -> list[np.
     import torch
     from safetensors.torch import load_file
 
-    from benchmarks import dit_peer
+    from jax_interp.parity.peers import transformer as diffusers_dit
 
     torch.set_grad_enabled(False)
     torch.backends.cuda.matmul.allow_tf32 = False
@@ -61,10 +61,10 @@ def peers(config: Any, network: Path, inputs: dict[str, np.ndarray]) -> list[np.
     outputs = []
     for dtype in (torch.float32, torch.bfloat16):
         with torch.device("meta"):
-            peer = dit_peer.build(config)
-        named = {name: state[dit_peer.upstream_name(name)].to(device, dtype) for name in peer.state_dict()}
+            peer = diffusers_dit.build(config)
+        named = {name: state[diffusers_dit.upstream_name(name)].to(device, dtype) for name in peer.state_dict()}
         peer.load_state_dict(named, assign=True)
-        outputs.append(dit_peer.forward(peer.eval(), **tensors, fps=FPS).cpu().numpy())
+        outputs.append(diffusers_dit.forward(peer.eval(), **tensors, fps=FPS).cpu().numpy())
         del peer, named
         gc.collect()
     return outputs

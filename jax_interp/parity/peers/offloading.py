@@ -1,0 +1,60 @@
+"""Torch modules whose weights are read from checkpoint files just before each layer runs, and given up behind it."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeVar
+
+import numpy as np
+import torch
+from accelerate import cpu_offload, init_empty_weights
+from torch import nn
+
+from jax_interp.config import Precision
+
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+
+Read = Callable[[str], np.ndarray]
+"""A function from the name of a module's tensor to its values, which this project's own readers take from the files."""
+
+
+class LazyTensors(Mapping[str, torch.Tensor]):
+    """The tensors of a module by name, each read when it is asked for and kept by nobody."""
+
+    def __init__(self, names: list[str], read: Read):
+        self._names, self._read = names, read
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        return as_tensor(self._read(name))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def as_tensor(array: np.ndarray) -> torch.Tensor:
+    """Return the values as a tensor of the dtype of the same name, which numpy does not know for bfloat16."""
+    kind = getattr(torch, array.dtype.name)
+    return torch.from_numpy(np.ascontiguousarray(array).reshape(-1).view(np.uint8)).view(kind).reshape(array.shape)
+
+
+def empty(build: Callable[[], ModuleT], precision: Precision) -> ModuleT:
+    """Return the module for inference in `precision` without memory for its parameters; its buffers are there."""
+    with init_empty_weights(include_buffers=False):
+        module = build()
+    for parameter in module.parameters():
+        parameter.data = parameter.data.to(getattr(torch, precision))
+    return module.eval().requires_grad_(False)
+
+
+def offloaded(module: ModuleT, read: Read, device: str) -> ModuleT:
+    """Let every layer of an `empty` module read its own tensors when it runs, on `device`."""
+    tensors = LazyTensors(list(module.state_dict()), read)
+    return cpu_offload(
+        module,
+        torch.device(device),
+        offload_buffers=True,
+        state_dict=tensors,  # pyright: ignore[reportArgumentType]: any mapping will do
+        # Its projections are used as tensors, without being called.
+        preload_module_classes=["MultiheadAttention"],
+    )
