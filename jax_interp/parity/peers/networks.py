@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 from transformers import LlamaForCausalLM, T5EncoderModel
+from transformers.utils import logging
 
 from convert.formats.stored_tensor import StoredTensor
 from jax_interp.config import Precision
@@ -48,7 +49,8 @@ class PeerNetwork:
 
     def __init__(self, network: str, tensors: Tensors, config: Any, precision: Precision, device: str):
         """`network` is one of `BUILDERS`, `tensors` are the checkpoint's, `config` is what its shapes tell."""
-        self._peer = BUILDERS[network](tensors, config, precision)
+        with _without_remarks():
+            self._peer = BUILDERS[network](tensors, config, precision)
         self._module = offloaded(self._peer.module, self._peer.read, device)
         self._device = device
         self._precision = precision
@@ -64,6 +66,17 @@ class PeerNetwork:
         with torch.no_grad(), _full_float32(), _told(self._peer.blocks, on_block):
             outputs = self._peer.call(self._module, arguments)
         return {name: output.float().cpu().numpy() for name, output in outputs.items()}
+
+
+@contextmanager
+def _without_remarks() -> Iterator[None]:
+    """Keep transformers from remarks about settings that no network here reads."""
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 @contextmanager
