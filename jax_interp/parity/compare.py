@@ -24,6 +24,7 @@ from jax_interp.parity.findings import (
     WeightsFinding,
     relative_error,
 )
+from jax_interp.parity.golden.replay import replay
 from jax_interp.parity.inputs import Inputs, draw_inputs
 from jax_interp.parity.ours import OURS, Stack
 from jax_interp.parity.pairs import Pair, find_pairs
@@ -91,7 +92,8 @@ def compare(request: ParityRequest, progress: Steps = no_progress) -> ParityRepo
             for pair in pairs
             for compared in PARTS.get(pair.component.name, (Compared(pair.component.name, "", ""),))
         ]
-    return ParityReport(tuple(findings), absent, versions=versions())
+        golden, left_out = ((), {}) if request.golden is None else replay(request, progress)
+    return ParityReport(tuple(findings), absent, golden, left_out, versions())
 
 
 def require_packages() -> None:

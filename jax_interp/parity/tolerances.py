@@ -18,5 +18,8 @@ SAMPLE_F32 = 1e-4
 FRAMES_WITHIN_ONE = 0.999
 """Share of uint8 values of a float32 run that may differ from upstream's by at most 1."""
 
+FRAMES_BF16_PSNR = 40.0
+"""Frames of a bfloat16 run against upstream's bfloat16 frames, in dB."""
+
 BF16_RATIO = 1.5
 """Our bfloat16 error against the float32 oracle over PyTorch bfloat16's own error against it."""

@@ -1,0 +1,56 @@
+"""Replaying recorded outputs of upstream with converted networks: single networks, sampling runs and whole clips."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+from jax_interp.parity.findings import GoldenFinding
+from jax_interp.parity.golden.levels import LEVELS, Run
+from jax_interp.parity.golden.recording import CLIP_FILE, open_recording
+from jax_interp.parity.request import ParityRequest
+from jax_interp.pipeline.interpolator import Interpolator
+
+Steps = Callable[[str, int], AbstractContextManager[Callable[[int], Any]]]
+"""A function that begins a job of a name and a number of steps, as in `parity.compare`."""
+
+_NOT_REPLAYED = {
+    "L1_rope": "angles of a size that these networks need not have",
+    "L3_": "the sampler on formulas, without a network",
+    "L6_uint8_roundtrip": "arithmetic without a network",
+    CLIP_FILE: "an input",
+}
+"""Beginnings of the names of files in which there is nothing to replay with converted networks, and why."""
+
+
+def replay(request: ParityRequest, progress: Steps) -> tuple[tuple[GoldenFinding, ...], dict[str, str]]:
+    """Replay every file of `request.golden`; return what was found, and why files were left out.
+
+    Every file is a level: `L1` evaluations of the transformer, `L2` the tokenizer, `L4` condition latents, `L5` sampling
+    runs from recorded condition latents, `L6` whole clips, `L7` embeddings of prompts.
+
+    Raises:
+        CheckpointError: the recording or a network is absent or damaged.
+    """
+    assert request.golden is not None
+    recording = open_recording(request.golden)
+    left_out = {name: why for name in recording.files if (why := _why_left_out(name))}
+    names = [name for name in recording.files if name not in left_out]
+    findings: list[GoldenFinding] = []
+    with progress("replaying recorded outputs", len(names) * len(request.precisions)) as advance:
+        for precision in request.precisions:
+            pipeline = Interpolator.from_pretrained(request.converted, dtype=precision, embedding_cache=False)
+            run = Run(recording, pipeline, precision)
+            for name in names:
+                findings += LEVELS[name[:2]](run, name)
+                advance(1)
+            pipeline.unload()
+    return tuple(findings), left_out
+
+
+def _why_left_out(name: str) -> str | None:
+    if name.endswith("_inner"):
+        return "activations inside of a network"
+    for beginning, why in _NOT_REPLAYED.items():
+        if name.startswith(beginning):
+            return why
+    return None if name[:2] in LEVELS else "not a file of this format"
