@@ -95,7 +95,7 @@ class OutputError:
 
     @classmethod
     def bfloat16(cls, pairs: Sequence[tuple[float, float]]) -> "OutputError":
-        """Return the finding of (our error, PyTorch's own) of every output in bfloat16: the one of the largest ratio."""
+        """Return the finding of the largest ratio of these (our error, PyTorch's own), one pair for each output."""
         every = [cls(ours, BF16_RATIO, "BF16_RATIO", theirs) for ours, theirs in pairs]
         return max(every, key=lambda finding: finding.ratio or 0.0)
 

@@ -13,7 +13,7 @@ from jax_interp.files.atomic import write_atomically
 from jax_interp.files.overlap import Input
 from jax_interp.media.destination import check_destination, locked_result
 from jax_interp.media.output import as_media_error
-from jax_interp.parity.compare import compare
+from jax_interp.parity.comparison.compare import compare
 from jax_interp.parity.findings import NetworkFinding, OutputError, ParityReport
 from jax_interp.parity.request import ParityRequest
 from jax_interp.pipeline.jobs.outputs import network_files
@@ -28,7 +28,7 @@ def run(request: ParityRequest, report: Path | None, *, overwrite: bool) -> None
 
     Raises:
         ParityError: something does not hold; the message names networks and blocks.
-        UsageError, CheckpointError: as `parity.compare.compare` raises them.
+        UsageError, CheckpointError: as `parity.comparison.compare.compare` raises them.
     """
     if report is not None:
         folders = (request.converted, request.checkpoint_dir, request.golden)

@@ -41,7 +41,7 @@ class Run:
         return self.recording.load(CLIP_FILE)["frames"]
 
     def finding(
-        self, name: str, output: str, ours: Any, recorded: Mapping[Precision, np.ndarray], limit: tuple[float, str]
+        self, name: str, output: str, ours: Any, recorded: Mapping[str, np.ndarray], limit: tuple[float, str]
     ) -> GoldenFinding:
         """Return how near `ours` is to what both precisions `recorded`: an error in float32, a ratio in bfloat16."""
         error = relative_error(ours, recorded["float32"])
@@ -106,15 +106,16 @@ def _transformer(run: Run, name: str) -> Iterator[GoldenFinding]:
 def _tokenizer(run: Run, name: str) -> Iterator[GoldenFinding]:
     arrays, codec = run.recording.load(name), run.pipeline.codec
     params = codec.params
+    calls = {
+        "encode": codec.jit(lambda params, x: codec.network.bind(params).encode_normalized(x)),
+        "decode": codec.jit(lambda params, x: codec.network.bind(params).decode_normalized(x)),
+    }
     for method, given in (("encode", "x"), ("decode", "z")):
-        call = codec.jit(lambda params, x, method=method: getattr(codec.network.bind(params), f"{method}_normalized")(x))
         for kind in ("video", "image"):
             x = jnp.asarray(channels_last(arrays[f"{given}_{kind}"])).astype(run.precision)
             with codec.numerics():
-                ours = np.asarray(jax.block_until_ready(call(params, x)).astype(jnp.float32))
-            recorded = {
-                each: channels_last(arrays[f"{each}.{method}_{kind}"]) for each in ("float32", "bfloat16")
-            }
+                ours = np.asarray(jax.block_until_ready(calls[method](params, x)).astype(jnp.float32))
+            recorded = {each: channels_last(arrays[f"{each}.{method}_{kind}"]) for each in ("float32", "bfloat16")}
             yield run.finding(name, f"{method}_{kind}", ours, recorded, _NETWORK)
 
 
@@ -143,7 +144,7 @@ def _sampling(run: Run, name: str) -> Iterator[GoldenFinding]:
     condition = arrays["condition_latent"]
     drawn = recording.fact(name, "corruption", str) == "noise_with_sigma"
     ours = run.pipeline.sample(
-        condition_latents=channels_last(condition),
+        condition_latents=jnp.asarray(channels_last(condition)),
         text=recording.text(_PROMPT),
         negative_text=recording.text(_NEGATIVE) if recording.fact(name, "negative_prompt", bool) else None,
         guidance=recording.fact(name, "guidance", float),
@@ -156,7 +157,7 @@ def _sampling(run: Run, name: str) -> Iterator[GoldenFinding]:
     recorded = {precision: channels_last(arrays["sample"]), "float32": channels_last(oracle["sample"])}
     yield run.finding(name, "sample", np.asarray(ours), recorded, _SAMPLE)
     if "video" in arrays:
-        yield run.frames(name, run.pipeline.decode(channels_last(arrays["sample"])[0]), arrays["video"])
+        yield run.frames(name, run.pipeline.decode(jnp.asarray(channels_last(arrays["sample"])[0])), arrays["video"])
 
 
 def _whole_clip(run: Run, name: str) -> Iterator[GoldenFinding]:
@@ -168,7 +169,8 @@ def _whole_clip(run: Run, name: str) -> Iterator[GoldenFinding]:
     if pairs is None:
         # Upstream counts one pair too many and interpolates the last frame to itself.
         frames = np.concatenate([frames, frames[-1:]])
-    height, width = run.size.values()
+    num_video_frames = recording.setting("num_video_frames")
+    *shape, channels = run.pipeline.check_size(**run.size, num_video_frames=num_video_frames)
     result = run.pipeline.interpolate(
         frames,
         prompt=recording.prompts[_PROMPT],
@@ -179,10 +181,9 @@ def _whole_clip(run: Run, name: str) -> Iterator[GoldenFinding]:
         num_frame_pairs=pairs,
         frame_stride=recording.fact(name, "stride", int),
         fps=recording.setting("spec", "fps"),
-        height=height,
-        width=width,
-        num_video_frames=recording.setting("num_video_frames"),
-        condition_noise=recording.drawn_noise((16, 3, height // 8, width // 8)),
+        num_video_frames=num_video_frames,
+        **run.size,
+        condition_noise=recording.drawn_noise((channels, *shape)),
     )
     output = "video" if "video" in arrays else "video_last_9"
     yield run.frames(name, result.frames[-len(arrays[output]) :], arrays[output])

@@ -82,10 +82,10 @@ class Recording:
         return np.pad(rows, ((0, TEXT_ROWS - len(rows)), (0, 0)))[None]
 
     def drawn_noise(self, shape: tuple[int, ...]) -> Draw:
-        """Return the condition noise of a "shipped" run by the recipe of the format, for latents of `shape` [C, T, H, W].
+        """Return the condition noise of a "shipped" run, by the recipe of the format; `shape` is [C, T, H, W].
 
-        Call k of a run has sigma = exp(z), z the normal deviate of mean -3 and deviation 2 at the k-th uniform number of
-        numpy's generator seeded with `global_seed`, and noise of a generator seeded with 500000 + k.
+        Call k of a run has sigma = exp(z), z being the normal deviate of mean -3 and deviation 2 at the k-th uniform
+        number of numpy's generator seeded with `global_seed`, and noise of a generator seeded with 500000 + k.
         """
         uniform = np.random.RandomState(self.setting("global_seed"))
         levels: list[float] = []

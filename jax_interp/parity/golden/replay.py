@@ -11,7 +11,7 @@ from jax_interp.parity.request import ParityRequest
 from jax_interp.pipeline.interpolator import Interpolator
 
 Steps = Callable[[str, int], AbstractContextManager[Callable[[int], Any]]]
-"""A function that begins a job of a name and a number of steps, as in `parity.compare`."""
+"""A function that begins a job of a name and a number of steps, as in `parity.comparison.compare`."""
 
 _NOT_REPLAYED = {
     "L1_rope": "angles of a size that these networks need not have",
@@ -25,8 +25,8 @@ _NOT_REPLAYED = {
 def replay(request: ParityRequest, progress: Steps) -> tuple[tuple[GoldenFinding, ...], dict[str, str]]:
     """Replay every file of `request.golden`; return what was found, and why files were left out.
 
-    Every file is a level: `L1` evaluations of the transformer, `L2` the tokenizer, `L4` condition latents, `L5` sampling
-    runs from recorded condition latents, `L6` whole clips, `L7` embeddings of prompts.
+    Files are of several levels: `L1` evaluations of the transformer, `L2` the tokenizer, `L4` condition latents, `L5`
+    sampling runs from recorded condition latents, `L6` whole clips, `L7` embeddings of prompts.
 
     Raises:
         CheckpointError: the recording or a network is absent or damaged.

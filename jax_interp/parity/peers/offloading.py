@@ -50,7 +50,7 @@ def empty(build: Callable[[], ModuleT], precision: Precision) -> ModuleT:
 def offloaded(module: ModuleT, read: Read, device: str) -> ModuleT:
     """Let every layer of an `empty` module read its own tensors when it runs, on `device`."""
     tensors = LazyTensors(list(module.state_dict()), read)
-    return cpu_offload(
+    cpu_offload(
         module,
         torch.device(device),
         offload_buffers=True,
@@ -58,3 +58,9 @@ def offloaded(module: ModuleT, read: Read, device: str) -> ModuleT:
         # Its projections are used as tensors, without being called.
         preload_module_classes=["MultiheadAttention"],
     )
+    return module
+
+
+def has_gpu() -> bool:
+    """Tell whether torch finds a GPU."""
+    return torch.cuda.is_available()

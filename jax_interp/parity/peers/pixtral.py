@@ -70,7 +70,7 @@ def names_in(keys: Collection[str], config: PixtralConfig) -> Locate:
     if any(key.startswith("language_model.") for key in keys):
         return lambda name: (_published(name), None)
     upstream = any(key.startswith("model.mm_projector.") for key in keys)
-    return lambda name: (_mistral(name, upstream), _neighbours(name, config))
+    return lambda name: (mistral_name(name, upstream=upstream), _neighbours(name, config))
 
 
 def is_mistrals(keys: Collection[str]) -> bool:
@@ -90,7 +90,8 @@ def _published(name: str) -> str:
     return name.replace("language_model.", "language_model.model.", 1)
 
 
-def _mistral(name: str, upstream: bool) -> str:
+def mistral_name(name: str, *, upstream: bool = False) -> str:
+    """Return the key that Mistral's files, or upstream's, have for the weight that transformers calls `name`."""
     for theirs, mistrals in _MISTRAL.items():
         name = name.replace(theirs, mistrals)
     if not upstream:

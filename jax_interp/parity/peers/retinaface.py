@@ -93,7 +93,7 @@ class _Head(nn.Module):
 
 
 class RetinaFace(nn.Module):
-    """The detector: pictures [B, 3, Y, X] to boxes, the probabilities of both classes, and landmarks, anchor by anchor."""
+    """The detector: pictures [B, 3, Y, X] to boxes, probabilities of both classes and landmarks, anchor by anchor."""
 
     def __init__(self, width=4, blocks=(1, 2, 1, 1), neck=16):
         super().__init__()

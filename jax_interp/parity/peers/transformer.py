@@ -1,4 +1,4 @@
-"""diffusers' `CosmosTransformer3DModel` as a peer of the diffusion transformer, with upstream's names of its weights."""
+"""diffusers' `CosmosTransformer3DModel` as a peer of the transformer, with upstream's names of its weights."""
 
 import re
 from typing import Any

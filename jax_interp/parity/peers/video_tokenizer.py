@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_cosmos import AutoencoderKLCosmos
-
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
@@ -66,7 +65,7 @@ def upstream_name(name: str, num_levels: int) -> str:
 def encode(model: AutoencoderKLCosmos, pixels: torch.Tensor) -> torch.Tensor:
     """Return raw latents [B, T, H, W, C] of `pixels` [B, F, Y, X, 3]."""
     with _PoolsBfloat16():
-        encoded = model.encode(pixels.movedim(-1, 1).to(model.dtype), return_dict=False)[0]
+        encoded: Any = model.encode(pixels.movedim(-1, 1).to(model.dtype), return_dict=False)[0]
     return encoded.mode().movedim(1, -1).float()
 
 
@@ -77,7 +76,7 @@ def decode(model: AutoencoderKLCosmos, latents: torch.Tensor) -> torch.Tensor:
 
 
 class _PoolsBfloat16(TorchFunctionMode):
-    """Average pooling of bfloat16, which torch does not have on a CPU: as on a GPU a float32 sum that is rounded once."""
+    """Average pooling of bfloat16, which torch lacks on a CPU: as on a GPU, a float32 sum that is rounded once."""
 
     def __torch_function__(
         self,

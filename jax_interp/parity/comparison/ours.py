@@ -21,7 +21,7 @@ from jax_interp.models.video_tokenizer.model import VideoTokenizer
 from jax_interp.nn.params import Network, StackedNetwork
 from jax_interp.nn.patches import unpatchify
 from jax_interp.nn.rotary import BASE_FPS, rotary_angles
-from jax_interp.parity.inputs import Inputs
+from jax_interp.parity.comparison.inputs import Inputs
 from jax_interp.runtime.checkpoint.converted import ConvertedComponent
 from jax_interp.runtime.checkpoint.loading import StackedParams, load_params
 from jax_interp.types import Params

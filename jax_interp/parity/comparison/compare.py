@@ -16,6 +16,10 @@ from jax_interp._version import __version__
 from jax_interp.components import TABLE
 from jax_interp.config import Precision
 from jax_interp.errors import UsageError
+from jax_interp.parity.comparison.inputs import Inputs, draw_inputs
+from jax_interp.parity.comparison.ours import OURS, Stack
+from jax_interp.parity.comparison.pairs import Pair, find_pairs
+from jax_interp.parity.comparison.weights import compare_weights, leaves_within
 from jax_interp.parity.findings import (
     BlockError,
     NetworkFinding,
@@ -25,11 +29,7 @@ from jax_interp.parity.findings import (
     relative_error,
 )
 from jax_interp.parity.golden.replay import replay
-from jax_interp.parity.inputs import Inputs, draw_inputs
-from jax_interp.parity.ours import OURS, Stack
-from jax_interp.parity.pairs import Pair, find_pairs
 from jax_interp.parity.request import Device, ParityRequest
-from jax_interp.parity.weights import compare_weights, leaves_within
 from jax_interp.runtime.checkpoint.converted import ConvertedComponent
 
 if TYPE_CHECKING:
@@ -119,9 +119,9 @@ def on_device(device: Device) -> Any:
     except RuntimeError:
         chosen = None
     if device == "cuda":
-        import torch
+        from jax_interp.parity.peers.offloading import has_gpu
 
-        lacking = [name for name, there in (("JAX", chosen), ("torch", torch.cuda.is_available())) if not there]
+        lacking = [name for name, there in (("JAX", chosen), ("torch", has_gpu())) if not there]
         if lacking:
             raise UsageError(f"--device cuda: {' and '.join(lacking)} finds no GPU; leave it out to compare on the CPU")
     with jax.default_device(chosen):

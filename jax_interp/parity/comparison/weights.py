@@ -12,8 +12,8 @@ import numpy as np
 
 from convert.mapping.matching import Leaf
 from convert.target.streams import target_dtype
+from jax_interp.parity.comparison.pairs import Pair
 from jax_interp.parity.findings import Difference, WeightsFinding, relative_error
-from jax_interp.parity.pairs import Pair
 from jax_interp.runtime.checkpoint.description import PARAMS_FOLDER
 from jax_interp.runtime.checkpoint.loading import BLOCKS, damage_reported
 from jax_interp.runtime.checkpoint.param_files import read_arrays
