@@ -32,7 +32,7 @@ def run(request: ParityRequest, report: Path | None, *, overwrite: bool) -> None
     """
     if report is not None:
         folders = (request.converted, request.checkpoint_dir, request.golden)
-        read = [each for folder in folders if folder is not None for each in _files_of(folder)]
+        read = [each for folder in folders if folder is not None for each in _read_in(folder)]
         check_destination(report, "--report", read, overwrite=overwrite)
     enable_compile_cache()
     found = compare(request, _steps)
@@ -50,8 +50,10 @@ def run(request: ParityRequest, report: Path | None, *, overwrite: bool) -> None
         )
 
 
-def _files_of(folder: Path) -> list[Input]:
-    return network_files(folder)
+def _read_in(folder: Path) -> list[Input]:
+    """Return what is read in one of the folders: whole networks, and every other file."""
+    files = (path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else ()
+    return [*network_files(folder), *(Input(path, "a file that is compared") for path in files)]
 
 
 @contextmanager

@@ -1,0 +1,111 @@
+"""Replaying recorded outputs: they hold, a wrong weight does not, and a damaged recording is said to be."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from convert.progress import no_progress
+from jax_interp.components import TABLE
+from jax_interp.errors import CheckpointError
+from jax_interp.parity.golden.recording import open_recording
+from jax_interp.parity.golden.replay import replay
+from jax_interp.parity.request import ParityRequest
+from tests import golden
+from tests.parity.controls import copied, flip
+
+QUICK = ("L1_dit_case0", "L4_condition", "L5_float32_fixed_g1_nonegative_n6", "L7_t5", "L3_sampler", "inputs_clip")
+
+
+def recording(root, *names):
+    """A recording of these files alone."""
+    (root / "golden").mkdir(parents=True)
+    shutil.copyfile(golden.ROOT / "manifest.json", root / "manifest.json")
+    for name in names:
+        (root / "golden" / f"{name}.npz").symlink_to(golden.ROOT / "golden" / f"{name}.npz")
+    return root
+
+
+def replayed(converted, root, **changes):
+    return replay(ParityRequest(converted=converted, golden=root, **changes), no_progress)
+
+
+def test_files_of_most_levels_hold(converted, tmp_path):
+    findings, left_out = replayed(converted, recording(tmp_path / "recorded", *QUICK), dtype="float32")
+    assert all(finding.held for finding in findings), findings
+    assert {finding.file for finding in findings} == {"L1_dit_case0", "L5_float32_fixed_g1_nonegative_n6", "L7_t5"}
+    assert left_out == {"L3_sampler": "the sampler on formulas, without a network", "inputs_clip": "an input"}
+
+
+@pytest.mark.slow
+def test_everything_holds(converted):
+    findings, left_out = replayed(converted, golden.ROOT)
+    assert all(finding.held for finding in findings), [finding for finding in findings if not finding.held]
+    files = {finding.file for finding in findings}
+    assert files | left_out.keys() == {path.stem for path in (golden.ROOT / "golden").glob("*.npz")}
+    assert {name[:2] for name in files} == {"L1", "L2", "L4", "L5", "L6", "L7"}
+    assert {finding.dtype for finding in findings} == {"float32", "bfloat16"}
+
+
+def test_a_wrong_weight_does_not_hold(converted, tmp_path):
+    for name in ("diffusion_transformer", "tokenizer", "text_encoder"):
+        network = copied(converted, TABLE[name].folder, tmp_path / "wrong")
+        if name == "diffusion_transformer":
+            flip(network, "blocks/self_attention/out/kernel")
+    wrong = recording(tmp_path / "recorded", "L1_dit_case0", "L7_t5")
+    findings, _ = replayed(tmp_path / "wrong", wrong, dtype="float32")
+    assert {finding.file for finding in findings if not finding.held} == {"L1_dit_case0"}
+
+
+def test_the_noise_of_shipped_runs_is_the_recorded_one():
+    opened = open_recording(golden.ROOT)
+    recorded = golden.load("L5_float32_shipped_g-1_n6")
+    draw = opened.drawn_noise(recorded["sample"].shape[1:])
+    sigmas, noises = zip(*map(draw, range(len(recorded["aug_sigma"]))), strict=True)
+    np.testing.assert_allclose(sigmas, recorded["aug_sigma"], rtol=1e-6)
+    np.testing.assert_array_equal(noises[0][[0, -1]], np.moveaxis(recorded["aug_noise_first_last"][0], 0, -1))
+    assert draw(0)[0] == sigmas[0]
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda root: shutil.rmtree(root / "golden"), "no recorded outputs, there is no folder"),
+        (lambda root: [path.unlink() for path in (root / "golden").iterdir()], r"has no recorded outputs \(\*\.npz\)"),
+        (lambda root: (root / "manifest.json").unlink(), "manifest.json: is missing"),
+        (lambda root: (root / "manifest.json").write_text("{"), "manifest.json: damaged, it is not JSON"),
+        (lambda root: rewrite(root, "L7_t5", b"PK"), "L7_t5.npz: cannot be read"),
+        (lambda root: rewrite(root, "L7_t5", pickled()), "L7_t5.npz: cannot be read .*allow_pickle"),
+        (lambda root: rewrite(root, "L7_t5", saved(emb_0=np.zeros((1, 64)))), "L7_t5.npz: has no array 'emb_1'"),
+        (lambda root: (root / "manifest.json").write_text("{}"), 'lacks "golden", "L7_t5.npz"'),
+        (
+            lambda root: (root / "manifest.json").write_text(json.dumps({"golden": {"L7_t5.npz": {"prompts": [1]}}})),
+            r'lacks "golden", "L7_t5.npz", "prompts" \(at least six texts\)',
+        ),
+    ],
+)
+def test_a_damaged_recording_is_said_to_be(converted, tmp_path, damage, message):
+    root = recording(tmp_path / "recorded", "L7_t5")
+    damage(root)
+    with pytest.raises(CheckpointError, match=message):
+        replayed(converted, root, dtype="float32")
+
+
+def rewrite(root: Path, name: str, content: bytes) -> None:
+    path = root / "golden" / f"{name}.npz"
+    path.unlink()
+    path.write_bytes(content)
+
+
+def saved(**arrays: np.ndarray) -> bytes:
+    from io import BytesIO
+
+    file = BytesIO()
+    np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
+    return file.getvalue()
+
+
+def pickled() -> bytes:
+    return saved(emb_0=np.array([object()], dtype=object))
