@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jax_interp.parity.tolerances import BF16_RATIO, BLOCK_F32, PEER_F32
+from jax_interp.parity.tolerances import BF16_RATIO, PEER_BLOCK_F32, PEER_F32
 
 VERSION = 1
 """The version of the report. Keys may be added under the same version; none is removed or changes."""
@@ -58,7 +58,7 @@ class BlockError:
 
     block: str
     error: float
-    tolerance: float = BLOCK_F32
+    tolerance: float = PEER_BLOCK_F32
 
     @property
     def held(self) -> bool:
@@ -139,7 +139,7 @@ class NetworkFinding:
             if not block.held:
                 yield (
                     f"{self.network}, {block.block}: float32 error {block.error:.1e} on the peer's input is above"
-                    f" BLOCK_F32, {block.tolerance:g}"
+                    f" PEER_BLOCK_F32, {block.tolerance:g}"
                 )
         for name, finding in (("float32", self.float32), ("bfloat16", self.bfloat16)):
             if finding is not None and not finding.held:

@@ -15,7 +15,7 @@ from jax_interp.parity.findings import (
     WeightsFinding,
     relative_error,
 )
-from jax_interp.parity.tolerances import BF16_RATIO, BLOCK_F32, PEER_F32
+from jax_interp.parity.tolerances import BF16_RATIO, PEER_BLOCK_F32, PEER_F32
 
 
 def network(**changes):
@@ -51,7 +51,7 @@ def test_the_output_of_the_largest_ratio_counts():
         ),
         (
             {"blocks": (BlockError("block 0", 1e-3),)},
-            "text_encoder, block 0: float32 error 1.0e-03 on the peer's input is above BLOCK_F32, 5e-06",
+            "text_encoder, block 0: float32 error 1.0e-03 on the peer's input is above PEER_BLOCK_F32, 2e-05",
         ),
         (
             {"float32": OutputError.float32(1.0)},
@@ -71,7 +71,7 @@ def test_each_fault_names_network_and_block(changes, fault):
 
 def test_at_the_tolerance_it_holds():
     found = network(
-        blocks=(BlockError("block 0", BLOCK_F32),),
+        blocks=(BlockError("block 0", PEER_BLOCK_F32),),
         float32=OutputError.float32(PEER_F32),
         bfloat16=OutputError.bfloat16([(BF16_RATIO, 1.0)]),
     )
