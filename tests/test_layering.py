@@ -72,8 +72,8 @@ ALLOWED = {
     | {"pipeline.requests", "train.data", "train.runs", "convert", "convert.lora", "convert.hub", "parity"}
     | {"cli.options", "cli.terminal", "cli.runs"},
     "cli": FOUNDATION | {"cli.commands", "cli.terminal"},
-    "parity": FOUNDATION,
-    "parity.peers": {"config", "nn", "convert.formats", "convert.architecture"},
+    "parity": FOUNDATION | TABLE,
+    "parity.peers": {"config", "errors", "nn", "convert.formats", "convert.architecture"},
     "parity.golden": STAGES | {"pipeline", "parity"},
     "parity.comparison": NETWORKS
     | TABLE

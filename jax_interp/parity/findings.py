@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from jax_interp.components import TABLE
 from jax_interp.parity.tolerances import BF16_RATIO, PEER_BLOCK_F32, PEER_F32
 
 VERSION = 1
@@ -120,6 +121,13 @@ class NetworkFinding:
     """Why it was not run, if it was not."""
 
     @property
+    def title(self) -> str:
+        """Its name, with its folder if that is not the default one, as of several transformers."""
+        component = self.network.split("/")[0]
+        usual = component in TABLE and self.folder == TABLE[component].folder
+        return self.network if usual else f"{self.network} ({self.folder})"
+
+    @property
     def held(self) -> bool:
         """Whether everything that was compared holds."""
         outputs = [finding for finding in (self.float32, self.bfloat16) if finding is not None]
@@ -129,16 +137,16 @@ class NetworkFinding:
     def faults(self) -> Iterator[str]:
         """Yield what does not hold, one sentence each, naming the network and the block."""
         for name, (ours, theirs) in self.configuration.items():
-            yield f"{self.network}, configuration: {name} is {ours}, the checkpoint says {theirs}"
+            yield f"{self.title}, configuration: {name} is {ours}, the checkpoint says {theirs}"
         for each in self.weights.differences:
             yield (
-                f"{self.network}, {each.block}: {each.values:,} value(s) of {each.array} are not the checkpoint's"
+                f"{self.title}, {each.block}: {each.values:,} value(s) of {each.array} are not the checkpoint's"
                 f" (relative error {each.error:.1e})"
             )
         for block in self.blocks:
             if not block.held:
                 yield (
-                    f"{self.network}, {block.block}: float32 error {block.error:.1e} on the peer's input is above"
+                    f"{self.title}, {block.block}: float32 error {block.error:.1e} on the peer's input is above"
                     f" PEER_BLOCK_F32, {block.tolerance:g}"
                 )
         for name, finding in (("float32", self.float32), ("bfloat16", self.bfloat16)):
@@ -146,7 +154,7 @@ class NetworkFinding:
                 shown = finding.error if finding.ratio is None else finding.ratio
                 what = "error" if finding.ratio is None else "ratio"
                 yield (
-                    f"{self.network}, output: {name} {what} {shown:.2g} is above {finding.tolerance_name},"
+                    f"{self.title}, output: {name} {what} {shown:.2g} is above {finding.tolerance_name},"
                     f" {finding.tolerance:g}"
                 )
 

@@ -19,7 +19,12 @@ from jax_interp.parity.tolerances import BF16_RATIO, PEER_BLOCK_F32, PEER_F32
 
 
 def network(**changes):
-    common = {"network": "text_encoder", "folder": "t5", "peer": "transformers T5", "weights": WeightsFinding(3)}
+    common = {
+        "network": "text_encoder",
+        "folder": "google-t5/t5-11b",
+        "peer": "transformers T5",
+        "weights": WeightsFinding(3),
+    }
     return NetworkFinding(**(common | changes))
 
 
@@ -67,6 +72,11 @@ def test_each_fault_names_network_and_block(changes, fault):
     found = network(**changes)
     assert not found.held
     assert list(found.faults()) == [fault]
+
+
+def test_another_folder_is_part_of_the_title():
+    assert network().title == "text_encoder"
+    assert network(folder="t5-small").title == "text_encoder (t5-small)"
 
 
 def test_at_the_tolerance_it_holds():

@@ -95,7 +95,7 @@ def _row(network: NetworkFinding) -> list[Cell]:
     worst = max(network.blocks, key=lambda block: block.error, default=None)
     outputs = [finding for finding in (network.float32, network.bfloat16) if finding is not None]
     return [
-        network.network,
+        network.title,
         weights,
         "-" if worst is None else f"{worst.block}: {worst.error:.1e}",
         "-" if network.float32 is None else f"{network.float32.error:.1e}",

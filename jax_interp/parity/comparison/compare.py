@@ -25,7 +25,6 @@ from jax_interp.parity.findings import (
     NetworkFinding,
     OutputError,
     ParityReport,
-    WeightsFinding,
     relative_error,
 )
 from jax_interp.parity.golden.replay import replay
@@ -260,6 +259,3 @@ class _Lockstep:
 
 def _errors(ours: Inputs, theirs: Inputs) -> list[float]:
     return [relative_error(ours[name], theirs[name]) for name in theirs]
-
-
-__all__ = ["Compared", "WeightsFinding", "compare", "on_device", "require_packages", "versions"]

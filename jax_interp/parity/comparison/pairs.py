@@ -9,9 +9,10 @@ from convert.networks.component import Component
 from convert.networks.components import named
 from convert.source.adapter import merge_adapter
 from convert.source.checkpoint_files import OpenedCheckpoint, infer_network, locate, open_checkpoint
-from jax_interp.errors import CheckpointError
+from jax_interp.errors import CheckpointError, UsageError
 from jax_interp.parity.request import ParityRequest
 from jax_interp.runtime.checkpoint.converted import ConvertedComponent, open_component
+from jax_interp.runtime.checkpoint.description import stated_component
 from jax_interp.runtime.checkpoint.finding import scan
 
 
@@ -48,14 +49,16 @@ def find_pairs(request: ParityRequest) -> tuple[list[Pair], dict[str, str]]:
             raise CheckpointError(f"{folder}: no such folder; name one with {flag}")
     if root is None:
         return [], {}
-    found = [open_component(folder) for folder in scan(request.converted)]
+    names = {component.name for component in wanted}
+    # A network that was not asked for may be damaged.
+    found = [open_component(folder) for folder in scan(request.converted) if stated_component(folder) in names]
     pairs, absent = [], {}
     for component in wanted:
         there = [network for network in found if network.component == component.name]
         for network in there:
             name = network.path.relative_to(request.converted).as_posix()
             if locate(component, root / name):
-                network.require_full("be compared with PyTorch; or leave it out with --components")
+                _require_full(network)
                 pairs.append(_open(component, name, network, root))
             else:
                 absent[f"{component.name} ({name})"] = f"{root / name} has no weights of it"
@@ -71,6 +74,14 @@ def find_pairs(request: ParityRequest) -> tuple[list[Pair], dict[str, str]]:
             " same folder below both"
         )
     return pairs, absent
+
+
+def _require_full(network: ConvertedComponent) -> None:
+    if network.stored != "none":
+        raise UsageError(
+            f"{network.path}: stored in {network.stored}, so its weights are not the checkpoint's; compare a folder"
+            " that was converted without --quantization, or leave it out by naming the others with --components"
+        )
 
 
 def _open(component: Component, name: str, converted: ConvertedComponent, root: Path) -> Pair:

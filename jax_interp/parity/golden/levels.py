@@ -11,7 +11,7 @@ import numpy as np
 
 from jax_interp.config import Precision
 from jax_interp.parity.findings import GoldenFinding, relative_error
-from jax_interp.parity.golden.recording import CLIP_FILE, Recording
+from jax_interp.parity.golden.recording import CLIP_FILE, Recording, channels_last
 from jax_interp.parity.tolerances import BF16_RATIO, FRAMES_BF16_PSNR, FRAMES_WITHIN_ONE, NETWORK_F32, SAMPLE_F32
 from jax_interp.pipeline.interpolator import Interpolator
 
@@ -69,11 +69,6 @@ class Run:
         return GoldenFinding(
             **found, value=psnr, measure="PSNR", tolerance=FRAMES_BF16_PSNR, tolerance_name="FRAMES_BF16_PSNR"
         )
-
-
-def channels_last(array: np.ndarray) -> np.ndarray:
-    """Return upstream's [B, C, T, H, W] as our [B, T, H, W, C]."""
-    return np.moveaxis(array, 1, -1)
 
 
 def network_inputs(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:

@@ -125,6 +125,11 @@ class _Arrays(Mapping[str, np.ndarray]):
         return len(self._arrays)
 
 
+def channels_last(array: np.ndarray) -> np.ndarray:
+    """Return upstream's [B, C, T, H, W] as our [B, T, H, W, C]."""
+    return np.moveaxis(array, 1, -1)
+
+
 def open_recording(root: Path) -> Recording:
     """Open a folder of recorded outputs.
 

@@ -33,7 +33,7 @@ def replay(request: ParityRequest, progress: Steps) -> tuple[tuple[GoldenFinding
     """
     assert request.golden is not None
     recording = open_recording(request.golden)
-    left_out = {name: why for name in recording.files if (why := _why_left_out(name))}
+    left_out = {name: why for name in recording.files if (why := why_left_out(name))}
     names = [name for name in recording.files if name not in left_out]
     findings: list[GoldenFinding] = []
     with progress("replaying recorded outputs", len(names) * len(request.precisions)) as advance:
@@ -47,7 +47,8 @@ def replay(request: ParityRequest, progress: Steps) -> tuple[tuple[GoldenFinding
     return tuple(findings), left_out
 
 
-def _why_left_out(name: str) -> str | None:
+def why_left_out(name: str) -> str | None:
+    """Return why a file of the name is not replayed; None if it is."""
     if name.endswith("_inner"):
         return "activations inside of a network"
     for beginning, why in _NOT_REPLAYED.items():

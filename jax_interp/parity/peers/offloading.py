@@ -9,6 +9,7 @@ from accelerate import cpu_offload, init_empty_weights
 from torch import nn
 
 from jax_interp.config import Precision
+from jax_interp.errors import CheckpointError
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
@@ -17,19 +18,32 @@ Read = Callable[[str], np.ndarray]
 
 
 class LazyTensors(Mapping[str, torch.Tensor]):
-    """The tensors of a module by name, each read when it is asked for and kept by nobody."""
+    """The tensors of a module by name, each read when it is asked for and kept by nobody.
 
-    def __init__(self, names: list[str], read: Read):
-        self._names, self._read = names, read
+    Raises:
+        CheckpointError: a tensor is absent or has another shape than the module's.
+    """
+
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]], read: Read):
+        self._shapes, self._read = shapes, read
 
     def __getitem__(self, name: str) -> torch.Tensor:
-        return as_tensor(self._read(name))
+        try:
+            array = self._read(name)
+        except KeyError as error:
+            raise CheckpointError(f"the checkpoint has no {error}, which PyTorch's network calls {name}") from None
+        if array.shape != self._shapes[name]:
+            raise CheckpointError(
+                f"{name} is {array.shape} in the checkpoint, PyTorch's network expects {self._shapes[name]}: the"
+                " config.json beside the weights is of another network"
+            )
+        return as_tensor(array)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
+        return iter(self._shapes)
 
     def __len__(self) -> int:
-        return len(self._names)
+        return len(self._shapes)
 
 
 def as_tensor(array: np.ndarray) -> torch.Tensor:
@@ -49,7 +63,7 @@ def empty(build: Callable[[], ModuleT], precision: Precision) -> ModuleT:
 
 def offloaded(module: ModuleT, read: Read, device: str) -> ModuleT:
     """Let every layer of an `empty` module read its own tensors when it runs, on `device`."""
-    tensors = LazyTensors(list(module.state_dict()), read)
+    tensors = LazyTensors({name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}, read)
     cpu_offload(
         module,
         torch.device(device),

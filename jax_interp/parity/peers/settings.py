@@ -9,6 +9,7 @@ from transformers import LlamaConfig, LlavaConfig, PretrainedConfig, SiglipConfi
 from convert.architecture.exported_settings import llama_settings, pixtral_settings, siglip_settings
 from convert.formats.stored_tensor import StoredTensor
 from jax_interp import config as ours
+from jax_interp.errors import CheckpointError
 from jax_interp.parity.peers.pixtral import is_mistrals
 
 SettingsT = TypeVar("SettingsT", bound=PretrainedConfig)
@@ -56,6 +57,12 @@ def _beside(tensors: Mapping[str, StoredTensor], key: str) -> Path | None:
 
 def _read(kind: type[SettingsT], path: Path | None, stated: dict[str, Any]) -> SettingsT:
     """Read `path`, which the conversion has read too, or take what is `stated` without it."""
-    settings = kind(**stated) if path is None else kind.from_json_file(path)
+    try:
+        settings = kind(**stated) if path is None else kind.from_json_file(path)
+    except Exception as error:  # transformers checks settings with errors of many kinds
+        fault = f"{type(error).__name__}: {str(error)[:300]}"
+        raise CheckpointError(
+            f"{path or 'the checkpoint'}: transformers cannot take these settings ({fault}); download the file again"
+        ) from error
     settings._attn_implementation = "eager"
     return settings

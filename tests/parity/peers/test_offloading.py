@@ -12,6 +12,7 @@ pytest.importorskip("accelerate")
 import torch
 from torch import nn
 
+from jax_interp.errors import CheckpointError
 from jax_interp.parity.comparison.ours import OURS
 from jax_interp.parity.peers.networks import BUILDERS
 from jax_interp.parity.peers.offloading import LazyTensors, as_tensor, empty, offloaded
@@ -82,10 +83,18 @@ def test_a_transposed_array_keeps_its_values():
 
 
 def test_lazy_tensors_know_their_names():
-    tensors = LazyTensors(["a", "b"], lambda name: np.full(1, ord(name)))
+    tensors = LazyTensors({"a": (1,), "b": (1,)}, lambda name: np.full(1, ord(name)))
     assert list(tensors) == ["a", "b"]
     assert len(tensors) == 2
     assert tensors["b"].item() == ord("b")
+
+
+def test_a_tensor_that_is_absent_or_of_another_shape_is_named():
+    tensors = LazyTensors({"a": (2,), "b": (1,)}, {"a": np.zeros(3)}.__getitem__)
+    with pytest.raises(CheckpointError, match=r"a is \(3,\) in the checkpoint, PyTorch's network expects \(2,\)"):
+        tensors["a"]
+    with pytest.raises(CheckpointError, match="the checkpoint has no 'b'"):
+        tensors["b"]
 
 
 def test_every_network_has_a_peer():
