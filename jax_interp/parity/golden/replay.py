@@ -4,6 +4,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
+from jax_interp.errors import CheckpointError, JaxInterpError
 from jax_interp.parity.findings import GoldenFinding
 from jax_interp.parity.golden.levels import LEVELS, Run
 from jax_interp.parity.golden.recording import CLIP_FILE, open_recording
@@ -33,6 +34,8 @@ def replay(request: ParityRequest, progress: Steps) -> tuple[tuple[GoldenFinding
     """
     assert request.golden is not None
     recording = open_recording(request.golden)
+    for name in ("height", "width", "fps"):  # which recordings of other pipelines do not have
+        recording.setting("spec", name)
     left_out = {name: why for name in recording.files if (why := why_left_out(name))}
     names = [name for name in recording.files if name not in left_out]
     findings: list[GoldenFinding] = []
@@ -41,10 +44,22 @@ def replay(request: ParityRequest, progress: Steps) -> tuple[tuple[GoldenFinding
             pipeline = Interpolator.from_pretrained(request.converted, dtype=precision, embedding_cache=False)
             run = Run(recording, pipeline, precision)
             for name in names:
-                findings += LEVELS[name[:2]](run, name)
+                findings += _replay_file(run, name)
                 advance(1)
             pipeline.unload()
     return tuple(findings), left_out
+
+
+def _replay_file(run: Run, name: str) -> list[GoldenFinding]:
+    try:
+        return list(LEVELS[name[:2]](run, name))
+    except JaxInterpError:
+        raise
+    except (TypeError, ValueError, LookupError) as error:  # arrays of shapes that these networks do not take
+        raise CheckpointError(
+            f"{run.recording.root} ({name}): does not fit the networks in {run.pipeline.denoiser.converted.path.parent}"
+            f" ({error}); it must have been recorded with the same weights"
+        ) from error
 
 
 def why_left_out(name: str) -> str | None:

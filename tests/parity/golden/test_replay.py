@@ -18,10 +18,13 @@ from tests import golden
 from tests.parity.controls import copied, flip
 
 EVERY_LEVEL = (
-    *("L1_dit_case2", "L2_tokenizer", "L4_condition", "L6_clip1_float32", "L7_t5", "inputs_clip"),
+    *("L2_tokenizer", "L4_condition", "L6_clip1_float32", "L7_t5", "inputs_clip"),
     *(f"L5_{dtype}_shipped_g-1_n6" for dtype in ("float32", "bfloat16")),
 )
 QUICK = ("L1_dit_case0", "L4_condition", "L5_float32_fixed_g1_nonegative_n6", "L7_t5", "L3_sampler", "inputs_clip")
+
+
+SPEC = {"spec": {"height": 64, "width": 96, "fps": 24}}
 
 
 def recording(root, *names):
@@ -51,8 +54,8 @@ def test_every_level_holds_in_both_dtypes(converted, tmp_path):
     assert all(finding.held for finding in findings), [finding for finding in findings if not finding.held]
     assert left_out == {"inputs_clip": "an input"}
     assert {(finding.file[:2], finding.dtype) for finding in findings} == {
-        *((level, "float32") for level in ("L1", "L2", "L5", "L6", "L7")),
-        *((level, "bfloat16") for level in ("L1", "L2", "L4", "L5")),
+        *((level, "float32") for level in ("L2", "L5", "L6", "L7")),
+        *((level, "bfloat16") for level in ("L2", "L4", "L5")),
     }
     assert "frames" in {finding.output for finding in findings if finding.file.startswith("L5_bfloat16")}
 
@@ -92,12 +95,19 @@ def test_the_noise_of_shipped_runs_is_the_recorded_one():
         (lambda root: [path.unlink() for path in (root / "golden").iterdir()], r"has no recorded outputs \(\*\.npz\)"),
         (lambda root: (root / "manifest.json").unlink(), "manifest.json: is missing"),
         (lambda root: (root / "manifest.json").write_text("{"), "manifest.json: damaged, it is not JSON"),
+        (
+            lambda root: rewrite(root, "L1_dit_case0", saved(**dict(golden.load("L1_dit_case0")) | {"x": np.zeros(3)})),
+            r"recorded \(L1_dit_case0\): does not fit the networks in .*converted .*with the same weights",
+        ),
+        (lambda root: (root / "manifest.json").write_text('{"spec": {}}'), 'lacks "spec", "height"'),
         (lambda root: rewrite(root, "L7_t5", b"PK"), "L7_t5.npz: cannot be read"),
         (lambda root: rewrite(root, "L7_t5", pickled()), "L7_t5.npz: cannot be read .*allow_pickle"),
         (lambda root: rewrite(root, "L7_t5", saved(emb_0=np.zeros((1, 64)))), "L7_t5.npz: has no array 'emb_1'"),
-        (lambda root: (root / "manifest.json").write_text("{}"), 'lacks "golden", "L7_t5.npz"'),
+        (lambda root: (root / "manifest.json").write_text(json.dumps(SPEC)), 'lacks "golden", "L7_t5.npz"'),
         (
-            lambda root: (root / "manifest.json").write_text(json.dumps({"golden": {"L7_t5.npz": {"prompts": [1]}}})),
+            lambda root: (root / "manifest.json").write_text(
+                json.dumps(SPEC | {"golden": {"L7_t5.npz": {"prompts": [1]}}})
+            ),
             r'lacks "golden", "L7_t5.npz", "prompts" \(at least six texts\)',
         ),
     ],
@@ -111,7 +121,7 @@ def test_a_damaged_recording_is_said_to_be(converted, tmp_path, damage, message)
 
 def rewrite(root: Path, name: str, content: bytes) -> None:
     path = root / "golden" / f"{name}.npz"
-    path.unlink()
+    path.unlink(missing_ok=True)
     path.write_bytes(content)
 
 
