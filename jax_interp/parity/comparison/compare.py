@@ -27,18 +27,15 @@ from jax_interp.parity.findings import (
     ParityReport,
     relative_error,
 )
+from jax_interp.parity.golden.recording import open_recording
 from jax_interp.parity.golden.replay import replay
-from jax_interp.parity.request import Device, ParityRequest
+from jax_interp.parity.request import Device, ParityRequest, Steps
 from jax_interp.runtime.checkpoint.converted import ConvertedComponent
 
 if TYPE_CHECKING:
     from jax_interp.parity.peers.networks import PeerNetwork
 
 logger = logging.getLogger("jax_interp")
-
-Steps = Callable[[str, int], AbstractContextManager[Callable[[int], Any]]]
-"""A function that begins a job of a name and a number of steps; the job ends with the context, which is told how many
-steps were done since it was last told."""
 
 PACKAGES = ("torch", "accelerate", "diffusers", "transformers")
 """The packages of PyTorch's side; all but the last are the extra `parity`."""
@@ -84,6 +81,7 @@ def compare(request: ParityRequest, progress: Steps = no_progress) -> ParityRepo
         CheckpointError: a folder is absent or damaged, or there is nothing to compare.
     """
     require_packages()
+    recording = None if request.golden is None else open_recording(request.golden)
     pairs, absent = find_pairs(request)
     with on_device(request.device):
         findings = [
@@ -91,7 +89,7 @@ def compare(request: ParityRequest, progress: Steps = no_progress) -> ParityRepo
             for pair in pairs
             for compared in PARTS.get(pair.component.name, (Compared(pair.component.name, "", ""),))
         ]
-        golden, left_out = ((), {}) if request.golden is None else replay(request, progress)
+        golden, left_out = ((), {}) if recording is None else replay(recording, request, progress)
     return ParityReport(tuple(findings), absent, golden, left_out, versions())
 
 

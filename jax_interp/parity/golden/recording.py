@@ -134,7 +134,7 @@ def open_recording(root: Path) -> Recording:
     """Open a folder of recorded outputs.
 
     Raises:
-        CheckpointError: it is no such folder, or its manifest is damaged.
+        CheckpointError: it is no such folder, or its manifest is damaged or of another pipeline.
     """
     folder = root / FOLDER
     if not folder.is_dir():
@@ -150,4 +150,7 @@ def open_recording(root: Path) -> Recording:
     files = tuple(sorted(path.stem for path in folder.glob("*.npz")))
     if not files:
         raise CheckpointError(f"{folder}: has no recorded outputs (*.npz); docs/parity.md has the format")
-    return Recording(root, manifest, files)
+    recording = Recording(root, manifest, files)
+    for name in ("height", "width", "fps"):  # which recordings of other pipelines do not have
+        recording.setting("spec", name)
+    return recording

@@ -1,18 +1,11 @@
 """Replaying recorded outputs of upstream with converted networks: single networks, sampling runs and whole clips."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from typing import Any
-
 from jax_interp.errors import CheckpointError, JaxInterpError
 from jax_interp.parity.findings import GoldenFinding
 from jax_interp.parity.golden.levels import LEVELS, Run
-from jax_interp.parity.golden.recording import CLIP_FILE, open_recording
-from jax_interp.parity.request import ParityRequest
+from jax_interp.parity.golden.recording import CLIP_FILE, Recording
+from jax_interp.parity.request import ParityRequest, Steps
 from jax_interp.pipeline.interpolator import Interpolator
-
-Steps = Callable[[str, int], AbstractContextManager[Callable[[int], Any]]]
-"""A function that begins a job of a name and a number of steps, as in `parity.comparison.compare`."""
 
 _NOT_REPLAYED = {
     "L1_rope": "angles of a size that these networks need not have",
@@ -23,19 +16,17 @@ _NOT_REPLAYED = {
 """Beginnings of the names of files in which there is nothing to replay with converted networks, and why."""
 
 
-def replay(request: ParityRequest, progress: Steps) -> tuple[tuple[GoldenFinding, ...], dict[str, str]]:
-    """Replay every file of `request.golden`; return what was found, and why files were left out.
+def replay(
+    recording: Recording, request: ParityRequest, progress: Steps
+) -> tuple[tuple[GoldenFinding, ...], dict[str, str]]:
+    """Replay every file of `recording` as `request` says; return what was found, and why files were left out.
 
     Files are of several levels: `L1` evaluations of the transformer, `L2` the tokenizer, `L4` condition latents, `L5`
     sampling runs from recorded condition latents, `L6` whole clips, `L7` embeddings of prompts.
 
     Raises:
-        CheckpointError: the recording or a network is absent or damaged.
+        CheckpointError: a file or a network is damaged, or they do not fit each other.
     """
-    assert request.golden is not None
-    recording = open_recording(request.golden)
-    for name in ("height", "width", "fps"):  # which recordings of other pipelines do not have
-        recording.setting("spec", name)
     left_out = {name: why for name in recording.files if (why := why_left_out(name))}
     names = [name for name in recording.files if name not in left_out]
     findings: list[GoldenFinding] = []
