@@ -13,6 +13,7 @@ import numpy as np
 from jax_interp.app.results import JobFolder, finish, prune
 from jax_interp.app.settings import AppSettings
 from jax_interp.app.store import JobEntry, JobStore
+from jax_interp.app.uploads import remove_abandoned
 from jax_interp.errors import Blocked, JaxInterpError, explain
 from jax_interp.pipeline.jobs.generate import generate_keeping
 from jax_interp.pipeline.jobs.kept_networks import KeptNetworks
@@ -24,7 +25,7 @@ logger = logging.getLogger("jax_interp")
 _NOTE_SECONDS = 0.5
 """The least time between two notes of how far a job is."""
 _LOOK_SECONDS = 600.0
-"""How often old results are looked for where nothing else happens."""
+"""How often old results and uploads are looked for where nothing else happens."""
 
 
 class Cancelled(Exception):
@@ -78,9 +79,10 @@ class Worker:
 
     def _tidy(self) -> None:
         try:
+            remove_abandoned(self._app.uploads_folder)
             prune(self._store, self._app.jobs_folder, self._app.limits, time.time())
         except OSError as error:
-            logger.warning("old results cannot be removed: %s", error)
+            logger.warning("what is old cannot be removed: %s", error)
 
     def _make(self, entry: JobEntry) -> None:
         """Make one job, and record how it ended; whatever it raises, the next job has its turn."""
