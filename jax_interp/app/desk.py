@@ -12,8 +12,8 @@ from jax_interp.app.estimate import Foreseen, foresee, in_words, loading_seconds
 from jax_interp.app.results import JobFolder
 from jax_interp.app.settings import AppSettings
 from jax_interp.app.store import JobEntry, JobStore, owner_of
-from jax_interp.app.uploads import clip_name, store_inputs, take_uploads
-from jax_interp.errors import UsageError
+from jax_interp.app.uploads import clip_name, printable, store_inputs, take_uploads
+from jax_interp.errors import MediaError, UsageError
 from jax_interp.runtime.checkpoint.finding import has_component
 
 logger = logging.getLogger("jax_interp")
@@ -120,7 +120,13 @@ class Desk:
     def _foresee(self, values: Any, files: Any) -> tuple[Asked, list[Path], Foreseen]:
         asked = Asked.parse(values).settled(has_upsampler=self._has_upsampler)
         found = take_uploads(files, self.app.uploads_folder, self.app.limits.upload_bytes)
-        return asked, found, foresee(asked, tuple(found), self.app)
+        try:
+            return asked, found, foresee(asked, tuple(found), self.app)
+        except (MediaError, UsageError) as error:
+            text = str(error)
+            for file in found:
+                text = text.replace(str(file), printable(file.name))
+            raise type(error)(text) from None
 
 
 def plan_in_words(plan: dict[str, Any]) -> list[str]:

@@ -35,7 +35,7 @@ def test_two_jobs_are_made_and_the_networks_are_loaded_once(office, worker, capl
     worker.start()
     done = over(office, first)
     assert (done.state, done.message, done.share) == ("done", "", 1.0)
-    assert done.pair == done.pairs == done.previews == 2
+    assert done.pair == done.pairs == done.previews == 3
     assert done.work_seconds > 0
     assert done.start_seconds > 0
     folder = office.desk.folder(first)

@@ -1,5 +1,6 @@
 """The server: page, API and results behind the gate, on one port, with the worker beside them."""
 
+import asyncio
 import logging
 import os
 from collections.abc import Callable, Iterator
@@ -52,6 +53,11 @@ def _refuse(holder: str) -> JaxInterpError:
 def application(app: AppSettings, desk: Desk) -> Any:
     """Return the ASGI application: the gate, and behind it Gradio's page and the results."""
     _stay_on_this_machine(app)
+    return asyncio.run(_built(app, desk))
+
+
+async def _built(app: AppSettings, desk: Desk) -> Any:
+    """Do the work of `application` within an event loop, of which Gradio would otherwise leave several open."""
     import gradio as gr
     from fastapi import FastAPI
     from gradio.themes import Default
@@ -102,6 +108,8 @@ def _stay_on_this_machine(app: AppSettings) -> None:
     """Switch off what Gradio would tell its makers, and have it keep uploads in our folder; before it is imported."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    # Its monitoring, which is not served here, would otherwise make a table of the last 10,000 calls after each call.
+    os.environ["GRADIO_ANALYTICS_MAX_EVENTS"], os.environ["GRADIO_ANALYTICS_CACHE_FREQUENCY"] = "1", str(2**62)
     os.environ["GRADIO_TEMP_DIR"] = str(app.uploads_folder.resolve())
 
 
