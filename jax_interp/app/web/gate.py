@@ -63,6 +63,9 @@ _HEADERS = {
     "cross-origin-resource-policy": "same-origin",
 }
 
+_CLOSE = (b"connection", b"close")
+"""Goes with an answer that is given before the body is over, of which the rest would be read and thrown away."""
+
 
 class _Refused(Exception):
     """What came is not passed on: the status, and the words."""
@@ -88,7 +91,8 @@ class Gate:
             return
         kept = [(name, value) for name, value in scope["headers"] if name.lower() != OWNER_HEADER.encode()]
         scope = dict(scope, headers=kept + ([(OWNER_HEADER.encode(), token.encode())] if token else []))
-        body = _Body(receive, self._most(scope), self._too_large())
+        has_body = "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
+        body = _Body(receive, self._most(scope), self._too_large(), is_over=not has_body)
         answer = _Answer(send, body, token if is_new else None)
         is_upload_now = _is_upload(scope)
         with self._room.taken(_length(headers, self._most(scope))) if is_upload_now else nullcontext():
@@ -218,14 +222,16 @@ def _guarded(headers: Headers, token: str | None) -> Iterator[tuple[bytes, bytes
 class _Body:
     """The body of a request as it comes in: no more than `most` bytes, whatever was claimed."""
 
-    def __init__(self, receive: Receive, most: int, words: str):
+    def __init__(self, receive: Receive, most: int, words: str, is_over: bool):
         self._receive, self._left, self._words = receive, most, words
+        self.is_over = is_over
         self.refused: _Refused | None = None
 
     async def receive(self) -> Message:
         """Return the next message; raise `_Refused` when more has come than may."""
         message = await self._receive()
         self._left -= len(message.get("body", b""))
+        self.is_over = not message.get("more_body", False)
         if self._left < 0:
             self.refused = _Refused(413, self._words)
             raise self.refused
@@ -245,7 +251,8 @@ class _Answer:
             return
         if message["type"] == "http.response.start":
             self._started = True
-            message = dict(message, headers=list(_guarded(message["headers"], self._token)))
+            headers = list(_guarded(message["headers"], self._token))
+            message = dict(message, headers=headers if self._body.is_over else [*headers, _CLOSE])
         await self._send(message)
 
     async def refuse(self, refused: _Refused) -> None:
@@ -280,6 +287,7 @@ def _paths_in(called: Any) -> Iterator[Any]:
 async def _answer(send: Send, status: int, text: str) -> None:
     body = f"{text}\n".encode()
     headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(body)).encode())]
+    headers.append(_CLOSE)
     if status == 429:
         headers.append((b"retry-after", f"{WINDOW:.0f}".encode()))
     if status == 401:
