@@ -9,6 +9,7 @@ from typing import Any
 
 from jax_interp.app.asked import Asked
 from jax_interp.app.estimate import Foreseen, foresee, in_words, loading_seconds, seconds_of, waiting_seconds
+from jax_interp.app.machine import MemoryPlans
 from jax_interp.app.results import JobFolder
 from jax_interp.app.settings import AppSettings
 from jax_interp.app.store import JobEntry, JobStore, owner_of
@@ -25,8 +26,9 @@ NO_SUCH_JOB = "there is no such job: it is another's, was removed, or never was"
 class Desk:
     """The operations on jobs. Users are told apart by a secret token, which the server does not keep."""
 
-    def __init__(self, app: AppSettings, store: JobStore, wake: Callable[[], None]):
-        self.app = app
+    def __init__(self, app: AppSettings, store: JobStore, wake: Callable[[], None], budget: int | None = None):
+        """`wake` tells the worker that a job waits; `budget` is as in `machine.MemoryPlans`."""
+        self.app, self.memory = app, MemoryPlans(app, budget)
         self._store, self._wake = store, wake
         self._has_upsampler = has_component(app.networks.checkpoint_dir, "prompt_upsampler")
 
@@ -46,6 +48,7 @@ class Desk:
             "rate": round(foreseen.rate, 4),
             "seconds": round(foreseen.seconds, 3),
             "size": foreseen.size,
+            "memory": self.memory.of_job(asked, foreseen.job),
             "working_seconds": seconds_of(foreseen.work, asked, measured),
             "loading_seconds": loading_seconds(self._store),
             "jobs_ahead": len(waiting),
@@ -135,7 +138,7 @@ def plan_in_words(plan: dict[str, Any]) -> list[str]:
     lines = [
         f"{plan['given_frames']} frames in, {plan['frames']} frames out: {plan['seconds']:.2f} s at"
         f" {plan['rate']:g} frames a second, {plan['size']} pixels.",
-        f"The networks make {at_most}{plan['pairs']} pair(s).",
+        f"The networks make {at_most}{plan['pairs']} pair(s). {plan['memory']}",
     ]
     if plan["working_seconds"] is None:
         lines.append("How long that takes is not known yet: no job of this kind has run on this machine.")

@@ -33,6 +33,8 @@ class Foreseen:
     """The size of the result, as "1280x704"."""
     work: float
     """See `work_of`."""
+    job: Job
+    """The job with what follows from its input; its results have no folder yet."""
 
 
 def foresee(asked: Asked, inputs: tuple[Path, ...], app: AppSettings) -> Foreseen:
@@ -65,6 +67,7 @@ def foresee(asked: Asked, inputs: tuple[Path, ...], app: AppSettings) -> Foresee
         given=clip.source.num_frames,
         size=str(clip.shape.inner),
         work=work_of(job, clip),
+        job=job,
     )
 
 

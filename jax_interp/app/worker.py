@@ -42,9 +42,15 @@ class Worker:
     def __init__(self, store: JobStore, app: AppSettings):
         self._store, self._app = store, app
         self._kept = KeptNetworks()
+        self._kept.limited(app.memory)  # before JAX starts, which a plan does too
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._work, name="worker", daemon=True)
+
+    @property
+    def budget(self) -> int | None:
+        """The GPU memory that jobs may use, in bytes; None where there is no GPU."""
+        return self._kept.free
 
     def start(self) -> None:
         """Begin; jobs that an earlier server left unfinished come first."""
@@ -56,12 +62,13 @@ class Worker:
         """Say that a job may be waiting."""
         self._wake.set()
 
-    def stop(self, seconds: float = 10.0) -> None:
-        """Ask the thread to end after the next network call, and wait for up to `seconds`."""
+    def stop(self, seconds: float = 10.0) -> bool:
+        """Ask the thread to end after the next network call, and wait for up to `seconds`; return whether it has."""
         self._stopping.set()
         self._wake.set()
         if self._thread.is_alive():
             self._thread.join(seconds)
+        return not self._thread.is_alive()
 
     def _work(self) -> None:
         while not self._stopping.is_set():
@@ -109,9 +116,11 @@ class Worker:
             self._store.end(entry.id, "blocked", _why_blocked(blocked), previews=0)
             logger.warning("job %s: %s", entry.id, blocked)
         except BaseException as error:
+            if self._stopping.is_set():  # it is the end of the server that made it fail; the finished pairs stay
+                raise Stopping from error
             if not isinstance(error, JaxInterpError | OSError):
                 logger.exception("job %s", entry.id)
-                self._kept = KeptNetworks()
+                self._kept.drop()
             folder.remove_work()
             self._store.end(entry.id, "failed", folder.without_paths(explain(error)[0]), previews=0)
             logger.warning("job %s: failed: %s", entry.id, explain(error)[0])

@@ -34,6 +34,12 @@ class Running:
         """End it as a power cut would."""
         self.process.kill()
         self.process.wait(30)
+        self.close()
+
+    def close(self) -> None:
+        """Close what it would have printed to; it has ended."""
+        if self.process.stdout is not None:
+            self.process.stdout.close()
 
     def stop(self) -> int:
         """End it as Ctrl-C does; return its exit code."""
@@ -75,8 +81,7 @@ def running(folder: Path, *arguments: object, module: str = "jax_interp") -> Ite
     finally:
         if server.process.poll() is None:
             server.kill()
-        if server.process.stdout is not None:
-            server.process.stdout.close()
+        server.close()
 
 
 @dataclass

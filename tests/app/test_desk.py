@@ -54,7 +54,7 @@ def test_a_file_that_is_damaged_or_too_large_is_refused_before_it_waits(office, 
 def test_what_a_job_will_take_in_words(office):
     plan = office.desk.plan({"steps": 1}, office.upload())
     unknown = plan_in_words(plan)
-    assert unknown[1] == f"The networks make {plan['pairs']} pair(s)."
+    assert unknown[1].startswith(f"The networks make {plan['pairs']} pair(s). It takes up to ")
     assert "not known yet" in unknown[2]
     office.submit()
     add(office.store, "1" * 32, state="done", work_seconds=100.0, start_seconds=30.0)

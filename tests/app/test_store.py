@@ -38,7 +38,7 @@ def test_what_was_asked_comes_back_as_it_was(store):
 def test_another_server_finds_them(store, tmp_path):
     add(store, IDS[0])
     again = JobStore(tmp_path / "jobs.sqlite3")
-    assert again.get(IDS[0]).id == IDS[0]
+    assert again.get(IDS[0]) == store.get(IDS[0])
     again.close()
 
 

@@ -105,7 +105,7 @@ def test_a_running_job_ends_where_it_is_cancelled(office, worker, monkeypatch):
         with reporter.making(job) as advance:
             for call in range(10_000):
                 advance(0, 1, call, 10_000)
-                office.store.ask_to_cancel(job.video.parent.name, OWNER)
+                office.desk.cancel(OWNER, job.video.parent.name)
                 time.sleep(0.01)
 
     entry = running(office, worker, monkeypatch, go_on)
@@ -135,7 +135,7 @@ def test_a_server_that_ends_leaves_the_job_for_the_next(office, worker, monkeypa
 def test_what_cannot_be_read_any_more_fails_alone(office, worker):
     id, other = office.submit(), office.submit()
     office.store.note(id, asked='{"unknown": 1}')
-    office.store.ask_to_cancel(other, OWNER)
+    office.desk.cancel(OWNER, other)
     worker.start()
     entry = over(office, id)
     assert (entry.state, "unknown is unknown" in entry.message) == ("failed", True)

@@ -172,7 +172,7 @@ def _show(desk: Desk, owner: str, entry: JobEntry, seen: str) -> list[Any]:
 def _about_machine(desk: Desk) -> str:
     rows = [tuple(row) for row in machine.checks()]
     found = views.table("What this machine can do", ("", "status", "found", "what to do"), rows)
-    return found + "<h2>Memory</h2>" + views.paragraphs(machine.memory_in_words(desk.app))
+    return found + "<h2>Memory</h2>" + views.paragraphs(desk.memory.in_words())
 
 
 def _example(desk: Desk) -> list[str]:

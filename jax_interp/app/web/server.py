@@ -40,10 +40,10 @@ def opened(app: AppSettings) -> Iterator[tuple[Any, Worker]]:
             remove_strays(store, app.jobs_folder)
             remove_abandoned(app.uploads_folder)
             worker.start()
-            yield application(app, Desk(app, store, worker.wake)), worker
+            yield application(app, Desk(app, store, worker.wake, worker.budget)), worker
         finally:
-            worker.stop()
-            store.close()
+            if worker.stop():
+                store.close()
 
 
 def _refuse(holder: str) -> JaxInterpError:

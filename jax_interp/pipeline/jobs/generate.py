@@ -83,6 +83,15 @@ def generate_keeping(kept: KeptNetworks, request: GenerateRequest, reporter: Rep
         return _run_jobs(pipeline, replace(request, jobs=tuple(jobs)), reporter)
 
 
+def open_networks(request: GenerateRequest) -> Pipeline:
+    """Return the pipeline of `request` without loading anything, for plans of its memory.
+
+    Raises:
+        CheckpointError, UsageError: networks are missing, or do not suit the machine.
+    """
+    return _open(request, _open_guardrails(request), choose_mesh(request.devices, request.jobs))
+
+
 def _settled_if_possible(job: Job) -> Job:
     """Return `job` as its input settles it; what is wrong with the input is reported when its turn comes."""
     try:

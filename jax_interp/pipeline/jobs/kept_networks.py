@@ -21,7 +21,8 @@ class KeptNetworks:
         self._asked: tuple[Any, ...] | None = None
         self._pipeline: Pipeline | None = None
         self._is_limited = False
-        self._free: int | None = None
+        self.free: int | None = None
+        """The bytes of GPU memory that plans may use, as `limited` found them; None without a GPU."""
 
     def matching(self, request: GenerateRequest) -> Pipeline | None:
         """Return the kept pipeline if `request` asks for its networks and guardrails; None otherwise."""
@@ -29,10 +30,15 @@ class KeptNetworks:
 
     def keep(self, request: GenerateRequest, pipeline: Pipeline) -> Pipeline:
         """Keep `pipeline`, which was opened for `request`, and unload the one before; return `pipeline`."""
-        if self._pipeline is not None:
-            self._pipeline.unload()
+        self.drop()
         self._asked, self._pipeline = _networks_of(request), pipeline
         return pipeline
+
+    def drop(self) -> None:
+        """Keep nothing any more: after an error that nobody expected, networks are opened anew."""
+        if self._pipeline is not None:
+            self._pipeline.unload()
+        self._asked = self._pipeline = None
 
     def limited(self, memory: MemorySettings) -> MemorySettings:
         """Limit the process to `memory` at the first request; return what plans are made with.
@@ -42,9 +48,9 @@ class KeptNetworks:
         """
         if not self._is_limited:
             limit_process(memory)
-            self._is_limited, self._free = True, available(memory)
+            self._is_limited, self.free = True, available(memory)
             return memory
-        return memory if memory.budget or not self._free else replace(memory, budget=self._free)
+        return memory if memory.budget or not self.free else replace(memory, budget=self.free)
 
 
 def _networks_of(request: GenerateRequest) -> tuple[Any, ...]:

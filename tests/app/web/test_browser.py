@@ -190,7 +190,6 @@ def test_a_server_that_was_killed_goes_on_and_the_page_finds_the_job(tmp_path, u
         page.wait_for_selector(".previews img")
     finally:
         first.kill()
-        first.process.stdout.close()
     context = page.context
     page.close()
     with running(tmp_path / "data", "--demo") as second:

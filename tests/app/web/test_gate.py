@@ -257,5 +257,8 @@ def test_sockets_are_closed(inner, tmp_path):
     async def send(message):
         sent.append(message)
 
-    asyncio.run(Gate(inner, Access(), Limits(), tmp_path)({"type": "websocket"}, send, send))
+    async def receive():
+        return {"type": "websocket.connect"}
+
+    asyncio.run(Gate(inner, Access(), Limits(), tmp_path)({"type": "websocket"}, receive, send))
     assert (sent, inner.scopes) == ([], [])
