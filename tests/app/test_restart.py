@@ -11,8 +11,9 @@ import pytest
 pytest.importorskip("gradio", reason='no Gradio here: pip install -e ".[app]"')
 
 from jax_interp.app.store import JobStore
+from tests import golden
 from tests.app.copying import MADE, SECONDS_A_STEP, SIZES, Hostile, digest, pair
-from tests.app.serving import CLIP, SMALL, Caller, running, start
+from tests.app.serving import Caller, running, start
 
 pytestmark = pytest.mark.slow
 
@@ -110,26 +111,28 @@ def frames_of(user, job):
 
 
 def damaged_clip():
-    """Return the demo's clip with noise in the middle of its pictures, which only decoding finds."""
-    content = bytearray(CLIP.read_bytes())
+    """Return the clip with noise in the middle of its pictures, which only decoding finds."""
+    content = bytearray(golden.CLIP.read_bytes())
     middle = len(content) // 2
-    content[middle : middle + 20_000] = np.random.default_rng(0).bytes(20_000)
+    content[middle : middle + 2000] = np.random.default_rng(0).bytes(2000)
     return bytes(content)
 
 
-def test_results_are_those_of_a_server_that_was_not_killed(tmp_path):
+def test_results_are_those_of_a_server_that_was_not_killed(tmp_path, converted):
+    arguments = ("--checkpoint-dir", converted, *SIZES)
     prompt = "[bold red]rain[/] \x1b[31m <b>"
-    with running(tmp_path / "data") as server:
+    with running(tmp_path / "data", *arguments) as server:
         user = Caller(server.address)
-        undisturbed = user.submit(prompt=prompt)
+        settings = {"prompt": prompt, "rate": "", "frame_stride": 1, "steps": 20}
+        undisturbed = user.submit(golden.CLIP, **settings)
         user.wait(undisturbed)
         expected = frames_of(user, undisturbed), user.get(f"/results/{undisturbed}/result.mp4").content
-        killed, queued = user.submit(prompt=prompt), user.submit(seed=3, prompt=prompt)
+        killed, queued = user.submit(golden.CLIP, **settings), user.submit(golden.CLIP, **settings, seed=3)
         while user.wait(killed, "running", "done")["pair"] < 1:
             time.sleep(0.02)
         server.kill()
     assert entries(tmp_path / "data")[killed].state == "running"
-    with running(tmp_path / "data") as server:
+    with running(tmp_path / "data", *arguments) as server:
         user.address = server.address
         assert user.wait(killed)["state"] == "done"
         assert (frames_of(user, killed), user.get(f"/results/{killed}/result.mp4").content) == expected
@@ -140,15 +143,15 @@ def test_results_are_those_of_a_server_that_was_not_killed(tmp_path):
         assert len(user.call("jobs")) == 3
 
         files = user.upload(("damaged.mp4", damaged_clip()))
-        damaged, cut = user.call("submit", files, SMALL)["job"], user.upload(("a.png", b""), ("b.png", b""))
+        damaged, cut = user.call("submit", files, settings)["job"], user.upload(("a.png", b""), ("b.png", b""))
         failed = user.wait(damaged)
         assert failed["state"] == "failed"
         assert re.match(r"(000\.mp4|damaged\.mp4): ", failed["message"])
         assert "Traceback" not in failed["message"]
         assert str(tmp_path) not in failed["message"]
         with pytest.raises(RuntimeError, match="is empty"):
-            user.call("submit", cut, SMALL)
-        assert user.wait(user.submit())["state"] == "done"
+            user.call("submit", cut, settings)
+        assert user.wait(user.submit(golden.CLIP, **settings))["state"] == "done"
     log = (tmp_path / "data.log").read_text()
     assert "Traceback" not in log
     assert "\x1b" not in log
