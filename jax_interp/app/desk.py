@@ -3,7 +3,8 @@
 import logging
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from jax_interp.app.results import JobFolder
 from jax_interp.app.settings import AppSettings
 from jax_interp.app.store import JobEntry, JobStore, owner_of
 from jax_interp.app.uploads import clip_name, printable, store_inputs, take_uploads
-from jax_interp.errors import MediaError, UsageError
+from jax_interp.errors import JaxInterpError, UsageError
 from jax_interp.runtime.checkpoint.finding import has_component
 
 logger = logging.getLogger("jax_interp")
@@ -38,9 +39,12 @@ class Desk:
         Raises:
             UsageError, MediaError: the settings or the files cannot work.
         """
-        asked, _, foreseen = self._foresee(values, files)
+        asked, found, foreseen = self._foresee(values, files)
+        with self._plainly(found):
+            memory = self.memory.of_job(asked, foreseen.job)
         measured, waiting = self._store.measured(), self._store.waiting()
         return {
+            "pipeline": asked.pipeline,
             "pairs": foreseen.pairs,
             "fewer_with_cuts": foreseen.at_most,
             "given_frames": foreseen.given,
@@ -48,7 +52,7 @@ class Desk:
             "rate": round(foreseen.rate, 4),
             "seconds": round(foreseen.seconds, 3),
             "size": foreseen.size,
-            "memory": self.memory.of_job(asked, foreseen.job),
+            "memory": memory,
             "working_seconds": seconds_of(foreseen.work, asked, measured),
             "loading_seconds": loading_seconds(self._store),
             "jobs_ahead": len(waiting),
@@ -120,25 +124,44 @@ class Desk:
         files["comparison"] = folder.comparison
         return {name: f"/results/{entry.id}/{path.name}" for name, path in files.items() if path.is_file()}
 
+    def _filled(self, values: Any) -> Any:
+        """Return settings with what they lack as the forms begin, where that is not `Asked`'s own default."""
+        if not isinstance(values, dict):
+            return values
+        defaults: dict[str, Any] = {"steps": self.app.num_steps}
+        if values.get("pipeline") == "continue":
+            defaults |= {"guidance": 7.0, "seed": 1}
+        else:
+            defaults["frame_stride"] = self.app.frame_stride
+        return defaults | values
+
     def _foresee(self, values: Any, files: Any) -> tuple[Asked, list[Path], Foreseen]:
-        asked = Asked.parse(values).settled(has_upsampler=self._has_upsampler)
+        asked = Asked.parse(self._filled(values)).settled(has_upsampler=self._has_upsampler)
         found = take_uploads(files, self.app.uploads_folder, self.app.limits.upload_bytes)
-        try:
+        with self._plainly(found):
             return asked, found, foresee(asked, tuple(found), self.app)
-        except (MediaError, UsageError) as error:
+
+    @contextmanager
+    def _plainly(self, files: list[Path]) -> Iterator[None]:
+        """Have errors of the block name `files`, and all that is the server's, without their folders."""
+        try:
+            yield
+        except JaxInterpError as error:
             text = str(error)
-            for file in found:
+            for file in files:
                 text = text.replace(str(file), printable(file.name))
-            raise type(error)(text) from None
+            error.args = (self.app.without_folders(text),)
+            raise
 
 
 def plan_in_words(plan: dict[str, Any]) -> list[str]:
     """Return the sentences that tell a user what a job will take."""
     at_most = "at most " if plan["fewer_with_cuts"] else ""
+    made = "the clip as a whole" if plan["pipeline"] == "continue" else f"{at_most}{plan['pairs']} pair(s)"
     lines = [
         f"{plan['given_frames']} frames in, {plan['frames']} frames out: {plan['seconds']:.2f} s at"
         f" {plan['rate']:g} frames a second, {plan['size']} pixels.",
-        f"The networks make {at_most}{plan['pairs']} pair(s). {plan['memory']}",
+        f"The networks make {made}. {plan['memory']}",
     ]
     if plan["working_seconds"] is None:
         lines.append("How long that takes is not known yet: no job of this kind has run on this machine.")

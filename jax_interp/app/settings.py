@@ -114,6 +114,13 @@ class AppSettings:
     example: Path | None = None
     """A clip that a user can try without having one."""
 
+    def without_folders(self, text: str) -> str:
+        """Return a message for users, who need not know where the server has its files."""
+        for folder in (self.jobs_folder, self.folder, self.networks.checkpoint_dir):
+            for path in {str(folder.absolute()), str(folder)} - {"."}:
+                text = text.replace(f"{path}/", "")
+        return text
+
     @property
     def jobs_folder(self) -> Path:
         return self.folder / "jobs"

@@ -25,7 +25,7 @@ logger = logging.getLogger("jax_interp")
 _NOTE_SECONDS = 0.5
 """The least time between two notes of how far a job is."""
 _LOOK_SECONDS = 600.0
-"""How often old results and uploads are looked for where nothing else happens."""
+"""How often old results are looked for where nothing else happens."""
 
 
 class Cancelled(Exception):
@@ -85,11 +85,12 @@ class Worker:
             self._tidy()
 
     def _tidy(self) -> None:
+        """Remove what is kept no longer."""
         try:
-            remove_abandoned(self._app.uploads_folder)
             prune(self._store, self._app.jobs_folder, self._app.limits, time.time())
+            remove_abandoned(self._app.uploads_folder)
         except OSError as error:
-            logger.warning("what is old cannot be removed: %s", error)
+            logger.warning("old results and uploads cannot be removed: %s", error)
 
     def _make(self, entry: JobEntry) -> None:
         """Make one job, and record how it ended; whatever it raises, the next job has its turn."""
@@ -122,7 +123,8 @@ class Worker:
                 logger.exception("job %s", entry.id)
                 self._kept.drop()
             folder.remove_work()
-            self._store.end(entry.id, "failed", folder.without_paths(explain(error)[0]), previews=0)
+            message = self._app.without_folders(folder.without_paths(explain(error)[0]))
+            self._store.end(entry.id, "failed", message, previews=0)
             logger.warning("job %s: failed: %s", entry.id, explain(error)[0])
 
 

@@ -3,7 +3,8 @@
 import pytest
 
 from jax_interp.app.desk import Desk, plan_in_words
-from jax_interp.errors import UsageError
+from jax_interp.errors import JaxInterpError, UsageError
+from tests import golden
 from tests.app.conftest import OTHER, OWNER, add, with_limits
 
 
@@ -49,6 +50,20 @@ def test_a_file_that_is_damaged_or_too_large_is_refused_before_it_waits(office, 
     with pytest.raises(UsageError, match="are taken at most"):
         small.submit(OWNER, {}, office.upload())
     assert list(office.app.jobs_folder.iterdir()) == []
+
+
+def test_messages_do_not_say_where_the_server_has_its_files(office, tmp_path):
+    damaged = tmp_path / "damaged.mp4"
+    damaged.write_bytes(b"\0" * 500)
+    for values, file, message in (
+        ({}, damaged, "damaged.mp4: "),
+        ({"pipeline": "continue", "prompt": "rain", "length": 9}, golden.CLIP, "is a WorldInterpolator transformer"),
+    ):
+        with pytest.raises(JaxInterpError) as caught:
+            office.desk.plan(values, office.upload(file))
+        assert message in str(caught.value)
+        assert str(office.app.folder) not in str(caught.value)
+        assert str(office.app.networks.checkpoint_dir) not in str(caught.value)
 
 
 def test_what_a_job_will_take_in_words(office):

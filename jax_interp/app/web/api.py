@@ -7,7 +7,7 @@ import gradio as gr
 from gradio.events import api
 
 from jax_interp.app.desk import Desk
-from jax_interp.app.web.page import owner_in
+from jax_interp.app.web.page import OPENED, owner_in
 from jax_interp.errors import JaxInterpError
 
 logger = logging.getLogger("jax_interp")
@@ -53,7 +53,7 @@ def add_api(desk: Desk) -> None:
         return _answered(lambda: [desk.progress(entry) for entry in desk.latest(owner)])
 
     for function in (plan, submit, progress, cancel, jobs):
-        api(function, api_name=function.__name__, concurrency_limit=4)
+        api(function, api_name=function.__name__, concurrency_limit=OPENED)
 
 
 def _paths(files: Any) -> list[Any]:

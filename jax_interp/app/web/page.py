@@ -18,6 +18,8 @@ from jax_interp.errors import JaxInterpError
 
 logger = logging.getLogger("jax_interp")
 
+OPENED = 4
+"""The uploads that are opened and planned at the same time, which takes processor time from the worker."""
 TICK = 1.0
 """Seconds between two looks at a job that is not over."""
 NO_OWNER = (
@@ -56,7 +58,7 @@ def build_page(desk: Desk) -> gr.Blocks:
         for form in forms:
             _wire_form(desk, form, shown)
         _wire_job(desk, page, shown)
-        tab.select(lambda: _about_machine(desk), outputs=about, api_visibility="private")
+        tab.select(lambda: _about_machine(desk), outputs=about, api_visibility="private", concurrency_limit=1)
         forms[0].files.upload(pace_of, forms[0].files, forms[0].fields[0], api_visibility="private")
         if forms[0].example is not None:
             forms[0].example.click(lambda: _example(desk), outputs=forms[0].files, api_visibility="private")
@@ -107,9 +109,15 @@ def _wire_form(desk: Desk, form: Form, shown: _Shown) -> None:
         api_visibility="private",
         show_progress="hidden",
         trigger_mode="always_last",
+        concurrency_limit=OPENED,
     )
     form.start.click(
-        start, [form.files, *form.fields], [form.error, *shown.all], api_visibility="private", show_progress="minimal"
+        start,
+        [form.files, *form.fields],
+        [form.error, *shown.all],
+        api_visibility="private",
+        show_progress="minimal",
+        concurrency_limit=OPENED,
     )
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -144,4 +145,7 @@ def serve(app: AppSettings, ready: Callable[[str], None]) -> None:
 
 
 def _shown_host(host: str) -> str:
+    """Return what to type in a browser for a server that listens at `host`."""
+    if host in ("0.0.0.0", "::"):
+        return socket.gethostname()
     return f"[{host}]" if ":" in host else host
