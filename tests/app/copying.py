@@ -118,7 +118,7 @@ def main() -> None:
     """Run the command line with a worker that copies, and write down the addresses that Gradio has."""
     worker_module.generate_keeping = copy_input
     machine.has_transformer = lambda app, kind: True
-    machine.MemoryPlans.of_job = lambda plans, asked, job: "It takes no memory."
+    machine.MemoryPlans.of_job = lambda self, asked, job: "It takes no memory."
     build = server_module.application
 
     def build_and_list(app: AppSettings, desk: Any) -> Any:

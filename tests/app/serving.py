@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import secrets
 import signal
 import subprocess
@@ -29,6 +30,11 @@ class Running:
     process: subprocess.Popen[str]
     address: str
     folder: Path
+
+    def memory(self, kind: str = "VmRSS") -> int:
+        """Return the memory in bytes that it holds, or, as "VmHWM", the most that it ever held."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return 1024 * int(re.findall(rf"{kind}:\s+([0-9]+) kB", status)[0])
 
     def kill(self) -> None:
         """End it as a power cut would."""

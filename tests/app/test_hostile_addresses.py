@@ -1,6 +1,7 @@
 """Addresses that lead out of a user's results, other people's jobs, and other sites' pages: nothing comes back."""
 
 import secrets
+from dataclasses import dataclass
 
 import pytest
 
@@ -10,10 +11,17 @@ SECRETS = (b"root:x:0", b"SQLite format 3", b"PNG\r\n", b"IHDR")
 """What begins or fills the files that the addresses below mean."""
 
 
+@dataclass
+class Ann(Hostile):
+    """A user with one job."""
+
+    job: str = ""
+
+
 @pytest.fixture(scope="module")
 def ann(copier):
     """A user with a job that is done."""
-    user = Hostile(copier.address)
+    user = Ann(copier.address)
     user.job = user.call("submit", user.upload(*pair(1)), {"prompt": "ann's secret"})["job"]
     assert user.wait(user.job)["state"] == "done"
     return user

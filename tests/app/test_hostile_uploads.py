@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import re
 import socket
 import struct
 import time
@@ -36,13 +35,7 @@ def lying(copier):
     return sum(path.stat().st_size for path in (copier.folder / "uploads").rglob("*") if path.is_file())
 
 
-def memory(copier):
-    """Return the most memory in bytes that the server had at a time."""
-    status = Path(f"/proc/{copier.process.pid}/status").read_text()
-    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024
-
-
-def send(copier, pieces=(), wait=8, **headers):
+def send(copier, pieces=(), wait=8.0, **headers):
     """Send an upload in `pieces` until the server no longer takes them; return what it says, and the bytes it took."""
     host, port = copier.address.removeprefix("http://").split(":")
     head = {"Host": f"{host}:{port}", "Content-Type": "multipart/form-data; boundary=x", **headers}
@@ -98,13 +91,13 @@ def one_header():
 
 @pytest.mark.parametrize("contents", [one_file, many_files, one_field, one_header])
 def test_a_body_without_end_is_cut_off_and_leaves_nothing(copier, user, contents):
-    before, most = lying(copier), memory(copier)
+    before, most = lying(copier), copier.memory("VmHWM")
     said, sent = send(copier, chunks(contents()), Transfer_Encoding="chunked")
     assert said[:13] in (b"HTTP/1.1 413 ", b"HTTP/1.1 400 ", b"")  # what was said can be lost with the connection
     assert sent < 30 * MEGABYTE  # of 260 to 400 MB: what the sockets hold, and the limit
     time.sleep(0.2)
     assert lying(copier) == before
-    assert memory(copier) - most < 60 * MEGABYTE
+    assert copier.memory("VmHWM") - most < 60 * MEGABYTE
 
 
 def test_a_call_without_end_is_cut_off(copier, user):
@@ -213,7 +206,7 @@ DAMAGED = {
 
 @pytest.mark.parametrize("name", DAMAGED)
 def test_what_is_no_clip_is_a_message(copier, name):
-    user, most = Hostile(copier.address), memory(copier)
+    user, most = Hostile(copier.address), copier.memory("VmHWM")
     file, content, message = DAMAGED[name]
     files = user.upload((file, content))
     for call in ("plan", "submit"):
@@ -221,7 +214,7 @@ def test_what_is_no_clip_is_a_message(copier, name):
             user.call(call, files, {})
         assert "Traceback" not in str(refused.value)
     assert user.call("jobs") == []
-    assert memory(copier) - most < 100 * MEGABYTE
+    assert copier.memory("VmHWM") - most < 100 * MEGABYTE
 
 
 def test_one_damaged_picture_of_many_is_named(user):

@@ -58,9 +58,12 @@ def test_no_setting_takes_what_it_cannot_use(name):
 
 @pytest.fixture(scope="module")
 def user(copier):
-    user = Hostile(copier.address)
-    user.files = user.upload(*pair(2))
-    return user
+    return Hostile(copier.address)
+
+
+@pytest.fixture(scope="module")
+def files(user):
+    return user.upload(*pair(2))
 
 
 @pytest.mark.parametrize(
@@ -88,9 +91,9 @@ def user(copier):
         ({"__class__": 1, "folder": "/etc"}, "__class__, folder is unknown"),
     ],
 )
-def test_what_cannot_work_is_refused_in_words(user, settings, message):
+def test_what_cannot_work_is_refused_in_words(user, files, settings, message):
     with pytest.raises(RuntimeError) as refused:
-        user.call("submit", user.files, settings)
+        user.call("submit", files, settings)
     assert message in str(refused.value)
     assert "Traceback" not in str(refused.value)
     assert "something went wrong" not in str(refused.value)
@@ -131,12 +134,12 @@ def test_bodies_that_are_no_calls(user, body):
         assert "jax_interp/" not in answer.text
 
 
-def test_a_call_has_as_many_values_as_its_function(user):
-    for values in ((), (user.files,)):
+def test_a_call_has_as_many_values_as_its_function(user, files):
+    for values in ((), (files,)):
         with pytest.raises(RuntimeError) as refused:
             user.call("plan", *values)
         assert "Traceback" not in str(refused.value)
-    assert user.call("plan", user.files, {}, {}, {})["given_frames"] == 2  # what is too much is left out
+    assert user.call("plan", files, {}, {}, {})["given_frames"] == 2  # what is too much is left out
 
 
 def test_markup_stays_text(user, copier):
