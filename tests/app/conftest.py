@@ -13,6 +13,7 @@ from jax_interp.app.store import JobStore
 from jax_interp.files.private_folder import prepare_private_folder
 from jax_interp.pipeline.requests.settings import NetworkSettings
 from tests import golden
+from tests.app.serving import running
 
 OWNER, OTHER = "a" * 64, "b" * 64
 
@@ -56,6 +57,13 @@ def office(app):
     store, woken = JobStore(app.folder / "jobs.sqlite3"), []
     yield Office(app, store, Desk(app, store, lambda: woken.append(1)), woken)
     store.close()
+
+
+@pytest.fixture(scope="session")
+def demo_server(tmp_path_factory):
+    """A server with the demo's networks in a process of its own, for tests that generate something."""
+    with running(tmp_path_factory.mktemp("server") / "data", "--demo", "--upload-limit", "1MB") as server:
+        yield server
 
 
 def add(store, id="0" * 32, owner=OWNER, work=1.0, asked=None, **noted):

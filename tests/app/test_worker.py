@@ -1,6 +1,6 @@
 """The worker makes jobs by the code of `generate`, keeps the networks, and leaves nothing half done."""
 
-import json
+import io
 import time
 import zipfile
 
@@ -11,6 +11,7 @@ from jax_interp.app.worker import Worker
 from jax_interp.errors import Blocked, MediaError
 from jax_interp.guardrails.verdict import Verdict
 from tests.app.conftest import OWNER
+from tests.app.serving import CLIP, SMALL, Caller
 
 
 @pytest.fixture
@@ -29,24 +30,24 @@ def over(office, id, seconds=120):
 
 
 @pytest.mark.slow
-def test_two_jobs_are_made_and_the_networks_are_loaded_once(office, worker, caplog):
-    caplog.set_level("INFO", "jax_interp")
-    first, second = office.submit(frames=True), office.submit(seed=3)
-    worker.start()
-    done = over(office, first)
-    assert (done.state, done.message, done.share) == ("done", "", 1.0)
-    assert done.pair == done.pairs == done.previews == 3
-    assert done.work_seconds > 0
-    assert done.start_seconds > 0
-    folder = office.desk.folder(first)
-    assert office.desk.results(done).keys() == {"video", "record", "frames", "comparison"}
-    with zipfile.ZipFile(folder.archive) as archive:
-        assert len(archive.namelist()) == done.known["frames"]
-    assert str(office.app.folder) not in folder.public_record()
-    assert json.loads(folder.public_record())["settings"]["num_steps"] == 1
-    assert over(office, second).state == "done"
-    assert office.desk.results(over(office, second)).keys() == {"video", "record", "comparison"}
-    assert sum("loaded diffusion_transformer" in text for text in caplog.messages) == 1
+def test_jobs_are_made_and_the_networks_are_loaded_once(demo_server):
+    user = Caller(demo_server.address)
+    first, second = user.submit(), user.submit(seed=3, frames=False)
+    done = user.wait(first)
+    assert (done["state"], done["message"], done["share"]) == ("done", "", 1.0)
+    assert done["pair"] == done["pairs"] == 4
+    results = done["results"]
+    assert results.keys() == {"video", "record", "frames", "comparison"}
+    with zipfile.ZipFile(io.BytesIO(user.get(results["frames"]).content)) as archive:
+        assert len(archive.namelist()) == 74
+    record = user.get(results["record"])
+    assert str(demo_server.folder) not in record.text
+    assert record.json()["settings"]["num_steps"] == 1
+    assert user.get(f"/results/{first}/4.webp").content[8:12] == b"WEBP"
+    assert user.wait(second)["results"].keys() == {"video", "record", "comparison"}
+    assert user.call("plan", user.upload(CLIP), SMALL)["working_seconds"] > 0
+    assert demo_server.folder.with_suffix(".log").read_text().count("loaded diffusion_transformer") == 1
+    assert not (demo_server.folder / "jobs" / first / "frames").exists()
 
 
 def running(office, worker, monkeypatch, do):

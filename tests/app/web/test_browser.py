@@ -31,12 +31,6 @@ def browser():
         started.close()
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with running(tmp_path_factory.mktemp("server") / "data", "--demo", "--upload-limit", "1MB") as started:
-        yield started
-
-
 @pytest.fixture
 def user(browser):
     """A function that opens a page as one user; at the end all of its requests have gone to the server."""
@@ -84,8 +78,8 @@ def make_long(page):
     page.keyboard.press("Tab")
 
 
-def test_from_an_upload_to_a_result_that_plays(server, user):
-    page = user(server.address)
+def test_from_an_upload_to_a_result_that_plays(demo_server, user):
+    page = user(demo_server.address)
     upload(page, CLIP)
     assert "37 frames in, 74 frames out" in page.locator("#plan li").first.inner_text()
     page.click("#start")
@@ -114,17 +108,17 @@ def test_from_an_upload_to_a_result_that_plays(server, user):
     page.wait_for_selector("#result-video")
     assert page.locator("#jobs li").count() == 1
 
-    other = user(server.address)
+    other = user(demo_server.address)
     other.wait_for_selector("#jobs .note")
     job = page.locator("#jobs a").first.get_attribute("href")
-    other.goto(f"{server.address}/{job}")
+    other.goto(f"{demo_server.address}/{job}")
     other.wait_for_selector("#status [role=alert]")
     assert "there is no such job" in other.locator("#status").inner_text()
 
 
 @pytest.mark.parametrize("colours", ["light", "dark"])
-def test_on_a_phone_nothing_is_cut_off_and_every_field_has_a_name(server, user, colours):
-    page = user(server.address, 390, 844, colours)
+def test_on_a_phone_nothing_is_cut_off_and_every_field_has_a_name(demo_server, user, colours):
+    page = user(demo_server.address, 390, 844, colours)
     page.get_by_text("More", exact=True).first.click()
     page.wait_for_timeout(500)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
@@ -139,12 +133,12 @@ def test_on_a_phone_nothing_is_cut_off_and_every_field_has_a_name(server, user, 
     assert nameless == []
 
 
-def test_two_tabs_queue_and_cancel(server, user):
-    first = user(server.address)
+def test_two_tabs_queue_and_cancel(demo_server, user):
+    first = user(demo_server.address)
     make_long(first)
     first.click("#start")
     reaches(first, "running")
-    second = user(server.address, context=first.context)
+    second = user(demo_server.address, context=first.context)
     make_long(second)
     second.click("#start")
     reaches(second, "queued")
@@ -158,8 +152,8 @@ def test_two_tabs_queue_and_cancel(server, user):
     assert second.locator("#jobs li").count() == 2
 
 
-def test_files_that_cannot_be_taken_say_why(server, user, tmp_path):
-    page = user(server.address)
+def test_files_that_cannot_be_taken_say_why(demo_server, user, tmp_path):
+    page = user(demo_server.address)
     damaged = tmp_path / "<b>damaged.mp4"
     damaged.write_bytes(CLIP.read_bytes()[:3000])
     upload(page, damaged)
@@ -184,7 +178,7 @@ def test_a_server_that_was_killed_goes_on_and_the_page_finds_the_job(tmp_path, u
         page = user(first.address)
         upload(page, CLIP)
         page.wait_for_selector("#plan li")
-        page.locator("input[type=number]").first.fill("6")
+        page.locator("input[type=number]").first.fill("3")
         page.keyboard.press("Tab")
         page.click("#start")
         page.wait_for_selector(".previews img")

@@ -11,17 +11,11 @@ import pytest
 
 pytest.importorskip("gradio", reason='no Gradio here: pip install -e ".[app]"')
 
-from tests.app.serving import CLIP, running
+from tests.app.serving import CLIP
 
 PAGE = Path(__file__).parents[3] / "docs/app.md"
 ADDRESS = "http://127.0.0.1:7860"
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with running(tmp_path_factory.mktemp("server") / "data") as started:
-        yield started
 
 
 def program(language, server):
@@ -41,12 +35,12 @@ def run(folder, *command):
     return done.stdout
 
 
-def test_the_python_program(server, tmp_path):
-    printed = run(tmp_path, sys.executable, "-c", program("python", server))
+def test_the_python_program(demo_server, tmp_path):
+    printed = run(tmp_path, sys.executable, "-c", program("python", demo_server))
     assert "'pairs': 5" in printed
     assert "done" in printed.splitlines()[-1]
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="no curl here")
-def test_the_curl_program(server, tmp_path):
-    assert '"state": "done"' in run(tmp_path, "bash", "-euo", "pipefail", "-c", program("bash", server))
+def test_the_curl_program(demo_server, tmp_path):
+    assert '"state": "done"' in run(tmp_path, "bash", "-euo", "pipefail", "-c", program("bash", demo_server))
