@@ -22,6 +22,9 @@ logger = logging.getLogger("jax_interp")
 
 HANDLERS = 40
 """The requests that are answered at the same time; the others wait."""
+SESSIONS = 256
+"""The sessions of which Gradio keeps the state of the page's parts, 70 kB each. Nothing of ours is in it, and every
+call of the API counts as one; by default Gradio keeps 10,000."""
 
 
 @contextmanager
@@ -72,6 +75,7 @@ async def _built(app: AppSettings, desk: Desk) -> Any:
     with page:
         add_api(desk)
     page.queue(default_concurrency_limit=HANDLERS, api_open=False)
+    page.state_session_capacity = SESSIONS
     server = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     server.include_router(results_router(desk))
     # Fonts of the reader's own system, because a theme's would come from elsewhere.
@@ -109,6 +113,7 @@ def _stay_on_this_machine(app: AppSettings) -> None:
     """Switch off what Gradio would tell its makers, and have it keep uploads in our folder; before it is imported."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    os.environ["GRADIO_ANALYTICS_MAX_EVENTS"] = "1000"  # of its own record of calls, which nobody can see here
     # Its monitoring, which is not served here, would otherwise make a table of the last 10,000 calls after each call.
     os.environ["GRADIO_ANALYTICS_MAX_EVENTS"], os.environ["GRADIO_ANALYTICS_CACHE_FREQUENCY"] = "1", str(2**62)
     os.environ["GRADIO_TEMP_DIR"] = str(app.uploads_folder.resolve())
