@@ -113,7 +113,6 @@ def _stay_on_this_machine(app: AppSettings) -> None:
     """Switch off what Gradio would tell its makers, and have it keep uploads in our folder; before it is imported."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-    os.environ["GRADIO_ANALYTICS_MAX_EVENTS"] = "1000"  # of its own record of calls, which nobody can see here
     # Its monitoring, which is not served here, would otherwise make a table of the last 10,000 calls after each call.
     os.environ["GRADIO_ANALYTICS_MAX_EVENTS"], os.environ["GRADIO_ANALYTICS_CACHE_FREQUENCY"] = "1", str(2**62)
     os.environ["GRADIO_TEMP_DIR"] = str(app.uploads_folder.resolve())
