@@ -5,7 +5,6 @@ there; asks for the password; refuses other hosts' pages, bodies that are too la
 and tells users apart.
 """
 
-import json
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
@@ -18,9 +17,10 @@ from urllib.parse import urlsplit
 from starlette.requests import ClientDisconnect
 
 from jax_interp.app.settings import Access, Limits, is_loopback
-from jax_interp.app.uploads import is_upload
+from jax_interp.app.web.calls import VALUES, checked_call
 from jax_interp.app.web.sign_in import WINDOW, SignIn
 from jax_interp.app.web.upload_room import UploadRoom
+from jax_interp.errors import UsageError
 
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
@@ -38,7 +38,7 @@ MOST_BODY = 1 << 18
 _FORM_BYTES = 1 << 20
 """The bytes that the form of an upload has beside its files."""
 
-_CALLS = "plan|submit|progress|cancel|jobs"
+_CALLS = "|".join(VALUES)
 _OPEN = {
     "GET": re.compile(
         r"/|/config|/theme\.css|/favicon\.ico|/robots\.txt|/(assets|static|svelte)/[\w./@+-]+|/gradio_api/(info|"
@@ -99,7 +99,7 @@ class Gate:
             try:
                 given = body.receive
                 if scope["method"] == "POST" and not is_upload_now:
-                    given = await self._read_call(given)
+                    given = await self._read_call(given, scope["path"])
                 await self._inner(scope, given, answer.send)
             except _Refused as refused:
                 await answer.refuse(refused)
@@ -138,12 +138,8 @@ class Gate:
     def _too_large(self) -> str:
         return f"too large: uploads may have {self._limits.upload_bytes / 1e6:.0f} MB, other requests much less"
 
-    async def _read_call(self, receive: Receive) -> Receive:
-        """Read the JSON of a call, and return what gives it to Gradio, unless it names a file that is no upload.
-
-        Gradio would copy any file of this machine, and fetch any address, that a call names: where it is mounted in
-        another application it does not check that the file was uploaded.
-        """
+    async def _read_call(self, receive: Receive, path: str) -> Receive:
+        """Read a call, and return what gives it to Gradio; raise `_Refused` if it may not pass (`checked_call`)."""
         body, more = b"", True
         while more:
             message = await receive()
@@ -152,13 +148,9 @@ class Gate:
             body += message.get("body", b"")
             more = message.get("more_body", False)
         try:
-            called = json.loads(body) if body else None
-            body = json.dumps(called).encode() if body else b""  # what was looked at, whatever stood there twice
-        except (ValueError, RecursionError):
-            raise _Refused(400, "expected a call as JSON") from None
-        for path in _paths_in(called):
-            if not is_upload(path, self._uploads):
-                raise _Refused(400, "a call names a file that was not uploaded here; upload it again")
+            body = checked_call(body, path, self._uploads)
+        except UsageError as error:
+            raise _Refused(400, str(error)) from None
         given = False
 
         async def give() -> Message:
@@ -269,19 +261,6 @@ def _is_upload(scope: Message) -> bool:
 def _length(headers: dict[str, str], otherwise: int) -> int:
     """Return how long the body is said to be; `otherwise` where that is not said."""
     return int(headers.get("content-length", otherwise))
-
-
-def _paths_in(called: Any) -> Iterator[Any]:
-    """Yield the value of every key "path" in JSON values, however deep it lies."""
-    left = [called]
-    while left:
-        value = left.pop()
-        if isinstance(value, dict):
-            if "path" in value:
-                yield value["path"]
-            left += value.values()
-        elif isinstance(value, list):
-            left += value
 
 
 async def _answer(send: Send, status: int, text: str) -> None:
