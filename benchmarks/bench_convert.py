@@ -34,13 +34,14 @@ def make(work: Path) -> None:
 
     from benchmarks import dit_peer
     from convert.networks.components import COMPONENTS
+    from jax_interp.parity.peers import transformer as diffusers_dit
 
     root = work / "checkpoints"
     for component in COMPONENTS.values():
         (root / component.folder).mkdir(parents=True, exist_ok=True)
     with torch.device(_device()):
         torch.set_default_dtype(torch.bfloat16)
-        peer = dit_peer.build(DIT_7B)
+        peer = diffusers_dit.build(DIT_7B)
     dit_peer.randomize(peer, seed=0)
     torch.save(dit_peer.upstream_state_dict(peer), root / COMPONENTS["diffusion_transformer"].folder / "model.pt")
     del peer

@@ -87,12 +87,13 @@ def torchao_peer(config: Any, inputs: dict[str, np.ndarray], repeats: int, schem
     import torchao.quantization as torchao  # pyright: ignore[reportMissingImports]
 
     from benchmarks import dit_peer
+    from jax_interp.parity.peers import transformer as diffusers_dit
 
     torch._dynamo.reset()
     torch.set_grad_enabled(False)
     torch.set_default_dtype(torch.bfloat16)
     with torch.device("cuda"):
-        peer = dit_peer.build(config).eval()
+        peer = diffusers_dit.build(config).eval()
     torch.set_default_dtype(torch.float32)
     dit_peer.randomize(peer, seed=0)
     tensors = {name: torch.from_numpy(value).to("cuda") for name, value in inputs.items()}
@@ -108,7 +109,7 @@ def torchao_peer(config: Any, inputs: dict[str, np.ndarray], repeats: int, schem
         program: Any = torch.compile(peer)
 
         def run() -> None:
-            dit_peer.forward(program, **tensors, fps=FPS).cpu()
+            diffusers_dit.forward(program, **tensors, fps=FPS).cpu()
 
         run()
         result = {f"torchao_{scheme}_compiled_ms": warm_ms(run, repeats)}
@@ -126,18 +127,19 @@ def torch_peer(config: Any, inputs: dict[str, np.ndarray], repeats: int, *, comp
     import torch
 
     from benchmarks import dit_peer
+    from jax_interp.parity.peers import transformer as diffusers_dit
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.set_grad_enabled(False)
     torch.set_default_dtype(torch.bfloat16)
     with torch.device(device):
-        peer = dit_peer.build(config).eval()
+        peer = diffusers_dit.build(config).eval()
     torch.set_default_dtype(torch.float32)
     dit_peer.randomize(peer, seed=0)
     tensors = {name: torch.from_numpy(value).to(device) for name, value in inputs.items()}
 
     def run(model: Any) -> None:
-        dit_peer.forward(model, **tensors, fps=FPS).cpu()
+        diffusers_dit.forward(model, **tensors, fps=FPS).cpu()
 
     result: dict[str, Any] = {"diffusers_eager_ms": warm_ms(lambda: run(peer), repeats)}
     if compiled:

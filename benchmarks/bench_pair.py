@@ -65,12 +65,13 @@ def upstreams_way(config: Any, height: int, width: int) -> dict[str, float]:
     from diffusers import AutoencoderKLCosmos  # pyright: ignore[reportPrivateImportUsage]
 
     from benchmarks import dit_peer
+    from jax_interp.parity.peers import transformer as diffusers_dit
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.set_grad_enabled(False)
     torch.set_default_dtype(torch.bfloat16)
     with torch.device(device):
-        transformer = dit_peer.build(config).eval()
+        transformer = diffusers_dit.build(config).eval()
         # The peer makes its wavelets on the CPU, whatever the default device is.
         tokenizer: Any = AutoencoderKLCosmos().eval()
         tokenizer.to(device)
@@ -92,7 +93,7 @@ def upstreams_way(config: Any, height: int, width: int) -> dict[str, float]:
 
     def denoise(calls: int = CALLS) -> None:
         for _ in range(2 * calls):
-            dit_peer.forward(transformer, **tensors, fps=FPS)
+            diffusers_dit.forward(transformer, **tensors, fps=FPS)
         finish()
 
     def decode() -> None:

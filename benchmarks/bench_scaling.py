@@ -29,12 +29,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.measure import GpuWatch, allocator_peaks, emit, in_fresh_process, parser, seconds, summary
-from benchmarks.parity_7b import LARGEST_RATIO, relative_l2
+from benchmarks.parity_7b import LARGEST_RATIO
 from benchmarks.scaling.link_speeds import dispatch_seconds, link_speeds
 from jax_interp import Interpolator, Placement
 from jax_interp.config import Quantization
 from jax_interp.diffusion.settings import SampleSettings
 from jax_interp.nn.attention import flash_available
+from jax_interp.parity.findings import relative_error
 from jax_interp.runtime.mesh_shape import MeshShape
 from jax_interp.runtime.placement import RESIDENT, Kind
 
@@ -177,12 +178,12 @@ def measure_agreement(options: argparse.Namespace, mesh: MeshShape, _: Kind) -> 
     oracle = latents(MeshShape(), "resident", dtype="float32", rotary_precision="bfloat16")
     sampled = {_named(*layout): latents(*layout) for layout in layouts}
     alone = sampled[_named(MeshShape())]
-    own = relative_l2(alone, oracle)
+    own = relative_error(alone, oracle)
     errors = {
         name: {
-            "against_float32": relative_l2(ours, oracle),
-            "against_one_gpu": relative_l2(ours, alone),
-            "ratio": relative_l2(ours, oracle) / own,
+            "against_float32": relative_error(ours, oracle),
+            "against_one_gpu": relative_error(ours, alone),
+            "ratio": relative_error(ours, oracle) / own,
         }
         for name, ours in sampled.items()
     }

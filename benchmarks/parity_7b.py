@@ -19,6 +19,7 @@ from benchmarks.measure import FPS, emit, forward_inputs, parser
 from convert.exporting import export_checkpoints
 from jax_interp import Interpolator
 from jax_interp.nn.attention import flash_available
+from jax_interp.parity.findings import relative_error
 
 LARGEST_RATIO = 1.5
 
@@ -34,7 +35,7 @@ def main() -> None:
     ours = np.asarray(jax.block_until_ready(denoiser.net(**inputs, fps=FPS)), np.float32)
     denoiser.unload()
     oracle, theirs = peers(denoiser.config, network, inputs)
-    error, own = (relative_l2(out, oracle) for out in (ours, theirs))
+    error, own = (relative_error(out, oracle) for out in (ours, theirs))
     emit(
         "parity_7b",
         config={"model": options.model, "height": options.height, "width": options.width, "dtype": "bfloat16"},
@@ -50,7 +51,7 @@ def peers(config: Any, network: Path, inputs: dict[str, np.ndarray]) -> list[np.
     import torch
     from safetensors.torch import load_file
 
-    from benchmarks import dit_peer
+    from jax_interp.parity.peers import transformer as diffusers_dit
 
     torch.set_grad_enabled(False)
     torch.backends.cuda.matmul.allow_tf32 = False
@@ -61,19 +62,13 @@ def peers(config: Any, network: Path, inputs: dict[str, np.ndarray]) -> list[np.
     outputs = []
     for dtype in (torch.float32, torch.bfloat16):
         with torch.device("meta"):
-            peer = dit_peer.build(config)
-        named = {name: state[dit_peer.upstream_name(name)].to(device, dtype) for name in peer.state_dict()}
+            peer = diffusers_dit.build(config)
+        named = {name: state[diffusers_dit.upstream_name(name)].to(device, dtype) for name in peer.state_dict()}
         peer.load_state_dict(named, assign=True)
-        outputs.append(dit_peer.forward(peer.eval(), **tensors, fps=FPS).cpu().numpy())
+        outputs.append(diffusers_dit.forward(peer.eval(), **tensors, fps=FPS).cpu().numpy())
         del peer, named
         gc.collect()
     return outputs
-
-
-def relative_l2(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """Return the norm of the difference over the norm of `theirs`, in float64."""
-    difference = np.linalg.norm(ours.astype(np.float64) - theirs)
-    return float(difference / np.linalg.norm(theirs.astype(np.float64)))
 
 
 if __name__ == "__main__":

@@ -56,6 +56,12 @@ class ProcessFailure(JaxInterpError):
     exit_code = 7
 
 
+class ParityError(JaxInterpError):
+    """A converted network is not, or does not compute, what its checkpoint and PyTorch say."""
+
+    exit_code = 9
+
+
 class Ended(BaseException):
     """A signal asks the program to end. It is no `Exception`, as `KeyboardInterrupt`, so it is not caught by chance."""
 

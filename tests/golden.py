@@ -6,6 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
+from jax_interp.parity.findings import relative_error
+from jax_interp.parity.golden.recording import channels_last
+
+__all__ = ["channels_last", "load", "manifest", "psnr", "relative_l2"]
+
 ROOT = Path(__file__).parent / "data" / "golden"
 CHECKPOINTS = ROOT / "checkpoints"
 CLIP = ROOT / "inputs" / "clip.mp4"
@@ -23,17 +28,10 @@ def load(name: str, root: Path = ROOT) -> dict[str, np.ndarray]:
         return dict(arrays)
 
 
-def channels_last(x: np.ndarray) -> np.ndarray:
-    """Upstream's [B, C, T, H, W] as our [B, T, H, W, C]."""
-    return np.moveaxis(x, 1, -1)
-
-
 def relative_l2(ours, theirs) -> float:
     """|ours - theirs| / |theirs| in float64; NaN compares as infinitely wrong."""
-    ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
-    assert ours.shape == theirs.shape, f"{ours.shape} against {theirs.shape}"
-    error = float(np.linalg.norm(ours - theirs) / np.linalg.norm(theirs))
-    return error if np.isfinite(error) else np.inf
+    assert np.shape(ours) == np.shape(theirs), f"{np.shape(ours)} against {np.shape(theirs)}"
+    return relative_error(ours, theirs)
 
 
 def psnr(ours, theirs) -> float:

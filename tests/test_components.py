@@ -18,6 +18,8 @@ from jax_interp.cli.main import app
 from jax_interp.components import GUARDRAIL_MODELS, PLACEMENT_NAMES, TABLE, placement_name
 from jax_interp.config import DIT_14B, PixtralConfig, to_json
 from jax_interp.nn.params import flatten
+from jax_interp.parity.comparison.inputs import DRAWS
+from jax_interp.parity.comparison.ours import OURS
 from jax_interp.pipeline.memory.footprint import footprint
 from jax_interp.pipeline.memory.plan import OFFLOADED_FIRST, Planner
 from jax_interp.pipeline.safety.guardrails import (
@@ -239,3 +241,8 @@ def test_the_recipe_names_files_that_are_there():
     paths = re.findall(r"`((?:jax_interp|convert|tests)/[\w./]*)`", text)
     assert len(paths) > 10
     assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+def test_every_network_can_be_compared_with_pytorchs():
+    names = {name.removeprefix(f"{GUARDRAIL_MODELS}/") for name in PLAN_NAMES}
+    assert OURS.keys() == DRAWS.keys() == names

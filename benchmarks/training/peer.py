@@ -15,6 +15,7 @@ from peft import LoraConfig
 from benchmarks import dit_peer
 from benchmarks.training.cases import FPS, TEXT_TOKENS, latents_shape
 from jax_interp.config import DiTConfig
+from jax_interp.parity.peers import transformer as diffusers_dit
 
 TARGETS = ["to_q", "to_v"]
 
@@ -24,7 +25,7 @@ def peer_step(config: DiTConfig, size: tuple[int, int], *, compiled: bool) -> tu
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.set_default_dtype(torch.bfloat16)
     with torch.device(device):
-        model = dit_peer.build(config)
+        model = diffusers_dit.build(config)
     torch.set_default_dtype(torch.float32)
     dit_peer.randomize(model, seed=0)
     model.requires_grad_(False)

@@ -24,7 +24,7 @@ def stream(
 
     Floating tensors are cast to `dtype`; without it they keep theirs, except float64, which becomes float32.
     """
-    target = _target_dtype(tensors[leaf.keys[0]].dtype, dtype)
+    target = target_dtype(tensors[leaf.keys[0]].dtype, dtype)
 
     def part(key: str) -> np.ndarray:
         with np.errstate(over="ignore"):  # what becomes infinite is told by the check
@@ -47,7 +47,8 @@ def stream(
     return ArrayStream(leaf.shape, target, lambda rows: split_rows(part(leaf.keys[0]), rows))
 
 
-def _target_dtype(stored: np.dtype, wanted: Precision | None) -> np.dtype:
+def target_dtype(stored: np.dtype, wanted: Precision | None) -> np.dtype:
+    """Return the dtype in which a tensor of the dtype `stored` is written if `wanted` was asked for."""
     if not jnp.issubdtype(stored, jnp.floating):
         return stored
     if wanted is not None:

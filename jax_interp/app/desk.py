@@ -1,6 +1,7 @@
 """What a user can ask of the server, by the page and by the API alike: every job is its owner's alone."""
 
 import logging
+import re
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from jax_interp.runtime.checkpoint.finding import has_component
 
 logger = logging.getLogger("jax_interp")
 
+_ID = re.compile("[0-9a-f]{32}")
 NO_SUCH_JOB = "there is no such job: it is another's, was removed, or never was"
 
 
@@ -77,7 +79,8 @@ class Desk:
 
     def find(self, owner: str, id: Any) -> JobEntry:
         """Return a job of `owner`; raises `UsageError` if there is none of this id."""
-        entry = self._store.get(id, owner_of(owner)) if isinstance(id, str) else None
+        is_one = isinstance(id, str) and _ID.fullmatch(id)
+        entry = self._store.get(id, owner_of(owner)) if is_one else None
         if entry is None:
             raise UsageError(NO_SUCH_JOB)
         return entry

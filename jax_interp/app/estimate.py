@@ -12,6 +12,8 @@ from jax_interp.pipeline.jobs.clip import Clip, find_clip, settled
 from jax_interp.pipeline.requests.request import Job
 
 MEGA = 1e6
+MOST_PIXELS = 1920 * 1088
+"""The pixels of a picture for the networks, where the server was not started with more: the memory one job may take."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,9 @@ def foresee(asked: Asked, inputs: tuple[Path, ...], app: AppSettings) -> Foresee
     """
     job = settled(asked.job(Path("job"), inputs, app))
     clip = find_clip(job)
-    plan = clip.plan
+    plan, size = clip.plan, clip.shape.network
+    if size.height * size.width > max(MOST_PIXELS, app.height * app.width):
+        raise UsageError(f"aspect {size}: the networks take {MOST_PIXELS:,} pixels at most; choose a smaller size")
     if plan.num_frames > app.limits.output_frames:
         raise UsageError(
             f"the result would have {plan.num_frames} frames; {app.limits.output_frames} are made at most: choose a"

@@ -80,11 +80,13 @@ class MemoryPlans:
 
     def _planner(self, asked: Asked, job: Job) -> Planner:
         key = asked.pipeline, asked.precision, asked.upsample, asked.guidance, _sizes(job.settings)
-        if key not in self._planners:
+        planner = self._planners.get(key)
+        if planner is None:  # several threads may come here at once, and each may empty what another has filled
             if len(self._planners) >= _MOST_PLANNERS:
                 self._planners.clear()
-            self._planners[key] = open_networks(asked.request(job, self._app)).planner(job.settings)
-        return self._planners[key]
+            planner = open_networks(asked.request(job, self._app)).planner(job.settings)
+            self._planners[key] = planner
+        return planner
 
 
 _FIRST: TransformerType = "WorldInterpolator"

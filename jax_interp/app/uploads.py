@@ -2,7 +2,9 @@
 
 import os
 import shutil
+import stat
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -88,19 +90,33 @@ def clip_name(files: list[Path]) -> str:
 
 def uploaded_bytes(uploads: Path) -> int:
     """Return the bytes of all uploads that are there."""
-    return sum(path.stat().st_size for path in _files(uploads))
+    return sum(found.st_size for _, found in _files(uploads))
+
+
+def remove_unfinished(uploads: Path) -> None:
+    """Remove what is left of uploads that were broken off: a finished one lies in a folder of its own."""
+    for path in uploads.iterdir():
+        if path.is_file():
+            path.unlink(missing_ok=True)
 
 
 def remove_abandoned(uploads: Path, older_than: float = ABANDONED) -> None:
     """Remove uploads that are older than `older_than` seconds, and folders that they leave empty."""
     before = time.time() - older_than
-    for path in _files(uploads):
-        if path.stat().st_mtime < before:
+    for path, found in _files(uploads):
+        if found.st_mtime < before:
             path.unlink(missing_ok=True)
     for path in uploads.iterdir():
         if path.is_dir() and path.stat().st_mtime < before and not any(path.iterdir()):
             path.rmdir()
 
 
-def _files(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file()]
+def _files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """Yield the files in `folder`; one that is renamed or removed meanwhile is left out."""
+    for path in folder.rglob("*"):
+        try:
+            found = path.lstat()
+        except FileNotFoundError:
+            continue
+        if stat.S_ISREG(found.st_mode):
+            yield path, found

@@ -19,6 +19,7 @@ from jax_interp.cli.commands.export import export
 from jax_interp.cli.commands.generate import generate
 from jax_interp.cli.commands.inspect import inspect
 from jax_interp.cli.commands.memory import memory
+from jax_interp.cli.commands.parity import parity
 from jax_interp.cli.commands.train import train
 from jax_interp.cli.commands.upsample import upsample
 from jax_interp.cli.commands.video2world import video2world
@@ -100,7 +101,7 @@ app = typer.Typer(
 )
 _COMMANDS = (
     *(download, convert, generate, video2world, serve_app, compare, evaluate, train, upsample),
-    *(check, memory, inspect, export, doctor),
+    *(check, memory, inspect, export, parity, doctor),
 )
 for function in _COMMANDS:
     app.command(cls=Command, context_settings=_SETTINGS)(function)

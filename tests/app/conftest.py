@@ -75,3 +75,13 @@ def add(store, id="0" * 32, owner=OWNER, work=1.0, asked=None, **noted):
 
 def with_limits(app, **limits):
     return replace(app, limits=replace(app.limits, **limits))
+
+
+@pytest.fixture(scope="session")
+def copier(tmp_path_factory):
+    """A server that takes uploads of 2 MB, and copies inputs in place of generating."""
+    pytest.importorskip("gradio", reason='no Gradio here: pip install -e ".[app]"')
+    from tests.app.copying import copying_server
+
+    with copying_server(tmp_path_factory.mktemp("copier") / "data", "--upload-limit", "2MB", "--keep", 1000) as server:
+        yield server

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import secrets
 import signal
 import subprocess
@@ -15,6 +16,8 @@ from typing import Any
 import httpx
 
 ROOT = Path(__file__).parents[2]
+TLS = httpx.create_ssl_context()
+"""Made once: httpx would make it for every request, which takes longer than the request."""
 CLIP = ROOT / "jax_interp/demo/clip.mp4"
 SMALL = {"rate": "2x", "steps": 1, "frame_stride": 9}
 """Settings of a job of 4 pairs with the demo's clip."""
@@ -27,6 +30,11 @@ class Running:
     process: subprocess.Popen[str]
     address: str
     folder: Path
+
+    def memory(self, kind: str = "VmRSS") -> int:
+        """Return the memory in bytes that it holds, or, as "VmHWM", the most that it ever held."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return 1024 * int(re.findall(rf"{kind}:\s+([0-9]+) kB", status)[0])
 
     def kill(self) -> None:
         """End it as a power cut would."""
@@ -45,9 +53,12 @@ class Running:
         return self.process.wait(60)
 
 
-def start(folder: Path, *arguments: object, log: Path | None = None) -> Running:
-    """Start a server whose data are in `folder`, by default with the demo's networks; wait until it answers."""
-    command = [sys.executable, "-m", "jax_interp", "app", "--port", 0, "--data-dir", folder, *(arguments or ["--demo"])]
+def start(folder: Path, *arguments: object, log: Path | None = None, module: str = "jax_interp") -> Running:
+    """Start a server whose data are in `folder`, by default with the demo's networks; wait until it answers.
+
+    `module` is the program, which takes the command line's arguments.
+    """
+    command = [sys.executable, "-m", module, "app", "--port", 0, "--data-dir", folder, *(arguments or ["--demo"])]
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
     log = log or folder.with_suffix(".log")
     with log.open("a") as errors:
@@ -68,9 +79,9 @@ def start(folder: Path, *arguments: object, log: Path | None = None) -> Running:
 
 
 @contextlib.contextmanager
-def running(folder: Path, *arguments: object) -> Iterator[Running]:
+def running(folder: Path, *arguments: object, module: str = "jax_interp") -> Iterator[Running]:
     """Yield a server as `start` makes it, and end it."""
-    server = start(folder, *arguments)
+    server = start(folder, *arguments, module=module)
     try:
         yield server
     finally:
@@ -94,20 +105,29 @@ class Caller:
         """Upload files; return what a call takes for them."""
         contents = [(path.name, path.read_bytes()) if isinstance(path, Path) else path for path in files]
         parts = [("files", content) for content in contents]
-        answer = httpx.post(f"{self.address}/gradio_api/upload", files=parts, headers=self.headers, timeout=60)
+        answer = httpx.post(
+            f"{self.address}/gradio_api/upload", files=parts, headers=self.headers, timeout=60, verify=TLS
+        )
         answer.raise_for_status()
         return [{"path": path, "meta": {"_type": "gradio.FileData"}} for path in answer.json()]
 
     def call(self, name: str, *values: Any) -> Any:
         """Call a function of the API; raise `RuntimeError` with the server's words if it refuses."""
         answer = httpx.post(
-            f"{self.address}/gradio_api/call/{name}", json={"data": list(values)}, headers=self.headers, timeout=60
+            f"{self.address}/gradio_api/call/{name}",
+            json={"data": list(values)},
+            headers=self.headers,
+            timeout=60,
+            verify=TLS,
         )
+        return self._answer(name, answer)
+
+    def _answer(self, name: str, answer: httpx.Response) -> Any:
         if answer.status_code != 200:
             raise RuntimeError(f"{answer.status_code}: {answer.text}")
         event = answer.json()["event_id"]
         lines = httpx.get(
-            f"{self.address}/gradio_api/call/{name}/{event}", headers=self.headers, timeout=120
+            f"{self.address}/gradio_api/call/{name}/{event}", headers=self.headers, timeout=120, verify=TLS
         ).text.splitlines()
         kind = [line.removeprefix("event: ") for line in lines if line.startswith("event: ")][-1]
         data = httpx.Response(200, text=[line for line in lines if line.startswith("data: ")][-1][6:]).json()
@@ -129,4 +149,4 @@ class Caller:
         return now
 
     def get(self, path: str) -> httpx.Response:
-        return httpx.get(f"{self.address}{path}", headers=self.headers, timeout=60)
+        return httpx.get(f"{self.address}{path}", headers=self.headers, timeout=60, verify=TLS)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[2]
-HEAVY = ("jax", "jaxtyping", "numpy", "flax", "orbax", "av", "PIL", "imageio", "transformers")
+HEAVY = ("jax", "jaxtyping", "numpy", "flax", "orbax", "av", "PIL", "imageio", "transformers", "torch")
 
 
 def imported(program: str, *arguments: object) -> set[str]:
@@ -58,7 +58,19 @@ assert request.jobs[0].settings.height == 64
 
 @pytest.mark.parametrize(
     "command",
-    ["generate", "video2world", "compare", "evaluate", "train", "memory", "upsample", "check", "convert", "export"],
+    [
+        "generate",
+        "video2world",
+        "compare",
+        "evaluate",
+        "train",
+        "memory",
+        "upsample",
+        "check",
+        "convert",
+        "export",
+        "parity",
+    ],
 )
 def test_help_imports_nothing_heavy(command):
     assert imported(COMMAND, command, "--help") == set()
@@ -77,6 +89,7 @@ def test_help_imports_nothing_heavy(command):
         ("compare", "a.mp4"),
         ("evaluate", "a.mp4", "--num-frame-pairs", 0),
         ("upsample", "a.png", "--seed", -1),
+        ("parity", "--seed", -1),
     ],
 )
 def test_wrong_options_are_refused_before_anything_heavy(arguments):

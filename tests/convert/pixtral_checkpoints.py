@@ -15,6 +15,7 @@ import torch
 import transformers
 
 from jax_interp.config import DecoderConfig, PixtralConfig, PixtralVisionConfig
+from jax_interp.parity.peers.pixtral import mistral_name
 from tests.convert.checkpoints import write_tensors
 from tests.convert.trees import arrays_of
 from tests.pixtral_tokenizer import CONTROL_TOKENS, NUM_TOKENS, write_tokenizer
@@ -92,22 +93,6 @@ def newer_tensors() -> Mapping[str, np.ndarray]:
 @cache
 def mistral_tensors() -> Mapping[str, np.ndarray]:
     """The same under Mistral's names, component `half * j + i` of a head moved back to `2 * i + j`."""
-    names = {
-        "model.language_model.": "",
-        "model.vision_tower.": "vision_encoder.",
-        "model.multi_modal_projector.linear_1": "vision_language_adapter.w_in",
-        "model.multi_modal_projector.linear_2": "vision_language_adapter.w_out",
-        "lm_head": "output",
-        "embed_tokens": "tok_embeddings",
-        "input_layernorm": "attention_norm",
-        "post_attention_layernorm": "ffn_norm",
-        "self_attn": "attention",
-        "mlp.": "feed_forward.",
-        **{f".{part}_proj": f".w{part}" for part in "qkvo"},
-        "gate_proj": "w1",
-        "down_proj": "w2",
-        "up_proj": "w3",
-    }
     tensors = {}
     for key, tensor in newer_tensors().items():
         width = CONFIG.vision.head_width if "vision" in key else CONFIG.text.head_width
@@ -115,9 +100,7 @@ def mistral_tensors() -> Mapping[str, np.ndarray]:
         if ".q_proj" in key or ".k_proj" in key:
             order = np.arange(width).reshape(2, -1).T.reshape(-1)
             moved = tensor.reshape(-1, width, tensor.shape[1])[:, order].reshape(tensor.shape)
-        for theirs, mistrals in names.items():
-            key = key.replace(theirs, mistrals)
-        tensors[key] = moved
+        tensors[mistral_name(key.removeprefix("model."))] = moved
     return tensors
 
 

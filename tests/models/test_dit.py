@@ -1,7 +1,6 @@
 """The transformer against upstream's forwards and inner activations, and its layout by hand."""
 
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +13,7 @@ from jax_interp.models.dit import DiT, patch_grid
 from jax_interp.nn.params import Network, StackedNetwork, flatten, unflatten
 from jax_interp.nn.patches import patchify, unpatchify
 from jax_interp.nn.rotary import rotary_angles
+from jax_interp.parity.golden.levels import network_inputs
 from jax_interp.runtime.checkpoint.loading import load_params
 from tests import golden
 from tests.tolerances import BF16_RATIO, BLOCK_F32, NETWORK_F32
@@ -24,20 +24,7 @@ CASES = range(5)
 def call_inputs(case):
     """Arguments of `Interpolator.denoise_net` for golden case `case`; the padding mask at latent size."""
     arrays = golden.load(f"L1_dit_case{case}")
-    x = golden.channels_last(arrays["x"])
-    mask = np.broadcast_to(golden.channels_last(arrays["condition_video_input_mask"]), (*x.shape[:4], 1))
-    padding = arrays["padding_mask"][:, 0]
-    rows, columns = (np.arange(size) * full // size for size, full in zip(x.shape[2:4], padding.shape[1:], strict=True))
-    nearest = padding[:, rows][:, :, columns][:, None, :, :, None]
-    inputs: dict[str, Any] = {
-        "x": x,
-        "c_noise": arrays["timesteps"],
-        "text": arrays["crossattn_emb"],
-        "mask": mask,
-        "fps": arrays["fps"],
-    }
-    inputs["padding_mask"] = np.broadcast_to(nearest, mask.shape)
-    return inputs, arrays
+    return network_inputs(arrays), arrays
 
 
 @pytest.mark.parametrize("case", CASES)

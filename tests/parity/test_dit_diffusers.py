@@ -16,6 +16,7 @@ import torch
 from benchmarks import dit_peer
 from convert.conversion import ConversionRequest, convert_checkpoints
 from jax_interp.config import DiTConfig
+from jax_interp.parity.peers import transformer as diffusers_dit
 from jax_interp.pipeline.stages.denoiser import Denoiser
 from jax_interp.runtime.checkpoint.finding import find_component
 from tests.changed_weights import change_weight, nudge
@@ -45,7 +46,7 @@ def case(request, tmp_path_factory):
 def written(config, root, name):
     """(config, float32 peer, the folder in which its weights are converted as the network `name`)"""
     torch.manual_seed(0)
-    peer: Any = dit_peer.build(config).eval()
+    peer: Any = diffusers_dit.build(config).eval()
     dit_peer.randomize(peer, seed=1)
     peer.to(torch.bfloat16).to(torch.float32)  # weights that both precisions represent
     folder = root / "checkpoints" / name
@@ -77,7 +78,7 @@ def ours(folder, precision, arrays, fps, change=None):
 
 
 def peers(peer, arrays, fps):
-    return dit_peer.forward(peer, **{name: torch.from_numpy(x) for name, x in arrays.items()}, fps=fps).numpy()
+    return diffusers_dit.forward(peer, **{name: torch.from_numpy(x) for name, x in arrays.items()}, fps=fps).numpy()
 
 
 @pytest.mark.parametrize(

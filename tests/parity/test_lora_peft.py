@@ -23,6 +23,7 @@ from convert.lora.reading import read_adapter
 from convert.lora.writing import write_adapter
 from jax_interp.config import DiTConfig
 from jax_interp.nn.params import flatten, unflatten
+from jax_interp.parity.peers import transformer as diffusers_dit
 from jax_interp.pipeline.stages.denoiser import Denoiser
 from jax_interp.runtime.checkpoint.finding import find_component
 from jax_interp.train.settings import LoraSettings, TrainSettings
@@ -50,7 +51,7 @@ def converted_twin(tmp_path_factory):
 
 def twin():
     torch.manual_seed(0)
-    peer = dit_peer.build(CONFIG).eval()
+    peer = diffusers_dit.build(CONFIG).eval()
     dit_peer.randomize(peer, seed=1)
     return peer.float()
 
@@ -81,7 +82,7 @@ def inputs():
 def theirs(model):
     arrays = {name: torch.from_numpy(values) for name, values in inputs().items()}
     base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
-    return dit_peer.forward(base, **arrays, fps=24).numpy()
+    return diffusers_dit.forward(base, **arrays, fps=24).numpy()
 
 
 def ours(folder, path, strength=1.0, precision: Precision = "float32"):

@@ -1,11 +1,9 @@
 """The tokenizer against diffusers' independent implementation, both from one set of random weights.
 
-diffusers differs from upstream in two ways that do not matter here: its wavelet filter is √½ in float32, where
-upstream's checkpoints hold it rounded to bfloat16 (the filter goes through the weight table like any other tensor, so
-ours takes theirs), and it knows no statistics per latent frame (these are given as mean 0 and deviation 1).
+Here ours takes diffusers' wavelet filter through the weight table, where upstream's files have a rounded one, and the
+statistics that diffusers does not know are mean 0 and deviation 1.
 """
 
-import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,33 +17,14 @@ pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
 import torch
-from diffusers.models.autoencoders.autoencoder_kl_cosmos import AutoencoderKLCosmos
 
 from convert.architecture.infer import infer_video_tokenizer
+from jax_interp.config import VideoTokenizerConfig
 from jax_interp.nn.params import flatten, unflatten
+from jax_interp.parity.peers import video_tokenizer
 from tests.golden import channels_last, relative_l2
 from tests.models.video_tokenizer_weights import FAST_COMPILE, convert, network
 from tests.tolerances import PEER_F32
-
-RENAMES = (
-    (r"(down_blocks\.\d+)\.downsamplers\.0\.(conv\d)", r"\1.downsample.\2.conv3d"),
-    (r"(up_blocks\.\d+)\.upsamplers\.0\.(conv\d)", r"\1.upsample.\2.conv3d"),
-    (r"conv_s\.", "0.conv3d."),
-    (r"conv_t\.", "1.conv3d."),
-    (r"conv_shortcut\.", "nin_shortcut.conv3d."),
-    (r"\.to_([qkv])\.", r".\1.conv3d."),
-    (r"\.to_out\.0\.", ".proj_out.conv3d."),
-    (r"(quant_conv)\.", r"\1.conv3d."),
-    (r"down_blocks\.(\d+)\.resnets\.", r"down.\1.block."),
-    (r"down_blocks\.", "down."),
-    (r"up_blocks\.(\d+)\.resnets\.", r"up.\1.block."),
-    (r"up_blocks\.", "up."),
-    (r"mid_block\.resnets\.0", "mid.block_1"),
-    (r"mid_block\.resnets\.1", "mid.block_2"),
-    (r"mid_block\.attentions\.0", "mid.attn_1.0"),
-    (r"mid_block\.temp_attentions\.0", "mid.attn_1.1"),
-)
-"""diffusers' key names to upstream's, applied in turn; `up` is numbered the other way round besides."""
 
 
 @dataclass(frozen=True)
@@ -74,15 +53,14 @@ LONG = Case((1, 2, 2), (16, 2, 2), channels=4)
 @cache
 def peer(case):
     """diffusers' network with every parameter drawn anew, norms and biases too."""
-    widths = [case.channels * multiplier for multiplier in case.multipliers]
-    model = AutoencoderKLCosmos(
+    config = VideoTokenizerConfig(
+        channels=case.channels,
+        channel_multipliers=case.multipliers,
+        num_res_blocks=case.num_res_blocks,
         latent_channels=case.latent_channels,
-        encoder_block_out_channels=(case.channels, *widths),
-        decode_block_out_channels=(*widths, widths[-1]),
-        num_layers=case.num_res_blocks,
         patch_size=case.patch_size,
-        attention_resolutions=(),
     )
+    model = video_tokenizer.build(config)
     rng = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -92,20 +70,13 @@ def peer(case):
     return model.eval()
 
 
-def upstream_key(key, num_levels):
-    for pattern, replacement in RENAMES:
-        key = re.sub(pattern, replacement, key)
-    return re.sub(r"(?<=\bup\.)\d+", lambda level: str(num_levels - 1 - int(level[0])), key)
-
-
 @cache
 def ours(case):
     """Our configuration and parameters, read off the peer's weights under upstream's names."""
     model: Any = peer(case)
     weights = model.state_dict().items()
-    tensors = {upstream_key(key, len(case.multipliers)): tensor.numpy() for key, tensor in weights}
-    tensors["encoder.patcher3d.wavelets"] = model.encoder.patch_embed.wavelets.numpy()
-    tensors["decoder.unpatcher3d.wavelets"] = model.decoder.unpatch_embed.wavelets.numpy()
+    tensors = {video_tokenizer.upstream_name(key, len(case.multipliers)): tensor.numpy() for key, tensor in weights}
+    tensors |= {key: model.get_buffer(name).numpy() for name, key in video_tokenizer.WAVELETS.items()}
     for name, shape in (("mean_std", (case.latent_channels, 3)), ("image_mean_std", (case.latent_channels,))):
         tensors |= {f"{name}.0": np.zeros(shape, np.float32), f"{name}.1": np.ones(shape, np.float32)}
     config = infer_video_tokenizer({key: tensor.shape for key, tensor in tensors.items()}, Path("diffusers"))
@@ -134,8 +105,8 @@ def theirs(case, method):
     x, z = inputs(case)
     with torch.no_grad():
         if method == "encode":
-            return channels_last(model.encode(torch.from_numpy(x)).latent_dist.mode().numpy())
-        return channels_last(model.decode(torch.from_numpy(z)).sample.numpy())
+            return video_tokenizer.encode(model, torch.from_numpy(channels_last(x))).numpy()
+        return video_tokenizer.decode(model, torch.from_numpy(channels_last(z))).numpy()
 
 
 def error(case, method, params):

@@ -5,20 +5,22 @@ there; asks for the password; refuses other hosts' pages, bodies that are too la
 and tells users apart.
 """
 
-import base64
-import binascii
-import hmac
-import json
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from contextlib import nullcontext
 from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
+from starlette.requests import ClientDisconnect
+
 from jax_interp.app.settings import Access, Limits, is_loopback
-from jax_interp.app.uploads import is_upload, uploaded_bytes
+from jax_interp.app.web.calls import VALUES, checked_call
+from jax_interp.app.web.sign_in import WINDOW, SignIn
+from jax_interp.app.web.upload_room import UploadRoom
+from jax_interp.errors import UsageError
 
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
@@ -35,15 +37,15 @@ MOST_BODY = 1 << 18
 """The bytes of a request that is no upload."""
 _FORM_BYTES = 1 << 20
 """The bytes that the form of an upload has beside its files."""
-_UPLOADS_KEPT = 10
-"""How many of the largest uploads may lie there before jobs are made of them."""
 
+_CALLS = "|".join(VALUES)
 _OPEN = {
     "GET": re.compile(
         r"/|/config|/theme\.css|/favicon\.ico|/robots\.txt|/(assets|static|svelte)/[\w./@+-]+|/gradio_api/(info|"
-        r"startup-events|app_id|theme\.css|upload_progress|queue/data|heartbeat/\w+|call/\w+/\w+)|/results/[\w./-]+"
+        rf"startup-events|app_id|theme\.css|upload_progress|queue/data|heartbeat/\w+|call/({_CALLS})/\w+)"
+        r"|/results/[\w./-]+"
     ),
-    "POST": re.compile(r"/gradio_api/(upload|queue/join|cancel|reset|call/\w+)"),
+    "POST": re.compile(rf"/gradio_api/(upload|queue/join|cancel|reset|call/({_CALLS}))"),
 }
 _OPEN["HEAD"] = _OPEN["GET"]
 
@@ -61,6 +63,9 @@ _HEADERS = {
     "cross-origin-resource-policy": "same-origin",
 }
 
+_CLOSE = (b"connection", b"close")
+"""Goes with an answer that is given before the body is over, of which the rest would be read and thrown away."""
+
 
 class _Refused(Exception):
     """What came is not passed on: the status, and the words."""
@@ -71,6 +76,7 @@ class Gate:
 
     def __init__(self, inner: Application, access: Access, limits: Limits, uploads: Path):
         self._inner, self._access, self._limits, self._uploads = inner, access, limits, uploads
+        self._sign_in, self._room = SignIn(access), UploadRoom(uploads, limits.upload_bytes)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -79,38 +85,41 @@ class Gate:
         if scope["type"] != "http":
             return  # a socket is closed; nothing here needs one
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        if (refused := self._refusal(scope, headers)) is not None:
+        token, is_new = self._owner(scope, headers)
+        if (refused := self._refusal(scope, headers, token)) is not None:
             await _answer(send, *refused)
             return
-        token, is_new = self._owner(scope, headers)
         kept = [(name, value) for name, value in scope["headers"] if name.lower() != OWNER_HEADER.encode()]
         scope = dict(scope, headers=kept + ([(OWNER_HEADER.encode(), token.encode())] if token else []))
-        started = False
+        has_body = "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
+        body = _Body(receive, self._most(scope), self._too_large(), is_over=not has_body)
+        answer = _Answer(send, body, token if is_new else None)
+        is_upload_now = _is_upload(scope)
+        with self._room.taken(_length(headers, self._most(scope))) if is_upload_now else nullcontext():
+            try:
+                given = body.receive
+                if scope["method"] == "POST" and not is_upload_now:
+                    given = await self._read_call(given, scope["path"])
+                await self._inner(scope, given, answer.send)
+            except _Refused as refused:
+                await answer.refuse(refused)
+            except ClientDisconnect:
+                return
+            except Exception:
+                if body.refused is None:
+                    raise
+        if body.refused is not None:
+            await answer.refuse(body.refused)
 
-        async def send_guarded(message: Message) -> None:
-            nonlocal started
-            if message["type"] == "http.response.start":
-                started = True
-                message = dict(message, headers=list(_guarded(message["headers"], token if is_new else None)))
-            await send(message)
-
-        receive = _limited(receive, self._most(scope), self._too_large())
-        try:
-            if scope["method"] == "POST" and not scope["path"].endswith("/upload"):
-                receive = await self._read_call(receive)
-            await self._inner(scope, receive, send_guarded)
-        except _Refused as refused:
-            if not started:
-                await _answer(send, *refused.args)
-
-    def _refusal(self, scope: Message, headers: dict[str, str]) -> tuple[int, str] | None:
+    def _refusal(self, scope: Message, headers: dict[str, str], token: str) -> tuple[int, str] | None:
         """Return the status and the words with which a request is refused; None if it may pass."""
         if not self._is_known_host(headers.get("host", "")):
             return 403, f"this server is for {self._access.host} alone"
         if not _is_own_page(headers):
             return 403, "another site's page may not ask this server for anything"
-        if not self._is_signed_in(headers.get("authorization", "")):
-            return 401, "sign in with the name and the password of this server"
+        client = (scope.get("client") or ("",))[0]
+        if (refused := self._sign_in.refusal(headers.get("authorization", ""), client, token)) is not None:
+            return refused
         path, method = scope["path"], scope["method"]
         if method not in _OPEN or not _OPEN[method].fullmatch(path) or ".." in path:
             return 404, "there is nothing at this address"
@@ -119,22 +128,18 @@ class Gate:
             return 400, "the length of the request is no number"
         if int(length) > self._most(scope):
             return 413, self._too_large()
-        if path.endswith("/upload") and uploaded_bytes(self._uploads) > _UPLOADS_KEPT * self._limits.upload_bytes:
+        if _is_upload(scope) and not self._room.has(_length(headers, self._most(scope))):
             return 503, "too many uploads wait for jobs to be made of them; try again later"
         return None
 
     def _most(self, scope: Message) -> int:
-        return self._limits.upload_bytes + _FORM_BYTES if scope["path"].endswith("/upload") else MOST_BODY
+        return self._limits.upload_bytes + _FORM_BYTES if _is_upload(scope) else MOST_BODY
 
     def _too_large(self) -> str:
         return f"too large: uploads may have {self._limits.upload_bytes / 1e6:.0f} MB, other requests much less"
 
-    async def _read_call(self, receive: Receive) -> Receive:
-        """Read the JSON of a call, and return what gives it to Gradio, unless it names a file that is no upload.
-
-        Gradio would copy any file of this machine, and fetch any address, that a call names: where it is mounted in
-        another application it does not check that the file was uploaded.
-        """
+    async def _read_call(self, receive: Receive, path: str) -> Receive:
+        """Read a call, and return what gives it to Gradio; raise `_Refused` if it may not pass (`checked_call`)."""
         body, more = b"", True
         while more:
             message = await receive()
@@ -143,13 +148,9 @@ class Gate:
             body += message.get("body", b"")
             more = message.get("more_body", False)
         try:
-            called = json.loads(body) if body else None
-            body = json.dumps(called).encode() if body else b""  # what was looked at, whatever stood there twice
-        except (ValueError, RecursionError):
-            raise _Refused(400, "expected a call as JSON") from None
-        for path in _paths_in(called):
-            if not is_upload(path, self._uploads):
-                raise _Refused(400, "a call names a file that was not uploaded here; upload it again")
+            body = checked_call(body, path, self._uploads)
+        except UsageError as error:
+            raise _Refused(400, str(error)) from None
         given = False
 
         async def give() -> Message:
@@ -171,16 +172,6 @@ class Gate:
             return False
         return name is not None and is_loopback(name)
 
-    def _is_signed_in(self, authorization: str) -> bool:
-        if self._access.user is None:
-            return True
-        kind, _, coded = authorization.partition(" ")
-        try:
-            given = base64.b64decode(coded, validate=True) if kind.lower() == "basic" else b""
-        except (binascii.Error, ValueError):
-            return False
-        return hmac.compare_digest(given, f"{self._access.user}:{self._access.password}".encode())
-
     def _owner(self, scope: Message, headers: dict[str, str]) -> tuple[str, bool]:
         """Return the token of who asks and whether it was made just now; empty for a program that has none."""
         if _TOKEN.fullmatch(given := headers.get(OWNER_HEADER, "")):
@@ -195,9 +186,16 @@ class Gate:
 
 
 def _is_own_page(headers: dict[str, str]) -> bool:
-    """Whether a request comes from this server's page, or from a program, which names no page."""
+    """Whether a request comes from this server's page, or from a program, which names no page.
+
+    Of what another site's page embeds (pictures, scripts) browsers do not name the origin, but that it is another one;
+    a link there that is followed to here (navigation) harms nobody.
+    """
     origin = headers.get("origin")
-    return origin is None or urlsplit(origin).netloc == headers.get("host")
+    if origin is not None:
+        return urlsplit(origin).netloc == headers.get("host")
+    is_elsewhere = headers.get("sec-fetch-site", "") in ("cross-site", "same-site")
+    return not is_elsewhere or headers.get("sec-fetch-mode") == "navigate"
 
 
 def _guarded(headers: Headers, token: str | None) -> Iterator[tuple[bytes, bytes]]:
@@ -213,37 +211,64 @@ def _guarded(headers: Headers, token: str | None) -> Iterator[tuple[bytes, bytes
         yield b"set-cookie", cookie.encode()
 
 
-def _limited(receive: Receive, most: int, words: str) -> Receive:
-    """Return `receive` that refuses, in `words`, when more than `most` bytes have come, whatever was claimed."""
-    seen = 0
+class _Body:
+    """The body of a request as it comes in: no more than `most` bytes, whatever was claimed."""
 
-    async def receive_counted() -> Message:
-        nonlocal seen
-        message = await receive()
-        seen += len(message.get("body", b""))
-        if seen > most:
-            raise _Refused(413, words)
+    def __init__(self, receive: Receive, most: int, words: str, is_over: bool):
+        self._receive, self._left, self._words = receive, most, words
+        self.is_over = is_over
+        self.refused: _Refused | None = None
+
+    async def receive(self) -> Message:
+        """Return the next message; raise `_Refused` when more has come than may."""
+        message = await self._receive()
+        self._left -= len(message.get("body", b""))
+        self.is_over = not message.get("more_body", False)
+        if self._left < 0:
+            self.refused = _Refused(413, self._words)
+            raise self.refused
         return message
 
-    return receive_counted
+
+class _Answer:
+    """The answer to a request, as it goes out: with our headers, and `token` for the browser to keep."""
+
+    def __init__(self, send: Send, body: _Body, token: str | None):
+        self._send, self._body, self._token = send, body, token
+        self._started = False
+
+    async def send(self, message: Message) -> None:
+        """Pass a message on, unless the body was refused: then what others say of it is left out for `refuse`."""
+        if self._body.refused is not None and not self._started:
+            return
+        if message["type"] == "http.response.start":
+            self._started = True
+            headers = list(_guarded(message["headers"], self._token))
+            message = dict(message, headers=headers if self._body.is_over else [*headers, _CLOSE])
+        await self._send(message)
+
+    async def refuse(self, refused: _Refused) -> None:
+        """Send the status and the words of `refused`, unless something was sent before."""
+        if not self._started:
+            self._started = True
+            await _answer(self._send, *refused.args)
 
 
-def _paths_in(called: Any) -> Iterator[Any]:
-    """Yield the value of every key "path" in JSON values, however deep it lies."""
-    left = [called]
-    while left:
-        value = left.pop()
-        if isinstance(value, dict):
-            if "path" in value:
-                yield value["path"]
-            left += value.values()
-        elif isinstance(value, list):
-            left += value
+def _is_upload(scope: Message) -> bool:
+    return scope["method"] == "POST" and scope["path"].endswith("/upload")
+
+
+def _length(headers: dict[str, str], otherwise: int) -> int:
+    """Return how long the body is said to be; `otherwise` where that is not said."""
+    return int(headers.get("content-length", otherwise))
 
 
 async def _answer(send: Send, status: int, text: str) -> None:
     body = f"{text}\n".encode()
     headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(body)).encode())]
+    headers.append(_CLOSE)
+    if status == 429:
+        headers.append((b"retry-after", f"{WINDOW:.0f}".encode()))
     if status == 401:
         headers.append((b"www-authenticate", b'Basic realm="jax-interp", charset="UTF-8"'))
     await send({"type": "http.response.start", "status": status, "headers": list(_guarded(headers, None))})

@@ -22,6 +22,9 @@ logger = logging.getLogger("jax_interp")
 
 HANDLERS = 40
 """The requests that are answered at the same time; the others wait."""
+SESSIONS = 256
+"""The sessions of which Gradio keeps the state of the page's parts, 70 kB each. Nothing of ours is in it, and every
+call of the API counts as one; by default Gradio keeps 10,000."""
 
 
 @contextmanager
@@ -72,6 +75,7 @@ async def _built(app: AppSettings, desk: Desk) -> Any:
     with page:
         add_api(desk)
     page.queue(default_concurrency_limit=HANDLERS, api_open=False)
+    page.state_session_capacity = SESSIONS
     server = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     server.include_router(results_router(desk))
     # Fonts of the reader's own system, because a theme's would come from elsewhere.

@@ -209,8 +209,15 @@ def test_one_that_was_passes_as_it_is(ask, inner, tmp_path):
 def test_of_a_key_that_stands_there_twice_only_what_was_looked_at_passes(ask, inner, tmp_path):
     clip = tmp_path / "uploads/0/clip.mp4"
     clip.write_bytes(b"1")
-    ask("POST", "/gradio_api/call/submit", b'{"path": "/etc/passwd", "path": "%s"}' % str(clip).encode())
+    ask("POST", "/gradio_api/queue/join", b'{"path": "/etc/passwd", "path": "%s"}' % str(clip).encode())
     assert b"passwd" not in inner.bodies[0]
+
+
+@pytest.mark.parametrize("called", [{}, [], {"data": []}, {"data": ["a", "b"]}, {"data": {"0": "a"}}, {"data": None}])
+def test_a_call_with_another_number_of_values_is_told_how_many(ask, inner, called):
+    answer = ask("POST", "/gradio_api/call/progress", json.dumps(called).encode())
+    assert (answer.status, "progress takes 1 value(s)" in answer.text) == (400, True)
+    assert inner.scopes == []
 
 
 @pytest.mark.parametrize("body", [b"{", b"\xff", b"[" * 100_000], ids=["open", "bytes", "deep"])

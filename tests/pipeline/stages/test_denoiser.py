@@ -1,13 +1,12 @@
 """Whole sampling runs against upstream's: both condition noises, one and two branches, few and many steps."""
 
-from statistics import NormalDist
-
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jax_interp.diffusion.settings import SampleSettings
 from jax_interp.errors import JaxInterpError, UsageError
+from jax_interp.parity.golden.recording import open_recording
 from tests import golden
 from tests.changed_weights import change_weight
 from tests.tolerances import BF16_RATIO, SAMPLE_BF16, SAMPLE_F32
@@ -29,16 +28,9 @@ def embedding(index):
     return np.pad(rows, ((0, 512 - len(rows)), (0, 0)))[None]
 
 
-def shipped_noise(seed=1, calls=400):
-    """The draws of the golden `shipped` runs: sigma from numpy's global generator, noise by the manifest's recipe."""
-    uniform = np.random.RandomState(seed).uniform(size=calls).tolist()
-
-    def draw(call):
-        sigma = float(np.exp(NormalDist(-3, 2).inv_cdf(uniform[call])))
-        noise = np.random.RandomState(500000 + call).standard_normal((1, 16, 3, 8, 12)).astype(np.float32)
-        return sigma, np.moveaxis(noise[0], 0, -1)
-
-    return draw
+def shipped_noise():
+    """The draws of the golden `shipped` runs."""
+    return open_recording(golden.ROOT).drawn_noise((16, 3, 8, 12))
 
 
 def run(interpolator, name, guidance, **changes):

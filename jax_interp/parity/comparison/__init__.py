@@ -1,0 +1,1 @@
+"""The comparison itself: networks that are in both folders, their weights, and both sides run in lockstep."""
