@@ -48,6 +48,7 @@ class Desk:
             "pairs": foreseen.pairs,
             "fewer_with_cuts": foreseen.at_most,
             "given_frames": foreseen.given,
+            "left_out_frames": foreseen.left_out,
             "frames": foreseen.frames,
             "rate": round(foreseen.rate, 4),
             "seconds": round(foreseen.seconds, 3),
@@ -163,6 +164,12 @@ def plan_in_words(plan: dict[str, Any]) -> list[str]:
         f" {plan['rate']:g} frames a second, {plan['size']} pixels.",
         f"The networks make {made}. {plan['memory']}",
     ]
+    if plan["left_out_frames"]:
+        lines.insert(
+            1,
+            f"The last {plan['left_out_frames']} frame(s) fill no pair and are left out; a smaller stride, below"
+            ' "More", uses them.',
+        )
     if plan["working_seconds"] is None:
         lines.append("How long that takes is not known yet: no job of this kind has run on this machine.")
     else:

@@ -29,6 +29,8 @@ class Foreseen:
     """How long the result lasts."""
     given: int
     """The frames of the input."""
+    left_out: int
+    """The frames at the end of the input that fill no pair, because the stride is more than 1."""
     size: str
     """The size of the result, as "1280x704"."""
     work: float
@@ -53,7 +55,9 @@ def foresee(asked: Asked, inputs: tuple[Path, ...], app: AppSettings) -> Foresee
             f"the result would have {plan.num_frames} frames; {app.limits.output_frames} are made at most: choose a"
             " lower rate, less slow motion, or a shorter clip"
         )
-    pairs, at_most = clip.most_pieces, isinstance(plan, ClipPlan) and not plan.is_foreseen
+    timed = plan if isinstance(plan, ClipPlan) else None
+    pairs = clip.most_pieces if timed is None else clip.foreseen.num_pairs
+    at_most = timed is not None and not timed.is_foreseen
     if pairs > app.limits.pairs:
         raise UsageError(
             f"the clip has {pairs} pairs of frames; {app.limits.pairs} are interpolated at most: give a shorter clip"
@@ -65,6 +69,7 @@ def foresee(asked: Asked, inputs: tuple[Path, ...], app: AppSettings) -> Foresee
         rate=float(plan.rate),
         seconds=float(plan.num_frames / plan.rate),
         given=clip.source.num_frames,
+        left_out=0 if timed is None else timed.num_left_out,
         size=str(clip.shape.inner),
         work=work_of(job, clip),
         job=job,

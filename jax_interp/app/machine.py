@@ -18,15 +18,13 @@ from jax_interp.runtime.checkpoint.finding import find_transformer
 from jax_interp.runtime.doctor import examine
 from jax_interp.runtime.hardware import host_memory
 
-_STATUS = {"ok": "works", "warning": "works, but not well or not everywhere", "missing": "is missing"}
 _FOLDERS = re.compile(r"(?<![\w.])(/[\w.@+-]+)+/(?=[\w.@+-])")
 
 
 def checks() -> list[tuple[str, str, str, str]]:
     """Return the rows of what `doctor` finds: name, status, what was found, what to do. Folders are not told."""
     return [
-        (check.name, _STATUS[check.status], _FOLDERS.sub("", check.value), _FOLDERS.sub("", check.advice))
-        for check in examine()
+        (check.name, check.status, _FOLDERS.sub("", check.value), _FOLDERS.sub("", check.advice)) for check in examine()
     ]
 
 
@@ -73,11 +71,11 @@ class MemoryPlans:
             return [str(error)]
         resident, smallest, (free, _) = planner.plan({}), planner.smallest(), host_memory()
         return [
-            f"At {app.height}×{app.width} the networks take {gib(resident.process_peak)} of GPU memory if all of them"
-            " stay there.",
+            f"At {app.width}x{app.height} pixels the networks take {gib(resident.process_peak)} of GPU memory if all"
+            " of them stay there.",
             f"The least that they can do with is {gib(smallest.process_peak)}: {describe(smallest)}; then"
             f" {gib(smallest.host)} of parameters wait in host memory, of which {gib(free)} are free.",
-            f"A job of this server: {said}",
+            f"A job of this server with the form's settings: {said}",
         ]
 
     def _planner(self, asked: Asked, job: Job) -> Planner:

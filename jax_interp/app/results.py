@@ -15,6 +15,7 @@ from jax_interp.app.settings import Limits
 from jax_interp.app.store import JobEntry, JobStore
 from jax_interp.errors import JaxInterpError
 from jax_interp.evaluation.compare.page import NamedClip, PageSettings, PageTooLarge, write_page
+from jax_interp.evaluation.compare.timeline import Alignment
 from jax_interp.files.atomic import open_atomically
 from jax_interp.media.reader import open_frames
 
@@ -109,7 +110,7 @@ def finish(folder: JobFolder, entry: JobEntry) -> dict[str, Any]:
     facts["size"] = f"{record['output']['width']}x{record['output']['height']}"
     if folder.frames.is_dir():
         _pack(folder.frames, folder.archive)
-    facts["comparison"] = _compare(folder, entry)
+    facts["comparison"] = _compare(folder, entry, alignment_of(record))
     return facts
 
 
@@ -120,12 +121,20 @@ def _pack(frames: Path, archive: Path) -> None:
             packed.write(path, path.name)
 
 
-def _compare(folder: JobFolder, entry: JobEntry) -> str:
+def alignment_of(record: dict[str, Any]) -> Alignment:
+    """Return how source and result are compared: where the source's end was left out, ends do not belong together."""
+    timeline = record.get("timeline", {})
+    keeps_time = timeline.get("pace") == "source" and timeline.get("slow_motion") == "1"
+    return "time" if keeps_time and record["input"]["kind"] == "video" else "auto"
+
+
+def _compare(folder: JobFolder, entry: JobEntry, alignment: Alignment) -> str:
     """Write the comparison of source and result; return why there is none, or the empty string."""
     try:
         source = open_frames(folder.input_files(entry), at_least=1)
         clips = [NamedClip(entry.name, source), NamedClip("interpolated", open_frames([folder.video], at_least=1))]
-        write_page(folder.comparison, entry.name, clips, PageSettings(width=COMPARED_WIDTH, quality=80))
+        settings = PageSettings(alignment=alignment, width=COMPARED_WIDTH, quality=80)
+        write_page(folder.comparison, entry.name, clips, settings)
     except PageTooLarge:
         return "The clip is too long to compare frame by frame here; `jax-interp compare` does it for a part of it."
     except JaxInterpError as error:

@@ -88,3 +88,9 @@ def test_progress_and_results_are_json_values(office):
     office.desk.folder(entry.id).video.write_bytes(b"1")
     office.store.end(entry.id, "done")
     assert office.desk.results(office.desk.find(OWNER, entry.id)) == {"video": f"/results/{entry.id}/result.mp4"}
+
+
+def test_frames_at_the_end_that_are_left_out_are_said(office):
+    plan = office.desk.plan({"steps": 1, "rate": "2x", "frame_stride": 2}, office.upload())
+    said = [line for line in plan_in_words(plan) if "fill no pair" in line]
+    assert bool(said) == bool(plan["left_out_frames"]) == (plan["given_frames"] % 2 == 0)

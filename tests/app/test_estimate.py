@@ -64,3 +64,11 @@ def test_the_wait_is_that_for_what_is_left_of_the_others(office):
 
 def test_durations_in_words():
     assert [in_words(seconds) for seconds in (0.2, 42, 100, 7200)] == ["1 s", "42 s", "2 min", "2.0 h"]
+
+
+def test_frames_that_fill_no_pair_are_counted_and_pairs_are_not_overstated(app):
+    whole = foresee(Asked(rate="2x"), CLIP, app)
+    assert (whole.left_out, whole.pairs, whole.at_most) == (0, whole.given - 1, True)
+    stride = whole.given // 2 + 1
+    coarse = foresee(Asked(rate="2x", frame_stride=stride), CLIP, app)
+    assert (coarse.left_out, coarse.pairs) == (whole.given - 1 - stride, 1)

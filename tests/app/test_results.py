@@ -6,7 +6,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from jax_interp.app.results import DAY, MOST_PREVIEWS, JobFolder, prune, remove_strays
+from jax_interp.app.results import DAY, MOST_PREVIEWS, JobFolder, alignment_of, prune, remove_strays
 from jax_interp.app.settings import Limits
 from tests.app.conftest import add
 
@@ -91,3 +91,17 @@ def test_the_archive_has_the_frames(tmp_path):
     with zipfile.ZipFile(tmp_path / "frames.zip") as archive:
         assert archive.namelist() == ["0.png", "1.png", "2.png"]
         assert archive.read("2.png") == b"png2"
+
+
+@pytest.mark.parametrize(
+    ("pace", "slow", "kind", "alignment"),
+    [
+        ("source", "1", "video", "time"),
+        ("source", "2", "video", "auto"),
+        ("upstream", "1", "video", "auto"),
+        ("source", "1", "pictures", "auto"),
+    ],
+)
+def test_a_result_that_keeps_the_time_is_compared_by_time(pace, slow, kind, alignment):
+    record = {"input": {"kind": kind}, "timeline": {"pace": pace, "slow_motion": slow}}
+    assert alignment_of(record) == alignment

@@ -55,7 +55,7 @@ def _file(folder: JobFolder, entry: JobEntry, name: str) -> Response:
         path = folder.input_files(entry)[0]
     elif entry.state == "done" and name == folder.record.name and folder.record.is_file():
         text = folder.public_record()
-        headers["content-disposition"] = 'attachment; filename="result.json"'
+        headers["content-disposition"] = "attachment"
         return Response(text, media_type="application/json", headers=headers)
     elif entry.state == "done" and name == folder.comparison.name:
         path, headers["content-security-policy"] = folder.comparison, _POLICY

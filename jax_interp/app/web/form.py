@@ -8,6 +8,7 @@ import gradio as gr
 from jax_interp.app.asked import MOST_PROMPT, MOST_STEPS, PipelineName
 from jax_interp.app.settings import AppSettings
 from jax_interp.app.uploads import TAKEN
+from jax_interp.errors import UsageError
 from jax_interp.media.pictures.suffixes import PICTURE_SUFFIXES
 
 PACES = {
@@ -16,13 +17,16 @@ PACES = {
     "Times as many frames": "factor",
     "Slow motion": "slow",
 }
+_EXAMPLES = {"rate": "60", "factor": "2", "slow": "2"}
+"""Numbers that could be meant, for the paces that need one."""
+AUTOMATIC = "Automatic"
 _PRECISIONS = {
     "bfloat16, as upstream": "bfloat16",
     "8 bits: faster, half the memory, slightly less exact": "int8",
     "float32: slower, twice the memory": "float32",
 }
 _SHAPES = {
-    "As suits the pace": "",
+    AUTOMATIC: "",
     "Keep the picture's shape": "auto",
     "Stretch it to the network's": "stretch",
 }
@@ -47,11 +51,12 @@ def interpolation_form(app: AppSettings) -> Form:
     files = _files("A video, or two or more pictures in their order")
     example = gr.Button("Use the demo's clip", size="sm", elem_id="example") if app.example else None
     with gr.Row():
-        pace = gr.Radio(list(PACES), value="Times as many frames", label="Time of the result", min_width=260)
+        pace = gr.Radio(list(PACES), value="Times as many frames", label="Rate and length of the result", min_width=260)
         amount = gr.Textbox(
             "2",
             label="How many",
-            info="frames a second as 60 or 60000/1001; how many times as many frames, or as long, as 2",
+            info="Frames a second: 60 or 60000/1001. Times as many frames, or slow motion: a factor, as 2. Ten frames"
+            " for every pair needs none.",
             max_length=20,
             min_width=260,
         )
@@ -59,10 +64,21 @@ def interpolation_form(app: AppSettings) -> Form:
     with gr.Row():
         precision = _precision()
         steps = _steps(app)
-        shape = gr.Dropdown(list(_SHAPES), value="As suits the pace", label="Shape", min_width=200)
+        shape = gr.Dropdown(
+            list(_SHAPES),
+            value=AUTOMATIC,
+            label="Shape",
+            info="Automatic: stretched at ten frames for every pair, kept otherwise.",
+            min_width=200,
+        )
     with gr.Accordion("More", open=False), gr.Row():
         stride = gr.Number(
-            app.frame_stride, label="Frames from one end of a pair to the other", minimum=1, precision=0, min_width=200
+            app.frame_stride,
+            label="Stride",
+            info="Frames from one end of a pair to the other; those between are not used.",
+            minimum=1,
+            precision=0,
+            min_width=200,
         )
         guidance = gr.Number(
             -1, label="Guidance", info="-1, as upstream: without the prompt. 0: by the prompt alone.", min_width=200
@@ -83,7 +99,13 @@ def continuation_form(app: AppSettings) -> Form:
         precision = _precision()
         steps = _steps(app)
         length = gr.Number(
-            121, label="Frames of the result", info="8n + 1", minimum=9, maximum=121, precision=0, min_width=200
+            121,
+            label="Frames of the result",
+            info="9, 17, 25 and so on, to 121",
+            minimum=9,
+            maximum=121,
+            precision=0,
+            min_width=200,
         )
     with gr.Accordion("More", open=False), gr.Row():
         given = gr.Radio([1, 9], value=1, label="Last frames that are continued", min_width=200)
@@ -98,7 +120,11 @@ def continuation_form(app: AppSettings) -> Form:
 
 
 def values_of(pipeline: PipelineName, given: tuple[Any, ...]) -> dict[str, Any]:
-    """Return the settings (`Asked.parse`) of what the fields of a form hold."""
+    """Return the settings (`Asked.parse`) of what the fields of a form hold.
+
+    Raises:
+        UsageError: a number that the chosen rate needs is missing.
+    """
     if pipeline == "continue":
         prompt, precision, steps, length, frames_given, guidance, seed, frames = given
         return {
@@ -114,6 +140,8 @@ def values_of(pipeline: PipelineName, given: tuple[Any, ...]) -> dict[str, Any]:
         }
     pace, amount, prompt, precision, steps, shape, stride, guidance, seed, frames = given
     kind, amount = PACES.get(pace), str(amount or "").strip()
+    if kind in _EXAMPLES and not amount:
+        raise UsageError(f'"How many" is empty; "{pace}" needs a number, as {_EXAMPLES[kind]}')
     rates = {"rate": amount, "factor": amount if amount.endswith("x") else f"{amount}x"}
     return {
         "pipeline": pipeline,
@@ -150,6 +178,6 @@ def _precision() -> gr.Dropdown:
 
 
 def _steps(app: AppSettings) -> gr.Slider:
-    return gr.Slider(
-        1, MOST_STEPS, app.num_steps, step=1, label="Steps", info="fewer are faster; 35 is usual", min_width=200
-    )
+    usual = "35 is usual" if app.example is None else "35 is usual, 1 is best for the demo's networks"
+    info = f"Fewer are faster; {usual}."
+    return gr.Slider(1, MOST_STEPS, app.num_steps, step=1, label="Steps", info=info, min_width=200)

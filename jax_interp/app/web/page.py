@@ -67,7 +67,8 @@ def build_page(desk: Desk) -> gr.Blocks:
 
 _NO_WORLD = (
     "The networks of Video2World are not in the folder that the server was started with. `jax-interp download"
-    " --model-types Video2World` fetches them, and `jax-interp convert` converts them."
+    " --model-types Video2World` fetches them, and `jax-interp convert` converts them; then start the server again,"
+    " with `--checkpoint-dir` and the folder of what was converted. The demo has none."
 )
 
 
@@ -180,7 +181,7 @@ def _show(desk: Desk, owner: str, entry: JobEntry, seen: str) -> list[Any]:
 def _about_machine(desk: Desk) -> str:
     rows = [tuple(row) for row in machine.checks()]
     found = views.table("What this machine can do", ("", "status", "found", "what to do"), rows)
-    return found + "<h2>Memory</h2>" + views.paragraphs(desk.memory.in_words())
+    return found + "<h2 class='below'>Memory</h2>" + views.paragraphs(desk.memory.in_words())
 
 
 def _example(desk: Desk) -> list[str]:

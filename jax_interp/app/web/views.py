@@ -1,13 +1,16 @@
 """The parts of the page that are HTML: whatever a user or a file says reaches them escaped, as text."""
 
 import html
+import re
 from typing import Any
 
+from jax_interp.app.asked import Asked
 from jax_interp.app.estimate import in_words
 from jax_interp.app.results import MOST_PREVIEWS
 from jax_interp.app.store import JobEntry
 
 SHOWN_PREVIEWS = 12
+_CODE = re.compile(r"`([^`]+)`")
 
 _WORDS = {
     "queued": "waiting",
@@ -102,7 +105,7 @@ def result(entry: JobEntry, addresses: dict[str, str]) -> str:
         f"<figure>{shown}<figcaption>Source: {name}</figcaption></figure>",
         f"<figure><video id='result-video' controls playsinline preload='metadata' src='{addresses['video']}'"
         f" aria-label='the result'></video><figcaption>Result: {html.escape(about)}</figcaption></figure></div>",
-        f"<p class='downloads'>{_downloads(addresses)}</p>",
+        f"<p class='downloads'><span>Download</span> {_downloads(entry.name, addresses)}</p>",
     ]
     if "comparison" in addresses:
         parts.append(
@@ -114,12 +117,13 @@ def result(entry: JobEntry, addresses: dict[str, str]) -> str:
     return "".join([*parts, "</section>"])
 
 
-def _downloads(addresses: dict[str, str]) -> str:
+def _downloads(clip: str, addresses: dict[str, str]) -> str:
+    """Return a link for each file, which is saved under the clip's name: results of several jobs are told apart."""
+    stem = html.escape(clip.rpartition(".")[0] or clip)
     words = {"video": "Video", "frames": "Frames as PNG (zip)", "record": "Run record", "comparison": "Comparison"}
     return " ".join(
-        f"<a class='download' href='{addresses[name]}' download>{word}</a>"
-        for name, word in words.items()
-        if name in addresses
+        f"<a class='download' href='{address}' download='{stem}-{address.rpartition('/')[2]}'>{words[name]}</a>"
+        for name, address in addresses.items()
     )
 
 
@@ -129,10 +133,22 @@ def jobs(entries: list[JobEntry], current: str) -> str:
         return "<p class='note'>You have no jobs yet.</p>"
     items = "".join(
         f"<li><a href='?job={entry.id}'{_current(entry, current)}>{html.escape(entry.name)}</a>"
-        f" <span>{_WORDS[entry.state]}</span></li>"
+        f" <span class='note'>{html.escape(_choices(entry.settings))}</span> <span>{_WORDS[entry.state]}</span></li>"
         for entry in entries
     )
     return f"<nav aria-label='your jobs'><h2>Your jobs</h2><ul class='jobs'>{items}</ul></nav>"
+
+
+def _choices(asked: Asked) -> str:
+    """Return in a few words what was asked, which tells jobs of one clip apart."""
+    if asked.pipeline == "continue":
+        words = [f"continued to {asked.length} frames"]
+    elif asked.rate:
+        words = [asked.rate if asked.rate.endswith("x") else f"{asked.rate} frames a second"]
+    else:
+        words = [] if asked.slow_motion != "1" else ["ten frames for every pair"]
+    words += [f"slow motion {asked.slow_motion}"] if asked.slow_motion != "1" else []
+    return ", ".join([*words, f"{asked.steps} step(s)", f"seed {asked.seed}"])
 
 
 def _current(entry: JobEntry, current: str) -> str:
@@ -142,7 +158,7 @@ def _current(entry: JobEntry, current: str) -> str:
 def table(caption: str, names: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     """Return a table with a heading above it."""
     head = "".join(f"<th scope='col'>{html.escape(name)}</th>" for name in names)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    body = "".join("<tr>" + "".join(f"<td>{_with_code(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     return (
         f"<div class='scrolled'><table><caption>{html.escape(caption)}</caption><thead><tr>{head}</tr></thead>"
         f"<tbody>{body}</tbody></table></div>"
@@ -150,4 +166,9 @@ def table(caption: str, names: tuple[str, ...], rows: list[tuple[str, ...]]) -> 
 
 
 def paragraphs(lines: list[str]) -> str:
-    return "".join(f"<p>{html.escape(line)}</p>" for line in lines)
+    """Return a paragraph for each line; what stands between backticks is code."""
+    return "".join(f"<p>{_with_code(line)}</p>" for line in lines)
+
+
+def _with_code(text: str) -> str:
+    return _CODE.sub(r"<code>\1</code>", html.escape(text))

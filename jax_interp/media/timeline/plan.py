@@ -134,7 +134,12 @@ class ClipPlan:
     @property
     def reaches_end(self) -> bool:
         """Whether the last frame of the input is used."""
-        return self._indices()[-1] == self.source.num_frames - 1
+        return self.num_left_out == 0
+
+    @property
+    def num_left_out(self) -> int:
+        """The number of input frames after the last one that is used."""
+        return self.source.num_frames - self._indices().stop
 
     def _indices(self) -> range:
         return range(self.used.start, self.used.start + (self.num_nodes - 1) * self.used.stride + 1)

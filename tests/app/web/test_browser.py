@@ -98,7 +98,11 @@ def test_from_an_upload_to_a_result_that_plays(demo_server, user):
     divider.press("ArrowLeft")
     assert divider.get_attribute("aria-valuenow") != before
 
-    for text, name in (("Video", "result.mp4"), ("Frames as PNG", "frames.zip"), ("Run record", "result.json")):
+    for text, name in (
+        ("Video", "clip-result.mp4"),
+        ("Frames as PNG", "clip-frames.zip"),
+        ("Run record", "clip-result.json"),
+    ):
         with page.expect_download() as download:
             page.get_by_role("link", name=text).first.click()
         assert download.value.suggested_filename == name

@@ -37,7 +37,7 @@ def run(folder, *command):
 
 def test_the_python_program(demo_server, tmp_path):
     printed = run(tmp_path, sys.executable, "-c", program("python", demo_server))
-    assert "'pairs': 5" in printed
+    assert "'pairs': 4" in printed
     assert "done" in printed.splitlines()[-1]
 
 

@@ -9,6 +9,7 @@ gradio = pytest.importorskip("gradio", reason='no Gradio here: pip install -e ".
 from jax_interp.app.asked import Asked
 from jax_interp.app.settings import AppSettings
 from jax_interp.app.web.form import PACES, continuation_form, interpolation_form, pace_of, values_of
+from jax_interp.errors import UsageError
 
 
 def fields(make):
@@ -59,3 +60,10 @@ def test_pictures_have_no_time_of_their_own():
     assert pace_of(["a.PNG", "b.jpg"]) in PACES
     for others in (["a.mp4"], ["a.png"], ["a.png", "b.mp4"], None, []):
         assert pace_of(others) not in list(PACES)
+
+
+@pytest.mark.parametrize("pace", ["Frames a second", "Times as many frames", "Slow motion"])
+def test_a_missing_number_is_asked_for_by_the_fields_own_name(pace):
+    pipeline, values = fields(interpolation_form)
+    with pytest.raises(UsageError, match=f'"How many" is empty; "{pace}" needs a number'):
+        values_of(pipeline, (pace, " ", *values[2:]))

@@ -73,3 +73,13 @@ def test_jobs_are_links_and_the_one_that_is_shown_is_marked(entry):
     assert f"href='?job={made.id}' aria-current='true'" in views.jobs([made], made.id)
     assert "aria-current" not in views.jobs([made], "")
     assert "no jobs yet" in views.jobs([], "")
+
+
+def test_what_stands_between_backticks_is_code():
+    assert views.paragraphs(["run `a <b>`"]) == "<p>run <code>a &lt;b&gt;</code></p>"
+
+
+def test_downloads_are_named_after_the_clip_and_jobs_say_what_was_asked(office):
+    made = add(office.store, "1" * 32, name="street.mp4", state="done")
+    assert "download='street-result.mp4'" in views.result(made, {"video": "/results/1/result.mp4"})
+    assert f"{made.settings.steps} step(s), seed {made.settings.seed}" in views.jobs([made], made.id)
