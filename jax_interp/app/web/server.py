@@ -10,11 +10,11 @@ from typing import Any
 
 from jax_interp.app.desk import Desk
 from jax_interp.app.results import remove_strays
-from jax_interp.app.settings import AppSettings
+from jax_interp.app.settings import Access, AppSettings
 from jax_interp.app.store import JobStore
 from jax_interp.app.uploads import remove_abandoned
 from jax_interp.app.worker import Worker
-from jax_interp.errors import JaxInterpError
+from jax_interp.errors import JaxInterpError, UsageError
 from jax_interp.files.lock import lock_file
 from jax_interp.files.private_folder import prepare_private_folder
 
@@ -119,14 +119,17 @@ def _stay_on_this_machine(app: AppSettings) -> None:
 
 
 def serve(app: AppSettings, ready: Callable[[str], None]) -> None:
-    """Serve until a signal ends the process; `ready` is called with the address as soon as it answers."""
+    """Serve until a signal ends the process; `ready` is called with the address as soon as it answers.
+
+    Raises:
+        UsageError: nothing can listen at the address and port.
+    """
     import uvicorn
 
-    with opened(app) as (application, _):
+    with listening_at(app.access) as listening, opened(app) as (application, _):
+        port = listening.getsockname()[1]
         config = uvicorn.Config(
             application,
-            host=app.access.host,
-            port=app.access.port,
             log_level="warning",
             timeout_graceful_shutdown=3,
             proxy_headers=False,
@@ -134,13 +137,27 @@ def serve(app: AppSettings, ready: Callable[[str], None]) -> None:
         )
 
         class Server(uvicorn.Server):
-            async def startup(self, sockets: list[Any] | None = None) -> None:
+            async def startup(self, sockets: list[socket.socket] | None = None) -> None:
                 await super().startup(sockets)
                 if self.started:
-                    port = self.servers[0].sockets[0].getsockname()[1]
                     ready(f"http://{_shown_host(app.access.host)}:{port}")
 
-        Server(config).run()
+        Server(config).run([listening])
+
+
+def listening_at(access: Access) -> socket.socket:
+    """Return the socket of the server, before anything is loaded for it.
+
+    Raises:
+        UsageError: the port is taken, or the address is none of this machine's.
+    """
+    family = socket.AF_INET6 if ":" in access.host else socket.AF_INET
+    try:
+        return socket.create_server((access.host, access.port), family=family, backlog=2048)
+    except OSError as error:
+        raise UsageError(
+            f"--port {access.port}: nothing can listen at {access.host}: {error.strerror}; give another port, or 0 for any"
+        ) from error
 
 
 def _shown_host(host: str) -> str:

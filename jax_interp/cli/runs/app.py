@@ -19,7 +19,8 @@ def run(app: AppSettings, *, demo: bool) -> None:
     Raises:
         CheckpointError: no transformer is there.
         JaxInterpError: another server uses the folder.
-        OSError: the port is taken, or others can write to the folder.
+        UsageError: the port is taken.
+        OSError: others can write to the folder.
     """
     if demo:
         logger.info("converting the demo's networks")

@@ -10,7 +10,9 @@ import pytest
 gradio = pytest.importorskip("gradio", reason='no Gradio here: pip install -e ".[app]"')
 import uvicorn
 
-from jax_interp.app.web.server import application
+from jax_interp.app.settings import Access
+from jax_interp.app.web.server import application, listening_at
+from jax_interp.errors import UsageError
 from tests import golden
 from tests.app.serving import Caller
 
@@ -107,3 +109,16 @@ def test_files_that_gradio_would_serve_are_not_there(served):
     [file] = served.upload(golden.CLIP)
     for path in (file["path"], "/etc/passwd", "app-data/jobs.sqlite3"):
         assert served.get(f"/gradio_api/file={path}").status_code == 404
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_a_port_that_is_taken_is_named(host):
+    with listening_at(Access(host=host, port=0)) as first:
+        port = first.getsockname()[1]
+        with pytest.raises(UsageError, match=f"--port {port}: nothing can listen at {host}"):
+            listening_at(Access(host=host, port=port))
+
+
+def test_an_address_of_another_machine_is_named():
+    with pytest.raises(UsageError, match=r"nothing can listen at 192\.0\.2\.1"):
+        listening_at(Access(host="192.0.2.1", port=0, user="ann", password="correct horse"))
