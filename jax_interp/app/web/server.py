@@ -156,7 +156,7 @@ def listening_at(access: Access) -> socket.socket:
         return socket.create_server((access.host, access.port), family=family, backlog=2048)
     except OSError as error:
         raise UsageError(
-            f"--port {access.port}: nothing can listen at {access.host}: {error.strerror}; give another one, or 0 for any"
+            f"--port {access.port}: nothing can listen at {access.host}: {error.strerror}; give another, or 0 for any"
         ) from error
 
 
