@@ -143,7 +143,13 @@ def _announce(job: Job, clip: Clip, plan: ClipPlan) -> None:
 
 
 def _warn(plan: ClipPlan, foreseen: Tally) -> None:
-    """Say where frames are dropped, and where the steps between two frames are too coarse."""
+    """Say which frames are left out or dropped, and where the steps between two frames are too coarse."""
+    if plan.used.num_pairs is None and plan.num_left_out:
+        logger.info(
+            "the last %d frame(s) of the input fill no pair of %d steps and are left out",
+            plan.num_left_out,
+            plan.used.stride,
+        )
     fastest = plan.num_nodes / (plan.span[1] - plan.span[0])
     if plan.timeline.follows_source and plan.rate * plan.slowed < fastest:
         logger.warning(

@@ -214,6 +214,14 @@ def test_what_comes_out_is_said_before(interpolator, timed_job, caplog):
     assert "--rate 10 is below the input's 24 frames a second: frames of the input are dropped" in caplog.text
 
 
+def test_frames_that_fill_no_pair_are_said(interpolator, timed_job, caplog):
+    job = timed_job(Timeline(rate="source", scene_cuts="off"))
+    job = replace(job, settings=replace(job.settings, frame_stride=5, num_frame_pairs=None))
+    with caplog.at_level("INFO", "jax_interp"):
+        run_job(interpolator, job)
+    assert "the last 1 frame(s) of the input fill no pair of 5 steps and are left out" in caplog.text
+
+
 def test_coarse_steps_are_warned_about(interpolator, timed_job, caplog):
     record = run_job(interpolator, timed_job(Timeline(slow_motion=8, rate=48)))
     assert record is not None
