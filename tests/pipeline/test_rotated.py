@@ -98,7 +98,8 @@ def test_the_record_and_the_fingerprint_know_it(converted, rotated_folder):
     identities = {name: fingerprint(each, settings, inputs) for name, each in opened.items()}
     assert identities["stored"] == identities["int8-rotated"]
     assert len(set(identities.values())) == 3
-    texts = {found.network.identity for each in opened.values() if (found := each.text_encoder)}
+    encoders = [each.text_encoder for each in opened.values()]
+    texts = {encoder.network.identity for encoder in encoders if encoder and encoder.network}
     assert len(texts) == 4  # a stored network may have been made of rounded weights
     facts = networks(opened["stored"])
     assert facts["diffusion_transformer"]["quantization"] == facts["text_encoder"]["quantization"] == "int8-rotated"

@@ -105,20 +105,22 @@ def test_the_description_says_it(quantized):
     assert "quantization" not in tokenizer
 
 
-def test_adapters_are_merged_before_the_weights_are_quantised(converted):
+@pytest.mark.parametrize(("quantization", "group"), [("int8", 1), ("int8-rotated", 128)])
+def test_adapters_are_merged_before_the_weights_are_quantised(converted, quantization, group):
     found = find_component(converted, "diffusion_transformer")
     style = adapter(strength=0.5)
-    blocks = blocks_of(replace(found.quantized("int8"), adapters=(style,)), "diffusion_transformer")
+    blocks = blocks_of(replace(found.quantized(quantization), adapters=(style,)), "diffusion_transformer")
     for index in (0, 1):  # block 1 has no adapter
         weight = read_arrays(found.path / "params", {PATH: np.dtype("float32")}, index)[PATH]
-        integers, _ = quantize_kernel(merge(weight, PATH, index, [style], np.float32))
+        integers, _ = quantize_kernel(merge(weight, PATH, index, [style], np.float32), group=group)
         np.testing.assert_array_equal(blocks[index]["self_attention/qkv/int8_kernel"][0], integers)
 
 
-def test_adapters_of_a_stored_network_are_refused(quantized):
-    found = replace(find_component(quantized, "diffusion_transformer"), adapters=(adapter(),))
-    with pytest.raises(UsageError, match=r"--lora: .*stored in int8.*pass --quantization int8"):
-        Denoiser(found, "bfloat16")
+def test_adapters_of_a_stored_network_are_refused(quantized, rotated_folder):
+    for folder, stored in ((quantized, "int8"), (rotated_folder, "int8-rotated")):
+        found = replace(find_component(folder, "diffusion_transformer"), adapters=(adapter(),))
+        with pytest.raises(UsageError, match=rf"--lora: .*stored in {stored},.*pass --quantization {stored}:"):
+            Denoiser(found, "bfloat16")
 
 
 def test_what_is_stored_in_8_bits_cannot_be_had_in_full(quantized):
