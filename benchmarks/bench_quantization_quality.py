@@ -3,18 +3,21 @@
 ```
 python -m benchmarks.bench_quantization_quality converted --input clip.mp4 --height 192 --width 320
 python -m benchmarks.bench_quantization_quality WORK/dit-7b --steps 0      # random weights: block by block
+python -m benchmarks.bench_quantization_quality converted --plant-outliers # a few channels 64 times as large
 ```
 
-Of the same input float32, bfloat16 and int8 (with bfloat16 around it) give: the residual stream after every block,
-each block by itself where all of them get float32's stream, evaluations at several noise levels, and latents that were
-sampled from the same noise. With `--input`, a clip, both ends of its first pair are encoded, and the frames are decoded
-too. Errors are relative L2; a block's own is relative to what the block adds to the stream. One JSON line for each
-dtype and quantisation.
+Of the same input float32, bfloat16, int8 and int8-rotated (with bfloat16 around them) give: the residual stream after
+every block, each block by itself where all of them get float32's stream, evaluations at several noise levels, and
+latents that were sampled from the same noise. With `--input`, a clip, both ends of its first pair are encoded, and the
+frames are decoded too. Errors are relative L2; a block's own is relative to what the block adds to the stream. One JSON
+line for each dtype and quantisation, and a table of the blocks' own errors on stderr. "over_bfloat16" is the largest
+ratio of a block's or an evaluation's error to bfloat16's.
 
 On a GPU with little memory pass `--placement streamed`: float32 takes twice as much as bfloat16.
 """
 
 import argparse
+import sys
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
@@ -23,6 +26,7 @@ import jax
 import numpy as np
 
 from benchmarks.measure import FPS, HEIGHT, WIDTH, emit, forward_inputs
+from benchmarks.planted_outliers import FACTOR, plant_outliers
 from jax_interp import Interpolator
 from jax_interp.config import Precision, Quantization
 from jax_interp.diffusion.settings import SampleSettings
@@ -33,7 +37,11 @@ from jax_interp.pipeline.stages.denoiser import Denoiser
 from jax_interp.runtime.block_stream import PartCall, PartResult
 from jax_interp.runtime.placement import Kind
 
-VARIANTS: tuple[tuple[Precision, Quantization], ...] = (("bfloat16", "none"), ("bfloat16", "int8"))
+VARIANTS: tuple[tuple[Precision, Quantization], ...] = (
+    ("bfloat16", "none"),
+    ("bfloat16", "int8"),
+    ("bfloat16", "int8-rotated"),
+)
 NOISE_LEVELS = (-1.5, -0.5, 0.25, 1.0)
 """Values of ln(sigma)/4, from nearly clean latents to nearly noise."""
 
@@ -58,21 +66,30 @@ def main() -> None:
     arguments.add_argument("--width", type=int, default=WIDTH)
     arguments.add_argument("--steps", type=int, default=12, help="solver steps of the samples; 0 for none")
     arguments.add_argument("--placement", choices=get_args(Kind), default="resident")
+    arguments.add_argument(
+        "--plant-outliers", action="store_true", help="make a few channels of the transformer 64 times as large"
+    )
     options = arguments.parse_args()
     reference = results(options, "float32", "none", None)
     halves: Results | None = None
+    table: dict[str, dict[str, Any]] = {}
     for precision, quantization in VARIANTS:
         ours = results(options, precision, quantization, reference.streams)
         halves = halves or ours
+        found = errors(ours, reference)
+        table[precision if quantization == "none" else quantization] = found
         emit(
             "quantization_quality",
             config={"folder": options.folder.name, "height": options.height, "width": options.width}
-            | {"steps": options.steps, "input": options.input.name if options.input else None},
+            | {"steps": options.steps, "input": options.input.name if options.input else None}
+            | ({"planted_outliers": FACTOR} if options.plant_outliers else {}),
             dtype=precision,
             quantization=quantization,
-            **errors(ours, reference),
+            **found,
+            over_bfloat16=ratios(found, table["bfloat16"]),
             frames_psnr_to_bfloat16=psnr(ours.frames, halves.frames),
         )
+    print(block_table(table), file=sys.stderr)
 
 
 def results(
@@ -82,6 +99,8 @@ def results(
     interpolator = Interpolator.from_pretrained(
         options.folder, dtype=precision, quantization=quantization, embedding_cache=False
     )
+    if options.plant_outliers:
+        plant_outliers(interpolator.denoiser)
     interpolator.place({"diffusion_transformer": options.placement})
     denoiser = interpolator.denoiser
     inputs: dict[str, Any] = forward_inputs(denoiser.config, 1, options.height, options.width)
@@ -149,6 +168,21 @@ def errors(ours: Results, reference: Results) -> dict[str, Any]:
     if ours.latents is not None and reference.latents is not None:
         found["latents_error"] = relative(ours.latents[:, 1:-1], reference.latents[:, 1:-1])
     return found | {"frames_psnr": psnr(ours.frames, reference.frames)}
+
+
+def ratios(ours: dict[str, Any], halves: dict[str, Any]) -> dict[str, float]:
+    """Return the largest ratio of errors of blocks, and of evaluations, to those of bfloat16."""
+    blocks = zip(ours["block_errors"], halves["block_errors"], strict=True)
+    levels = [(ours["evaluation_errors"][level], error) for level, error in halves["evaluation_errors"].items()]
+    return {"block": max(mine / half for mine, half in blocks), "evaluation": max(mine / half for mine, half in levels)}
+
+
+def block_table(found: dict[str, dict[str, Any]]) -> str:
+    """Return a table of the errors of every block by itself, in per cent, with a column for each of `found`."""
+    rows = [("block", *found)]
+    columns = zip(*(each["block_errors"] for each in found.values()), strict=True)
+    rows += [(str(index), *(f"{100 * error:.2f} %" for error in row)) for index, row in enumerate(columns)]
+    return "\n".join("".join(f"{cell:>14}" for cell in row) for row in rows)
 
 
 def psnr(ours: np.ndarray | None, reference: np.ndarray | None) -> float | None:

@@ -29,6 +29,7 @@ from convert.networks.components import COMPONENTS
 from convert.source.provenance import SourceRecord
 from convert.target.manifest import write_description
 from convert.target.quantize import quantize_streams
+from jax_interp.components import TABLE
 from jax_interp.config import (
     CV8X8X8_720P,
     DIT_7B,
@@ -73,9 +74,11 @@ def write_network(root: Path, name: str, quantization: Quantization = "none") ->
     leaves = component.plan(config)
     streams = {leaf.path: random_stream(leaf.path, leaf.shape) for leaf in leaves}
     settings: dict[str, Any] = {"dtype": "bfloat16", "weights": "model"}
-    if quantization != "none" and component.quantizes:
+    quantization = TABLE[kind].runs_in(quantization)
+    if quantization != "none":
         settings["quantization"] = quantization
-        leaves, streams = quantize_streams(leaves, streams, component.abstract(config, quantization))
+        abstract = component.abstract(config, quantization)
+        leaves, streams = quantize_streams(leaves, streams, abstract, quantization, config)
     folder = root / FOLDERS.get(name, component.folder)
     folder.mkdir(parents=True)
     write_params(folder / PARAMS_FOLDER, unflatten(streams))

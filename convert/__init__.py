@@ -72,7 +72,7 @@ def convert(
     md5: Literal["warn", "require", "skip"] = "warn",
     overwrite: bool = False,
     allow_non_finite: bool = False,
-    quantization: Literal["none", "int8"] = "none",
+    quantization: Literal["none", "int8", "int8-rotated"] = "none",
     progress: "Progress | None" = None,
 ) -> list[Path]:
     """Convert PyTorch checkpoints in `checkpoint_dir` to what `jax_interp.Interpolator.from_pretrained` opens.
@@ -86,8 +86,9 @@ def convert(
     one lies, relative to `checkpoint_dir`, if not in upstream's folder. `dtype` is what floating tensors become, None
     leaves each as it is. `weights` chooses between the sets of a post-trained file. `md5` says what happens to a file
     whose MD5 is not the published one. `quantization` "int8" stores large weights in 8 bits, where a network has such:
-    half the size, and the values that running it with `quantization="int8"` would make of them. `progress(label,
-    bytes)` begins a job and gives a context whose value is told the bytes done.
+    half the size, and the values that running it with `quantization="int8"` would make of them; so does "int8-rotated",
+    with a rotation for networks with few large channels. `progress(label, bytes)` begins a job and gives a context
+    whose value is told the bytes done.
 
     Networks that are converted already are left alone. Each appears under its name only when it is complete, and all
     checks of all networks come before the first write. Returns the converted folders.

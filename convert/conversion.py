@@ -22,7 +22,7 @@ from convert.target.folders import check_space, clear_leftovers, refuse_foreign_
 from convert.target.manifest import write_description
 from convert.target.quantize import quantize_streams
 from convert.target.streams import stream
-from jax_interp.components import TransformerType, transformer_type
+from jax_interp.components import TABLE, TransformerType, transformer_type
 from jax_interp.config import Precision, Quantization
 from jax_interp.errors import CheckpointError, UsageError
 from jax_interp.nn.params import unflatten
@@ -69,7 +69,8 @@ class ConversionRequest:
 
     def settings(self, component: Component) -> dict[str, Any]:
         """Return the settings in which two conversions of the same files must agree to give the same result."""
-        quantized = {"quantization": self.quantization} if self.quantization != "none" and component.quantizes else {}
+        quantization = TABLE[component.name].runs_in(self.quantization)
+        quantized = {} if quantization == "none" else {"quantization": quantization}
         return {"dtype": self.dtype, "weights": self.weights or "model"} | quantized
 
 
@@ -224,9 +225,11 @@ def _as_stored(
     request: ConversionRequest, job: _Job, streams: dict[str, ArrayStream]
 ) -> tuple[tuple[Leaf, ...], dict[str, ArrayStream]]:
     """Return what is stored of the arrays in `streams`, quantised if that was requested."""
-    if "quantization" not in request.settings(job.component):
+    quantization = request.settings(job.component).get("quantization")
+    if quantization is None:
         return job.leaves, streams
-    return quantize_streams(job.leaves, streams, job.component.abstract(job.config, request.quantization))
+    abstract = job.component.abstract(job.config, quantization)
+    return quantize_streams(job.leaves, streams, abstract, quantization, job.config)
 
 
 def _write(request: ConversionRequest, job: _Job, sources: tuple[SourceRecord, ...], progress: Progress) -> None:

@@ -25,6 +25,7 @@ from jax_interp.config import (
     NetworkConfig,
     PixtralConfig,
     Precision,
+    Quantization,
     RetinaFaceConfig,
     T5Config,
     VideoSafetyConfig,
@@ -77,6 +78,8 @@ class ComponentRow:
     """The names of the networks that are stored as this one, each with the configuration field that describes it."""
     quantizes: bool = False
     """Whether it can run with its large products, or keep its large weights, in 8 bits."""
+    rotates: bool = False
+    """Whether products of integers are what is in 8 bits, whose inputs can be rotated; weights alone gain nothing."""
     hides_damage: bool = False
     """Whether its verdicts do not show that its weights are damaged: activations turn minus infinity into zero, and
     where a layer is dead no face is found and every frame is safe."""
@@ -102,6 +105,12 @@ class ComponentRow:
         if self.parts:
             return tuple(f"{self.placed_as}/{part}" for part in self.parts)
         return (self.name if self.placed_as == self.name else f"{self.placed_as}/{self.name}",)
+
+    def runs_in(self, wanted: Quantization) -> Quantization:
+        """Return the quantisation with which it runs, or is stored, where `wanted` is asked for."""
+        if not self.quantizes:
+            return "none"
+        return wanted if self.rotates or wanted == "none" else "int8"
 
     def released_as(self, size: str) -> NetworkConfig:
         """Return the published configuration of `size`, as "14B", or the first one if there is none of that size."""
@@ -130,6 +139,7 @@ _ROWS = (
         placed_as="diffusion_transformer",
         used="always",
         quantizes=True,
+        rotates=True,
     ),
     ComponentRow(
         name="tokenizer",
@@ -153,6 +163,7 @@ _ROWS = (
         placed_as="text_encoder",
         used="if there",
         quantizes=True,
+        rotates=True,
     ),
     ComponentRow(
         name="prompt_upsampler",

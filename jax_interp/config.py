@@ -14,8 +14,10 @@ ConfigT = TypeVar("ConfigT")
 Precision: TypeAlias = Literal["bfloat16", "float32"]
 """The dtype a network computes in; also the accuracy of the rotary tables."""
 
-Quantization: TypeAlias = Literal["none", "int8"]
-"""The integers in which a network's large products are computed, or in which its large weights are kept."""
+Quantization: TypeAlias = Literal["none", "int8", "int8-rotated"]
+"""The integers in which a network's large products are computed, or in which its large weights are kept.
+
+With "int8-rotated" inputs and weights of products are rotated before they are rounded (`nn.hadamard`)."""
 
 Size: TypeAlias = Annotated[int, Between(1, 2**24)]
 """A number of channels, heads, tokens or pixels: at least one, and no more than any machine could hold."""

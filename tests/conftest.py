@@ -75,17 +75,26 @@ def converted(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="session")
-def quantized(tmp_path_factory):
-    """The golden checkpoints, converted into 8 bits."""
+def _quantized(folder, quantization):
     from tests import golden
     from tests.commands import jax_interp
 
-    folder = tmp_path_factory.mktemp("quantized") / "converted"
-    arguments = ("--checkpoint-dir", golden.CHECKPOINTS, "--output-dir", folder, "--quantization", "int8")
+    arguments = ("--checkpoint-dir", golden.CHECKPOINTS, "--output-dir", folder, "--quantization", quantization)
     outcome = jax_interp("convert", *arguments)
     assert outcome.code == 0, outcome.output
     return folder
+
+
+@pytest.fixture(scope="session")
+def quantized(tmp_path_factory):
+    """The golden checkpoints, converted into 8 bits."""
+    return _quantized(tmp_path_factory.mktemp("quantized") / "converted", "int8")
+
+
+@pytest.fixture(scope="session")
+def rotated_folder(tmp_path_factory):
+    """The golden checkpoints, converted into 8 bits with rotated channels."""
+    return _quantized(tmp_path_factory.mktemp("rotated") / "converted", "int8-rotated")
 
 
 @pytest.fixture(scope="session")

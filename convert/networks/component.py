@@ -79,11 +79,6 @@ class Component:
         options = {} if quantization == "none" else {"quantization": quantization}
         return Network(lambda rngs: self.network(config, dtype=jnp.float32, rngs=rngs, **options)).abstract
 
-    @property
-    def quantizes(self) -> bool:
-        """Whether it can be stored in 8 bits."""
-        return TABLE[self.name].quantizes
-
     def table(self, keys: Collection[str] = ()) -> Table:
         """Return the weight table of a checkpoint with these keys; without keys, of what `export` writes."""
         own = Table(mark="", rules=lambda config: self.rules, ignored=self.ignored)

@@ -2,32 +2,38 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from convert.mapping.matching import Leaf
 from convert.mapping.ops import Op
+from jax_interp.config import Quantization
 from jax_interp.runtime.checkpoint.param_files import ArrayStream
 from jax_interp.runtime.checkpoint.quantizing import QuantizedLayer, quantized_layers
 from jax_interp.types import Params
 
 
 def quantize_streams(
-    leaves: Sequence[Leaf], streams: Mapping[str, ArrayStream], abstract: Params
+    leaves: Sequence[Leaf],
+    streams: Mapping[str, ArrayStream],
+    abstract: Params,
+    quantization: Quantization,
+    config: Any,
 ) -> tuple[tuple[Leaf, ...], dict[str, ArrayStream]]:
     """Return what `leaves` and `streams` become in a network with the parameters `abstract`, of which some are in 8
-    bits.
+    bits by `quantization`; `config` is the network's.
 
     The values are those of quantising at load: the unquantised ones, which may have been rounded to bfloat16, go
     through `QuantizedLayer.quantize`. Memory holds the weights of one layer of one block.
     """
     kept, quantized = {leaf.path: leaf for leaf in leaves}, dict(streams)
     added: list[Leaf] = []
-    for layer in quantized_layers(abstract):
+    for layer in quantized_layers(abstract, quantization, config):
         sources = [kept.pop(path) for path in layer.sources]
         pair = _Pair(layer, {path: quantized.pop(path) for path in layer.sources})
         quantized |= {layer.kernel: pair.kernel, layer.scale: pair.scale}
-        op = _named(f"{sources[0].op.name}, int8")
+        op = _named(f"{sources[0].op.name}, {quantization}")
         pattern, keys = (
             " + ".join(leaf.pattern for leaf in sources),
             tuple(key for leaf in sources for key in leaf.keys),

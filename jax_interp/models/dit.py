@@ -22,7 +22,7 @@ from jax_interp.nn.collectives import ONE_DEVICE, Collectives
 from jax_interp.nn.embeddings import AxisPositions, CellPositions, GridPositions, sinusoid
 from jax_interp.nn.norms import RMSNorm
 from jax_interp.nn.patches import patchify, unpatchify
-from jax_interp.nn.quantization import QuantizedLinear, QuantizedTokens, Reduce
+from jax_interp.nn.quantization import QuantizedLinear, QuantizedTokens, Reduce, rotation_group
 from jax_interp.nn.quantized_ops import TOKEN_OPS, modulate
 from jax_interp.nn.rotary import make_rotation
 from jax_interp.types import Latents, Text, Tokens
@@ -86,6 +86,7 @@ class DiTAttention(nnx.Module):
         inner = config.num_heads * config.head_width
         self.head_width = config.head_width
         self.quantization: Quantization = quantization
+        self.group = rotation_group(quantization, inner, config.num_heads)
         self.joined = joined
         if joined:
             self.qkv = QuantizedLinear(config.width, inner, 3, dtype=dtype, rngs=rngs)
@@ -115,7 +116,7 @@ class DiTAttention(nnx.Module):
         q = heads(q, self.query_norm, None if rotation is None else rotation[..., rows, :])
         k = heads(k, self.key_norm, rotation)
         attended = attend(q, k, v).reshape(*x.shape[:-1], -1)
-        return self.out(TOKEN_OPS[self.quantization].tokens(attended, across))
+        return self.out(TOKEN_OPS[self.quantization].tokens(attended, across, self.group))
 
     def _project(self, x: Any, context: Any, rows: slice) -> tuple[Array, Array, Array]:
         """Return the queries of `x` and the keys and values of `context`, with all heads in the last axis."""
@@ -132,11 +133,12 @@ class DiTMLP(nnx.Module):
         kind: type[Any] = BiasFreeLinear if quantization == "none" else QuantizedLinear
         linear = partial(kind, dtype=dtype, rngs=rngs)
         self.quantization: Quantization = quantization
+        self.group = rotation_group(quantization, config.mlp_width, config.num_heads)
         self.up = linear(config.width, config.mlp_width)
         self.down = linear(config.mlp_width, config.width)
 
     def __call__(self, x: Tokens | QuantizedTokens, across: Reduce | None = None) -> Tokens:
-        return self.down(TOKEN_OPS[self.quantization].hidden(self.up, x, across))
+        return self.down(TOKEN_OPS[self.quantization].hidden(self.up, x, across, self.group))
 
 
 class DiTBlock(nnx.Module):
@@ -151,6 +153,7 @@ class DiTBlock(nnx.Module):
     def __init__(self, config: DiTConfig, *, dtype: DTypeLike, rngs: nnx.Rngs, quantization: Quantization = "none"):
         attention = partial(DiTAttention, config, dtype=dtype, rngs=rngs, quantization=quantization)
         self.quantization: Quantization = quantization
+        self.group = rotation_group(quantization, config.width)
         self.self_attention = attention(config.width, joined=quantization != "none")
         self.self_modulation = Modulation(config, 3, dtype=dtype, rngs=rngs)
         self.cross_attention = attention(config.text_width)
@@ -166,17 +169,18 @@ class DiTBlock(nnx.Module):
     ) -> Float[Array, "B rows D"]:
         """Apply both attentions; with `rows` only those tokens are returned, which still attend to all tokens."""
         ops, across = TOKEN_OPS[self.quantization], collectives.all_reduce_max
-        x, h, gate = ops.add_modulate(x, None, inputs.positions.expand(), partial(self.self_modulation, inputs))
+        positions = inputs.positions.expand()
+        x, h, gate = ops.add_modulate(x, None, positions, partial(self.self_modulation, inputs), self.group)
         attended = self.self_attention(h[:, rows], h, inputs.rotation, rows, attend=collectives.attend, across=across)
         attended = collectives.all_reduce(attended)
-        x, h, gate = ops.add_modulate(x[:, rows], gate, attended, partial(self.cross_modulation, inputs))
+        x, h, gate = ops.add_modulate(x[:, rows], gate, attended, partial(self.cross_modulation, inputs), self.group)
         attended = self.cross_attention(h, inputs.text, across=across)
         return x + gate * collectives.all_reduce(attended)
 
     def transform(self, x: Tokens, inputs: DiTBlockInputs, collectives: Collectives = ONE_DEVICE) -> Tokens:
         """Apply the MLP."""
         shift, scale, gate = self.mlp_modulation(inputs)
-        h = TOKEN_OPS[self.quantization].modulate(x, shift, scale)
+        h = TOKEN_OPS[self.quantization].modulate(x, shift, scale, self.group)
         return x + gate * collectives.all_reduce(self.mlp(h, collectives.all_reduce_max))
 
 

@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int
 from jax_interp.config import Quantization, T5Config
 from jax_interp.nn.collectives import ONE_DEVICE, Collectives
 from jax_interp.nn.norms import RMSNorm
-from jax_interp.nn.quantization import QuantizedLinear, Reduce
+from jax_interp.nn.quantization import QuantizedLinear, Reduce, rotation_group
 from jax_interp.nn.quantized_ops import TOKEN_OPS
 from jax_interp.types import Text
 
@@ -37,12 +37,14 @@ class T5Attention(nnx.Module):
         linear = _linears(quantization, dtype, rngs)
         self.head_width = config.head_width
         self.quantization: Quantization = quantization
+        self.group = rotation_group(quantization, inner, config.num_heads)
         if quantization == "none":
             self.query = linear(config.width, inner, (config.width * config.head_width) ** -0.5)
             self.key = linear(config.width, inner, config.width**-0.5)
             self.value = linear(config.width, inner, config.width**-0.5)
         else:
-            self.qkv = QuantizedLinear(config.width, inner, 3, dtype=dtype, rngs=rngs)
+            group = rotation_group(quantization, config.width)
+            self.qkv = QuantizedLinear(config.width, inner, 3, dtype=dtype, rngs=rngs, group=group)
         self.out = linear(inner, config.width, inner**-0.5)
 
     def __call__(self, x: Text, bias: Bias, across: Reduce | None = None) -> Text:
@@ -50,7 +52,7 @@ class T5Attention(nnx.Module):
         scores = jnp.einsum("bqnk,bsnk->bnqs", q, k, preferred_element_type=jnp.float32) + bias
         weights = jax.nn.softmax(scores, axis=-1).astype(x.dtype)
         mixed = jnp.einsum("bnqs,bsnk->bqnk", weights, v).reshape(*x.shape[:-1], -1)
-        return self.out(TOKEN_OPS[self.quantization].tokens(mixed, across))
+        return self.out(TOKEN_OPS[self.quantization].tokens(mixed, across, self.group))
 
     def _project(self, x: Text) -> Iterator[Text]:
         """Yield queries, keys and values, with all heads in the last axis."""
@@ -66,11 +68,12 @@ class T5MLP(nnx.Module):
     def __init__(self, config: T5Config, *, dtype: DTypeLike, rngs: nnx.Rngs, quantization: Quantization = "none"):
         linear = _linears(quantization, dtype, rngs)
         self.quantization: Quantization = quantization
+        self.group = rotation_group(quantization, config.mlp_width, config.num_heads)
         self.up = linear(config.width, config.mlp_width, config.width**-0.5)
         self.down = linear(config.mlp_width, config.width, config.mlp_width**-0.5)
 
     def __call__(self, x: Text, across: Reduce | None = None) -> Text:
-        return self.down(TOKEN_OPS[self.quantization].tokens(jax.nn.relu(self.up(x)), across))
+        return self.down(TOKEN_OPS[self.quantization].tokens(jax.nn.relu(self.up(x)), across, self.group))
 
 
 class T5Block(nnx.Module):
@@ -179,6 +182,8 @@ def _linears(quantization: Quantization, dtype: DTypeLike, rngs: nnx.Rngs) -> Ca
 
     def quantized(inputs: int, outputs: int, deviation: float) -> nnx.Module:
         del deviation  # of random integers
-        return QuantizedLinear(inputs, outputs, dtype=dtype, rngs=rngs)
+        # For `up` alone: what `out` and `down` get is in 8 bits, in groups that no mesh cuts.
+        group = rotation_group(quantization, inputs)
+        return QuantizedLinear(inputs, outputs, dtype=dtype, rngs=rngs, group=group)
 
     return plain if quantization == "none" else quantized

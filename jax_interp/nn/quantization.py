@@ -16,6 +16,8 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int8
 
+from jax_interp.config import Quantization
+from jax_interp.nn.hadamard import group_width, rotate_channels, rotate_rows
 from jax_interp.nn.int8_matmul import int8_matmul
 
 LARGEST = 127
@@ -27,6 +29,8 @@ KERNEL, SCALE = "int8_kernel", "scale"
 """The names of a layer's arrays. The integers are not called `kernel`, which is a weight stored [in, out]."""
 JOINED = {"qkv": ("query", "key", "value")}
 """Layers that are one product in 8 bits, with the layers of the unquantised network that they consist of."""
+SPLIT_INPUTS = ("out", "down")
+"""Layers whose inputs are heads or hidden units, which the `tensor` axis of a mesh splits."""
 
 _COLUMNS = 256
 """The number of output channels that one thread quantises at a time."""
@@ -52,22 +56,31 @@ class QuantizedTokens:
         return QuantizedTokens(self.values[index], self.scale[index])
 
 
-def quantize_tokens(x: Float[Array, "*tokens K"], across: Reduce | None = None) -> QuantizedTokens:
+def rotation_group(quantization: Quantization, channels: int, splits: int = 1) -> int:
+    """Return the group of `quantize_tokens` for products of that many input channels; 1 if they are not rotated."""
+    return group_width(channels, splits) if quantization == "int8-rotated" else 1
+
+
+def quantize_tokens(x: Float[Array, "*tokens K"], across: Reduce | None = None, *, group: int = 1) -> QuantizedTokens:
     """Quantise every token of `x` with a scale of its own, in float32, rounding half to even.
 
-    Where `x` has only some channels of each token, `across` returns the maximum over the devices that have the others.
+    Every `group` neighbouring channels are rotated before, unless that is 1. Where `x` has only some channels of each
+    token, `across` returns the maximum over the devices that have the others.
     A token with a value that is not finite has a scale that is not, which shows in every product.
     """
-    wide = x.astype(jnp.float32)
+    wide = x.astype(jnp.float32) if group == 1 else rotate_channels(x, group)
     largest = jnp.abs(wide).max(-1)
     scale = jnp.maximum(largest if across is None else across(largest), SMALLEST_RANGE) / LARGEST
     return QuantizedTokens(jnp.round(wide * (1 / scale)[..., None]).astype(jnp.int8), scale)
 
 
-def quantize_kernel(kernel: Float[np.ndarray, "I O"]) -> tuple[Int8[np.ndarray, "O I"], Float[np.ndarray, " O"]]:
+def quantize_kernel(
+    kernel: Float[np.ndarray, "I O"], *, group: int = 1
+) -> tuple[Int8[np.ndarray, "O I"], Float[np.ndarray, " O"]]:
     """Quantise a float32 weight with a scale for every output channel, and transpose it.
 
-    Host memory beyond `kernel` and the result is a few MiB a core.
+    Every `group` neighbouring input channels are rotated before, unless that is 1. Host memory beyond `kernel`
+    and the result is a few MiB a core.
 
     Raises:
         ValueError: the weight has values that are not finite.
@@ -78,6 +91,8 @@ def quantize_kernel(kernel: Float[np.ndarray, "I O"]) -> tuple[Int8[np.ndarray, 
     def some(start: int) -> None:
         columns = slice(start, start + _COLUMNS)
         rows = np.ascontiguousarray(kernel[:, columns].T)
+        if group > 1 and np.isfinite(rows).all():
+            rows = rotate_rows(rows, group)
         scale[columns] = np.maximum(np.abs(rows).max(-1, initial=0), np.float32(SMALLEST_RANGE)) / np.float32(LARGEST)
         if not np.isfinite(scale[columns]).all():
             raise ValueError("values that are not finite have no scale")
@@ -92,11 +107,21 @@ def quantize_kernel(kernel: Float[np.ndarray, "I O"]) -> tuple[Int8[np.ndarray, 
 class QuantizedLinear(nnx.Module):
     """A linear layer without bias whose weight is in 8 bits, and whose product is one of integers.
 
-    With `parts` it stands for that many layers of the same size with a common input. The result is in `dtype`.
+    With `parts` it stands for that many layers of the same size with a common input. The result is in `dtype`. An input
+    that is not in 8 bits yet is quantised with `group`.
     """
 
-    def __init__(self, inputs: int, outputs: int, parts: int | None = None, *, dtype: DTypeLike, rngs: nnx.Rngs):
-        self.dtype, self.parts = dtype, parts
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        parts: int | None = None,
+        *,
+        dtype: DTypeLike,
+        rngs: nnx.Rngs,
+        group: int = 1,
+    ):
+        self.dtype, self.parts, self.group = dtype, parts, group
         shape = (outputs,) if parts is None else (parts, outputs)
         self.int8_kernel, self.scale = _random_kernel(shape, inputs, rngs)
 
@@ -105,7 +130,7 @@ class QuantizedLinear(nnx.Module):
 
         With `gelu` it is the exact GELU of that, which is applied before the one rounding.
         """
-        tokens = x if isinstance(x, QuantizedTokens) else quantize_tokens(x)
+        tokens = x if isinstance(x, QuantizedTokens) else quantize_tokens(x, group=self.group)
         kernel, scale = self.int8_kernel[...], self.scale[...]
         inputs = kernel.shape[-1]
         products = int8_matmul(

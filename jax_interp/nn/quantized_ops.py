@@ -1,7 +1,8 @@
 """What makes the inputs of a block's large products, plain or in 8 bits.
 
 A block calls these by `TOKEN_OPS[quantization]`. In 8 bits each quantises once for all products that read its result,
-and on Hopper GPUs each is one kernel (`row_kernels`), which computes the same but for the order of its sums.
+and on Hopper GPUs each is one kernel (`row_kernels`), which computes the same but for the order of its sums. What is
+rotated before (`group` is not 1) is quantised by XLA, since the kernels know no rotation.
 """
 
 from collections.abc import Callable
@@ -31,19 +32,19 @@ Rotation: TypeAlias = Float[Array, "2 *B L half_K"]
 
 
 class TokenOps(NamedTuple):
-    """The operations before a block's large products; `across` is that of `quantize_tokens`."""
+    """The operations before a block's large products; `across` and `group` are those of `quantize_tokens`."""
 
     tokens: Callable[..., Any]
-    """`tokens(x, across=None)`: the input of a product, made of `x`."""
+    """`tokens(x, across=None, group=1)`: the input of a product, made of `x`."""
     modulate: Callable[..., Any]
-    """`modulate(x, shift, scale)`: the layer norm of `x`, modulated."""
+    """`modulate(x, shift, scale, group=1)`: the layer norm of `x`, modulated."""
     add_modulate: Callable[..., Any]
-    """`add_modulate(x, gate, added, modulation)`: `x + gate * added`, that modulated, and the gate that comes after it.
-    `modulation()` gives shift, scale and gate. Without a gate the sum is `x + added`."""
+    """`add_modulate(x, gate, added, modulation, group=1)`: `x + gate * added`, that modulated, and the gate that comes
+    after it. `modulation()` gives shift, scale and gate. Without a gate the sum is `x + added`."""
     heads: Callable[..., Any]
     """`heads(x, norm, rotation)`: queries or keys of all heads, normalised and, if there is a rotation, rotated."""
     hidden: Callable[..., Any]
-    """`hidden(up, x, across=None)`: the exact GELU of what the layer `up` makes of `x`."""
+    """`hidden(up, x, across=None, group=1)`: the exact GELU of what the layer `up` makes of `x`."""
 
 
 def modulate(x: Tokens, shift: PerSample, scale: PerSample) -> Tokens:
@@ -51,16 +52,23 @@ def modulate(x: Tokens, shift: PerSample, scale: PerSample) -> Tokens:
     return layer_norm(x) * (1 + scale) + shift
 
 
-def plain_tokens(x: Tokens, across: Reduce | None = None) -> Tokens:
+def plain_tokens(x: Tokens, across: Reduce | None = None, group: int = 1) -> Tokens:
     """Return `x`."""
-    del across  # nothing is quantised
+    del across, group  # nothing is quantised
     return x
 
 
+def plain_modulate(x: Tokens, shift: PerSample, scale: PerSample, group: int = 1) -> Tokens:
+    """Return `modulate(x, shift, scale)`."""
+    del group  # nothing is quantised
+    return modulate(x, shift, scale)
+
+
 def plain_add_modulate(
-    x: Tokens, gate: PerSample | None, added: Added, modulation: Modulation
+    x: Tokens, gate: PerSample | None, added: Added, modulation: Modulation, group: int = 1
 ) -> tuple[Tokens, Tokens, PerSample]:
     """Return `x + gate * added`, that modulated, and the gate that comes after it; see `TokenOps`."""
+    del group  # nothing is quantised
     total = x + (added if gate is None else gate * added)
     shift, scale, next_gate = modulation()
     return total, modulate(total, shift, scale), next_gate
@@ -72,45 +80,45 @@ def plain_heads(x: Heads, norm: RMSNorm, rotation: Rotation | None) -> Heads:
     return x if rotation is None else apply_rotary(x, rotation)
 
 
-def plain_hidden(up: nnx.Module, x: Tokens, across: Reduce | None = None) -> Float[Array, "B L H"]:
+def plain_hidden(up: nnx.Module, x: Tokens, across: Reduce | None = None, group: int = 1) -> Float[Array, "B L H"]:
     """Return the GELU of `up(x)`."""
-    del across  # nothing is quantised
+    del across, group  # nothing is quantised
     return gelu(up(x))  # type: ignore[operator]
 
 
-def quantized_tokens(x: Tokens, across: Reduce | None = None) -> QuantizedTokens:
+def quantized_tokens(x: Tokens, across: Reduce | None = None, group: int = 1) -> QuantizedTokens:
     """Return `x`, quantised; where `across` is given, `x` has some of the channels alone."""
-    if across is None and row_kernels_available():
+    if across is None and group == 1 and row_kernels_available():
         from jax_interp.nn.kernels.row_kernels import quantize_rows
 
         values, scales = quantize_rows(_rows(x))
         return _of_rows(values, scales, x)
-    return quantize_tokens(x, across)
+    return quantize_tokens(x, across, group=group)
 
 
-def quantized_modulate(x: Tokens, shift: PerSample, scale: PerSample) -> QuantizedTokens:
+def quantized_modulate(x: Tokens, shift: PerSample, scale: PerSample, group: int = 1) -> QuantizedTokens:
     """Return `modulate(x, shift, scale)` in float32, quantised."""
-    if row_kernels_available():
+    if group == 1 and row_kernels_available():
         from jax_interp.nn.kernels.row_kernels import norm_modulate_quantize
 
         values, scales = norm_modulate_quantize(_rows(x), shift[:, 0], scale[:, 0])
         return _of_rows(values, scales, x)
-    return quantize_tokens(modulate(_wide(x), _wide(shift), _wide(scale)))
+    return quantize_tokens(modulate(_wide(x), _wide(shift), _wide(scale)), group=group)
 
 
 def quantized_add_modulate(
-    x: Tokens, gate: PerSample | None, added: Added, modulation: Modulation
+    x: Tokens, gate: PerSample | None, added: Added, modulation: Modulation, group: int = 1
 ) -> tuple[Tokens, QuantizedTokens, PerSample]:
     """Return what `plain_add_modulate` does, the second quantised."""
     shift, scale, next_gate = modulation()
-    if row_kernels_available():
+    if group == 1 and row_kernels_available():
         from jax_interp.nn.kernels.row_kernels import add_norm_modulate_quantize
 
         vectors = None if gate is None else gate[:, 0], shift[:, 0], scale[:, 0]
         total, values, scales = add_norm_modulate_quantize(_rows(x), _rows(added), *vectors)
         return total.reshape(x.shape), _of_rows(values, scales, x), next_gate
     total = x + (added if gate is None else gate * added)
-    return total, quantized_modulate(total, shift, scale), next_gate
+    return total, quantized_modulate(total, shift, scale, group), next_gate
 
 
 def fused_heads(x: Heads, norm: RMSNorm, rotation: Rotation | None) -> Heads:
@@ -124,9 +132,9 @@ def fused_heads(x: Heads, norm: RMSNorm, rotation: Rotation | None) -> Heads:
     return norm_rotate(tokens, norm.scale[...], angles, epsilon=norm.epsilon).reshape(x.shape)
 
 
-def quantized_hidden(up: Any, x: QuantizedTokens, across: Reduce | None = None) -> QuantizedTokens:
+def quantized_hidden(up: Any, x: QuantizedTokens, across: Reduce | None = None, group: int = 1) -> QuantizedTokens:
     """Return the GELU of `up(x)`, which the product applies before it rounds, quantised."""
-    return quantized_tokens(up(x, gelu=True), across)
+    return quantized_tokens(up(x, gelu=True), across, group)
 
 
 @cache
@@ -171,8 +179,11 @@ def _of_rows(values: Array, scale: Array, like: Tokens) -> QuantizedTokens:
     return QuantizedTokens(values.reshape(like.shape), scale.reshape(like.shape[:-1]))
 
 
+_QUANTIZED = TokenOps(quantized_tokens, quantized_modulate, quantized_add_modulate, fused_heads, quantized_hidden)
+
 TOKEN_OPS: dict[Quantization, TokenOps] = {
-    "none": TokenOps(plain_tokens, modulate, plain_add_modulate, plain_heads, plain_hidden),
-    "int8": TokenOps(quantized_tokens, quantized_modulate, quantized_add_modulate, fused_heads, quantized_hidden),
+    "none": TokenOps(plain_tokens, plain_modulate, plain_add_modulate, plain_heads, plain_hidden),
+    "int8": _QUANTIZED,
+    "int8-rotated": _QUANTIZED,
 }
 """The operations by the quantisation of the products that follow them."""

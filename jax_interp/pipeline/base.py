@@ -96,8 +96,8 @@ class Pipeline(ABC):
         prompts: True stands for the default one in the user's cache folder, False for none. `mesh` says over how many
         devices to spread, as `MeshShape(sequence=4)` or "sequence=4"; see `runtime.mesh_shape`. `adapters` of the
         transformer (`convert.lora.reading.read_adapters`) are merged into its weights as they are read. `quantization`
-        is "int8" for networks in 8 bits (docs/quantization.md) and "none" for full ones; None takes each network as it
-        is stored. `guardrails` that were opened before have their own.
+        is "int8" or "int8-rotated" for networks in 8 bits (docs/quantization.md) and "none" for full ones; None takes
+        each network as it is stored. `guardrails` that were opened before have their own.
 
         These are keyword arguments because a notebook completes and shows them.
 
@@ -105,14 +105,14 @@ class Pipeline(ABC):
             CheckpointError: the folder or one of its networks is missing, unconverted or incomplete, or its transformer
                 was trained for another pipeline.
             UsageError: `dtype` is neither "bfloat16" nor "float32", `mesh` does not suit the networks or machine, or
-                `quantization` is "none" and a network is stored in 8 bits.
+                `quantization` is another one than that in which a network is stored in 8 bits.
             Blocked: `guardrails` is True, and one of them is missing or cannot be used; the message says what to do.
         """
         for name, value in (("dtype", dtype), ("text_encoder_dtype", text_encoder_dtype)):
             if value not in ("bfloat16", "float32"):
                 raise UsageError(f"{name} is {value!r}; expected 'bfloat16' or 'float32'")
         if quantization not in (None, *get_args(Quantization)):
-            raise UsageError(f"quantization is {quantization!r}; expected 'none' or 'int8'")
+            raise UsageError(f"quantization is {quantization!r}; expected 'none', 'int8' or 'int8-rotated'")
         root = Path(folder)
         devices = DeviceMesh(MeshShape.parse(mesh) if isinstance(mesh, str) else mesh)
         converted = find_transformer(root, cls.TRANSFORMER, diffusion_transformer_dir).quantized(quantization)

@@ -32,6 +32,7 @@ def planned(
 ) -> dict[str, PlannedNetwork]:
     """Return the networks of a component as `pipeline.memory.plan.Planner` takes them; `config` is the component's."""
     configs = TABLE[component].plan_configs(config)
+    quantization = TABLE[component].runs_in(quantization)
     stages = {name: STAGE_CLASSES[name] for name in configs}
     return {
         name: PlannedNetwork(stage, configs[name], precision, quantization if stage.QUANTIZES else "none")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.bench_quantization_quality import NOISE_LEVELS, Results, errors, psnr
+from benchmarks.bench_quantization_quality import NOISE_LEVELS, Results, block_table, errors, psnr, ratios
 
 
 def filled(*values):
@@ -26,3 +26,15 @@ def test_equal_frames_have_no_ratio():
     frames = np.zeros((1, 2, 2, 3), np.uint8)
     assert psnr(frames, frames) is None
     assert psnr(None, frames) is None
+
+
+def test_ratios_to_bfloat16_are_the_largest_ones():
+    halves = {"block_errors": [0.01, 0.02], "evaluation_errors": {"0.25": 0.1, "1.0": 0.1}}
+    ours = {"block_errors": [0.03, 0.02], "evaluation_errors": {"0.25": 0.1, "1.0": 0.2}}
+    assert ratios(ours, halves) == {"block": pytest.approx(3), "evaluation": pytest.approx(2)}
+    lines = block_table({"bfloat16": halves, "int8": ours}).splitlines()
+    assert [line.split() for line in lines] == [
+        ["block", "bfloat16", "int8"],
+        ["0", "1.00", "%", "3.00", "%"],
+        ["1", "2.00", "%", "2.00", "%"],
+    ]

@@ -58,7 +58,8 @@ def convert(
         typer.Option("--allow-non-finite", help="Convert weights that are NaN or infinite too, instead of refusing."),
     ] = False,
     quantization: Annotated[
-        Quantization, typer.Option(help="int8: store the large weights in 8 bits, from which there is no way back.")
+        Quantization,
+        typer.Option(help="int8 or int8-rotated: store the large weights in 8 bits, from which there is no way back."),
     ] = "none",
 ) -> None:
     """Convert upstream's PyTorch checkpoints.

@@ -42,7 +42,9 @@ class CountedOptions:
     ] = None
     quantization: Annotated[
         Quantization | None,
-        typer.Option(help="int8: with networks in 8 bits.", show_default="what each network is stored in"),
+        typer.Option(
+            help="int8 or int8-rotated: with networks in 8 bits.", show_default="what each network is stored in"
+        ),
     ] = None
 
     def left_out(self) -> Iterator[str]:

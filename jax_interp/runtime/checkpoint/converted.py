@@ -49,19 +49,21 @@ class ConvertedComponent:
     def quantized(self, wanted: Quantization | None) -> "ConvertedComponent":
         """Return the network to run with the quantisation `wanted`; None stands for the one in which it is stored.
 
-        Networks without large products stay as they are.
+        Networks without large products stay as they are, and language models, of which the weights alone are in 8
+        bits, take "int8-rotated" as "int8".
 
         Raises:
-            UsageError: weights that are stored in 8 bits are wanted in full.
+            UsageError: weights that are stored in 8 bits are wanted in full or in other 8 bits.
         """
-        if wanted is None or not TABLE[self.component].quantizes:
+        if wanted is None:
             return replace(self, quantization=self.stored)
-        if wanted != self.stored and self.stored != "none":
+        runs_in = TABLE[self.component].runs_in(wanted)
+        if runs_in != self.stored != "none":
             raise UsageError(
                 f"{self.path}: stored in {self.stored}, from which the weights cannot be restored; leave out"
                 f" --quantization {wanted}, or name a folder that was converted without --quantization"
             )
-        return replace(self, quantization=wanted)
+        return replace(self, quantization=runs_in)
 
     def require_full(self, what: str) -> None:
         """Raise `UsageError` if the weights are stored in 8 bits; `what` is said of the network, as "be trained"."""
@@ -98,7 +100,7 @@ def open_component(path: Path, *, allow_incomplete: bool = False) -> ConvertedCo
         )
     manifest = read_manifest(path, description)
     stored: Quantization = description.get("quantization", "none")
-    if stored != "none" and not TABLE[component].quantizes:
+    if stored != TABLE[component].runs_in(stored):
         raise CheckpointError(
             f"{path / CONFIG_FILE}: damaged or not written by jax-interp, quantization is {stored!r}, in which no"
             f" {component} is stored; {AGAIN}"

@@ -1,7 +1,7 @@
 """The description in a converted folder: `config.json` is for the program, `manifest.json` records the origin."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, NotRequired, TypedDict, TypeVar
+from typing import Annotated, Any, Literal, NotRequired, TypeAlias, TypedDict, TypeVar
 
 from jax_interp.config import Quantization
 from jax_interp.errors import CheckpointError
@@ -23,6 +23,7 @@ _DTYPES = {
     *("bfloat16", "float16", "float32", "float64", "float8_e4m3fn", "float8_e5m2", "float8_e8m0fnu"),
 }
 _Dtype = Annotated[str, Matching(_DTYPES.__contains__, "the name of a dtype")]
+_Quantized: TypeAlias = Literal["int8", "int8-rotated"]
 _Bytes = Annotated[int, Between(0, 2**63 - 1)]
 
 
@@ -35,7 +36,7 @@ class Description(TypedDict):
     """The dtype of most of the stored bytes."""
     config: dict[str, Any]
     """The fields of the network's class in `jax_interp.config`."""
-    quantization: NotRequired[Literal["int8"]]
+    quantization: NotRequired[_Quantized]
     """The quantisation of the large weights; it is there in format 2."""
 
 
@@ -64,7 +65,7 @@ class ConversionSettings(TypedDict, total=False):
 
     dtype: Literal["bfloat16", "float32"] | None
     weights: Literal["model", "ema"]
-    quantization: Literal["int8"]
+    quantization: _Quantized
     trained: dict[str, Any]
     type: Literal["WorldInterpolator", "Video2World"]
     """What a diffusion transformer was trained for, where the conversion could tell."""

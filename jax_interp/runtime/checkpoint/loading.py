@@ -65,7 +65,7 @@ class StackedParams:
         self._stored_layers: tuple[QuantizedLayer, ...] = ()
         self._made_layers: tuple[QuantizedLayer, ...] = ()
         if converted.stored == "none":
-            self._made_layers = quantized_layers(abstract)
+            self._made_layers = quantized_layers(abstract, converted.quantization, converted.config)
             dtypes = _checked_dtypes(converted, unquantized(abstract), dtype)
         else:
             self._stored_layers = quantized_layers(abstract)
@@ -174,8 +174,8 @@ def _check_adapters(converted: ConvertedComponent) -> None:
     if converted.adapters:
         raise UsageError(
             f"--lora: {converted.path} is stored in {converted.stored}, into which no adapter can be merged; name a"
-            " folder that was converted without --quantization, and pass --quantization int8: the adapter is then"
-            " merged before the weights are quantised"
+            f" folder that was converted without --quantization, and pass --quantization {converted.stored}: the"
+            " adapter is then merged before the weights are quantised"
         )
 
 

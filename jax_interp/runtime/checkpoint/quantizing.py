@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jax_interp.config import Quantization
 from jax_interp.nn.params import flatten, unflatten
-from jax_interp.nn.quantization import JOINED, KERNEL, SCALE, quantize_kernel
+from jax_interp.nn.quantization import JOINED, KERNEL, SCALE, SPLIT_INPUTS, quantize_kernel, rotation_group
 from jax_interp.types import Params
 
 
@@ -25,6 +26,8 @@ class QuantizedLayer:
     """The paths of the unquantised weights that it is made of."""
     shape: tuple[int, ...]
     """The shape of its integers, for all blocks together: [blocks, (parts,) out, in]."""
+    group: int = 1
+    """How many neighbouring input channels are rotated together before they are quantised; 1 for no rotation."""
 
     def quantize(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return the arrays of this layer for one block, made of the unquantised float32 weights in `arrays`.
@@ -35,7 +38,7 @@ class QuantizedLayer:
         pairs = []
         for path in self.sources:
             try:
-                pairs.append(quantize_kernel(arrays[path]))
+                pairs.append(quantize_kernel(arrays[path], group=self.group))
             except ValueError as error:
                 raise ValueError(f"{path}: {error}") from error
         kernels, scales = zip(*pairs, strict=True)
@@ -44,10 +47,16 @@ class QuantizedLayer:
         return {self.kernel: np.stack(kernels), self.scale: np.stack(scales)}
 
 
-def quantized_layers(abstract: Params) -> tuple[QuantizedLayer, ...]:
-    """Return the layers in 8 bits of a network with the parameters `abstract`."""
+def quantized_layers(
+    abstract: Params, quantization: Quantization = "int8", config: Any = None
+) -> tuple[QuantizedLayer, ...]:
+    """Return the layers in 8 bits of a network with the parameters `abstract`.
+
+    `config` is the network's, of which "int8-rotated" needs the number of heads.
+    """
+    heads = config.num_heads if quantization == "int8-rotated" else 1
     return tuple(
-        _layer(path.removesuffix(f"/{KERNEL}"), tuple(leaf.shape))
+        _layer(path.removesuffix(f"/{KERNEL}"), tuple(leaf.shape), quantization, heads)
         for path, leaf in flatten(abstract)
         if path.endswith(f"/{KERNEL}")
     )
@@ -70,7 +79,8 @@ def faulty_scales(arrays: Mapping[str, np.ndarray], layers: tuple[QuantizedLayer
     return sorted(path for path in scales if not (np.isfinite(arrays[path]) & (arrays[path] > 0)).all())
 
 
-def _layer(path: str, shape: tuple[int, ...]) -> QuantizedLayer:
+def _layer(path: str, shape: tuple[int, ...], quantization: Quantization, heads: int) -> QuantizedLayer:
     parent, _, name = path.rpartition("/")
     sources = tuple(f"{parent}/{source}/kernel" for source in JOINED.get(name, (name,)))
-    return QuantizedLayer(f"{path}/{KERNEL}", f"{path}/{SCALE}", sources, shape)
+    group = rotation_group(quantization, shape[-1], heads if name in SPLIT_INPUTS else 1)
+    return QuantizedLayer(f"{path}/{KERNEL}", f"{path}/{SCALE}", sources, shape, group)

@@ -74,6 +74,40 @@ def test_inspect_says_it(quantized):
     assert "int8 (" in output
 
 
+def test_rotated_channels_are_named_and_kept_apart(rotated_folder, quantized, tmp_path):
+    assert "diffusion_transformer, converted, in int8-rotated" in jax_interp("inspect", rotated_folder).output
+    manifest = json.loads((rotated_folder / DIT / "manifest.json").read_text())
+    assert (manifest["format_version"], manifest["settings"]["quantization"]) == (2, "int8-rotated")
+    assert manifest["params"]["blocks/self_attention/qkv/int8_kernel"]["op"] == "transpose, int8-rotated"
+    for folder, stored, wanted in ((quantized, "int8", "int8-rotated"), (rotated_folder, "int8-rotated", "int8")):
+        refused(
+            generate(folder, tmp_path, "--quantization", wanted),
+            rf"stored in {stored}, from which the weights cannot be restored; leave out --quantization {wanted}",
+        )
+        arguments = ("--checkpoint-dir", golden.CHECKPOINTS, "--output-dir", folder, "--quantization", wanted)
+        outcome = jax_interp("convert", *arguments)
+        assert outcome.code != 0
+        assert f"converted already, but with quantization {stored}" in outcome.output
+    refused(
+        jax_interp("export", "--converted-dir", rotated_folder, "--output-dir", tmp_path / "out"),
+        r"stored in int8-rotated, from which it cannot be exported",
+    )
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_a_clip_is_made_with_rotated_channels(converted, rotated_folder, tmp_path):
+    """Rotated at load or stored so, the same frames; the record says it."""
+    made = []
+    for name, folder, more in (("load", converted, ("--quantization", "int8-rotated")), ("stored", rotated_folder, ())):
+        outcome = generate(folder, tmp_path / name, *more)
+        assert outcome.code == 0, outcome.output
+        [record], [clip] = ((tmp_path / name).glob(pattern) for pattern in ("*.json", "*.mp4"))
+        assert json.loads(record.read_text())["networks"]["diffusion_transformer"]["quantization"] == "int8-rotated"
+        made.append(clip.read_bytes())
+    assert made[0] == made[1]
+
+
 def test_a_conversion_of_another_quantisation_is_there_already(quantized, converted):
     for folder, more, text in (
         (quantized, (), "converted already, but with quantization int8"),

@@ -60,6 +60,30 @@ def test_a_joined_layer_is_made_of_its_three(converted):
         np.testing.assert_array_equal(block["self_attention/qkv/scale"][part], scale)
 
 
+@pytest.mark.parametrize("component", NETWORKS)
+def test_rotated_once_is_what_rotating_at_load_gives(converted, rotated_folder, component):
+    at_load = blocks_of(find_component(converted, component).quantized("int8-rotated"), component)
+    stored = blocks_of(find_component(rotated_folder, component), component)
+    plain = blocks_of(find_component(converted, component).quantized("int8"), component)
+    for ours, theirs, others in zip(at_load, stored, plain, strict=True):
+        assert ours.keys() == theirs.keys() == others.keys()
+        for path in ours:
+            np.testing.assert_array_equal(ours[path], theirs[path])
+            assert ours[path].shape == others[path].shape
+            quantised = path.endswith("int8_kernel") or path.replace("/scale", "/int8_kernel") in ours.keys() - {path}
+            assert (ours[path] != others[path]).any() == quantised, path
+
+
+def test_groups_are_those_of_the_layers(converted):
+    """Of 4 heads with 32 channels: the output of attention has groups of a head."""
+    found = find_component(converted, "diffusion_transformer")
+    block = blocks_of(found.quantized("int8-rotated"), "diffusion_transformer")[1]
+    for layer, group in (("self_attention/out", 32), ("cross_attention/query", 128), ("mlp/down", 128)):
+        path = f"blocks/{layer}/kernel"
+        weight = read_arrays(found.path / "params", {path: np.dtype("float32")}, 1)[path]
+        np.testing.assert_array_equal(block[f"{layer}/int8_kernel"], quantize_kernel(weight, group=group)[0])
+
+
 def test_half_the_bytes_are_stored(converted, quantized):
     sizes = [sum(open_component(folder / DIT).manifest["files"].values()) for folder in (converted, quantized)]
     assert sizes[1] < 0.75 * sizes[0]  # of this small network much is no large product
@@ -81,20 +105,22 @@ def test_the_description_says_it(quantized):
     assert "quantization" not in tokenizer
 
 
-def test_adapters_are_merged_before_the_weights_are_quantised(converted):
+@pytest.mark.parametrize(("quantization", "group"), [("int8", 1), ("int8-rotated", 128)])
+def test_adapters_are_merged_before_the_weights_are_quantised(converted, quantization, group):
     found = find_component(converted, "diffusion_transformer")
     style = adapter(strength=0.5)
-    blocks = blocks_of(replace(found.quantized("int8"), adapters=(style,)), "diffusion_transformer")
+    blocks = blocks_of(replace(found.quantized(quantization), adapters=(style,)), "diffusion_transformer")
     for index in (0, 1):  # block 1 has no adapter
         weight = read_arrays(found.path / "params", {PATH: np.dtype("float32")}, index)[PATH]
-        integers, _ = quantize_kernel(merge(weight, PATH, index, [style], np.float32))
+        integers, _ = quantize_kernel(merge(weight, PATH, index, [style], np.float32), group=group)
         np.testing.assert_array_equal(blocks[index]["self_attention/qkv/int8_kernel"][0], integers)
 
 
-def test_adapters_of_a_stored_network_are_refused(quantized):
-    found = replace(find_component(quantized, "diffusion_transformer"), adapters=(adapter(),))
-    with pytest.raises(UsageError, match=r"--lora: .*stored in int8.*pass --quantization int8"):
-        Denoiser(found, "bfloat16")
+def test_adapters_of_a_stored_network_are_refused(quantized, rotated_folder):
+    for folder, stored in ((quantized, "int8"), (rotated_folder, "int8-rotated")):
+        found = replace(find_component(folder, "diffusion_transformer"), adapters=(adapter(),))
+        with pytest.raises(UsageError, match=rf"--lora: .*stored in {stored},.*pass --quantization {stored}:"):
+            Denoiser(found, "bfloat16")
 
 
 def test_what_is_stored_in_8_bits_cannot_be_had_in_full(quantized):
@@ -200,7 +226,7 @@ def manifest_is_older(folder):
     [
         (without_scale, "missing blocks/mlp/up/scale"),
         (says_nothing, "format_version is 2, but quantization is None"),
-        (says_another, "quantization is 'int2', expected 'int8'"),
+        (says_another, "quantization is 'int2', expected 'int8' or 'int8-rotated'"),
         (pretends_to_be_older, "format_version is 1, but quantization is 'int8'"),
         (manifest_says_nothing, "manifest.json: damaged, it is of format 2 and quantization None, but config.json"),
         (manifest_is_older, "manifest.json: damaged, it is of format 1 and quantization int8, but config.json of 2"),
@@ -221,6 +247,13 @@ def test_a_network_that_is_never_in_8_bits(spoilt):
     )
     with pytest.raises(CheckpointError, match="quantization is 'int8', in which no tokenizer is stored"):
         find_component(spoilt, "tokenizer")
+
+
+def test_an_unrotated_network_that_pretends_to_be_rotated(spoilt):
+    """The description may be changed alone, which the manifest gives away."""
+    rewrite(spoilt / DIT / "config.json", lambda values: values.update(quantization="int8-rotated"))
+    with pytest.raises(CheckpointError, match=r"of format 2 and quantization int8, but config.json of 2 and int8-rot"):
+        read_all(spoilt)
 
 
 def test_a_full_network_that_pretends_to_be_in_8_bits(copied):
