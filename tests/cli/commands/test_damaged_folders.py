@@ -99,6 +99,27 @@ def refusal(path):
     return ""
 
 
+@pytest.mark.parametrize("network", [DIT, TOKENIZER, T5])
+@pytest.mark.parametrize("file", DESCRIPTIONS)
+def test_every_damage_is_named_where_a_network_is_opened(folder, network, file):
+    path = folder / network / file
+    whole = path.read_bytes()
+    for name, damage in DAMAGES.items():
+        damage(path)
+        said = refusal(path)
+        assert path.name in said or f"{path.parent}: " in said, name
+        assert "convert it again" in said or "jax-interp convert" in said, name
+        _put_back(path, whole)
+    assert refusal(path) == ""
+
+
+def _put_back(path, content):
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+    path.write_bytes(content)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("network", [DIT, T5])
 @pytest.mark.parametrize("file", DESCRIPTIONS)
