@@ -41,7 +41,7 @@ def parsed(monkeypatch):
             raise Stop
 
         with monkeypatch.context() as patched:
-            patched.setattr("jax_interp.pipeline.jobs.generate.limit_process", stop)
+            patched.setattr("jax_interp.pipeline.jobs.kept_networks.limit_process", stop)
             jax_interp("generate", "--disable-guardrail", "--input", golden.CLIP, *arguments)
         [flags] = seen
         return flags
