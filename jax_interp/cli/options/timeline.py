@@ -10,7 +10,7 @@ from jax_interp.errors import UsageError
 from jax_interp.media.read_settings import Hdr, Interlaced, ReadSettings
 from jax_interp.media.shape import Aspect
 from jax_interp.media.timeline.settings import Duplicates, Keyframes, SceneCuts, Timeline
-from jax_interp.media.video.sound_settings import Audio
+from jax_interp.media.video.streams.sound_settings import Audio
 
 
 def parse_cuts(text: str | None) -> SceneCuts | None:

@@ -23,7 +23,7 @@ from jax_interp.media.video.codecs import (
 )
 from jax_interp.media.video.color import BT709, LIMITED_RANGE, ColorConverter, Target
 from jax_interp.media.video.palette import PaletteConverter
-from jax_interp.media.video.streams import CarriedStreams
+from jax_interp.media.video.streams.carrying import CarriedStreams
 from jax_interp.media.video.x264 import THREADS, x264_options
 
 _LARGEST_TERM = 2**31 - 1

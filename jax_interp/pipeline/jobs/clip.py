@@ -13,7 +13,7 @@ from jax_interp.media.timeline.continuation import Continuation
 from jax_interp.media.timeline.pieces import Tally
 from jax_interp.media.timeline.plan import ClipPlan
 from jax_interp.media.video.codecs import check_length
-from jax_interp.media.video.streams import StreamPlan, plan_streams
+from jax_interp.media.video.streams.carrying import StreamPlan, plan_streams
 from jax_interp.pipeline.base import Pipeline
 from jax_interp.pipeline.jobs.agreements import agree_on_input, is_first
 from jax_interp.pipeline.jobs.kinds import Planned, kind_of

@@ -16,7 +16,7 @@ from jax_interp.files.atomic import write_atomically
 from jax_interp.media.output import as_media_error
 from jax_interp.media.timeline.pieces import Piece, Tally
 from jax_interp.media.timeline.plan import ClipPlan
-from jax_interp.media.video.streams import CarriedStreams
+from jax_interp.media.video.streams.carrying import CarriedStreams
 from jax_interp.media.writer import PngWriter, TeeWriter, VideoWriter
 from jax_interp.pipeline.base import Pipeline
 from jax_interp.pipeline.jobs.agreements import agreed_prompt, agreed_start, is_first, only_writer

@@ -15,7 +15,7 @@ from jax_interp.media.read_settings import ReadSettings
 from jax_interp.media.shape import Aspect
 from jax_interp.media.timeline.settings import Timeline
 from jax_interp.media.video.codecs import EncodingSettings
-from jax_interp.media.video.sound_settings import Audio
+from jax_interp.media.video.streams.sound_settings import Audio
 from jax_interp.pipeline.memory.settings import MemorySettings
 from jax_interp.pipeline.prompt.upsampler_settings import UpsamplerSettings
 from jax_interp.pipeline.requests.settings import DeviceSettings, NetworkSettings, ProcessSettings

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jax_interp.media.video.metadata import carried, find_lost
+from jax_interp.media.video.streams.metadata import carried, find_lost
 
 PHONES = {"title": "garden", "com.android.version": "15", "Software": "camera"}
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from jax_interp.errors import UsageError
-from jax_interp.media.video.sound import tempos
-from jax_interp.media.video.sound_settings import Audio
-from jax_interp.media.video.streams import CarriedStreams, plan_streams
+from jax_interp.media.video.streams.carrying import CarriedStreams, plan_streams
+from jax_interp.media.video.streams.sound import tempos
+from jax_interp.media.video.streams.sound_settings import Audio
 from jax_interp.media.video.writer import VideoWriter
 from tests.media import clips, film_clips
 

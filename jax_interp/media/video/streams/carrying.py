@@ -12,10 +12,10 @@ from typing import Any
 from jax_interp.errors import MediaError, UsageError
 from jax_interp.media.video.codecs import ANIMATIONS, MUXERS
 from jax_interp.media.video.container import decoding_errors, open_input
-from jax_interp.media.video.metadata import carried, find_lost
-from jax_interp.media.video.sound import Stretcher
-from jax_interp.media.video.sound_settings import Audio
-from jax_interp.media.video.subtitles import CONVERTIBLE, KINDS, SubtitleConverter
+from jax_interp.media.video.streams.metadata import carried, find_lost
+from jax_interp.media.video.streams.sound import Stretcher
+from jax_interp.media.video.streams.sound_settings import Audio
+from jax_interp.media.video.streams.subtitles import CONVERTIBLE, KINDS, SubtitleConverter
 
 logger = logging.getLogger("jax_interp")
 
