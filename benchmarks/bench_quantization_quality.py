@@ -30,8 +30,10 @@ from benchmarks.planted_outliers import FACTOR, plant_outliers
 from jax_interp import Interpolator
 from jax_interp.config import Precision, Quantization
 from jax_interp.diffusion.settings import SampleSettings
+from jax_interp.evaluation.metrics import decibels, squared_error
 from jax_interp.media.pairs import iterate_pairs
 from jax_interp.media.reader import open_frames
+from jax_interp.parity.findings import relative_error
 from jax_interp.pipeline.stages import cells
 from jax_interp.pipeline.stages.denoiser import Denoiser
 from jax_interp.runtime.block_stream import PartCall, PartResult
@@ -162,11 +164,11 @@ def errors(ours: Results, reference: Results) -> dict[str, Any]:
     levels = zip(NOISE_LEVELS, ours.evaluations, reference.evaluations, strict=True)
     found: dict[str, Any] = {
         "block_errors": [float(np.linalg.norm(mine - right) / size) for mine, right, size in alone],
-        "stream_errors": [relative(*both) for both in zip(ours.streams, reference.streams, strict=True)],
-        "evaluation_errors": {str(level): relative(mine, right) for level, mine, right in levels},
+        "stream_errors": [relative_error(*both) for both in zip(ours.streams, reference.streams, strict=True)],
+        "evaluation_errors": {str(level): relative_error(mine, right) for level, mine, right in levels},
     }
     if ours.latents is not None and reference.latents is not None:
-        found["latents_error"] = relative(ours.latents[:, 1:-1], reference.latents[:, 1:-1])
+        found["latents_error"] = relative_error(ours.latents[:, 1:-1], reference.latents[:, 1:-1])
     return found | {"frames_psnr": psnr(ours.frames, reference.frames)}
 
 
@@ -187,15 +189,9 @@ def block_table(found: dict[str, dict[str, Any]]) -> str:
 
 def psnr(ours: np.ndarray | None, reference: np.ndarray | None) -> float | None:
     """Return the PSNR of uint8 frames in dB; None if there are none, or if all are equal."""
-    if ours is None or reference is None or np.array_equal(ours, reference):
+    if ours is None or reference is None:
         return None
-    difference = ours.astype(np.float64) - reference
-    return float(10 * np.log10(255**2 / np.square(difference).mean()))
-
-
-def relative(ours: np.ndarray, reference: np.ndarray) -> float:
-    """Return the relative L2 error."""
-    return float(np.linalg.norm(ours.astype(np.float64) - reference) / np.linalg.norm(reference.astype(np.float64)))
+    return decibels(squared_error(ours, reference))
 
 
 if __name__ == "__main__":

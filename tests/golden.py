@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jax_interp.evaluation import metrics
 from jax_interp.parity.findings import relative_error
 from jax_interp.parity.golden.recording import channels_last
 
@@ -36,5 +37,5 @@ def relative_l2(ours, theirs) -> float:
 
 def psnr(ours, theirs) -> float:
     """Peak signal-to-noise ratio of uint8 frames in dB."""
-    error = np.mean((np.asarray(ours, np.float64) - np.asarray(theirs, np.float64)) ** 2)
-    return float(10 * np.log10(255**2 / error)) if error else np.inf
+    decibels = metrics.decibels((np.asarray(ours, np.float64) - np.asarray(theirs, np.float64)) ** 2)
+    return np.inf if decibels is None else decibels

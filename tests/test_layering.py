@@ -77,7 +77,7 @@ ALLOWED = {
     "cli": FOUNDATION | {"cli.commands", "cli.terminal"},
     "parity": FOUNDATION | TABLE,
     "parity.peers": {"config", "errors", "nn", "convert.formats", "convert.architecture"},
-    "parity.golden": STAGES | {"pipeline", "parity"},
+    "parity.golden": STAGES | {"pipeline", "parity", "evaluation"},
     "parity.comparison": NETWORKS
     | TABLE
     | {"runtime", "parity", "parity.peers", "parity.golden", "convert"}

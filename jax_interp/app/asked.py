@@ -24,7 +24,7 @@ from jax_interp.pipeline.requests.request import GenerateRequest, Job
 from jax_interp.pipeline.settings import InterpolationSettings, RunSettings, Video2WorldSettings
 
 PipelineName: TypeAlias = Literal["interpolate", "continue"]
-PrecisionChoice: TypeAlias = Literal["bfloat16", "float32", "int8"]
+PrecisionChoice: TypeAlias = Literal["bfloat16", "float32", "int8", "int8-rotated"]
 
 MOST_PROMPT = 4000
 """The characters of a prompt; the text encoder reads 512 tokens."""
@@ -51,7 +51,7 @@ class Asked:
     """As `--slow-motion`."""
     steps: int = 35
     precision: PrecisionChoice = "bfloat16"
-    """What the transformer computes in; int8 has its weights and products in 8 bits."""
+    """What the transformer computes in; those of int8 have its weights and products in 8 bits."""
     aspect: str = ""
     """As `--aspect`; empty leaves it to the timeline."""
     frame_stride: int = 1
@@ -135,11 +135,10 @@ class Asked:
 
     def request(self, job: Job, app: AppSettings) -> GenerateRequest:
         """Return the request of `job`, which `job()` made."""
-        is_full = self.precision == "float32"
         networks = replace(
             app.networks,
-            dtype="float32" if is_full else app.networks.dtype,
-            quantization="int8" if self.precision == "int8" else app.networks.quantization,
+            dtype="float32" if self.precision == "float32" else app.networks.dtype,
+            quantization=self.precision if self.precision in ("int8", "int8-rotated") else app.networks.quantization,
         )
         return GenerateRequest(
             jobs=(job,),

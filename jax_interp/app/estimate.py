@@ -6,9 +6,11 @@ from pathlib import Path
 from jax_interp.app.asked import Asked
 from jax_interp.app.settings import AppSettings
 from jax_interp.app.store import JobEntry, JobStore
+from jax_interp.diffusion.branches import branches
 from jax_interp.errors import UsageError
+from jax_interp.media.shape import Size
 from jax_interp.media.timeline.plan import ClipPlan
-from jax_interp.pipeline.jobs.clip import Clip, find_clip, settled
+from jax_interp.pipeline.jobs.clip import find_clip, settled
 from jax_interp.pipeline.requests.request import Job
 
 MEGA = 1e6
@@ -71,19 +73,19 @@ def foresee(asked: Asked, inputs: tuple[Path, ...], app: AppSettings) -> Foresee
         given=clip.source.num_frames,
         left_out=0 if timed is None else timed.num_left_out,
         size=str(clip.shape.inner),
-        work=work_of(job, clip),
+        work=work_of(job, pairs, size),
         job=job,
     )
 
 
-def work_of(job: Job, clip: Clip) -> float:
-    """Return how much there is to compute: millions of pixels of all pairs, times solver steps.
+def work_of(job: Job, pairs: int, size: Size) -> float:
+    """Return how much there is to compute: millions of pixels of all pairs, times solver steps, times branches.
 
     Jobs of the same networks take about as long for a unit of it; attention, which grows faster, is the smaller part.
     """
-    settings, size = job.settings, clip.shape.network
+    settings = job.settings
     pixels = size.height * size.width * settings.num_video_frames
-    return clip.most_pieces * pixels * settings.sampling.num_steps / MEGA
+    return pairs * pixels * settings.sampling.num_steps * len(branches(settings.sampling.guidance)) / MEGA
 
 
 def seconds_of(work: float, asked: Asked, measured: list[JobEntry]) -> float | None:

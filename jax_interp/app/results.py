@@ -3,7 +3,6 @@
 import json
 import shutil
 import zipfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from jax_interp.errors import JaxInterpError
 from jax_interp.evaluation.compare.page import NamedClip, PageSettings, PageTooLarge, write_page
 from jax_interp.evaluation.compare.timeline import Alignment
 from jax_interp.files.atomic import open_atomically
+from jax_interp.files.below import size_below
 from jax_interp.media.reader import open_frames
 
 DAY = 86400.0
@@ -145,7 +145,7 @@ def _compare(folder: JobFolder, entry: JobEntry, alignment: Alignment) -> str:
 def prune(store: JobStore, jobs_folder: Path, limits: Limits, now: float) -> list[str]:
     """Remove the oldest results until the rest is within `limits`; return the ids of the jobs that are gone."""
     over = store.over()
-    sizes = {entry.id: _size(jobs_folder / entry.id) for entry in over}
+    sizes = {entry.id: size_below(jobs_folder / entry.id) for entry in over}
     kept, kept_bytes = len(over), sum(sizes.values())
     gone = []
     for entry in over:
@@ -164,14 +164,6 @@ def remove_strays(store: JobStore, jobs_folder: Path) -> None:
     for path in jobs_folder.iterdir():
         if store.get(path.name) is None:
             _remove(path)
-
-
-def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in _files(folder))
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
 
 
 def _remove(path: Path) -> None:

@@ -2,14 +2,13 @@
 
 import os
 import shutil
-import stat
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from jax_interp.app.results import JobFolder
 from jax_interp.errors import UsageError
+from jax_interp.files.below import regular_files
 from jax_interp.files.private_folder import prepare_private_folder
 from jax_interp.media.pictures.suffixes import PICTURE_SUFFIXES
 from jax_interp.media.video.suffixes import VIDEO_SUFFIXES
@@ -88,11 +87,6 @@ def clip_name(files: list[Path]) -> str:
     return printable(files[0].name) if len(files) == 1 else f"{len(files)} pictures"
 
 
-def uploaded_bytes(uploads: Path) -> int:
-    """Return the bytes of all uploads that are there."""
-    return sum(found.st_size for _, found in _files(uploads))
-
-
 def remove_unfinished(uploads: Path) -> None:
     """Remove what is left of uploads that were broken off: a finished one lies in a folder of its own."""
     for path in uploads.iterdir():
@@ -103,20 +97,9 @@ def remove_unfinished(uploads: Path) -> None:
 def remove_abandoned(uploads: Path, older_than: float = ABANDONED) -> None:
     """Remove uploads that are older than `older_than` seconds, and folders that they leave empty."""
     before = time.time() - older_than
-    for path, found in _files(uploads):
+    for path, found in regular_files(uploads):
         if found.st_mtime < before:
             path.unlink(missing_ok=True)
     for path in uploads.iterdir():
         if path.is_dir() and path.stat().st_mtime < before and not any(path.iterdir()):
             path.rmdir()
-
-
-def _files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    """Yield the files in `folder`; one that is renamed or removed meanwhile is left out."""
-    for path in folder.rglob("*"):
-        try:
-            found = path.lstat()
-        except FileNotFoundError:
-            continue
-        if stat.S_ISREG(found.st_mode):
-            yield path, found

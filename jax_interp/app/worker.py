@@ -169,8 +169,8 @@ class _Watch(Reporter):
             raise Cancelled
 
     def speeds(self) -> dict[str, float]:
-        """Return the columns of what was measured; none if too little was."""
-        if self._first is None or self._last is None or self._last[1] <= self._first[1]:
+        """Return the columns of what was measured; none if too little was, as where the input's frames are enough."""
+        if self._first is None or self._last is None or self._last[1] <= self._first[1] or not self._entry.work:
             return {}
         seconds, share = self._last[0] - self._first[0], (self._last[1] - self._first[1]) / self._last[2]
         speeds = {"work_seconds": seconds / (share * self._entry.work)}

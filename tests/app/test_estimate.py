@@ -19,6 +19,12 @@ def test_a_plan_has_pairs_frames_and_work(app):
     assert foreseen.frames == 9 * (given - 1) + 1
     assert (foreseen.size, foreseen.rate, foreseen.at_most) == ("96x64", 24.0, False)
     assert foreseen.work == pytest.approx((given - 1) * 64 * 96 * 10 * 3 / 1e6)
+    assert foresee(Asked(steps=3, guidance=7.0), CLIP, app).work == pytest.approx(2 * foreseen.work)
+
+
+def test_the_inputs_own_frames_need_no_network(app):
+    foreseen = foresee(Asked(rate="source"), CLIP, app)
+    assert (foreseen.pairs, foreseen.frames, foreseen.work) == (0, foreseen.given, 0)
 
 
 def test_twice_the_rate_lasts_as_long_as_the_clip(app):

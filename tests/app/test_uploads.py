@@ -14,9 +14,9 @@ from jax_interp.app.uploads import (
     remove_abandoned,
     store_inputs,
     take_uploads,
-    uploaded_bytes,
 )
 from jax_interp.errors import UsageError
+from jax_interp.files.below import size_below
 
 
 @pytest.fixture
@@ -103,13 +103,13 @@ def test_names_are_shown_on_one_line():
 
 def test_uploads_of_which_no_job_was_made_go_after_a_while(uploads):
     clip = uploads / "0123/clip.mp4"
-    assert uploaded_bytes(uploads) == 5
+    assert size_below(uploads) == 5
     remove_abandoned(uploads)
     assert clip.exists()
     long_ago = time.time() - 7200
     os.utime(clip, (long_ago, long_ago))
     remove_abandoned(uploads)
-    assert uploaded_bytes(uploads) == 0
+    assert size_below(uploads) == 0
     os.utime(uploads / "0123", (long_ago, long_ago))
     remove_abandoned(uploads)
     assert list(uploads.iterdir()) == []

@@ -1,6 +1,8 @@
 """The worker makes jobs by the code of `generate`, keeps the networks, and leaves nothing half done."""
 
+import dataclasses
 import io
+import threading
 import time
 import zipfile
 
@@ -99,6 +101,15 @@ def test_the_folder_of_the_server_is_not_in_a_message(office, worker, monkeypatc
         raise MediaError(f"{job.inputs[0]}: is damaged")
 
     assert running(office, worker, monkeypatch, fail).message == "000.mp4: is damaged"
+
+
+@pytest.mark.parametrize(("work", "measured"), [(10.0, {"work_seconds", "start_seconds"}), (0.0, set())])
+def test_a_job_whose_input_has_all_frames_has_no_speed(office, work, measured):
+    entry = dataclasses.replace(office.store.get(office.submit()), work=work)
+    watch = worker_module._Watch(entry, office.desk.folder(entry.id), office.store, threading.Event())
+    for call in range(2):
+        watch._advance(0, 1, call, 2)
+    assert watch.speeds().keys() == measured
 
 
 def test_a_running_job_ends_where_it_is_cancelled(office, worker, monkeypatch):

@@ -23,6 +23,7 @@ AUTOMATIC = "Automatic"
 _PRECISIONS = {
     "bfloat16, as upstream": "bfloat16",
     "8 bits: faster, half the memory, slightly less exact": "int8",
+    "8 bits, rotated: more exact where a few channels are large": "int8-rotated",
     "float32: slower, twice the memory": "float32",
 }
 _SHAPES = {

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from jax_interp.app.uploads import remove_unfinished, uploaded_bytes
+from jax_interp.app.uploads import remove_unfinished
+from jax_interp.files.below import size_below
 
 _KEPT = 10
 """How many of the largest uploads may lie there before jobs are made of them."""
@@ -19,7 +20,7 @@ class UploadRoom:
 
     def has(self, size: int) -> bool:
         """Tell whether there is room for an upload of `size` bytes beside those that lie there or are on their way."""
-        return uploaded_bytes(self._uploads) + sum(self._coming) + size <= self._room
+        return size_below(self._uploads) + sum(self._coming) + size <= self._room
 
     @contextmanager
     def taken(self, size: int) -> Iterator[None]:

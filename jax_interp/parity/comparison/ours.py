@@ -3,6 +3,7 @@
 The modules are those of the pipeline, and so is the way in which their parts are read (`StackedParams`) and bound.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -182,7 +183,7 @@ class FrameClassifier(Stack):
     NETWORK = VideoSafety
 
 
-class Whole:
+class Whole(ABC):
     """A network that is small enough to be in memory as a whole: its outputs by the methods that give them."""
 
     NETWORK: ClassVar[Callable[..., Any]]
@@ -200,9 +201,9 @@ class Whole:
         )
         return {name: np.asarray(array, np.float32) for name, array in outputs.items()}
 
+    @abstractmethod
     def outputs(self, network: Any, inputs: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
         """Return the outputs by name; traced."""
-        raise NotImplementedError
 
 
 class Tokenizer(Whole):

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jax_interp.config import Precision
+from jax_interp.evaluation.metrics import decibels
 from jax_interp.parity.findings import GoldenFinding, relative_error
 from jax_interp.parity.golden.recording import CLIP_FILE, Recording, channels_last
 from jax_interp.parity.tolerances import BF16_RATIO, FRAMES_BF16_PSNR, FRAMES_WITHIN_ONE, NETWORK_F32, SAMPLE_F32
@@ -64,10 +65,13 @@ class Run:
                 tolerance=FRAMES_WITHIN_ONE,
                 tolerance_name="FRAMES_WITHIN_ONE",
             )
-        error = np.inf if difference is None else float(np.mean(difference**2))
-        psnr = float(10 * np.log10(255**2 / error)) if error else float("inf")
+        psnr = 0.0 if difference is None else decibels(difference**2)
         return GoldenFinding(
-            **found, value=psnr, measure="PSNR", tolerance=FRAMES_BF16_PSNR, tolerance_name="FRAMES_BF16_PSNR"
+            **found,
+            value=float("inf") if psnr is None else psnr,
+            measure="PSNR",
+            tolerance=FRAMES_BF16_PSNR,
+            tolerance_name="FRAMES_BF16_PSNR",
         )
 
 

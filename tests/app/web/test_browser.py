@@ -1,21 +1,13 @@
 """The page in Chromium, with a server in a process of its own: from an upload to a result, and what goes wrong."""
 
-import os
-import shutil
-
 import pytest
 
 from tests import golden
 from tests.app.serving import CLIP, running, start
+from tests.chromium import NEEDED, chromium
 from tests.guardrails.tiny_guards import MARK, link_networks
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium"),
-]
-sync_api = pytest.importorskip("playwright.sync_api", reason='no Playwright here: pip install -e ".[browser]"')
+pytestmark = [pytest.mark.slow, NEEDED]
 pytest.importorskip("gradio", reason='no Gradio here: pip install -e ".[app]"')
 
 LONG = 60_000
@@ -24,11 +16,8 @@ LONG = 60_000
 
 @pytest.fixture(scope="module")
 def browser():
-    sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
-    with sync_api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=sandbox)
+    with chromium() as started:
         yield started
-        started.close()
 
 
 @pytest.fixture

@@ -71,13 +71,10 @@ def test_steps_for_programs(converted, torch):
         (("--components", "t6"), UsageError, "--components: unknown t6; there are diffusion_transformer, tokenizer,"),
         (("--components", "face_blur"), CheckpointError, "nothing to compare (face_blur: neither folder has one)"),
         (("--seed", -1), UsageError, "--seed is -1; expected a whole number from 0 to 4294967295"),
-        (("--device", "cuda"), UsageError, "--device cuda: JAX and torch finds no GPU"),
         (("--golden", "nowhere"), CheckpointError, "--golden nowhere: no recorded outputs"),
     ],
 )
 def test_bad_input(converted, torch, arguments, error, message):
-    if torch.cuda.is_available() and "cuda" in arguments:
-        pytest.skip("there is a GPU")
     outcome = (
         parity(converted, *arguments)
         if "--golden" not in arguments
@@ -85,6 +82,13 @@ def test_bad_input(converted, torch, arguments, error, message):
     )
     assert outcome.code == error.exit_code
     assert message in outcome.output
+
+
+def test_a_gpu_that_is_not_there(converted, torch, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    outcome = parity(converted, "--device", "cuda")
+    assert outcome.code == UsageError.exit_code
+    assert "torch finds no GPU" in outcome.output
 
 
 def test_folders_that_are_not_there_or_damaged(converted, tmp_path, torch):

@@ -1,9 +1,7 @@
 """The page in Chromium: what it shows, steps, drags and plays; without it only the file's text is tested."""
 
 import json
-import os
 import re
-import shutil
 from fractions import Fraction
 
 import numpy as np
@@ -11,16 +9,12 @@ import pytest
 
 from jax_interp.evaluation.compare.page import NamedClip, PageSettings, write_page
 from jax_interp.media.source import FrameSource
+from tests.chromium import NEEDED, chromium
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 HEIGHT, WIDTH, FRAMES = 64, 96, 12
 HOSTILE = '<img src=x onerror="document.title=1">'
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium"),
-]
-sync_api = pytest.importorskip("playwright.sync_api", reason='no Playwright here: pip install -e ".[browser]"')
+pytestmark = [pytest.mark.slow, NEEDED]
 
 
 def level(clip, frame):
@@ -38,11 +32,8 @@ def clip(number, name):
 
 @pytest.fixture(scope="module")
 def browser():
-    sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
-    with sync_api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=sandbox)
+    with chromium() as started:
         yield started
-        started.close()
 
 
 @pytest.fixture(params=[(1280, 900), (390, 844)], ids=["wide", "narrow"])
