@@ -12,8 +12,6 @@ from benchmarks.training.cases import CASES, TINY, TINY_SIZE
 from benchmarks.training.flops import Flops, forward_flops, step_flops, utilisation
 from jax_interp.config import DIT_7B
 
-QUICK = "lora"
-
 
 def options(**changed):
     return argparse.Namespace(
@@ -28,7 +26,8 @@ def line_of(case, found, capsys):
     return json.loads(capsys.readouterr().out)
 
 
-@pytest.mark.parametrize("case", [pytest.param(c, marks=() if c == QUICK else pytest.mark.slow) for c in CASES])
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
 def test_a_case_of_ours_runs(case, capsys):
     line = line_of(case, bench_train.measure_ours(CASES[case], TINY, TINY_SIZE, 1), capsys)
     assert line["case"] == case

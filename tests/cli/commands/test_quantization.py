@@ -74,6 +74,7 @@ def test_inspect_says_it(quantized):
     assert "int8 (" in output
 
 
+@pytest.mark.slow
 def test_rotated_channels_are_named_and_kept_apart(rotated_folder, quantized, tmp_path):
     assert "diffusion_transformer, converted, in int8-rotated" in jax_interp("inspect", rotated_folder).output
     manifest = json.loads((rotated_folder / DIT / "manifest.json").read_text())

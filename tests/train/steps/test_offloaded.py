@@ -52,6 +52,7 @@ def test_states_lie_on_the_host_and_gradients_do_not():
     assert {leaf.sharding.memory_kind for leaf in jax.tree.leaves(trainer._weights)[1:]} == {"device"}
 
 
+@pytest.mark.slow
 def test_a_step_lets_go_of_the_state_that_it_has_used():
     """Old and new state together would be twice the memory of the host."""
     trainer = OffloadedTrainer(CONFIG, CLIPPED)
