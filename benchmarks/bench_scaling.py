@@ -1,7 +1,7 @@
 """One pair and many on several GPUs of one host, beside one GPU of the same host; each case in a fresh process.
 
 ```
-python -m benchmarks.bench_scaling WORK [--gpus 1 2 4] [--only pair links agreement policies pairs]
+python -m benchmarks.bench_scaling WORK [--gpus 1 2 4] [--only pair links agreement policies pairs video2world]
 ```
 
 - `pair`: a warm evaluation while sampling, and whole pairs (encode, 36 evaluations, decode), tokens over the GPUs.
@@ -9,6 +9,7 @@ python -m benchmarks.bench_scaling WORK [--gpus 1 2 4] [--only pair links agreem
 - `agreement`: sampled latents in bfloat16 against float32 on one GPU, those of every mesh beside those of one GPU.
 - `policies`: a warm evaluation and memory for every way to lay out the network over the largest number of GPUs.
 - `pairs`: `--pairs` pairs, every GPU with pairs of its own.
+- `video2world`: a warm step of a clip of 121 frames, both guidance branches, by the network MODEL-video2world.
 
 Processes do not preallocate, so that the driver sees what they take, and see as many GPUs as they use, the host's first
 ones. Programs that they compile are kept in WORK/compile_cache. Peaks are of the whole process until the warm calls
@@ -31,7 +32,7 @@ import numpy as np
 from benchmarks.measure import GpuWatch, allocator_peaks, emit, in_fresh_process, parser, seconds, summary
 from benchmarks.parity_7b import LARGEST_RATIO
 from benchmarks.scaling.link_speeds import dispatch_seconds, link_speeds
-from jax_interp import Interpolator, Placement
+from jax_interp import Interpolator, Placement, Video2World
 from jax_interp.config import Quantization
 from jax_interp.diffusion.settings import SampleSettings
 from jax_interp.nn.attention import flash_available
@@ -42,6 +43,8 @@ from jax_interp.runtime.placement import RESIDENT, Kind
 CALL_STEPS = 9
 """The number of steps of the sampling run whose calls are timed."""
 AGREEMENT_STEPS = 4
+WORLD_FRAMES, WORLD_STEPS = 121, 4
+"""The frames of a clip of `video2world`, and the number of steps; the first two are not timed."""
 ENVIRONMENT = {
     "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
@@ -83,6 +86,9 @@ def cases(part: str, gpus: list[int]) -> list[Case]:
     if part == "policies":
         divided: list[Case] = [(MeshShape(sequence=most), "sharded"), (MeshShape(sequence=most), "streamed")]
         return [*((mesh, RESIDENT.kind) for mesh in meshes(most)), *(divided if most > 1 else [])]
+    if part == "video2world":
+        shapes = [*(MeshShape(sequence=count) for count in gpus), *(MeshShape(2, count // 2) for count in gpus[1:])]
+        return [(shape, RESIDENT.kind) for shape in shapes if shape.size in gpus]
     axis = "data" if part == "pairs" else "sequence"
     return [(MeshShape(**{axis: count}), RESIDENT.kind) for count in gpus]
 
@@ -160,6 +166,41 @@ def measure_calls(options: argparse.Namespace, mesh: MeshShape, placement: Kind)
         process_peak_bytes=watch.peaks[: mesh.size],
     )
     return interpolator
+
+
+def measure_video2world(options: argparse.Namespace, mesh: MeshShape, placement: Kind) -> None:
+    """Measure warm steps of Video2World with both branches, which are side by side where the mesh has `data`."""
+    with GpuWatch() as watch:
+        world = Video2World.from_pretrained(
+            options.work / f"{options.model}-video2world",
+            mesh=mesh,
+            embedding_cache=False,
+            quantization=options.quantization,
+        )
+        world.denoiser.place(Placement(placement))
+        shape = 1 + (WORLD_FRAMES - 1) // 8, options.height // 8, options.width // 8, 16
+        condition = jnp.asarray(np.random.default_rng(0).standard_normal((1, *shape)), jnp.float32)
+        text = np.zeros((1, 512, world.denoiser.config.text_width), np.float32)
+        times = [time.perf_counter()]
+        world.sampler.sample(
+            condition,
+            text,
+            text,
+            SampleSettings(guidance=7.0, num_steps=WORLD_STEPS),
+            num_known=1,
+            progress=lambda *_: times.append(time.perf_counter()),
+        )
+        peaks = allocator_peaks()[: mesh.size]
+    # A step is reported one step after the device has done it; the first ones compile and read.
+    steps = [later - earlier for earlier, later in itertools.pairwise(times)][2:]
+    emit(
+        "scaling_video2world",
+        config=_config(options, mesh, placement, 1) | {"frames": WORLD_FRAMES, "branches": 2},
+        weights="random",
+        step_ms=summary(steps),
+        allocator_peak_bytes=peaks,
+        process_peak_bytes=watch.peaks[: mesh.size],
+    )
 
 
 def measure_agreement(options: argparse.Namespace, mesh: MeshShape, _: Kind) -> None:
@@ -278,6 +319,7 @@ PARTS: dict[str, Callable[[argparse.Namespace, MeshShape, Kind], Any]] = {
     "agreement": measure_agreement,
     "policies": measure_calls,
     "pairs": measure_pairs,
+    "video2world": measure_video2world,
 }
 
 

@@ -10,7 +10,8 @@ python -m benchmarks.bench_train --tiny        # every case at toy size on the C
   of self-attention kept; of all products; with the network's blocks in pinned host memory.
 - `full-host`, `-kept`, `-average`: the whole network with its optimizer's state in host memory (82 GiB of it; with an
   average of the weights 108); with the results of self-attention kept.
-- `full-two-gpus`, `-no-average`: the whole network over two GPUs, a sample each.
+- `full-two-gpus`, `-no-average`: the whole network over two GPUs, a sample each; `full-four-gpus` and
+  `full-eight-gpus` over more.
 - `peer`, `peer-compiled`: the adapter by PEFT, diffusers and PyTorch (`benchmarks.training.peer`), eager and compiled.
 
 A case is one JSON line, printed as soon as it is known. With `--output` it is also added to that file, and a case that
@@ -35,7 +36,7 @@ from benchmarks.measure import HEIGHT, WIDTH, GpuWatch
 PEERS = ("peer", "peer-compiled")
 JAX_CASES = (
     *("lora", "forward", "lora-kept", "lora-streamed", "lora-products", "full-host", "full-two-gpus"),
-    *("full-host-average", "full-host-kept", "full-two-gpus-no-average"),
+    *("full-host-average", "full-host-kept", "full-two-gpus-no-average", "full-four-gpus", "full-eight-gpus"),
 )
 """The names of `training.cases.CASES`, which is not imported here because the parent process must not take the GPU."""
 ORDER = ("lora", *PEERS, *JAX_CASES[1:])

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -61,7 +62,7 @@ def allocator_limit() -> int | None:
 
 
 class GpuWatch:
-    """The peak memory that the driver (NVML) saw in use on every GPU meanwhile, less what was in use before.
+    """The peak memory that the driver (NVML) saw in use on every visible GPU meanwhile, less what was in use before.
 
     Only means something if nothing else runs on them. Without NVML there are no `peaks`.
     """
@@ -81,7 +82,7 @@ class GpuWatch:
             import pynvml  # pyright: ignore[reportMissingImports]: of the machine with the GPU
 
             pynvml.nvmlInit()
-            handles = [pynvml.nvmlDeviceGetHandleByIndex(gpu) for gpu in range(pynvml.nvmlDeviceGetCount())]
+            handles = [pynvml.nvmlDeviceGetHandleByIndex(gpu) for gpu in visible_gpus(pynvml.nvmlDeviceGetCount())]
         except Exception:  # no driver, no GPU, no package: memory is then not watched, and the result says null
             return self
         self._used = lambda: [int(pynvml.nvmlDeviceGetMemoryInfo(handle).used) for handle in handles]
@@ -99,6 +100,12 @@ class GpuWatch:
         while not self._stop.wait(self._interval):
             grown = (used - before for used, before in zip(self._used(), self._before, strict=True))
             self.peaks = [max(pair) for pair in zip(self.peaks, grown, strict=True)]
+
+
+def visible_gpus(count: int) -> list[int]:
+    """Return the numbers of the GPUs, of `count`, that CUDA_VISIBLE_DEVICES lets a process see, in its order."""
+    listed = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    return [int(gpu) for gpu in listed.split(",")] if listed else list(range(count))
 
 
 def in_fresh_process(module: str, *arguments: str, limit: float = 300) -> bool:

@@ -62,6 +62,8 @@ CASES: dict[str, Case] = {
     "full-host-kept": Case(TrainSettings(optimizer_on_host=True, optimizer=NO_AVERAGE, keep="attention")),
     "full-host-average": Case(TrainSettings(optimizer_on_host=True)),
     "full-two-gpus": Case(TrainSettings(batch_size=2), devices=2, seconds=2.0, gib=76),
+    "full-four-gpus": Case(TrainSettings(batch_size=4), devices=4),
+    "full-eight-gpus": Case(TrainSettings(batch_size=8), devices=8),
     "full-two-gpus-no-average": Case(TrainSettings(batch_size=2, optimizer=NO_AVERAGE), devices=2, seconds=2.0, gib=76),
 }
 

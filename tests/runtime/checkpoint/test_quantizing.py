@@ -141,11 +141,6 @@ def test_a_network_whose_weights_are_not_finite_cannot_be_quantised(copied):
 # Stored networks that are damaged, or that somebody made up.
 
 
-@pytest.fixture
-def spoilt(quantized, tmp_path):
-    return shutil.copytree(quantized, tmp_path / "spoilt")
-
-
 def change_array(folder, path, change):
     """Write `change(array)` in place of an array of a converted folder, so that the manifest agrees with it."""
     manifest = json.loads((folder / "manifest.json").read_text())
@@ -238,15 +233,15 @@ def test_descriptions_that_do_not_agree(spoilt, damage, text):
         read_all(spoilt)
 
 
-def test_a_network_that_is_never_in_8_bits(spoilt):
-    change = {"format_version": 2, "quantization": "int8"}
-    rewrite(spoilt / TOKENIZER / "config.json", lambda values: values.update(change))
+def test_a_network_that_is_never_in_8_bits(quantized, tmp_path):
+    folder = shutil.copytree(quantized / TOKENIZER, tmp_path / TOKENIZER)
+    rewrite(folder / "config.json", lambda values: values.update(format_version=2, quantization="int8"))
     rewrite(
-        spoilt / TOKENIZER / "manifest.json",
+        folder / "manifest.json",
         lambda values: (values.update(format_version=2), values["settings"].update(quantization="int8")),
     )
     with pytest.raises(CheckpointError, match="quantization is 'int8', in which no tokenizer is stored"):
-        find_component(spoilt, "tokenizer")
+        find_component(tmp_path, "tokenizer")
 
 
 def test_an_unrotated_network_that_pretends_to_be_rotated(spoilt):
