@@ -5,7 +5,6 @@ Beside `jax_interp.nn.kernels.flash_attention` a variant may multiply queries an
 """
 
 import math
-from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -26,7 +25,7 @@ from jax_interp.nn.kernels.flash_attention import (
 from jax_interp.nn.kernels.int8_hopper import PROCESSORS, _load  # pyright: ignore[reportPrivateUsage]
 
 INTEGER_ZERO = 0x4B400000
-"""The bits of 1.5 · 2²³: added to an integer below 2²² in magnitude, they are the bits of that float plus the integer."""
+"""The bits of `FLOAT_ZERO`: plus an integer below 2²² in magnitude, they are those of `FLOAT_ZERO` plus the integer."""
 FLOAT_ZERO = 1.5 * 2**23
 POLYNOMIAL = (0.99992807, 0.69326099, 0.24261112, 0.05517167)
 """The coefficients, lowest first, of 2^x for x in [-½, ½], right to 1e-4 of the value."""
@@ -43,13 +42,13 @@ class Variant(NamedTuple):
     """What a program owns: a "tiles" of one head; two "halves", of two heads where a head has an odd number of them;
     or "split": halves, and only one half each where the last wave of programs would be at most half full."""
     conversion: str = "bits"
-    """How int32 scores become float32: by an instruction ("convert"), or by sums that start at `INTEGER_ZERO` ("bits")."""
+    """How int32 scores become float32: by an instruction ("convert"), or as sums from `INTEGER_ZERO` on ("bits")."""
     polynomial: int = 0
     """The number of keys of a step, a multiple of 64, whose exponentials are computed with `POLYNOMIAL`."""
 
 
 class Plan(NamedTuple):
-    """How halves of tiles, numbered head after head, are given to programs: two to each of the first `pairs`, then one."""
+    """How halves of tiles, numbered head after head, go to programs: two to each of the first `pairs`, then one."""
 
     halves: int
     """The halves of a head of one batch row."""
@@ -133,10 +132,10 @@ def _part(
             row, head, first = place(group)
             rows, mine = (row, pl.ds(first, BLOCK_Q), head), q_smem.at[group]
             plgpu.copy_gmem_to_smem(q_ref.at[rows], mine, q_here.at[group])
-            factor: Callable[[Any], Any] = lambda _: to_log2
+            factor = to_log2
             if scale_refs:
                 of_rows = _load(scale_refs[0].at[row, head, pl.ds(first, BLOCK_Q)], plgpu.Layout.WGMMA.reduce(1))
-                factor = lambda step: of_rows * scale_refs[1][row, head, step]
+                factor = Factor(of_rows, scale_refs[1].at[row, head])
             plgpu.barrier_wait(q_here.at[group])
             result = _compute(mine, rings, ping_pong, factor, variant, group=group, apart=apart, num_keys=num_keys)
             # The block of values before the last one has been read by both warpgroups.
@@ -197,6 +196,13 @@ class Ring(NamedTuple):
         return self.done.at[group * self.buffer.shape[0] + slot]
 
 
+class Factor(NamedTuple):
+    """What takes int8 scores to logarithms of base two: a scale for every query times one for the step's keys."""
+
+    of_queries: Any
+    of_blocks: Any
+
+
 def _slot(step: Any, slots: int, group: Any, apart: Any) -> Any:
     """Return the slot of a step: the next one of the ring, or the warpgroup's own where the two have other keys."""
     slot = lax.rem(step, jnp.asarray(slots, step.dtype))
@@ -246,7 +252,7 @@ def _fetch_apart(sources: Any, rings: Any, *, places: Any, steps: int) -> None:
 def _compute(
     q_smem: Any, rings: Any, ping_pong: Any, factor: Any, variant: Variant, *, group: Any, apart: Any, num_keys: int
 ) -> jax.Array:
-    """Return the attention of one warpgroup's queries; `factor(step)` takes scores to logarithms of base two."""
+    """Return the attention of one warpgroup's queries; `factor` takes scores to logarithms of base two."""
     keys, values = rings
     slots, block_kv, _ = keys.buffer.shape
     steps = pl.cdiv(num_keys, block_kv)
@@ -257,7 +263,7 @@ def _compute(
     def step_over(step, carry, *, visible: int = block_kv):
         total, largest, weight = carry
         slot = _slot(step, slots, group, apart)
-        to_log2 = factor(step)
+        to_log2 = factor.of_queries * factor.of_blocks[step] if isinstance(factor, Factor) else factor
         plgpu.barrier_wait(keys.here.at[slot])
         scores = _multiply(q_smem, keys.buffer.at[slot], ping_pong, zero)
         plgpu.barrier_arrive(keys.done_by(group, slot))
@@ -268,7 +274,7 @@ def _compute(
         new_largest = jnp.maximum(largest, (top - zero if zero else top) * to_log2)
         shrink = jnp.exp2(largest - new_largest)
         shift = new_largest + zero * to_log2 if zero else new_largest
-        scaled = scores * (lax.broadcast_in_dim(to_log2, scores.shape, [0]) if q_smem.dtype == jnp.int8 else to_log2)
+        scaled = scores * (lax.broadcast_in_dim(to_log2, scores.shape, [0]) if isinstance(factor, Factor) else to_log2)
         exponents = scaled - lax.broadcast_in_dim(shift, scores.shape, [0])
         total *= lax.broadcast_in_dim(shrink, total.shape, [0])
         weight, rounded = weight * shrink, []

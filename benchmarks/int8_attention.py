@@ -4,8 +4,8 @@
 python -m benchmarks.int8_attention
 ```
 
-Prints a line for each shape with the milliseconds of every kernel and of quantizing, and one for each kind of input with
-the errors against float32. A kernel that fails has its error in place of a number.
+Prints a line for each shape with the milliseconds of every kernel and of quantizing, and one for each kind of input
+with the errors against float32. A kernel that fails has its error in place of a number.
 """
 
 import math
@@ -67,7 +67,7 @@ def gaussian(num_queries: int, num_keys: int, heads: int) -> tuple[jax.Array, ..
 
 
 def with_large_channels(num_queries: int, num_keys: int, heads: int) -> tuple[jax.Array, ...]:
-    """Return the same with what trained networks have: a few key channels far from zero, and scores that differ much."""
+    """Return the same with what trained networks have: a few key channels far from zero, and scores far apart."""
     q, k, v = gaussian(num_queries, num_keys, heads)
     channels = jnp.array([5, 41, 97])
     k = k.at[..., channels].multiply(3).at[..., channels].add(jnp.array([20, -12, 8], k.dtype))
