@@ -1,4 +1,4 @@
-"""One run over two processes of a host, each with half of the GPUs; then the same with a process killed, and its restart.
+"""One run over two processes of a host, each with half of the GPUs; then one with a process killed, and its restart.
 
 ```
 python -m benchmarks.random_networks WORK dit-7b tokenizer
@@ -134,7 +134,7 @@ def kill_one(children: list[subprocess.Popen[str]], out: Path) -> dict[str, Any]
         time.sleep(0.05)
     os.kill(children[-1].pid, signal.SIGKILL)
     started = time.perf_counter()
-    said = [child.communicate(timeout=LIMIT)[0] for child in children][0]
+    said, *_ = [child.communicate(timeout=LIMIT)[0] for child in children]
     message = [line for line in said.splitlines() if line.startswith("error")]
     return {
         "exit_code": children[0].returncode,

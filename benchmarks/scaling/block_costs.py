@@ -7,7 +7,7 @@ device are one pair. The last block of a sampler's evaluation, which leaves the 
 from dataclasses import dataclass
 
 from jax_interp.config import DiTConfig
-from jax_interp.runtime.all_to_all import GROUPS
+from jax_interp.runtime.all_to_all import head_groups
 from jax_interp.runtime.mesh_shape import MeshShape
 
 EXCHANGED = 4
@@ -75,7 +75,7 @@ class BlockCosts:
     def exchanges(self) -> int:
         """The all-to-alls of a block: there and back, for each group of heads."""
         heads = self.config.num_heads // self.shape.tensor
-        return 2 * (1 if heads % (GROUPS * self.shape.sequence) else GROUPS)
+        return 2 * head_groups(self.tokens, heads, self.shape.sequence)
 
     @property
     def sent_by_exchange(self) -> float:

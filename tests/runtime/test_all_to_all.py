@@ -10,7 +10,8 @@ from jax.sharding import PartitionSpec as P
 
 from jax_interp.nn.attention import attention
 from jax_interp.nn.collectives import ONE_DEVICE
-from jax_interp.runtime.all_to_all import collectives_between
+from jax_interp.runtime import all_to_all
+from jax_interp.runtime.all_to_all import collectives_between, head_groups
 from jax_interp.runtime.mesh import DeviceMesh
 from jax_interp.runtime.mesh_shape import MeshShape
 from tests.golden import relative_l2
@@ -139,6 +140,29 @@ def test_one_device_needs_nobody():
     assert ONE_DEVICE.attend is attention
 
 
+@pytest.mark.parametrize(
+    ("tokens", "heads", "ranks", "groups"),
+    [
+        (10_560, 32, 2, 2),  # 16 heads are ten turns of an H100's multiprocessors, and so are twice 8
+        (10_560, 32, 4, 1),  # 8 heads are five turns, twice 4 would be six
+        (56_320, 32, 8, 2),
+        (10_560, 32, 3, 1),  # does not divide
+        (64, 4, 2, 1),
+    ],
+)
+def test_heads_go_in_two_groups_where_that_takes_no_longer(tokens, heads, ranks, groups):
+    assert head_groups(tokens, heads, ranks) == groups
+
+
+def test_groups_give_the_same_bits(rng, monkeypatch):
+    arrays, shape = draw(rng, 6, 8), MeshShape(sequence=2)
+    together = attend_spread(shape, arrays)
+    monkeypatch.setattr(all_to_all, "head_groups", lambda *_: 2)
+    np.testing.assert_array_equal(attend_spread(shape, arrays), together)
+    program, put = spread_attention(shape, 6)
+    assert len(re.findall(r" all-to-all\(", program.lower(*put(arrays)).compile().as_text())) == 4
+
+
 COLLECTIVES = ("all-to-all", "all-gather", "all-reduce", "collective-permute", "reduce-scatter")
 
 
@@ -152,7 +176,7 @@ def collectives(text):
     ("shape", "expected"),
     [
         (MeshShape(sequence=4), {"all-to-all": 2}),
-        (MeshShape(sequence=2), {"all-to-all": 4}),  # heads enough for two groups
+        (MeshShape(sequence=2), {"all-to-all": 2}),
         (MeshShape(2, 2, 2), {"all-to-all": 2}),
         (MeshShape(data=4), {}),
         (MeshShape(tensor=2), {}),

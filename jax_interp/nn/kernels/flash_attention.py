@@ -1,12 +1,15 @@
 """Flash attention for Hopper GPUs (Shah et al. 2024, "FlashAttention-3") as one Pallas kernel.
 
-A program owns 128 queries of one head, 64 for each of two warpgroups; a third warpgroup fetches keys and values. While
-one warpgroup is in its softmax the other has the tensor cores.
+A program has two warpgroups, each with 64 queries of a head; a third warpgroup fetches keys and values. While one
+warpgroup is in its softmax the other has the tensor cores. Queries are numbered head after head in blocks of 64, so
+that an odd block at the end of a head shares its program with the first block of the next: without that, 10,560
+queries of 16 heads are 11 waves of programs on an H100's 132 multiprocessors, with it they are 10. The two blocks then
+have keys of their own, each in a slot of its own. A block's result is the same, to the bit, whatever it shares with.
 """
 
 import math
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,11 +18,12 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 from jaxtyping import Array, Float
 
-BLOCK_Q, BLOCK_KV = 64, 192
-"""The queries of a warpgroup and the keys of a step, the most that registers and shared memory hold."""
+from jax_interp.nn.kernels.occupancy import BLOCK_Q, COMPUTE_GROUPS
+
+BLOCK_KV = 192
+"""The keys of a step; with 64 queries a warpgroup it is the most that registers and shared memory hold."""
 SLOTS = 2
-"""The number of blocks of keys, and of values, in shared memory at a time."""
-COMPUTE_GROUPS = 2
+"""The number of blocks of keys, and of values, in shared memory at a time: one for each warpgroup, or two for both."""
 HEAD_WIDTH = 128
 COMPUTE_REGISTERS, FETCH_REGISTERS = 232, 40
 
@@ -33,17 +37,29 @@ def flash_attention(
     Heads are 128 wide; both lengths are free. The kernel runs on compute capability 9.0 only.
     """
     batch, num_queries, num_heads, _ = q.shape
-    tiles = pl.cdiv(num_queries, COMPUTE_GROUPS * BLOCK_Q)
+    blocks = batch * num_heads * pl.cdiv(num_queries, BLOCK_Q)
     return plgpu.kernel(
         partial(_attend, num_keys=k.shape[1], scale=scale),
         out_type=jax.ShapeDtypeStruct(q.shape, q.dtype),
-        # The last axis turns fastest: programs that run together read the keys of the same few heads.
-        grid=(num_heads, tiles, batch),
-        grid_names=("head", "tile", "row"),
+        grid=(pl.cdiv(blocks, COMPUTE_GROUPS),),
+        grid_names=("program",),
         num_threads=COMPUTE_GROUPS + 1,
         thread_name="group",
         compiler_params=plgpu.CompilerParams(approx_math=True),
     )(q, k, v)
+
+
+class Ring(NamedTuple):
+    """The slots of keys, or of values, in shared memory, with their barriers."""
+
+    buffer: Any
+    here: Any
+    """For each slot: it is filled."""
+    done: Any
+    """For each warpgroup and slot: the warpgroup has read it."""
+
+    def done_by(self, group: Any, slot: Any) -> Any:
+        return self.done.at[group * SLOTS + slot]
 
 
 def _attend(q_ref: Any, k_ref: Any, v_ref: Any, out_ref: Any, *, num_keys: int, scale: float) -> None:
@@ -56,18 +72,20 @@ def _attend(q_ref: Any, k_ref: Any, v_ref: Any, out_ref: Any, *, num_keys: int, 
     steps = pl.cdiv(num_keys, BLOCK_KV)
 
     def part(q_smem, k_smem, v_smem, q_here, k_here, v_here, k_done, v_done, ping_pong):
-        group, row, head = lax.axis_index("group"), lax.axis_index("row"), lax.axis_index("head")
-        rings = (k_smem, k_here, k_done), (v_smem, v_here, v_done)
+        group = lax.axis_index("group")
+        rings = Ring(k_smem, k_here, k_done), Ring(v_smem, v_here, v_done)
+        places = _place(0, q_ref.shape), _place(1, q_ref.shape)
+        apart = _apart(places, q_ref.shape)
 
         @pl.when(group < COMPUTE_GROUPS)
         def _():
             plgpu.set_max_registers(COMPUTE_REGISTERS, action="increase")
-            first = (lax.axis_index("tile") * COMPUTE_GROUPS + group) * BLOCK_Q
+            row, head, first = _place(group, q_ref.shape)
             rows = (row, pl.ds(first, BLOCK_Q), head)
             mine = q_smem.at[group]
             plgpu.copy_gmem_to_smem(q_ref.at[rows], mine, q_here.at[group])
             plgpu.barrier_wait(q_here.at[group])
-            _compute(mine, *rings, ping_pong, group=group, steps=steps, num_keys=num_keys, scale=scale)
+            _compute(mine, *rings, ping_pong, group=group, apart=apart, steps=steps, num_keys=num_keys, scale=scale)
             plgpu.commit_smem()
             plgpu.copy_smem_to_gmem(mine, out_ref.at[rows])
             plgpu.wait_smem_to_gmem(0)
@@ -75,7 +93,12 @@ def _attend(q_ref: Any, k_ref: Any, v_ref: Any, out_ref: Any, *, num_keys: int, 
         @pl.when(group == COMPUTE_GROUPS)
         def _():
             plgpu.set_max_registers(FETCH_REGISTERS, action="decrease")
-            _fetch((k_ref, v_ref), rings, steps=steps, row=row, head=head)
+            fetch = partial(_fetch, (k_ref, v_ref), rings, steps=steps, place=places[0])
+            if apart is None:
+                fetch()
+                return
+            pl.when(jnp.logical_not(apart))(fetch)
+            pl.when(apart)(partial(_fetch_apart, (k_ref, v_ref), rings, steps=steps, places=places))
 
     pl.run_scoped(
         part,
@@ -85,35 +108,91 @@ def _attend(q_ref: Any, k_ref: Any, v_ref: Any, out_ref: Any, *, num_keys: int, 
         plgpu.Barrier(num_barriers=COMPUTE_GROUPS),
         plgpu.Barrier(num_barriers=SLOTS),
         plgpu.Barrier(num_barriers=SLOTS),
-        plgpu.Barrier(num_arrivals=COMPUTE_GROUPS, num_barriers=SLOTS),
-        plgpu.Barrier(num_arrivals=COMPUTE_GROUPS, num_barriers=SLOTS),
+        plgpu.Barrier(num_barriers=COMPUTE_GROUPS * SLOTS),
+        plgpu.Barrier(num_barriers=COMPUTE_GROUPS * SLOTS),
         plgpu.Barrier(num_arrivals=COMPUTE_GROUPS),
         collective_axes="group",
     )
 
 
-def _fetch(sources: Any, rings: Any, *, steps: int, row: Array, head: Array) -> None:
+def _place(group: Any, shape: tuple[int, ...]) -> tuple[Any, Any, Any]:
+    """Return batch row, head and first query of a warpgroup's block; of two for the last block, both have it."""
+    batch, num_queries, num_heads, _ = shape
+    in_head = pl.cdiv(num_queries, BLOCK_Q)
+    program = lax.axis_index("program")
+
+    def number(value: int) -> Array:
+        return jnp.asarray(value, program.dtype)
+
+    block = jnp.minimum(COMPUTE_GROUPS * program + group, number(batch * num_heads * in_head - 1))
+    # Programs that run together read the keys of the same few heads.
+    keys = lax.div(block, number(in_head))
+    return lax.rem(keys, number(batch)), lax.div(keys, number(batch)), lax.rem(block, number(in_head)) * BLOCK_Q
+
+
+def _apart(places: tuple[tuple[Any, Any, Any], ...], shape: tuple[int, ...]) -> Array | None:
+    """Tell whether the warpgroups have other keys; None if they never do."""
+    if pl.cdiv(shape[1], BLOCK_Q) % COMPUTE_GROUPS == 0:
+        return None
+    (row, head, _), (other_row, other_head, _) = places
+    return (row != other_row) | (head != other_head)
+
+
+def _slot(step: Array, group: Array, apart: Array | None) -> Array:
+    """Return the slot of a step: the next one of the ring, or the warpgroup's own where the two have other keys."""
+    slot = lax.rem(step, jnp.asarray(SLOTS, step.dtype))
+    return slot if apart is None else jnp.where(apart, group.astype(step.dtype), slot)
+
+
+def _fetch(sources: Any, rings: tuple[Ring, Ring], *, steps: int, place: tuple[Any, Any, Any]) -> None:
     """Copy block after block of keys and values into the slots as they come free; rows past the end arrive as zeros."""
+    row, head, _ = place
 
     def copy(step: Array, *, wait: bool) -> None:
         slot = lax.rem(step, jnp.asarray(SLOTS, step.dtype))
-        for source, (buffer, here, done) in zip(sources, rings, strict=True):
+        for source, ring in zip(sources, rings, strict=True):
             if wait:
-                plgpu.barrier_wait(done.at[slot])
+                for group in range(COMPUTE_GROUPS):
+                    plgpu.barrier_wait(ring.done_by(group, slot))
             block = source.at[row, pl.ds(step * BLOCK_KV, BLOCK_KV), head]
-            plgpu.copy_gmem_to_smem(block, buffer.at[slot], here.at[slot])
+            plgpu.copy_gmem_to_smem(block, ring.buffer.at[slot], ring.here.at[slot])
 
     pl.loop(0, min(SLOTS, steps))(partial(copy, wait=False))
     if steps > SLOTS:
         pl.loop(SLOTS, steps)(partial(copy, wait=True))
 
 
+def _fetch_apart(
+    sources: Any, rings: tuple[Ring, Ring], *, steps: int, places: tuple[tuple[Any, Any, Any], ...]
+) -> None:
+    """Copy blocks of the keys and values of two heads, each warpgroup's into the slot of its own."""
+
+    def copy(step: Array, *, wait: bool) -> None:
+        for source, ring in zip(sources, rings, strict=True):
+            for group, (row, head, _) in enumerate(places):
+                if wait:
+                    plgpu.barrier_wait(ring.done_by(group, group))
+                block = source.at[row, pl.ds(step * BLOCK_KV, BLOCK_KV), head]
+                plgpu.copy_gmem_to_smem(block, ring.buffer.at[group], ring.here.at[group])
+
+    copy(jnp.asarray(0, jnp.int32), wait=False)
+    if steps > 1:
+        pl.loop(1, steps)(partial(copy, wait=True))
+
+
 def _compute(
-    q_smem: Any, keys: Any, values: Any, ping_pong: Any, *, group: Array, steps: int, num_keys: int, scale: float
+    q_smem: Any,
+    keys: Ring,
+    values: Ring,
+    ping_pong: Any,
+    *,
+    group: Array,
+    apart: Array | None,
+    steps: int,
+    num_keys: int,
+    scale: float,
 ) -> None:
     """Compute the attention of one warpgroup's queries, which the result replaces in shared memory."""
-    k_smem, k_here, k_done = keys
-    v_smem, v_here, v_done = values
     rows, tile = plgpu.Layout.WGMMA.reduce(1), plgpu.Layout.WGMMA
     to_log2 = scale * math.log2(math.e)
 
@@ -123,16 +202,16 @@ def _compute(
 
     def step_over(step, carry, *, visible: int = BLOCK_KV):
         total, largest, weight = carry
-        slot = lax.rem(step, jnp.asarray(SLOTS, step.dtype))
-        plgpu.barrier_wait(k_here.at[slot])
+        slot = _slot(step, group, apart)
+        plgpu.barrier_wait(keys.here.at[slot])
 
         def multiply(scores_ref):
-            plgpu.wgmma(scores_ref, q_smem, k_smem.at[slot].transpose((1, 0)))
+            plgpu.wgmma(scores_ref, q_smem, keys.buffer.at[slot].transpose((1, 0)))
             hand_over()
             return scores_ref[...]
 
         scores = pl.run_scoped(multiply, plgpu.ACC((BLOCK_Q, BLOCK_KV), jnp.float32))  # pyright: ignore[reportPrivateImportUsage]
-        plgpu.barrier_arrive(k_done.at[slot])
+        plgpu.barrier_arrive(keys.done_by(group, slot))
         if visible < BLOCK_KV:
             column = plgpu.broadcasted_iota(jnp.int32, scores.shape, 1, layout=tile)
             scores = jnp.where(column < visible, scores, -jnp.inf)
@@ -146,11 +225,11 @@ def _compute(
         # Holds the softmax in front of the hand-over below.
         total, weight, new_largest, rounded = lax.optimization_barrier((total, weight, new_largest, rounded))
         plgpu.barrier_arrive(ping_pong)
-        plgpu.barrier_wait(v_here.at[slot])
+        plgpu.barrier_wait(values.here.at[slot])
         plgpu.barrier_wait(ping_pong)
         accumulator = plgpu.ACC.init(total)  # pyright: ignore[reportPrivateImportUsage]
-        total = pl.run_state(lambda sums: plgpu.wgmma(sums, rounded, v_smem.at[slot]))(accumulator)
-        plgpu.barrier_arrive(v_done.at[slot])
+        total = pl.run_state(lambda sums: plgpu.wgmma(sums, rounded, values.buffer.at[slot]))(accumulator)
+        plgpu.barrier_arrive(values.done_by(group, slot))
         return total, new_largest, weight
 
     start = (

@@ -18,6 +18,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int8
 
 from jax_interp.nn.activations import gelu_in_kernel
+from jax_interp.nn.kernels.occupancy import PROCESSORS
 
 TILE_M, TILE_N, TILE_K = 128, 256, 128
 """The tile of the result, and the part of the contraction that is in one slot; a slot's rows are 128 bytes."""
@@ -28,8 +29,6 @@ GROUP_M = TILE_M // COMPUTE_GROUPS
 WRITTEN, WRITING = 64, 2
 """The columns that are written together, and the number of buffers for them."""
 COMPUTE_REGISTERS, FETCH_REGISTERS = 232, 40
-PROCESSORS = 132
-"""The number of an H100's multiprocessors, for lowering without one."""
 
 
 class Order(NamedTuple):

@@ -41,6 +41,18 @@ def test_kernel_equals_the_exact_result_but_for_rounding(rng, shape):
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("heads", [1, 3, 4])
+def test_a_head_gives_the_same_bits_whatever_shares_its_program(rng, heads):
+    """Five blocks of queries a head: the last one is alone, or with the first of the next head."""
+    q, k, v = draw(rng, (1, 320, 400), heads)
+    out = flash_attention(q, k, v, scale=SCALE)
+    assert relative_l2(out, oracle(q, k, v)) < ROUNDING
+    for head in range(heads):
+        one = (x[:, :, head : head + 1] for x in (q, k, v))
+        np.testing.assert_array_equal(out[:, :, head : head + 1], flash_attention(*one, scale=SCALE))
+
+
+@pytest.mark.gpu
 @pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape[2] > 1], ids=str)
 @pytest.mark.parametrize("which", ["first", "last"])
 def test_one_changed_key_is_noticed(rng, shape, which):
@@ -60,17 +72,18 @@ def test_scores_far_from_zero(rng, shape):
     assert relative_l2(flash_attention(q, k, v, scale=SCALE), oracle(q, k, v)) < ROUNDING
 
 
-def lowered(function, shape):
+def lowered(function, shape, heads=4):
     batch, num_queries, num_keys = shape
-    q, k = (jax.ShapeDtypeStruct((batch, n, 4, 128), jnp.bfloat16) for n in (num_queries, num_keys))
+    q, k = (jax.ShapeDtypeStruct((batch, n, heads, 128), jnp.bfloat16) for n in (num_queries, num_keys))
     traced = jax.jit(function).trace(q, k, k)
     assert traced.out_info.shape == q.shape
     return traced.lower(lowering_platforms=("cuda",)).as_text()
 
 
+@pytest.mark.parametrize("heads", [1, 4])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_kernel_compiles_for_cuda(shape):
-    text = lowered(partial(flash_attention, scale=SCALE), shape)
+def test_kernel_compiles_for_cuda(shape, heads):
+    text = lowered(partial(flash_attention, scale=SCALE), shape, heads)
     assert "mosaic_gpu" in text
     assert "dot_general" not in text
 
