@@ -130,6 +130,7 @@ class JobStore:
             self._database.executescript(_SCHEMA)
             self._run(f"SELECT {', '.join(_COLUMNS)} FROM jobs LIMIT 1")
         except sqlite3.DatabaseError as error:
+            self._database.close()
             raise JaxInterpError(
                 f"{path}: is not the record of jobs of this version ({error}); remove the folder, or give another one"
                 " with --data-dir"

@@ -40,8 +40,10 @@ def start(converted, environment):
     def popen(out):
         arguments = ("--checkpoint-dir", converted, "--input", golden.CLIP, *SETTINGS, "--video-save-folder", out,
                      "--video-save-name", "film", "--save-frames", out / "frames")  # fmt: skip
-        # A shell ignores Ctrl-C in what it runs in the background; children of these tests would inherit that.
-        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        # A shell ignores Ctrl-C in what it runs in the background, and nohup a terminal that is closed; children of
+        # these tests would inherit that.
+        heard = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
+        before = {number: signal.signal(number, handler) for number, handler in heard.items()}
         try:
             return subprocess.Popen(
                 [sys.executable, "-m", "jax_interp", "generate", "--disable-guardrail", *map(str, arguments)],
@@ -52,7 +54,8 @@ def start(converted, environment):
                 text=True,
             )
         finally:
-            signal.signal(signal.SIGINT, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     return popen
 
