@@ -80,24 +80,28 @@ TRAINING = {
     "lora-products": "LoRA, base resident, `--keep-activations products`",
     "lora-streamed": "LoRA, base streamed",
     "full-host": "the whole network, optimizer in host memory",
-    "full-two-gpus": "the whole network, sharded over two GPUs",
-    "peer": "diffusers and PEFT, eager",
-    "peer-compiled": "diffusers and PEFT, torch.compile",
+    "full-two-gpus": "the whole network, sharded over two GPUs, with an average of the weights",
+    "full-two-gpus-no-average": "the whole network, sharded over two GPUs",
+    "full-four-gpus": "the whole network, sharded over four GPUs, with an average of the weights",
+    "peer": "LoRA by diffusers and PEFT, eager",
+    "peer-compiled": "LoRA by diffusers and PEFT, torch.compile",
 }
 
 
 def training_parts() -> Iterator[str]:
-    """Training steps of the 7B transformer, one sample each; rows of what was measured."""
-    lines = {line["case"]: line for line in results("train") if "median_seconds" in line}
-    rows = [
-        (
-            what,
-            f"{lines[case]['median_seconds']:.2f} s",
-            gib_or_nothing(max(lines[case]["allocator_peak_bytes"])),
-            f"{100 * lines[case]['model_flop_utilisation']:.0f} %",
-        )
-        for case, what in TRAINING.items()
-        if case in lines
-    ]
-    if rows:
-        yield table(("a training step, 7B, rank 8 on q and v", "time", "peak of a GPU", "model FLOP utilisation"), rows)
+    """Training steps of the 7B transformer, one sample a GPU; a table for every kind of GPU, rows of what was measured."""
+    lines = [line for line in results("train") if "median_seconds" in line]
+    for card in dict.fromkeys(line["device"]["kind"] for line in lines):
+        of_case = {line["case"]: line for line in lines if line["device"]["kind"] == card}
+        rows = [
+            (
+                what,
+                f"{of_case[case]['median_seconds']:.2f} s",
+                gib_or_nothing(max(of_case[case]["allocator_peak_bytes"])),
+                f"{100 * of_case[case]['model_flop_utilisation']:.0f} %",
+            )
+            for case, what in TRAINING.items()
+            if case in of_case
+        ]
+        heads = (f"a training step, 7B, rank 8 on q and v, {card}", "time", "peak of a GPU", "model FLOP utilisation")
+        yield table(heads, rows)

@@ -52,7 +52,7 @@ def tables() -> str:
         *upsampler_parts(),
         *guardrail_parts(),
         *training_parts(),
-        *scaling_parts(read(RESULTS / "scaling.jsonl")),
+        *scaling_parts(read(RESULTS / "scaling.jsonl"), read(RESULTS / "scaling.jsonl", quantization="int8")),
         *demo_parts(),
     ]
     head = f"{step['device']['kind']}, 704×1280, bfloat16, random weights of the real sizes ({versions}).\n\n"
@@ -67,7 +67,10 @@ def _newest_step() -> Line:
 def step_rows() -> Iterator[Row]:
     """An evaluation of a transformer; a row for every kernel of attention, placement and precision measured."""
     chosen: dict[tuple[str, ...], Line] = {}
+    card = _newest_step()["device"]["kind"]
     for line in results("dit_step"):
+        if line["device"]["kind"] != card:
+            continue
         placement = line["config"].get("placement", "resident")
         key = (
             line["config"]["model"],
@@ -172,12 +175,14 @@ def once_rows() -> Iterator[Row]:
         )
 
 
-def scaling_parts(scaling: Scaling | None) -> Iterator[str]:
+def scaling_parts(scaling: Scaling | None, quantized: Scaling | None = None) -> Iterator[str]:
     """Several GPUs of one host: speed, plot, memory and agreement; nothing before they were measured."""
     if scaling is None or scaling.most == 1:
         return
-    heads = ("GPUs", "an evaluation of one pair", "one whole pair", f"{scaling.num_pairs} pairs")
-    yield f"{scaling.device}, 7B, several in one host:\n\n" + table(heads, list(scaling_rows(scaling)))
+    measured = [(found, what) for found in (scaling, quantized) for what in SCALED]
+    columns = [(found, what) for found, what in measured if found is not None and len(getattr(found, what)) > 1]
+    heads = ("GPUs", *(_head(found, what, found is quantized) for found, what in columns))
+    yield f"{scaling.device}, 7B, several in one host:\n\n" + table(heads, list(scaling_rows(columns)))
     if (ROOT / "docs" / SCALING_PLOT).exists():
         yield f"![Speed-up over GPUs of one host]({SCALING_PLOT})\n"
     heads = ("mesh, transformer", "peak of a GPU", "process on a GPU", "an evaluation, per pair")
@@ -189,15 +194,23 @@ def scaling_parts(scaling: Scaling | None) -> Iterator[str]:
         yield f"Error of sampled latents against float32 over that of one GPU: {', '.join(ratios)}.\n"
 
 
-def scaling_rows(scaling: Scaling) -> Iterator[Row]:
-    """One pair and many by number of GPUs; in brackets how many times faster than one of the same host."""
-    for gpus in sorted({*scaling.evaluation, *scaling.pair, *scaling.pairs}):
-        times = (
-            ("evaluation", "{:.0f} ms", 1.0),
-            ("pair", "{:.2f} s", 1e3),
-            ("pairs", "{:.1f} s", 1e3),
-        )
-        yield str(gpus), *(_faster(scaling, what, gpus, form, unit) for what, form, unit in times)
+SCALED = {
+    "evaluation": ("an evaluation of one pair", "{:.0f} ms", 1.0),
+    "pair": ("one whole pair", "{:.2f} s", 1e3),
+    "pairs": ("{} pairs", "{:.1f} s", 1e3),
+    "world": ("a step of Video2World, 121 frames", "{:.2f} s", 1e3),
+}
+"""What was measured on several GPUs, by the field of `Scaling`: its name, the form of its numbers, and their unit."""
+
+
+def _head(scaling: Scaling, what: str, quantized: bool) -> str:
+    return SCALED[what][0].format(scaling.num_pairs) + (", in 8 bits" if quantized else "")
+
+
+def scaling_rows(columns: list[tuple[Scaling, str]]) -> Iterator[Row]:
+    """Each column by number of GPUs; in brackets how many times faster than one of the same host."""
+    for gpus in sorted({gpus for scaling, what in columns for gpus in getattr(scaling, what)}):
+        yield str(gpus), *(_faster(scaling, what, gpus, *SCALED[what][1:]) for scaling, what in columns)
 
 
 def policy_rows(scaling: Scaling) -> Iterator[Row]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import HEIGHT, WIDTH
+from jax_interp.config import Quantization
 
 RESULTS = Path(__file__).parents[1] / "results/scaling.jsonl"
 Line = dict[str, Any]
@@ -23,12 +24,14 @@ class Scaling:
     pairs: dict[int, float] = field(default_factory=dict)
     """Many pairs, spread over the GPUs."""
     speedups: dict[str, dict[int, float]] = field(default_factory=dict)
-    """Times faster than one GPU of the same host, of `evaluation`, `pair` and `pairs`."""
+    """Times faster than one GPU of the same host, of `evaluation`, `pair`, `pairs` and `world`."""
     num_pairs: int = 0
     undivided: float | None = None
     """Of a whole pair on one GPU, what is not the denoiser's."""
     links: dict[int, Line] = field(default_factory=dict)
     """Lines of `links`, by number of GPUs."""
+    world: dict[int, float] = field(default_factory=dict)
+    """A step of a clip by Video2World, both branches, tokens over the GPUs."""
     policies: list[Line] = field(default_factory=list)
     """Lines of warm evaluations, every mesh and placement."""
     agreement: Line | None = None
@@ -39,17 +42,24 @@ class Scaling:
         return max(self.evaluation, default=1)
 
 
-def read(path: Path = RESULTS, model: str = "dit-7b", height: int = HEIGHT, width: int = WIDTH) -> Scaling | None:
+def read(
+    path: Path = RESULTS,
+    model: str = "dit-7b",
+    height: int = HEIGHT,
+    width: int = WIDTH,
+    quantization: Quantization = "none",
+) -> Scaling | None:
     """Return the results for `model` at that size; None if there are none."""
     lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    wanted = {"model": model, "height": height, "width": width}
-    lines = [line for line in lines if wanted.items() <= line["config"].items()]
+    wanted = {"model": model, "height": height, "width": width, "quantization": quantization}
+    lines = [line for line in lines if wanted.items() <= {"quantization": "none", **line["config"]}.items()]
     if not lines:
         return None
     # One machine: a number of another kind of GPU would say nothing beside these.
     device = lines[-1]["device"]["kind"]
     lines = [line for line in lines if line["device"]["kind"] == device]
-    steps, pair, pairs = (_of(lines, name) for name in ("scaling_step", "scaling_pair", "scaling_pairs"))
+    names = ("scaling_step", "scaling_pair", "scaling_pairs", "scaling_video2world")
+    steps, pair, pairs, world = (_of(lines, name) for name in names)
     agreement = _of(lines, "scaling_agreement")
     layouts = {(_layout(line), line["compile_cache"]): line for line in steps}
     policies = {layout: line for (layout, _), line in sorted(layouts.items(), key=lambda entry: entry[0][1])}
@@ -57,6 +67,7 @@ def read(path: Path = RESULTS, model: str = "dit-7b", height: int = HEIGHT, widt
         "evaluation": [(line, line["call_ms"]["median"]) for line in steps if _only(line, "sequence")],
         "pair": [(line, line["pair_ms"]["median"]) for line in pair if _only(line, "sequence")],
         "pairs": [(line, 1e3 * line["seconds"]) for line in pairs if _only(line, "data")],
+        "world": [(line, line["step_ms"]["median"]) for line in world if _only(line, "sequence")],
     }
     return Scaling(
         device=device,
