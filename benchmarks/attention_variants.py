@@ -337,7 +337,10 @@ def _multiply(q_smem: Any, k_smem: Any, ping_pong: Any, zero: float) -> jax.Arra
 
 
 def exp2_by_polynomial(x: jax.Array) -> jax.Array:
-    """Return 2^x without the unit for exponentials, for x ≤ 0; below 2⁻¹²⁶ the result is that."""
+    """Return 2^x without the unit for exponentials, for x ≤ 0; below 2⁻¹²⁶ the result is that.
+
+    For kernels only: XLA simplifies the rounding away.
+    """
     x = jnp.maximum(x, -126.0)
     shifted = x + FLOAT_ZERO  # the last bits are those of the nearest integer
     fraction = x - (shifted - FLOAT_ZERO)
