@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks.attention_variants import Variant, attend, exp2_by_polynomial, plan
+from benchmarks.attention_plan import Variant, plan
+from benchmarks.attention_variants import attend, exp2_by_polynomial
 from benchmarks.int8_attention import BFLOAT16, INT8, SCALE, SHAPES, gaussian, quantized, with_large_channels
 from jax_interp.nn.kernels.flash_attention import BLOCK_Q
 
