@@ -15,6 +15,7 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
+from benchmarks.attention_plan import Plan, Variant, plan
 from jax_interp.nn.kernels.flash_attention import (
     BLOCK_Q,
     COMPUTE_GROUPS,
@@ -22,56 +23,13 @@ from jax_interp.nn.kernels.flash_attention import (
     FETCH_REGISTERS,
     HEAD_WIDTH,
 )
-from jax_interp.nn.kernels.int8_hopper import PROCESSORS, _load  # pyright: ignore[reportPrivateUsage]
+from jax_interp.nn.kernels.int8_hopper import _load  # pyright: ignore[reportPrivateUsage]
 
 INTEGER_ZERO = 0x4B400000
 """The bits of `FLOAT_ZERO`: plus an integer below 2²² in magnitude, they are those of `FLOAT_ZERO` plus the integer."""
 FLOAT_ZERO = 1.5 * 2**23
 POLYNOMIAL = (0.99992807, 0.69326099, 0.24261112, 0.05517167)
 """The coefficients, lowest first, of 2^x for x in [-½, ½], right to 1e-4 of the value."""
-
-
-class Variant(NamedTuple):
-    """What a kernel does otherwise than the product's."""
-
-    block_kv: int = 192
-    """The keys of a step, a multiple of 64."""
-    slots: int = 2
-    """The number of blocks of keys, and of values, in shared memory at a time."""
-    schedule: str = "tiles"
-    """What a program owns: a "tiles" of one head; two "halves", of two heads where a head has an odd number of them;
-    or "split": halves, and only one half each where the last wave of programs would be at most half full."""
-    conversion: str = "bits"
-    """How int32 scores become float32: by an instruction ("convert"), or as sums from `INTEGER_ZERO` on ("bits")."""
-    polynomial: int = 0
-    """The number of keys of a step, a multiple of 64, whose exponentials are computed with `POLYNOMIAL`."""
-
-
-class Plan(NamedTuple):
-    """How halves of tiles, numbered head after head, go to programs: two to each of the first `pairs`, then one."""
-
-    halves: int
-    """The halves of a head of one batch row."""
-    pairs: int
-    programs: int
-
-    @property
-    def mixes(self) -> bool:
-        """Tell whether a program has halves of two heads."""
-        return self.halves % 2 == 1 and self.pairs > 0
-
-
-def plan(variant: Variant, num_queries: int, heads: int) -> Plan:
-    """Share out the halves of `heads`, those of all batch rows."""
-    halves = pl.cdiv(num_queries, BLOCK_Q)
-    if variant.schedule == "tiles":
-        halves += halves % 2
-    pairs, lone = divmod(heads * halves, 2)
-    last_wave = (pairs + lone) % PROCESSORS
-    if variant.schedule == "split" and 2 * last_wave <= PROCESSORS:
-        split = min(last_wave - lone, pairs) if last_wave else 0
-        pairs, lone = pairs - split, lone + 2 * split
-    return Plan(halves, pairs, pairs + lone)
 
 
 @partial(jax.jit, static_argnames=("scale", "variant"))
@@ -324,7 +282,8 @@ def _multiply(q_smem: Any, k_smem: Any, ping_pong: Any, zero: float) -> jax.Arra
 
     if zero:
         sums = plgpu.layout_cast(jnp.full(shape, INTEGER_ZERO, jnp.int32), plgpu.Layout.WGMMA)
-        sums = pl.run_state(multiply)(plgpu.ACC.init(sums))  # pyright: ignore[reportPrivateImportUsage]
+        accumulator: Any = plgpu.ACC.init(sums)  # pyright: ignore[reportPrivateImportUsage]
+        sums = pl.run_state(multiply)(accumulator)
         return lax.bitcast_convert_type(sums, jnp.float32)
 
     def multiply_and_read(scores_ref):
@@ -337,7 +296,10 @@ def _multiply(q_smem: Any, k_smem: Any, ping_pong: Any, zero: float) -> jax.Arra
 
 
 def exp2_by_polynomial(x: jax.Array) -> jax.Array:
-    """Return 2^x without the unit for exponentials, for x ≤ 0; below 2⁻¹²⁶ the result is that."""
+    """Return 2^x without the unit for exponentials, for x ≤ 0; below 2⁻¹²⁶ the result is that.
+
+    For kernels only: XLA simplifies the rounding away.
+    """
     x = jnp.maximum(x, -126.0)
     shifted = x + FLOAT_ZERO  # the last bits are those of the nearest integer
     fraction = x - (shifted - FLOAT_ZERO)
