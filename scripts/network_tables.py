@@ -89,7 +89,7 @@ TRAINING = {
 
 
 def training_parts() -> Iterator[str]:
-    """Training steps of the 7B transformer, one sample a GPU; a table for every kind of GPU, rows of what was measured."""
+    """Training steps of the 7B transformer, one sample a GPU; a table for each kind of GPU with what was measured."""
     lines = [line for line in results("train") if "median_seconds" in line]
     for card in dict.fromkeys(line["device"]["kind"] for line in lines):
         of_case = {line["case"]: line for line in lines if line["device"]["kind"] == card}

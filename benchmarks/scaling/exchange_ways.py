@@ -140,7 +140,8 @@ def use(way: str, denoiser: Denoiser) -> None:
     else:
         attend = PERMUTED[way](denoiser.devices.shape.sequence)
 
-        def between(devices: DeviceMesh, **_: int) -> Collectives:
+        def between(devices: DeviceMesh, *, cells: int = 1, cells_here: int = 1) -> Collectives:
+            del devices, cells, cells_here  # cells divide evenly
             return Collectives(attend)
 
     cells.collectives_between = between  # pyright: ignore[reportPrivateImportUsage]

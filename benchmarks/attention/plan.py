@@ -1,11 +1,10 @@
-"""What the kernels of `benchmarks.attention_variants` do otherwise, and how their programs share the queries."""
+"""What the kernels of `benchmarks.attention.variants` do otherwise, and how their programs share the queries."""
 
 from typing import NamedTuple
 
 from jax.experimental import pallas as pl
 
-from jax_interp.nn.kernels.flash_attention import BLOCK_Q
-from jax_interp.nn.kernels.int8_hopper import PROCESSORS
+from jax_interp.nn.kernels.occupancy import BLOCK_Q, PROCESSORS
 
 
 class Variant(NamedTuple):
@@ -16,8 +15,9 @@ class Variant(NamedTuple):
     slots: int = 2
     """The number of blocks of keys, and of values, in shared memory at a time."""
     schedule: str = "tiles"
-    """What a program owns: a "tiles" of one head; two "halves", of two heads where a head has an odd number of them;
-    or "split": halves, and only one half each where the last wave of programs would be at most half full."""
+    """What a program owns: one of the "tiles" of a head; two "halves", of two heads where a head has an odd number of
+    them, as the product does; or "split": halves, and a single half each where the last wave would be at most half
+    full."""
     conversion: str = "bits"
     """How int32 scores become float32: by an instruction ("convert"), or as sums from `INTEGER_ZERO` on ("bits")."""
     polynomial: int = 0

@@ -7,17 +7,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks.attention_plan import Variant, plan
-from benchmarks.attention_variants import attend, exp2_by_polynomial
-from benchmarks.int8_attention import BFLOAT16, INT8, SCALE, SHAPES, gaussian, quantized, with_large_channels
-from jax_interp.nn.kernels.flash_attention import BLOCK_Q
+from benchmarks.attention.int8_scores import BFLOAT16, INT8, SCALE, SHAPES, gaussian, quantized, with_large_channels
+from benchmarks.attention.plan import Variant, plan
+from benchmarks.attention.variants import attend, exp2_by_polynomial
+from jax_interp.nn.kernels.occupancy import BLOCK_Q
 
 INT8_ERROR = 2**-5
 """What rounding to int8 may cost a score, as a part of the largest one; the large channels make the steps wide."""
 
 
 @pytest.mark.parametrize("name", [*BFLOAT16, *INT8])
-@pytest.mark.parametrize("shape", [(192, 400, 2), (136, 200, 3), (10560, 10560, 4)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(192, 400, 2), *(pytest.param(x, marks=pytest.mark.slow) for x in ((136, 200, 3), SHAPES[-1]))], ids=str
+)
 def test_kernel_compiles_for_cuda(name, shape):
     variant = {**BFLOAT16, **INT8}[name]
     inputs = jax.eval_shape(partial(gaussian, *shape))

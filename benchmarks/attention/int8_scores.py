@@ -1,11 +1,12 @@
 """Attention with queries and keys in int8 beside the bfloat16 kernel, and other ways to share out its programs.
 
 ```
-python -m benchmarks.int8_attention
+python -m benchmarks.attention.int8_scores
 ```
 
-Prints a line for each shape with the milliseconds of every kernel and of quantizing, and one for each kind of input
-with the errors against float32. A kernel that fails has its error in place of a number.
+`bfloat16` is the product's kernel. Prints a line for each shape with the milliseconds of every kernel and of
+quantizing, and one for each kind of input with the errors against float32. A kernel that fails has its error in place
+of a number.
 """
 
 import math
@@ -17,11 +18,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from benchmarks.attention_plan import Variant, plan
-from benchmarks.attention_variants import attend
+from benchmarks.attention.plan import Variant, plan
+from benchmarks.attention.variants import attend
 from benchmarks.measure import emit, seconds, summary
 from jax_interp.nn.attention import blocked_attention
-from jax_interp.nn.kernels.flash_attention import BLOCK_Q, COMPUTE_GROUPS, flash_attention
+from jax_interp.nn.kernels.flash_attention import flash_attention
+from jax_interp.nn.kernels.occupancy import BLOCK_Q, COMPUTE_GROUPS
 
 SHAPES = ((10560, 10560, 32), (5280, 10560, 16), (10560, 10560, 16), (10560, 10560, 8), (10560, 10560, 4))
 """(queries, keys, heads): one GPU; two with a ring of keys; two, four and eight with heads shared out."""
@@ -31,7 +33,7 @@ WIDTH = 128
 SCALE = WIDTH**-0.5
 
 BFLOAT16 = {
-    "halves": Variant(schedule="halves"),
+    "tiles": Variant(schedule="tiles"),
     "split": Variant(schedule="split"),
     "split, polynomial": Variant(schedule="split", polynomial=64),
 }
@@ -45,7 +47,7 @@ INT8 = {
     "int8, split, polynomial": Variant(schedule="split", polynomial=64),
     "int8, 256 keys, split, polynomial": Variant(256, schedule="split", polynomial=64),
 }
-FEW = ("bfloat16", "halves", "split", "int8, split", "int8, split, polynomial")
+FEW = ("bfloat16", "tiles", "split", "int8, split", "int8, split, polynomial")
 """What runs at all shapes; the first shape sees everything."""
 
 
@@ -53,7 +55,7 @@ def main() -> None:
     for index, shape in enumerate(SHAPES):
         inputs = gaussian(*shape)
         kernels = candidates(inputs, FEW if index else None)
-        plans = {name: plan(BFLOAT16[name], shape[0], shape[2])._asdict() for name in ("halves", "split")}
+        plans = {name: plan(variant, shape[0], shape[2])._asdict() for name, variant in BFLOAT16.items()}
         emit("int8_attention", config={"queries_keys_heads": shape}, ms=timed(kernels), plans=plans)
     for kind, make in (("gaussian", gaussian), ("large key channels", with_large_channels)):
         emit("int8_attention", config={"input": kind, "queries_keys_heads": SHAPES[-1]}, **errors(make(*SHAPES[-1])))

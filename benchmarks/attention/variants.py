@@ -1,4 +1,4 @@
-"""The attention kernel for Hopper GPUs with parts that can be exchanged, for `benchmarks.int8_attention`.
+"""The attention kernel for Hopper GPUs with parts that can be exchanged, for `benchmarks.attention.int8_scores`.
 
 Beside `jax_interp.nn.kernels.flash_attention` a variant may multiply queries and keys in int8 (Zhang et al. 2025,
 "SageAttention"), share its programs out by halves of a tile, and compute some exponentials with a polynomial.
@@ -15,15 +15,10 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
-from benchmarks.attention_plan import Plan, Variant, plan
-from jax_interp.nn.kernels.flash_attention import (
-    BLOCK_Q,
-    COMPUTE_GROUPS,
-    COMPUTE_REGISTERS,
-    FETCH_REGISTERS,
-    HEAD_WIDTH,
-)
+from benchmarks.attention.plan import Plan, Variant, plan
+from jax_interp.nn.kernels.flash_attention import COMPUTE_REGISTERS, FETCH_REGISTERS, HEAD_WIDTH
 from jax_interp.nn.kernels.int8_hopper import _load  # pyright: ignore[reportPrivateUsage]
+from jax_interp.nn.kernels.occupancy import BLOCK_Q, COMPUTE_GROUPS
 
 INTEGER_ZERO = 0x4B400000
 """The bits of `FLOAT_ZERO`: plus an integer below 2²² in magnitude, they are those of `FLOAT_ZERO` plus the integer."""

@@ -1,0 +1,1 @@
+"""Attention with scores in int8, as a trial beside the kernel of the product."""
