@@ -7,13 +7,13 @@ python -m benchmarks.bench_quantization_quality converted --plant-outliers # a f
 python -m benchmarks.bench_quantization_quality converted --calibrate clip.mp4          # int8-smoothed too
 ```
 
-Of the same input float32, bfloat16, int8, int8-rotated and, if there is a clip to calibrate on, int8-smoothed (with
-bfloat16 around them) give: the residual stream after
-every block, each block by itself where all of them get float32's stream, evaluations at several noise levels, and
-latents that were sampled from the same noise. With `--input`, a clip, both ends of its first pair are encoded, and the
-frames are decoded too. Without `--calibrate` the calibration is on that clip. Errors are relative L2; a block's own is relative to what the block adds to the stream. One JSON
-line for each dtype and quantisation, and a table of the blocks' own errors on stderr. "over_bfloat16" is the largest
-ratio of a block's or an evaluation's error to bfloat16's.
+Of the same input float32, bfloat16, int8, int8-rotated and, where there is a clip to calibrate on, int8-smoothed (with
+bfloat16 around them) give: the residual stream after every block, each block by itself where all of them get float32's
+stream, evaluations at several noise levels, and latents that were sampled from the same noise. With `--input`, a clip,
+both ends of its first pair are encoded, and the frames are decoded too. The clip to calibrate on is that of
+`--calibrate`, or else of `--input`. Errors are relative L2; a block's own is relative to what the block adds to the
+stream. One JSON line for each dtype and quantisation, and a table of the blocks' own errors on stderr. "over_bfloat16"
+is the largest ratio of a block's or an evaluation's error to bfloat16's.
 
 On a GPU with little memory pass `--placement streamed`: float32 takes twice as much as bfloat16.
 """
@@ -37,7 +37,7 @@ from jax_interp.evaluation.metrics import decibels, squared_error
 from jax_interp.media.pairs import iterate_pairs
 from jax_interp.media.reader import open_frames
 from jax_interp.parity.findings import relative_error
-from jax_interp.pipeline.calibration.calibrator import Calibrator
+from jax_interp.pipeline.calibration.calibrator import Calibrator, calibrate_on_clip
 from jax_interp.pipeline.calibration.recording import RecordingDenoiser
 from jax_interp.pipeline.stages import cells
 from jax_interp.pipeline.stages.denoiser import Denoiser
@@ -141,8 +141,10 @@ def calibrated(options: argparse.Namespace, interpolator: Interpolator) -> Denoi
     network = encoder.network if encoder else None
     calibrator = Calibrator(options.calibrate, options.height, options.width)
     text_network = network.converted if network else None
-    found = calibrator.of_stage(stage, interpolator.codec.converted, text_network)
-    return Denoiser(replace(plain, quantization="int8-smoothed", factors=found.factors), interpolator.denoiser.precision)
+    found = calibrate_on_clip(calibrator, stage, interpolator.codec.converted, text_network)
+    return Denoiser(
+        replace(plain, quantization="int8-smoothed", factors=found.factors), interpolator.denoiser.precision
+    )
 
 
 def through_blocks(

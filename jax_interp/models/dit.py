@@ -137,9 +137,7 @@ class DiTMLP(nnx.Module):
     """An MLP: linear, exact GELU, linear."""
 
     def __init__(self, config: DiTConfig, *, dtype: DTypeLike, rngs: nnx.Rngs, quantization: Quantization = "none"):
-        linear: Any = partial(
-            BiasFreeLinear if quantization == "none" else QuantizedLinear, dtype=dtype, rngs=rngs
-        )
+        linear: Any = partial(BiasFreeLinear if quantization == "none" else QuantizedLinear, dtype=dtype, rngs=rngs)
         if quantization == "int8-smoothed":
             linear = partial(linear, smoothed=True)
         self.quantization: Quantization = quantization

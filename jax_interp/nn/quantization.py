@@ -151,7 +151,9 @@ class QuantizedLinear(nnx.Module):
 
         With `gelu` it is the exact GELU of that, which is applied before the one rounding.
         """
-        tokens = x if isinstance(x, QuantizedTokens) else quantize_tokens(x, group=self.group, factors=self.input_factors)
+        tokens = (
+            x if isinstance(x, QuantizedTokens) else quantize_tokens(x, group=self.group, factors=self.input_factors)
+        )
         kernel, scale = self.int8_kernel[...], self.scale[...]
         inputs = kernel.shape[-1]
         products = int8_matmul(

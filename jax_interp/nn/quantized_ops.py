@@ -35,7 +35,7 @@ Rotation: TypeAlias = Float[Array, "2 *B L half_K"]
 
 
 class TokenOps(NamedTuple):
-    """The operations before a block's large products; `across`, `group` and `factors` are those of `quantize_tokens`."""
+    """The operations before a block's large products; `across`, `group`, `factors` are those of `quantize_tokens`."""
 
     tokens: Callable[..., Any]
     """`tokens(x, across=None, group=1)`: the input of a product, made of `x`."""
@@ -61,9 +61,7 @@ def plain_tokens(x: Tokens, across: Reduce | None = None, group: int = 1) -> Tok
     return x
 
 
-def plain_modulate(
-    x: Tokens, shift: PerSample, scale: PerSample, group: int = 1, factors: Factors = None
-) -> Tokens:
+def plain_modulate(x: Tokens, shift: PerSample, scale: PerSample, group: int = 1, factors: Factors = None) -> Tokens:
     """Return `modulate(x, shift, scale)`."""
     del group, factors  # nothing is quantised
     return modulate(x, shift, scale)
@@ -170,7 +168,9 @@ def _row_kernels_are_right() -> bool:
     return bool(
         (total == expected_total.reshape(6, 320)).all()
         and _agree(sums, quantize_tokens(modulated), 1e-5)
-        and _agree(norm_modulate_quantize(total, shift, scale, factors), quantize_tokens(modulated, factors=factors), 1e-5)
+        and _agree(
+            norm_modulate_quantize(total, shift, scale, factors), quantize_tokens(modulated, factors=factors), 1e-5
+        )
         and _agree(quantize_rows(x), quantize_tokens(x), 0)
         and _agree(quantize_rows(x, factors), quantize_tokens(x, factors=factors), 0)
     )

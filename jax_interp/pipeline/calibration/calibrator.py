@@ -1,4 +1,4 @@
-"""The calibration of a transformer for 8 bits: it runs on a clip, and every product's factors are chosen by its error."""
+"""The calibration of a transformer for 8 bits: it runs on a clip, and factors are chosen by the error of each product."""
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
@@ -42,9 +42,9 @@ class Calibrator:
     convert.convert("checkpoints", "converted-int8", quantization="int8", calibrate=calibrate)
     ```
 
-    At most two windows of the clip are encoded, and the transformer sees each at five noise levels, in float32, with the
-    default negative prompt where a text encoder was converted. Memory holds one half of a block and, for every window
-    and noise level, one residual stream.
+    At most two windows of the clip are encoded, and the transformer sees each at five noise levels, in float32, with
+    the default negative prompt where a text encoder was converted. Memory holds one half of a block and, for every
+    window and noise level, one residual stream.
     """
 
     clip: str | Path
@@ -92,37 +92,38 @@ class Calibrator:
             MediaError: the clip turns out damaged.
             CheckpointError: a network is damaged.
         """
-        return self.of_stage(RecordingDenoiser(transformer), tokenizer, text_encoder, progress)
+        return calibrate_on_clip(self, RecordingDenoiser(transformer), tokenizer, text_encoder, progress)
 
-    def of_stage(
-        self,
-        stage: RecordingDenoiser,
-        tokenizer: ConvertedComponent,
-        text_encoder: ConvertedComponent | None = None,
-        progress: Progress = lambda label, total: nullcontext(lambda done: None),
-    ) -> Calibration:
-        """Return the calibration of the transformer of `stage`, as a call does of a converted one."""
-        transformer = stage.converted
-        kind = transformer.transformer_type or "WorldInterpolator"
-        length = _window_length(transformer.config, tokenizer.config, kind, self.height, self.width)
-        frames = read_windows(Path(self.clip), length)
-        codec = Codec(tokenizer, "float32")
-        windows = [encode_window(codec, window, self.height, self.width, kind) for window in frames]
-        codec.unload()
-        text = None if text_encoder is None else _encoded(text_encoder)
-        evaluations = all_evaluations(stage, windows, text)
-        with progress(f"calibrating {transformer.path.name}", _bytes(stage)) as advance:
-            factors, largest, products = calibrate(stage, evaluations, advance)
-        report = CalibrationReport(
-            **self.facts,
-            text="zeros" if text is None else "negative prompt",
-            windows=len(windows),
-            noise_levels=list(NOISE_LEVELS),
-            factors_sha256=_digest(factors),
-            sources=transformer.source_sha256,
-            products=products,
-        )
-        return Calibration(report, factors, largest)
+
+def calibrate_on_clip(
+    calibrator: Calibrator,
+    stage: RecordingDenoiser,
+    tokenizer: ConvertedComponent,
+    text_encoder: ConvertedComponent | None = None,
+    progress: Progress = lambda label, total: nullcontext(lambda done: None),
+) -> Calibration:
+    """Return what a call of `calibrator` does, of the transformer of `stage`."""
+    transformer = stage.converted
+    kind = transformer.transformer_type or "WorldInterpolator"
+    length = _window_length(transformer.config, tokenizer.config, kind, calibrator.height, calibrator.width)
+    frames = read_windows(Path(calibrator.clip), length)
+    codec = Codec(tokenizer, "float32")
+    windows = [encode_window(codec, window, calibrator.height, calibrator.width, kind) for window in frames]
+    codec.unload()
+    text = None if text_encoder is None else _encoded(text_encoder)
+    evaluations = all_evaluations(stage, windows, text)
+    with progress(f"calibrating {transformer.path.name}", _bytes(stage)) as advance:
+        factors, largest, products = calibrate(stage, evaluations, advance)
+    report = CalibrationReport(
+        **calibrator.facts,
+        text="zeros" if text is None else "negative prompt",
+        windows=len(windows),
+        noise_levels=list(NOISE_LEVELS),
+        factors_sha256=_digest(factors),
+        sources=transformer.source_sha256,
+        products=products,
+    )
+    return Calibration(report, factors, largest)
 
 
 def calibrate(

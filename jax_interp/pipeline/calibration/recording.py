@@ -47,8 +47,8 @@ class Evaluation(NamedTuple):
 
 
 Noted = Callable[[int, Params, Mapping[str, ProductInputs]], None]
-"""A callable that gets the number of a block, the float32 parameters of one of its parts, and the inputs of the products
-of that part by their names."""
+"""A callable that gets the number of a block, the float32 parameters of one of its parts, and the inputs of the
+products of that part by their names."""
 
 
 class RecordingDenoiser(Denoiser):
@@ -131,4 +131,6 @@ def _noting(
 
 
 def _together(notes: Sequence[ProductInputs]) -> ProductInputs:
-    return ProductInputs(np.max([each.largest for each in notes], axis=0), np.concatenate([each.rows for each in notes]))
+    return ProductInputs(
+        np.max([each.largest for each in notes], axis=0), np.concatenate([each.rows for each in notes])
+    )

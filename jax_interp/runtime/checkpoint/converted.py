@@ -12,7 +12,13 @@ from jax_interp.components import TABLE, TransformerType, transformer_type
 from jax_interp.config import DIT_7B, DiTConfig, Quantization, from_json, published_rotary_ratio
 from jax_interp.errors import CheckpointError, UsageError
 from jax_interp.runtime.checkpoint.adapters import Adapter
-from jax_interp.runtime.checkpoint.calibration import REPORT_FILE, CalibrationSettings, Factors, read_report
+from jax_interp.runtime.checkpoint.calibration import (
+    REPORT_FILE,
+    CalibrationReport,
+    CalibrationSettings,
+    Factors,
+    read_report,
+)
 from jax_interp.runtime.checkpoint.description import (
     AGAIN,
     CONFIG_FILE,
@@ -46,7 +52,7 @@ class ConvertedComponent:
     quantization: Quantization = "none"
     """The quantisation with which the network runs: that of `stored`, or one that is made as the weights are read."""
     factors: Factors | None = None
-    """The factors that are folded into the weights as these are quantised; None where there are none, or stored ones."""
+    """The factors that are folded into weights as these are quantised; None where there are none, or stored ones."""
 
     def part(self, name: str, config: Any) -> "ConvertedComponent":
         """Return one of several networks that are stored together; its arrays are under `name`."""
@@ -72,9 +78,9 @@ class ConvertedComponent:
             )
         if runs_in == "int8-smoothed" != self.stored:
             raise UsageError(
-                f"{self.path}: converted without a calibration, which --quantization int8-smoothed needs; make a folder"
-                " of it with `jax-interp convert --quantization int8 --calibrate CLIP --output-dir FOLDER`, CLIP being a"
-                " video of yours, and name that folder"
+                f"{self.path}: converted without a calibration, which --quantization int8-smoothed needs; make another"
+                " folder with `jax-interp convert --quantization int8 --calibrate CLIP --output-dir FOLDER`, CLIP being"
+                " a video of yours, and name that"
             )
         return replace(self, quantization=runs_in)
 
@@ -132,8 +138,8 @@ def open_component(path: Path, *, allow_incomplete: bool = False) -> ConvertedCo
     if not allow_incomplete and (faults := faulty_files(converted)):
         shown = "; ".join(faults[:5]) + (f"; and {len(faults) - 5} more" if len(faults) > 5 else "")
         raise CheckpointError(f"{path}: incomplete, {shown}; {AGAIN}")
-    if stored == "int8-smoothed":
-        _check_calibration(converted)
+    if stored == "int8-smoothed" and not allow_incomplete:
+        open_calibration(converted)
     return converted
 
 
@@ -147,8 +153,12 @@ def _check_rotary_ratio(config: DiTConfig, path: Path) -> None:
         )
 
 
-def _check_calibration(converted: ConvertedComponent) -> None:
-    """Raise `CheckpointError` if the report of the calibration is damaged, or that of another network."""
+def open_calibration(converted: ConvertedComponent) -> CalibrationReport:
+    """Read the report of the calibration in the folder of a smoothed network.
+
+    Raises:
+        CheckpointError: it is missing, damaged, or that of another network.
+    """
     report = read_report(converted.path, AGAIN)
     kernels = [path for path in converted.manifest["params"] if path.endswith(_KERNEL)]
     expected = sorted(
@@ -162,6 +172,7 @@ def _check_calibration(converted: ConvertedComponent) -> None:
             f"{converted.path / REPORT_FILE}: damaged, or of another network than {converted.path / MANIFEST_FILE}"
             f" describes; {AGAIN}"
         )
+    return report
 
 
 def faulty_files(converted: ConvertedComponent) -> list[str]:

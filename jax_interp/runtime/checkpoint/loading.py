@@ -21,6 +21,7 @@ from jax_interp.runtime.checkpoint.smoothing import BLOCKS, Smoothing, are_facto
 from jax_interp.runtime.host import out_of_memory
 from jax_interp.types import Params
 
+
 def load_params(converted: ConvertedComponent, abstract: Params, dtype: Any = None) -> Params:
     """Load the parameters of `converted` as `jax.Array`s, shaped like `abstract`.
 

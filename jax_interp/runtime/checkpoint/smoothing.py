@@ -1,7 +1,7 @@
 """Folding the factors of a calibration into a network's weights, block by block, before they are quantised.
 
-The input channels of a product are multiplied by factors, and the rows of its weight divided by them. Factors are powers
-of two, so that nothing is rounded. They are arrays of the network, which applies them as it quantises the input, except
+The input channels of a product are multiplied by factors, and the rows of its weight divided by them. Factors are
+powers of two, so that nothing is rounded. They are arrays of the network, which applies them as it quantises the input, except
 where the input is the output of an attention: there the columns of the weight that makes the values have them already.
 """
 
@@ -40,7 +40,9 @@ class Smoothing:
         paths = {path for path, _ in flatten(abstract)}
         self.applied = {path: product for product in expected if (path := factors_path(product)) in paths}
         """The products whose factors the network applies itself, by the path of these factors."""
-        self._multiplied = {_folded_into(product): product for product in expected if factors_path(product) not in paths}
+        self._multiplied = {
+            _folded_into(product): product for product in expected if factors_path(product) not in paths
+        }
 
     @property
     def changed(self) -> set[str]:
