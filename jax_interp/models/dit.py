@@ -84,7 +84,7 @@ class DiTAttention(nnx.Module):
         linear = partial(BiasFreeLinear, dtype=dtype, rngs=rngs)
         large = linear if quantization == "none" else partial(QuantizedLinear, dtype=dtype, rngs=rngs)
         # What the input of `out` is divided by, the weight of the values has in it already.
-        first = partial(large, smoothed=True) if quantization == "int8-smoothed" else large
+        first: Any = partial(large, smoothed=True) if quantization == "int8-smoothed" else large
         inner = config.num_heads * config.head_width
         self.head_width = config.head_width
         self.quantization: Quantization = quantization

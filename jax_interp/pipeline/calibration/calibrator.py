@@ -1,4 +1,4 @@
-"""The calibration of a transformer for 8 bits: it runs on a clip, and factors are chosen by the error of each product."""
+"""The calibration of a transformer for 8 bits: it runs on a clip, by which factors are chosen for each product."""
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence

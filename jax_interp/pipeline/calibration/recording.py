@@ -89,8 +89,10 @@ class RecordingDenoiser(Denoiser):
                 noted(call.block, call.params, together)
                 return PartResult([stream for stream, _ in results], jnp.zeros(1))
 
-            self.run_blocks(apply, [np.asarray(stream) for stream, _ in begun])
-        self.unload()
+            try:
+                self.run_blocks(apply, [np.asarray(stream) for stream, _ in begun])
+            finally:
+                self.unload()
 
     def weight(self, params: Params, product: str) -> Float[Array, "I O"]:
         """Return the weight of a product, one of those of the part that `params` are of."""

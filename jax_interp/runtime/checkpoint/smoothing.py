@@ -1,8 +1,8 @@
 """Folding the factors of a calibration into a network's weights, block by block, before they are quantised.
 
 The input channels of a product are multiplied by factors, and the rows of its weight divided by them. Factors are
-powers of two, so that nothing is rounded. They are arrays of the network, which applies them as it quantises the input, except
-where the input is the output of an attention: there the columns of the weight that makes the values have them already.
+powers of two, so that nothing is rounded. They are arrays of the network, which applies them as it quantises the input,
+except where the input is the output of an attention: there the columns of the weight that makes the values have them.
 """
 
 import numpy as np
