@@ -19,10 +19,11 @@ from jax_interp.nn.quantization import LARGEST, SMALLEST_RANGE, quantize_tokens
 STRENGTHS = (0.25, 0.375, 0.5, 0.625, 0.75, 0.875)
 """The strengths that are tried beside 0, which stands for no factors: at 1 all channels of the input become equally
 large, at 1/2 a channel and its row of the weight."""
-MAX_EXPONENT = 15
-"""Factors are from 2 to the minus 15 to 2 to the 15."""
-GAIN = 0.98
-"""What an error must be of that without factors for factors to be used; less than this is chance."""
+MIN_EXPONENT = -15
+"""Factors are from 2 to the minus 15 to 1."""
+GAIN = 0.8
+"""What an error must be of that without factors for factors to be used: less of a gain may be one on the sample alone.
+"""
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,8 @@ def smoothing_factors(
 ) -> Float[np.ndarray, " I"]:
     """Return factors, powers of two, for channels and rows of a weight with these largest magnitudes.
 
-    They are near 1 for most channels, since only their ratios matter. Where channel or row is all zeros it is 1.
+    They are 1 for half of the channels, since only their ratios matter, and smaller for the larger ones. None is above 1:
+    a channel that was small for the calibration need not be so elsewhere. It is 1 for zeros too, in channel or row.
     """
     used = (largest > 0) & (of_weight > 0)
     if not used.any():
@@ -71,7 +73,7 @@ def smoothing_factors(
     exponents = np.zeros_like(largest)
     exponents[used] = (1 - strength) * np.log2(of_weight[used]) - strength * np.log2(largest[used])
     exponents[used] = np.rint(exponents[used] - np.median(exponents[used]))
-    return np.exp2(np.clip(exponents, -MAX_EXPONENT, MAX_EXPONENT)).astype(largest.dtype)
+    return np.exp2(np.clip(exponents, MIN_EXPONENT, 0)).astype(largest.dtype)
 
 
 def largest_over_median(magnitudes: Sequence[float] | np.ndarray) -> float:

@@ -50,8 +50,8 @@ def _described(report: CalibrationReport) -> list[str]:
     return [
         f"on {report.clip} at {report.height}×{report.width}: {report.windows} window(s) at {len(report.noise_levels)}"
         f" noise levels, text: {report.text}",
-        f"largest error of a product: {_per_cent(worst.smoothed)}, {worst.product} of block {worst.block}; in plain int8"
-        f" it is {_per_cent(worst.int8)}. Without large channels int8 has about 1 %",
+        f"largest error: {_per_cent(worst.smoothed)}, {worst.product} of block {worst.block}; in plain int8 it is"
+        f" {_per_cent(worst.int8)}. Without large channels int8 has about 1 %",
     ]
 
 
