@@ -18,7 +18,7 @@ def smoothed_abstract(config):
     return Network(lambda rngs: DiT(config, dtype=np.float32, rngs=rngs, quantization="int8-smoothed")).abstract
 
 
-def drawn_factors(config, seed=0, spread=3):
+def drawn_factors(config, seed=0, spread=1):
     """Factors from 2 to the minus `spread` to 2 to the `spread`, for every product."""
     rng = np.random.default_rng(seed)
     layers = quantized_layers(smoothed_abstract(config))

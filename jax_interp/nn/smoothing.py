@@ -64,8 +64,8 @@ def smoothing_factors(
 ) -> Float[np.ndarray, " I"]:
     """Return factors, powers of two, for channels and rows of a weight with these largest magnitudes.
 
-    They are 1 for half of the channels, since only their ratios matter, and smaller for the larger ones. None is above 1:
-    a channel that was small for the calibration need not be so elsewhere. It is 1 for zeros too, in channel or row.
+    They are 1 for half of the channels, since only their ratios matter, and smaller for the larger ones. None is above
+    1: a channel that was small for the calibration need not be so elsewhere. It is 1 for zeros too, in channel or row.
     """
     used = (largest > 0) & (of_weight > 0)
     if not used.any():
