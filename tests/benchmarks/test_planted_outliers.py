@@ -58,7 +58,6 @@ class QuickRecording(Quickly, RecordingDenoiser):
     pass
 
 
-@pytest.mark.slow
 def test_a_calibration_makes_int8_as_exact_as_without_outliers(evaluations, converted):
     """It sees other latents and another text than the evaluation."""
     right, halves, *_ = evaluations.values()

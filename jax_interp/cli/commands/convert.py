@@ -75,7 +75,7 @@ def convert(
             use_no_accelerator()
         show_log()
         from convert.conversion import ConversionRequest, Md5Policy
-        from jax_interp.cli.runs.convert import run
+        from jax_interp.cli.runs.convert import calibrator, run
 
         policies: dict[bool | None, Md5Policy] = {None: "warn", True: "require", False: "skip"}
         request = ConversionRequest(
@@ -89,5 +89,6 @@ def convert(
             overwrite=overwrite,
             allow_non_finite=allow_non_finite,
             quantization=quantization,
+            calibrate=calibrator(calibration),
         )
-        run(request, calibration, points.within(byte_progress))
+        run(request, points.within(byte_progress))

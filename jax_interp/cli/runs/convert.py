@@ -1,6 +1,4 @@
-"""The run of `jax-interp convert`, which gives a conversion the calibration that was asked for."""
-
-from dataclasses import replace
+"""The run of `jax-interp convert`."""
 
 from convert.conversion import ConversionRequest, convert_checkpoints
 from convert.progress import Progress
@@ -9,9 +7,12 @@ from jax_interp.pipeline.calibration.calibrator import Calibrator
 from jax_interp.terminal import show
 
 
-def run(request: ConversionRequest, asked: CalibrationOptions, progress: Progress) -> None:
-    """Convert what `request` says, calibrated as `asked`, and print the folders."""
-    if asked.calibrate is not None:
-        request = replace(request, calibrate=Calibrator(asked.calibrate, asked.height, asked.width))
+def calibrator(asked: CalibrationOptions) -> Calibrator | None:
+    """Return the calibration that was asked for; None if there is none."""
+    return None if asked.calibrate is None else Calibrator(asked.calibrate, asked.height, asked.width)
+
+
+def run(request: ConversionRequest, progress: Progress) -> None:
+    """Convert what `request` says, and print the folders."""
     for path in convert_checkpoints(request, progress):
         show(path)

@@ -1,12 +1,16 @@
 """The kernels between products in 8 bits: against plain functions on a GPU, and that they compile for one anywhere."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from jax.experimental import pallas as pl
 
 from jax_interp.nn import quantized_ops
+from jax_interp.nn.kernels import row_kernels
 from jax_interp.nn.kernels.row_kernels import (
     add_norm_modulate_quantize,
     norm_modulate_quantize,
@@ -26,6 +30,10 @@ def draw(rng, *shape):
     return jnp.asarray(rng.standard_normal(shape), jnp.bfloat16)
 
 
+def drawn_factors(rng, width):
+    return jnp.asarray(np.exp2(rng.integers(-6, 7, width)), jnp.bfloat16)
+
+
 def assert_quantized(values, scale, expected):
     """The same scales, and integers that differ by at most one and hardly anywhere: sums have another order."""
     expected_values, expected_scale = (leaf.reshape(leaf.shape[0] * leaf.shape[1], -1) for leaf in expected)
@@ -42,6 +50,40 @@ def test_quantising(rng, width):
     expected = quantize_tokens(x)
     values, scale = quantize_rows(x[0])
     assert_quantized(values, scale, (expected.values, expected.scale))
+
+
+def check_factors(rng, width):
+    x, factors = draw(rng, 2, 12, width), drawn_factors(rng, width)
+    expected = quantize_tokens(x, factors=factors)
+    assert_quantized(*quantize_rows(x.reshape(24, width), factors), (expected.values, expected.scale))
+    shift, scale = draw(rng, 2, 1, width), draw(rng, 2, 1, width)
+    wide = modulate(*(leaf.astype(jnp.float32) for leaf in (x, shift, scale)))
+    expected = quantize_tokens(wide, factors=factors)
+    rows, vectors = x.reshape(24, width), (shift[:, 0], scale[:, 0], factors)
+    assert_quantized(*norm_modulate_quantize(rows, *vectors), (expected.values, expected.scale))
+    for gate in (None, draw(rng, 2, width)):
+        _, *ours = add_norm_modulate_quantize(rows, jnp.zeros_like(rows), gate, *vectors)
+        assert_quantized(*ours, (expected.values, expected.scale))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("width", WIDTHS)
+def test_factors(rng, width):
+    check_factors(rng, width)
+
+
+@pytest.mark.parametrize("width", [96, 320])
+def test_factors_where_kernels_are_interpreted(rng, width, monkeypatch):
+    """What a GPU would compute, worked out by JAX on any device."""
+    monkeypatch.setattr(row_kernels.pl, "pallas_call", partial(pl.pallas_call, interpret=True))
+    jax.clear_caches()  # of kernels that were compiled for a GPU
+    check_factors(rng, width)
+    right = row_kernels._channels
+    monkeypatch.setattr(row_kernels, "_channels", lambda factors: right(jnp.roll(factors, 1)))
+    jax.clear_caches()
+    with pytest.raises(AssertionError):
+        check_factors(rng, width)
+    jax.clear_caches()
 
 
 @pytest.mark.gpu
@@ -94,9 +136,12 @@ def test_the_kernels_serve_on_hopper():
 @pytest.mark.parametrize("width", WIDTHS)
 def test_the_kernels_compile_for_cuda(width):
     x, vector = (jax.ShapeDtypeStruct((n, width), jnp.bfloat16) for n in (24, 2))
-    once = jax.ShapeDtypeStruct((12, width), jnp.bfloat16)
+    once, factors = (jax.ShapeDtypeStruct(shape, jnp.bfloat16) for shape in ((12, width), (width,)))
     for kernel, *arguments in (
         (quantize_rows, x),
+        (quantize_rows, x, factors),
+        (norm_modulate_quantize, x, vector, vector, factors),
+        (add_norm_modulate_quantize, x, x, vector, vector, vector, factors),
         (norm_modulate_quantize, x, vector, vector),
         (add_norm_modulate_quantize, x, x, vector, vector, vector),
         (lambda x, added, *rest: add_norm_modulate_quantize(x, added, None, *rest), x, once, vector, vector),
