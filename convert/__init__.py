@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from convert.hub.download import DownloadPlan
     from convert.inspection import Finding
     from convert.progress import Progress
-    from convert.target.calibration import Calibrate
+    from convert.request import Calibrate
 
 __all__ = ["convert", "download", "export", "inspect"]
 

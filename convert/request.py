@@ -3,16 +3,41 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from convert.mapping.matching import Leaf
 from convert.networks.component import Component
+from convert.progress import Progress
 from convert.source.checkpoint_files import OpenedCheckpoint, Weights
 from convert.source.provenance import Md5Policy
-from convert.target.calibration import Calibrate
-from jax_interp.components import TABLE
+from jax_interp.components import TABLE, TransformerType
 from jax_interp.config import Precision, Quantization
 from jax_interp.errors import UsageError
+from jax_interp.runtime.checkpoint.calibration import Calibration
+from jax_interp.runtime.checkpoint.converted import ConvertedComponent
+
+
+class Calibrate(Protocol):
+    """A calibration that is to be made: `jax_interp.Calibrator("clip.mp4")` is one."""
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What two calibrations must agree in to give the same result."""
+        ...
+
+    def check(self, transformer: Any, tokenizer: Any, kind: TransformerType) -> None:
+        """Raise an error unless networks of these configurations can be calibrated."""
+        ...
+
+    def __call__(
+        self,
+        transformer: ConvertedComponent,
+        tokenizer: ConvertedComponent,
+        text_encoder: ConvertedComponent | None,
+        progress: Progress,
+    ) -> Calibration:
+        """Return the calibration of an unquantised `transformer`, which runs beside the other networks."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,9 +12,9 @@ from convert.hub.catalog import PUBLISHED_MD5
 from convert.mapping.matching import Leaf
 from convert.networks.component import EXTRA_FOLDER
 from convert.progress import Progress
-from convert.request import ConversionRequest, Job
+from convert.request import Calibrate, ConversionRequest, Job
 from convert.source.provenance import SourceRecord
-from convert.target.calibration import Calibrate, write_calibration
+from convert.target.calibration import write_calibration
 from convert.target.finite import FiniteCheck
 from convert.target.folders import replace_atomically
 from convert.target.manifest import write_description

@@ -1,6 +1,7 @@
 """A calibration without a run: random factors, with a report that fits them."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -9,8 +10,6 @@ from jax_interp.nn.params import Network
 from jax_interp.runtime.checkpoint.calibration import Calibration, CalibrationReport, ProductReport
 from jax_interp.runtime.checkpoint.quantizing import quantized_layers
 from jax_interp.runtime.checkpoint.smoothing import product_name
-
-FACTS = {"clip": "clip.mp4", "clip_sha256": "c" * 64, "height": 64, "width": 96}
 
 
 def smoothed_abstract(config):
@@ -31,14 +30,14 @@ def drawn_factors(config, seed=0, spread=1):
 
 @dataclass(frozen=True)
 class MadeUp:
-    """A `convert.target.calibration.Calibrate` that takes no time."""
+    """A `convert.request.Calibrate` that takes no time."""
 
     clip: str = "clip.mp4"
     seed: int = 0
 
     @property
-    def facts(self):
-        return FACTS | {"clip": self.clip, "clip_sha256": self.clip[0] * 64}
+    def facts(self) -> dict[str, Any]:
+        return {"clip": self.clip, "clip_sha256": self.clip[0] * 64, "height": 64, "width": 96}
 
     def check(self, transformer, tokenizer, kind):
         assert kind == "WorldInterpolator"

@@ -1,45 +1,18 @@
-"""The calibration of a network for 8 bits: who makes it, and its files in the converted folder."""
+"""The files of a calibration in a converted folder: a report, and the magnitudes that it saw."""
 
 import dataclasses
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 
 from convert.formats.safetensors_file import open_safetensors
 from convert.formats.safetensors_writer import Entry, write_safetensors
-from convert.progress import Progress
-from jax_interp.components import TransformerType
 from jax_interp.errors import CheckpointError
 from jax_interp.runtime.checkpoint.calibration import REPORT_FILE, STATISTICS_FILE, Calibration
 from jax_interp.runtime.checkpoint.converted import ConvertedComponent
 from jax_interp.runtime.checkpoint.description import AGAIN
 from jax_interp.runtime.checkpoint.smoothing import KERNEL, product_name
-
-
-class Calibrate(Protocol):
-    """A calibration that is to be made: `jax_interp.Calibrator("clip.mp4")` is one."""
-
-    @property
-    def facts(self) -> Mapping[str, Any]:
-        """What two calibrations must agree in to give the same result."""
-        ...
-
-    def check(self, transformer: Any, tokenizer: Any, kind: TransformerType) -> None:
-        """Raise an error unless networks of these configurations can be calibrated."""
-        ...
-
-    def __call__(
-        self,
-        transformer: ConvertedComponent,
-        tokenizer: ConvertedComponent,
-        text_encoder: ConvertedComponent | None,
-        progress: Progress,
-    ) -> Calibration:
-        """Return the calibration of an unquantised `transformer`, which runs beside the other networks."""
-        ...
 
 
 def write_calibration(folder: Path, calibration: Calibration) -> None:

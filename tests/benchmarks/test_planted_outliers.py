@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks.measure import FPS, forward_inputs
 from benchmarks.planted_outliers import outliers, plant_outliers, planted
+from jax_interp.config import Precision, Quantization
 from jax_interp.pipeline.calibration.calibrator import calibrate
 from jax_interp.pipeline.calibration.evaluations import noised
 from jax_interp.pipeline.calibration.recording import RecordingDenoiser
@@ -43,8 +44,10 @@ def evaluated(found, precision):
 def evaluations(converted):
     """What the golden network with outliers predicts, by what it runs in."""
     found = find_component(converted, "diffusion_transformer")
-    kinds = ("float32", "none"), ("bfloat16", "none"), ("bfloat16", "int8"), ("bfloat16", "int8-rotated")
-    return {(precision, kind): evaluated(found.quantized(kind), precision) for precision, kind in kinds}
+    kinds: list[tuple[Precision, Quantization]] = [
+        *(("float32", "none"), ("bfloat16", "none"), ("bfloat16", "int8"), ("bfloat16", "int8-rotated"))
+    ]
+    return {kind: evaluated(found.quantized(kind[1]), kind[0]) for kind in kinds}
 
 
 def test_the_rotation_holds_where_a_scale_for_each_token_does_not(evaluations):
@@ -66,7 +69,7 @@ def test_a_calibration_makes_int8_as_exact_as_without_outliers(evaluations, conv
     plant_outliers(stage)
     latents = 0.5 * np.random.default_rng(7).standard_normal((3, 8, 8, 16)).astype(np.float32)
     text = np.random.default_rng(8).standard_normal((1, 32, 64)).astype(np.float32)
-    known = np.float32([1, 0, 1]).reshape(3, 1, 1, 1)
+    known = np.array([1, 0, 1], np.float32).reshape(3, 1, 1, 1)
     factors, _, reports = calibrate(stage, list(noised(stage, latents, known, text)))
     down = [report for report in reports if report.product == "mlp/down"]
     assert all(report.largest_channel > 30 and report.strength for report in down)

@@ -89,6 +89,7 @@ def test_a_mesh_gives_what_one_device_gives(smoothed_folder, shape):
 # What is said about them.
 
 
+@pytest.mark.slow
 def test_the_record_and_the_fingerprint_know_the_calibration(converted, quantized, smoothed_folder, tmp_path):
     settings, inputs = InterpolationSettings(height=64, width=96), (golden.CLIP,)
     another = tmp_path / "another"

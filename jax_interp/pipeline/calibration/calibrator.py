@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -52,19 +52,20 @@ class Calibrator:
     height: int = InterpolationSettings.height
     width: int = InterpolationSettings.width
 
-    @cached_property
+    @property
     def facts(self) -> Mapping[str, Any]:
         """What two calibrations must agree in to give the same result: the clip's name and SHA-256, and the size.
 
         Raises:
             MediaError: the clip cannot be read.
         """
+        clip = Path(self.clip)
         try:
-            with Path(self.clip).open("rb") as file:
-                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            status = clip.stat()
+            sha256 = _sha256(clip, status.st_size, status.st_mtime_ns)
         except OSError as error:
-            raise MediaError(f"{self.clip}: cannot be read ({error.strerror}); give one video") from error
-        return {"clip": Path(self.clip).name, "clip_sha256": sha256, "height": self.height, "width": self.width}
+            raise MediaError(f"{clip}: cannot be read ({error.strerror}); give one video") from error
+        return {"clip": clip.name, "clip_sha256": sha256, "height": self.height, "width": self.width}
 
     def check(self, transformer: DiTConfig, tokenizer: VideoTokenizerConfig, kind: TransformerType) -> None:
         """Check clip and size before anything is converted.
@@ -194,6 +195,14 @@ def _bytes(stage: RecordingDenoiser) -> int:
 
 def _stacked(blocks: Mapping[str, list[np.ndarray]]) -> Factors:
     return {product: np.stack(arrays).astype(np.float32) for product, arrays in blocks.items()}
+
+
+@lru_cache(maxsize=8)
+def _sha256(file: Path, size: int, modified_ns: int) -> str:
+    """Return the SHA-256 of a file, which is not read again while it has its size and date."""
+    del size, modified_ns
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _digest(factors: Factors) -> str:

@@ -24,8 +24,7 @@ def opened(folder):
 @pytest.fixture
 def spoilt(smoothed_folder, tmp_path):
     """A copy whose manifest is told the sizes of files that a test changes."""
-    folder = shutil.copytree(smoothed_folder, tmp_path / "spoilt")
-    return folder / DIT
+    return shutil.copytree(smoothed_folder / DIT, tmp_path / "spoilt" / DIT)
 
 
 def sized(folder):

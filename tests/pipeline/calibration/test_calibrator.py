@@ -37,7 +37,7 @@ def test_sizes_are_those_of_the_pipeline():
 def test_parts_are_reported_in_bytes_and_products_once(converted):
     stage = QuickRecording(find_component(converted, "diffusion_transformer"))
     latents = np.random.default_rng(0).standard_normal((3, 4, 4, 16)).astype(np.float32)
-    known = np.float32([1, 0, 1]).reshape(3, 1, 1, 1)
+    known = np.array([1, 0, 1], np.float32).reshape(3, 1, 1, 1)
     done = []
     factors, largest, reports = calibrate(stage, list(noised(stage, latents, known, None))[:2], done.append)
     assert len(done) == 6

@@ -24,8 +24,8 @@ def recorded(converted):
     evaluations = []
     for number in (1, 2):
         inputs = forward_inputs(stage.config, 1, 64, 96)
-        values = [number * inputs["x"], *(inputs[name] for name in ("c_noise", "text", "mask", "padding_mask"))]
-        evaluations.append(Evaluation(*values, stage.angles(inputs["x"].shape, FPS)))
+        inputs["x"] *= number
+        evaluations.append(Evaluation(**inputs, angles=stage.angles(inputs["x"].shape, FPS)))
     notes = {}
 
     def noted(block, params, found):

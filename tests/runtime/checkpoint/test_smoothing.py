@@ -42,6 +42,15 @@ class Multiplied:
         return self._layer(x * self._factors)
 
 
+def multiply(block, names, factors):
+    """Have the layers of `block` that are in its parts `names` multiply their inputs."""
+    for product, layers in INPUTS.items():
+        parent = product.split("/")[0]
+        for layer in layers if parent in names else ():
+            module = getattr(block, parent)
+            setattr(module, layer, Multiplied(getattr(module, layer), factors[product]))
+
+
 def residual_stream(stage, factors, smoothing):
     """The residual stream after every block, with folded factors or without any (None)."""
     inputs = forward_inputs(stage.config, 1, 32, 48)
@@ -56,10 +65,8 @@ def residual_stream(stage, factors, smoothing):
                 for path in (path for path in stored if f"blocks/{path}" in smoothing.changed):
                     stored[path] = smoothing.weight(f"blocks/{path}", stored[path], number)
             block = stage.network.bind_part(part, jax.tree.map(jnp.asarray, unflatten(stored)))
-            for product, layers in INPUTS.items() if factors is not None else ():
-                module = getattr(block, product.split("/")[0])
-                for layer in layers if product.split("/")[0] in names else ():
-                    setattr(module, layer, Multiplied(getattr(module, layer), factors[product][number]))
+            if factors is not None:
+                multiply(block, names, {product: rows[number] for product, rows in factors.items()})
             stream = (block.transform if part else block.attend)(stream, shared)
         streams.append(np.asarray(stream))
     return streams
@@ -105,8 +112,8 @@ def test_factors_that_do_not_fit_are_refused(converted):
 
 @pytest.mark.parametrize("value", [0, -2, 3, np.inf, np.nan])
 def test_what_is_no_factor(value):
-    assert are_factors(np.float32([0.5, 1, 64]))
-    assert not are_factors(np.float32([0.5, 1, value]))
+    assert are_factors(np.array([0.5, 1, 64], np.float32))
+    assert not are_factors(np.array([0.5, 1, value], np.float32))
 
 
 def blocks_of(found, precision):
@@ -143,7 +150,8 @@ def test_no_adapter_can_be_merged(smoothed_folder):
 
 
 def test_stored_factors_that_cannot_be(smoothed_folder, tmp_path):
-    folder = shutil.copytree(smoothed_folder, tmp_path / "spoilt")
+    folder = tmp_path / "spoilt"
+    shutil.copytree(smoothed_folder / DIT, folder / DIT)
     change_array(folder / DIT, "blocks/mlp/down/factors", at(3))
     with pytest.raises(CheckpointError, match="damaged, blocks/mlp/down/factors hold factors that are no powers of"):
         blocks_of(find_component(folder, "diffusion_transformer"), "float32")
