@@ -1,14 +1,17 @@
 """`jax-interp convert --calibrate` and what other commands say about the folder that it makes."""
 
 import json
+import os
 import re
 import shutil
+import signal
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from jax_interp.errors import MediaError
+from jax_interp.pipeline.calibration import calibrator
 from tests import golden
 from tests.cli.commands.test_quantization import bare_machine, generate, parameters, refused
 from tests.commands import jax_interp
@@ -145,6 +148,26 @@ def test_an_ordinary_folder_is_not_smoothed_at_load(converted, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
+def test_an_interrupted_calibration_leaves_what_is_complete(tmp_path, monkeypatch):
+    """Ctrl-C while the first product is looked at ends the run when its part of a block is done."""
+    choose, seen = calibrator.choose_factors, []
+
+    def interrupting(*arguments):
+        if not seen:
+            os.kill(os.getpid(), signal.SIGINT)
+        seen.append(arguments)
+        return choose(*arguments)
+
+    monkeypatch.setattr(calibrator, "choose_factors", interrupting)
+    outcome = calibrated(tmp_path, golden.CLIP, "--quantization", "int8", *SIZE)
+    assert outcome.code == 130
+    assert "stopped: what was not complete is removed; run the same command again to go on" in outcome.output
+    assert 0 < len(seen) < 3 * 6
+    assert {path.name for path in tmp_path.iterdir()} == {TOKENIZER, "google-t5"}
+
+
+@pytest.mark.slow
 def test_memory_counts_as_much_as_in_int8(bare_machine):
     plain, ours = (
         jax_interp("memory", "--model", "7B", "--quantization", kind).output for kind in ("int8", "int8-smoothed")
