@@ -43,8 +43,8 @@ class Calibrator:
     ```
 
     At most two windows of the clip are encoded, and the transformer sees each at five noise levels, in float32, with
-    the default negative prompt where a text encoder was converted. Memory holds one half of a block and, for every
-    window and noise level, one residual stream.
+    the default negative prompt where a text encoder was converted. Host memory holds a few halves of blocks and, for
+    every window and noise level, one residual stream.
     """
 
     clip: str | Path

@@ -54,7 +54,8 @@ products of that part by their names."""
 class RecordingDenoiser(Denoiser):
     """The transformer in float32 on one device. Every part of a block is read once, for all evaluations.
 
-    Only the part that runs and one residual stream are on the device; the streams of the others wait in host memory.
+    Only the parts that run next and one residual stream are on the device; those of other evaluations wait in host
+    memory.
     """
 
     KEEP_ON_HOST = ()
@@ -74,8 +75,12 @@ class RecordingDenoiser(Denoiser):
     def record(self, evaluations: Sequence[Evaluation], noted: Noted) -> None:
         """Run all blocks on all of `evaluations`, and call `noted` when a part of a block has run on all of them."""
         with self.numerics():
-            begun = [self._embed(self.outer, *self.devices.put(tuple(each))) for each in evaluations]
-            shared = [inputs for _, inputs in begun]
+            begun: list[np.ndarray] = []
+            shared: list[DiTBlockInputs] = []
+            for each in evaluations:
+                stream, inputs = self._embed(self.outer, *self.devices.put(tuple(each)))
+                begun.append(np.asarray(stream))
+                shared.append(inputs)
             counts = [self.num_cells(each.x.shape) for each in evaluations]
 
             def apply(call: PartCall, streams: list[np.ndarray]) -> PartResult[list[np.ndarray]]:
@@ -90,7 +95,7 @@ class RecordingDenoiser(Denoiser):
                 return PartResult([stream for stream, _ in results], jnp.zeros(1))
 
             try:
-                self.run_blocks(apply, [np.asarray(stream) for stream, _ in begun])
+                self.run_blocks(apply, begun)
             finally:
                 self.unload()
 
