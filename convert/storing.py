@@ -24,7 +24,7 @@ from jax_interp.components import TABLE, TransformerType, transformer_type
 from jax_interp.errors import UsageError
 from jax_interp.nn.params import unflatten
 from jax_interp.runtime.checkpoint.calibration import Calibration
-from jax_interp.runtime.checkpoint.converted import ConvertedComponent, open_component
+from jax_interp.runtime.checkpoint.converted import open_component
 from jax_interp.runtime.checkpoint.description import PARAMS_FOLDER
 from jax_interp.runtime.checkpoint.finding import find_component, has_component
 from jax_interp.runtime.checkpoint.param_files import ArrayStream, write_params
@@ -43,6 +43,7 @@ def _extra_files(job: Job) -> dict[str, Path]:
 
 
 def bytes_needed(request: ConversionRequest, job: Job) -> int:
+    """Return the bytes of the disk that a network takes at most while it is converted."""
     streams = {leaf.path: stream(leaf, job.opened.tensors, request.dtype, int) for leaf in job.leaves}
     if "calibration" not in request.settings(job.component):
         _, streams = _as_stored(request, job, streams)
@@ -64,6 +65,12 @@ def _as_stored(
 
 
 def write_network(request: ConversionRequest, job: Job, sources: tuple[SourceRecord, ...], progress: Progress) -> None:
+    """Convert a network, which appears under its name only when it is complete; `sources` are the records of its files.
+
+    Raises:
+        CheckpointError: files are damaged, hold weights that are not finite, or the disk is full.
+        JaxInterpError: a calibration that was asked for fails, as its clip turns out damaged.
+    """
     with replace_atomically(job.target) as folder:
         calibration = _calibrated(request, job, sources, folder, progress)
         size = _store(folder, request, job, sources, progress, calibration)
@@ -138,9 +145,9 @@ def _calibrated(
     plain = folder / job.target.name  # a transformer's folder may tell what it was trained for
     plain.mkdir()
     _store(plain, replace(request, quantization="none", calibrate=None), job, sources, progress)
-    others = [_converted_beside(request.output_dir, name) for name in ("tokenizer", "text_encoder")]
-    tokenizer, text_encoder = others
-    assert tokenizer is not None  # has been checked
+    tokenizer, text_encoder = find_component(request.output_dir, "tokenizer"), None
+    if has_component(request.output_dir, "text_encoder"):
+        text_encoder = find_component(request.output_dir, "text_encoder")
     if text_encoder is None:
         logger.warning(
             "%s: calibrated without a text, since there is no text encoder in %s; what the network does with a text is"
@@ -151,10 +158,6 @@ def _calibrated(
     calibration = request.calibrate(open_component(plain), tokenizer, text_encoder, progress)
     shutil.rmtree(plain)
     return calibration
-
-
-def _converted_beside(output_dir: Path, component: str) -> ConvertedComponent | None:
-    return find_component(output_dir, component) if has_component(output_dir, component) else None
 
 
 def _transformer_type(job: Job, sources: tuple[SourceRecord, ...]) -> Mapping[str, TransformerType]:

@@ -112,6 +112,8 @@ def test_the_record_and_the_fingerprint_know_the_calibration(converted, quantize
         planned[folder]["diffusion_transformer"].params for folder in (smoothed_folder, quantized, converted)
     )
     assert plain < own < plain + 0.05 * (full - plain)
+    planner = opened[smoothed_folder].planner(settings)
+    assert planner._in_8_bits() == planner  # there is nothing to advise
 
 
 def test_one_kind_of_8_bits_is_not_made_of_the_other(quantized, smoothed_folder):
