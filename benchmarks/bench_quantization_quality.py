@@ -4,20 +4,23 @@
 python -m benchmarks.bench_quantization_quality converted --input clip.mp4 --height 192 --width 320
 python -m benchmarks.bench_quantization_quality WORK/dit-7b --steps 0      # random weights: block by block
 python -m benchmarks.bench_quantization_quality converted --plant-outliers # a few channels 64 times as large
+python -m benchmarks.bench_quantization_quality converted --calibrate clip.mp4          # int8-smoothed too
 ```
 
-Of the same input float32, bfloat16, int8 and int8-rotated (with bfloat16 around them) give: the residual stream after
-every block, each block by itself where all of them get float32's stream, evaluations at several noise levels, and
-latents that were sampled from the same noise. With `--input`, a clip, both ends of its first pair are encoded, and the
-frames are decoded too. Errors are relative L2; a block's own is relative to what the block adds to the stream. One JSON
-line for each dtype and quantisation, and a table of the blocks' own errors on stderr. "over_bfloat16" is the largest
-ratio of a block's or an evaluation's error to bfloat16's.
+Of the same input float32, bfloat16, int8, int8-rotated and, where there is a clip to calibrate on, int8-smoothed (with
+bfloat16 around them) give: the residual stream after every block, each block by itself where all of them get float32's
+stream, evaluations at several noise levels, and latents that were sampled from the same noise. With `--input`, a clip,
+both ends of its first pair are encoded, and the frames are decoded too. The clip to calibrate on is that of
+`--calibrate`, or else of `--input`. Errors are relative L2; a block's own is relative to what the block adds to the
+stream. One JSON line for each dtype and quantisation, and a table of the blocks' own errors on stderr. "over_bfloat16"
+is the largest ratio of a block's or an evaluation's error to bfloat16's.
 
 On a GPU with little memory pass `--placement streamed`: float32 takes twice as much as bfloat16.
 """
 
 import argparse
 import sys
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
@@ -34,6 +37,8 @@ from jax_interp.evaluation.metrics import decibels, squared_error
 from jax_interp.media.pairs import iterate_pairs
 from jax_interp.media.reader import open_frames
 from jax_interp.parity.findings import relative_error
+from jax_interp.pipeline.calibration.calibrator import Calibrator, calibrate_on_clip
+from jax_interp.pipeline.calibration.recording import RecordingDenoiser
 from jax_interp.pipeline.stages import cells
 from jax_interp.pipeline.stages.denoiser import Denoiser
 from jax_interp.runtime.block_stream import PartCall, PartResult
@@ -43,6 +48,7 @@ VARIANTS: tuple[tuple[Precision, Quantization], ...] = (
     ("bfloat16", "none"),
     ("bfloat16", "int8"),
     ("bfloat16", "int8-rotated"),
+    ("bfloat16", "int8-smoothed"),
 )
 NOISE_LEVELS = (-1.5, -0.5, 0.25, 1.0)
 """Values of ln(sigma)/4, from nearly clean latents to nearly noise."""
@@ -64,6 +70,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("folder", type=Path, help="folder of converted networks")
     arguments.add_argument("--input", type=Path, help="a clip whose first pair is interpolated")
+    arguments.add_argument("--calibrate", type=Path, help="the clip for int8-smoothed; by default that of --input")
     arguments.add_argument("--height", type=int, default=HEIGHT)
     arguments.add_argument("--width", type=int, default=WIDTH)
     arguments.add_argument("--steps", type=int, default=12, help="solver steps of the samples; 0 for none")
@@ -72,10 +79,11 @@ def main() -> None:
         "--plant-outliers", action="store_true", help="make a few channels of the transformer 64 times as large"
     )
     options = arguments.parse_args()
+    options.calibrate = options.calibrate or options.input
     reference = results(options, "float32", "none", None)
     halves: Results | None = None
     table: dict[str, dict[str, Any]] = {}
-    for precision, quantization in VARIANTS:
+    for precision, quantization in VARIANTS[: None if options.calibrate else -1]:
         ours = results(options, precision, quantization, reference.streams)
         halves = halves or ours
         found = errors(ours, reference)
@@ -84,7 +92,8 @@ def main() -> None:
             "quantization_quality",
             config={"folder": options.folder.name, "height": options.height, "width": options.width}
             | {"steps": options.steps, "input": options.input.name if options.input else None}
-            | ({"planted_outliers": FACTOR} if options.plant_outliers else {}),
+            | ({"planted_outliers": FACTOR} if options.plant_outliers else {})
+            | ({"calibrated_on": options.calibrate.name} if quantization == "int8-smoothed" else {}),
             dtype=precision,
             quantization=quantization,
             **found,
@@ -98,9 +107,12 @@ def results(
     options: argparse.Namespace, precision: Precision, quantization: Quantization, streams: list[np.ndarray] | None
 ) -> Results:
     """Run everything in one variant; `streams` are those of float32, None to make them."""
+    smoothed = quantization == "int8-smoothed"
     interpolator = Interpolator.from_pretrained(
-        options.folder, dtype=precision, quantization=quantization, embedding_cache=False
+        options.folder, dtype=precision, quantization="none" if smoothed else quantization, embedding_cache=False
     )
+    if smoothed:
+        interpolator.denoiser = calibrated(options, interpolator)
     if options.plant_outliers:
         plant_outliers(interpolator.denoiser)
     interpolator.place({"diffusion_transformer": options.placement})
@@ -118,6 +130,21 @@ def results(
         latents, frames = sample(interpolator, options, inputs["x"])
     interpolator.unload()
     return Results(after, alone, evaluations, latents, frames)
+
+
+def calibrated(options: argparse.Namespace, interpolator: Interpolator) -> Denoiser:
+    """Return the transformer of `interpolator` with factors of a calibration, which saw the same planted outliers."""
+    plain, encoder = interpolator.denoiser.converted, interpolator.text_encoder
+    stage = RecordingDenoiser(plain)
+    if options.plant_outliers:
+        plant_outliers(stage)
+    network = encoder.network if encoder else None
+    calibrator = Calibrator(options.calibrate, options.height, options.width)
+    text_network = network.converted if network else None
+    found = calibrate_on_clip(calibrator, stage, interpolator.codec.converted, text_network)
+    return Denoiser(
+        replace(plain, quantization="int8-smoothed", factors=found.factors), interpolator.denoiser.precision
+    )
 
 
 def through_blocks(

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from convert.hub.download import DownloadPlan
     from convert.inspection import Finding
     from convert.progress import Progress
+    from convert.request import Calibrate
 
 __all__ = ["convert", "download", "export", "inspect"]
 
@@ -72,7 +73,8 @@ def convert(
     md5: Literal["warn", "require", "skip"] = "warn",
     overwrite: bool = False,
     allow_non_finite: bool = False,
-    quantization: Literal["none", "int8", "int8-rotated"] = "none",
+    quantization: Literal["none", "int8", "int8-rotated", "int8-smoothed"] = "none",
+    calibrate: "Calibrate | None" = None,
     progress: "Progress | None" = None,
 ) -> list[Path]:
     """Convert PyTorch checkpoints in `checkpoint_dir` to what `jax_interp.Interpolator.from_pretrained` opens.
@@ -87,14 +89,17 @@ def convert(
     leaves each as it is. `weights` chooses between the sets of a post-trained file. `md5` says what happens to a file
     whose MD5 is not the published one. `quantization` "int8" stores large weights in 8 bits, where a network has such:
     half the size, and the values that running it with `quantization="int8"` would make of them; so does "int8-rotated",
-    with a rotation for networks with few large channels. `progress(label, bytes)` begins a job and gives a context
-    whose value is told the bytes done.
+    with a rotation for networks with few large channels. With `calibrate`, a `jax_interp.Calibrator`, transformers are
+    run on a clip, by which factors for their channels are chosen (int8-smoothed). `progress(label, bytes)` begins a job
+    and gives a context whose value is told the bytes done.
 
     Networks that are converted already are left alone. Each appears under its name only when it is complete, and all
     checks of all networks come before the first write. Returns the converted folders.
 
     Raises:
-        UsageError: a component or folder name cannot be, or two arguments contradict each other.
+        UsageError: a component or folder name cannot be, two arguments contradict each other, or a calibration lacks
+            what it takes.
+        MediaError: the clip of a calibration cannot be read, or has fewer than two frames.
         CheckpointError: files are missing, damaged or not of the network, hold weights that are not finite, differ from
             what is converted already, or the disk is or would be full.
     """
@@ -112,6 +117,7 @@ def convert(
         overwrite=overwrite,
         allow_non_finite=allow_non_finite,
         quantization=quantization,
+        calibrate=calibrate,
     )
     return convert_checkpoints(request, progress or no_progress)
 

@@ -1,94 +1,32 @@
 """Upstream's checkpoint folder to a converted one: what to do is settled and checked first, then written."""
 
 import logging
-import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rich.filesize import decimal
-
-from convert.hub.catalog import PUBLISHED_MD5, TRANSFORMERS
-from convert.mapping.matching import Leaf
+from convert.hub.catalog import TRANSFORMERS
 from convert.networks.component import EXTRA_FOLDER, Component
 from convert.networks.components import COMPONENTS, named
 from convert.progress import Progress, no_progress
+from convert.request import ConversionRequest, Job
 from convert.source.adapter import merge_adapter
-from convert.source.checkpoint_files import OpenedCheckpoint, Weights, infer_network, locate, open_checkpoint
+from convert.source.checkpoint_files import infer_network, locate, open_checkpoint
 from convert.source.provenance import Md5Policy, SourceRecord, check_published, record_sources
-from convert.target.finite import FiniteCheck
-from convert.target.folders import check_space, clear_leftovers, refuse_foreign_files, replace_atomically, writer_lock
-from convert.target.manifest import write_description
-from convert.target.quantize import quantize_streams
-from convert.target.streams import stream
-from jax_interp.components import TABLE, TransformerType, transformer_type
-from jax_interp.config import Precision, Quantization
+from convert.storing import bytes_needed, check_calibration, write_network
+from convert.target.folders import check_space, clear_leftovers, refuse_foreign_files, writer_lock
+from jax_interp.components import TABLE
 from jax_interp.errors import CheckpointError, UsageError
-from jax_interp.nn.params import unflatten
+from jax_interp.runtime.checkpoint.calibration import REPORT_FILE, STATISTICS_FILE
 from jax_interp.runtime.checkpoint.converted import open_component
 from jax_interp.runtime.checkpoint.description import CONFIG_FILE, MANIFEST_FILE, PARAMS_FOLDER
-from jax_interp.runtime.checkpoint.param_files import ArrayStream, write_params
+
+__all__ = ["ConversionRequest", "Md5Policy", "convert_checkpoints"]
 
 logger = logging.getLogger("jax_interp")
 
-_OWN_NAMES = {CONFIG_FILE, MANIFEST_FILE, PARAMS_FOLDER, EXTRA_FOLDER}
+_OWN_NAMES = {CONFIG_FILE, MANIFEST_FILE, PARAMS_FOLDER, EXTRA_FOLDER, REPORT_FILE, STATISTICS_FILE}
 _OWN_NAMES |= {component.companion.into for component in COMPONENTS.values() if component.companion}
-_DESCRIPTION_BYTES = 1 << 24
-"""Bytes that are reserved for the files besides the weights."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ConversionRequest:
-    """A request to convert networks of a checkpoint folder: which ones, and how."""
-
-    checkpoint_dir: Path
-    output_dir: Path
-    components: tuple[str, ...] = ()
-    """Names in `convert.networks.components.COMPONENTS`; an empty tuple means all that `checkpoint_dir` holds."""
-    folders: Mapping[str, str] = field(default_factory=dict)
-    """The folder of each component that is not in upstream's folder, relative to `checkpoint_dir`."""
-    dtype: Precision | None = None
-    """The dtype that floating tensors are cast to; None leaves each as it is."""
-    weights: Weights | None = None
-    """Which of the two sets of weights in a post-trained file is converted; None means "model"."""
-    md5: Md5Policy = "warn"
-    overwrite: bool = False
-    """Replace converted networks that are there already."""
-    allow_non_finite: bool = False
-    """Convert weights that are NaN or infinite as well, with a warning."""
-    quantization: Quantization = "none"
-    """The quantisation in which networks that have one are stored."""
-
-    def __post_init__(self) -> None:
-        if self.quantization != "none" and self.allow_non_finite:
-            raise UsageError(
-                f"--allow-non-finite and --quantization {self.quantization}: weights that are not finite cannot be"
-                " quantised; leave out one of them"
-            )
-
-    def settings(self, component: Component) -> dict[str, Any]:
-        """Return the settings in which two conversions of the same files must agree to give the same result."""
-        quantization = TABLE[component.name].runs_in(self.quantization)
-        quantized = {} if quantization == "none" else {"quantization": quantization}
-        return {"dtype": self.dtype, "weights": self.weights or "model"} | quantized
-
-
-@dataclass(frozen=True)
-class _Job:
-    """One network: opened, understood and found to be complete; nothing of it read yet."""
-
-    component: Component
-    name: str
-    """Its folder, relative to the checkpoint folder and to the output folder."""
-    target: Path
-    opened: OpenedCheckpoint
-    config: Any
-    leaves: tuple[Leaf, ...]
-    existing: Mapping[str, Any]
-    """Manifest of what is converted already, empty if there is nothing."""
-    copied: Mapping[str, Path]
-    """Files of other folders that are copied as they are, by name in the converted folder."""
 
 
 def convert_checkpoints(request: ConversionRequest, progress: Progress = no_progress) -> list[Path]:
@@ -97,7 +35,8 @@ def convert_checkpoints(request: ConversionRequest, progress: Progress = no_prog
     Each appears under its name only when it is complete. All checks of all networks come before the first write.
 
     Raises:
-        UsageError: a component or folder name cannot be.
+        UsageError: a component or folder name cannot be, or a calibration lacks what it takes.
+        MediaError: the clip of a calibration cannot be read, or has fewer than two frames.
         CheckpointError: files are missing, damaged or not of the network, hold weights that are not finite, differ
             from what is converted already, or the disk is or would be full.
     """
@@ -107,10 +46,14 @@ def convert_checkpoints(request: ConversionRequest, progress: Progress = no_prog
             if clear_leftovers(request.output_dir / name):
                 logger.info("%s: removed what an interrupted conversion had left", name)
         jobs = [_prepare(request, component, name) for component, name in chosen]
+        if request.calibrate is not None:
+            check_calibration(request.calibrate, request.output_dir, jobs)
+            # A calibration runs the other networks, so they come first.
+            jobs.sort(key=lambda job: TABLE[job.component.name].smooths)
         todo = _settle(request, jobs, progress)
-        check_space(request.output_dir, sum(_bytes_needed(request, job) for job, _ in todo))
+        check_space(request.output_dir, sum(bytes_needed(request, job) for job, _ in todo))
         for job, sources in todo:
-            _write(request, job, sources, progress)
+            write_network(request, job, sources, progress)
     return [job.target for job in jobs]
 
 
@@ -151,7 +94,7 @@ def _checked_name(component: Component, name: str) -> str:
     return path.as_posix()
 
 
-def _prepare(request: ConversionRequest, component: Component, name: str) -> _Job:
+def _prepare(request: ConversionRequest, component: Component, name: str) -> Job:
     """Open a network's files, tell its architecture, and check every key and shape."""
     target = request.output_dir / name
     existing = _existing(request, target)
@@ -160,7 +103,7 @@ def _prepare(request: ConversionRequest, component: Component, name: str) -> _Jo
     if component.companion is not None:
         copied |= component.companion.find(opened.folder, request.checkpoint_dir)
     config, leaves = infer_network(component, opened)
-    return _Job(component, name, target, opened, config, leaves, existing, copied)
+    return Job(component, name, target, opened, config, leaves, existing, copied)
 
 
 def _existing(request: ConversionRequest, target: Path) -> Mapping[str, Any]:
@@ -171,8 +114,8 @@ def _existing(request: ConversionRequest, target: Path) -> Mapping[str, Any]:
 
 
 def _settle(
-    request: ConversionRequest, jobs: list[_Job], progress: Progress
-) -> list[tuple[_Job, tuple[SourceRecord, ...]]]:
+    request: ConversionRequest, jobs: list[Job], progress: Progress
+) -> list[tuple[Job, tuple[SourceRecord, ...]]]:
     """Return the jobs that are left to do, with the checksums of their files."""
     todo, faults = [], []
     for job in jobs:
@@ -204,76 +147,18 @@ def _differences(
     faults = [f"{name} has changed since" for name in before.keys() & now.keys() if before[name] != now[name]]
     faults += [f"from {', '.join(sorted(before))}"] if before.keys() != now.keys() else []
     keys = dict.fromkeys([*settings, "quantization"])
-    return faults + [f"with {key} {old.get(key)}" for key in keys if old.get(key) != settings.get(key)]
+    different = [key for key in keys if _comparable(old.get(key)) != settings.get(key)]
+    return faults + [f"with {key} {_said(old.get(key))}" for key in different]
 
 
-def _extra_files(job: _Job) -> dict[str, Path]:
-    """Return the files that are copied as they are, by name in the converted folder."""
-    names = (*job.component.required_files, *job.component.optional_files)
-    own = {f"{EXTRA_FOLDER}/{name}": path for name in names if (path := job.opened.folder / name).is_file()}
-    return own | dict(job.copied)
+def _comparable(setting: Any) -> Any:
+    """Return a stored setting without what only a finished calibration knows."""
+    return (
+        {name: value for name, value in setting.items() if name != "factors_sha256"}
+        if isinstance(setting, dict)
+        else setting
+    )
 
 
-def _bytes_needed(request: ConversionRequest, job: _Job) -> int:
-    streams = {leaf.path: stream(leaf, job.opened.tensors, request.dtype, int) for leaf in job.leaves}
-    _, streams = _as_stored(request, job, streams)
-    arrays = sum(array.nbytes for array in streams.values())
-    return arrays + sum(path.stat().st_size for path in _extra_files(job).values()) + _DESCRIPTION_BYTES
-
-
-def _as_stored(
-    request: ConversionRequest, job: _Job, streams: dict[str, ArrayStream]
-) -> tuple[tuple[Leaf, ...], dict[str, ArrayStream]]:
-    """Return what is stored of the arrays in `streams`, quantised if that was requested."""
-    quantization = request.settings(job.component).get("quantization")
-    if quantization is None:
-        return job.leaves, streams
-    abstract = job.component.abstract(job.config, quantization)
-    return quantize_streams(job.leaves, streams, abstract, quantization, job.config)
-
-
-def _write(request: ConversionRequest, job: _Job, sources: tuple[SourceRecord, ...], progress: Progress) -> None:
-    total = sum(job.opened.tensors[key].nbytes for leaf in job.leaves for key in leaf.keys)
-    check = FiniteCheck(refuses=not request.allow_non_finite)
-    with progress(f"converting {job.name}", total) as advance, replace_atomically(job.target) as folder:
-        streams = {leaf.path: stream(leaf, job.opened.tensors, request.dtype, advance, check) for leaf in job.leaves}
-        leaves, streams = _as_stored(request, job, streams)
-        write_params(folder / PARAMS_FOLDER, unflatten(streams))
-        for name, path in _extra_files(job).items():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, folder / name)
-        write_description(
-            folder,
-            component=job.component.name,
-            config=job.config,
-            settings={**request.settings(job.component), **_transformer_type(job, sources)},
-            sources=sources,
-            leaves=leaves,
-            streams=streams,
-        )
-    logger.info("%s: converted, %s", job.target, decimal(sum(array.nbytes for array in streams.values())))
-    check.report(job.name)
-    if unchecked := _unchecked(job, sources):
-        logger.info("%s: %s have no checksums of their own, so flipped bits would go unnoticed", job.name, unchecked)
-
-
-def _transformer_type(job: _Job, sources: tuple[SourceRecord, ...]) -> Mapping[str, TransformerType]:
-    """Return what a transformer was trained for, as an entry of the manifest's settings; empty where nothing tells.
-
-    A published file is known by its MD5 whatever its folder is called.
-    """
-    if job.component.name != "diffusion_transformer":
-        return {}
-    published = [path for path, md5 in PUBLISHED_MD5.items() if md5 in {record.md5 for record in sources}]
-    for name in (*published, job.target.name):
-        if (found := transformer_type(name)) is not None:
-            return {"type": found}
-    return {}
-
-
-def _unchecked(job: _Job, sources: tuple[SourceRecord, ...]) -> str:
-    """Return the files that have checksums neither in their format nor published, so that damage cannot be noticed."""
-    compared = {Path(record.name).name for record in sources if record.published_md5 == "matches"}
-    tensors = (job.opened.tensors[key] for leaf in job.leaves for key in leaf.keys)
-    files = {tensor.stamp.path.name for tensor in tensors if tensor.record is None and tensor.nbytes}
-    return ", ".join(sorted(files - compared))
+def _said(setting: Any) -> str:
+    return "on {clip} at {height}×{width}".format(**setting) if isinstance(setting, dict) else str(setting)

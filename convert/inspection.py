@@ -15,8 +15,10 @@ from convert.networks.components import COMPONENTS
 from convert.progress import Progress
 from convert.source.checkpoint_files import infer_network, locate, open_checkpoint
 from convert.source.checksums import checksum
+from convert.target.calibration import read_statistics
 from jax_interp.errors import CheckpointError
-from jax_interp.runtime.checkpoint.converted import faulty_files, open_component
+from jax_interp.runtime.checkpoint.calibration import CalibrationReport
+from jax_interp.runtime.checkpoint.converted import faulty_files, open_calibration, open_component
 from jax_interp.runtime.checkpoint.finding import folders_in, scan
 
 
@@ -48,6 +50,8 @@ class Finding:
     nbytes: int
     origin: tuple[str, ...]
     """The files that it comes from, with checksums where they are known."""
+    calibration: CalibrationReport | None = None
+    """What was found and chosen for every product of a network whose factors a calibration chose."""
 
     @property
     def parameters(self) -> int:
@@ -93,17 +97,25 @@ def _inspect_converted(folder: Path) -> Finding:
         found = open_component(folder, allow_incomplete=True)
     except CheckpointError as error:
         return Finding(folder, "converted, unreadable", (str(error),), {}, (), 0, ())
+    faults, calibration = faulty_files(found), None
+    if found.stored == "int8-smoothed" and not faults:
+        try:
+            calibration = open_calibration(found)
+            read_statistics(found)
+        except CheckpointError as error:
+            faults.append(str(error))
     params = found.manifest["params"]
     rows = (TensorRow(name, entry["dtype"], tuple(entry["shape"]), entry["source"]) for name, entry in params.items())
     sources = found.manifest["sources"]
     return Finding(
         path=folder,
         kind=f"{found.component}, converted" + ("" if found.stored == "none" else f", in {found.stored}"),
-        faults=tuple(faulty_files(found)),
+        faults=tuple(faults),
         config=dataclasses.asdict(found.config),
         tensors=tuple(rows),
         nbytes=sum(found.manifest["files"].values()),
         origin=tuple(_describe(s["name"], s["size"], s["sha256"], s["md5"], s["published_md5"]) for s in sources),
+        calibration=calibration,
     )
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from jax_interp.media.shape import Aspect, Size
     from jax_interp.media.timeline.settings import Timeline
     from jax_interp.media.video.codecs import EncodingSettings
+    from jax_interp.pipeline.calibration.calibrator import Calibrator
     from jax_interp.pipeline.interpolator import Interpolator
     from jax_interp.pipeline.jobs.generate import generate
     from jax_interp.pipeline.jobs.reporter import Reporter
@@ -71,6 +72,7 @@ _HOME = {
     "UsageError": "jax_interp.errors",
     "Verdict": "jax_interp.guardrails.verdict",
     "EncodingSettings": "jax_interp.media.video.codecs",
+    "Calibrator": "jax_interp.pipeline.calibration.calibrator",
     "Interpolator": "jax_interp.pipeline.interpolator",
     "Video2World": "jax_interp.pipeline.video2world",
     "generate": "jax_interp.pipeline.jobs.generate",
@@ -120,6 +122,7 @@ __all__ = [
     "Adapter",
     "Aspect",
     "Blocked",
+    "Calibrator",
     "Checked",
     "CheckpointError",
     "ConditionNoise",

@@ -80,6 +80,8 @@ class ComponentRow:
     """Whether it can run with its large products, or keep its large weights, in 8 bits."""
     rotates: bool = False
     """Whether products of integers are what is in 8 bits, whose inputs can be rotated; weights alone gain nothing."""
+    smooths: bool = False
+    """Whether a calibration can choose factors for the input channels of its products (`pipeline.calibration`)."""
     hides_damage: bool = False
     """Whether its verdicts do not show that its weights are damaged: activations turn minus infinity into zero, and
     where a layer is dead no face is found and every frame is safe."""
@@ -110,7 +112,8 @@ class ComponentRow:
         """Return the quantisation with which it runs, or is stored, where `wanted` is asked for."""
         if not self.quantizes:
             return "none"
-        return wanted if self.rotates or wanted == "none" else "int8"
+        suits = {"none": True, "int8": True, "int8-rotated": self.rotates, "int8-smoothed": self.smooths}
+        return wanted if suits[wanted] else "int8"
 
     def released_as(self, size: str) -> NetworkConfig:
         """Return the published configuration of `size`, as "14B", or the first one if there is none of that size."""
@@ -140,6 +143,7 @@ _ROWS = (
         used="always",
         quantizes=True,
         rotates=True,
+        smooths=True,
     ),
     ComponentRow(
         name="tokenizer",

@@ -14,10 +14,12 @@ ConfigT = TypeVar("ConfigT")
 Precision: TypeAlias = Literal["bfloat16", "float32"]
 """The dtype a network computes in; also the accuracy of the rotary tables."""
 
-Quantization: TypeAlias = Literal["none", "int8", "int8-rotated"]
+Quantization: TypeAlias = Literal["none", "int8", "int8-rotated", "int8-smoothed"]
 """The integers in which a network's large products are computed, or in which its large weights are kept.
 
-With "int8-rotated" inputs and weights of products are rotated before they are rounded (`nn.hadamard`)."""
+With "int8-rotated" inputs and weights of products are rotated before they are rounded (`nn.hadamard`). With
+"int8-smoothed" large input channels are made smaller by factors that a calibration chose, and their weights larger
+(`nn.smoothing`)."""
 
 Size: TypeAlias = Annotated[int, Between(1, 2**24)]
 """A number of channels, heads, tokens or pixels: at least one, and no more than any machine could hold."""

@@ -98,6 +98,18 @@ def rotated_folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def smoothed_folder(tmp_path_factory):
+    """The golden checkpoints, converted into 8 bits with the factors of a calibration that was made up."""
+    from convert import convert
+    from tests import golden
+    from tests.made_up_calibration import MadeUp
+
+    folder = tmp_path_factory.mktemp("smoothed") / "converted"
+    convert(golden.CHECKPOINTS, folder, quantization="int8", calibrate=MadeUp())
+    return folder
+
+
+@pytest.fixture(scope="session")
 def interpolators(converted):
     """One `Interpolator` for each precision, on the golden checkpoints."""
     from jax_interp import Interpolator

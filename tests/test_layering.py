@@ -57,6 +57,7 @@ ALLOWED = {
     "pipeline.memory": STAGES | {"pipeline", "pipeline.prompt"},
     "pipeline.safety": STAGES | {"pipeline", "pipeline.prompt"},
     "pipeline": STAGES | {"pipeline.prompt", "pipeline.memory", "pipeline.safety"},
+    "pipeline.calibration": STAGES | {"pipeline", "pipeline.prompt"},
     "pipeline.requests": FOUNDATION | TABLE | VALUES,
     "pipeline.jobs": STAGES
     | {"pipeline", "pipeline.prompt", "pipeline.memory", "pipeline.safety", "pipeline.requests", "convert.lora"},
@@ -67,6 +68,7 @@ ALLOWED = {
     "cli.options": FOUNDATION | TABLE | VALUES | {"pipeline.requests", "train", "convert.hub", "app", "cli.terminal"},
     "cli.runs": STAGES
     | {"pipeline", "pipeline.prompt", "pipeline.memory", "pipeline.safety", "pipeline.requests", "pipeline.jobs"}
+    | {"pipeline.calibration"}
     | {"train", "train.data", "train.steps", "train.runs", "convert", "convert.lora", "convert.target", "convert.hub"}
     | {"cli.options", "cli.terminal", "evaluation", "app", "parity", "parity.comparison"},
     "cli.commands": FOUNDATION
@@ -86,7 +88,7 @@ ALLOWED = {
     "__main__": {"cli", "cli.terminal"},
     "__init__": {"_version", "config", "errors", "diffusion", "guardrails", "media", "runtime"}
     | {"pipeline", "pipeline.prompt", "pipeline.safety", "pipeline.memory", "pipeline.requests", "pipeline.jobs"}
-    | {"pipeline.stages"},
+    | {"pipeline.stages", "pipeline.calibration"},
 }
 """What each room may import. Where a package is divided into rooms, its own name stands for the files beside them."""
 

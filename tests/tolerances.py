@@ -52,6 +52,9 @@ INT8_RATIO = 3.0
 INT8_FLIPPED = 0.02
 """Two runs in 8 bits in which values between two integers were rounded to different ones, for float32's last bits."""
 
+INT8_SMOOTHED_RATIO = 2.0
+"""INT8_RATIO of the golden network with the factors of a calibration, and with channels 64 times as large."""
+
 INT8_ROTATED_RATIO = 6.0
 """INT8_RATIO where channels are rotated, and three of them are 64 times as large: 4.1 to 4.5 was seen. Without the
 rotation it is above 10."""

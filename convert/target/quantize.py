@@ -1,7 +1,7 @@
 """The streams of a network that is stored in 8 bits, made of the streams of its unquantised arrays."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -9,8 +9,10 @@ import numpy as np
 from convert.mapping.matching import Leaf
 from convert.mapping.ops import Op
 from jax_interp.config import Quantization
+from jax_interp.runtime.checkpoint.calibration import Factors
 from jax_interp.runtime.checkpoint.param_files import ArrayStream
 from jax_interp.runtime.checkpoint.quantizing import QuantizedLayer, quantized_layers
+from jax_interp.runtime.checkpoint.smoothing import Smoothing
 from jax_interp.types import Params
 
 
@@ -20,15 +22,22 @@ def quantize_streams(
     abstract: Params,
     quantization: Quantization,
     config: Any,
+    factors: Factors | None = None,
 ) -> tuple[tuple[Leaf, ...], dict[str, ArrayStream]]:
     """Return what `leaves` and `streams` become in a network with the parameters `abstract`, of which some are in 8
-    bits by `quantization`; `config` is the network's.
+    bits by `quantization`; `config` is the network's, and `factors` are those of a calibration.
 
     The values are those of quantising at load: the unquantised ones, which may have been rounded to bfloat16, go
     through `QuantizedLayer.quantize`. Memory holds the weights of one layer of one block.
     """
     kept, quantized = {leaf.path: leaf for leaf in leaves}, dict(streams)
     added: list[Leaf] = []
+    if factors is not None:
+        smoothing = Smoothing(abstract, factors)
+        quantized |= {path: _smoothed(quantized[path], path, smoothing) for path in smoothing.changed}
+        for path in smoothing.applied:
+            quantized[path] = ArrayStream.of(smoothing.array(path))
+            added.append(Leaf(path, quantized[path].shape, (), _named(quantization), "calibration", stacked=True))
     for layer in quantized_layers(abstract, quantization, config):
         sources = [kept.pop(path) for path in layer.sources]
         pair = _Pair(layer, {path: quantized.pop(path) for path in layer.sources})
@@ -43,6 +52,18 @@ def quantize_streams(
             for path, stream in ((layer.kernel, pair.kernel), (layer.scale, pair.scale))
         ]
     return (*kept.values(), *added), quantized
+
+
+def _smoothed(stream: ArrayStream, path: str, smoothing: Smoothing) -> ArrayStream:
+    """Return the stream of the weight `path` with the factors that concern it, block by block."""
+
+    def pieces(rows: int) -> Iterator[np.ndarray]:
+        block = 0
+        for piece in stream.pieces(rows):
+            yield np.stack([smoothing.weight(path, weight, block + row) for row, weight in enumerate(piece)])
+            block += len(piece)
+
+    return replace(stream, pieces=pieces)
 
 
 @dataclass

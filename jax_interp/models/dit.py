@@ -83,20 +83,27 @@ class DiTAttention(nnx.Module):
     ):
         linear = partial(BiasFreeLinear, dtype=dtype, rngs=rngs)
         large = linear if quantization == "none" else partial(QuantizedLinear, dtype=dtype, rngs=rngs)
+        # What the input of `out` is divided by, the weight of the values has in it already.
+        first: Any = partial(large, smoothed=True) if quantization == "int8-smoothed" else large
         inner = config.num_heads * config.head_width
         self.head_width = config.head_width
         self.quantization: Quantization = quantization
         self.group = rotation_group(quantization, inner, config.num_heads)
         self.joined = joined
         if joined:
-            self.qkv = QuantizedLinear(config.width, inner, 3, dtype=dtype, rngs=rngs)
+            self.qkv = first(config.width, inner, 3)
         else:
-            self.query = large(config.width, inner)
+            self.query = first(config.width, inner)
             self.key = linear(context_width, inner)
             self.value = linear(context_width, inner)
         self.out = large(inner, config.width)
         self.query_norm = RMSNorm(config.head_width, dtype=dtype, rngs=rngs)
         self.key_norm = RMSNorm(config.head_width, dtype=dtype, rngs=rngs)
+
+    @property
+    def input_factors(self) -> Float[Array, " D"] | None:
+        """What the channels of `x` are multiplied by before they are quantised; None if by nothing."""
+        return _input_factors(self.qkv if self.joined else self.query)
 
     def __call__(
         self,
@@ -130,15 +137,22 @@ class DiTMLP(nnx.Module):
     """An MLP: linear, exact GELU, linear."""
 
     def __init__(self, config: DiTConfig, *, dtype: DTypeLike, rngs: nnx.Rngs, quantization: Quantization = "none"):
-        kind: type[Any] = BiasFreeLinear if quantization == "none" else QuantizedLinear
-        linear = partial(kind, dtype=dtype, rngs=rngs)
+        linear: Any = partial(BiasFreeLinear if quantization == "none" else QuantizedLinear, dtype=dtype, rngs=rngs)
+        if quantization == "int8-smoothed":
+            linear = partial(linear, smoothed=True)
         self.quantization: Quantization = quantization
         self.group = rotation_group(quantization, config.mlp_width, config.num_heads)
         self.up = linear(config.width, config.mlp_width)
         self.down = linear(config.mlp_width, config.width)
 
+    @property
+    def input_factors(self) -> Float[Array, " D"] | None:
+        """What the channels of `x` are multiplied by before they are quantised; None if by nothing."""
+        return _input_factors(self.up)
+
     def __call__(self, x: Tokens | QuantizedTokens, across: Reduce | None = None) -> Tokens:
-        return self.down(TOKEN_OPS[self.quantization].hidden(self.up, x, across, self.group))
+        hidden = TOKEN_OPS[self.quantization].hidden(self.up, x, across, self.group, _input_factors(self.down))
+        return self.down(hidden)
 
 
 class DiTBlock(nnx.Module):
@@ -170,17 +184,19 @@ class DiTBlock(nnx.Module):
         """Apply both attentions; with `rows` only those tokens are returned, which still attend to all tokens."""
         ops, across = TOKEN_OPS[self.quantization], collectives.all_reduce_max
         positions = inputs.positions.expand()
-        x, h, gate = ops.add_modulate(x, None, positions, partial(self.self_modulation, inputs), self.group)
+        modulation, factors = partial(self.self_modulation, inputs), self.self_attention.input_factors
+        x, h, gate = ops.add_modulate(x, None, positions, modulation, self.group, factors)
         attended = self.self_attention(h[:, rows], h, inputs.rotation, rows, attend=collectives.attend, across=across)
         attended = collectives.all_reduce(attended)
-        x, h, gate = ops.add_modulate(x[:, rows], gate, attended, partial(self.cross_modulation, inputs), self.group)
+        modulation, factors = partial(self.cross_modulation, inputs), self.cross_attention.input_factors
+        x, h, gate = ops.add_modulate(x[:, rows], gate, attended, modulation, self.group, factors)
         attended = self.cross_attention(h, inputs.text, across=across)
         return x + gate * collectives.all_reduce(attended)
 
     def transform(self, x: Tokens, inputs: DiTBlockInputs, collectives: Collectives = ONE_DEVICE) -> Tokens:
         """Apply the MLP."""
         shift, scale, gate = self.mlp_modulation(inputs)
-        h = TOKEN_OPS[self.quantization].modulate(x, shift, scale, self.group)
+        h = TOKEN_OPS[self.quantization].modulate(x, shift, scale, self.group, self.mlp.input_factors)
         return x + gate * collectives.all_reduce(self.mlp(h, collectives.all_reduce_max))
 
 
@@ -262,6 +278,10 @@ class DiT(nnx.Module):
 def patch_grid(shape: tuple[int, ...], patch_size: int) -> tuple[int, int, int]:
     """Return the patch grid (T, H, W) of latents of `shape` [B, T, H, W, C]."""
     return shape[1], shape[2] // patch_size, shape[3] // patch_size
+
+
+def _input_factors(layer: Any) -> Float[Array, " I"] | None:
+    return layer.input_factors if isinstance(layer, QuantizedLinear) else None
 
 
 def _silu(x: Array) -> Array:

@@ -25,10 +25,14 @@ LARGEST = 127
 SMALLEST_RANGE = 1e-30
 """The smallest magnitude that a token or channel is quantised for: a row of zeros has a scale above zero, and the
 scale is no denormal number, which GPUs take for zero."""
-KERNEL, SCALE = "int8_kernel", "scale"
-"""The names of a layer's arrays. The integers are not called `kernel`, which is a weight stored [in, out]."""
+KERNEL, SCALE, FACTORS = "int8_kernel", "scale", "factors"
+"""The names of a layer's arrays. The integers are not called `kernel`, which is a weight stored [in, out]. Factors are
+those of the input channels of a smoothed layer."""
 JOINED = {"qkv": ("query", "key", "value")}
 """Layers that are one product in 8 bits, with the layers of the unquantised network that they consist of."""
+FOLDED = {"out": "value"}
+"""Layers whose factors are no arrays of theirs, with the layers whose output channels have them instead: an attention
+averages values over tokens, so that a factor of a channel passes through it."""
 SPLIT_INPUTS = ("out", "down")
 """Layers whose inputs are heads or hidden units, which the `tensor` axis of a mesh splits."""
 
@@ -61,14 +65,23 @@ def rotation_group(quantization: Quantization, channels: int, splits: int = 1) -
     return group_width(channels, splits) if quantization == "int8-rotated" else 1
 
 
-def quantize_tokens(x: Float[Array, "*tokens K"], across: Reduce | None = None, *, group: int = 1) -> QuantizedTokens:
+def quantize_tokens(
+    x: Float[Array, "*tokens K"],
+    across: Reduce | None = None,
+    *,
+    group: int = 1,
+    factors: Float[Array, " K"] | None = None,
+) -> QuantizedTokens:
     """Quantise every token of `x` with a scale of its own, in float32, rounding half to even.
 
-    Every `group` neighbouring channels are rotated before, unless that is 1. Where `x` has only some channels of each
-    token, `across` returns the maximum over the devices that have the others.
+    Every `group` neighbouring channels are rotated before, unless that is 1, and channels are multiplied by `factors`,
+    if there are any. Where `x` has only some channels of each token, `across` returns the maximum over the devices that
+    have the others.
     A token with a value that is not finite has a scale that is not, which shows in every product.
     """
     wide = x.astype(jnp.float32) if group == 1 else rotate_channels(x, group)
+    if factors is not None:
+        wide = wide * factors.astype(jnp.float32)
     largest = jnp.abs(wide).max(-1)
     scale = jnp.maximum(largest if across is None else across(largest), SMALLEST_RANGE) / LARGEST
     return QuantizedTokens(jnp.round(wide * (1 / scale)[..., None]).astype(jnp.int8), scale)
@@ -108,7 +121,7 @@ class QuantizedLinear(nnx.Module):
     """A linear layer without bias whose weight is in 8 bits, and whose product is one of integers.
 
     With `parts` it stands for that many layers of the same size with a common input. The result is in `dtype`. An input
-    that is not in 8 bits yet is quantised with `group`.
+    that is not in 8 bits yet is quantised with `group` and, if the layer is `smoothed`, with its `input_factors`.
     """
 
     def __init__(
@@ -120,17 +133,27 @@ class QuantizedLinear(nnx.Module):
         dtype: DTypeLike,
         rngs: nnx.Rngs,
         group: int = 1,
+        smoothed: bool = False,
     ):
-        self.dtype, self.parts, self.group = dtype, parts, group
+        self.dtype, self.parts, self.group, self.smoothed = dtype, parts, group, smoothed
         shape = (outputs,) if parts is None else (parts, outputs)
         self.int8_kernel, self.scale = _random_kernel(shape, inputs, rngs)
+        if smoothed:
+            self.factors = nnx.Param(jnp.ones(inputs, dtype))
+
+    @property
+    def input_factors(self) -> Float[Array, " I"] | None:
+        """What the channels of the input are multiplied by before they are quantised; None if by nothing."""
+        return self.factors[...] if self.smoothed else None
 
     def __call__(self, x: Float[Array, "*tokens I"] | QuantizedTokens, *, gelu: bool = False) -> Any:
         """Return the product, [*tokens, O], or a tuple of one for each of the `parts`.
 
         With `gelu` it is the exact GELU of that, which is applied before the one rounding.
         """
-        tokens = x if isinstance(x, QuantizedTokens) else quantize_tokens(x, group=self.group)
+        tokens = (
+            x if isinstance(x, QuantizedTokens) else quantize_tokens(x, group=self.group, factors=self.input_factors)
+        )
         kernel, scale = self.int8_kernel[...], self.scale[...]
         inputs = kernel.shape[-1]
         products = int8_matmul(

@@ -1,11 +1,12 @@
 """What makes the inputs of a block's large products, plain or in 8 bits.
 
 A block calls these by `TOKEN_OPS[quantization]`. In 8 bits each quantises once for all products that read its result,
-and on Hopper GPUs each is one kernel (`row_kernels`), which computes the same but for the order of its sums. What is
-rotated before (`group` is not 1) is quantised by XLA, since the kernels know no rotation.
+and on Hopper GPUs each is one kernel (`row_kernels`), which computes the same but for the order of its sums. Channels
+are multiplied by `factors` first where a calibration chose some. What is rotated before (`group` is not 1) is quantised
+by XLA, since the kernels know no rotation.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, NamedTuple, TypeAlias
 
@@ -27,24 +28,26 @@ Added: TypeAlias = Float[Array, "*B L D"]
 """What is added to tokens, the same for all samples if it has no such axis."""
 Modulation: TypeAlias = Callable[[], Any]
 """Returns the shift, the scale and the gate of a modulation."""
+Factors: TypeAlias = Float[Array, " K"] | None
+"""What input channels are multiplied by before they are quantised."""
 Heads: TypeAlias = Float[Array, "B L N K"]
 Rotation: TypeAlias = Float[Array, "2 *B L half_K"]
 
 
 class TokenOps(NamedTuple):
-    """The operations before a block's large products; `across` and `group` are those of `quantize_tokens`."""
+    """The operations before a block's large products; `across`, `group`, `factors` are those of `quantize_tokens`."""
 
     tokens: Callable[..., Any]
     """`tokens(x, across=None, group=1)`: the input of a product, made of `x`."""
     modulate: Callable[..., Any]
-    """`modulate(x, shift, scale, group=1)`: the layer norm of `x`, modulated."""
+    """`modulate(x, shift, scale, group=1, factors=None)`: the layer norm of `x`, modulated."""
     add_modulate: Callable[..., Any]
-    """`add_modulate(x, gate, added, modulation, group=1)`: `x + gate * added`, that modulated, and the gate that comes
-    after it. `modulation()` gives shift, scale and gate. Without a gate the sum is `x + added`."""
+    """`add_modulate(x, gate, added, modulation, group=1, factors=None)`: `x + gate * added`, that modulated, and the
+    gate that comes after it. `modulation()` gives shift, scale and gate. Without a gate the sum is `x + added`."""
     heads: Callable[..., Any]
     """`heads(x, norm, rotation)`: queries or keys of all heads, normalised and, if there is a rotation, rotated."""
     hidden: Callable[..., Any]
-    """`hidden(up, x, across=None, group=1)`: the exact GELU of what the layer `up` makes of `x`."""
+    """`hidden(up, x, across=None, group=1, factors=None)`: the exact GELU of what the layer `up` makes of `x`."""
 
 
 def modulate(x: Tokens, shift: PerSample, scale: PerSample) -> Tokens:
@@ -58,17 +61,17 @@ def plain_tokens(x: Tokens, across: Reduce | None = None, group: int = 1) -> Tok
     return x
 
 
-def plain_modulate(x: Tokens, shift: PerSample, scale: PerSample, group: int = 1) -> Tokens:
+def plain_modulate(x: Tokens, shift: PerSample, scale: PerSample, group: int = 1, factors: Factors = None) -> Tokens:
     """Return `modulate(x, shift, scale)`."""
-    del group  # nothing is quantised
+    del group, factors  # nothing is quantised
     return modulate(x, shift, scale)
 
 
 def plain_add_modulate(
-    x: Tokens, gate: PerSample | None, added: Added, modulation: Modulation, group: int = 1
+    x: Tokens, gate: PerSample | None, added: Added, modulation: Modulation, group: int = 1, factors: Factors = None
 ) -> tuple[Tokens, Tokens, PerSample]:
     """Return `x + gate * added`, that modulated, and the gate that comes after it; see `TokenOps`."""
-    del group  # nothing is quantised
+    del group, factors  # nothing is quantised
     total = x + (added if gate is None else gate * added)
     shift, scale, next_gate = modulation()
     return total, modulate(total, shift, scale), next_gate
@@ -80,34 +83,40 @@ def plain_heads(x: Heads, norm: RMSNorm, rotation: Rotation | None) -> Heads:
     return x if rotation is None else apply_rotary(x, rotation)
 
 
-def plain_hidden(up: nnx.Module, x: Tokens, across: Reduce | None = None, group: int = 1) -> Float[Array, "B L H"]:
+def plain_hidden(
+    up: nnx.Module, x: Tokens, across: Reduce | None = None, group: int = 1, factors: Factors = None
+) -> Float[Array, "B L H"]:
     """Return the GELU of `up(x)`."""
-    del across, group  # nothing is quantised
+    del across, group, factors  # nothing is quantised
     return gelu(up(x))  # type: ignore[operator]
 
 
-def quantized_tokens(x: Tokens, across: Reduce | None = None, group: int = 1) -> QuantizedTokens:
+def quantized_tokens(
+    x: Tokens, across: Reduce | None = None, group: int = 1, factors: Factors = None
+) -> QuantizedTokens:
     """Return `x`, quantised; where `across` is given, `x` has some of the channels alone."""
     if across is None and group == 1 and row_kernels_available():
         from jax_interp.nn.kernels.row_kernels import quantize_rows
 
-        values, scales = quantize_rows(_rows(x))
+        values, scales = quantize_rows(_rows(x), factors)
         return _of_rows(values, scales, x)
-    return quantize_tokens(x, across, group=group)
+    return quantize_tokens(x, across, group=group, factors=factors)
 
 
-def quantized_modulate(x: Tokens, shift: PerSample, scale: PerSample, group: int = 1) -> QuantizedTokens:
+def quantized_modulate(
+    x: Tokens, shift: PerSample, scale: PerSample, group: int = 1, factors: Factors = None
+) -> QuantizedTokens:
     """Return `modulate(x, shift, scale)` in float32, quantised."""
     if group == 1 and row_kernels_available():
         from jax_interp.nn.kernels.row_kernels import norm_modulate_quantize
 
-        values, scales = norm_modulate_quantize(_rows(x), shift[:, 0], scale[:, 0])
+        values, scales = norm_modulate_quantize(_rows(x), shift[:, 0], scale[:, 0], factors)
         return _of_rows(values, scales, x)
-    return quantize_tokens(modulate(_wide(x), _wide(shift), _wide(scale)), group=group)
+    return quantize_tokens(modulate(_wide(x), _wide(shift), _wide(scale)), group=group, factors=factors)
 
 
 def quantized_add_modulate(
-    x: Tokens, gate: PerSample | None, added: Added, modulation: Modulation, group: int = 1
+    x: Tokens, gate: PerSample | None, added: Added, modulation: Modulation, group: int = 1, factors: Factors = None
 ) -> tuple[Tokens, QuantizedTokens, PerSample]:
     """Return what `plain_add_modulate` does, the second quantised."""
     shift, scale, next_gate = modulation()
@@ -115,10 +124,10 @@ def quantized_add_modulate(
         from jax_interp.nn.kernels.row_kernels import add_norm_modulate_quantize
 
         vectors = None if gate is None else gate[:, 0], shift[:, 0], scale[:, 0]
-        total, values, scales = add_norm_modulate_quantize(_rows(x), _rows(added), *vectors)
+        total, values, scales = add_norm_modulate_quantize(_rows(x), _rows(added), *vectors, factors)
         return total.reshape(x.shape), _of_rows(values, scales, x), next_gate
     total = x + (added if gate is None else gate * added)
-    return total, quantized_modulate(total, shift, scale, group), next_gate
+    return total, quantized_modulate(total, shift, scale, group, factors), next_gate
 
 
 def fused_heads(x: Heads, norm: RMSNorm, rotation: Rotation | None) -> Heads:
@@ -132,9 +141,11 @@ def fused_heads(x: Heads, norm: RMSNorm, rotation: Rotation | None) -> Heads:
     return norm_rotate(tokens, norm.scale[...], angles, epsilon=norm.epsilon).reshape(x.shape)
 
 
-def quantized_hidden(up: Any, x: QuantizedTokens, across: Reduce | None = None, group: int = 1) -> QuantizedTokens:
+def quantized_hidden(
+    up: Any, x: QuantizedTokens, across: Reduce | None = None, group: int = 1, factors: Factors = None
+) -> QuantizedTokens:
     """Return the GELU of `up(x)`, which the product applies before it rounds, quantised."""
-    return quantized_tokens(up(x, gelu=True), across, group)
+    return quantized_tokens(up(x, gelu=True), across, group, factors)
 
 
 @cache
@@ -145,22 +156,31 @@ def row_kernels_available() -> bool:
 
 def _row_kernels_are_right() -> bool:
     """Compare the kernels with the plain functions, for two samples and a width that is no power of two."""
-    from jax_interp.nn.kernels.row_kernels import add_norm_modulate_quantize, quantize_rows
+    from jax_interp.nn.kernels.row_kernels import add_norm_modulate_quantize, norm_modulate_quantize, quantize_rows
 
-    keys = jax.random.split(jax.random.key(0), 5)
+    keys = jax.random.split(jax.random.key(0), 6)
     x, added = (jax.random.normal(key, (6, 320), jnp.bfloat16) for key in keys[:2])
-    gate, shift, scale = (jax.random.normal(key, (2, 320), jnp.bfloat16) for key in keys[2:])
-    total, values, scales = add_norm_modulate_quantize(x, added, gate, shift, scale)
+    gate, shift, scale = (jax.random.normal(key, (2, 320), jnp.bfloat16) for key in keys[2:5])
+    total, *sums = add_norm_modulate_quantize(x, added, gate, shift, scale)
     expected_total = x.reshape(2, 3, 320) + gate[:, None] * added.reshape(2, 3, 320)
-    expected = quantize_tokens(modulate(_wide(expected_total), _wide(shift[:, None]), _wide(scale[:, None])))
-    again, expected_again = quantize_rows(x), quantize_tokens(x)
+    modulated = modulate(_wide(expected_total), _wide(shift[:, None]), _wide(scale[:, None]))
+    factors = jnp.exp2(jax.random.randint(keys[5], (320,), -6, 7).astype(jnp.float32)).astype(jnp.bfloat16)
     return bool(
         (total == expected_total.reshape(6, 320)).all()
-        and jnp.allclose(scales, expected.scale.reshape(6), rtol=1e-5)
-        and (jnp.abs(_integers(values) - _integers(expected.values.reshape(6, 320))) <= 1).all()
-        and (again[1] == expected_again.scale).all()
-        and (jnp.abs(_integers(again[0]) - _integers(expected_again.values)) <= 1).all()
+        and _agree(sums, quantize_tokens(modulated), 1e-5)
+        and _agree(
+            norm_modulate_quantize(total, shift, scale, factors), quantize_tokens(modulated, factors=factors), 1e-5
+        )
+        and _agree(quantize_rows(x), quantize_tokens(x), 0)
+        and _agree(quantize_rows(x, factors), quantize_tokens(x, factors=factors), 0)
     )
+
+
+def _agree(ours: Sequence[Array], expected: QuantizedTokens, tolerance: float) -> bool:
+    """Tell whether scales are equal within a relative `tolerance`, and integers but for one step."""
+    values, scales = ours
+    steps = jnp.abs(_integers(values) - _integers(expected.values.reshape(values.shape)))
+    return bool(jnp.allclose(scales, expected.scale.reshape(-1), rtol=tolerance, atol=0) and (steps <= 1).all())
 
 
 def _wide(x: Array) -> Array:
@@ -185,5 +205,6 @@ TOKEN_OPS: dict[Quantization, TokenOps] = {
     "none": TokenOps(plain_tokens, plain_modulate, plain_add_modulate, plain_heads, plain_hidden),
     "int8": _QUANTIZED,
     "int8-rotated": _QUANTIZED,
+    "int8-smoothed": _QUANTIZED,
 }
 """The operations by the quantisation of the products that follow them."""

@@ -112,7 +112,9 @@ class Pipeline(ABC):
             if value not in ("bfloat16", "float32"):
                 raise UsageError(f"{name} is {value!r}; expected 'bfloat16' or 'float32'")
         if quantization not in (None, *get_args(Quantization)):
-            raise UsageError(f"quantization is {quantization!r}; expected 'none', 'int8' or 'int8-rotated'")
+            raise UsageError(
+                f"quantization is {quantization!r}; expected 'none', 'int8', 'int8-rotated' or 'int8-smoothed'"
+            )
         root = Path(folder)
         devices = DeviceMesh(MeshShape.parse(mesh) if isinstance(mesh, str) else mesh)
         converted = find_transformer(root, cls.TRANSFORMER, diffusion_transformer_dir).quantized(quantization)

@@ -30,6 +30,7 @@ WEIGHT_AXES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
     (r"(.*/)?mlp/(up|gate)/int8_kernel", ("hidden", None)),
     (r"(.*/)?mlp/(up|gate)/scale", ("hidden",)),
     (r"(.*/)?mlp/down/int8_kernel", (None, "hidden")),
+    (r"(.*/)?mlp/down/factors", ("hidden",)),
     (r".*", ()),
 )
 """The names of the axes of a weight, by a pattern of its path; axes without a name are never split by themselves."""

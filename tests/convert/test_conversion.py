@@ -10,7 +10,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from convert import conversion
+from convert import conversion, storing
 from convert.conversion import ConversionRequest, convert_checkpoints
 from convert.formats.archive import open_archive
 from convert.mapping.ops import transpose
@@ -252,8 +252,8 @@ def test_a_failure_while_writing_leaves_what_is_done_and_is_mended_by_running_ag
         if len(calls) == 2:
             raise error
 
-    write_params = conversion.write_params
-    monkeypatch.setattr(conversion, "write_params", save)
+    write_params = storing.write_params
+    monkeypatch.setattr(storing, "write_params", save)
     names = ("diffusion_transformer", "text_encoder")
     expected = KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else CheckpointError
     with pytest.raises(expected):

@@ -226,7 +226,9 @@ def test_cached_embeddings_are_those_of_the_quantisation(opened):
 def test_what_cannot_be_is_said_at_the_door(quantized):
     with pytest.raises(UsageError, match="stored in int8"):
         Interpolator.from_pretrained(quantized, quantization="none")
-    with pytest.raises(UsageError, match="quantization is 'int4'; expected 'none', 'int8' or 'int8-rotated'"):
+    with pytest.raises(
+        UsageError, match="quantization is 'int4'; expected 'none', 'int8', 'int8-rotated' or 'int8-smoothed'"
+    ):
         Interpolator.from_pretrained(quantized, quantization="int4")  # pyright: ignore[reportArgumentType]
 
 

@@ -15,7 +15,7 @@ from jax_interp.components import GUARDRAIL_MODELS
 
 _NETWORKS = Under(
     only=("checkpoint_dir", *(f"{name}_dir" for name in GUARDRAILS), "quantization"),
-    help={"quantization": "int8, or int8-rotated, the same here: keep the prompts' classifier's weights in 8 bits."},
+    help={"quantization": "int8; the others are the same here: keep the prompts' classifier's weights in 8 bits."},
 )
 _GUARDRAILS = Under(
     only=("guardrail_frame_stride", "guardrail_timeout"),

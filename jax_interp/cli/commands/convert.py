@@ -6,14 +6,14 @@ from typing import Annotated, Any, Literal
 import typer
 
 from jax_interp.cli.commands.host_only import use_no_accelerator
-from jax_interp.cli.options.groups import with_options
+from jax_interp.cli.options.calibration import CalibrationOptions
+from jax_interp.cli.options.groups import Under, with_options
 from jax_interp.cli.options.networks import EachFolder, NetworkFolders
 from jax_interp.cli.terminal.console import show_log
 from jax_interp.cli.terminal.progress import byte_progress
 from jax_interp.cli.terminal.safe_points import safe_points
 from jax_interp.components import TABLE, ComponentRow
 from jax_interp.config import Quantization
-from jax_interp.terminal import show
 
 _NOTES = {
     "diffusion_transformer": "; without it also Cosmos-Predict1-7B-Video2World and -14B-Video2World, if they are there",
@@ -59,17 +59,23 @@ def convert(
     ] = False,
     quantization: Annotated[
         Quantization,
-        typer.Option(help="int8 or int8-rotated: store the large weights in 8 bits, from which there is no way back."),
+        typer.Option(
+            help="int8 or int8-rotated: store the large weights in 8 bits, from which there is no way back. With"
+            " --calibrate int8 becomes int8-smoothed."
+        ),
     ] = "none",
+    calibration: Annotated[CalibrationOptions, Under("Calibration")],
 ) -> None:
     """Convert upstream's PyTorch checkpoints.
 
     Run again after an interruption, it goes on with what is not done.
     """
     with safe_points() as points:
-        use_no_accelerator()
+        if calibration.calibrate is None:
+            use_no_accelerator()
         show_log()
-        from convert.conversion import ConversionRequest, Md5Policy, convert_checkpoints
+        from convert.conversion import ConversionRequest, Md5Policy
+        from jax_interp.cli.runs.convert import calibrator, run
 
         policies: dict[bool | None, Md5Policy] = {None: "warn", True: "require", False: "skip"}
         request = ConversionRequest(
@@ -83,6 +89,6 @@ def convert(
             overwrite=overwrite,
             allow_non_finite=allow_non_finite,
             quantization=quantization,
+            calibrate=calibrator(calibration),
         )
-        for path in convert_checkpoints(request, points.within(byte_progress)):
-            show(path)
+        run(request, points.within(byte_progress))

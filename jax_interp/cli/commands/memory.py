@@ -43,7 +43,8 @@ class CountedOptions:
     quantization: Annotated[
         Quantization | None,
         typer.Option(
-            help="int8 or int8-rotated: with networks in 8 bits.", show_default="what each network is stored in"
+            help="int8, int8-rotated or int8-smoothed: with networks in 8 bits.",
+            show_default="what each network is stored in",
         ),
     ] = None
 

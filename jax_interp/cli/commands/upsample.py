@@ -15,7 +15,7 @@ from jax_interp.cli.options.text import TextOptions
 
 _NETWORKS = Under(
     only=("checkpoint_dir", "prompt_upsampler_dir", "quantization"),
-    help={"quantization": "int8 or int8-rotated, the same here: keep the weights of its language model in 8 bits."},
+    help={"quantization": "int8; the others are the same here: keep the weights of its language model in 8 bits."},
 )
 _SEED = Under(only=("seed",), help={"seed": "Decides between nearly equal words."})
 _PRECISION = Under(only=("dtype",), help={"dtype": "What it computes in."})

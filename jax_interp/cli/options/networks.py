@@ -79,7 +79,8 @@ class NetworkOptions:
         typer.Option(
             help="int8: run the transformer and the text encoder in 8 bits, and keep the language models' weights in"
             " them: faster and half the memory, slightly less exact. int8-rotated: the same with a rotation before"
-            " rounding, which is more exact where a few channels are much larger than the others.",
+            " rounding, which is more exact where a few channels are much larger than the others. int8-smoothed: with"
+            " the factors of a calibration, for folders of `jax-interp convert --calibrate`.",
             show_default="what each network is stored in",
         ),
     ] = None

@@ -24,31 +24,41 @@ HEAD_WARPS = 4
 
 
 @jax.jit
-def quantize_rows(x: Float[Array, "M K"]) -> tuple[Int8[Array, "M K"], Float[Array, " M"]]:
-    """Return the rows in 8 bits, and a scale for each."""
+def quantize_rows(
+    x: Float[Array, "M K"], factors: Float[Array, " K"] | None = None
+) -> tuple[Int8[Array, "M K"], Float[Array, " M"]]:
+    """Return the rows, their channels times `factors` if there are any, in 8 bits, and a scale for each."""
 
-    def body(x_ref: Any, values_ref: Any, scale_ref: Any) -> None:
-        _quantize([x_ref[piece].astype(jnp.float32) for piece in _pieces(x.shape[1])], values_ref, scale_ref)
+    def body(x_ref: Any, *refs: Any) -> None:
+        *factors_refs, values_ref, scale_ref = refs
+        rows = [x_ref[piece].astype(jnp.float32) for piece in _pieces(x.shape[1])]
+        _quantize(rows, factors_refs, values_ref, scale_ref)
 
-    return _over_rows(body, x.shape, [(x, _row(x))], [_values(x), _scales(x)])
+    return _over_rows(body, x.shape, [(x, _row(x)), *_channels(factors)], [_values(x), _scales(x)])
 
 
 @jax.jit
 def norm_modulate_quantize(
-    x: Float[Array, "M D"], shift: Float[Array, "B D"], scale: Float[Array, "B D"], epsilon: float = 1e-6
+    x: Float[Array, "M D"],
+    shift: Float[Array, "B D"],
+    scale: Float[Array, "B D"],
+    factors: Float[Array, " D"] | None = None,
+    epsilon: float = 1e-6,
 ) -> tuple[Int8[Array, "M D"], Float[Array, " M"]]:
     """Return the layer norm of the rows times `1 + scale` plus `shift`, in 8 bits, and a scale for each row.
 
-    The rows are those of B samples, one after the other.
+    The rows are those of B samples, one after the other. Channels are multiplied by `factors`, if there are any, before
+    they are quantised.
     """
 
-    def body(x_ref: Any, shift_ref: Any, scale_ref: Any, values_ref: Any, scales_ref: Any) -> None:
+    def body(x_ref: Any, shift_ref: Any, scale_ref: Any, *refs: Any) -> None:
+        *factors_refs, values_ref, scales_ref = refs
         pieces = _pieces(x.shape[1])
         rows = [x_ref[piece].astype(jnp.float32) for piece in pieces]
-        _quantize(_modulated(rows, pieces, shift_ref, scale_ref, epsilon), values_ref, scales_ref)
+        _quantize(_modulated(rows, pieces, shift_ref, scale_ref, epsilon), factors_refs, values_ref, scales_ref)
 
     of_sample = partial(_sample, rows=x.shape[0] // shift.shape[0])
-    inputs = [(x, _row(x)), (shift, of_sample(shift)), (scale, of_sample(scale))]
+    inputs = [(x, _row(x)), (shift, of_sample(shift)), (scale, of_sample(scale)), *_channels(factors)]
     return _over_rows(body, x.shape, inputs, [_values(x), _scales(x)])
 
 
@@ -59,6 +69,7 @@ def add_norm_modulate_quantize(
     gate: Float[Array, "B D"] | None,
     shift: Float[Array, "B D"],
     scale: Float[Array, "B D"],
+    factors: Float[Array, " D"] | None = None,
     epsilon: float = 1e-6,
 ) -> tuple[Float[Array, "M D"], Int8[Array, "M D"], Float[Array, " M"]]:
     """Return `x + gate * added`, and what `norm_modulate_quantize` makes of it.
@@ -67,7 +78,8 @@ def add_norm_modulate_quantize(
     """
 
     def body(x_ref, added_ref, *refs):
-        *gate_refs, shift_ref, scale_ref, sum_ref, values_ref, scales_ref = refs
+        gate_refs, (shift_ref, scale_ref, *factors_refs) = refs[:gates], refs[gates:-3]
+        sum_ref, values_ref, scales_ref = refs[-3:]
         pieces, rows = _pieces(x.shape[1]), []
         for piece in pieces:
             more = added_ref[piece]
@@ -76,12 +88,14 @@ def add_norm_modulate_quantize(
             total = x_ref[piece] + more
             sum_ref[piece] = total
             rows.append(total.astype(jnp.float32))
-        _quantize(_modulated(rows, pieces, shift_ref, scale_ref, epsilon), values_ref, scales_ref)
+        _quantize(_modulated(rows, pieces, shift_ref, scale_ref, epsilon), factors_refs, values_ref, scales_ref)
 
+    gates = 0 if gate is None else 1
     of_sample = partial(_sample, rows=x.shape[0] // shift.shape[0])
     vectors = [leaf for leaf in (gate, shift, scale) if leaf is not None]
     repeated = pl.BlockSpec((None, x.shape[1]), lambda row: (lax.rem(row, added.shape[0]), 0))
     inputs = [(x, _row(x)), (added, repeated), *((leaf, of_sample(leaf)) for leaf in vectors)]
+    inputs += _channels(factors)
     outputs = [(jax.ShapeDtypeStruct(x.shape, x.dtype), _row(x)), _values(x), _scales(x)]
     return _over_rows(body, x.shape, inputs, outputs)
 
@@ -144,6 +158,13 @@ def _sample(x: Array, rows: int) -> pl.BlockSpec:
     return pl.BlockSpec((None, x.shape[1]), lambda row: (lax.div(row, rows), 0))
 
 
+def _channels(factors: Array | None) -> list[tuple[Array, pl.BlockSpec]]:
+    """Return the input that has a factor for every channel, the same for all rows; none without factors."""
+    if factors is None:
+        return []
+    return [(factors[None], pl.BlockSpec((None, factors.shape[0]), lambda row: (0, 0)))]
+
+
 def _values(x: Array) -> tuple[jax.ShapeDtypeStruct, pl.BlockSpec]:
     return jax.ShapeDtypeStruct(x.shape, jnp.int8), _row(x)
 
@@ -175,12 +196,16 @@ def _modulated(
     ]
 
 
-def _quantize(rows: list[Array], values_ref: Any, scale_ref: Any) -> None:
+def _quantize(rows: list[Array], factors_refs: Any, values_ref: Any, scale_ref: Any) -> None:
+    """Write a row in 8 bits and its scale; `factors_refs` has one for its factors, or none."""
+    pieces = _pieces(values_ref.shape[0])
+    for factors_ref in factors_refs:
+        rows = [row * factors_ref[piece].astype(jnp.float32) for row, piece in zip(rows, pieces, strict=True)]
     largest: Any = SMALLEST_RANGE
     for row in rows:
         largest = jnp.maximum(largest, jnp.max(jnp.abs(row)))
     scale = largest / LARGEST
-    for row, piece in zip(rows, _pieces(values_ref.shape[0]), strict=True):
+    for row, piece in zip(rows, pieces, strict=True):
         values_ref[piece] = (row * (1 / scale) + TO_INTEGER - TO_INTEGER).astype(jnp.int8)
     # A maximum passes over what is not a number; a sum does not.
     not_finite = sum(jnp.sum(row * 0) for row in rows)

@@ -116,6 +116,8 @@ def _facts(converted: ConvertedComponent) -> dict[str, Any]:
     facts: dict[str, Any] = {"folder": converted.path.name, "sha256": converted.source_sha256}
     if converted.quantization != "none":
         facts["quantization"] = converted.quantization
+    if converted.calibration is not None:
+        facts["calibration"] = dict(converted.calibration)
     return facts | ({"lora": [adapter.facts for adapter in converted.adapters]} if converted.adapters else {})
 
 

@@ -155,7 +155,9 @@ class Planner:
     def _in_8_bits(self) -> "Planner":
         """Return the planner of the same run with `--quantization int8`."""
         networks = {
-            name: replace(network, quantization="int8" if network.stage.QUANTIZES else "none")
+            name: replace(network, quantization="int8")
+            if network.stage.QUANTIZES and network.quantization == "none"
+            else network
             for name, network in self.networks.items()
         }
         return replace(self, networks=networks)

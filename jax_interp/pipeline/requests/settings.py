@@ -49,7 +49,9 @@ class NetworkSettings:
             if value not in get_args(Precision)
         ]
         if self.quantization not in (None, *get_args(Quantization)):
-            faults.append(f"quantization is {self.quantization!r}; expected 'none', 'int8' or 'int8-rotated'")
+            faults.append(
+                f"quantization is {self.quantization!r}; expected 'none', 'int8', 'int8-rotated' or 'int8-smoothed'"
+            )
         faults += [f"folders: there is no network {name}" for name in self.folders if name not in TABLE]
         if faults:
             raise UsageError("; ".join(faults))

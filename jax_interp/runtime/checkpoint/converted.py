@@ -12,13 +12,23 @@ from jax_interp.components import TABLE, TransformerType, transformer_type
 from jax_interp.config import DIT_7B, DiTConfig, Quantization, from_json, published_rotary_ratio
 from jax_interp.errors import CheckpointError, UsageError
 from jax_interp.runtime.checkpoint.adapters import Adapter
+from jax_interp.runtime.checkpoint.calibration import (
+    REPORT_FILE,
+    CalibrationReport,
+    CalibrationSettings,
+    Factors,
+    read_report,
+)
 from jax_interp.runtime.checkpoint.description import (
     AGAIN,
     CONFIG_FILE,
+    MANIFEST_FILE,
     Manifest,
     read_description,
     read_manifest,
 )
+
+_KERNEL = "/int8_kernel"
 
 
 @dataclass(frozen=True)
@@ -41,6 +51,8 @@ class ConvertedComponent:
     """The quantisation of the stored weights."""
     quantization: Quantization = "none"
     """The quantisation with which the network runs: that of `stored`, or one that is made as the weights are read."""
+    factors: Factors | None = None
+    """The factors that are folded into weights as these are quantised; None where there are none, or stored ones."""
 
     def part(self, name: str, config: Any) -> "ConvertedComponent":
         """Return one of several networks that are stored together; its arrays are under `name`."""
@@ -49,11 +61,12 @@ class ConvertedComponent:
     def quantized(self, wanted: Quantization | None) -> "ConvertedComponent":
         """Return the network to run with the quantisation `wanted`; None stands for the one in which it is stored.
 
-        Networks without large products stay as they are, and language models, of which the weights alone are in 8
-        bits, take "int8-rotated" as "int8".
+        Networks without large products stay as they are; language models, of which the weights alone are in 8 bits,
+        take "int8-rotated" as "int8", and all but the transformer "int8-smoothed".
 
         Raises:
-            UsageError: weights that are stored in 8 bits are wanted in full or in other 8 bits.
+            UsageError: weights that are stored in 8 bits are wanted in full or in other 8 bits, or what needs a
+                calibration is wanted of a network that has none.
         """
         if wanted is None:
             return replace(self, quantization=self.stored)
@@ -62,6 +75,12 @@ class ConvertedComponent:
             raise UsageError(
                 f"{self.path}: stored in {self.stored}, from which the weights cannot be restored; leave out"
                 f" --quantization {wanted}, or name a folder that was converted without --quantization"
+            )
+        if runs_in == "int8-smoothed" != self.stored:
+            raise UsageError(
+                f"{self.path}: converted without a calibration, which --quantization int8-smoothed needs; make another"
+                " folder with `jax-interp convert --quantization int8 --calibrate CLIP --output-dir FOLDER`, CLIP being"
+                " a video of yours, and name that"
             )
         return replace(self, quantization=runs_in)
 
@@ -77,6 +96,11 @@ class ConvertedComponent:
     def source_sha256(self) -> dict[str, str]:
         """The SHA-256 of every file that the network was converted from, by the file's name."""
         return {source["name"]: source["sha256"] for source in self.manifest["sources"]}
+
+    @property
+    def calibration(self) -> CalibrationSettings | None:
+        """What identifies the calibration of a smoothed network; None for other networks."""
+        return self.manifest["settings"].get("calibration")
 
     @property
     def transformer_type(self) -> TransformerType | None:
@@ -114,6 +138,8 @@ def open_component(path: Path, *, allow_incomplete: bool = False) -> ConvertedCo
     if not allow_incomplete and (faults := faulty_files(converted)):
         shown = "; ".join(faults[:5]) + (f"; and {len(faults) - 5} more" if len(faults) > 5 else "")
         raise CheckpointError(f"{path}: incomplete, {shown}; {AGAIN}")
+    if stored == "int8-smoothed" and not allow_incomplete:
+        open_calibration(converted)
     return converted
 
 
@@ -125,6 +151,28 @@ def _check_rotary_ratio(config: DiTConfig, path: Path) -> None:
             f"{path / CONFIG_FILE}: rotary_ratio is {list(config.rotary_ratio)}, which an earlier version wrote for"
             f" every transformer; the 14B's is {list(expected)}, and frames made with another one are wrong. {AGAIN}"
         )
+
+
+def open_calibration(converted: ConvertedComponent) -> CalibrationReport:
+    """Read the report of the calibration in the folder of a smoothed network.
+
+    Raises:
+        CheckpointError: it is missing, damaged, or that of another network.
+    """
+    report = read_report(converted.path, AGAIN)
+    kernels = [path for path in converted.manifest["params"] if path.endswith(_KERNEL)]
+    expected = sorted(
+        (block, path.removeprefix("blocks/").removesuffix(_KERNEL))
+        for path in kernels
+        for block in range(converted.config.num_blocks)
+    )
+    found = sorted((product.block, product.product) for product in report.products)
+    if (found, report.sources, report.settings) != (expected, converted.source_sha256, converted.calibration):
+        raise CheckpointError(
+            f"{converted.path / REPORT_FILE}: damaged, or of another network than {converted.path / MANIFEST_FILE}"
+            f" describes; {AGAIN}"
+        )
+    return report
 
 
 def faulty_files(converted: ConvertedComponent) -> list[str]:

@@ -7,6 +7,7 @@ from jax_interp.config import Quantization
 from jax_interp.errors import CheckpointError
 from jax_interp.files.json_file import read_json
 from jax_interp.files.json_schema import MAX_FAULTS, Between, JsonFault, Matching
+from jax_interp.runtime.checkpoint.calibration import CalibrationSettings
 
 FormatVersion = Literal[1, 2]
 FORMAT_VERSION: FormatVersion = 2
@@ -23,7 +24,7 @@ _DTYPES = {
     *("bfloat16", "float16", "float32", "float64", "float8_e4m3fn", "float8_e5m2", "float8_e8m0fnu"),
 }
 _Dtype = Annotated[str, Matching(_DTYPES.__contains__, "the name of a dtype")]
-_Quantized: TypeAlias = Literal["int8", "int8-rotated"]
+_Quantized: TypeAlias = Literal["int8", "int8-rotated", "int8-smoothed"]
 _Bytes = Annotated[int, Between(0, 2**63 - 1)]
 
 
@@ -66,6 +67,8 @@ class ConversionSettings(TypedDict, total=False):
     dtype: Literal["bfloat16", "float32"] | None
     weights: Literal["model", "ema"]
     quantization: _Quantized
+    calibration: CalibrationSettings
+    """The calibration that chose the factors of a smoothed network."""
     trained: dict[str, Any]
     type: Literal["WorldInterpolator", "Video2World"]
     """What a diffusion transformer was trained for, where the conversion could tell."""
@@ -132,6 +135,8 @@ def read_manifest(folder: Path, description: Description) -> Manifest:
             f"it is of format {manifest['format_version']} and quantization {settings.get('quantization')}, but"
             f" {CONFIG_FILE} of {description['format_version']} and {quantization}"
         )
+    if ("calibration" in settings) != (quantization == "int8-smoothed"):
+        faults.append(f"its settings have {'a' if 'calibration' in settings else 'no'} calibration")
     if manifest["component"] != component:
         faults.append(f"component is {manifest['component']!r}, but {CONFIG_FILE} says {component!r}")
     if faults:

@@ -11,16 +11,15 @@ import numpy as np
 from jax_interp.components import TABLE
 from jax_interp.errors import CheckpointError, UsageError
 from jax_interp.nn.params import check_complete, flatten, unflatten
+from jax_interp.nn.quantization import FACTORS
 from jax_interp.runtime.checkpoint.adapters import adapted_paths, merge
 from jax_interp.runtime.checkpoint.converted import ConvertedComponent
 from jax_interp.runtime.checkpoint.description import AGAIN, CONFIG_FILE, MANIFEST_FILE, PARAMS_FOLDER
 from jax_interp.runtime.checkpoint.param_files import read_arrays, read_params
 from jax_interp.runtime.checkpoint.quantizing import QuantizedLayer, faulty_scales, quantized_layers, unquantized
+from jax_interp.runtime.checkpoint.smoothing import BLOCKS, Smoothing, are_factors
 from jax_interp.runtime.host import out_of_memory
 from jax_interp.types import Params
-
-BLOCKS = "blocks/"
-"""The prefix of the paths of stacked arrays."""
 
 
 def load_params(converted: ConvertedComponent, abstract: Params, dtype: Any = None) -> Params:
@@ -52,7 +51,7 @@ class StackedParams:
     """The parameters of a network with a stack under `blocks`, read from disk block by block as numpy arrays.
 
     Layers that are in 8 bits in `abstract` are read so, or else quantised as they are read: in float32, with the
-    adapters merged.
+    adapters merged and, if the network has factors, these folded in.
     """
 
     def __init__(self, converted: ConvertedComponent, abstract: Params, dtype: Any = None):
@@ -62,6 +61,7 @@ class StackedParams:
             UsageError: adapters cannot be merged, since the weights are stored in 8 bits.
         """
         self._converted = converted
+        self._smoothing = None if converted.factors is None else Smoothing(abstract, converted.factors)
         self._stored_layers: tuple[QuantizedLayer, ...] = ()
         self._made_layers: tuple[QuantizedLayer, ...] = ()
         if converted.stored == "none":
@@ -94,6 +94,7 @@ class StackedParams:
         merged = {path: np.dtype("float32") for path in adapted_paths(adapters) & wanted.keys()}
         arrays = self._read(wanted | merged, index)
         arrays |= {path: merge(arrays[path], path, index, adapters, wanted[path]) for path in merged}
+        self._smooth(arrays, index)
         self._quantize(arrays)
         return unflatten({path.removeprefix(BLOCKS): array for path, array in arrays.items()})
 
@@ -110,7 +111,24 @@ class StackedParams:
                 f"{self._converted.path / PARAMS_FOLDER}: damaged, {', '.join(faults[:5])} hold scales that are not"
                 f" finite and above zero; {AGAIN}"
             )
+        factors = (path for path in arrays if path.endswith(f"/{FACTORS}"))
+        if faults := sorted(path for path in factors if not are_factors(arrays[path])):
+            raise CheckpointError(
+                f"{self._converted.path / PARAMS_FOLDER}: damaged, {', '.join(faults[:5])} hold factors that are no"
+                f" powers of two; {AGAIN}"
+            )
         return arrays
+
+    def _smooth(self, arrays: dict[str, Any], index: int) -> None:
+        """Fold the factors of block `index` into its weights, and add those that are arrays of it, in place."""
+        if self._smoothing is None:
+            return
+        for path in self._smoothing.changed & arrays.keys():
+            arrays[path] = self._smoothing.weight(path, arrays[path], index)
+        parts = {path.split("/")[1] for path in arrays}
+        for path in self._smoothing.applied:
+            if path.split("/")[1] in parts:
+                arrays[path] = self._smoothing.array(path)[index]
 
     def _quantize(self, arrays: dict[str, Any]) -> None:
         """Replace unquantised weights of a block by layers in 8 bits, in place."""
@@ -172,10 +190,12 @@ def _checked_integers(converted: ConvertedComponent, layers: tuple[QuantizedLaye
 
 def _check_adapters(converted: ConvertedComponent) -> None:
     if converted.adapters:
+        # A calibration is of the network without adapters, and is stored with what was made of it.
+        instead = "int8" if converted.stored == "int8-smoothed" else converted.stored
         raise UsageError(
             f"--lora: {converted.path} is stored in {converted.stored}, into which no adapter can be merged; name a"
-            f" folder that was converted without --quantization, and pass --quantization {converted.stored}: the"
-            " adapter is then merged before the weights are quantised"
+            f" folder that was converted without --quantization, and pass --quantization {instead}: the adapter is then"
+            " merged before the weights are quantised"
         )
 
 

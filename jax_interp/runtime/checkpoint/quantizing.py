@@ -10,7 +10,7 @@ import numpy as np
 
 from jax_interp.config import Quantization
 from jax_interp.nn.params import flatten, unflatten
-from jax_interp.nn.quantization import JOINED, KERNEL, SCALE, SPLIT_INPUTS, quantize_kernel, rotation_group
+from jax_interp.nn.quantization import FACTORS, JOINED, KERNEL, SCALE, SPLIT_INPUTS, quantize_kernel, rotation_group
 from jax_interp.types import Params
 
 
@@ -64,7 +64,7 @@ def quantized_layers(
 
 def unquantized(abstract: Params) -> Params:
     """Return the abstract parameters of the network of which `abstract` has some in 8 bits; dtypes mean nothing."""
-    leaves: dict[str, Any] = dict(flatten(abstract))
+    leaves: dict[str, Any] = {path: leaf for path, leaf in flatten(abstract) if not path.endswith(f"/{FACTORS}")}
     for layer in quantized_layers(abstract):
         del leaves[layer.kernel], leaves[layer.scale]
         blocks, *_, outputs, inputs = layer.shape

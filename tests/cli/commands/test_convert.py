@@ -137,7 +137,7 @@ def test_disk_full(convert, tmp_path, monkeypatch):
         (path / "half").write_bytes(b"half")
         raise ValueError("RESOURCE_EXHAUSTED: No space left on device")
 
-    monkeypatch.setattr("convert.conversion.write_params", full)
+    monkeypatch.setattr("convert.storing.write_params", full)
     assert_refused(convert(write_dit(tmp_path / "checkpoints")), "the disk is full", "Free some space")
     assert not (tmp_path / "converted").exists()
 
@@ -150,7 +150,7 @@ def test_an_interruption_leaves_what_is_done(convert, tmp_path, monkeypatch):
     assert convert(source).code == 0
     copy_golden(source, DIT)
     with monkeypatch.context() as patched:
-        patched.setattr("convert.conversion.write_params", interrupt)
+        patched.setattr("convert.storing.write_params", interrupt)
         outcome = convert(source)
     assert outcome.code == 130
     assert [path.name for path in (tmp_path / "converted").iterdir()] == ["google-t5"]

@@ -1,13 +1,18 @@
 """The kernels between products in 8 bits: against plain functions on a GPU, and that they compile for one anywhere."""
 
+import inspect
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from jax.experimental import pallas as pl
 from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
 
 from jax_interp.nn import quantized_ops
+from jax_interp.nn.kernels import row_kernels
 from jax_interp.nn.kernels.row_kernels import (
     add_norm_modulate_quantize,
     norm_modulate_quantize,
@@ -35,6 +40,10 @@ def hopper():
         yield
 
 
+def drawn_factors(rng, width):
+    return jnp.asarray(np.exp2(rng.integers(-6, 7, width)), jnp.bfloat16)
+
+
 def assert_quantized(values, scale, expected):
     """The same scales, and integers that differ by at most one and hardly anywhere: sums have another order."""
     expected_values, expected_scale = (leaf.reshape(leaf.shape[0] * leaf.shape[1], -1) for leaf in expected)
@@ -51,6 +60,49 @@ def test_quantising(rng, width):
     expected = quantize_tokens(x)
     values, scale = quantize_rows(x[0])
     assert_quantized(values, scale, (expected.values, expected.scale))
+
+
+def assert_multiplied(rng, width, kernels, check):
+    """`check` what `kernels` make of rows with factors, against the plain functions."""
+    quantize, norm, add = kernels
+    x, factors = draw(rng, 2, 12, width), drawn_factors(rng, width)
+    shift, scale = draw(rng, 2, 1, width), draw(rng, 2, 1, width)
+    rows, vectors = x.reshape(24, width), (shift[:, 0], scale[:, 0], factors)
+    expected = quantize_tokens(x, factors=factors)
+    check(*quantize(rows, factors), (expected.values, expected.scale))
+    wide = modulate(*(leaf.astype(jnp.float32) for leaf in (x, shift, scale)))
+    expected = quantize_tokens(wide, factors=factors)
+    check(*norm(rows, *vectors), (expected.values, expected.scale))
+    for gate in (None, draw(rng, 2, width)):
+        _, *ours = add(rows, jnp.zeros_like(rows), gate, *vectors)
+        check(*ours, (expected.values, expected.scale))
+
+
+KERNELS = quantize_rows, norm_modulate_quantize, add_norm_modulate_quantize
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("width", WIDTHS)
+def test_factors(rng, width):
+    assert_multiplied(rng, width, KERNELS, assert_quantized)
+
+
+def assert_within_a_step(values, scale, expected):
+    """XLA cancels the number by which the kernels round, so that interpreted ones cut fractions off."""
+    expected_values, expected_scale = (leaf.reshape(leaf.shape[0] * leaf.shape[1], -1) for leaf in expected)
+    assert np.allclose(scale, expected_scale[:, 0], rtol=1e-5)
+    assert np.abs(np.asarray(values, np.int32) - np.asarray(expected_values, np.int32)).max() <= 1
+
+
+def test_factors_where_kernels_are_interpreted(rng, monkeypatch):
+    """What a GPU would compute, worked out by JAX on any device; another channel's factor is noticed."""
+    monkeypatch.setattr(row_kernels.pl, "pallas_call", partial(pl.pallas_call, interpret=True))
+    kernels = [inspect.unwrap(kernel) for kernel in KERNELS]
+    assert_multiplied(rng, 320, kernels, assert_within_a_step)
+    right = row_kernels._channels
+    monkeypatch.setattr(row_kernels, "_channels", lambda factors: right(jnp.roll(factors, 1)))
+    with pytest.raises(AssertionError):
+        assert_multiplied(rng, 320, kernels, assert_within_a_step)
 
 
 @pytest.mark.gpu
@@ -104,9 +156,12 @@ def test_the_kernels_serve_on_hopper():
 @pytest.mark.usefixtures("hopper")
 def test_the_kernels_compile_for_cuda(width):
     x, vector = (jax.ShapeDtypeStruct((n, width), jnp.bfloat16) for n in (24, 2))
-    once = jax.ShapeDtypeStruct((12, width), jnp.bfloat16)
+    once, factors = (jax.ShapeDtypeStruct(shape, jnp.bfloat16) for shape in ((12, width), (width,)))
     for kernel, *arguments in (
         (quantize_rows, x),
+        (quantize_rows, x, factors),
+        (norm_modulate_quantize, x, vector, vector, factors),
+        (add_norm_modulate_quantize, x, x, vector, vector, vector, factors),
         (norm_modulate_quantize, x, vector, vector),
         (add_norm_modulate_quantize, x, x, vector, vector, vector),
         (lambda x, added, *rest: add_norm_modulate_quantize(x, added, None, *rest), x, once, vector, vector),

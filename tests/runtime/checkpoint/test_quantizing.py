@@ -221,7 +221,7 @@ def manifest_is_older(folder):
     [
         (without_scale, "missing blocks/mlp/up/scale"),
         (says_nothing, "format_version is 2, but quantization is None"),
-        (says_another, "quantization is 'int2', expected 'int8' or 'int8-rotated'"),
+        (says_another, "quantization is 'int2', expected 'int8' or 'int8-rotated' or 'int8-s"),
         (pretends_to_be_older, "format_version is 1, but quantization is 'int8'"),
         (manifest_says_nothing, "manifest.json: damaged, it is of format 2 and quantization None, but config.json"),
         (manifest_is_older, "manifest.json: damaged, it is of format 1 and quantization int8, but config.json of 2"),
