@@ -95,7 +95,7 @@ def quantized_tokens(
     x: Tokens, across: Reduce | None = None, group: int = 1, factors: Factors = None
 ) -> QuantizedTokens:
     """Return `x`, quantised; where `across` is given, `x` has some of the channels alone."""
-    if across is None and group == 1 and row_kernels_available():
+    if across is None and group == 1 and row_kernels_available(with_factors=factors is not None):
         from jax_interp.nn.kernels.row_kernels import quantize_rows
 
         values, scales = quantize_rows(_rows(x), factors)
@@ -107,7 +107,7 @@ def quantized_modulate(
     x: Tokens, shift: PerSample, scale: PerSample, group: int = 1, factors: Factors = None
 ) -> QuantizedTokens:
     """Return `modulate(x, shift, scale)` in float32, quantised."""
-    if group == 1 and row_kernels_available():
+    if group == 1 and row_kernels_available(with_factors=factors is not None):
         from jax_interp.nn.kernels.row_kernels import norm_modulate_quantize
 
         values, scales = norm_modulate_quantize(_rows(x), shift[:, 0], scale[:, 0], factors)
@@ -120,7 +120,7 @@ def quantized_add_modulate(
 ) -> tuple[Tokens, QuantizedTokens, PerSample]:
     """Return what `plain_add_modulate` does, the second quantised."""
     shift, scale, next_gate = modulation()
-    if group == 1 and row_kernels_available():
+    if group == 1 and row_kernels_available(with_factors=factors is not None):
         from jax_interp.nn.kernels.row_kernels import add_norm_modulate_quantize
 
         vectors = None if gate is None else gate[:, 0], shift[:, 0], scale[:, 0]
@@ -149,31 +149,54 @@ def quantized_hidden(
 
 
 @cache
-def row_kernels_available() -> bool:
-    """Tell whether the kernels of `row_kernels` run here, by running them once on small inputs."""
+def row_kernels_available(*, with_factors: bool = False) -> bool:
+    """Tell whether the kernels of `row_kernels` run here, by running them once on small inputs.
+
+    They are other kernels `with_factors`, which may fail by themselves.
+    """
+    if with_factors:
+        what = "a kernel for quantising with factors on Hopper"
+        return row_kernels_available() and works(what, "XLA's", _factor_kernels_are_right)
     return works("a kernel for quantising on Hopper", "XLA's", _row_kernels_are_right)
 
 
 def _row_kernels_are_right() -> bool:
     """Compare the kernels with the plain functions, for two samples and a width that is no power of two."""
+    from jax_interp.nn.kernels.row_kernels import add_norm_modulate_quantize, quantize_rows
+
+    x, added, gate, shift, scale = _inputs()
+    total, *sums = add_norm_modulate_quantize(x, added, gate, shift, scale)
+    expected_total = x.reshape(2, 3, -1) + gate[:, None] * added.reshape(2, 3, -1)
+    modulated = modulate(_wide(expected_total), _wide(shift[:, None]), _wide(scale[:, None]))
+    return bool(
+        (total == expected_total.reshape(x.shape)).all()
+        and _agree(sums, quantize_tokens(modulated), 1e-5)
+        and _agree(quantize_rows(x), quantize_tokens(x), 0)
+    )
+
+
+def _factor_kernels_are_right() -> bool:
+    """Compare the kernels that multiply channels by factors with the plain functions, as `_row_kernels_are_right`."""
     from jax_interp.nn.kernels.row_kernels import add_norm_modulate_quantize, norm_modulate_quantize, quantize_rows
 
-    keys = jax.random.split(jax.random.key(0), 6)
-    x, added = (jax.random.normal(key, (6, 320), jnp.bfloat16) for key in keys[:2])
-    gate, shift, scale = (jax.random.normal(key, (2, 320), jnp.bfloat16) for key in keys[2:5])
-    total, *sums = add_norm_modulate_quantize(x, added, gate, shift, scale)
-    expected_total = x.reshape(2, 3, 320) + gate[:, None] * added.reshape(2, 3, 320)
-    modulated = modulate(_wide(expected_total), _wide(shift[:, None]), _wide(scale[:, None]))
-    factors = jnp.exp2(jax.random.randint(keys[5], (320,), -6, 7).astype(jnp.float32)).astype(jnp.bfloat16)
-    return bool(
-        (total == expected_total.reshape(6, 320)).all()
-        and _agree(sums, quantize_tokens(modulated), 1e-5)
-        and _agree(
-            norm_modulate_quantize(total, shift, scale, factors), quantize_tokens(modulated, factors=factors), 1e-5
-        )
-        and _agree(quantize_rows(x), quantize_tokens(x), 0)
+    x, added, gate, shift, scale = _inputs()
+    exponents = jax.random.randint(jax.random.key(1), x.shape[1:], -6, 7)
+    factors = jnp.exp2(exponents.astype(jnp.float32)).astype(jnp.bfloat16)
+    total, *sums = add_norm_modulate_quantize(x, added, gate, shift, scale, factors)
+    modulated = modulate(_wide(total.reshape(2, 3, -1)), _wide(shift[:, None]), _wide(scale[:, None]))
+    expected = quantize_tokens(modulated, factors=factors)
+    return (
+        _agree(sums, expected, 1e-5)
+        and _agree(norm_modulate_quantize(total, shift, scale, factors), expected, 1e-5)
         and _agree(quantize_rows(x, factors), quantize_tokens(x, factors=factors), 0)
     )
+
+
+def _inputs() -> list[Array]:
+    """Return rows of two samples, what is added to them, gate, shift and scale."""
+    keys = jax.random.split(jax.random.key(0), 5)
+    shapes = [(6, 320)] * 2 + [(2, 320)] * 3
+    return [jax.random.normal(key, shape, jnp.bfloat16) for key, shape in zip(keys, shapes, strict=True)]
 
 
 def _agree(ours: Sequence[Array], expected: QuantizedTokens, tolerance: float) -> bool:

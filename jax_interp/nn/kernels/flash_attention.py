@@ -36,12 +36,12 @@ def flash_attention(
 
     Heads are 128 wide; both lengths are free. The kernel runs on compute capability 9.0 only.
     """
-    batch, num_queries, num_heads, _ = q.shape
-    blocks = batch * num_heads * pl.cdiv(num_queries, BLOCK_Q)
+    batch, _, num_heads, _ = q.shape
+    blocks = batch * num_heads * _blocks_of_head(q.shape)
     return plgpu.kernel(
         partial(_attend, num_keys=k.shape[1], scale=scale),
         out_type=jax.ShapeDtypeStruct(q.shape, q.dtype),
-        grid=(pl.cdiv(blocks, COMPUTE_GROUPS),),
+        grid=(blocks // COMPUTE_GROUPS,),
         grid_names=("program",),
         num_threads=COMPUTE_GROUPS + 1,
         thread_name="group",
@@ -115,24 +115,26 @@ def _attend(q_ref: Any, k_ref: Any, v_ref: Any, out_ref: Any, *, num_keys: int, 
     )
 
 
-def _place(group: Any, shape: tuple[int, ...]) -> tuple[Any, Any, Any]:
-    """Return batch row, head and first query of a warpgroup's block; of two for the last block, both have it."""
+def _blocks_of_head(shape: tuple[int, ...]) -> int:
+    """Return the blocks of queries of a head, one of them empty where that makes those of all heads an even number."""
     batch, num_queries, num_heads, _ = shape
-    in_head = pl.cdiv(num_queries, BLOCK_Q)
+    blocks = pl.cdiv(num_queries, BLOCK_Q)
+    return blocks if batch * num_heads % COMPUTE_GROUPS == 0 else COMPUTE_GROUPS * pl.cdiv(blocks, COMPUTE_GROUPS)
+
+
+def _place(group: Any, shape: tuple[int, ...]) -> tuple[Any, Any, Any]:
+    """Return batch row, head and first query of a warpgroup's block."""
     program = lax.axis_index("program")
-
-    def number(value: int) -> Array:
-        return jnp.asarray(value, program.dtype)
-
-    block = jnp.minimum(COMPUTE_GROUPS * program + group, number(batch * num_heads * in_head - 1))
+    batch, in_head = (jnp.asarray(number, program.dtype) for number in (shape[0], _blocks_of_head(shape)))
+    block = COMPUTE_GROUPS * program + group
     # Programs that run together read the keys of the same few heads.
-    keys = lax.div(block, number(in_head))
-    return lax.rem(keys, number(batch)), lax.div(keys, number(batch)), lax.rem(block, number(in_head)) * BLOCK_Q
+    keys = lax.div(block, in_head)
+    return lax.rem(keys, batch), lax.div(keys, batch), lax.rem(block, in_head) * BLOCK_Q
 
 
 def _apart(places: tuple[tuple[Any, Any, Any], ...], shape: tuple[int, ...]) -> Array | None:
     """Tell whether the warpgroups have other keys; None if they never do."""
-    if pl.cdiv(shape[1], BLOCK_Q) % COMPUTE_GROUPS == 0:
+    if _blocks_of_head(shape) % COMPUTE_GROUPS == 0:
         return None
     (row, head, _), (other_row, other_head, _) = places
     return (row != other_row) | (head != other_head)

@@ -147,9 +147,10 @@ def test_heads(rng, rotated):
 
 
 @pytest.mark.gpu
-def test_the_kernels_serve_on_hopper():
+@pytest.mark.parametrize("with_factors", [False, True])
+def test_the_kernels_serve_on_hopper(with_factors):
     quantized_ops.row_kernels_available.cache_clear()
-    assert quantized_ops.row_kernels_available()
+    assert quantized_ops.row_kernels_available(with_factors=with_factors)
 
 
 @pytest.mark.parametrize("width", WIDTHS)
