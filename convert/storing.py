@@ -150,8 +150,8 @@ def _calibrated(
         text_encoder = find_component(request.output_dir, "text_encoder")
     if text_encoder is None:
         logger.warning(
-            "%s: calibrated without a text, since there is no text encoder in %s; what the network does with a text is"
-            " then in int8 without factors",
+            "%s: calibrated without a text, since there is no text encoder in %s; what its cross-attention gives stays"
+            " in int8 without factors",
             job.name,
             request.output_dir,
         )

@@ -138,6 +138,7 @@ def test_values_are_those_of_the_checkpoint_with_factors(converted, smoothed_fol
     np.testing.assert_array_equal(ours, plain * factors[:, None])
 
 
+@pytest.mark.slow
 def test_weights_of_other_networks_are_those_without_a_calibration(quantized, smoothed_folder):
     files = [path for path in (quantized / T5 / "params").rglob("*") if "/c/" in path.as_posix() and path.is_file()]
     assert files

@@ -177,6 +177,32 @@ def _read_converted(folder: Path) -> Values:
     return _digest({"final_norm": params.outer()["final_norm"]["scale"]}) | {"sources": str(found.source_sha256)}
 
 
+def _make_calibrated(folder: Path) -> None:
+    from convert.conversion import ConversionRequest, convert_checkpoints
+    from tests.made_up_calibration import MadeUp
+
+    request = ConversionRequest(
+        checkpoint_dir=golden.CHECKPOINTS,
+        output_dir=folder / "all",
+        components=("diffusion_transformer", "tokenizer"),
+        md5="skip",
+        quantization="int8",
+        calibrate=MadeUp(),
+    )
+    _, converted = convert_checkpoints(request)
+    for path in converted.iterdir():
+        path.rename(folder / path.name)
+    shutil.rmtree(folder / "all")
+
+
+def _read_calibrated(folder: Path) -> Values:
+    from convert.target.calibration import read_statistics
+    from jax_interp.runtime.checkpoint.converted import open_calibration, open_component
+
+    found = open_component(folder, allow_incomplete=True)  # sizes would tell of most changes
+    return _digest(read_statistics(found)) | {"report": str(open_calibration(found))}
+
+
 def _make_embeddings(folder: Path) -> None:
     from jax_interp.pipeline.prompt.embeddings import save_embeddings
 
@@ -318,6 +344,13 @@ READERS = {
         Reader("settings of Pixtral", _language("pixtral")[0], ("config.json",), _language("pixtral")[1], _JSON),
         Reader("settings of an adapter", _make_adapter, ("adapter_config.json",), _read_adapter, _JSON),
         Reader("converted network", _make_converted, ("config.json", "manifest.json"), _read_converted, _JSON),
+        Reader(
+            "calibration",
+            _make_calibrated,
+            ("calibration.json", "calibration.safetensors"),
+            _read_calibrated,
+            (*_JSON, *(in_header(change) for change in _JSON)),
+        ),
         Reader(
             "embeddings",
             _make_embeddings,

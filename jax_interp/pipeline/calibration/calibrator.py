@@ -17,7 +17,13 @@ from jax_interp.errors import MediaError, UsageError
 from jax_interp.media.reader import open_frames
 from jax_interp.nn.params import flatten
 from jax_interp.nn.smoothing import choose_factors, largest_over_median
-from jax_interp.pipeline.calibration.evaluations import NOISE_LEVELS, all_evaluations, encode_window, read_windows
+from jax_interp.pipeline.calibration.evaluations import (
+    MAX_WINDOWS,
+    NOISE_LEVELS,
+    all_evaluations,
+    encode_window,
+    read_windows,
+)
 from jax_interp.pipeline.calibration.recording import Evaluation, ProductInputs, RecordingDenoiser
 from jax_interp.pipeline.prompt.prompts import DEFAULT_NEGATIVE_PROMPT
 from jax_interp.pipeline.prompt.text import TextEncoder
@@ -42,9 +48,9 @@ class Calibrator:
     convert.convert("checkpoints", "converted-int8", quantization="int8", calibrate=calibrate)
     ```
 
-    At most two windows of the clip are encoded, and the transformer sees each at five noise levels, in float32, with
-    the default negative prompt where a text encoder was converted. Host memory holds a few halves of blocks and, for
-    every window and noise level, one residual stream.
+    At most two windows of the clip are encoded (one for Video2World, whose windows have 121 frames). The transformer
+    sees each at five noise levels, in float32, with the default negative prompt where a text encoder was converted.
+    Host memory holds a few halves of blocks and, for every window and noise level, one residual stream.
     """
 
     clip: str | Path
@@ -107,7 +113,7 @@ def calibrate_on_clip(
     transformer = stage.converted
     kind = transformer.transformer_type or "WorldInterpolator"
     length = _window_length(transformer.config, tokenizer.config, kind, calibrator.height, calibrator.width)
-    frames = read_windows(Path(calibrator.clip), length)
+    frames = read_windows(Path(calibrator.clip), length, MAX_WINDOWS[kind])
     codec = Codec(tokenizer, "float32")
     windows = [encode_window(codec, window, calibrator.height, calibrator.width, kind) for window in frames]
     codec.unload()

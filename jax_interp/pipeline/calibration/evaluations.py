@@ -1,6 +1,6 @@
 """What a calibration shows the network: windows of a clip, encoded and noised as a sampler finds them on its way."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -23,16 +23,16 @@ from jax_interp.types import Text
 
 NOISE_LEVELS: tuple[float, ...] = tuple(float(sigma) for sigma in sigmas(4))
 """The values of sigma at which the network sees a window: five of the sampler's, from 80 to 0.002."""
-MAX_WINDOWS = 2
-"""The number of windows of a clip that the network sees, at most."""
+MAX_WINDOWS: Mapping[TransformerType, int] = {"WorldInterpolator": 2, "Video2World": 1}
+"""The number of windows of a clip that the network sees, at most; those of Video2World are twelve times as long."""
 MAX_FRAMES = 1000
 """The number of a clip's frames that are read, at most; its windows lie among them."""
 SEED = 1
 FPS = 24.0
 
 
-def read_windows(clip: Path, length: int) -> list[RgbFrames]:
-    """Return windows of `length` neighbouring frames, spread over the beginning of a clip.
+def read_windows(clip: Path, length: int, most: int) -> list[RgbFrames]:
+    """Return at most `most` windows of `length` neighbouring frames, spread over the beginning of a clip.
 
     A clip with fewer frames gives one window, in which frames are repeated.
 
@@ -44,7 +44,7 @@ def read_windows(clip: Path, length: int) -> list[RgbFrames]:
     if available < length:
         numbers = [np.rint(np.linspace(0, available - 1, length)).astype(int)]
     else:
-        count = min(MAX_WINDOWS, available // length)
+        count = min(most, available // length)
         starts = np.rint(np.linspace(0, available - length, count)).astype(int) if count > 1 else [0]
         numbers = [np.arange(start, start + length) for start in starts]
     wanted = {int(number) for window in numbers for number in window}

@@ -94,6 +94,7 @@ def assert_within_a_step(values, scale, expected):
     assert np.abs(np.asarray(values, np.int32) - np.asarray(expected_values, np.int32)).max() <= 1
 
 
+@pytest.mark.slow
 def test_factors_where_kernels_are_interpreted(rng, monkeypatch):
     """What a GPU would compute, worked out by JAX on any device; another channel's factor is noticed."""
     monkeypatch.setattr(row_kernels.pl, "pallas_call", partial(pl.pallas_call, interpret=True))

@@ -34,6 +34,7 @@ def test_sizes_are_those_of_the_pipeline():
             Calibrator(golden.CLIP, 64, 100).check(DIT_7B, CV8X8X8_720P, kind)
 
 
+@pytest.mark.slow
 def test_parts_are_reported_in_bytes_and_products_once(converted):
     stage = QuickRecording(find_component(converted, "diffusion_transformer"))
     latents = np.random.default_rng(0).standard_normal((3, 4, 4, 16)).astype(np.float32)

@@ -38,23 +38,24 @@ def numbers(windows):
 
 
 def test_windows_are_spread_over_the_clip(clip):
-    assert numbers(read_windows(clip(100), 10)) == [list(range(10)), list(range(90, 100))]
-    assert numbers(read_windows(clip(12), 10)) == [list(range(10))]
+    assert numbers(read_windows(clip(100), 10, 2)) == [list(range(10)), list(range(90, 100))]
+    assert numbers(read_windows(clip(100), 10, 1)) == [list(range(10))]
+    assert numbers(read_windows(clip(12), 10, 2)) == [list(range(10))]
 
 
 def test_of_a_long_clip_the_beginning_is_read(clip, monkeypatch):
     monkeypatch.setattr(evaluations, "MAX_FRAMES", 40)
-    assert numbers(read_windows(clip(100, broken_at=41), 10))[1] == list(range(30, 40))
+    assert numbers(read_windows(clip(100, broken_at=41), 10, 2))[1] == list(range(30, 40))
 
 
 def test_a_short_clip_is_one_window_in_which_frames_are_repeated(clip):
-    assert numbers(read_windows(clip(2), 10)) == [[0] * 5 + [1] * 5]
-    assert numbers(read_windows(clip(4), 10)) == [[0, 0, 1, 1, 1, 2, 2, 2, 3, 3]]
+    assert numbers(read_windows(clip(2), 10, 2)) == [[0] * 5 + [1] * 5]
+    assert numbers(read_windows(clip(4), 10, 2)) == [[0, 0, 1, 1, 1, 2, 2, 2, 3, 3]]
 
 
 def test_a_clip_that_ends_too_soon_is_named(clip):
     with pytest.raises(MediaError, match=r"clip.mp4: ended before frame 5"):
-        read_windows(clip(10, broken_at=5), 10)
+        read_windows(clip(10, broken_at=5), 10, 2)
 
 
 def test_known_frames_have_their_own_noise(converted):
