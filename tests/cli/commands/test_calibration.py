@@ -148,7 +148,16 @@ def test_an_ordinary_folder_is_not_smoothed_at_load(converted, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.fixture
+def heard():
+    """A shell ignores Ctrl-C in what it runs in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("heard")
 def test_an_interrupted_calibration_leaves_what_is_complete(tmp_path, monkeypatch):
     """Ctrl-C while the first product is looked at ends the run when its part of a block is done."""
     choose, seen = calibrator.choose_factors, []
