@@ -2,15 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Literal, TypeAlias, TypedDict
 
 import numpy as np
 from jaxtyping import Float
 
-from jax_interp.errors import CheckpointError
-from jax_interp.files.json_file import read_json
-from jax_interp.files.json_schema import Between, Entries, JsonFault
+from jax_interp.files.json_schema import Between, Entries
 
 REPORT_FILE, STATISTICS_FILE = "calibration.json", "calibration.safetensors"
 """The report for people, and the largest magnitude of every input channel of every product."""
@@ -92,17 +89,3 @@ class Calibration:
     factors: Factors
     largest: Mapping[str, Float[np.ndarray, "blocks I"]]
     """The largest magnitude that the input channels of every product had, by its name within a block."""
-
-
-def read_report(folder: Path, again: str) -> CalibrationReport:
-    """Read the report in a converted folder; `again` says what to do if it is damaged.
-
-    Raises:
-        CheckpointError: it is missing or damaged.
-    """
-    try:
-        return read_json(folder / REPORT_FILE, CalibrationReport)
-    except FileNotFoundError:
-        raise CheckpointError(f"{folder}: incomplete, it lacks {REPORT_FILE}; {again}") from None
-    except JsonFault as fault:
-        raise CheckpointError(f"{folder / REPORT_FILE}: damaged, {fault}; {again}") from None

@@ -17,13 +17,13 @@ from jax_interp.runtime.checkpoint.calibration import (
     CalibrationReport,
     CalibrationSettings,
     Factors,
-    read_report,
 )
 from jax_interp.runtime.checkpoint.description import (
     AGAIN,
     CONFIG_FILE,
     MANIFEST_FILE,
     Manifest,
+    read_described,
     read_description,
     read_manifest,
 )
@@ -159,7 +159,7 @@ def open_calibration(converted: ConvertedComponent) -> CalibrationReport:
     Raises:
         CheckpointError: it is missing, damaged, or that of another network.
     """
-    report = read_report(converted.path, AGAIN)
+    report = read_described(converted.path, REPORT_FILE, CalibrationReport)
     kernels = [path for path in converted.manifest["params"] if path.endswith(_KERNEL)]
     expected = sorted(
         (block, path.removeprefix("blocks/").removesuffix(_KERNEL))

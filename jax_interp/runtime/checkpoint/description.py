@@ -95,12 +95,12 @@ def read_description(folder: Path) -> Description:
     Raises:
         CheckpointError: the file is missing, damaged or of a newer format.
     """
-    version = _read(folder, CONFIG_FILE, dict[str, Any]).get("format_version")
+    version = read_described(folder, CONFIG_FILE, dict[str, Any]).get("format_version")
     if type(version) is int and version > FORMAT_VERSION:
         raise CheckpointError(
             f"{folder}: of format {version}, this program reads up to {FORMAT_VERSION}; upgrade jax-interp, or {AGAIN}"
         )
-    description = _read(folder, CONFIG_FILE, Description)
+    description = read_described(folder, CONFIG_FILE, Description)
     if description["format_version"] != format_of(description.get("quantization", "none")):
         raise CheckpointError(
             f"{folder / CONFIG_FILE}: damaged, format_version is {version}, but quantization is"
@@ -122,7 +122,7 @@ def read_manifest(folder: Path, description: Description) -> Manifest:
             empty.
     """
     component, quantization = description["component"], description.get("quantization")
-    manifest = _read(folder, MANIFEST_FILE, Manifest)
+    manifest = read_described(folder, MANIFEST_FILE, Manifest)
     faults = [f"it has no {name}" for name in ("sources", "params", "files") if not manifest[name]]
     outside = [name for name in manifest["files"] if not _is_inside(name)]
     faults += [f"files has {name!r:.80}, which is not in the folder" for name in outside]
@@ -165,7 +165,12 @@ def stated_component(folder: Path) -> str | None:
     return None
 
 
-def _read(folder: Path, name: str, kind: type[T]) -> T:
+def read_described(folder: Path, name: str, kind: type[T]) -> T:
+    """Read a JSON file of a converted folder.
+
+    Raises:
+        CheckpointError: it is missing or damaged.
+    """
     try:
         return read_json(folder / name, kind)
     except FileNotFoundError:
