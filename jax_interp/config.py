@@ -19,7 +19,7 @@ Quantization: TypeAlias = Literal["none", "int8", "int8-rotated", "int8-smoothed
 
 With "int8-rotated" inputs and weights of products are rotated before they are rounded (`nn.hadamard`). With
 "int8-smoothed" large input channels are made smaller by factors that a calibration chose, and their weights larger
-(`nn.smoothing`)."""
+(`pipeline.calibration`)."""
 
 Size: TypeAlias = Annotated[int, Between(1, 2**24)]
 """A number of channels, heads, tokens or pixels: at least one, and no more than any machine could hold."""

@@ -16,7 +16,6 @@ from jax_interp.config import DiTConfig, VideoTokenizerConfig
 from jax_interp.errors import MediaError, UsageError
 from jax_interp.media.reader import open_frames
 from jax_interp.nn.params import flatten
-from jax_interp.nn.smoothing import choose_factors, largest_over_median
 from jax_interp.pipeline.calibration.evaluations import (
     MAX_WINDOWS,
     NOISE_LEVELS,
@@ -25,6 +24,7 @@ from jax_interp.pipeline.calibration.evaluations import (
     read_windows,
 )
 from jax_interp.pipeline.calibration.recording import Evaluation, ProductInputs, RecordingDenoiser
+from jax_interp.pipeline.calibration.smoothing import choose_factors, largest_over_median
 from jax_interp.pipeline.prompt.prompts import DEFAULT_NEGATIVE_PROMPT
 from jax_interp.pipeline.prompt.text import TextEncoder
 from jax_interp.pipeline.settings import InterpolationSettings, Video2WorldSettings

@@ -8,7 +8,7 @@ from flax import nnx
 
 from jax_interp.nn.quantization import QuantizedLinear, quantize_kernel, quantize_tokens
 from jax_interp.nn.quantized_ops import TOKEN_OPS
-from jax_interp.nn.smoothing import (
+from jax_interp.pipeline.calibration.smoothing import (
     MIN_EXPONENT,
     STRENGTHS,
     choose_factors,
