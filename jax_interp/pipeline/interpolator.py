@@ -74,6 +74,9 @@ class Interpolator(Pipeline):
         counts. `negative_prompt=None` is upstream's default text, `""` the all-zero embedding. `fps` is the rate that
         the network is told. `condition_noise` is described at `diffusion.settings.ConditionNoise`.
 
+        These are keyword arguments because a notebook completes and shows them; `stream` takes an
+        `InterpolationSettings`.
+
         Raises:
             UsageError: an argument cannot work; the message says what could.
             Blocked: the guardrails, if there are any, do not let prompt or frames pass.
