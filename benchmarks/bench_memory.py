@@ -13,7 +13,7 @@ as much as there is.
 import itertools
 import os
 import time
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ import numpy as np
 
 from benchmarks.measure import GpuWatch, allocator_peak, emit, in_fresh_process, parser, summary
 from jax_interp import Interpolator
+from jax_interp.config import Quantization
 from jax_interp.diffusion.settings import SampleSettings
 from jax_interp.pipeline.memory.plan import PROCESS_OVERHEAD, MemoryPlan, describe
 from jax_interp.pipeline.settings import InterpolationSettings
@@ -45,6 +46,7 @@ STEPS = 9
 def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--only", nargs="*", default=list(STRATEGIES), help="some of the strategies")
+    arguments.add_argument("--quantization", choices=get_args(Quantization), help="by default as it is stored")
     arguments.add_argument("--twice", action="store_true")
     arguments.add_argument("--child", help="run this one here")
     options = arguments.parse_args()
@@ -54,6 +56,7 @@ def main() -> None:
     for name in options.only:
         shared = [str(options.work), "--model", options.model, "--height", str(options.height)]
         shared += ["--width", str(options.width), "--child", name]
+        shared += ["--quantization", options.quantization] if options.quantization else []
         for _ in range(2 if options.twice else 1):
             in_fresh_process("benchmarks.bench_memory", *shared)
 
@@ -66,7 +69,10 @@ def measure(options: Any, name: str) -> None:
     with GpuWatch() as watch:
         precision = strategy.get("text_encoder_dtype", "float32")
         interpolator = Interpolator.from_pretrained(
-            options.work / options.model, text_encoder_dtype=precision, embedding_cache=False
+            options.work / options.model,
+            text_encoder_dtype=precision,
+            embedding_cache=False,
+            quantization=options.quantization,
         )
         plan = _plan(interpolator, settings, strategy)
         interpolator.place(plan.placements)
@@ -80,6 +86,7 @@ def measure(options: Any, name: str) -> None:
             "height": options.height,
             "width": options.width,
             "text_encoder_dtype": precision,
+            "quantization": interpolator.denoiser.converted.quantization,
         },
         weights="random",
         placements=describe(plan),

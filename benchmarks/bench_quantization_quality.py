@@ -112,7 +112,9 @@ def results(
         options.folder, dtype=precision, quantization="none" if smoothed else quantization, embedding_cache=False
     )
     if smoothed:
-        interpolator.denoiser = calibrated(options, interpolator)
+        interpolator.denoiser = calibrated(
+            options.calibrate, options.height, options.width, interpolator, outliers=options.plant_outliers
+        )
     if options.plant_outliers:
         plant_outliers(interpolator.denoiser)
     interpolator.place({"diffusion_transformer": options.placement})
@@ -132,14 +134,14 @@ def results(
     return Results(after, alone, evaluations, latents, frames)
 
 
-def calibrated(options: argparse.Namespace, interpolator: Interpolator) -> Denoiser:
-    """Return the transformer of `interpolator` with factors of a calibration, which saw the same planted outliers."""
+def calibrated(clip: Path, height: int, width: int, interpolator: Interpolator, *, outliers: bool = False) -> Denoiser:
+    """Return the transformer of `interpolator` with the factors of a calibration, which saw `outliers` if planted."""
     plain, encoder = interpolator.denoiser.converted, interpolator.text_encoder
     stage = RecordingDenoiser(plain)
-    if options.plant_outliers:
+    if outliers:
         plant_outliers(stage)
     network = encoder.network if encoder else None
-    calibrator = Calibrator(options.calibrate, options.height, options.width)
+    calibrator = Calibrator(clip, height, width)
     text_network = network.converted if network else None
     found = calibrate_on_clip(calibrator, stage, interpolator.codec.converted, text_network)
     return Denoiser(

@@ -16,6 +16,8 @@ import numpy as np
 from benchmarks.environment import environment
 
 HEIGHT, WIDTH, FPS = 704, 1280, 24.0
+LATENT_FRAMES = 3
+"""The latent frames of a pair; a clip of 121 frames has 16."""
 
 
 def emit(benchmark: str, **fields: Any) -> None:
@@ -130,12 +132,14 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
     return result
 
 
-def forward_inputs(config: Any, rows: int, height: int, width: int) -> dict[str, Any]:
-    """Return random arguments of one evaluation of the transformer for `rows` pairs, float32 of bfloat16 values."""
+def forward_inputs(
+    config: Any, rows: int, height: int, width: int, latent_frames: int = LATENT_FRAMES
+) -> dict[str, Any]:
+    """Return random arguments of one evaluation of the transformer for `rows` samples, float32 of bfloat16 values."""
     import ml_dtypes
 
     generator = np.random.default_rng(0)
-    shape = (rows, 3, height // 8, width // 8, config.latent_channels)
+    shape = (rows, latent_frames, height // 8, width // 8, config.latent_channels)
     mask = np.zeros((*shape[:4], 1), np.float32)
     mask[:, [0, -1]] = 1
     values = {
