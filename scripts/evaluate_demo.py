@@ -6,9 +6,11 @@ python -m scripts.evaluate_demo film.mp4 --converted demo/converted --lines demo
 ```
 
 Of windows of ten frames both ends are given and the eight between are compared: PSNR, and SSIM as `dm-pix` has it
-(Gaussian windows of 11 pixels), over whole frames and where something moves, and sharpness, which is the mean gradient
-over that of the truth. "tokenizer" is the true frames encoded and decoded, which bounds what can be generated. Windows
-are spread over the held-out shots, `--count` of every class by how much moves, and as many rendered scenes.
+(Gaussian windows of 11 pixels), over whole frames and where something moves, and two measures of edges. "sharpness" is
+the mean gradient over that of the truth, wherever its edges are. "edges_in_place" is how much of the true gradients is
+there where they belong: 1 for the truth, 0.5 for edges at half their contrast, 0 for edges elsewhere. "tokenizer" is
+the true frames encoded and decoded, which bounds what can be generated. Windows are spread over the held-out shots,
+`--count` of every class by how much moves, and as many rendered scenes.
 
 With `--quantization int8` the same networks without it make every window too, from the same noise: "unquantized". Both
 are compared with the truth, and the PSNR between them is measured.
@@ -42,6 +44,8 @@ RENDERED = "rendered scenes"
 OURS, UNQUANTIZED = "ours", "unquantized"
 TO_UNQUANTIZED = "psnr_to_unquantized"
 SCENE_SEED = 99
+MEASURES = (("psnr", 2), ("ssim", 4), ("sharpness", 3), ("edges_in_place", 3), (TO_UNQUANTIZED, 2))
+"""What is measured, with the digits that are kept."""
 
 Score = tuple[float | None, float | None]
 """(score over whole frames, score where something moves); None if nothing moves, or if there is no error at all."""
@@ -107,7 +111,7 @@ def ways(
 
 
 def scores(made: dict[str, np.ndarray], truth: np.ndarray) -> dict[str, dict[str, Score]]:
-    """Return the PSNR in dB, the SSIM and the sharpness of what every method made of the ten frames `truth`.
+    """Return the PSNR in dB, the SSIM and both measures of edges of what every method made of the ten frames `truth`.
 
     Where the networks made them without quantisation too, there is also the PSNR of both to each other.
     """
@@ -116,6 +120,7 @@ def scores(made: dict[str, np.ndarray], truth: np.ndarray) -> dict[str, dict[str
         "psnr": {way: psnr(frames, between, moving)[:2] for way, frames in made.items()},
         "ssim": {way: ssim(frames, between, moving)[:2] for way, frames in made.items()},
         "sharpness": {way: sharpness(frames, between, moving) for way, frames in made.items()},
+        "edges_in_place": {way: edges_in_place(frames, between, moving) for way, frames in made.items()},
     }
     if UNQUANTIZED in made:
         found[TO_UNQUANTIZED] = {OURS: psnr(made[OURS], made[UNQUANTIZED], moving)[:2]}
@@ -147,10 +152,26 @@ def sharpness(made: np.ndarray, truth: np.ndarray, moving: np.ndarray) -> Score:
     return _share(ours.mean(), true.mean()), _share(ours[:, inside].sum(), true[:, inside].sum())
 
 
+def edges_in_place(made: np.ndarray, truth: np.ndarray, moving: np.ndarray) -> Score:
+    """Return the true frames' gradients times those of `made`, summed, over their squares.
+
+    It is the factor by which the true gradients have to be multiplied to come nearest to those that were made.
+    """
+    true = gradients(truth)
+    found, whole = (gradients(made) * true).sum(0), (true * true).sum(0)
+    inside = moving[:-1, :-1]
+    return _share(found.sum(), whole.sum()), _share(found[:, inside].sum(), whole[:, inside].sum())
+
+
 def steepness(frames: np.ndarray) -> np.ndarray:
     """Return the length of the gradient of brightness between neighbouring pixels."""
+    return np.hypot(*gradients(frames))
+
+
+def gradients(frames: np.ndarray) -> np.ndarray:
+    """Return the differences of brightness to the next pixel below and to the right, [2, F, Y - 1, X - 1]."""
     grey = frames.astype(np.float64).mean(-1)
-    return np.hypot(np.diff(grey, axis=1)[:, :, :-1], np.diff(grey, axis=2)[:, :-1])
+    return np.stack([np.diff(grey, axis=1)[:, :, :-1], np.diff(grey, axis=2)[:, :-1]])
 
 
 def _share(part: float, whole: float) -> float | None:
@@ -212,7 +233,7 @@ def summary(lines: list[dict[str, Any]]) -> dict[str, Any]:
     for group in dict.fromkeys(line["group"] for line in lines):
         rows = [line for line in lines if line["group"] == group]
         found["windows"][group] = len(rows)
-        for measure, digits in (("psnr", 2), ("ssim", 4), ("sharpness", 3), (TO_UNQUANTIZED, 2)):
+        for measure, digits in MEASURES:
             if measure not in rows[0]:
                 continue
             of_way = {way: [_mean(row[measure][way][i] for row in rows) for i in (0, 1)] for way in rows[0][measure]}

@@ -82,6 +82,19 @@ class BlockStream:
         self._dones: deque[Any] = deque()
         self._under_way = False
 
+    @property
+    def all_resident(self) -> bool:
+        """Whether every part of every block stays on the device until `close`."""
+        return not self._streamed
+
+    def resident_part(self, block: int, part: int) -> Params:
+        """Return the parameters of a part that stays on the device.
+
+        Raises:
+            KeyError: the block does not stay there.
+        """
+        return self._resident[block, part]
+
     def run(self, apply: Apply[StateT], state: StateT) -> StateT:
         """Apply every part of every block in turn to `state`, and return the last state."""
         if self._under_way:

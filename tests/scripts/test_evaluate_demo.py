@@ -12,6 +12,7 @@ from scripts.evaluate_demo import (
     UNQUANTIZED,
     Window,
     choose_windows,
+    edges_in_place,
     measure,
     read_lines,
     scores,
@@ -71,6 +72,20 @@ def test_half_the_contrast_is_half_as_sharp():
     truth[:, 2, 2:] = 0
     assert sharpness(truth, truth, moving) == (1, None)  # nothing is steep there
     assert sharpness(truth, np.zeros_like(truth), moving) == (None, None)
+
+
+def test_edges_count_where_they_belong():
+    """A soft edge counts in part, one elsewhere not at all; a blend of both has half, and is called as sharp."""
+    truth, elsewhere = np.zeros((2, 8, 6, 8, 3), np.uint8)
+    truth[:, :, 5:], elsewhere[:, :, 2:] = 100, 100
+    everywhere = np.ones((6, 8), bool)
+    assert edges_in_place(truth, truth, everywhere) == (1, 1)
+    assert edges_in_place(truth / 4, truth, everywhere) == (0.25, 0.25)
+    assert edges_in_place(elsewhere, truth, everywhere) == (0, 0)
+    ghost = (truth / 2 + elsewhere / 2).astype(np.uint8)
+    assert edges_in_place(ghost, truth, everywhere) == (0.5, 0.5)
+    assert sharpness(ghost, truth, everywhere) == (1, 1)
+    assert edges_in_place(truth, np.zeros_like(truth), everywhere) == (None, None)
 
 
 def test_a_stopped_evaluation_goes_on(tmp_path):

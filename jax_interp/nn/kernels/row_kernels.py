@@ -113,18 +113,18 @@ def norm_rotate(
 
     def body(x_ref: Any, gain_ref: Any, *refs: Any) -> None:
         *rotation_refs, out_ref = refs
-        parts = [x_ref[:, index, :].astype(jnp.float32) for index in range(2)]
-        square = sum(jnp.sum(part * part, axis=-1, keepdims=True) for part in parts) / width
-        factor = lax.rsqrt(square + epsilon)
-        first, second = (
-            part * factor * gain_ref[index, :].astype(jnp.float32)[None] for index, part in enumerate(parts)
-        )
-        for rotation_ref in rotation_refs:
-            first, second = (part.astype(x.dtype).astype(jnp.float32) for part in (first, second))
-            cos, sin = (rotation_ref[index, :][None] for index in range(2))
-            first, second = first * cos - second * sin, second * cos + first * sin
-        out_ref[:, 0, :] = first.astype(x.dtype)
-        out_ref[:, 1, :] = second.astype(x.dtype)
+        gains = [gain_ref[index, :].astype(jnp.float32)[None] for index in range(2)]
+        turns = [[rotation_ref[index, :][None] for index in range(2)] for rotation_ref in rotation_refs]
+        for some in _pieces(heads):
+            parts = [x_ref[some, index, :].astype(jnp.float32) for index in range(2)]
+            square = sum(jnp.sum(part * part, axis=-1, keepdims=True) for part in parts) / width
+            factor = lax.rsqrt(square + epsilon)
+            first, second = (part * factor * gain for part, gain in zip(parts, gains, strict=True))
+            for cos, sin in turns:
+                first, second = (part.astype(x.dtype).astype(jnp.float32) for part in (first, second))
+                first, second = first * cos - second * sin, second * cos + first * sin
+            out_ref[some, 0, :] = first.astype(x.dtype)
+            out_ref[some, 1, :] = second.astype(x.dtype)
 
     token = pl.BlockSpec((None, heads, 2, half), lambda row: (row, 0, 0, 0))
     inputs = [(x.reshape(tokens, heads, 2, half), token)]
@@ -174,7 +174,7 @@ def _scales(x: Array) -> tuple[jax.ShapeDtypeStruct, pl.BlockSpec]:
 
 
 def _pieces(width: int) -> list[pl.Slice]:
-    """Return a row in pieces: the compiler has arrays of a power of two alone, and 5,120 is 4,096 and 1,024."""
+    """Return a row or heads in pieces: the compiler has arrays of a power of two alone; 5,120 is 4,096 and 1,024."""
     pieces, start = [], 0
     for bit in reversed(range(width.bit_length())):
         if width & 1 << bit:

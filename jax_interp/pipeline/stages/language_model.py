@@ -26,6 +26,10 @@ from jax_interp.types import Params, Text
 LENGTH_STEP = 128
 """Prompts and caches are padded to multiples of this many tokens, so that prompts of similar length share programs."""
 
+BLOCKS_TOGETHER = 8
+"""The number of blocks that one program runs on a token. Python takes 0.14 ms to start a program, and a GPU as long to
+read half a block's weights in bfloat16 (Pixtral on an H100), so with a program for each part the GPU waits for Python
+as soon as weights have 8 bits. Compiling takes longer the more blocks a program has."""
 MAX_CONVERSATION_TOKENS = 1024
 """The tokens of question and answer together that a memory plan counts on, beside those of a picture."""
 PREFILL_BYTES = 11
@@ -36,10 +40,12 @@ CACHE_SPECS = Cache(P(None, None, "tensor"), P(None, None, "tensor"))  # pyright
 
 
 class LanguageModel(StackedStage[DecoderLM]):
-    """A language model that answers one prompt at a time; for each token, Python starts the programs of all blocks.
+    """A language model that answers one prompt at a time; for each token, Python starts programs, not one loop.
 
-    With a loop inside one program, XLA would copy every block's weights out of their stack before it reads them. The
-    embedding table stays in host memory: a token needs one row of it, and the table is as large as two blocks.
+    With a loop inside one program, XLA would copy every block's weights out of their stack before it reads them. Where
+    all blocks are on the device, a program runs `BLOCKS_TOGETHER` of them on a token, else every part of a block has
+    one, and the same bits come out. The embedding table stays in host memory: a token needs one row of it, and the
+    table is as large as two blocks.
     """
 
     NETWORK = DecoderLM
@@ -60,6 +66,8 @@ class LanguageModel(StackedStage[DecoderLM]):
         self._transform = self.compile_part(
             1, lambda block, x, _: block.transform(x, collectives), REPLICATED, REPLICATED
         )
+        self._collectives = collectives
+        self._run_several = self.jit(self._run_blocks_together, donate_argnames=("x", "caches"))
         self._prompt_inputs = self.jit(self._make_prompt_inputs, static_argnames="size")
         self._token_inputs = self.jit(self._make_token_inputs)
         self._finish = self.jit(self._finish_last)
@@ -167,7 +175,9 @@ class LanguageModel(StackedStage[DecoderLM]):
     ) -> tuple[Logits, list[Cache]]:
         # The caller, who is one token behind, detects an invalid choice (`NO_TOKEN`).
         rows = self.devices.put(self.embed(np.maximum(np.asarray(ids), 0))[:, None])
-        x = self._run(rows, caches, self._token_inputs(self.devices.put(np.asarray(positions))))
+        inputs = self._token_inputs(self.devices.put(np.asarray(positions)))
+        together = self.blocks.all_resident and not self._divided
+        x = (self._run_together if together else self._run)(rows, caches, inputs)
         return self._logits(x, None), caches
 
     def _logits(self, x: Text, lengths: Int[Array, " B"] | None) -> Logits:
@@ -187,6 +197,15 @@ class LanguageModel(StackedStage[DecoderLM]):
 
         return self.run_blocks(apply, x)
 
+    def _run_together(self, x: Text, caches: list[Cache], inputs: DecoderBlockInputs) -> Text:
+        """Do what `_run` does, with blocks that are all on the device, several in a program."""
+        for first in range(0, len(caches), BLOCKS_TOGETHER):
+            some = range(first, min(first + BLOCKS_TOGETHER, len(caches)))
+            params = tuple(tuple(self.blocks.resident_part(block, part) for part in (0, 1)) for block in some)
+            x, after = self._run_several(params, x, tuple(caches[block] for block in some), inputs)
+            caches[some.start : some.stop] = after
+        return x
+
     def _empty_caches(self, size: int) -> list[Cache]:
         """Return an empty cache for every block, each in its own buffer, which the block's program updates in place."""
         one_layer = replace(self.config, num_layers=1)
@@ -194,6 +213,28 @@ class LanguageModel(StackedStage[DecoderLM]):
         return [self.devices.put(jax.tree.map(jnp.copy, blank), CACHE_SPECS) for _ in range(self.config.num_layers)]
 
     # Traced by `jit`.
+
+    def _run_blocks_together(
+        self, params: tuple[tuple[Params, Params], ...], x: Text, caches: tuple[Cache, ...], inputs: DecoderBlockInputs
+    ) -> tuple[Text, tuple[Cache, ...]]:
+        """Run as many blocks as there are `params` on a token; return it, and the caches with its keys and values."""
+
+        def run(
+            params: tuple[tuple[Params, Params], ...], x: Text, caches: tuple[Cache, ...], inputs: DecoderBlockInputs
+        ) -> tuple[Text, tuple[Cache, ...]]:
+            after = []
+            for (first, second), cache in zip(params, caches, strict=True):
+                # Nothing is fused across the ends of a part, so it rounds as the part's own program does.
+                block = self.network.bind_part(0, first, self._local[0])
+                x, cache = jax.lax.optimization_barrier(block.attend(x, cache, inputs, self._collectives))
+                block = self.network.bind_part(1, second, self._local[1])
+                x = jax.lax.optimization_barrier(block.transform(x, self._collectives))
+                after.append(cache)
+            return x, tuple(after)
+
+        specs = tuple(CACHE_SPECS for _ in caches)
+        arguments = (tuple(tuple(self._gathered_specs) for _ in params), REPLICATED, specs, REPLICATED)
+        return self.on_each_device(run, arguments, (REPLICATED, specs))(params, x, caches, inputs)
 
     def _make_prompt_inputs(self, *, size: int) -> DecoderBlockInputs:
         return self.constrain(self._without_params.prompt_inputs(size), REPLICATED)

@@ -26,6 +26,8 @@ from jax_interp.nn.quantized_ops import modulate, plain_heads
 pytestmark = pytest.mark.filterwarnings("ignore:The Pallas Triton backend is deprecated")
 WIDTHS = [4096, 5120, 96]
 """That of the 7B network, that of the 14B, which is no power of two, and a small one."""
+HEADS = [4, 40, 10]
+"""A power of two, as the 7B network has; those of the 14B, which are none; and a quarter of these."""
 
 
 def draw(rng, *shape):
@@ -136,13 +138,25 @@ def test_sum_norm_and_modulation(rng, width, gated):
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("heads", HEADS)
 @pytest.mark.parametrize("rotated", [True, False])
-def test_heads(rng, rotated):
-    x, norm = draw(rng, 2, 12, 4, 128), RMSNorm(128, dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
+def test_heads(rng, rotated, heads):
+    assert_heads(rng, rotated, heads)
+
+
+@pytest.mark.parametrize("rotated", [True, False])
+def test_heads_where_kernels_are_interpreted(rng, monkeypatch, rotated):
+    monkeypatch.setattr(row_kernels.pl, "pallas_call", partial(pl.pallas_call, interpret=True))
+    assert_heads(rng, rotated, 10, inspect.unwrap(norm_rotate))
+
+
+def assert_heads(rng, rotated, heads, norm_rotate=norm_rotate):
+    """The kernel of heads gives what the plain functions give."""
+    x, norm = draw(rng, 2, 12, heads, 128), RMSNorm(128, dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
     norm.scale[...] = draw(rng, 128)
     rotation = jnp.asarray(rng.standard_normal((2, 12, 64)), jnp.float32) if rotated else None
-    ours = norm_rotate(x.reshape(24, 4, 128), norm.scale[...], rotation, epsilon=norm.epsilon)
-    expected = plain_heads(x, norm, rotation).reshape(24, 4, 128)
+    ours = norm_rotate(x.reshape(24, heads, 128), norm.scale[...], rotation, epsilon=norm.epsilon)
+    expected = plain_heads(x, norm, rotation).reshape(24, heads, 128)
     assert (ours == expected).mean() > 0.999
     assert np.allclose(ours.astype(jnp.float32), expected.astype(jnp.float32), rtol=2**-6, atol=2**-6)
 
@@ -174,10 +188,11 @@ def test_the_kernels_compile_for_cuda(width):
         assert "triton" in traced.lower(lowering_platforms=("cuda",)).as_text()
 
 
+@pytest.mark.parametrize("heads", HEADS)
 @pytest.mark.parametrize("rotation", [(2, 12, 64), None])
 @pytest.mark.usefixtures("hopper")
-def test_the_kernel_of_heads_compiles_for_cuda(rotation):
-    x, gain = (jax.ShapeDtypeStruct(shape, jnp.bfloat16) for shape in ((24, 4, 128), (128,)))
+def test_the_kernel_of_heads_compiles_for_cuda(rotation, heads):
+    x, gain = (jax.ShapeDtypeStruct(shape, jnp.bfloat16) for shape in ((24, heads, 128), (128,)))
     angles = rotation and jax.ShapeDtypeStruct(rotation, jnp.float32)
     kernel = jax.jit(lambda x, gain, angles: norm_rotate(x, gain, angles, epsilon=1e-6))
     traced = kernel.trace(x, gain, angles)

@@ -6,6 +6,8 @@ import pytest
 from benchmarks import random_networks
 from jax_interp.config import DecoderConfig, PixtralConfig, PixtralVisionConfig
 from jax_interp.pipeline.prompt.prompt_upsampler import PromptUpsampler
+from jax_interp.pipeline.stages import language_model
+from jax_interp.runtime.block_stream import BlockStream
 from jax_interp.runtime.checkpoint.finding import find_component
 from jax_interp.runtime.mesh import DeviceMesh
 from jax_interp.runtime.mesh_shape import MeshShape
@@ -33,9 +35,9 @@ def folders(tmp_path_factory):
     return root
 
 
-def opened(folder, shape=None):
-    found = find_component(folder, "prompt_upsampler").quantized("int8")
-    return PromptUpsampler(found, "float32", DeviceMesh(shape) if shape else None)
+def opened(folder, shape=None, quantization="int8", dtype="float32"):
+    found = find_component(folder, "prompt_upsampler").quantized(quantization)
+    return PromptUpsampler(found, dtype, DeviceMesh(shape) if shape else None)
 
 
 def logits(language):
@@ -53,6 +55,24 @@ def test_every_placement_gives_the_same_bits(folders):
     for kind in ("streamed", "offloaded"):
         upsampler.place(Placement(kind))
         assert logits(upsampler.language).tobytes() == right.tobytes(), kind
+
+
+@pytest.mark.parametrize("shape", [None, MeshShape(tensor=2)])
+@pytest.mark.parametrize(("quantization", "dtype"), [("none", "float32"), ("none", "bfloat16"), ("int8", "bfloat16")])
+def test_blocks_that_share_a_program_give_the_same_bits(folders, monkeypatch, quantization, dtype, shape):
+    language = opened(folders / quantization, shape, quantization, dtype).language
+    starts = []
+    run = language._run_several
+    language._run_several = lambda params, *others: starts.append(len(params)) or run(params, *others)
+    together = logits(language)
+    assert starts == [2]
+    monkeypatch.setattr(language_model, "BLOCKS_TOGETHER", 1)
+    one_by_one = logits(language)
+    assert starts == [2, 1, 1]
+    monkeypatch.setattr(BlockStream, "all_resident", False)
+    part_by_part = logits(language)
+    assert starts == [2, 1, 1]
+    assert together.tobytes() == one_by_one.tobytes() == part_by_part.tobytes()
 
 
 def test_heads_and_hidden_units_are_divided(folders):
