@@ -11,7 +11,8 @@ encoded, a clip of 121 frames at 704×1280 is sampled for a few steps with both 
 checked. Steps do not change a peak. Networks that the folder lacks are left out, and the line says which took part.
 Peaks are the highest so far when a stage ends: JAX's allocator, and what the driver saw for the whole process.
 Upstream's column is what its documentation states for this job, in GB of 10^9 bytes; where it says more than 80, the
-entry is null.
+entry is null. A process gets no more of the GPU than that, because JAX's allocator takes memory in ever larger pieces
+and keeps it: on a GPU with room it ends with up to twice of what it uses.
 """
 
 import itertools
@@ -24,7 +25,16 @@ from typing import Any
 import jax
 import numpy as np
 
-from benchmarks.measure import GpuWatch, allocator_peak, emit, in_fresh_process, parser, summary
+from benchmarks.measure import (
+    GpuWatch,
+    allocator_limit,
+    allocator_peak,
+    emit,
+    gpu_bytes,
+    in_fresh_process,
+    parser,
+    summary,
+)
 from jax_interp import Guardrails, UpsamplerSettings, Video2World, Video2WorldSettings
 from jax_interp.byte_sizes import UNITS
 from jax_interp.components import PLACEMENT_NAMES, TABLE
@@ -55,6 +65,7 @@ STRATEGIES: dict[str, dict[str, Any]] = {
 STEPS = 3
 TOKENS = 32
 """Tokens that the prompt upsampler writes."""
+FRACTION, LARGEST_SHARE = "XLA_PYTHON_CLIENT_MEM_FRACTION", 0.97
 LIMIT = 580
 """Seconds that a process may take."""
 
@@ -72,7 +83,17 @@ def main() -> None:
     for name in options.only:
         shared = [str(options.work), "--model", options.model, "--height", str(options.height)]
         shared += ["--width", str(options.width), "--frames", str(options.frames), "--child", name]
+        limit_memory(options.model, name)
         in_fresh_process("benchmarks.bench_video2world", *shared, limit=LIMIT)
+
+
+def limit_memory(model: str, name: str) -> None:
+    """Let the processes that are started next have what upstream states for strategy `name`; all where it does not."""
+    published, there = UPSTREAM_GB.get(model, {}).get(STRATEGIES[name]["upstream"]), gpu_bytes()
+    os.environ.pop(FRACTION, None)
+    if published and there:
+        share = (published * UNITS["GB"] - PROCESS_OVERHEAD) / there
+        os.environ[FRACTION] = f"{min(share, LARGEST_SHARE):.4f}"
 
 
 def measure(options: Any, name: str) -> None:
@@ -104,6 +125,7 @@ def measure(options: Any, name: str) -> None:
         stages=run.stages,
         allocator_peak_bytes=allocator_peak(),
         predicted_peak_bytes=plan.peak,
+        allocator_limit_bytes=allocator_limit(),
         process_peak_bytes=watch.peak,
         predicted_process_bytes=plan.peak + PROCESS_OVERHEAD,
         host_bytes=plan.host,

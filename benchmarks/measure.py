@@ -110,6 +110,18 @@ def visible_gpus(count: int) -> list[int]:
     return [int(gpu) for gpu in listed.split(",")] if listed else list(range(count))
 
 
+def gpu_bytes() -> int | None:
+    """Return the memory of the first visible GPU in bytes, without JAX, which would occupy it; None without NVML."""
+    try:
+        import pynvml  # pyright: ignore[reportMissingImports]: of the machine with the GPU
+
+        pynvml.nvmlInit()
+        [first, *_] = visible_gpus(pynvml.nvmlDeviceGetCount())
+        return int(pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByIndex(first)).total)
+    except Exception:  # no driver, no GPU, no package
+        return None
+
+
 def in_fresh_process(module: str, *arguments: str, limit: float = 300) -> bool:
     """Run `python -m module arguments` and print its stdout; return whether it succeeded."""
     command = [sys.executable, "-m", module, *arguments]

@@ -1,12 +1,14 @@
 """The benchmark of Video2World's memory, on the golden networks."""
 
 import json
+import os
 from argparse import Namespace
 
 import pytest
 
 from benchmarks import bench_video2world
 from jax_interp.components import PLACEMENT_NAMES
+from jax_interp.pipeline.memory.plan import PROCESS_OVERHEAD
 
 
 def test_every_row_of_upstreams_table_has_a_strategy_and_a_figure():
@@ -14,6 +16,23 @@ def test_every_row_of_upstreams_table_has_a_strategy_and_a_figure():
     assert upstreams == [f"+ {name}" for name in PLACEMENT_NAMES]
     for column in bench_video2world.UPSTREAM_GB.values():
         assert {each["upstream"] for each in bench_video2world.STRATEGIES.values()} <= set(column)
+
+
+def test_a_process_gets_what_upstream_states(monkeypatch):
+    monkeypatch.setattr(bench_video2world, "gpu_bytes", lambda: 80 * 10**9)
+    monkeypatch.setenv(bench_video2world.FRACTION, "0.5")
+
+    def share(model, name):
+        bench_video2world.limit_memory(model, name)
+        return os.environ.get(bench_video2world.FRACTION)
+
+    stated = 27.3 - PROCESS_OVERHEAD / 1e9
+    assert float(share("dit-7b-video2world", "streamed")) == pytest.approx(stated / 80, abs=1e-4)
+    assert share("dit-14b-video2world", "+ prompt_upsampler") is None  # more than 80 GB: no limit
+    assert share("another model", "streamed") is None
+    assert float(share("dit-7b-video2world", "+ prompt_upsampler")) < 76.5 / 80
+    monkeypatch.setattr(bench_video2world, "gpu_bytes", lambda: None)
+    assert share("dit-7b-video2world", "streamed") is None
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ import sys
 import time
 from types import SimpleNamespace
 
-from benchmarks.measure import GpuWatch
+from benchmarks.measure import GpuWatch, gpu_bytes
 
 
 def driver(*used):
@@ -12,7 +12,7 @@ def driver(*used):
     left = [list(values) for values in used]
 
     def read(gpu):
-        return SimpleNamespace(used=left[gpu].pop(0) if len(left[gpu]) > 1 else left[gpu][0])
+        return SimpleNamespace(used=left[gpu].pop(0) if len(left[gpu]) > 1 else left[gpu][0], total=1000 + gpu)
 
     return SimpleNamespace(
         nvmlInit=lambda: None,
@@ -36,3 +36,12 @@ def test_without_a_driver_nothing_is_known(monkeypatch):
         pass
     assert watch.peaks == []
     assert watch.peak is None
+    assert gpu_bytes() is None
+
+
+def test_the_memory_is_that_of_the_first_visible_gpu(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pynvml", driver([0], [0]))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    assert gpu_bytes() == 1001
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert gpu_bytes() == 1000
