@@ -8,12 +8,13 @@ python -m benchmarks.scaling.exchange_ways WORK --gpus 2 [--quantization int8] [
 - `permuted`, `permuted-groups`: what goes to another GPU is copied together and permuted, of all heads or two groups.
 - `apart`: values, keys and queries are permuted apart, each as soon as it is there.
 - `by-source`: also, queries are attended to GPU by GPU, the own ones last, so that results travel meanwhile.
-- `int8`, `int8-groups`: all-to-alls of queries, keys and values in 8 bits, of all heads at once or in two groups; with
-  `-output` results come back in 8 bits too, with `-kernel` a kernel quantises (`int8_exchange`).
+- `int8`, `int8-groups`: all-to-alls of queries, keys and values in 8 bits, of all heads at once or in two groups. With
+  `-kernel` a kernel quantises, with `-output` results come back in 8 bits too, with `-centred` tokens are sent less a
+  mean of theirs; `int8-kernel-output-centred-groups` is all of it.
 - `unsent`: nothing is sent, which is wrong and shows what there is to gain.
 
-`layer_error` is that of a layer by itself against all-to-alls as the product has them, `against_first` that of sampled
-latents. A way that fails is printed with the error, and the others go on.
+`layer_error` is that of a layer by itself against all-to-alls as the product has them, beside what int8 products before
+it would cause; `against_first` is that of sampled latents. A way that fails is printed with its error.
 
 With XLA_FLAGS=--xla_gpu_use_memcpy_local_p2p=true permutes are copies by the copy engines.
 """
@@ -33,7 +34,7 @@ from jax import lax
 from jax.sharding import PartitionSpec as P
 
 from benchmarks.measure import emit, parser, summary
-from benchmarks.scaling.int8_exchange import Attend, in_8_bits, pack_by_kernel
+from benchmarks.scaling.int8_exchange import Attend, in_8_bits, pack, pack_by_kernel
 from benchmarks.scaling.layer_error import Between, LayerError
 from jax_interp import Interpolator
 from jax_interp.config import Quantization
@@ -134,11 +135,16 @@ PERMUTED: dict[str, Callable[[int], Attend]] = {
     "unsent": unsent,
 }
 INT8: dict[str, Callable[[int], Attend]] = {
-    f"int8{kernel}{output}{groups}": partial(
-        in_8_bits, output=bool(output), groups=2 if groups else 1, **({"pack": pack_by_kernel} if kernel else {})
+    f"int8{kernel}{output}{centred}{groups}": partial(
+        in_8_bits,
+        pack=pack_by_kernel if kernel else pack,
+        output=bool(output),
+        centred=bool(centred),
+        groups=2 if groups else 1,
     )
     for kernel in ("", "-kernel")
     for output in ("", "-output")
+    for centred in ("", "-centred")
     for groups in ("", "-groups")
 }
 GROUPED = {"one-group": 1, "two-groups": 2}
@@ -213,6 +219,7 @@ def main() -> int:
             config={"model": options.model, "gpus": options.gpus, "way": way, "quantization": options.quantization}
             | {"height": options.height, "width": options.width, "flags": os.environ.get("XLA_FLAGS", "")},
             weights="random",
+            layer_error_of_int8_products=layer_error.of_products,
             **found,
         )
     return int(failed)

@@ -51,11 +51,10 @@ def test_it_is_attention_but_for_rounding(rng, way):
     assert ELEMENTWISE_F32 < error < 4 * HALF_A_STEP
 
 
-@pytest.mark.parametrize("way", INT8)
+@pytest.mark.parametrize("way", ["int8", "int8-output-groups", "int8-kernel", "int8-kernel-output-groups"])
 def test_every_token_and_head_arrives_with_its_own_scale(rng, way, monkeypatch):
     """An attention that returns a sum shows what arrived; one token and one head of each array are 100 times larger."""
-    shape = (2, 16, 8, 8)
-    inputs = [with_one_large(rng, shape, token, head) for token, head in ((3, 1), (9, 6), (14, 4))]
+    inputs = [with_one_large(rng, (2, 16, 8, 8), token, head) for token, head in ((3, 1), (9, 6), (14, 4))]
     monkeypatch.setattr("benchmarks.scaling.int8_exchange.attention", lambda q, k, v: q + k + v)
     program, place = on_devices(2, INT8[way](2))
     expected = np.add.reduce(inputs)
@@ -65,19 +64,24 @@ def test_every_token_and_head_arrives_with_its_own_scale(rng, way, monkeypatch):
 
 
 @pytest.mark.parametrize("packing", PACKS)
-def test_packing_keeps_every_row_apart(rng, packing):
-    arrays = [with_one_large(rng, (1, 6, 8, 8), token, 5).reshape(1, 6, 2, 2, 2, 8) for token in (0, 3, 5)]
-    packed = PACKS[packing]([jnp.asarray(x) for x in arrays])
-    assert [x.shape for x in packed] == [(2, 18, 2, 12)] * 2
+@pytest.mark.parametrize("centred", [False, True])
+def test_packing_keeps_every_row_apart(rng, packing, centred):
+    arrays = [with_one_large(rng, (1, 6, 8, 8), token, 5).reshape(6, 2, 2, 2, 8) for token in (0, 3, 5)]
+    offsets = [x[2] for x in arrays] if centred else None
+    packed = PACKS[packing]([jnp.asarray(x) for x in arrays], offsets and [jnp.asarray(x) for x in offsets])
+    if offsets:
+        arrays = [np.concatenate([offset[None], x - offset]) for x, offset in zip(arrays, offsets, strict=True)]
     for group, buffer in enumerate(packed):
-        expected = np.concatenate([np.moveaxis(x[0, :, group], 1, 0) for x in arrays], 1)
-        error = np.abs(unpack(buffer, jnp.float32) - expected)
-        assert (error <= 1.001 * HALF_A_STEP * largest(expected)).all()
+        expected = np.concatenate([np.moveaxis(x[:, group], 1, 0) for x in arrays], 1)
+        assert buffer.shape == (2, 21 if centred else 18, 2, 12)
+        assert (np.abs(unpack(buffer) - expected) <= 1.001 * HALF_A_STEP * largest(expected) + 1e-9).all()
 
 
-def test_the_kernel_packs_the_same_bytes(rng):
-    arrays = [jnp.asarray(rng.standard_normal((2, 6, 2, 2, 4, 16)), jnp.bfloat16) for _ in range(3)]
-    for ours, theirs in zip(pack_by_kernel(arrays), pack(arrays), strict=True):
+@pytest.mark.parametrize("centred", [False, True])
+def test_the_kernel_packs_the_same_bytes(rng, centred):
+    arrays = [jnp.asarray(rng.standard_normal((6, 2, 2, 4, 16)), jnp.bfloat16) for _ in range(3)]
+    offsets = [x[1].astype(jnp.float32) for x in arrays] if centred else None
+    for ours, theirs in zip(pack_by_kernel(arrays, offsets), pack(arrays, offsets), strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
 
@@ -85,7 +89,7 @@ def test_fewer_queries_than_keys(rng):
     """The last block has queries of the frames between alone."""
     q, k, v = (rng.standard_normal((1, length, 4, 8)).astype(np.float32) for length in (8, 16, 16))
     for packing in PACKS.values():
-        program, place = on_devices(2, in_8_bits(2, groups=2, pack=packing))
+        program, place = on_devices(2, in_8_bits(2, groups=2, centred=True, pack=packing))
         error = relative_l2(program(*place((q, k, v))), attention(*map(jnp.asarray, (q, k, v))))
         assert error < 4 * HALF_A_STEP
 
@@ -107,7 +111,9 @@ def test_the_error_of_a_layer():
     assert max(exact.values()) < ELEMENTWISE_F32
     in_int8 = layer_error.of(lambda *_, **__: Collectives(in_8_bits(2)))
     assert ELEMENTWISE_F32 < in_int8["normal"] < 4 * HALF_A_STEP
-    assert in_int8["large_key_channels"] > in_int8["normal"]
+    assert in_int8["normal"] < layer_error.of_products["normal"]
+    centred = layer_error.of(lambda *_, **__: Collectives(in_8_bits(2, centred=True)))
+    assert centred["large_key_channels"] < 0.5 * in_int8["large_key_channels"]
 
 
 def all_tokens(q, k, v):
