@@ -3,43 +3,39 @@
 from collections.abc import Iterator
 
 from benchmarks.scaling.results import Line
-from scripts.result_lines import Row, gib_or_nothing, newest, results, table, whole_pairs
+from scripts.result_lines import Row, bits_of, by_card, gib_or_nothing, results, table, whole_pairs
+
+CASES = ("resident", "offloaded", "streamed")
 
 
 def upsampler_parts() -> Iterator[str]:
-    """The prompt upsampler beside transformers' model, and what bounds it."""
-    cases = {case: newest("upsampler", "upsampler", case=case) for case in ("resident", "offloaded", "streamed")}
-    peer = newest("upsampler", "upsampler_peer")
-    rows = [_upsampler_row(case, line) for case, line in cases.items() if line]
-    if peer:
-        token = f"{peer['token_ms']['median']:.1f} ms"
-        rows.append(
-            (
-                "transformers, static cache",
-                token,
-                "",
-                f"{peer['encode_and_prefill_ms']:.0f} ms",
-                gib_or_nothing(peer["peak_bytes"]),
-                "",
-            )
-        )
-    heads = ("prompt upsampler (12B)", "a token", "weights alone", "picture and prompt", "peak", "process")
-    if rows:
-        yield table(heads, rows)
+    """The prompt upsampler beside transformers' model, and what bounds it; a table for each kind of GPU."""
+    for card, lines in by_card(results("upsampler")).items():
+        newest_of = {(line["config"].get("case"), bits_of(line)): line for line in lines}
+        rows = [
+            _upsampler_row(f"{case}{bits}", line)
+            for (case, bits), line in sorted(newest_of.items(), key=lambda item: item[0] and str(item[0]))
+            if case in CASES
+        ]
+        if peer := newest_of.get((None, "")):
+            token, start = f"{peer['token_ms']['median']:.1f} ms", f"{peer['encode_and_prefill_ms']:.0f} ms"
+            rows.append(("transformers, static cache", token, "", start, gib_or_nothing(peer["peak_bytes"]), ""))
+        heads = ("a token", "weights alone", "picture and prompt", "peak", "process")
+        yield table((f"prompt upsampler (12B), {card}", *heads), rows)
 
 
-def _upsampler_row(case: str, line: Line) -> Row:
+def _upsampler_row(name: str, line: Line) -> Row:
     """A token cannot take less than moving the weights that it needs: from the GPU's memory, or from the host's."""
     moved, speed = (
         (line["streamed_bytes"], line["host_gb_per_s"])
-        if case == "streamed"
+        if line["config"]["case"] == "streamed"
         else (line["read_bytes"], line["memory_gb_per_s"])
     )
     token, least = line["token_ms"]["median"], moved / speed / 1e6
     start = line["encode_ms"] + line["prefill_ms"]
     bound = f"{least:.1f} ms ({100 * least / token:.0f} %)"
     peaks = (gib_or_nothing(line[name]) for name in ("allocator_peak_bytes", "process_peak_bytes"))
-    return case, f"{token:.1f} ms", bound, f"{start:.0f} ms", *peaks
+    return name, f"{token:.1f} ms", bound, f"{start:.0f} ms", *peaks
 
 
 GUARDRAILS = {"prompt": "a prompt", "frames": "what the frames of a clip show", "faces": "the faces of a clip"}
@@ -47,22 +43,24 @@ ENOUGH_REPEATS = 3
 
 
 def guardrail_parts() -> Iterator[str]:
-    """What the guardrails take, beside what generating the same clip takes."""
-    rows = [_guardrail_row(what, kind) for what in GUARDRAILS for kind in ("resident", "offloaded", "streamed")]
-    if any(rows):
-        heads = ("guardrails", "time", "of generating the clip", "peak")
-        yield table(heads, [row for row in rows if row])
+    """What the guardrails take, beside what generating the same clip takes; a table for each kind of GPU."""
+    for card, lines in by_card(results("guardrails")).items():
+        of_case: dict[tuple[str, str, str], list[Line]] = {}
+        for line in lines:
+            of_case.setdefault((line["config"]["case"], line["config"]["placement"], bits_of(line)), []).append(line)
+        order = [key for what in GUARDRAILS for kind in CASES for key in sorted(of_case) if key[:2] == (what, kind)]
+        rows = [
+            row for what, kind, bits in order if (row := _guardrail_row(what, kind + bits, of_case[what, kind, bits]))
+        ]
+        yield table((f"guardrails, {card}", "time", "of generating the clip", "peak"), rows)
 
 
-def _guardrail_row(what: str, kind: str) -> Row:
+def _guardrail_row(what: str, how: str, lines: list[Line]) -> Row:
     """The newest memory, whose first start had no more than was planned, and the newest time of enough repeats."""
-    lines = [
-        line for line in results("guardrails") if (line["config"]["case"], line["config"]["placement"]) == (what, kind)
-    ]
     timed = [line for line in lines if (line.get("clip_ms") or line["first_token_ms"])["repeats"] >= ENOUGH_REPEATS]
     if not timed:
         return ()
-    line, name, peak = timed[-1], f"{GUARDRAILS[what]}, {kind}", gib_or_nothing(lines[-1]["allocator_peak_bytes"])
+    line, name, peak = timed[-1], f"{GUARDRAILS[what]}, {how}", gib_or_nothing(lines[-1]["allocator_peak_bytes"])
     if what == "prompt":
         first, longest = (line[part]["median"] / 1e3 for part in ("first_token_ms", "longest_answer_ms"))
         tokens = line["config"]["new_tokens"]
@@ -91,8 +89,8 @@ TRAINING = {
 def training_parts() -> Iterator[str]:
     """Training steps of the 7B transformer, one sample a GPU; a table for each kind of GPU with what was measured."""
     lines = [line for line in results("train") if "median_seconds" in line]
-    for card in dict.fromkeys(line["device"]["kind"] for line in lines):
-        of_case = {line["case"]: line for line in lines if line["device"]["kind"] == card}
+    for card, measured in by_card(lines).items():
+        of_case = {line["case"]: line for line in measured}
         rows = [
             (
                 what,

@@ -28,9 +28,18 @@ def newest(name: str, benchmark: str, **config: Any) -> Line | None:
     return found[-1] if found else None
 
 
+def by_card(lines: Iterable[Line]) -> dict[str, list[Line]]:
+    """Return the lines by the name of the GPU that they were measured on, because numbers of two do not compare."""
+    found: dict[str, list[Line]] = {}
+    for line in lines:
+        found.setdefault(line["device"]["kind"], []).append(line)
+    return found
+
+
 def bits_of(line: Line) -> str:
     """Return what a row says of a line that was measured in 8 bits."""
-    return "" if line["config"].get("quantization", "none") == "none" else ", in 8 bits"
+    quantization = line["config"].get("quantization") or "none"
+    return {"none": "", "int8": ", in 8 bits"}.get(quantization, f", {quantization}")
 
 
 def whole_pairs(*, quantized: bool) -> list[Line]:

@@ -13,6 +13,7 @@ from scripts.result_lines import (
     RESULTS,
     Row,
     bits_of,
+    by_card,
     gib_or_nothing,
     newest,
     results,
@@ -41,8 +42,11 @@ def tables() -> str:
     """Return the Markdown between the marks of docs/results.md."""
     step = _newest_step()
     versions = ", ".join(f"{name} {found}" for name, found in step["versions"].items())
+    card = step["device"]["kind"]
     parts = [
-        table(("warm, median", "jax-interp", "diffusers eager", "torch.compile"), [*step_rows(), *stage_rows()]),
+        table(STEP_HEADS, [*step_rows(card), *stage_rows()]),
+        *other_steps(card),
+        *long_parts(),
         table(
             ("strategy", "peak", "planned", "process", "one evaluation, per pair", "host", "upstream states"),
             list(memory_rows()),
@@ -55,22 +59,53 @@ def tables() -> str:
         *scaling_parts(read(RESULTS / "scaling.jsonl"), read(RESULTS / "scaling.jsonl", quantization="int8")),
         *demo_parts(),
     ]
-    head = f"{step['device']['kind']}, 704×1280, bfloat16, random weights of the real sizes ({versions}).\n\n"
+    head = (
+        f"{card}, unless a table names another, 704×1280, bfloat16, random weights of the real sizes ({versions}).\n\n"
+    )
     return head + "\n".join(parts)
 
 
+STEP_HEADS = ("warm, median", "jax-interp", "diffusers eager", "torch.compile")
+TOKENS = 10560
+"""The tokens of a pair at 704×1280."""
+
+
+def steps(tokens: int = TOKENS) -> list[Line]:
+    """Return the evaluations of a sample of that many tokens."""
+    lines = results("dit_step")
+    return [line for line in lines if (line["config"]["tokens"], line["config"]["pairs"]) == (tokens, 1)]
+
+
 def _newest_step() -> Line:
-    """Return the newest evaluation of full weights, which names the versions."""
-    return [line for line in results("dit_step") if bits_of(line) == ""][-1]
+    """Return the newest evaluation of full weights beside compiled peers, which decides the card of most tables."""
+    return [line for line in steps() if bits_of(line) == "" and "diffusers_compiled_ms" in line["peers"]][-1]
 
 
-def step_rows() -> Iterator[Row]:
+def other_steps(card: str) -> Iterator[str]:
+    """Evaluations on other GPUs than `card`, a table each."""
+    for other in by_card(steps()):
+        if other != card:
+            yield table((f"warm, median, {other}", *STEP_HEADS[1:]), step_rows(other))
+
+
+def long_parts() -> Iterator[str]:
+    """Evaluations as long as a clip of 121 frames, which are mostly attention."""
+    for card, lines in by_card(steps(LONG)).items():
+        yield table((f"{LONG:,} tokens (121 frames), {card}", *STEP_HEADS[1:]), _step_rows(lines))
+
+
+LONG = 56320
+
+
+def step_rows(card: str) -> Iterator[Row]:
+    """Evaluations of a pair on `card`."""
+    return _step_rows(by_card(steps())[card])
+
+
+def _step_rows(lines: list[Line]) -> Iterator[Row]:
     """An evaluation of a transformer; a row for every kernel of attention, placement and precision measured."""
     chosen: dict[tuple[str, ...], Line] = {}
-    card = _newest_step()["device"]["kind"]
-    for line in results("dit_step"):
-        if line["device"]["kind"] != card:
-            continue
+    for line in lines:
         placement = line["config"].get("placement", "resident")
         key = (
             line["config"]["model"],
@@ -78,8 +113,7 @@ def step_rows() -> Iterator[Row]:
             bits_of(line),
             "" if placement == "resident" else f", {placement}",
         )
-        beside_peers = line["peers"] or not chosen.get(key, {}).get("peers")
-        if line["config"]["pairs"] == 1 and beside_peers:
+        if line["peers"] or not chosen.get(key, {}).get("peers"):
             chosen[key] = line
     for (model, attention, bits, placement), line in chosen.items():
         after = line["forward_ms_after_peer"] or line["forward_ms"]
@@ -110,8 +144,13 @@ def stage_rows() -> Iterator[Row]:
 
 
 def world_parts() -> Iterator[str]:
-    """Video2World's memory on the job of upstream's own table, without the text networks."""
-    newest_of = {line["config"]["strategy"]: line for line in results("video2world")}
+    """Video2World's memory on the job of upstream's own table; a table for each kind of GPU."""
+    for card, lines in by_card(results("video2world")).items():
+        newest_of = {(line["config"]["model"], line["config"]["strategy"]): line for line in lines}
+        yield _world_table(card, list(newest_of.values()))
+
+
+def _world_table(card: str, lines: list[Line]) -> str:
     rows = [
         (
             f"{size_of(line['config']['model'].removesuffix('-video2world'))}, {line['placements']}",
@@ -119,13 +158,12 @@ def world_parts() -> Iterator[str]:
             gib_or_nothing(line["predicted_peak_bytes"]),
             gib_or_nothing(line["process_peak_bytes"]),
             f"{line['step_ms']['median'] / 1e3:.1f} s",
-            f"{line['upstream_gb']} GB",
+            f"{line['upstream_gb']} GB" if line["upstream_gb"] else "more than 80 GB",
         )
-        for line in newest_of.values()
+        for line in sorted(lines, key=lambda line: (line["config"]["model"], -line["predicted_peak_bytes"]))
     ]
-    if rows:
-        heads = ("Video2World, 121 frames", "peak", "planned", "process", "a step, both branches", "upstream states")
-        yield table(heads, rows)
+    heads = ("peak", "planned", "process", "a step, both branches", "upstream states")
+    return table((f"Video2World, 121 frames, {card}", *heads), rows)
 
 
 def memory_rows() -> Iterator[Row]:
@@ -155,8 +193,9 @@ def _place_in_table(entry: tuple[tuple[str, str, str], Line]) -> tuple[int, int]
 
 
 def memory() -> list[Line]:
-    """Return every run of `bench_memory`."""
-    return [line for line in results("memory") if line["benchmark"] == "memory"]
+    """Return every run of `bench_memory` on the card of most tables."""
+    lines = [line for line in results("memory") if line["benchmark"] == "memory"]
+    return by_card(lines)[_newest_step()["device"]["kind"]]
 
 
 def once_rows() -> Iterator[Row]:
@@ -232,6 +271,7 @@ DEMO_MEASURES = {
     "psnr": ("PSNR, dB", ".2f", (0, 1)),
     "ssim": ("SSIM", ".3f", (0, 1)),
     "sharpness": ("sharpness of moving parts", ".2f", (1,)),
+    "edges_in_place": ("edges in place, moving parts", ".2f", (1,)),
 }
 """What was measured, by its key: its name, the form of its numbers, which of (whole frames, moving parts) are shown.
 Of a frame without contrast, such as a black one, the sharpness says nothing."""
@@ -239,7 +279,8 @@ Of a frame without contrast, such as a black one, the sharpness says nothing."""
 
 def demo_parts() -> Iterator[str]:
     """The demo's networks on what was held out: a table a measure, a row a class, ours by number of steps."""
-    lines = {line["num_steps"]: line for line in results("demo")}
+    every = [line for line in results("demo") if line["weights"] == results("demo")[-1]["weights"]]
+    lines = {line["num_steps"]: line for line in every}
     if not lines:
         return
     one = next(iter(lines.values()))
@@ -247,7 +288,8 @@ def demo_parts() -> Iterator[str]:
         f"The [demo](demo.md)'s toy networks, 192×320, float32 ({one['device']['kind'].upper()}), {one['shots']} shots"
         f" and {one['scenes']} rendered scenes that they never saw. Film is classed by the mean difference of"
         " neighbouring frames, of 255; in brackets is the number of windows. Cells: whole frames / moving parts."
-        " Sharpness is the mean gradient over that of the truth; a blend shows every edge twice, and both count.\n"
+        " Sharpness is the mean gradient over that of the truth; a blend shows every edge twice, and both count. Edges"
+        " in place are how much of the true gradients is there where they belong.\n"
     )
     counts = sorted(lines)
     heads = (*(f"ours, {count} step{'s' * (count > 1)}" for count in counts), *DEMO_WAYS.values())
@@ -276,7 +318,7 @@ def _faster(scaling: Scaling, what: str, gpus: int, form: str, unit: float) -> s
 def summary() -> str:
     """Return the Markdown between the marks of README.md: one table of the rows that matter most."""
     step = _newest_step()
-    rows = {row[0]: row for row in (*step_rows(), *stage_rows())}
+    rows = {row[0]: row for row in (*step_rows(step["device"]["kind"]), *stage_rows())}
     picked = [_with_bits(rows[name], rows.get(f"{name}, in 8 bits")) for name in SUMMARY_ROWS if name in rows]
     shown = [*map(_beside_peer, picked), *summary_memory(), *summary_gpus()]
     head = f"{step['device']['kind']}, random weights of the real sizes, medians:\n\n"
