@@ -4,7 +4,8 @@
 python -m scripts.train_demo film.mp4 --work WORK --seconds 540     # again and again until it says that it is done
 ```
 
-`film.mp4` is made by `scripts/prepare_film.py`. WORK gets the state of both networks, and at the end
+`film.mp4` is made by `scripts/prepare_film.py`, and `demo/converted`, whose text encoder embeds the default negative
+prompt, by `make demo`. WORK gets the state of both networks, and at the end
 `tokenizer.npz` and `transformer.npz`, from which `scripts/pack_demo.py` makes the checkpoint of the repository.
 """
 
@@ -19,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jax_interp import DEFAULT_NEGATIVE_PROMPT, Interpolator
 from jax_interp.nn.params import unflatten
 from jax_interp.runtime.compile_cache import enable_compile_cache
 from jax_interp.train.objective.log_variance import initial_log_variance
@@ -251,6 +253,11 @@ def read_params(path: Path) -> Params:
         return unflatten({name: jnp.asarray(stored[name], jnp.float32) for name in stored.files})
 
 
+def negative_text(converted: Path) -> np.ndarray:
+    """Return the embedding [512, D] of the default negative prompt, which every run at the default guidance reads."""
+    return np.asarray(Interpolator.from_pretrained(converted).encode_text(DEFAULT_NEGATIVE_PROMPT)[0], np.float32)
+
+
 def report(what: str, **values) -> None:
     """Print one line of JSON."""
     print(json.dumps({"network": what, **values}), flush=True)
@@ -260,7 +267,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("film", type=Path)
     arguments.add_argument("--work", type=Path, required=True)
-    arguments.add_argument("--text", type=Path, required=True, help="npy of the default negative prompt's embedding.")
+    arguments.add_argument("--converted", type=Path, default=Path("demo/converted"), help="for its text encoder")
     arguments.add_argument("--seconds", type=float, default=540)
     options = arguments.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
@@ -270,7 +277,7 @@ def main() -> None:
     report("data", shots_held_out=len(data.split.held_out_shots), windows=len(data.split.train))
     done = (options.work / "tokenizer.npz").exists()
     done = done or train_tokenizer(data, options.work, tokenizer.STEPS, clock)
-    done = done and train_transformer(data, options.work, np.load(options.text), clock)
+    done = done and train_transformer(data, options.work, negative_text(options.converted), clock)
     print("done" if done else "not done yet: run the same command again")
 
 

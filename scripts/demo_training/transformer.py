@@ -41,9 +41,9 @@ class Phase:
 
 
 PHASES = (
-    Phase(12000, LogNormal(0.0, 1.4, 1.5), 1.2e-3),
+    Phase(8000, LogNormal(0.0, 1.4, 1.5), 1.2e-3),
     # Where things go is decided at high noise, from the two ends alone; that is what takes longest to learn.
-    Phase(18000, LogNormal(0.0, 1.6, 4.0), 1.0e-3),
+    Phase(13000, LogNormal(0.0, 1.6, 4.0), 1.0e-3),
 )
 
 
