@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import jax
 import numpy as np
 from jaxtyping import Float
 
@@ -146,14 +147,15 @@ def calibrate(
 
     def choose(block: int, params: Params, inputs: Mapping[str, ProductInputs]) -> None:
         for product, seen in inputs.items():
-            chosen = choose_factors(seen.rows, stage.weight(params, product), seen.largest)
+            magnitudes = jax.device_get(seen.largest)
+            chosen = choose_factors(seen.rows, stage.weight(params, product), magnitudes)
             factors[product].append(chosen.factors)
-            largest[product].append(seen.largest)
+            largest[product].append(magnitudes)
             reports.append(
                 ProductReport(
                     block=block,
                     product=product,
-                    largest_channel=largest_over_median(seen.largest),
+                    largest_channel=largest_over_median(magnitudes),
                     strength=chosen.strength,
                     int8=chosen.plain,
                     smoothed=chosen.error,

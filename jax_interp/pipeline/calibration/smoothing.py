@@ -41,16 +41,20 @@ class Smoothed:
 
 
 def choose_factors(
-    rows: Float[np.ndarray, "R I"], weight: Float[Array | np.ndarray, "I O"], largest: Float[np.ndarray, " I"]
+    rows: Float[Array | np.ndarray, "R I"],
+    weight: Float[Array | np.ndarray, "I O"],
+    largest: Float[np.ndarray, " I"],
 ) -> Smoothed:
     """Choose the factors of a product's input channels by its error on `rows`, a sample of its float32 inputs.
 
-    `largest` are the largest magnitudes of the channels, of more inputs than the sample has.
+    `largest` are the largest magnitudes of the channels, of more inputs than the sample has. Errors are measured on the
+    device, from which only vectors come back.
     """
-    of_weight = np.asarray(jnp.abs(jnp.asarray(weight)).max(1))
+    rows, weight = jnp.asarray(rows), jnp.asarray(weight)
+    of_weight = jax.device_get(_row_magnitudes(weight))
     candidates = [np.ones_like(largest)] + [smoothing_factors(largest, of_weight, each) for each in STRENGTHS]
     with jax.default_matmul_precision("highest"):
-        exact = jnp.asarray(rows) @ jnp.asarray(weight)
+        exact = rows @ weight
         errors = [float(_int8_error(exact, rows, weight, factors)) for factors in candidates]
         halves = float(_bfloat16_error(exact, rows, weight))
     best = int(np.argmin(errors))
@@ -81,6 +85,11 @@ def largest_over_median(magnitudes: Sequence[float] | np.ndarray) -> float:
     used = np.asarray(magnitudes)
     used = used[used > 0]
     return float(used.max() / np.median(used)) if used.size else 0.0
+
+
+@jax.jit
+def _row_magnitudes(weight: Array) -> Array:
+    return jnp.abs(weight).max(1)
 
 
 @partial(jax.jit, compiler_options={"xla_allow_excess_precision": False})
