@@ -115,7 +115,8 @@ def calibrate_on_clip(
     kind = transformer.transformer_type or "WorldInterpolator"
     length = _window_length(transformer.config, tokenizer.config, kind, calibrator.height, calibrator.width)
     frames = read_windows(Path(calibrator.clip), length, MAX_WINDOWS[kind])
-    codec = Codec(tokenizer, "float32")
+    # A GPU takes long for float32, and compiles for it what a run compiles for bfloat16; latents are rounded to that.
+    codec = Codec(tokenizer, "bfloat16" if jax.default_backend() == "gpu" else "float32")
     windows = [encode_window(codec, window, calibrator.height, calibrator.width, kind) for window in frames]
     codec.unload()
     text = None if text_encoder is None else _encoded(text_encoder)

@@ -1,0 +1,25 @@
+"""How the programs of a calibration are compiled: in little time, since each of them runs a few hundred times."""
+
+from functools import cache
+
+import jax
+
+
+@cache
+def without_trials() -> dict[str, int | bool]:
+    """Return the options of XLA by which a GPU's products are cuBLAS' without trials; none where there is no GPU.
+
+    XLA otherwise compiles and times dozens of kernels for every product. Options that it does not know are left out.
+    """
+    if jax.default_backend() != "gpu":
+        return {}
+    options = {"xla_gpu_enable_triton_gemm": False, "xla_gpu_autotune_level": 0}
+    return {name: value for name, value in options.items() if _is_known(name, value)}
+
+
+def _is_known(option: str, value: int | bool) -> bool:
+    try:
+        jax.jit(lambda: 0, compiler_options={option: value})()
+    except jax.errors.JaxRuntimeError:
+        return False
+    return True
