@@ -20,6 +20,7 @@ from jax_interp.nn.params import flatten
 from jax_interp.pipeline.calibration.evaluations import (
     MAX_WINDOWS,
     NOISE_LEVELS,
+    QuickCodec,
     all_evaluations,
     encode_window,
     read_windows,
@@ -29,7 +30,6 @@ from jax_interp.pipeline.calibration.smoothing import choose_factors, largest_ov
 from jax_interp.pipeline.prompt.prompts import DEFAULT_NEGATIVE_PROMPT
 from jax_interp.pipeline.prompt.text import TextEncoder
 from jax_interp.pipeline.settings import InterpolationSettings, Video2WorldSettings
-from jax_interp.pipeline.stages.codec import Codec
 from jax_interp.pipeline.stages.geometry import latent_shape, world_latent_shape
 from jax_interp.runtime.checkpoint.calibration import Calibration, CalibrationReport, Factors, ProductReport
 from jax_interp.runtime.checkpoint.converted import ConvertedComponent
@@ -115,8 +115,7 @@ def calibrate_on_clip(
     kind = transformer.transformer_type or "WorldInterpolator"
     length = _window_length(transformer.config, tokenizer.config, kind, calibrator.height, calibrator.width)
     frames = read_windows(Path(calibrator.clip), length, MAX_WINDOWS[kind])
-    # A GPU takes long for float32, and compiles for it what a run compiles for bfloat16; latents are rounded to that.
-    codec = Codec(tokenizer, "bfloat16" if jax.default_backend() == "gpu" else "float32")
+    codec = QuickCodec(tokenizer)
     windows = [encode_window(codec, window, calibrator.height, calibrator.width, kind) for window in frames]
     codec.unload()
     text = None if text_encoder is None else _encoded(text_encoder)

@@ -1,8 +1,24 @@
-"""How the programs of a calibration are compiled: in little time, since each of them runs a few hundred times."""
+"""How the stages of a calibration compute and are compiled: quickly, since their programs run a few hundred times."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
+from typing import Any
 
 import jax
+
+
+class Quick:
+    """For a stage in float32: GPUs round operands of products to tf32, and its programs are compiled without trials."""
+
+    @property
+    def compiler_options(self) -> dict[str, Any]:
+        return without_trials()
+
+    @contextmanager
+    def numerics(self) -> Iterator[None]:
+        with jax.default_matmul_precision("tensorfloat32"):
+            yield
 
 
 @cache

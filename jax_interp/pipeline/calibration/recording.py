@@ -1,7 +1,6 @@
 """The transformer run on several inputs block by block, noting what goes into its large products."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,7 +13,7 @@ from jax_interp.models.dit import DiTBlock, DiTBlockInputs
 from jax_interp.nn.attention import attention, cudnn_available, fits_flash, flash_available
 from jax_interp.nn.params import flatten
 from jax_interp.nn.quantization import JOINED
-from jax_interp.pipeline.calibration.compiling import without_trials
+from jax_interp.pipeline.calibration.compiling import Quick
 from jax_interp.pipeline.stages import cells
 from jax_interp.pipeline.stages.cells import CELLS_SPEC, SHARED_SPECS, Cells
 from jax_interp.pipeline.stages.denoiser import Denoiser
@@ -28,6 +27,9 @@ from jax_interp.types import Params
 
 ROWS = 64
 """The tokens of an evaluation whose inputs of products are kept."""
+MANY_KEYS = 1 << 14
+"""The number of keys above which attention runs in bfloat16 where a kernel does that. Its time grows with their square,
+and would be most of the time of a clip of 121 frames; for a pair of frames float32 takes a few seconds."""
 STREAM_BYTES = 6 << 30
 """The bytes of residual streams that stay on the device between parts, at most."""
 STREAM_SHARE = 0.25
@@ -59,12 +61,13 @@ Noted = Callable[[int, Params, Mapping[str, ProductInputs]], None]
 products of that part by their names."""
 
 
-class RecordingDenoiser(Denoiser):
+class RecordingDenoiser(Quick, Denoiser):
     """The transformer in float32 on one device. Every part of a block is read once, for all evaluations.
 
     Only the parts that run next and the residual streams are on the device; streams that have no room there wait in
-    host memory. On GPUs products round their operands to tf32 and attention runs in bfloat16, since float32 would take
-    ten times as long: a magnitude becomes a power of two, and a sample of inputs is as good with that rounding.
+    host memory. On GPUs products round their operands to tf32 and attention to many keys runs in bfloat16, since float32
+    would take several times as long: a magnitude becomes a power of two, and a sample of inputs is as good with that
+    rounding.
     """
 
     KEEP_ON_HOST = ()
@@ -85,15 +88,6 @@ class RecordingDenoiser(Denoiser):
             for part, program in enumerate(programs)
         ]
         self._join = self.jit(_joined)
-
-    @property
-    def compiler_options(self) -> dict[str, Any]:
-        return without_trials()
-
-    @contextmanager
-    def numerics(self) -> Iterator[None]:
-        with jax.default_matmul_precision("tensorfloat32"):
-            yield
 
     @property
     def outer(self) -> Params:
@@ -188,9 +182,9 @@ def _joined(notes: Sequence[Mapping[str, ProductInputs]]) -> dict[str, ProductIn
 
 
 def _quick_attention(q: Array, k: Array, v: Array) -> Array:
-    """Apply attention in bfloat16 where a kernel for that runs, and in the dtype of `q` elsewhere."""
+    """Apply attention, for many keys in bfloat16 if a kernel for that runs here, or else in the dtype of `q`."""
     halves = [x.astype(jnp.bfloat16) for x in (q, k, v)]
-    if (fits_flash(*halves[:2]) and flash_available()) or cudnn_available():
+    if k.shape[1] > MANY_KEYS and ((fits_flash(*halves[:2]) and flash_available()) or cudnn_available()):
         return attention(*halves).astype(q.dtype)
     return attention(q, k, v)
 
