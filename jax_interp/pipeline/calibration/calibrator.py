@@ -51,7 +51,8 @@ class Calibrator:
 
     At most two windows of the clip are encoded (one for Video2World, whose windows have 121 frames). The transformer
     sees each at five noise levels, in float32, with the default negative prompt where a text encoder was converted.
-    Host memory holds a few halves of blocks and, for every window and noise level, one residual stream.
+    Host memory holds a few halves of blocks. Device memory holds a few too and, for every window and noise level, one
+    residual stream, as far as these have room there.
     """
 
     clip: str | Path

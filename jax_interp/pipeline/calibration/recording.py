@@ -65,9 +65,9 @@ class RecordingDenoiser(Quick, Denoiser):
     """The transformer in float32 on one device. Every part of a block is read once, for all evaluations.
 
     Only the parts that run next and the residual streams are on the device; streams that have no room there wait in
-    host memory. On GPUs products round their operands to tf32 and attention to many keys runs in bfloat16, since float32
-    would take several times as long: a magnitude becomes a power of two, and a sample of inputs is as good with that
-    rounding.
+    host memory. On GPUs products round their operands to tf32 and attention to many keys runs in bfloat16, since
+    float32 would take several times as long: a magnitude becomes a power of two, and a sample of inputs is as good with
+    that rounding.
     """
 
     KEEP_ON_HOST = ()

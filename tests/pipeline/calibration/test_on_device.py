@@ -1,6 +1,6 @@
 """A calibration's work stays on the device: what comes to the host is small, and only the first block compiles."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,10 +31,10 @@ def calibrated(converted):
     known = np.array([1, 0, 1], np.float32).reshape(3, 1, 1, 1)
     evaluations = list(noised(stage, latents, known, None))[:2]
     events: list[str] = []
-    jax.monitoring.register_event_duration_secs_listener(lambda event, seconds, **facts: events.append(event))
+    jax.monitoring.register_event_duration_secs_listener(lambda event, duration_secs, **kwargs: events.append(event))
 
     def run(room: int) -> Run:
-        kind = type(jnp.zeros(1))
+        kind: Any = type(jnp.zeros(1))
         compiled, fetched = [], []
         value = kind._value  # everything that makes numpy of an array asks for this
 
