@@ -60,7 +60,8 @@ def _smoothed(stream: ArrayStream, path: str, smoothing: Smoothing) -> ArrayStre
     def pieces(rows: int) -> Iterator[np.ndarray]:
         block = 0
         for piece in stream.pieces(rows):
-            yield np.stack([smoothing.weight(path, weight, block + row) for row, weight in enumerate(piece)])
+            changed = [smoothing.weight(path, weight, block + row) for row, weight in enumerate(piece)]
+            yield changed[0][None] if len(changed) == 1 else np.stack(changed)
             block += len(piece)
 
     return replace(stream, pieces=pieces)

@@ -4,6 +4,7 @@ from convert.conversion import ConversionRequest, convert_checkpoints
 from convert.progress import Progress
 from jax_interp.cli.options.calibration import CalibrationOptions
 from jax_interp.pipeline.calibration.calibrator import Calibrator
+from jax_interp.runtime.compile_cache import enable_compile_cache
 from jax_interp.terminal import show
 
 
@@ -14,5 +15,7 @@ def calibrator(asked: CalibrationOptions) -> Calibrator | None:
 
 def run(request: ConversionRequest, progress: Progress) -> None:
     """Convert what `request` says, and print the folders."""
+    if request.calibrate is not None:
+        enable_compile_cache()
     for path in convert_checkpoints(request, progress):
         show(path)

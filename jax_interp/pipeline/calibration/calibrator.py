@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import jax
 import numpy as np
 from jaxtyping import Float
 
@@ -19,6 +20,7 @@ from jax_interp.nn.params import flatten
 from jax_interp.pipeline.calibration.evaluations import (
     MAX_WINDOWS,
     NOISE_LEVELS,
+    QuickCodec,
     all_evaluations,
     encode_window,
     read_windows,
@@ -28,7 +30,6 @@ from jax_interp.pipeline.calibration.smoothing import choose_factors, largest_ov
 from jax_interp.pipeline.prompt.prompts import DEFAULT_NEGATIVE_PROMPT
 from jax_interp.pipeline.prompt.text import TextEncoder
 from jax_interp.pipeline.settings import InterpolationSettings, Video2WorldSettings
-from jax_interp.pipeline.stages.codec import Codec
 from jax_interp.pipeline.stages.geometry import latent_shape, world_latent_shape
 from jax_interp.runtime.checkpoint.calibration import Calibration, CalibrationReport, Factors, ProductReport
 from jax_interp.runtime.checkpoint.converted import ConvertedComponent
@@ -50,7 +51,8 @@ class Calibrator:
 
     At most two windows of the clip are encoded (one for Video2World, whose windows have 121 frames). The transformer
     sees each at five noise levels, in float32, with the default negative prompt where a text encoder was converted.
-    Host memory holds a few halves of blocks and, for every window and noise level, one residual stream.
+    Host memory holds a few halves of blocks. Device memory holds a few too and, for every window and noise level, one
+    residual stream, as far as these have room there.
     """
 
     clip: str | Path
@@ -114,7 +116,7 @@ def calibrate_on_clip(
     kind = transformer.transformer_type or "WorldInterpolator"
     length = _window_length(transformer.config, tokenizer.config, kind, calibrator.height, calibrator.width)
     frames = read_windows(Path(calibrator.clip), length, MAX_WINDOWS[kind])
-    codec = Codec(tokenizer, "float32")
+    codec = QuickCodec(tokenizer)
     windows = [encode_window(codec, window, calibrator.height, calibrator.width, kind) for window in frames]
     codec.unload()
     text = None if text_encoder is None else _encoded(text_encoder)
@@ -146,14 +148,15 @@ def calibrate(
 
     def choose(block: int, params: Params, inputs: Mapping[str, ProductInputs]) -> None:
         for product, seen in inputs.items():
-            chosen = choose_factors(seen.rows, stage.weight(params, product), seen.largest)
+            magnitudes = jax.device_get(seen.largest)
+            chosen = choose_factors(seen.rows, stage.weight(params, product), magnitudes)
             factors[product].append(chosen.factors)
-            largest[product].append(seen.largest)
+            largest[product].append(magnitudes)
             reports.append(
                 ProductReport(
                     block=block,
                     product=product,
-                    largest_channel=largest_over_median(seen.largest),
+                    largest_channel=largest_over_median(magnitudes),
                     strength=chosen.strength,
                     int8=chosen.plain,
                     smoothed=chosen.error,

@@ -15,10 +15,12 @@ from jax_interp.diffusion.schedule import sigmas
 from jax_interp.errors import MediaError
 from jax_interp.media.reader import open_frames
 from jax_interp.media.source import RgbFrames
+from jax_interp.pipeline.calibration.compiling import Quick
 from jax_interp.pipeline.calibration.recording import Evaluation, RecordingDenoiser
 from jax_interp.pipeline.stages.clip_codec import ClipCodec
 from jax_interp.pipeline.stages.codec import Codec
 from jax_interp.pipeline.stages.denoiser import as_batch
+from jax_interp.runtime.checkpoint.converted import ConvertedComponent
 from jax_interp.types import Text
 
 NOISE_LEVELS: tuple[float, ...] = tuple(float(sigma) for sigma in sigmas(4))
@@ -57,6 +59,13 @@ def read_windows(clip: Path, length: int, most: int) -> list[RgbFrames]:
     if wanted - frames.keys():
         raise MediaError(f"{clip}: ended before frame {min(wanted - frames.keys())}; replace it")
     return [np.stack([frames[int(number)] for number in window]) for window in numbers]
+
+
+class QuickCodec(Quick, Codec):
+    """The tokenizer in float32 as a calibration runs it, whose latents are rounded to bfloat16."""
+
+    def __init__(self, converted: ConvertedComponent):
+        super().__init__(converted, "float32")
 
 
 def encode_window(

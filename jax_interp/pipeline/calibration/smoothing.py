@@ -5,9 +5,10 @@ equation 4. An input channel is multiplied by a factor, and its row of the weigh
 of two, so that both are exact, and the strength with which scale is moved is chosen for every product by its error.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jax_interp.nn.quantization import LARGEST, SMALLEST_RANGE, quantize_tokens
+from jax_interp.pipeline.calibration.compiling import without_trials
 
 STRENGTHS = (0.25, 0.375, 0.5, 0.625, 0.75, 0.875)
 """The strengths that are tried beside 0, which stands for no factors: at 1 all channels of the input become equally
@@ -41,22 +43,25 @@ class Smoothed:
 
 
 def choose_factors(
-    rows: Float[np.ndarray, "R I"], weight: Float[Array | np.ndarray, "I O"], largest: Float[np.ndarray, " I"]
+    rows: Float[Array | np.ndarray, "R I"],
+    weight: Float[Array | np.ndarray, "I O"],
+    largest: Float[np.ndarray, " I"],
 ) -> Smoothed:
     """Choose the factors of a product's input channels by its error on `rows`, a sample of its float32 inputs.
 
-    `largest` are the largest magnitudes of the channels, of more inputs than the sample has.
+    `largest` are the largest magnitudes of the channels, of more inputs than the sample has. Errors are measured on the
+    device, from which only vectors come back.
     """
-    of_weight = np.asarray(jnp.abs(jnp.asarray(weight)).max(1))
+    rows, weight = jnp.asarray(rows), jnp.asarray(weight)
+    of_weight = jax.device_get(_compiled(_row_magnitudes)(weight))
     candidates = [np.ones_like(largest)] + [smoothing_factors(largest, of_weight, each) for each in STRENGTHS]
     with jax.default_matmul_precision("highest"):
-        exact = jnp.asarray(rows) @ jnp.asarray(weight)
-        errors = [float(_int8_error(exact, rows, weight, factors)) for factors in candidates]
-        halves = float(_bfloat16_error(exact, rows, weight))
+        exact, halves = _compiled(_exact_and_halves)(rows, weight)
+        errors = [float(_compiled(_int8_error)(exact, rows, weight, factors)) for factors in candidates]
     best = int(np.argmin(errors))
     if errors[best] >= GAIN * errors[0]:
         best = 0
-    return Smoothed(candidates[best], (0.0, *STRENGTHS)[best], errors[0], errors[best], halves)
+    return Smoothed(candidates[best], (0.0, *STRENGTHS)[best], errors[0], errors[best], float(halves))
 
 
 def smoothing_factors(
@@ -83,7 +88,16 @@ def largest_over_median(magnitudes: Sequence[float] | np.ndarray) -> float:
     return float(used.max() / np.median(used)) if used.size else 0.0
 
 
-@partial(jax.jit, compiler_options={"xla_allow_excess_precision": False})
+@cache
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `function` as a program, compiled once for every shape of a product."""
+    return jax.jit(function, compiler_options={"xla_allow_excess_precision": False, **without_trials()})
+
+
+def _row_magnitudes(weight: Array) -> Array:
+    return jnp.abs(weight).max(1)
+
+
 def _int8_error(exact: Array, rows: Array, weight: Array, factors: Array) -> Array:
     """Return the error of the product in 8 bits, whose result is rounded to bfloat16."""
     tokens = quantize_tokens(rows, factors=factors)
@@ -93,10 +107,11 @@ def _int8_error(exact: Array, rows: Array, weight: Array, factors: Array) -> Arr
     return _relative(product.astype(jnp.bfloat16), exact)
 
 
-@partial(jax.jit, compiler_options={"xla_allow_excess_precision": False})
-def _bfloat16_error(exact: Array, rows: Array, weight: Array) -> Array:
+def _exact_and_halves(rows: Array, weight: Array) -> tuple[Array, Array]:
+    """Return the product, and the error that it has in bfloat16."""
+    exact = rows @ weight
     halves = (each.astype(jnp.bfloat16).astype(jnp.float32) for each in (rows, weight))
-    return _relative(jnp.matmul(*halves).astype(jnp.bfloat16), exact)
+    return exact, _relative(jnp.matmul(*halves).astype(jnp.bfloat16), exact)
 
 
 def _relative(ours: Array, exact: Array) -> Array:

@@ -4,7 +4,8 @@ A device has some of the rows of a batch (`data`) and the same cells of every fr
 divide evenly, the cells of the last devices are padded with zeros, which no real token attends to.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
@@ -18,6 +19,8 @@ from jax_interp.types import Tokens
 
 Cells = Float[Array, "B T cells D"]
 """The residual stream by frame; within `jax.shard_map`, the cells of one device."""
+Attention: TypeAlias = Callable[[Array, Array, Array], Array]
+"""A function of queries, keys and values, [B, L, N, K] each."""
 
 CELLS_SPEC = P("data", None, "sequence")
 """The spec of the residual stream on a mesh."""
@@ -53,17 +56,27 @@ def lay_out(
 
 
 def attend(
-    block: DiTBlock, x: Cells, shared: DiTBlockInputs, *, devices: DeviceMesh, cells: int, between: bool = False
+    block: DiTBlock,
+    x: Cells,
+    shared: DiTBlockInputs,
+    *,
+    devices: DeviceMesh,
+    cells: int,
+    between: bool = False,
+    attention: Attention | None = None,
 ) -> Cells:
     """Run `DiTBlock.attend` on this device's cells; the devices together have `cells` cells a frame.
 
-    With `between` the result has only the frames between the first and the last.
+    With `between` the result has only the frames between the first and the last. `attention` is the self-attention in
+    place of that of `devices`.
     """
     rows, _, cells_here, width = x.shape
     inputs = shared._replace(rotation=shared.rotation.reshape(2, -1, shared.rotation.shape[-1]))
     flat = x.reshape(rows, -1, width)
     chosen = slice(cells_here, flat.shape[1] - cells_here) if between else ALL
     collectives = collectives_between(devices, cells=cells, cells_here=cells_here)
+    if attention is not None:
+        collectives = collectives._replace(attend=attention)
     return block.attend(flat, inputs, chosen, collectives).reshape(rows, -1, cells_here, width)
 
 

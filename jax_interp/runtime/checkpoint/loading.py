@@ -124,7 +124,7 @@ class StackedParams:
         if self._smoothing is None:
             return
         for path in self._smoothing.changed & arrays.keys():
-            arrays[path] = self._smoothing.weight(path, arrays[path], index)
+            arrays[path] = self._smoothing.weight(path, arrays[path], index, in_place=True)
         parts = {path.split("/")[1] for path in arrays}
         for path in self._smoothing.applied:
             if path.split("/")[1] in parts:
