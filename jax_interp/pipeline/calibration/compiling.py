@@ -3,17 +3,12 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import Any
 
 import jax
 
 
 class Quick:
-    """For a stage in float32: GPUs round operands of products to tf32, and its programs are compiled without trials."""
-
-    @property
-    def compiler_options(self) -> dict[str, Any]:
-        return without_trials()
+    """For a stage in float32: GPUs round operands of products and convolutions to tf32."""
 
     @contextmanager
     def numerics(self) -> Iterator[None]:

@@ -13,7 +13,7 @@ from jax_interp.models.dit import DiTBlock, DiTBlockInputs
 from jax_interp.nn.attention import attention, cudnn_available, fits_flash, flash_available
 from jax_interp.nn.params import flatten
 from jax_interp.nn.quantization import JOINED
-from jax_interp.pipeline.calibration.compiling import Quick
+from jax_interp.pipeline.calibration.compiling import Quick, without_trials
 from jax_interp.pipeline.stages import cells
 from jax_interp.pipeline.stages.cells import CELLS_SPEC, SHARED_SPECS, Cells
 from jax_interp.pipeline.stages.denoiser import Denoiser
@@ -88,6 +88,10 @@ class RecordingDenoiser(Quick, Denoiser):
             for part, program in enumerate(programs)
         ]
         self._join = self.jit(_joined)
+
+    @property
+    def compiler_options(self) -> dict[str, Any]:
+        return without_trials()
 
     @property
     def outer(self) -> Params:
