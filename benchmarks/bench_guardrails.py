@@ -125,7 +125,7 @@ def frames(guard: FrameGuard, options: argparse.Namespace) -> Measured:
     """Measure the classification of a clip's frames."""
     pairs, size = _random_pairs(options)
     side, classify = guard.config.tower.image_size, guard.classify
-    guard.classify = lambda pixels: _called_safe(classify(pixels))  # type: ignore[method-assign]
+    guard.classify = lambda pixels: called_safe(classify(pixels))  # type: ignore[method-assign]
 
     def look() -> None:
         for number, pair in enumerate(pairs):
@@ -144,10 +144,10 @@ def faces(guard: FaceGuard, options: argparse.Namespace) -> Measured:
     """Measure the search for faces on a clip."""
     pairs, size = _random_pairs(options)
     detect = guard.detect
-    guard.detect = lambda batch: _few_faces(detect(batch), options.height, options.width)  # type: ignore[method-assign]
+    guard.detect = lambda batch: few_faces(detect(batch), options.height, options.width)  # type: ignore[method-assign]
     anchors = len(anchor_boxes(options.height, options.width))
     nothing = AnchorOutputs(np.zeros((PAIR, anchors, 4), np.float32), np.zeros((PAIR, anchors), np.float32))
-    said = _few_faces(nothing, options.height, options.width)
+    said = few_faces(nothing, options.height, options.width)
 
     def blur() -> None:
         for pair in pairs:
@@ -178,12 +178,12 @@ def _random_pairs(options: argparse.Namespace) -> tuple[list[np.ndarray], dict[s
     return list(levels), {"pairs": options.pairs, **clip}
 
 
-def _called_safe(logits: np.ndarray) -> np.ndarray:
+def called_safe(logits: np.ndarray) -> np.ndarray:
     """Return `logits`, which differ from frame to frame, with the class of safe frames raised."""
     return logits + 1e3 * np.eye(len(CLASSES), dtype=np.float32)[0]
 
 
-def _few_faces(found: AnchorOutputs, height: int, width: int) -> AnchorOutputs:
+def few_faces(found: AnchorOutputs, height: int, width: int) -> AnchorOutputs:
     """Return `found` with faces at `FACES` anchors that do not overlap, without offsets, and none elsewhere."""
     anchors = anchor_boxes(height, width)
     apart = np.flatnonzero(np.isclose(anchors[:, 2] * width, 32))[: 8 * FACES : 8]  # 32 pixels wide, 64 pixels on

@@ -19,7 +19,7 @@ def speedups(scaling: Scaling) -> dict[str, dict[int, float]]:
     names = {
         "evaluation": "an evaluation of one pair",
         "pair": "one whole pair",
-        "pairs": f"{scaling.num_pairs} pairs",
+        "pairs": "many pairs",
     }
     found = {name: dict(sorted(scaling.speedups.get(what, {}).items())) for what, name in names.items()}
     return {name: line for name, line in found.items() if len(line) > 1}

@@ -236,14 +236,14 @@ def scaling_parts(scaling: Scaling | None, quantized: Scaling | None = None) -> 
 SCALED = {
     "evaluation": ("an evaluation of one pair", "{:.0f} ms", 1.0),
     "pair": ("one whole pair", "{:.2f} s", 1e3),
-    "pairs": ("{} pairs", "{:.1f} s", 1e3),
+    "pairs": ("one of many pairs", "{:.2f} s", 1e3),
     "world": ("a step of Video2World, 121 frames", "{:.2f} s", 1e3),
 }
 """What was measured on several GPUs, by the field of `Scaling`: its name, the form of its numbers, and their unit."""
 
 
 def _head(scaling: Scaling, what: str, quantized: bool) -> str:
-    return SCALED[what][0].format(scaling.num_pairs) + (", in 8 bits" if quantized else "")
+    return SCALED[what][0] + (", in 8 bits" if quantized else "")
 
 
 def scaling_rows(columns: list[tuple[Scaling, str]]) -> Iterator[Row]:

@@ -22,10 +22,9 @@ class Scaling:
     pair: dict[int, float] = field(default_factory=dict)
     """A whole pair, tokens over the GPUs."""
     pairs: dict[int, float] = field(default_factory=dict)
-    """Many pairs, spread over the GPUs."""
+    """One of many pairs, which are spread over the GPUs: the time of all over their number."""
     speedups: dict[str, dict[int, float]] = field(default_factory=dict)
     """Times faster than one GPU of the same host, of `evaluation`, `pair`, `pairs` and `world`."""
-    num_pairs: int = 0
     undivided: float | None = None
     """Of a whole pair on one GPU, what is not the denoiser's."""
     links: dict[int, Line] = field(default_factory=dict)
@@ -66,14 +65,13 @@ def read(
     measured = {
         "evaluation": [(line, line["call_ms"]["median"]) for line in steps if _only(line, "sequence")],
         "pair": [(line, line["pair_ms"]["median"]) for line in pair if _only(line, "sequence")],
-        "pairs": [(line, 1e3 * line["seconds"]) for line in pairs if _only(line, "data")],
+        "pairs": [(line, 1e3 * line["seconds"] / line["config"]["pairs"]) for line in pairs if _only(line, "data")],
         "world": [(line, line["step_ms"]["median"]) for line in world if _only(line, "sequence")],
     }
     return Scaling(
         device=device,
         **{name: {_gpus(line): took for line, took in times} for name, times in measured.items()},
         speedups={name: _speedups(times) for name, times in measured.items()},
-        num_pairs=pairs[-1]["config"]["pairs"] if pairs else 0,
         undivided=next((_undivided(line) for line in reversed(pair) if _gpus(line) == 1), None),
         links={_gpus(line): line for line in _of(lines, "scaling_links")},
         policies=sorted(policies.values(), key=_gpus),
