@@ -8,24 +8,17 @@ python -m benchmarks.scaling.exchange_ways WORK --gpus 2 [--quantization int8] [
 - `permuted`, `permuted-groups`: what goes to another GPU is copied together and permuted, of all heads or two groups.
 - `apart`: values, keys and queries are permuted apart, each as soon as it is there.
 - `by-source`: also, queries are attended to GPU by GPU, the own ones last, so that results travel meanwhile.
-- `int8`, `int8-groups`: all-to-alls of queries, keys and values in 8 bits, of all heads at once or in two groups. With
-  `-kernel` a kernel quantises, with `-output` results come back in 8 bits too, with `-centred` tokens are sent less a
-  mean of theirs; `int8-kernel-output-centred-groups` is all of it.
 - `unsent`: nothing is sent, which is wrong and shows what there is to gain.
-
-`layer_error` is that of a layer by itself against all-to-alls as the product has them, beside what int8 products before
-it would cause; `against_first` is that of sampled latents. A way that fails is printed with its error.
 
 With XLA_FLAGS=--xla_gpu_use_memcpy_local_p2p=true permutes are copies by the copy engines.
 """
 
 import itertools
 import os
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any, get_args
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
@@ -34,8 +27,6 @@ from jax import lax
 from jax.sharding import PartitionSpec as P
 
 from benchmarks.measure import emit, parser, summary
-from benchmarks.scaling.int8_exchange import Attend, in_8_bits, pack, pack_by_kernel
-from benchmarks.scaling.layer_error import Between, LayerError
 from jax_interp import Interpolator
 from jax_interp.config import Quantization
 from jax_interp.diffusion.settings import SampleSettings
@@ -48,6 +39,9 @@ from jax_interp.pipeline.stages.denoiser import Denoiser
 from jax_interp.runtime import all_to_all
 from jax_interp.runtime.mesh import DeviceMesh
 from jax_interp.runtime.mesh_shape import MeshShape
+
+Attend = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+"""Self-attention from a device's queries, keys and values `[B, L, N, K]`, as `Collectives.attend`."""
 
 
 def permuted(ranks: int, *, apart: bool = False, by_source: bool = False) -> Attend:
@@ -134,30 +128,17 @@ PERMUTED: dict[str, Callable[[int], Attend]] = {
     "by-source": partial(permuted, apart=True, by_source=True),
     "unsent": unsent,
 }
-INT8: dict[str, Callable[[int], Attend]] = {
-    f"int8{kernel}{output}{centred}{groups}": partial(
-        in_8_bits,
-        pack=pack_by_kernel if kernel else pack,
-        output=bool(output),
-        centred=bool(centred),
-        groups=2 if groups else 1,
-    )
-    for kernel in ("", "-kernel")
-    for output in ("", "-output")
-    for centred in ("", "-centred")
-    for groups in ("", "-groups")
-}
 GROUPED = {"one-group": 1, "two-groups": 2}
-WAYS = (*GROUPED, *PERMUTED, *INT8)
+WAYS = (*GROUPED, *PERMUTED)
 
 
-def use(way: str, denoiser: Denoiser) -> Between:
-    """Have `denoiser` attend by `way` from now on, and return its collectives; cells have to divide among devices."""
+def use(way: str, denoiser: Denoiser) -> None:
+    """Have `denoiser` attend by `way` from now on; cells have to divide among its devices."""
     if way in GROUPED:
         all_to_all.head_groups = lambda *_: GROUPED[way]
         between = all_to_all.collectives_between
     else:
-        attend = (PERMUTED | INT8)[way](denoiser.devices.shape.sequence)
+        attend = PERMUTED[way](denoiser.devices.shape.sequence)
 
         def between(devices: DeviceMesh, *, cells: int = 1, cells_here: int = 1) -> Collectives:
             del devices, cells, cells_here  # cells divide evenly
@@ -169,20 +150,9 @@ def use(way: str, denoiser: Denoiser) -> Between:
     specs: tuple[P, object] = (CELLS_SPEC, SHARED_SPECS)
     denoiser._attend = compiled(attend_cells, *specs)
     denoiser._attend_between = compiled(partial(attend_cells, between=True), *specs, donate=False)
-    return between
 
 
-def measured(interpolator: Interpolator, condition: jax.Array, steps: int) -> tuple[dict[str, float], np.ndarray]:
-    """Return the milliseconds of an evaluation, and the latents that `steps` steps give."""
-    sample = partial(interpolator.denoiser.sample, condition, None, None)
-    sample(SampleSettings(num_steps=2))
-    times = [time.perf_counter()]
-    sampled = sample(SampleSettings(num_steps=steps), progress=lambda *_: times.append(time.perf_counter()))
-    # A call is reported one call after the device has done it.
-    return summary([later - earlier for earlier, later in itertools.pairwise(times)][2:]), np.asarray(sampled)
-
-
-def main() -> int:
+def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--gpus", type=int, default=2)
     arguments.add_argument("--quantization", choices=get_args(Quantization), default="none")
@@ -196,34 +166,28 @@ def main() -> int:
         embedding_cache=False,
         quantization=options.quantization,
     )
-    denoiser = interpolator.denoiser
     shape = (1, *interpolator.check_size(options.height, options.width))
     condition = jnp.asarray(np.random.default_rng(0).standard_normal(shape), jnp.float32)
-    tokens = shape[1] * denoiser.num_cells(shape)
-    layer_error = LayerError(
-        denoiser.devices, (tokens, denoiser.config.num_heads, denoiser.config.head_width), denoiser.dtype
-    )
-    first, failed = None, False
+    first = None
     for way in options.ways:
-        found: dict[str, Any] = {}
-        try:
-            between = use(way, denoiser)
-            call_ms, sampled = measured(interpolator, condition, options.steps)
-            first = sampled if first is None else first
-            found = {"call_ms": call_ms, "against_first": relative_error(sampled, first)}
-            found["layer_error"] = layer_error.of(between)
-        except Exception as error:  # whatever compiling a kernel raises, the other ways are worth their time
-            found["failed"], failed = f"{type(error).__name__}: {error}"[:500], True
+        use(way, interpolator.denoiser)
+        sample = partial(interpolator.denoiser.sample, condition, None, None)
+        sample(SampleSettings(num_steps=2))
+        times = [time.perf_counter()]
+        sampled = sample(
+            SampleSettings(num_steps=options.steps), progress=lambda *_, seen=times: seen.append(time.perf_counter())
+        )
+        first = sampled if first is None else first
         emit(
             "exchange_ways",
             config={"model": options.model, "gpus": options.gpus, "way": way, "quantization": options.quantization}
             | {"height": options.height, "width": options.width, "flags": os.environ.get("XLA_FLAGS", "")},
             weights="random",
-            layer_error_of_int8_products=layer_error.of_products,
-            **found,
+            # A call is reported one call after the device has done it.
+            call_ms=summary([later - earlier for earlier, later in itertools.pairwise(times)][2:]),
+            against_first=relative_error(np.asarray(sampled), np.asarray(first)),
         )
-    return int(failed)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
