@@ -43,13 +43,15 @@ def test_other_numbers_would_be_noticed():
 def test_demo_shows_every_number_of_steps(monkeypatch):
     ways = {"ours": [20, None], "blend": [19.5, 18], "nearest": [18, 17], "tokenizer": [30, 28]}
     classes = {measure: {"film": ways} for measure in update_results.DEMO_MEASURES}
-    about = {"device": {"kind": "cpu"}, "shots": 2, "scenes": 1, "windows": {"film": 3}}
-    lines = [{"num_steps": steps, **about, **classes} for steps in (12, 1)]
+    about = {"device": {"kind": "cpu"}, "shots": 2, "scenes": 1, "windows": {"film": 3}, "weights": "new"}
+    earlier = {"num_steps": 4, **about, "weights": "old", **classes}
+    lines = [earlier, *({"num_steps": steps, **about, **classes} for steps in (12, 1))]
     monkeypatch.setattr(update_results, "results", lambda name: lines)
-    _, decibels, _, sharpness = update_results.demo_parts()
+    _, decibels, _, sharpness, edges = update_results.demo_parts()
     assert decibels.startswith("| PSNR, dB | ours, 1 step | ours, 12 steps | blend |")
     assert "| film (3) | 20.00 / – | 20.00 / – | 19.50 / 18.00 |" in decibels
     assert "| film (3) | – | – | 18.00 |" in sharpness
+    assert "| film (3) | – | – | 18.00 |" in edges
 
 
 def test_readme_is_one_screen():

@@ -33,6 +33,11 @@ def links(gpus, speed):
     return line("scaling_links", gpus, dispatch_seconds=5e-5, links=found)
 
 
+def sixteen(entry):
+    """The same line for twice as many pairs."""
+    return {**entry, "config": {**entry["config"], "pairs": 16}}
+
+
 @pytest.fixture
 def results(tmp_path):
     lines = [
@@ -45,7 +50,7 @@ def results(tmp_path):
         step(2, 140.0, axis="tensor"),
         pair(4, 2.75, 2.7),
         line("scaling_pairs", 1, axis="data", seconds=80.0),
-        line("scaling_pairs", 4, axis="data", seconds=20.0),
+        sixteen(line("scaling_pairs", 4, axis="data", seconds=40.0)),
         links(1, 0.0),
         links(4, 200.0),
         line("scaling_agreement", 4, errors={"one GPU": {"ratio": 1.0}, "sequence=4": {"ratio": 1.02}}),
@@ -61,8 +66,7 @@ def test_the_newest_line_of_each_case_counts(results):
     assert scaling is not None
     assert scaling.evaluation == {1: 300.0, 4: 75.0}
     assert scaling.pair == {1: 11000.0, 4: 2750.0}
-    assert scaling.pairs == {1: 80000.0, 4: 20000.0}
-    assert scaling.num_pairs == 8
+    assert scaling.pairs == {1: 10000.0, 4: 2500.0}  # of one pair, however many were measured
     assert scaling.undivided == pytest.approx(100.0)
     (sharded,) = [entry for entry in scaling.policies if entry["config"]["placement"] == "sharded"]
     assert sharded["compile_cache"] == "warm"
@@ -87,8 +91,8 @@ def test_several_gpus_stand_beside_one_of_the_same_host(results):
 
 def test_results_show_several_gpus_once_they_were_measured(results):
     shown = "\n".join(update_results.scaling_parts(read(results)))
-    assert "| 1 | 300 ms | 11.00 s | 80.0 s |" in shown
-    assert "| 4 | 75 ms (4.00×) | 2.75 s (4.00×) | 20.0 s (4.00×) |" in shown
+    assert "| 1 | 300 ms | 11.00 s | 10.00 s |" in shown
+    assert "| 4 | 75 ms (4.00×) | 2.75 s (4.00×) | 2.50 s (4.00×) |" in shown
     assert "| sequence=4, sharded | 0.5 GiB | 0.5 GiB | 150 ms |" in shown
     assert "sequence=4 1.02." in shown
     assert list(update_results.scaling_parts(None)) == []
