@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks import random_networks
-from jax_interp.config import DecoderConfig, PixtralConfig, PixtralVisionConfig
+from jax_interp.config import DecoderConfig, PixtralConfig, PixtralVisionConfig, Precision, Quantization
 from jax_interp.pipeline.prompt.prompt_upsampler import PromptUpsampler
 from jax_interp.pipeline.stages import language_model
 from jax_interp.runtime.block_stream import BlockStream
@@ -35,7 +35,7 @@ def folders(tmp_path_factory):
     return root
 
 
-def opened(folder, shape=None, quantization="int8", dtype="float32"):
+def opened(folder, shape=None, quantization: Quantization = "int8", dtype: Precision = "float32"):
     found = find_component(folder, "prompt_upsampler").quantized(quantization)
     return PromptUpsampler(found, dtype, DeviceMesh(shape) if shape else None)
 

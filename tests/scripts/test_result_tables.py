@@ -1,0 +1,75 @@
+"""The tables of results: one GPU a table, 8 bits in rows of their own."""
+
+import pytest
+
+from scripts import network_tables, update_results
+from scripts.result_lines import by_card
+
+OLD, NEW = "an old GPU", "a new GPU"
+
+
+def step(card, took, *, tokens=update_results.TOKENS, peers=None, **config):
+    told = {"model": "dit-7b", "tokens": tokens, "pairs": 1, **config}
+    times = {"median": took, "min": took}
+    about = {"device": {"kind": card}, "config": told, "attention": "own kernel", "peers": peers or {}}
+    return about | {"forward_ms": times, "forward_ms_after_peer": None, "allocator_peak_bytes": 2**33}
+
+
+def upsampler(card, token, **config):
+    told = {"case": "resident", **config}
+    about = {"benchmark": "upsampler", "device": {"kind": card}, "config": told, "token_ms": {"median": token}}
+    about |= {"read_bytes": 4e9, "memory_gb_per_s": 1000, "encode_ms": 1, "prefill_ms": 2}
+    return about | {"allocator_peak_bytes": 2**30, "process_peak_bytes": 2**31}
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    peers = {f"diffusers_{name}_ms": {"median": took} for name, took in (("eager", 480), ("compiled", 350))}
+    lines = [
+        step(OLD, 320, peers=peers),
+        step(OLD, 220, quantization="int8"),
+        step(OLD, 230, quantization="int8", placement="streamed"),
+        step(NEW, 300),
+        step(NEW, 270, quantization="int8-rotated"),
+        step(NEW, 3600, tokens=update_results.LONG, peers=peers),
+    ]
+    monkeypatch.setattr(update_results, "results", lambda name: lines if name == "dit_step" else [])
+
+
+def test_most_tables_are_of_the_card_that_has_compiled_peers(steps):
+    assert update_results._newest_step()["device"]["kind"] == OLD
+    rows = [row[:2] for row in update_results.step_rows(OLD)]
+    name = "an evaluation of the 7B transformer, our attention kernel"
+    assert rows == [
+        (name, "320 ms"),
+        (f"{name}, in 8 bits", "220 ms, 8.0 GiB"),
+        (f"{name}, in 8 bits, streamed", "230 ms, 8.0 GiB"),
+    ]
+
+
+def test_another_card_and_longer_clips_have_tables_of_their_own(steps):
+    (other,) = update_results.other_steps(OLD)
+    assert other.startswith(f"| warm, median, {NEW} |")
+    assert "300 ms" in other
+    assert ", int8-rotated | 270 ms" in other
+    assert "3600 ms" not in other
+    assert "320 ms" not in other
+    (long,) = update_results.long_parts()
+    assert "56,320 tokens" in long
+    assert "| 3600 ms | 480 ms (7.50) |" in long
+
+
+def test_the_upsamplers_tables(monkeypatch):
+    lines = [upsampler(OLD, 12), upsampler(NEW, 10), upsampler(NEW, 8, quantization="int8"), upsampler(OLD, 11)]
+    monkeypatch.setattr(network_tables, "results", lambda name: lines)
+    old, new = network_tables.upsampler_parts()
+    assert "| resident | 11.0 ms | 4.0 ms (36 %) |" in old
+    assert "8.0 ms" not in old
+    assert new.index("| resident | 10.0 ms |") < new.index("| resident, in 8 bits | 8.0 ms |")
+
+
+def test_lines_by_card_keep_their_order():
+    lines = [upsampler(NEW, 1), upsampler(OLD, 2), upsampler(NEW, 3)]
+    found = by_card(lines)
+    assert list(found) == [NEW, OLD]
+    assert [line["token_ms"]["median"] for line in found[NEW]] == [1, 3]
