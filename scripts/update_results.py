@@ -8,19 +8,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.scaling.results import Line, Scaling, read
+from scripts.demo_tables import demo_parts
 from scripts.network_tables import guardrail_parts, training_parts, upsampler_parts
 from scripts.result_lines import (
     RESULTS,
     Row,
-    bits_of,
     by_card,
     gib_or_nothing,
     newest,
     results,
     size_of,
     table,
-    whole_pairs,
 )
+from scripts.step_tables import ATTENTION, STEP_HEADS, long_parts, newest_step, other_steps, stage_rows, step_rows
 
 ROOT = Path(__file__).parents[1]
 SCALING_PLOT = "scaling.png"
@@ -35,12 +35,9 @@ UPSTREAM_GB = {
 """What upstream states for 7B and 14B, with prompt upsampler and guardrails offloaded: neither is in these runs."""
 
 
-ATTENTION = {"own kernel": "our attention kernel", "other": "cuDNN's attention", "cudnn": "cuDNN's attention"}
-
-
 def tables() -> str:
     """Return the Markdown between the marks of docs/results.md."""
-    step = _newest_step()
+    step = newest_step()
     versions = ", ".join(f"{name} {found}" for name, found in step["versions"].items())
     card = step["device"]["kind"]
     parts = [
@@ -63,84 +60,6 @@ def tables() -> str:
         f"{card}, unless a table names another, 704×1280, bfloat16, random weights of the real sizes ({versions}).\n\n"
     )
     return head + "\n".join(parts)
-
-
-STEP_HEADS = ("warm, median", "jax-interp", "diffusers eager", "torch.compile")
-TOKENS = 10560
-"""The tokens of a pair at 704×1280."""
-
-
-def steps(tokens: int = TOKENS) -> list[Line]:
-    """Return the evaluations of a sample of that many tokens."""
-    lines = results("dit_step")
-    return [line for line in lines if (line["config"]["tokens"], line["config"]["pairs"]) == (tokens, 1)]
-
-
-def _newest_step() -> Line:
-    """Return the newest evaluation of full weights beside compiled peers, which decides the card of most tables."""
-    return [line for line in steps() if bits_of(line) == "" and "diffusers_compiled_ms" in line["peers"]][-1]
-
-
-def other_steps(card: str) -> Iterator[str]:
-    """Evaluations on other GPUs than `card`, a table each."""
-    for other in by_card(steps()):
-        if other != card:
-            yield table((f"warm, median, {other}", *STEP_HEADS[1:]), step_rows(other))
-
-
-def long_parts() -> Iterator[str]:
-    """Evaluations as long as a clip of 121 frames, which are mostly attention."""
-    for card, lines in by_card(steps(LONG)).items():
-        yield table((f"{LONG:,} tokens (121 frames), {card}", *STEP_HEADS[1:]), _step_rows(lines))
-
-
-LONG = 56320
-
-
-def step_rows(card: str) -> Iterator[Row]:
-    """Evaluations of a pair on `card`."""
-    return _step_rows(by_card(steps())[card])
-
-
-def _step_rows(lines: list[Line]) -> Iterator[Row]:
-    """An evaluation of a transformer; a row for every kernel of attention, placement and precision measured."""
-    chosen: dict[tuple[str, ...], Line] = {}
-    for line in lines:
-        placement = line["config"].get("placement", "resident")
-        key = (
-            line["config"]["model"],
-            line["attention"],
-            bits_of(line),
-            "" if placement == "resident" else f", {placement}",
-        )
-        if line["peers"] or not chosen.get(key, {}).get("peers"):
-            chosen[key] = line
-    for (model, attention, bits, placement), line in chosen.items():
-        after = line["forward_ms_after_peer"] or line["forward_ms"]
-        ours = max(line["forward_ms"]["median"], after["median"])
-        peers = [line["peers"].get(f"diffusers_{name}_ms") for name in ("eager", "compiled")]
-        cells = [f"{peer['median']:.0f} ms ({ours / peer['median']:.2f})" if peer else "" for peer in peers]
-        what = f"an evaluation of the {size_of(model)} transformer, {ATTENTION[attention]}{bits}{placement}"
-        peak = f", {gib_or_nothing(line['allocator_peak_bytes'])}" if bits else ""
-        yield what, f"{ours:.0f} ms{peak}", *cells
-
-
-def stage_rows() -> Iterator[Row]:
-    """The tokenizer and a whole pair, beside diffusers where it was run."""
-    other = newest("pair", "pair_upstreams_way", model="dit-7b")
-    pairs, quantized = whole_pairs(quantized=False), whole_pairs(quantized=True)
-    beside = [line for line in pairs if other and line["commit"] == other["commit"]]  # in the same process
-    pair = next(reversed(beside or pairs), None)
-    for name in ("encode", "decode"):
-        if line := newest("tokenizer", f"tokenizer_{name}"):
-            peer = f"{1e3 * other['stage_seconds'][name]:.0f} ms" if other else ""
-            yield f"{name} a pair", f"{line['ms']['median']:.0f} ms", peer, ""
-    for line in (pair, quantized[-1] if quantized else None):
-        if line:
-            took = line["pair_ms"]["median"] / 1e3
-            ratio = f"({took / other['total']:.2f}; two branches, as upstream runs it)" if other else ""
-            peer = f"{other['total']:.1f} s {ratio}" if other else ""
-            yield f"a whole pair{bits_of(line)}", f"{took:.1f} s", peer, ""
 
 
 def world_parts() -> Iterator[str]:
@@ -195,7 +114,7 @@ def _place_in_table(entry: tuple[tuple[str, str, str], Line]) -> tuple[int, int]
 def memory() -> list[Line]:
     """Return every run of `bench_memory` on the card of most tables."""
     lines = [line for line in results("memory") if line["benchmark"] == "memory"]
-    return by_card(lines)[_newest_step()["device"]["kind"]]
+    return by_card(lines)[newest_step()["device"]["kind"]]
 
 
 def once_rows() -> Iterator[Row]:
@@ -266,47 +185,6 @@ def policy_rows(scaling: Scaling) -> Iterator[Row]:
         )
 
 
-DEMO_WAYS = {"blend": "blend", "nearest": "nearest end", "tokenizer": "tokenizer alone"}
-DEMO_MEASURES = {
-    "psnr": ("PSNR, dB", ".2f", (0, 1)),
-    "ssim": ("SSIM", ".3f", (0, 1)),
-    "sharpness": ("sharpness of moving parts", ".2f", (1,)),
-    "edges_in_place": ("edges in place, moving parts", ".2f", (1,)),
-}
-"""What was measured, by its key: its name, the form of its numbers, which of (whole frames, moving parts) are shown.
-Of a frame without contrast, such as a black one, the sharpness says nothing."""
-
-
-def demo_parts() -> Iterator[str]:
-    """The demo's networks on what was held out: a table a measure, a row a class, ours by number of steps."""
-    every = [line for line in results("demo") if line["weights"] == results("demo")[-1]["weights"]]
-    lines = {line["num_steps"]: line for line in every}
-    if not lines:
-        return
-    one = next(iter(lines.values()))
-    yield (
-        f"The [demo](demo.md)'s toy networks, 192×320, float32 ({one['device']['kind'].upper()}), {one['shots']} shots"
-        f" and {one['scenes']} rendered scenes that they never saw. Film is classed by the mean difference of"
-        " neighbouring frames, of 255; in brackets is the number of windows. Cells: whole frames / moving parts."
-        " Sharpness is the mean gradient over that of the truth; a blend shows every edge twice, and both count. Edges"
-        " in place are how much of the true gradients is there where they belong.\n"
-    )
-    counts = sorted(lines)
-    heads = (*(f"ours, {count} step{'s' * (count > 1)}" for count in counts), *DEMO_WAYS.values())
-    for measure, (name, form, shown) in DEMO_MEASURES.items():
-        rows = []
-        for group, of_way in one[measure].items():
-            ours = [lines[count][measure][group]["ours"] for count in counts]
-            others = [of_way[way] for way in DEMO_WAYS]
-            cells = [" / ".join(_decimal(score[i], form) for i in shown) for score in (*ours, *others)]
-            rows.append((f"{group} ({one['windows'][group]})", *cells))
-        yield table((name, *heads), rows)
-
-
-def _decimal(value: float | None, form: str) -> str:
-    return "–" if value is None else f"{value:{form}}"
-
-
 def _faster(scaling: Scaling, what: str, gpus: int, form: str, unit: float) -> str:
     measured, speedups = getattr(scaling, what), scaling.speedups[what]
     if gpus not in measured:
@@ -317,7 +195,7 @@ def _faster(scaling: Scaling, what: str, gpus: int, form: str, unit: float) -> s
 
 def summary() -> str:
     """Return the Markdown between the marks of README.md: one table of the rows that matter most."""
-    step = _newest_step()
+    step = newest_step()
     rows = {row[0]: row for row in (*step_rows(step["device"]["kind"]), *stage_rows())}
     picked = [_with_bits(rows[name], rows.get(f"{name}, in 8 bits")) for name in SUMMARY_ROWS if name in rows]
     shown = [*map(_beside_peer, picked), *summary_memory(), *summary_gpus()]

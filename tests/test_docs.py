@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts import update_results, write_cli_reference
+from scripts import demo_tables, update_results, write_cli_reference
 from tests.commands import jax_interp
 
 ROOT = Path(__file__).parents[1]
@@ -42,12 +42,12 @@ def test_other_numbers_would_be_noticed():
 
 def test_demo_shows_every_number_of_steps(monkeypatch):
     ways = {"ours": [20, None], "blend": [19.5, 18], "nearest": [18, 17], "tokenizer": [30, 28]}
-    classes = {measure: {"film": ways} for measure in update_results.DEMO_MEASURES}
+    classes = {measure: {"film": ways} for measure in demo_tables.DEMO_MEASURES}
     about = {"device": {"kind": "cpu"}, "shots": 2, "scenes": 1, "windows": {"film": 3}, "weights": "new"}
     earlier = {"num_steps": 4, **about, "weights": "old", **classes}
     lines = [earlier, *({"num_steps": steps, **about, **classes} for steps in (12, 1))]
-    monkeypatch.setattr(update_results, "results", lambda name: lines)
-    _, decibels, _, sharpness, edges = update_results.demo_parts()
+    monkeypatch.setattr(demo_tables, "results", lambda name: lines)
+    _, decibels, _, sharpness, edges = demo_tables.demo_parts()
     assert decibels.startswith("| PSNR, dB | ours, 1 step | ours, 12 steps | blend |")
     assert "| film (3) | 20.00 / – | 20.00 / – | 19.50 / 18.00 |" in decibels
     assert "| film (3) | – | – | 18.00 |" in sharpness

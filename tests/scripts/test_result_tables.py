@@ -2,13 +2,13 @@
 
 import pytest
 
-from scripts import network_tables, update_results
+from scripts import network_tables, step_tables
 from scripts.result_lines import by_card
 
 OLD, NEW = "an old GPU", "a new GPU"
 
 
-def step(card, took, *, tokens=update_results.TOKENS, peers=None, **config):
+def step(card, took, *, tokens=step_tables.TOKENS, peers=None, **config):
     told = {"model": "dit-7b", "tokens": tokens, "pairs": 1, **config}
     times = {"median": took, "min": took}
     about = {"device": {"kind": card}, "config": told, "attention": "own kernel", "peers": peers or {}}
@@ -31,14 +31,14 @@ def steps(monkeypatch):
         step(OLD, 230, quantization="int8", placement="streamed"),
         step(NEW, 300),
         step(NEW, 270, quantization="int8-rotated"),
-        step(NEW, 3600, tokens=update_results.LONG, peers=peers),
+        step(NEW, 3600, tokens=step_tables.LONG, peers=peers),
     ]
-    monkeypatch.setattr(update_results, "results", lambda name: lines if name == "dit_step" else [])
+    monkeypatch.setattr(step_tables, "results", lambda name: lines if name == "dit_step" else [])
 
 
 def test_most_tables_are_of_the_card_that_has_compiled_peers(steps):
-    assert update_results._newest_step()["device"]["kind"] == OLD
-    rows = [row[:2] for row in update_results.step_rows(OLD)]
+    assert step_tables.newest_step()["device"]["kind"] == OLD
+    rows = [row[:2] for row in step_tables.step_rows(OLD)]
     name = "an evaluation of the 7B transformer, our attention kernel"
     assert rows == [
         (name, "320 ms"),
@@ -48,13 +48,13 @@ def test_most_tables_are_of_the_card_that_has_compiled_peers(steps):
 
 
 def test_another_card_and_longer_clips_have_tables_of_their_own(steps):
-    (other,) = update_results.other_steps(OLD)
+    (other,) = step_tables.other_steps(OLD)
     assert other.startswith(f"| warm, median, {NEW} |")
     assert "300 ms" in other
     assert ", int8-rotated | 270 ms" in other
     assert "3600 ms" not in other
     assert "320 ms" not in other
-    (long,) = update_results.long_parts()
+    (long,) = step_tables.long_parts()
     assert "56,320 tokens" in long
     assert "| 3600 ms | 480 ms (7.50) |" in long
 

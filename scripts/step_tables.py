@@ -1,0 +1,81 @@
+"""The tables of docs/results.md about one evaluation and one pair, beside diffusers."""
+
+from collections.abc import Iterator
+
+from benchmarks.scaling.results import Line
+from scripts.result_lines import Row, bits_of, by_card, gib_or_nothing, newest, results, size_of, table, whole_pairs
+
+ATTENTION = {"own kernel": "our attention kernel", "other": "cuDNN's attention", "cudnn": "cuDNN's attention"}
+STEP_HEADS = ("warm, median", "jax-interp", "diffusers eager", "torch.compile")
+TOKENS, LONG = 10560, 56320
+"""The tokens of a pair at 704×1280, and of a clip of 121 frames."""
+
+
+def steps(tokens: int = TOKENS) -> list[Line]:
+    """Return the evaluations of a sample of that many tokens."""
+    lines = results("dit_step")
+    return [line for line in lines if (line["config"]["tokens"], line["config"]["pairs"]) == (tokens, 1)]
+
+
+def newest_step() -> Line:
+    """Return the newest evaluation of full weights beside compiled peers, which decides the card of most tables."""
+    return [line for line in steps() if bits_of(line) == "" and "diffusers_compiled_ms" in line["peers"]][-1]
+
+
+def other_steps(card: str) -> Iterator[str]:
+    """Evaluations on other GPUs than `card`, a table each."""
+    for other in by_card(steps()):
+        if other != card:
+            yield table((f"warm, median, {other}", *STEP_HEADS[1:]), step_rows(other))
+
+
+def long_parts() -> Iterator[str]:
+    """Evaluations as long as a clip of 121 frames, which are mostly attention."""
+    for card, lines in by_card(steps(LONG)).items():
+        yield table((f"{LONG:,} tokens (121 frames), {card}", *STEP_HEADS[1:]), _step_rows(lines))
+
+
+def step_rows(card: str) -> Iterator[Row]:
+    """Evaluations of a pair on `card`."""
+    return _step_rows(by_card(steps())[card])
+
+
+def _step_rows(lines: list[Line]) -> Iterator[Row]:
+    """An evaluation of a transformer; a row for every kernel of attention, placement and precision measured."""
+    chosen: dict[tuple[str, ...], Line] = {}
+    for line in lines:
+        placement = line["config"].get("placement", "resident")
+        key = (
+            line["config"]["model"],
+            line["attention"],
+            bits_of(line),
+            "" if placement == "resident" else f", {placement}",
+        )
+        if line["peers"] or not chosen.get(key, {}).get("peers"):
+            chosen[key] = line
+    for (model, attention, bits, placement), line in chosen.items():
+        after = line["forward_ms_after_peer"] or line["forward_ms"]
+        ours = max(line["forward_ms"]["median"], after["median"])
+        peers = [line["peers"].get(f"diffusers_{name}_ms") for name in ("eager", "compiled")]
+        cells = [f"{peer['median']:.0f} ms ({ours / peer['median']:.2f})" if peer else "" for peer in peers]
+        what = f"an evaluation of the {size_of(model)} transformer, {ATTENTION[attention]}{bits}{placement}"
+        peak = f", {gib_or_nothing(line['allocator_peak_bytes'])}" if bits else ""
+        yield what, f"{ours:.0f} ms{peak}", *cells
+
+
+def stage_rows() -> Iterator[Row]:
+    """The tokenizer and a whole pair, beside diffusers where it was run."""
+    other = newest("pair", "pair_upstreams_way", model="dit-7b")
+    pairs, quantized = whole_pairs(quantized=False), whole_pairs(quantized=True)
+    beside = [line for line in pairs if other and line["commit"] == other["commit"]]  # in the same process
+    pair = next(reversed(beside or pairs), None)
+    for name in ("encode", "decode"):
+        if line := newest("tokenizer", f"tokenizer_{name}"):
+            peer = f"{1e3 * other['stage_seconds'][name]:.0f} ms" if other else ""
+            yield f"{name} a pair", f"{line['ms']['median']:.0f} ms", peer, ""
+    for line in (pair, quantized[-1] if quantized else None):
+        if line:
+            took = line["pair_ms"]["median"] / 1e3
+            ratio = f"({took / other['total']:.2f}; two branches, as upstream runs it)" if other else ""
+            peer = f"{other['total']:.1f} s {ratio}" if other else ""
+            yield f"a whole pair{bits_of(line)}", f"{took:.1f} s", peer, ""
