@@ -224,12 +224,11 @@ class LanguageModel(StackedStage[DecoderLM]):
         ) -> tuple[Text, tuple[Cache, ...]]:
             after = []
             for (first, second), cache in zip(params, caches, strict=True):
-                # Nothing is fused across the ends of a part, so it rounds as the part's own program does. Its weights
-                # pass the same barrier: else XLA converts those of all blocks before the first one runs.
-                x, first = jax.lax.optimization_barrier((x, first))
-                x, cache = self.network.bind_part(0, first, self._local[0]).attend(x, cache, inputs, self._collectives)
-                x, cache, second = jax.lax.optimization_barrier((x, cache, second))
-                x = self.network.bind_part(1, second, self._local[1]).transform(x, self._collectives)
+                # Nothing is fused across the ends of a part, so it rounds as the part's own program does.
+                block = self.network.bind_part(0, first, self._local[0])
+                x, cache = jax.lax.optimization_barrier(block.attend(x, cache, inputs, self._collectives))
+                block = self.network.bind_part(1, second, self._local[1])
+                x = jax.lax.optimization_barrier(block.transform(x, self._collectives))
                 after.append(cache)
             return x, tuple(after)
 
