@@ -20,9 +20,11 @@ and keeps it: on a GPU with room it ends with up to twice of what it uses.
 import itertools
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from unittest.mock import patch
 
 import jax
 import numpy as np
@@ -104,7 +106,7 @@ def measure(options: Any, name: str) -> None:
     """Do the job with strategy `name`, and print its seconds and memory."""
     strategy = STRATEGIES[name]
     settings = Video2WorldSettings(height=options.height, width=options.width, num_video_frames=options.frames)
-    with GpuWatch() as watch:
+    with GpuWatch() as watch, frames_are_allowed():
         world = _opened(options.work / options.model)
         plan = _plan(world, settings, strategy)
         world.place(plan.placements)
@@ -139,10 +141,18 @@ def measure(options: Any, name: str) -> None:
     )
 
 
-def _opened(folder: Any) -> Video2World:
+@contextmanager
+def frames_are_allowed() -> Iterator[None]:
+    """Have the guardrails of frames find them safe, with few faces, after their networks have looked at them."""
     classify, detect = FrameGuard.classify, FaceGuard.detect
-    FrameGuard.classify = lambda self, pixels: called_safe(classify(self, pixels))
-    FaceGuard.detect = lambda self, frames: few_faces(detect(self, frames), *frames.shape[1:3])
+    with (
+        patch.object(FrameGuard, "classify", lambda self, pixels: called_safe(classify(self, pixels))),
+        patch.object(FaceGuard, "detect", lambda self, frames: few_faces(detect(self, frames), *frames.shape[1:3])),
+    ):
+        yield
+
+
+def _opened(folder: Any) -> Video2World:
     guarded = any(has_component(folder, name) for name, row in TABLE.items() if row.is_guardrail)
     return Video2World.from_pretrained(
         folder,

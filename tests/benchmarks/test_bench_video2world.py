@@ -9,6 +9,7 @@ import pytest
 from benchmarks import bench_video2world
 from jax_interp.components import PLACEMENT_NAMES
 from jax_interp.pipeline.memory.plan import PROCESS_OVERHEAD
+from jax_interp.pipeline.safety.video_guard import FaceGuard, FrameGuard
 
 
 def test_every_row_of_upstreams_table_has_a_strategy_and_a_figure():
@@ -36,6 +37,15 @@ def test_a_process_gets_what_upstream_states(monkeypatch):
     assert most < 76.5 / 80
     monkeypatch.setattr(bench_video2world, "gpu_bytes", lambda: None)
     assert share("dit-7b-video2world", "streamed") is None
+
+
+def test_only_meanwhile_all_frames_are_allowed():
+    classify, detect = FrameGuard.classify, FaceGuard.detect
+    with bench_video2world.frames_are_allowed():
+        assert FrameGuard.classify is not classify
+        assert FaceGuard.detect is not detect
+    assert FrameGuard.classify is classify
+    assert FaceGuard.detect is detect
 
 
 @pytest.mark.slow
