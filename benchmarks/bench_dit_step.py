@@ -5,7 +5,7 @@ python -m benchmarks.bench_dit_step WORK --peer diffusers        # resident, bes
 python -m benchmarks.bench_dit_step WORK --pairs 2
 python -m benchmarks.bench_dit_step WORK --quantization int8 --peer torchao    # beside torchao's int8 and float8
 python -m benchmarks.bench_dit_step WORK --quantization int8 --placement streamed
-python -m benchmarks.bench_dit_step WORK --quantization int8-smoothed --calibrate clip.mp4
+python -m benchmarks.bench_dit_step WORK --calibrate clip.mp4       # int8-smoothed
 python -m benchmarks.bench_dit_step WORK --latent-frames 16 --peer diffusers   # as long as a clip of 121 frames
 ```
 
@@ -46,7 +46,7 @@ def main() -> None:
     arguments.add_argument("--repeats", type=int, default=12)
     arguments.add_argument("--quantization", choices=get_args(Quantization), default="none")
     arguments.add_argument("--placement", choices=get_args(Kind), default="resident")
-    arguments.add_argument("--calibrate", type=Path, help="the clip that int8-smoothed is calibrated on, in memory")
+    arguments.add_argument("--calibrate", type=Path, help="a clip: int8-smoothed, calibrated on it in memory")
     arguments.add_argument("--peer", choices=["diffusers", "torchao"])
     arguments.add_argument("--schemes", nargs="*", choices=list(TORCHAO), default=list(TORCHAO), help="of torchao")
     arguments.add_argument("--eager-only", action="store_true", help="leave torch.compile out: it takes 100 s")
@@ -84,7 +84,7 @@ def main() -> None:
     emit(
         "dit_step",
         config={"model": options.model, "tokens": tokens, "pairs": options.pairs, "dtype": "bfloat16"}
-        | {"quantization": options.quantization, "placement": options.placement},
+        | {"quantization": denoiser.converted.quantization, "placement": options.placement},
         weights="random",
         attention="own kernel" if flash_available() and fits_flash(q, q) else "other",
         calibration_seconds=calibration,

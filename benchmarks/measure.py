@@ -80,15 +80,12 @@ class GpuWatch:
         return self.peaks[0] if self.peaks else None
 
     def __enter__(self) -> "GpuWatch":
-        try:
-            import pynvml  # pyright: ignore[reportMissingImports]: of the machine with the GPU
-
-            pynvml.nvmlInit()
-            handles = [pynvml.nvmlDeviceGetHandleByIndex(gpu) for gpu in visible_gpus(pynvml.nvmlDeviceGetCount())]
-        except Exception:  # no driver, no GPU, no package: memory is then not watched, and the result says null
+        read = memory_reader()
+        if read is None:  # memory is then not watched, and the result says null
             return self
-        self._used = lambda: [int(pynvml.nvmlDeviceGetMemoryInfo(handle).used) for handle in handles]
-        self._before, self.peaks = self._used(), [0] * len(handles)
+        self._used = lambda: [int(memory.used) for memory in read()]
+        self._before = self._used()
+        self.peaks = [0] * len(self._before)
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
         return self
@@ -110,16 +107,22 @@ def visible_gpus(count: int) -> list[int]:
     return [int(gpu) for gpu in listed.split(",")] if listed else list(range(count))
 
 
-def gpu_bytes() -> int | None:
-    """Return the memory of the first visible GPU in bytes, without JAX, which would occupy it; None without NVML."""
+def memory_reader() -> Callable[[], list[Any]] | None:
+    """Return a function that reads the memory of every visible GPU from the driver (NVML); None if there is none."""
     try:
         import pynvml  # pyright: ignore[reportMissingImports]: of the machine with the GPU
 
         pynvml.nvmlInit()
-        [first, *_] = visible_gpus(pynvml.nvmlDeviceGetCount())
-        return int(pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByIndex(first)).total)
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(gpu) for gpu in visible_gpus(pynvml.nvmlDeviceGetCount())]
     except Exception:  # no driver, no GPU, no package
         return None
+    return lambda: [pynvml.nvmlDeviceGetMemoryInfo(handle) for handle in handles]
+
+
+def gpu_bytes() -> int | None:
+    """Return the memory of the first visible GPU in bytes, without JAX, which would occupy it; None without NVML."""
+    read = memory_reader()
+    return int(read()[0].total) if read else None
 
 
 def in_fresh_process(module: str, *arguments: str, limit: float = 300) -> bool:

@@ -12,11 +12,9 @@ def upsampler_parts() -> Iterator[str]:
     """The prompt upsampler beside transformers' model, and what bounds it; a table for each kind of GPU."""
     for card, lines in by_card(results("upsampler")).items():
         newest_of = {(line["config"].get("case"), bits_of(line)): line for line in lines}
-        rows = [
-            _upsampler_row(f"{case}{bits}", line)
-            for (case, bits), line in sorted(newest_of.items(), key=lambda item: item[0] and str(item[0]))
-            if case in CASES
-        ]
+        measured = [key for key in newest_of if key[0] in CASES]
+        measured.sort(key=lambda key: (CASES.index(key[0]), key[1]))
+        rows = [_upsampler_row(f"{case}{bits}", newest_of[case, bits]) for case, bits in measured]
         if peer := newest_of.get((None, "")):
             token, start = f"{peer['token_ms']['median']:.1f} ms", f"{peer['encode_and_prefill_ms']:.0f} ms"
             rows.append(("transformers, static cache", token, "", start, gib_or_nothing(peer["peak_bytes"]), ""))
