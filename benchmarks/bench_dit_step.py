@@ -10,8 +10,8 @@ python -m benchmarks.bench_dit_step WORK --latent-frames 16 --peer diffusers   #
 ```
 
 Ours is timed before and after the peer: the GPU of a long run is warmer and slower than that of a short one. torchao's
-programs are compiled for one block, of which all others are copies: compiled as a whole, as the transformer in bfloat16
-is, they were not done after 330 s.
+programs are compiled for one block, of which all others are copies, and with torch.compile's own settings. `--tuned`
+leaves torchao those that it recommends: it then searches every kernel's parameters for minutes.
 """
 
 import gc
@@ -49,6 +49,7 @@ def main() -> None:
     arguments.add_argument("--calibrate", type=Path, help="a clip: int8-smoothed, calibrated on it in memory")
     arguments.add_argument("--peer", choices=["diffusers", "torchao"])
     arguments.add_argument("--schemes", nargs="*", choices=list(TORCHAO), default=list(TORCHAO), help="of torchao")
+    arguments.add_argument("--tuned", action="store_true", help="the compiler's settings that torchao recommends")
     arguments.add_argument("--eager-only", action="store_true", help="leave torch.compile out: it takes 100 s")
     options = arguments.parse_args()
     interpolator = Interpolator.from_pretrained(
@@ -77,7 +78,7 @@ def main() -> None:
         peers = torch_peer(denoiser.config, inputs, options.repeats, compiled=not options.eager_only)
         if options.peer == "torchao":
             for scheme in options.schemes:
-                peers |= torchao_peer(denoiser.config, inputs, options.repeats, scheme)
+                peers |= torchao_peer(denoiser.config, inputs, options.repeats, scheme, tuned=options.tuned)
         ours.append(warm_ms(run, options.repeats))
     tokens = options.latent_frames * options.height * options.width // 16**2
     q = jax.ShapeDtypeStruct((1, tokens, denoiser.config.num_heads, denoiser.config.head_width), denoiser.dtype)
@@ -104,10 +105,13 @@ TORCHAO = {
 """torchao's 8-bit schemes that compare with ours: the class of the configuration, and its arguments."""
 
 
-def torchao_peer(config: Any, inputs: dict[str, np.ndarray], repeats: int, scheme: str) -> dict[str, Any]:
+def torchao_peer(
+    config: Any, inputs: dict[str, np.ndarray], repeats: int, scheme: str, *, tuned: bool
+) -> dict[str, Any]:
     """Measure the milliseconds of diffusers' transformer, compiled by blocks, with our 8-bit layers in 8 bits.
 
-    A scheme that does not run is reported as the error that it raised.
+    If `tuned`, the compiler gets the settings that torchao recommends. A scheme that does not run is reported as the
+    error that it raised.
     """
     import torch
     import torchao.quantization as torchao  # pyright: ignore[reportMissingImports]
@@ -124,6 +128,7 @@ def torchao_peer(config: Any, inputs: dict[str, np.ndarray], repeats: int, schem
     dit_peer.randomize(peer, seed=0)
     tensors = {name: torch.from_numpy(value).to("cuda") for name, value in inputs.items()}
     name, arguments = TORCHAO[scheme]
+    label = f"{scheme}_tuned" if tuned else scheme
 
     def is_large(module: Any, path: str) -> bool:
         cross = "attn2.to_k" in path or "attn2.to_v" in path
@@ -131,17 +136,18 @@ def torchao_peer(config: Any, inputs: dict[str, np.ndarray], repeats: int, schem
 
     try:
         settings = {key: getattr(torchao, value)() for key, value in arguments.items()}
-        torchao.quantize_(peer, getattr(torchao, name)(**settings), filter_fn=is_large)
+        chosen = getattr(torchao, name)(**settings, set_inductor_config=tuned)
+        torchao.quantize_(peer, chosen, filter_fn=is_large)
         for block in peer.transformer_blocks:
             block.compile()
 
         def run() -> None:
             diffusers_dit.forward(peer, **tensors, fps=FPS).cpu()
 
-        result: dict[str, Any] = {f"torchao_{scheme}_compile_seconds": seconds(run)}
-        result[f"torchao_{scheme}_compiled_ms"] = warm_ms(run, repeats)
+        result: dict[str, Any] = {f"torchao_{label}_compile_seconds": seconds(run)}
+        result[f"torchao_{label}_compiled_ms"] = warm_ms(run, repeats)
     except Exception as error:  # whatever a version of it raises, the other scheme still is measured
-        result = {f"torchao_{scheme}_compiled_ms": f"{type(error).__name__}: {error}"[:300]}
+        result = {f"torchao_{label}_compiled_ms": f"{type(error).__name__}: {error}"[:300]}
     del peer, tensors
     gc.collect()
     torch.cuda.empty_cache()

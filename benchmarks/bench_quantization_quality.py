@@ -75,6 +75,7 @@ def main() -> None:
     arguments.add_argument("--width", type=int, default=WIDTH)
     arguments.add_argument("--steps", type=int, default=12, help="solver steps of the samples; 0 for none")
     arguments.add_argument("--placement", choices=get_args(Kind), default="resident")
+    arguments.add_argument("--only", nargs="*", choices=[name for _, name in VARIANTS[1:]], help="some quantisations")
     arguments.add_argument(
         "--plant-outliers", action="store_true", help="make a few channels of the transformer 64 times as large"
     )
@@ -84,6 +85,8 @@ def main() -> None:
     halves: Results | None = None
     table: dict[str, dict[str, Any]] = {}
     for precision, quantization in VARIANTS[: None if options.calibrate else -1]:
+        if options.only and quantization not in ("none", *options.only):
+            continue
         ours = results(options, precision, quantization, reference.streams)
         halves = halves or ours
         found = errors(ours, reference)
