@@ -53,7 +53,7 @@ def nucleus(logits: Logits, top_p: float) -> tuple[Float[Array, "B V"], Int[Arra
 
 def generate_tokens(
     prefill: Callable[[], tuple[Logits, CacheT]],
-    decode: Callable[[TokenIds, Int[Array, " B"], CacheT], tuple[Logits, CacheT]],
+    decode: Callable[[TokenIds, Int[np.ndarray, " B"], CacheT], tuple[Logits, CacheT]],
     lengths: Int[np.ndarray, " B"],
     *,
     max_new_tokens: int,
@@ -75,7 +75,7 @@ def generate_tokens(
     """
     logits, cache = prefill()
     _check_room(cache, lengths, max_new_tokens)
-    positions = jnp.asarray(lengths, jnp.int32)
+    positions = np.asarray(lengths, np.int32)
     key = jax.random.key(seed)
     rows: list[list[int]] = [[] for _ in lengths]
     running = set(range(len(rows)))

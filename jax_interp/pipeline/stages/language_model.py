@@ -171,11 +171,12 @@ class LanguageModel(StackedStage[DecoderLM]):
         return self._logits(x, self.devices.put(lengths)), caches
 
     def _decode(
-        self, ids: Int[Array, " B"], positions: Int[Array, " B"], caches: list[Cache]
+        self, ids: Int[Array, " B"], positions: Int[np.ndarray, " B"], caches: list[Cache]
     ) -> tuple[Logits, list[Cache]]:
-        # The caller, who is one token behind, detects an invalid choice (`NO_TOKEN`).
+        # The device waits from here, where it has chosen `ids`, until it gets the first program: what can be done
+        # without them comes first. The caller, who is one token behind, detects an invalid choice (`NO_TOKEN`).
+        inputs = self._token_inputs(self.devices.put(positions))
         rows = self.devices.put(self.embed(np.maximum(np.asarray(ids), 0))[:, None])
-        inputs = self._token_inputs(self.devices.put(np.asarray(positions)))
         together = self.blocks.all_resident and not self._divided
         x = (self._run_together if together else self._run)(rows, caches, inputs)
         return self._logits(x, None), caches
