@@ -12,6 +12,7 @@ import jax
 from jax_interp.types import Params
 
 StateT = TypeVar("StateT")
+DerivedT = TypeVar("DerivedT")
 
 
 class PartCall(NamedTuple):
@@ -77,6 +78,7 @@ class BlockStream:
         self._order = order
         self._streamed = [at for at in order if at[0] not in resident]
         self._resident = {at: self._bring(at) for at in order if at[0] in resident}
+        self._derived: dict[Any, Any] = {}
         self._waiting: deque[Params] = deque()
         self._next = 0
         self._dones: deque[Any] = deque()
@@ -94,6 +96,12 @@ class BlockStream:
             KeyError: the block does not stay there.
         """
         return self._resident[block, part]
+
+    def derived(self, key: Any, make: Callable[[], DerivedT]) -> DerivedT:
+        """Return what `make` returned when it was called for `key`; it is kept as long as the resident parameters."""
+        if key not in self._derived:
+            self._derived[key] = make()
+        return self._derived[key]
 
     def run(self, apply: Apply[StateT], state: StateT) -> StateT:
         """Apply every part of every block in turn to `state`, and return the last state."""
@@ -121,6 +129,7 @@ class BlockStream:
     def close(self) -> None:
         """Free the device's memory."""
         self._resident.clear()
+        self._derived.clear()
         self._forget_pass()
 
     def _forget_pass(self) -> None:
