@@ -7,6 +7,12 @@ from scripts.result_lines import Row, bits_of, by_card, gib_or_nothing, newest, 
 
 ATTENTION = {"own kernel": "our attention kernel", "other": "cuDNN's attention", "cudnn": "cuDNN's attention"}
 STEP_HEADS = ("warm, median", "jax-interp", "diffusers eager", "torch.compile")
+PEERS = ("diffusers_eager_ms", "diffusers_compiled_ms")
+TORCHAO = {
+    "torchao_int8_dynamic_compiled_ms": "torchao 0.18, int8 dynamic",
+    "torchao_float8_rowwise_compiled_ms": "torchao 0.18, float8 rowwise",
+}
+"""The measurements of torchao's schemes, compiled by blocks, with the heads of their columns."""
 TOKENS, LONG = 10560, 56320
 """The tokens of a pair at 704×1280, and of a clip of 121 frames."""
 
@@ -35,6 +41,21 @@ def long_parts() -> Iterator[str]:
         yield table((f"{LONG:,} tokens (121 frames), {card}", *STEP_HEADS[1:]), _step_rows(lines))
 
 
+def torchao_parts() -> Iterator[str]:
+    """Evaluations in 8 bits beside torchao's in the same process; a table for each kind of GPU."""
+    for card, lines in by_card(steps()).items():
+        rows = []
+        for line in lines:
+            peers = {name: took for name, took in line["peers"].items() if name.startswith("torchao")}
+            took = {name: found["median"] for name, found in peers.items() if isinstance(found, dict)}
+            if took:
+                ours = _slower_median(line)
+                cells = [f"{took[name]:.0f} ms ({ours / took[name]:.2f})" if name in took else "" for name in TORCHAO]
+                rows.append((f"{size_of(line['config']['model'])}", f"{ours:.0f} ms", *cells))
+        if rows:
+            yield table((f"in 8 bits, {card}", "jax-interp, int8", *TORCHAO.values()), rows[-1:])
+
+
 def step_rows(card: str) -> Iterator[Row]:
     """Evaluations of a pair on `card`."""
     return _step_rows(by_card(steps())[card])
@@ -51,16 +72,26 @@ def _step_rows(lines: list[Line]) -> Iterator[Row]:
             bits_of(line),
             "" if placement == "resident" else f", {placement}",
         )
-        if line["peers"] or not chosen.get(key, {}).get("peers"):
+        if _count_peers(line) >= _count_peers(chosen.get(key)):
             chosen[key] = line
     for (model, attention, bits, placement), line in chosen.items():
-        after = line["forward_ms_after_peer"] or line["forward_ms"]
-        ours = max(line["forward_ms"]["median"], after["median"])
-        peers = [line["peers"].get(f"diffusers_{name}_ms") for name in ("eager", "compiled")]
+        ours = _slower_median(line)
+        peers = [line["peers"].get(name) for name in PEERS]
         cells = [f"{peer['median']:.0f} ms ({ours / peer['median']:.2f})" if peer else "" for peer in peers]
         what = f"an evaluation of the {size_of(model)} transformer, {ATTENTION[attention]}{bits}{placement}"
         peak = f", {gib_or_nothing(line['allocator_peak_bytes'])}" if bits else ""
         yield what, f"{ours:.0f} ms{peak}", *cells
+
+
+def _count_peers(line: Line | None) -> int:
+    """Return how many of the table's peers were measured beside a line."""
+    return sum(name in line["peers"] for name in PEERS) if line else 0
+
+
+def _slower_median(line: Line) -> float:
+    """Return the milliseconds of an evaluation, before or after its peers: whichever is more."""
+    after = line["forward_ms_after_peer"] or line["forward_ms"]
+    return max(line["forward_ms"]["median"], after["median"])
 
 
 def stage_rows() -> Iterator[Row]:

@@ -13,6 +13,7 @@ from scripts.network_tables import guardrail_parts, training_parts, upsampler_pa
 from scripts.result_lines import (
     RESULTS,
     Row,
+    bits_of,
     by_card,
     gib_or_nothing,
     newest,
@@ -20,7 +21,16 @@ from scripts.result_lines import (
     size_of,
     table,
 )
-from scripts.step_tables import ATTENTION, STEP_HEADS, long_parts, newest_step, other_steps, stage_rows, step_rows
+from scripts.step_tables import (
+    ATTENTION,
+    STEP_HEADS,
+    long_parts,
+    newest_step,
+    other_steps,
+    stage_rows,
+    step_rows,
+    torchao_parts,
+)
 
 ROOT = Path(__file__).parents[1]
 SCALING_PLOT = "scaling.png"
@@ -43,6 +53,7 @@ def tables() -> str:
     parts = [
         table(STEP_HEADS, [*step_rows(card), *stage_rows()]),
         *other_steps(card),
+        *torchao_parts(),
         *long_parts(),
         table(
             ("strategy", "peak", "planned", "process", "one evaluation, per pair", "host", "upstream states"),
@@ -87,14 +98,17 @@ def _world_table(card: str, lines: list[Line]) -> str:
 
 def memory_rows() -> Iterator[Row]:
     """Peaks and speed of every strategy."""
-    lines = {(line["config"]["model"], line["config"]["strategy"], line["compile_cache"]): line for line in memory()}
-    for (model, strategy, cache), line in sorted(lines.items(), key=_place_in_table):
-        if cache == "cold" and (model, strategy, "warm") in lines:
+    lines = {
+        (line["config"]["model"], line["config"]["strategy"], bits_of(line), line["compile_cache"]): line
+        for line in memory()
+    }
+    for (model, strategy, bits, cache), line in sorted(lines.items(), key=_place_in_table):
+        if cache == "cold" and (model, strategy, bits, "warm") in lines:
             continue
         size = size_of(model)
         stated = UPSTREAM_GB.get(strategy, ("", ""))[("7B", "14B").index(size)]
         yield (
-            f"{size}, {strategy}{'' if 'text' in line['stages'] else ', no text stage'}"
+            f"{size}, {strategy}{bits}{'' if 'text' in line['stages'] else ', no text stage'}"
             f"{', first start' if cache == 'cold' else ''}",
             gib_or_nothing(line["allocator_peak_bytes"]),
             gib_or_nothing(line["predicted_peak_bytes"]),
@@ -105,9 +119,9 @@ def memory_rows() -> Iterator[Row]:
         )
 
 
-def _place_in_table(entry: tuple[tuple[str, str, str], Line]) -> tuple[int, int]:
+def _place_in_table(entry: tuple[tuple[str, ...], Line]) -> tuple[int, int]:
     """Return a key that sorts 7B before 14B, and the largest memory of the process first."""
-    (model, _, _), line = entry
+    (model, *_), line = entry
     return int(size_of(model)[:-1]), -line["predicted_peak_bytes"]
 
 
@@ -226,7 +240,8 @@ def summary_memory() -> Iterator[Row]:
     """The largest and the smallest way to run the 7B network."""
     stated = UPSTREAM_GB["resident"][0]
     for strategy, beside in (("resident", f"upstream states {stated} GB (another job)"), ("streamed", "")):
-        lines = [m for m in memory() if (m["config"]["model"], m["config"]["strategy"]) == ("dit-7b", strategy)]
+        full = [line for line in memory() if not bits_of(line)]
+        lines = [m for m in full if (m["config"]["model"], m["config"]["strategy"]) == ("dit-7b", strategy)]
         if lines:
             took, line = lines[-1]["call_ms"]["median"] / lines[-1]["config"]["pairs"], lines[-1]
             peak, process = (gib_or_nothing(line[name]) for name in ("allocator_peak_bytes", "process_peak_bytes"))

@@ -251,6 +251,16 @@ def test_closing_gives_the_memory_back(resident):
     assert on_device() == before
 
 
+def test_what_is_derived_of_resident_parts_is_made_once_and_given_up_with_them():
+    before = on_device()
+    stack = Stack(3, resident=range(3))
+    made = [stack.blocks.derived("sum", lambda: stack.blocks.resident_part(1, 0)["number"] + 1) for _ in range(2)]
+    assert made[0] is made[1]
+    made.clear()
+    stack.blocks.close()
+    assert on_device() == before
+
+
 def test_a_part_that_cannot_be_read_is_said_at_once():
     def source(at):
         raise OSError(f"part {at}")

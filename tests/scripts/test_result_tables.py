@@ -2,7 +2,7 @@
 
 import pytest
 
-from scripts import network_tables, step_tables
+from scripts import network_tables, step_tables, update_results
 from scripts.result_lines import by_card
 
 OLD, NEW = "an old GPU", "a new GPU"
@@ -57,6 +57,35 @@ def test_another_card_and_longer_clips_have_tables_of_their_own(steps):
     (long,) = step_tables.long_parts()
     assert "56,320 tokens" in long
     assert "| 3600 ms | 480 ms (7.50) |" in long
+
+
+def test_torchao_stands_beside_8_bits_and_takes_no_other_rows_place(steps, monkeypatch):
+    (name, _), *_ = step_tables.TORCHAO.items()
+    lines = step_tables.results("dit_step")
+    lines += [
+        step(OLD, 221, quantization="int8", peers={name: {"median": 442}, "diffusers_eager_ms": {"median": 470}}),
+        step(NEW, 221, quantization="int8", peers={name: "OutOfMemoryError"}),
+    ]
+    (table,) = step_tables.torchao_parts()
+    assert OLD in table
+    assert "| 7B | 221 ms | 442 ms (0.50) |  |" in table
+    lines.append(step(OLD, 227, quantization="int8"))
+    eager = [row for row in step_tables.step_rows(OLD) if row[0].endswith("in 8 bits")]
+    assert [row[1:] for row in eager] == [("221 ms, 8.0 GiB", "470 ms (0.47)", "")]
+
+
+def test_memory_in_8_bits_has_rows_of_its_own(steps, monkeypatch):
+    def memory(peak, **config):
+        told = {"model": "dit-7b", "strategy": "resident", "pairs": 1, **config}
+        about = {"benchmark": "memory", "device": {"kind": OLD}, "config": told, "compile_cache": "warm"}
+        about |= {"stages": {"text": {}}, "call_ms": {"median": 300}, "host_bytes": 0, "process_peak_bytes": 2**36}
+        return about | {"allocator_peak_bytes": peak, "predicted_peak_bytes": peak}
+
+    lines = [memory(2**35), memory(2**34, quantization="int8")]
+    monkeypatch.setattr(update_results, "results", lambda name: lines if name == "memory" else [])
+    rows = {row[0]: row[1] for row in update_results.memory_rows()}
+    assert rows == {"7B, resident": "32.0 GiB", "7B, resident, in 8 bits": "16.0 GiB"}
+    assert next(update_results.summary_memory())[1].startswith("32.0 GiB")
 
 
 def test_the_upsamplers_tables(monkeypatch):

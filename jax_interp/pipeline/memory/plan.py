@@ -250,7 +250,8 @@ def describe(plan: MemoryPlan) -> str:
     """Return a line that names every network's placement."""
     parts = []
     for name, placement in plan.placements.items():
-        blocks = f", {placement.resident_blocks} blocks resident" if placement.resident_blocks else ""
+        many = placement.resident_blocks
+        blocks = f", {many} block{'' if many == 1 else 's'} resident" if many else ""
         parts.append(f"{name} {placement.kind}{blocks}")
     pairs = plan.workload.pairs_per_batch
     return ", ".join(parts) + (f"; {pairs} pairs a pass" if pairs > 1 else "")

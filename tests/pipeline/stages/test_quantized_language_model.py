@@ -63,7 +63,9 @@ def test_blocks_that_share_a_program_give_the_same_bits(folders, monkeypatch, qu
     language = opened(folders / quantization, shape, quantization, dtype).language
     starts = []
     run = language._run_several
-    language._run_several = lambda params, x, caches, inputs: starts.append(len(caches)) or run(params, x, caches, inputs)
+    language._run_several = lambda params, x, caches, inputs: (
+        starts.append(len(caches)) or run(params, x, caches, inputs)
+    )
     together = logits(language)
     assert starts == [2]
     monkeypatch.setattr(language_model, "BLOCKS_TOGETHER", 1)
