@@ -244,7 +244,7 @@ class LanguageModel(StackedStage[DecoderLM]):
         if not self.devices.alone:
             return Together(parts, None)
         leaves = [dict(flatten(part)) for part in parts]
-        matrices = [{path: leaf for path, leaf in part.items() if leaf.ndim > 1} for part in leaves]
+        matrices: list[Params] = [{path: leaf for path, leaf in part.items() if leaf.ndim > 1} for part in leaves]
         vectors = [leaf for part in leaves for leaf in part.values() if leaf.ndim == 1]
         return Together(matrices, self._joined(vectors))
 
