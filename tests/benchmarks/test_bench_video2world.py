@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import bench_video2world
 from jax_interp.components import PLACEMENT_NAMES
-from jax_interp.pipeline.memory.plan import PROCESS_OVERHEAD
+from jax_interp.errors import OutOfMemory, UsageError
 from jax_interp.pipeline.safety.video_guard import FaceGuard, FrameGuard
 
 
@@ -19,24 +19,39 @@ def test_every_row_of_upstreams_table_has_a_strategy_and_a_figure():
         assert {each["upstream"] for each in bench_video2world.STRATEGIES.values()} <= set(column)
 
 
-def test_a_process_gets_what_upstream_states(monkeypatch):
-    monkeypatch.setattr(bench_video2world, "gpu_bytes", lambda: 80 * 10**9)
-    monkeypatch.setenv(bench_video2world.FRACTION, "0.5")
+def test_a_process_gets_what_its_row_claims_and_all_if_that_is_too_little(monkeypatch):
+    bench, started = bench_video2world, []
 
-    def share(model, name):
-        bench_video2world.limit_memory(model, name)
-        found = os.environ.get(bench_video2world.FRACTION)
-        return found and float(found)
+    def start(module, *arguments, limit):
+        started.append((arguments[-1], *(os.environ.get(name) for name in bench.LIMITING)))
+        return arguments[-1] != "+ tokenizer" or bench.FRACTION not in os.environ
 
-    stated = 27.3 - PROCESS_OVERHEAD / 1e9
-    assert share("dit-7b-video2world", "streamed") == pytest.approx(stated / 80, abs=1e-4)
-    assert share("dit-14b-video2world", "+ prompt_upsampler") is None  # more than 80 GB: no limit
-    assert share("another model", "streamed") is None
-    most = share("dit-7b-video2world", "+ prompt_upsampler")
-    assert most
-    assert most < 76.5 / 80
-    monkeypatch.setattr(bench_video2world, "gpu_bytes", lambda: None)
-    assert share("dit-7b-video2world", "streamed") is None
+    monkeypatch.setattr(bench, "gpu_bytes", lambda: 80 * 10**9)
+    monkeypatch.setattr(bench, "in_fresh_process", start)
+    for name in bench.LIMITING:
+        monkeypatch.setenv(name, "before")
+
+    def shares(model, *names):
+        started.clear()
+        monkeypatch.setattr("sys.argv", ["bench", "work", "--model", model, "--only", *names])
+        bench.main()
+        return [(name, share and float(share) * 80, at_once) for name, share, at_once in started]
+
+    context = bench.CONTEXT / 1e9
+    assert shares("dit-7b-video2world", "streamed", "budget of 8 GiB", "+ tokenizer") == [
+        ("streamed", pytest.approx(0.45 * 27.3 - context, abs=0.01), "true"),
+        ("budget of 8 GiB", pytest.approx(8 * 2**30 / 1e9 - context, abs=0.01), "true"),
+        ("+ tokenizer", pytest.approx(41.1 - context, abs=0.01), "true"),
+        ("+ tokenizer", None, "false"),
+    ]
+    # More than 80 GB, and what nobody states, is no limit.
+    assert shares("dit-14b-video2world", "+ prompt_upsampler") == [("+ prompt_upsampler", None, "false")]
+    assert shares("another model", "streamed") == [("streamed", None, "false")]
+    monkeypatch.setattr(bench, "gpu_bytes", lambda: 76 * 10**9)
+    ((_, most, _),) = shares("dit-7b-video2world", "+ prompt_upsampler")
+    assert most == pytest.approx(80 * bench.LARGEST_SHARE)
+    monkeypatch.setattr(bench, "gpu_bytes", lambda: None)
+    assert shares("dit-7b-video2world", "streamed") == [("streamed", None, "false")]
 
 
 def test_only_meanwhile_all_frames_are_allowed():
@@ -48,12 +63,27 @@ def test_only_meanwhile_all_frames_are_allowed():
     assert FaceGuard.detect is detect
 
 
+def test_what_random_weights_say_is_noted_and_too_little_memory_ends_the_run():
+    run = bench_video2world.Run(world=None, settings=None)  # pyright: ignore[reportArgumentType]
+
+    def fail(error):
+        raise error
+
+    run._stage("upsample", lambda: fail(UsageError("wrote nothing")))
+    assert run.stages["upsample, refused"] == {"why": "wrote nothing"}
+    with pytest.raises(OutOfMemory):
+        run._stage("denoise", lambda: fail(OutOfMemory("too large")))
+    assert "denoise" not in run.stages
+
+
 @pytest.mark.slow
-def test_a_strategy_is_measured(converted_world, capsys):
+@pytest.mark.parametrize("strategy", ["streamed", "+ text_encoder"])
+def test_a_strategy_is_measured(converted_world, capsys, strategy):
     options = Namespace(work=converted_world.parent, model=converted_world.name, height=48, width=64, frames=9)
-    bench_video2world.measure(options, "streamed")
+    bench_video2world.measure(options, strategy)
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert set(found["stages"]) == {"text", "encode", "denoise", "decode"}
     assert found["networks"] == ["diffusion_transformer", "text_encoder", "tokenizer"]
-    assert "diffusion_transformer streamed" in found["placements"]
+    assert f"diffusion_transformer {'streamed' if strategy == 'streamed' else 'resident'}" in found["placements"]
+    assert found["step_ms"]["repeats"] == 1  # of three, the others compile and read
     assert found["predicted_peak_bytes"] > 0
