@@ -94,6 +94,7 @@ def test_similarity_by_hand():
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_training_goes_on_where_it_stopped(data, tmp_path, monkeypatch):
     monkeypatch.setattr(tokenizer, "BATCH", 2)
     monkeypatch.setattr(transformer, "BATCH", 2)

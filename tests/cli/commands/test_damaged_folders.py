@@ -81,6 +81,7 @@ def test_a_damaged_description_is_named_by_every_command(folder, tmp_path, name,
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["memory", "export", "convert", "generate", "inspect"])
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("file", [f"{network}/{file}" for network in (DIT, TOKENIZER, T5) for file in DESCRIPTIONS])

@@ -53,6 +53,7 @@ def chunks(folder):
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.timeout(1800)
 def test_killed_at_ten_random_moments(converted, tmp_path):
     for name in ("one", "three"):
