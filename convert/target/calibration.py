@@ -17,7 +17,7 @@ from jax_interp.runtime.checkpoint.smoothing import KERNEL, product_name
 
 def write_calibration(folder: Path, calibration: Calibration) -> None:
     """Write report and statistics of a calibration into a converted folder."""
-    report = json.dumps(dataclasses.asdict(calibration.report), indent=1)
+    report = json.dumps(dataclasses.asdict(calibration.report), indent=1, allow_nan=False)
     (folder / REPORT_FILE).write_text(report + "\n", "utf-8")
     entries = [
         Entry(product, values.shape, np.dtype(np.float32), lambda values=values: values.astype(np.float32))

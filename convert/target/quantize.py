@@ -9,10 +9,11 @@ import numpy as np
 from convert.mapping.matching import Leaf
 from convert.mapping.ops import Op
 from jax_interp.config import Quantization
+from jax_interp.errors import CheckpointError
 from jax_interp.runtime.checkpoint.calibration import Factors
 from jax_interp.runtime.checkpoint.param_files import ArrayStream
 from jax_interp.runtime.checkpoint.quantizing import QuantizedLayer, quantized_layers
-from jax_interp.runtime.checkpoint.smoothing import Smoothing
+from jax_interp.runtime.checkpoint.smoothing import Smoothing, folded_dtype
 from jax_interp.types import Params
 
 
@@ -64,7 +65,7 @@ def _smoothed(stream: ArrayStream, path: str, smoothing: Smoothing) -> ArrayStre
             yield changed[0][None] if len(changed) == 1 else np.stack(changed)
             block += len(piece)
 
-    return replace(stream, pieces=pieces)
+    return replace(stream, dtype=folded_dtype(stream.dtype), pieces=pieces)
 
 
 @dataclass
@@ -108,7 +109,12 @@ class _Pair:
         pieces = [self.sources[path].pieces(1) for path in self.layer.sources]
         for weights in zip(*pieces, strict=True):
             wide = (weight[0].astype(np.float32) for weight in weights)
-            yield self.layer.quantize(dict(zip(self.layer.sources, wide, strict=True)))
+            try:
+                yield self.layer.quantize(dict(zip(self.layer.sources, wide, strict=True)))
+            except ValueError as error:
+                raise CheckpointError(
+                    f"cannot be quantised ({error}); check the checkpoint's files, or leave out --quantization"
+                ) from error
 
 
 def _named(name: str) -> Op:

@@ -9,9 +9,11 @@ import pytest
 from convert import convert, inspect
 from convert.conversion import ConversionRequest
 from jax_interp.errors import CheckpointError, UsageError
+from jax_interp.nn.quantization import quantize_kernel
 from jax_interp.runtime.checkpoint.finding import find_component
 from jax_interp.runtime.checkpoint.param_files import read_arrays
-from tests.convert.checkpoints import DIT, T5, TOKENIZER, copy_golden
+from jax_interp.runtime.checkpoint.quantizing import QuantizedLayer
+from tests.convert.checkpoints import DIT, T5, TOKENIZER, copy_golden, dit_tensors, write_dit
 from tests.made_up_calibration import MadeUp, drawn_factors
 
 
@@ -144,3 +146,35 @@ def test_weights_of_other_networks_are_those_without_a_calibration(quantized, sm
     assert files
     for path in files:
         assert (smoothed_folder / path.relative_to(quantized)).read_bytes() == path.read_bytes(), path
+
+
+@dataclass(frozen=True)
+class Smallest(MadeUp):
+    """Has the smallest factors that there are, beside ones."""
+
+    def __call__(self, transformer, tokenizer, text_encoder, progress):
+        found = super().__call__(transformer, tokenizer, text_encoder, progress)
+        factors = {product: np.where(array < 1, np.float32(2**-15), 1) for product, array in found.factors.items()}
+        return replace(found, factors={product: array.astype(np.float32) for product, array in factors.items()})
+
+
+def test_weights_in_float16_are_not_rounded_by_factors(checkpoints, tmp_path):
+    """They have five bits for exponents: a value of 3 divided by the smallest factor is beyond them."""
+    (checkpoints / DIT / "model.pt").unlink()
+    write_dit(checkpoints, {name: array.astype(np.float16) for name, array in dit_tensors().items()})
+    convert(checkpoints, tmp_path / "plain")
+    convert(checkpoints, tmp_path / "out", quantization="int8", calibrate=Smallest())
+    path, product = "blocks/cross_attention/value/kernel", "cross_attention/out"
+    plain, stored = (find_component(tmp_path / name, "diffusion_transformer") for name in ("plain", "out"))
+    assert (plain.manifest["params"][path]["dtype"], stored.manifest["params"][path]["dtype"]) == ("float16", "float32")
+    values = read_arrays(plain.path / "params", {path: np.dtype(np.float16)})[path].astype(np.float32)
+    factors = Smallest()(plain, None, None, None).factors[product]
+    expected = values * factors[:, None]
+    assert (expected != expected.astype(np.float16)).any()
+    np.testing.assert_array_equal(read_arrays(stored.path / "params", {path: np.dtype(np.float32)})[path], expected)
+
+
+def test_weights_that_have_no_scale_are_named(checkpoints, tmp_path, monkeypatch):
+    monkeypatch.setattr(QuantizedLayer, "quantize", lambda *_: quantize_kernel(np.full((2, 2), np.inf, np.float32)))
+    with pytest.raises(CheckpointError, match=r"cannot be quantised \(values that are not finite have no scale\)"):
+        convert(checkpoints, tmp_path / "out", quantization="int8")

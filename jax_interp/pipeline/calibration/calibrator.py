@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 from jax_interp.components import TransformerType
 from jax_interp.config import DiTConfig, VideoTokenizerConfig
-from jax_interp.errors import MediaError, UsageError
+from jax_interp.errors import CheckpointError, MediaError, UsageError
 from jax_interp.media.reader import open_frames
 from jax_interp.nn.params import flatten
 from jax_interp.pipeline.calibration.evaluations import (
@@ -141,6 +141,9 @@ def calibrate(
     """Return the factors of all products, the largest magnitudes of their input channels, and what was found.
 
     `advance` is told the bytes of each part of a block that is done.
+
+    Raises:
+        CheckpointError: inputs or outputs of a product are not finite.
     """
     factors: dict[str, list[np.ndarray]] = {product: [] for product in stage.products}
     largest: dict[str, list[np.ndarray]] = {product: [] for product in stage.products}
@@ -150,6 +153,11 @@ def calibrate(
         for product, seen in inputs.items():
             magnitudes = jax.device_get(seen.largest)
             chosen = choose_factors(seen.rows, stage.weight(params, product), magnitudes)
+            if not np.isfinite([chosen.plain, chosen.error, chosen.bfloat16, *magnitudes]).all():
+                raise CheckpointError(
+                    f"{stage.converted.path}: the calibration found values that are not numbers at {product} of block"
+                    f" {block}; check the checkpoint with `jax-interp inspect`, or give another clip"
+                )
             factors[product].append(chosen.factors)
             largest[product].append(magnitudes)
             reports.append(

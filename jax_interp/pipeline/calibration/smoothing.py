@@ -23,6 +23,8 @@ STRENGTHS = (0.25, 0.375, 0.5, 0.625, 0.75, 0.875)
 large, at 1/2 a channel and its row of the weight."""
 MIN_EXPONENT = -15
 """Factors are from 2 to the minus 15 to 1."""
+LARGEST_RATIO = 1e15
+"""The largest ratio of channels that a report can state."""
 GAIN = 0.8
 """What an error must be of that without factors for factors to be used: less of a gain may be one on the sample alone.
 """
@@ -82,10 +84,13 @@ def smoothing_factors(
 
 
 def largest_over_median(magnitudes: Sequence[float] | np.ndarray) -> float:
-    """Return the largest of `magnitudes` over the median of those above zero; 0 if there are none."""
-    used = np.asarray(magnitudes)
+    """Return the largest of `magnitudes` over the median of those above zero; 0 if there are none.
+
+    It is at most `LARGEST_RATIO`.
+    """
+    used = np.asarray(magnitudes, np.float64)
     used = used[used > 0]
-    return float(used.max() / np.median(used)) if used.size else 0.0
+    return float(min(used.max() / np.median(used), LARGEST_RATIO)) if used.size else 0.0
 
 
 @cache
@@ -115,6 +120,7 @@ def _exact_and_halves(rows: Array, weight: Array) -> tuple[Array, Array]:
 
 
 def _relative(ours: Array, exact: Array) -> Array:
-    """Return the relative L2 error; 0 where the exact values are zeros."""
+    """Return the relative L2 error; 0 where the exact values are zeros, NaN where they are not finite."""
     size = jnp.linalg.norm(exact)
-    return jnp.where(size > 0, jnp.linalg.norm(ours.astype(jnp.float32) - exact) / jnp.maximum(size, 1e-30), 0)
+    error = jnp.linalg.norm(ours.astype(jnp.float32) - exact) / jnp.maximum(size, 1e-30)
+    return jnp.where(size == 0, 0, error)

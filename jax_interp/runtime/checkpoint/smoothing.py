@@ -54,19 +54,19 @@ class Smoothing:
     def weight(
         self, path: str, values: Float[np.ndarray, "I O"], block: int, *, in_place: bool = False
     ) -> Float[np.ndarray, "I O"]:
-        """Return the unquantised weight `path` of a block with all factors that concern it, in its dtype.
+        """Return the unquantised weight `path` of a block with all factors that concern it, in `folded_dtype`.
 
         With `in_place` float32 `values` are overwritten, which saves the time that fresh memory takes.
         """
         divisors, factors = self._of(self._divided, path, block), self._of(self._multiplied, path, block)
         if divisors is None and factors is None:
-            return values
+            return values.astype(folded_dtype(values.dtype), copy=False)
         changed, out = values, values if in_place and values.dtype == np.float32 else None
         if divisors is not None:
             changed = np.divide(changed, divisors[:, None], out=out, dtype=np.float32)
         if factors is not None:
             changed = np.multiply(changed, factors, out=out, dtype=np.float32)
-        return changed.astype(values.dtype, copy=False)
+        return changed.astype(folded_dtype(values.dtype), copy=False)
 
     def _of(self, products: Mapping[str, str], path: str, block: int) -> Float[np.ndarray, " I"] | None:
         """Return the factors of the product of `path` in `products`; None if there are none, or all are 1."""
@@ -78,6 +78,11 @@ class Smoothing:
     def array(self, path: str) -> Float[np.ndarray, "blocks I"]:
         """Return the factors that are the array `path` of the network, one of `applied`, for all blocks."""
         return np.asarray(self._factors[self.applied[path]], np.float32)
+
+
+def folded_dtype(dtype: np.dtype) -> np.dtype:
+    """Return the dtype that holds weights of `dtype` with any factors exactly; float16 has too few exponents."""
+    return np.dtype(np.float32) if dtype == np.float16 else dtype
 
 
 def product_name(kernel: str) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from jax_interp import Calibrator
 from jax_interp.config import CV8X8X8_720P, DIT_7B
-from jax_interp.errors import MediaError, UsageError
+from jax_interp.errors import CheckpointError, MediaError, UsageError
 from jax_interp.pipeline.calibration.calibrator import calibrate, calibrate_on_clip
 from jax_interp.pipeline.calibration.evaluations import noised
 from jax_interp.runtime.checkpoint.finding import find_component
@@ -49,6 +49,15 @@ def test_parts_are_reported_in_bytes_and_products_once(converted):
     # Without a text cross-attention gives zeros, of which there is nothing to learn.
     assert not largest["cross_attention/out"].any()
     assert (factors["cross_attention/out"] == 1).all()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_inputs_that_are_not_finite_are_refused(converted, value):
+    stage = QuickRecording(find_component(converted, "diffusion_transformer"))
+    latents = np.full((3, 4, 4, 16), value, np.float32)
+    known = np.array([1, 0, 1], np.float32).reshape(3, 1, 1, 1)
+    with pytest.raises(CheckpointError, match=r"not numbers at \S+ of block 0; check the checkpoint"):
+        calibrate(stage, list(noised(stage, latents, known, None))[:1])
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from flax import nnx
 from jax_interp.nn.quantization import QuantizedLinear, quantize_kernel, quantize_tokens
 from jax_interp.nn.quantized_ops import TOKEN_OPS
 from jax_interp.pipeline.calibration.smoothing import (
+    LARGEST_RATIO,
     MIN_EXPONENT,
     STRENGTHS,
     choose_factors,
@@ -81,6 +82,15 @@ def test_inputs_of_zeros_have_no_error(product):
 def test_the_largest_channel_over_the_median():
     assert largest_over_median([0, 2, 4, 40]) == 10
     assert largest_over_median([0, 0]) == 0
+    assert largest_over_median([1e-30, 1e-30, 1e8]) == LARGEST_RATIO
+
+
+def test_what_is_not_finite_is_no_error_of_zero(product):
+    for value in (np.nan, np.inf):
+        rows = product[0].copy()
+        rows[2, 5] = value
+        found = choose_factors(rows, product[1], largest_of(np.nan_to_num(rows)))
+        assert not np.isfinite([found.plain, found.bfloat16]).any()
 
 
 # Layers and operations with factors.
