@@ -21,6 +21,7 @@ again with the whole GPU.
 
 import itertools
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -92,11 +93,15 @@ def main() -> None:
     if options.child:
         measure(options, options.child)
         return
+    failed = []
     for name in options.only:
         shared = [str(options.work), "--model", options.model, "--height", str(options.height)]
         shared += ["--width", str(options.width), "--frames", str(options.frames), "--child", name]
         limits = dict.fromkeys((claim(options.model, name), None))
-        any(_run_child(shared, limit) for limit in limits)
+        if not any(_run_child(shared, limit) for limit in limits):
+            failed.append(name)
+    if failed:
+        sys.exit(f"failed: {'; '.join(failed)}")
 
 
 def claim(model: str, name: str) -> float | None:

@@ -63,7 +63,7 @@ def _guardrail_row(what: str, how: str, lines: list[Line]) -> Row:
         first, longest = (line[part]["median"] / 1e3 for part in ("first_token_ms", "longest_answer_ms"))
         tokens = line["config"]["new_tokens"]
         return name, f"{first:.2f} s to the first token, {longest:.1f} s for {tokens}", "", peak
-    config, pair = line["config"], next(iter(reversed(whole_pairs(quantized=False))), None)
+    config, pair = line["config"], next(iter(reversed(whole_pairs(line["device"]["kind"], quantized=False))), None)
     taken = line["clip_ms"]["median"]
     share = f"{taken / (config['pairs'] * pair['pair_ms']['median']):.1%}" if pair else ""
     return f"{name}, {config['frames']} frames", f"{taken:.0f} ms", share, peak

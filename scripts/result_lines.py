@@ -18,11 +18,11 @@ def results(name: str) -> list[Line]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def newest(name: str, benchmark: str, **config: Any) -> Line | None:
-    """Return the newest line of `benchmark` in file `name` whose configuration has these values."""
+def newest(name: str, benchmark: str, card: str, **config: Any) -> Line | None:
+    """Return the newest line of `benchmark` on `card` in file `name` whose configuration has these values."""
     found = [
         line
-        for line in results(name)
+        for line in by_card(results(name)).get(card, [])
         if line["benchmark"] == benchmark and all(line["config"].get(key) == value for key, value in config.items())
     ]
     return found[-1] if found else None
@@ -42,9 +42,10 @@ def bits_of(line: Line) -> str:
     return {"none": "", "int8": ", in 8 bits"}.get(quantization, f", {quantization}")
 
 
-def whole_pairs(*, quantized: bool) -> list[Line]:
-    """Return the runs of a whole pair with 7B, in 8 bits or not."""
-    lines = [line for line in results("pair") if line["benchmark"] == "pair" and line["config"]["model"] == "dit-7b"]
+def whole_pairs(card: str, *, quantized: bool) -> list[Line]:
+    """Return the runs of a whole pair with 7B on `card`, in 8 bits or not."""
+    found = by_card(results("pair")).get(card, [])
+    lines = [line for line in found if line["benchmark"] == "pair" and line["config"]["model"] == "dit-7b"]
     return [line for line in lines if bool(bits_of(line)) is quantized]
 
 

@@ -44,16 +44,18 @@ def long_parts() -> Iterator[str]:
 def torchao_parts() -> Iterator[str]:
     """Evaluations in 8 bits beside torchao's in the same process; a table for each kind of GPU."""
     for card, lines in by_card(steps()).items():
-        rows = []
+        newest_of: dict[tuple[str, str], tuple[float, float]] = {}
         for line in lines:
-            peers = {name: took for name, took in line["peers"].items() if name.startswith("torchao")}
-            took = {name: found["median"] for name, found in peers.items() if isinstance(found, dict)}
-            if took:
-                ours = _slower_median(line)
-                cells = [f"{took[name]:.0f} ms ({ours / took[name]:.2f})" if name in took else "" for name in TORCHAO]
-                rows.append((f"{size_of(line['config']['model'])}", f"{ours:.0f} ms", *cells))
+            for name, found in line["peers"].items() if line["config"].get("quantization") == "int8" else ():
+                if name in TORCHAO and isinstance(found, dict):
+                    newest_of[line["config"]["model"], name] = _slower_median(line), found["median"]
+        rows = []
+        for model in dict.fromkeys(model for model, _ in newest_of):
+            beside = [newest_of.get((model, name)) for name in TORCHAO]
+            cells = [f"{took[1]:.0f} ms ({took[0] / took[1]:.2f})" if took else "" for took in beside]
+            rows.append((size_of(model), f"{max(took[0] for took in beside if took):.0f} ms", *cells))
         if rows:
-            yield table((f"in 8 bits, {card}", "jax-interp, int8", *TORCHAO.values()), rows[-1:])
+            yield table((f"in 8 bits, {card}", "jax-interp, int8", *TORCHAO.values()), rows)
 
 
 def step_rows(card: str) -> Iterator[Row]:
@@ -94,14 +96,14 @@ def _slower_median(line: Line) -> float:
     return max(line["forward_ms"]["median"], after["median"])
 
 
-def stage_rows() -> Iterator[Row]:
-    """The tokenizer and a whole pair, beside diffusers where it was run."""
-    other = newest("pair", "pair_upstreams_way", model="dit-7b")
-    pairs, quantized = whole_pairs(quantized=False), whole_pairs(quantized=True)
+def stage_rows(card: str) -> Iterator[Row]:
+    """The tokenizer and a whole pair on `card`, beside diffusers where it was run."""
+    other = newest("pair", "pair_upstreams_way", card, model="dit-7b")
+    pairs, quantized = whole_pairs(card, quantized=False), whole_pairs(card, quantized=True)
     beside = [line for line in pairs if other and line["commit"] == other["commit"]]  # in the same process
     pair = next(reversed(beside or pairs), None)
     for name in ("encode", "decode"):
-        if line := newest("tokenizer", f"tokenizer_{name}"):
+        if line := newest("tokenizer", f"tokenizer_{name}", card):
             peer = f"{1e3 * other['stage_seconds'][name]:.0f} ms" if other else ""
             yield f"{name} a pair", f"{line['ms']['median']:.0f} ms", peer, ""
     for line in (pair, quantized[-1] if quantized else None):

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from benchmarks.bench_video2world import UPSTREAM_GB as WORLD_GB
 from benchmarks.scaling.results import Line, Scaling, read
 from scripts.demo_tables import demo_parts
 from scripts.network_tables import guardrail_parts, training_parts, upsampler_parts
@@ -51,7 +52,7 @@ def tables() -> str:
     versions = ", ".join(f"{name} {found}" for name, found in step["versions"].items())
     card = step["device"]["kind"]
     parts = [
-        table(STEP_HEADS, [*step_rows(card), *stage_rows()]),
+        table(STEP_HEADS, [*step_rows(card), *stage_rows(card)]),
         *other_steps(card),
         *torchao_parts(),
         *long_parts(),
@@ -59,7 +60,7 @@ def tables() -> str:
             ("strategy", "peak", "planned", "process", "one evaluation, per pair", "host", "upstream states"),
             list(memory_rows()),
         ),
-        table(("once", ""), list(once_rows())),
+        table(("once", ""), list(once_rows(card))),
         *world_parts(),
         *upsampler_parts(),
         *guardrail_parts(),
@@ -75,7 +76,9 @@ def tables() -> str:
 
 def world_parts() -> Iterator[str]:
     """Video2World's memory on the job of upstream's own table; a table for each kind of GPU."""
-    for card, lines in by_card(results("video2world")).items():
+    job = {"frames": 121, "height": 704, "width": 1280}
+    same = [line for line in results("video2world") if job.items() <= line["config"].items()]
+    for card, lines in by_card(same).items():
         newest_of = {(line["config"]["model"], line["config"]["strategy"]): line for line in lines}
         yield _world_table(card, list(newest_of.values()))
 
@@ -87,13 +90,19 @@ def _world_table(card: str, lines: list[Line]) -> str:
             gib_or_nothing(line["allocator_peak_bytes"]),
             gib_or_nothing(line["predicted_peak_bytes"]),
             gib_or_nothing(line["process_peak_bytes"]),
-            f"{line['step_ms']['median'] / 1e3:.1f} s",
-            f"{line['upstream_gb']} GB" if line["upstream_gb"] else "more than 80 GB",
+            f"{line['step_ms']['median'] / 1e3:.1f} s" if line["step_ms"] else "",
+            _stated_by_upstream(line),
         )
         for line in sorted(lines, key=lambda line: (line["config"]["model"], -line["predicted_peak_bytes"]))
     ]
     heads = ("peak", "planned", "process", "a step, both branches", "upstream states")
     return table((f"Video2World, 121 frames, {card}", *heads), rows)
+
+
+def _stated_by_upstream(line: Line) -> str:
+    if line["upstream_gb"]:
+        return f"{line['upstream_gb']} GB"
+    return "more than 80 GB" if line["config"]["model"] in WORLD_GB else ""
 
 
 def memory_rows() -> Iterator[Row]:
@@ -131,16 +140,16 @@ def memory() -> list[Line]:
     return by_card(lines)[newest_step()["device"]["kind"]]
 
 
-def once_rows() -> Iterator[Row]:
-    """Starts and conversion."""
+def once_rows(card: str) -> Iterator[Row]:
+    """Starts and conversion on a machine with `card`."""
     for caches in ("cold", "warm"):
-        if line := newest("startup", "startup", caches=caches):
+        if line := newest("startup", "startup", card, caches=caches):
             seconds = f"{line['first_step_seconds']:.0f} s, of which compiling {line['compile_seconds']:.1f} s"
             yield f"`generate` with {caches} caches, until the first step is done", seconds
-    for line in results("parity_7b")[-1:]:
+    for line in by_card(results("parity_7b")).get(card, [])[-1:]:
         what = f"error of an evaluation against float32 over diffusers' own, {ATTENTION[line['attention']]}"
         yield what, f"{line['error_against_float32']['ratio']:.2f}"
-    if convert := newest("convert", "convert_full_size"):
+    if convert := newest("convert", "convert_full_size", card):
         yield (
             f"`convert` of {convert['converted_bytes'] / 1e9:.0f} GB of checkpoints, all in bfloat16",
             f"{convert['wall_seconds']:.0f} s, peak host memory {gib_or_nothing(convert['peak_host_bytes'])}",
@@ -210,10 +219,11 @@ def _faster(scaling: Scaling, what: str, gpus: int, form: str, unit: float) -> s
 def summary() -> str:
     """Return the Markdown between the marks of README.md: one table of the rows that matter most."""
     step = newest_step()
-    rows = {row[0]: row for row in (*step_rows(step["device"]["kind"]), *stage_rows())}
+    card = step["device"]["kind"]
+    rows = {row[0]: row for row in (*step_rows(card), *stage_rows(card))}
     picked = [_with_bits(rows[name], rows.get(f"{name}, in 8 bits")) for name in SUMMARY_ROWS if name in rows]
     shown = [*map(_beside_peer, picked), *summary_memory(), *summary_gpus()]
-    head = f"{step['device']['kind']}, random weights of the real sizes, medians:\n\n"
+    head = f"{card}, random weights of the real sizes, medians:\n\n"
     return head + table(("704×1280, bfloat16", "jax-interp", "PyTorch"), shown)
 
 

@@ -50,6 +50,10 @@ def test_a_process_gets_what_its_row_claims_and_all_if_that_is_too_little(monkey
     monkeypatch.setattr(bench, "gpu_bytes", lambda: 76 * 10**9)
     ((_, most, _),) = shares("dit-7b-video2world", "+ prompt_upsampler")
     assert most == pytest.approx(80 * bench.LARGEST_SHARE)
+    monkeypatch.setattr(bench, "in_fresh_process", lambda *_, limit: False)
+    with pytest.raises(SystemExit, match="failed: streamed"):
+        shares("dit-7b-video2world", "streamed")
+    monkeypatch.setattr(bench, "in_fresh_process", start)
     monkeypatch.setattr(bench, "gpu_bytes", lambda: None)
     assert shares("dit-7b-video2world", "streamed") == [("streamed", None, "false")]
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from scripts import network_tables, step_tables, update_results
+from scripts import network_tables, result_lines, step_tables, update_results
 from scripts.result_lines import by_card
 
 OLD, NEW = "an old GPU", "a new GPU"
@@ -70,6 +70,17 @@ def test_torchao_stands_beside_8_bits_and_takes_no_other_rows_place(steps, monke
     assert OLD in table
     assert "| 7B | 221 ms | 442 ms (0.50) |  |" in table
     lines.append(step(OLD, 227, quantization="int8"))
+    other = list(step_tables.TORCHAO)[1]
+    lines += [
+        step(OLD, 223, quantization="int8", peers={other: {"median": 446}}),
+        step(OLD, 224, quantization="int8", peers={f"{name}_tuned": {"median": 300}}),
+        step(OLD, 232, quantization="int8-smoothed", peers={name: {"median": 464}}),
+        step(OLD, 400, quantization="int8", model="dit-14b", peers={name: {"median": 800}}),
+    ]
+    (table,) = step_tables.torchao_parts()
+    assert "| 7B | 223 ms | 442 ms (0.50) | 446 ms (0.50) |" in table
+    assert "| 14B | 400 ms | 800 ms (0.50) |  |" in table
+    del lines[-4:]
     eager = [row for row in step_tables.step_rows(OLD) if row[0].endswith("in 8 bits")]
     assert [row[1:] for row in eager] == [("221 ms, 8.0 GiB", "470 ms (0.47)", "")]
 
@@ -86,6 +97,40 @@ def test_memory_in_8_bits_has_rows_of_its_own(steps, monkeypatch):
     rows = {row[0]: row[1] for row in update_results.memory_rows()}
     assert rows == {"7B, resident": "32.0 GiB", "7B, resident, in 8 bits": "16.0 GiB"}
     assert next(update_results.summary_memory())[1].startswith("32.0 GiB")
+
+
+def test_rows_of_another_card_or_job_are_left_out(steps, monkeypatch):
+    def world(strategy, *, step_ms=None, **config):
+        told = {"model": "dit-7b-video2world", "strategy": strategy, "frames": 121, "height": 704, "width": 1280}
+        about = {"device": {"kind": OLD}, "config": told | config, "placements": strategy, "upstream_gb": None}
+        sizes = dict.fromkeys(("allocator_peak_bytes", "predicted_peak_bytes", "process_peak_bytes"), 2**30)
+        return about | sizes | {"step_ms": step_ms}
+
+    lines = [
+        world("streamed", step_ms={"median": 7000}),
+        world("streamed", frames=25, step_ms={"median": 900}),
+        world("offloaded", model="another-video2world"),
+    ]
+    monkeypatch.setattr(update_results, "results", lambda name: lines)
+    (table,) = update_results.world_parts()
+    assert "| 7B, streamed | 1.0 GiB | 1.0 GiB | 1.0 GiB | 7.0 s | more than 80 GB |" in table
+    assert "| ANOTHER, offloaded | 1.0 GiB | 1.0 GiB | 1.0 GiB |  |  |" in table
+    assert "0.9 s" not in table
+
+    def pair(card, took):
+        config = {"model": "dit-7b"}
+        return {
+            "benchmark": "pair",
+            "device": {"kind": card},
+            "config": config,
+            "pair_ms": {"median": took},
+            "commit": "",
+        }
+
+    pairs = [pair(OLD, 11_000), pair(NEW, 9_000)]
+    for module in (step_tables, result_lines):
+        monkeypatch.setattr(module, "results", lambda name: pairs if name == "pair" else [])
+    assert [row[:2] for row in step_tables.stage_rows(OLD)] == [("a whole pair", "11.0 s")]
 
 
 def test_the_upsamplers_tables(monkeypatch):
