@@ -13,6 +13,7 @@ TORCHAO = {
     "torchao_float8_rowwise_compiled_ms": "torchao 0.18, float8 rowwise",
 }
 """The measurements of torchao's schemes, compiled by blocks, with the heads of their columns."""
+TWO_BRANCHES = "two branches, as upstream runs it"
 TOKENS, LONG = 10560, 56320
 """The tokens of a pair at 704×1280, and of a clip of 121 frames."""
 
@@ -109,6 +110,6 @@ def stage_rows(card: str) -> Iterator[Row]:
     for line in (pair, quantized[-1] if quantized else None):
         if line:
             took = line["pair_ms"]["median"] / 1e3
-            ratio = f"({took / other['total']:.2f}; two branches, as upstream runs it)" if other else ""
+            ratio = f"({took / other['total']:.2f}; {TWO_BRANCHES})" if other else ""
             peer = f"{other['total']:.1f} s {ratio}" if other else ""
             yield f"a whole pair{bits_of(line)}", f"{took:.1f} s", peer, ""

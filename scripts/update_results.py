@@ -25,6 +25,7 @@ from scripts.result_lines import (
 from scripts.step_tables import (
     ATTENTION,
     STEP_HEADS,
+    TWO_BRANCHES,
     long_parts,
     newest_step,
     other_steps,
@@ -243,7 +244,8 @@ def _beside_peer(row: Row) -> Row:
     what, ours, eager, compiled = row
     names = {"eager": eager, "torch.compile": compiled}
     peers = ", ".join(f"{name} {found.split(' (')[0]}" for name, found in names.items() if found)
-    return what.split(",")[0], ours, f"diffusers {peers}"
+    branches = f" ({TWO_BRANCHES})" if TWO_BRANCHES in eager else ""
+    return what.split(",")[0], ours, f"diffusers {peers}{branches}"
 
 
 def summary_memory() -> Iterator[Row]:
@@ -255,7 +257,7 @@ def summary_memory() -> Iterator[Row]:
         if lines:
             took, line = lines[-1]["call_ms"]["median"] / lines[-1]["config"]["pairs"], lines[-1]
             peak, process = (gib_or_nothing(line[name]) for name in ("allocator_peak_bytes", "process_peak_bytes"))
-            what = f"peak of GPU memory, every network {strategy}"
+            what = f"peak of GPU memory without guardrails, all {strategy}"
             yield what, f"{peak}, process {process}, {took:.0f} ms an evaluation", beside
 
 

@@ -40,6 +40,13 @@ def check_lengths(name: str, target: Path, siblings: Iterable[Path]) -> None:
         )
 
 
+def check_folder(flag: str, folder: Path) -> None:
+    """Raise `UsageError`, naming `flag`, if `folder` cannot be made or used because there is a file in its way."""
+    for path in (folder, *folder.parents):
+        if os.path.lexists(path) and not _is_folder(path):
+            raise UsageError(f"{flag} {folder}: {path} is a file, expected a folder; choose another name")
+
+
 def _size(path: str | Path) -> int:
     return len(os.fsencode(path))
 

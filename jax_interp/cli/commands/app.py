@@ -18,6 +18,7 @@ from jax_interp.cli.options.reports import ReportOptions
 from jax_interp.cli.options.sampling import SamplingOptions
 from jax_interp.cli.options.text import TextOptions
 from jax_interp.errors import UsageError
+from jax_interp.files.names import check_folder
 
 _SAMPLING = Under(
     "Networks",
@@ -52,6 +53,7 @@ def app(
     reports.begin()
     if demo and networks != NetworkOptions(folders=dict.fromkeys(networks.folders)):
         raise UsageError("--demo brings its own networks; leave out --checkpoint-dir and the options for others")
+    check_folder("--data-dir", keeping.data_dir)
     settings = AppSettings(
         folder=keeping.data_dir,
         access=access.access(),

@@ -15,7 +15,7 @@ from jax_interp.media.source import Picture
 
 FrameT = TypeVar("FrameT")
 
-INSTALL = 'pip install "jax-interp[video]"'
+INSTALL = 'pip install -e ".[video]" in the clone'
 
 _LOOKED_AT = 256
 """The width in pixels to which frames are made smaller for the detector, as PySceneDetect's own program does."""

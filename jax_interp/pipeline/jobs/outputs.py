@@ -9,7 +9,7 @@ from typing import Any
 from jax_interp.files.json_file import read_json
 from jax_interp.files.json_schema import JsonFault
 from jax_interp.files.lock import lock_path
-from jax_interp.files.names import check_lengths
+from jax_interp.files.names import check_folder, check_lengths
 from jax_interp.files.overlap import Input, Output, find_overlaps
 from jax_interp.files.partial import PartialOutput, remove_leftovers
 from jax_interp.media.destination import clip_files, locked_result, refuse, refuse_locked, why_no_file
@@ -83,6 +83,10 @@ def held_results(job: Job) -> Iterator[bool]:
         yield was_left[0]
 
 
+class _RecordOfNamesake(JsonFault):
+    """A record under a job's name is that of a video in another container, which the message names."""
+
+
 def own_record(job: Job) -> dict[str, Any] | None:
     """Return the record beside the video; None unless this program wrote it, about a video of this name."""
     try:
@@ -102,7 +106,8 @@ def _read_record(job: Job) -> dict[str, Any]:
     if not whole:
         raise JsonFault("it is not the record of a run")
     if (name := Path(record["output"]["video"]).name) != job.video.name:
-        raise JsonFault(f"it is the record of {name!r:.80}")
+        is_namesake = name in {path.name for path in _namesakes(job)}
+        raise _RecordOfNamesake(name) if is_namesake else JsonFault(f"it is the record of {name!r:.80}")
     return record
 
 
@@ -125,9 +130,11 @@ def _namesakes(job: Job) -> list[Path]:
 def _check_names(job: Job) -> None:
     unfinished = [PartialOutput(path).path for path in job.files]
     hidden = [lock_path(job.video), PairStore(job.video, "0" * 12).folder, *unfinished]
+    check_folder("--video-save-folder", job.video.parent)
     check_lengths("--video-save-name", job.video, hidden)
     if job.frames_folder is not None:
         folder = job.frames_folder
+        check_folder("--save-frames", folder.parent)
         check_lengths("--save-frames", folder, [lock_path(folder), PartialOutput(folder).path])
 
 
@@ -142,6 +149,12 @@ def _strangers(job: Job) -> Iterator[str]:
         record = _read_record(job)
     except FileNotFoundError:
         pass
+    except _RecordOfNamesake as other:
+        yield (
+            f"{job.record}: is the record of {other}, and {job.video.name} would share it; give another"
+            " --video-save-name, or pass --overwrite to replace it"
+        )
+        return
     except JsonFault as fault:
         why = f" ({job.record} does not tell: {fault})"
     for path in there:

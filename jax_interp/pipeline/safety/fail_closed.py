@@ -19,7 +19,7 @@ _GRACE = 10.0
 _MAX_CAUSE_LENGTH = 400
 """The largest number of characters that are shown of another library's error message."""
 
-WITHOUT_GUARDRAILS = "or generate without guardrails (`generate --disable-guardrail`, in Python guardrails=None)"
+WITHOUT_GUARDRAILS = "or generate without guardrails (`generate --disable-guardrail`, in Python guardrails=False)"
 """The end of an advice."""
 
 

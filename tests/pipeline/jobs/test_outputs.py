@@ -163,6 +163,24 @@ def test_a_record_of_something_else(job, changes):
     assert refused(job).count("not what this program wrote") == 3
 
 
+def test_a_video_in_another_container_would_share_the_record(job):
+    finish(job)
+    other = replace(job, video=job.video.with_suffix(".mkv"))
+    said = f"{job.record}: is the record of film.mp4, and film.mkv would share it; give another --video-save-name, or"
+    assert refused(other).startswith(said)
+    check_outputs([replace(other, overwrite=True)])
+
+
+@pytest.mark.parametrize("folder", ["clip.mp4", "clip.mp4/below/it"])
+def test_a_file_where_a_folder_is_wanted(job, tmp_path, folder):
+    where, clip = tmp_path / "in" / folder, job.inputs[0]
+    for flag, changed in (
+        ("--video-save-folder", replace(job, video=where / "film.mp4")),
+        ("--save-frames", replace(job, frames_folder=where / "frames")),
+    ):
+        assert refused(changed) == f"{flag} {where}: {clip} is a file, expected a folder; choose another name"
+
+
 @pytest.mark.parametrize("content", [b"", b"[]", b"3", b"{", b"\xff", b"[" * 100_000, b'"film"', b"{}"])
 def test_a_file_that_is_no_record(job, content):
     finish(job)

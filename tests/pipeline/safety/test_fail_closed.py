@@ -56,7 +56,7 @@ def test_every_exception_blocks(error):
     assert not verdict.allowed
     assert verdict.category is None
     assert type(error).__name__ in verdict.reason
-    assert "`generate --disable-guardrail`, in Python guardrails=None" in verdict.reason
+    assert "`generate --disable-guardrail`, in Python guardrails=False" in verdict.reason
     assert closed.run("blocklist", "text_safety", Verdict.allow).allowed  # the next check is not affected
 
 
