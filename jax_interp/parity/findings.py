@@ -18,11 +18,19 @@ def relative_error(ours: Any, theirs: Any) -> float:
     ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
     if ours.shape != theirs.shape:
         return float("inf")
-    size = float(np.linalg.norm(theirs))
-    error = float(np.linalg.norm(ours - theirs))
+    with np.errstate(over="ignore", invalid="ignore"):
+        size = float(np.linalg.norm(theirs))
+        error = float(np.linalg.norm(ours - theirs))
     # Of two networks that give nothing but zeros neither is wrong.
     relative = error / size if size else (0.0 if error == 0 else float("inf"))
     return relative if np.isfinite(relative) else float("inf")
+
+
+def error_ratio(ours: float, theirs: float) -> float:
+    """Return our error over the peer's own. It is infinite if either is no finite number, as nothing is known then."""
+    if not (np.isfinite(ours) and np.isfinite(theirs)):
+        return float("inf")
+    return ours / theirs if theirs else (0.0 if ours == 0 else float("inf"))
 
 
 @dataclass(frozen=True)
@@ -36,7 +44,11 @@ class Difference:
     values: int
     """How many of its values differ."""
     error: float
-    """The relative error of the array; infinite where it has another dtype."""
+    """The relative error of the array; infinite with a value that is no finite number, where the checkpoint has nothing
+    but zeros, and with a `misfit`."""
+    misfit: str | None = None
+    """Why values could not be compared, so that the network was not run: "is missing", or which other shape or dtype
+    the array has. None if they were compared."""
 
 
 @dataclass(frozen=True)
@@ -79,15 +91,27 @@ class OutputError:
 
     @property
     def ratio(self) -> float | None:
-        """Our error in bfloat16 over PyTorch's own; None in float32."""
+        """Our error in bfloat16 over PyTorch's own, infinite if either is not finite; None in float32."""
         if self.peer_error is None:
             return None
-        return self.error / self.peer_error if self.peer_error else (0.0 if self.error == 0 else float("inf"))
+        return error_ratio(self.error, self.peer_error)
 
     @property
     def held(self) -> bool:
         """Whether the error, or the ratio in bfloat16, is within the tolerance."""
         return (self.error if self.ratio is None else self.ratio) <= self.tolerance
+
+    @property
+    def remark(self) -> str:
+        """What is behind an error that is no finite number; empty if each is finite."""
+        ours = not np.isfinite(self.error)
+        theirs = self.peer_error is not None and not np.isfinite(self.peer_error)
+        if not ours and not theirs:
+            return ""
+        whose = "both" if ours and theirs else "ours" if ours else "PyTorch's own"
+        error = "the error" if self.peer_error is None else f"of the errors {whose}"
+        verb = "are" if ours and theirs else "is"
+        return f"{error} {verb} not finite, as with a NaN or another shape"
 
     @classmethod
     def float32(cls, error: float) -> "OutputError":
@@ -139,10 +163,10 @@ class NetworkFinding:
         for name, (ours, theirs) in self.configuration.items():
             yield f"{self.title}, configuration: {name} is {ours}, the checkpoint says {theirs}"
         for each in self.weights.differences:
-            yield (
-                f"{self.title}, {each.block}: {each.values:,} value(s) of {each.array} are not the checkpoint's"
-                f" (relative error {each.error:.1e})"
+            wrong = (
+                f"{each.values:,} value(s) of {each.array} are not the checkpoint's (relative error {each.error:.1e})"
             )
+            yield f"{self.title}, {each.block}: {f'{each.array} {each.misfit}' if each.misfit else wrong}"
         for block in self.blocks:
             if not block.held:
                 yield (
@@ -153,9 +177,10 @@ class NetworkFinding:
             if finding is not None and not finding.held:
                 shown = finding.error if finding.ratio is None else finding.ratio
                 what = "error" if finding.ratio is None else "ratio"
+                remark = f": {finding.remark}" if finding.remark else ""
                 yield (
                     f"{self.title}, output: {name} {what} {shown:.2g} is above {finding.tolerance_name},"
-                    f" {finding.tolerance:g}"
+                    f" {finding.tolerance:g}{remark}"
                 )
 
 

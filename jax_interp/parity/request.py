@@ -44,3 +44,13 @@ class ParityRequest:
     def precisions(self) -> tuple[Precision, ...]:
         """The dtypes in which networks are compared."""
         return ("float32", "bfloat16") if self.dtype == "both" else (self.dtype,)
+
+
+def require_full(network: Path, stored: str) -> None:
+    """Raise `UsageError` if the network in the folder `network` is stored in 8 bits, as `stored` says."""
+    if stored != "none":
+        raise UsageError(
+            f"{network}: stored in {stored}, so its weights are not the checkpoint's; compare a folder that was"
+            " converted without --quantization, or leave it out by naming the others with --components; --golden takes"
+            " it in any case"
+        )

@@ -34,6 +34,7 @@ def test_errors_by_hand():
     assert relative_error([0.0], [0.0]) == 0
     assert relative_error([1.0], [0.0]) == np.inf
     assert relative_error([np.nan], [1.0]) == np.inf
+    assert relative_error([np.inf, 1.0], [np.inf, 1.0]) == np.inf
     assert relative_error([1.0, 2.0], [1.0]) == np.inf
 
 
@@ -47,12 +48,43 @@ def test_the_output_of_the_largest_ratio_counts():
 
 
 @pytest.mark.parametrize(
+    ("pair", "remark"),
+    [
+        ((0.1, np.inf), "of the errors PyTorch's own is not finite, as with a NaN or another shape"),
+        ((0.1, np.nan), "of the errors PyTorch's own is not finite, as with a NaN or another shape"),
+        ((np.inf, 0.1), "of the errors ours is not finite, as with a NaN or another shape"),
+        ((np.inf, np.inf), "of the errors both are not finite, as with a NaN or another shape"),
+    ],
+)
+def test_an_error_that_is_not_finite_never_holds_and_is_said(pair, remark):
+    for pairs in ([pair, (0.1, 0.1)], [(0.1, 0.1), pair]):
+        finding = OutputError.bfloat16(pairs)
+        assert finding.ratio == np.inf
+        assert not finding.held
+        [fault] = network(bfloat16=finding).faults()
+        assert fault == f"text_encoder, output: bfloat16 ratio inf is above BF16_RATIO, 1.5: {remark}"
+
+
+@pytest.mark.parametrize(
     ("changes", "fault"),
     [
         ({"configuration": {"width": (1, 2)}}, "text_encoder, configuration: width is 1, the checkpoint says 2"),
         (
             {"weights": WeightsFinding(3, (Difference("block 2", "mlp/kernel", 1234, 0.5),))},
             "text_encoder, block 2: 1,234 value(s) of mlp/kernel are not the checkpoint's (relative error 5.0e-01)",
+        ),
+        (
+            {
+                "weights": WeightsFinding(
+                    3, (Difference("mlp", "mlp/bias", 4, np.inf, "is bfloat16, expected float32"),)
+                )
+            },
+            "text_encoder, mlp: mlp/bias is bfloat16, expected float32",
+        ),
+        (
+            {"float32": OutputError.float32(np.inf)},
+            "text_encoder, output: float32 error inf is above PEER_F32, 0.0001: the error is not finite, as with a NaN"
+            " or another shape",
         ),
         (
             {"blocks": (BlockError("block 0", 1e-3),)},
@@ -109,7 +141,8 @@ def test_the_report_is_json_whatever_was_found():
     values = json.loads(json.dumps(report.as_json(), allow_nan=False))
     assert values["held"] is False
     [found] = values["networks"]
-    assert found["weights"]["differences"] == [{"block": "a", "array": "a/kernel", "values": 2, "error": "inf"}]
+    difference = {"block": "a", "array": "a/kernel", "values": 2, "error": "inf", "misfit": None}
+    assert found["weights"]["differences"] == [difference]
     assert found["configuration"] == {"x": {"converted": 1, "checkpoint": 2}}
     assert found["float32"] is None
     assert len(values["faults"]) == 2

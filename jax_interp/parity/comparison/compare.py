@@ -28,7 +28,7 @@ from jax_interp.parity.findings import (
     relative_error,
 )
 from jax_interp.parity.golden.recording import open_recording
-from jax_interp.parity.golden.replay import replay
+from jax_interp.parity.golden.replay import plan_replay, replay
 from jax_interp.parity.request import Device, ParityRequest, Steps
 from jax_interp.runtime.checkpoint.converted import ConvertedComponent
 
@@ -77,20 +77,21 @@ def compare(request: ParityRequest, progress: Steps = no_progress) -> ParityRepo
 
     Raises:
         UsageError: a package of the extra `parity` is absent, there is no network of a name, a network is stored in 8
-            bits, or there is no such device.
+            bits, there is no such device, or JAX would replay `golden` on another one.
         CheckpointError: a folder is absent or damaged, or there is nothing to compare.
     """
     require_packages()
     recording = None if request.golden is None else open_recording(request.golden)
     pairs, absent = find_pairs(request)
     with on_device(request.device):
+        plan = None if recording is None else plan_replay(recording, request)
         findings = [
             _compare_network(request, pair, compared, progress)
             for pair in pairs
             for compared in PARTS.get(pair.component.name, (Compared(pair.component.name, "", ""),))
         ]
-        golden, left_out = ((), {}) if recording is None else replay(recording, request, progress)
-    return ParityReport(tuple(findings), absent, golden, left_out, versions())
+        golden = () if plan is None else replay(plan, progress)
+    return ParityReport(tuple(findings), absent, golden, {} if plan is None else plan.left_out, versions())
 
 
 def require_packages() -> None:
@@ -133,8 +134,8 @@ def _compare_network(request: ParityRequest, pair: Pair, compared: Compared, pro
         weights = compare_weights(pair, compared.within, advance)
     settings = _settings_of(pair, compared)
     common = {"network": compared.name, "folder": pair.name, "weights": weights, "configuration": settings}
-    if misshapen := [each.array for each in weights.differences if np.isinf(each.error)]:
-        why = f"arrays of another shape or dtype: {', '.join(misshapen[:5])}"
+    if misshapen := [each.array for each in weights.differences if each.misfit]:
+        why = f"arrays missing or of another shape or dtype: {', '.join(misshapen[:5])}"
         return NetworkFinding(**common, peer="", skipped=why)
     run = _Run(pair, compared, draw_inputs(compared.name, compared.config(pair), request.seed), progress)
 

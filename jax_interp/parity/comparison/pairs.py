@@ -9,8 +9,8 @@ from convert.networks.component import Component
 from convert.networks.components import named
 from convert.source.adapter import merge_adapter
 from convert.source.checkpoint_files import OpenedCheckpoint, infer_network, locate, open_checkpoint
-from jax_interp.errors import CheckpointError, UsageError
-from jax_interp.parity.request import ParityRequest
+from jax_interp.errors import CheckpointError
+from jax_interp.parity.request import ParityRequest, require_full
 from jax_interp.runtime.checkpoint.converted import ConvertedComponent, open_component
 from jax_interp.runtime.checkpoint.description import stated_component
 from jax_interp.runtime.checkpoint.finding import scan
@@ -58,7 +58,7 @@ def find_pairs(request: ParityRequest) -> tuple[list[Pair], dict[str, str]]:
         for network in there:
             name = network.path.relative_to(request.converted).as_posix()
             if locate(component, root / name):
-                _require_full(network)
+                require_full(network.path, network.stored)
                 pairs.append(_open(component, name, network, root))
             else:
                 absent[f"{component.name} ({name})"] = f"{root / name} has no weights of it"
@@ -74,14 +74,6 @@ def find_pairs(request: ParityRequest) -> tuple[list[Pair], dict[str, str]]:
             " same folder below both"
         )
     return pairs, absent
-
-
-def _require_full(network: ConvertedComponent) -> None:
-    if network.stored != "none":
-        raise UsageError(
-            f"{network.path}: stored in {network.stored}, so its weights are not the checkpoint's; compare a folder"
-            " that was converted without --quantization, or leave it out by naming the others with --components"
-        )
 
 
 def _open(component: Component, name: str, converted: ConvertedComponent, root: Path) -> Pair:

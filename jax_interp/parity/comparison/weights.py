@@ -50,8 +50,8 @@ def _compare(pair: Pair, leaf: Leaf, within: str, advance: Callable[[int], Any])
     stored = pair.converted.manifest["params"].get(leaf.path)
     path = leaf.path.removeprefix(within)
     expected = target_dtype(pair.opened.tensors[leaf.keys[0]].dtype, pair.converted.manifest["settings"].get("dtype"))
-    if stored is None or tuple(stored["shape"]) != leaf.shape or stored["dtype"] != expected.name:
-        yield Difference(block_of(path, None), path, int(np.prod(leaf.shape)), float("inf"))
+    if misfit := _misfit(stored, leaf.shape, expected.name):
+        yield Difference(block_of(path, None), path, int(np.prod(leaf.shape)), float("inf"), misfit)
         advance(len(leaf.keys))
         return
     for row, key in enumerate(leaf.keys):
@@ -64,6 +64,15 @@ def _compare(pair: Pair, leaf: Leaf, within: str, advance: Callable[[int], Any])
         if (wrong := _differing(ours, theirs)) is not None:
             yield Difference(block_of(path, index), path.removeprefix(BLOCKS), *wrong)
         advance(1)
+
+
+def _misfit(stored: Any, shape: tuple[int, ...], dtype: str) -> str | None:
+    """Return why an array, of which the manifest says `stored`, cannot be compared by values; None if it can."""
+    if stored is None:
+        return "is missing"
+    if tuple(stored["shape"]) != shape:
+        return f"has the shape {list(stored['shape'])}, the checkpoint's {list(shape)}"
+    return None if stored["dtype"] == dtype else f"is {stored['dtype']}, expected {dtype}"
 
 
 def _differing(ours: np.ndarray, theirs: np.ndarray) -> tuple[int, float] | None:

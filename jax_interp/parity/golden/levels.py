@@ -3,7 +3,8 @@
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from fnmatch import fnmatchcase
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +12,8 @@ import numpy as np
 
 from jax_interp.config import Precision
 from jax_interp.evaluation.metrics import decibels
-from jax_interp.parity.findings import GoldenFinding, relative_error
-from jax_interp.parity.golden.recording import CLIP_FILE, Recording, channels_last
+from jax_interp.parity.findings import GoldenFinding, error_ratio, relative_error
+from jax_interp.parity.golden.recording import CLIP_FILE, TEXT_FILE, Arrays, Recording, channels_last
 from jax_interp.parity.tolerances import BF16_RATIO, FRAMES_BF16_PSNR, FRAMES_WITHIN_ONE, NETWORK_F32, SAMPLE_F32
 from jax_interp.pipeline.interpolator import Interpolator
 
@@ -49,7 +50,7 @@ class Run:
         if self.precision == "float32":
             return GoldenFinding(name, output, "float32", error, "relative error", *limit)
         theirs = relative_error(recorded["bfloat16"], recorded["float32"])
-        ratio = error / theirs if theirs else (0.0 if error == 0 else float("inf"))
+        ratio = error_ratio(error, theirs)
         return GoldenFinding(name, output, "bfloat16", ratio, "error over upstream's", BF16_RATIO, "BF16_RATIO")
 
     def frames(self, name: str, ours: np.ndarray, upstreams: np.ndarray) -> GoldenFinding:
@@ -98,8 +99,7 @@ def network_inputs(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
 def _transformer(run: Run, name: str) -> Iterator[GoldenFinding]:
     arrays = run.recording.load(name)
     ours = np.asarray(run.pipeline.denoise_net(**network_inputs(arrays)), np.float32)
-    recorded = {each: channels_last(arrays[f"out_{each}"]) for each in ("float32", "bfloat16")}
-    yield run.finding(name, "output", ours, recorded, _NETWORK)
+    yield run.finding(name, "output", ours, _in_both(arrays, "out_{}"), _NETWORK)
 
 
 def _tokenizer(run: Run, name: str) -> Iterator[GoldenFinding]:
@@ -114,31 +114,26 @@ def _tokenizer(run: Run, name: str) -> Iterator[GoldenFinding]:
             x = jnp.asarray(channels_last(arrays[f"{given}_{kind}"])).astype(run.precision)
             with codec.numerics():
                 ours = np.asarray(jax.block_until_ready(calls[method](params, x)).astype(jnp.float32))
-            recorded = {each: channels_last(arrays[f"{each}.{method}_{kind}"]) for each in ("float32", "bfloat16")}
-            yield run.finding(name, f"{method}_{kind}", ours, recorded, _NETWORK)
+            output = f"{method}_{kind}"
+            yield run.finding(name, output, ours, _in_both(arrays, f"{{}}.{output}"), _NETWORK)
 
 
 def _condition(run: Run, name: str) -> Iterator[GoldenFinding]:
-    # In float32 they are rounded to bfloat16 all the same, where a last bit decides; `L6` has them within whole clips.
-    if run.precision == "float32":
-        return
     arrays, frames = run.recording.load(name), run.clip
-    for output in (each.removeprefix("bfloat16.") for each in arrays if each.startswith("bfloat16.pair_")):
-        if not (found := re.fullmatch(r"pair_i(\d+)_s(\d+)", output)):
-            continue
-        index, stride = int(found[1]), int(found[2])
+    found = [match for each in arrays if (match := re.fullmatch(r"bfloat16\.(pair_i(\d+)_s(\d+))", each))]
+    if not found:
+        arrays["bfloat16.pair_i{index}_s{stride}"]  # which says that there is none
+    for output, index, stride in ((match[1], int(match[2]), int(match[3])) for match in found):
         first, last = index * stride, (index + 1) * stride
         last = last if last < len(frames) else first  # upstream takes the first one twice
         ours = np.asarray(run.pipeline.encode_pair(frames[first], frames[last], **run.size), np.float32)
-        recorded = {each: channels_last(arrays[f"{each}.{output}"])[0] for each in ("float32", "bfloat16")}
+        recorded = {dtype: array[0] for dtype, array in _in_both(arrays, f"{{}}.{output}").items()}
         yield run.finding(name, output, ours, recorded, _SAMPLE)
 
 
 def _sampling(run: Run, name: str) -> Iterator[GoldenFinding]:
     recording = run.recording
     level, precision, rest = name.split("_", 2)
-    if precision != run.precision:
-        return
     arrays = recording.load(name)
     condition = arrays["condition_latent"]
     drawn = recording.fact(name, "corruption", str) == "noise_with_sigma"
@@ -153,19 +148,21 @@ def _sampling(run: Run, name: str) -> Iterator[GoldenFinding]:
         condition_noise=recording.drawn_noise(condition.shape[1:]) if drawn else "fixed",
     )
     oracle = arrays if precision == "float32" else recording.load(f"{level}_float32_{rest}")
-    recorded = {precision: channels_last(arrays["sample"]), "float32": channels_last(oracle["sample"])}
+    float32 = oracle.output("sample")
+    sample = channels_last(arrays.output("sample", float32.shape))
+    recorded = {precision: sample, "float32": channels_last(float32)}
     yield run.finding(name, "sample", np.asarray(ours), recorded, _SAMPLE)
     if "video" in arrays:
-        yield run.frames(name, run.pipeline.decode(jnp.asarray(channels_last(arrays["sample"])[0])), arrays["video"])
+        yield run.frames(name, run.pipeline.decode(jnp.asarray(sample[0])), arrays.output("video"))
 
 
 def _whole_clip(run: Run, name: str) -> Iterator[GoldenFinding]:
     recording = run.recording
-    if not name.endswith(f"_{run.precision}"):
-        return
     arrays, frames = recording.load(name), run.clip
-    pairs = recording.facts(name).get("requested_pairs")
-    if pairs is None:
+    pairs = None
+    if recording.facts(name).get("requested_pairs") is not None:
+        pairs = recording.fact(name, "requested_pairs", int)
+    else:
         # Upstream counts one pair too many and interpolates the last frame to itself.
         frames = np.concatenate([frames, frames[-1:]])
     num_video_frames = recording.setting("num_video_frames")
@@ -185,17 +182,15 @@ def _whole_clip(run: Run, name: str) -> Iterator[GoldenFinding]:
         condition_noise=recording.drawn_noise((channels, *shape)),
     )
     output = "video" if "video" in arrays else "video_last_9"
-    yield run.frames(name, result.frames[-len(arrays[output]) :], arrays[output])
+    recorded = arrays.output(output)
+    yield run.frames(name, result.frames[-len(recorded) :], recorded)
 
 
 def _text(run: Run, name: str) -> Iterator[GoldenFinding]:
-    # Upstream's text encoder computes in float32 in both runs.
-    if run.precision == "bfloat16":
-        return
     prompts, arrays = run.recording.prompts, run.recording.load(name)
     embedded = run.pipeline.encode_text(prompts)
     for index in range(len(prompts)):
-        rows = arrays[f"emb_{index}"]
+        rows = arrays.output(f"emb_{index}")
         yield run.finding(name, f"emb_{index}", embedded[index, : len(rows)], {"float32": rows}, _NETWORK)
 
 
@@ -204,12 +199,39 @@ def _difference(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray | None:
     return ours.astype(np.float64) - theirs if ours.shape == theirs.shape else None
 
 
-LEVELS: Mapping[str, Callable[[Run, str], Iterator[GoldenFinding]]] = {
-    "L1": _transformer,
-    "L2": _tokenizer,
-    "L4": _condition,
-    "L5": _sampling,
-    "L6": _whole_clip,
-    "L7": _text,
+def _in_both(arrays: Arrays, name: str) -> dict[str, np.ndarray]:
+    """Return an output as it was recorded in both dtypes; `name` has {} in place of the dtype."""
+    float32 = arrays.output(name.format("float32"))
+    bfloat16 = arrays.output(name.format("bfloat16"), float32.shape)
+    return {"float32": channels_last(float32), "bfloat16": channels_last(bfloat16)}
+
+
+class Level(NamedTuple):
+    """One kind of files, and how they are replayed."""
+
+    files: str
+    """Their names, as docs/parity.md has them and `fnmatch` reads them, with {dtype} if they are of one dtype each."""
+    replay: Callable[[Run, str], Iterator[GoldenFinding]]
+    only: Precision | None = None
+    """The one dtype in which they are replayed, if the name does not say it and it is not both."""
+    why: str = ""
+    """Why they are replayed in no other."""
+
+    def dtypes(self, name: str) -> Mapping[Precision, str]:
+        """Return the dtypes in which a file is replayed, each with why it is in no other; empty for another name."""
+        both: tuple[Precision, ...] = ("float32", "bfloat16")
+        if "{dtype}" in self.files:
+            return {each: f"recorded in {each}" for each in both if fnmatchcase(name, self.files.format(dtype=each))}
+        return {each: self.why for each in both if self.only in (None, each) and fnmatchcase(name, self.files)}
+
+
+LEVELS: Mapping[str, Level] = {
+    "L1": Level("L1_dit_case*", _transformer),
+    "L2": Level("L2_tokenizer", _tokenizer),
+    # `L6` has them in float32, within whole clips.
+    "L4": Level("L4_condition", _condition, "bfloat16", "rounded to bfloat16 in both dtypes, where a last bit decides"),
+    "L5": Level("L5_{dtype}_*", _sampling),
+    "L6": Level("L6_clip*_{dtype}", _whole_clip),
+    "L7": Level(TEXT_FILE, _text, "float32", "computed in float32 by upstream whatever the dtype"),
 }
-"""How the files whose names begin so are replayed."""
+"""What there is to replay, by the beginning of the files' names."""

@@ -1,6 +1,5 @@
 """A folder of recorded outputs of upstream's classes: `manifest.json` and `golden/*.npz`, read with suspicion."""
 
-import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +11,7 @@ import numpy as np
 
 from jax_interp.errors import CheckpointError
 from jax_interp.files.json_file import JsonFault, read_json
+from jax_interp.files.numpy_archive import ArchiveFault, read_archive
 
 MANIFEST, FOLDER = "manifest.json", "golden"
 TEXT_FILE, CLIP_FILE = "L7_t5", "inputs_clip"
@@ -30,7 +30,7 @@ class Recording:
     files: tuple[str, ...]
     """The names of its files of arrays, without suffix, sorted."""
 
-    def load(self, name: str) -> Mapping[str, np.ndarray]:
+    def load(self, name: str) -> "Arrays":
         """Return all arrays of a file.
 
         Raises:
@@ -38,14 +38,14 @@ class Recording:
         """
         path = self.root / FOLDER / f"{name}.npz"
         try:
-            with np.load(path, allow_pickle=False) as arrays:
-                return _Arrays(path, dict(arrays))
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            return Arrays(path, read_archive(path))
+        except ArchiveFault as error:
             raise CheckpointError(f"{path}: cannot be read ({error}); record it again") from error
 
     def facts(self, name: str) -> Mapping[str, Any]:
         """Return what the manifest says about how a file was recorded, as `{"num_steps": 6, "guidance": -1.0}`."""
-        facts = self.manifest.get("golden", {}).get(f"{name}.npz")
+        golden = self.manifest.get("golden")
+        facts = golden.get(f"{name}.npz") if isinstance(golden, dict) else None
         if not isinstance(facts, dict):
             raise self._lacks(f'"golden", "{name}.npz"')
         return facts
@@ -104,7 +104,7 @@ class Recording:
         )
 
 
-class _Arrays(Mapping[str, np.ndarray]):
+class Arrays(Mapping[str, np.ndarray]):
     """The arrays of a file; one that is missing ends the run with the file's name."""
 
     def __init__(self, path: Path, arrays: Mapping[str, np.ndarray]):
@@ -114,6 +114,21 @@ class _Arrays(Mapping[str, np.ndarray]):
         if name not in self._arrays:
             raise CheckpointError(f"{self._path}: has no array {name!r}; docs/parity.md has the format")
         return self._arrays[name]
+
+    def output(self, name: str, shape: tuple[int, ...] | None = None) -> np.ndarray:
+        """Return an array that upstream's code gave: finite numbers, at least one, and of `shape` if that is given.
+
+        Raises:
+            CheckpointError: it is another, against which any error of ours would seem small.
+        """
+        array = self[name]
+        if array.dtype.kind not in "fiu" or not array.size or not np.isfinite(array).all():
+            fault = f"is empty or has values that are no finite numbers (dtype {array.dtype}, shape {array.shape})"
+        elif shape is not None and array.shape != shape:
+            fault = f"has the shape {array.shape}, but in float32 it was recorded in {shape}"
+        else:
+            return array
+        raise CheckpointError(f"{self._path}: {name} {fault}, so nothing can be compared with it; record it again")
 
     def __contains__(self, name: object) -> bool:
         return name in self._arrays

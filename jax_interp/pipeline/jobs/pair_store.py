@@ -17,6 +17,7 @@ from jax_interp.errors import MediaError
 from jax_interp.files.atomic import open_atomically, write_atomically
 from jax_interp.files.json_file import parse_json, read_json
 from jax_interp.files.json_schema import decode
+from jax_interp.files.numpy_archive import opened_archive
 from jax_interp.files.private_folder import check_private_folder
 from jax_interp.media.output import as_media_error
 
@@ -69,12 +70,12 @@ class PairStore:
 
     def load(self, index: int) -> UInt8[np.ndarray, "F Y X 3"]:
         """Return the frames of pair `index`, one of those that `finished` counts."""
-        with self._open(index) as stored:
+        with opened_archive(self._path(index)) as stored:
             return np.asarray(stored["frames"])  # of an entry that is no array numpy gives the bytes
 
     def checked(self, index: int) -> dict[str, Any] | None:
         """Return what `save` was given as `checked` with pair `index`."""
-        with self._open(index) as stored:
+        with opened_archive(self._path(index)) as stored:
             facts = parse_json(str(stored["checked"]))
         return None if facts is None else decode(dict[str, Any], facts)
 
@@ -185,13 +186,6 @@ class PairStore:
         with as_media_error(path):
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             yield
-
-    @contextmanager
-    def _open(self, index: int) -> Iterator[Mapping[str, np.ndarray]]:
-        """Yield what is stored of pair `index`, as a mapping with "frames" and "checked"."""
-        # Opened here, because numpy does not close a file that is no archive.
-        with self._path(index).open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            yield stored
 
     def _is_whole(self, index: int, shape: tuple[int, ...] | None) -> bool:
         """Tell whether pair `index` can be read to its last byte; a warning says what is wrong if it cannot."""

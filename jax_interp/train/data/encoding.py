@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import jax
 import numpy as np
@@ -17,6 +16,7 @@ from jaxtyping import Float, UInt8
 from jax_interp.config import Precision, VideoTokenizerConfig
 from jax_interp.errors import CheckpointError
 from jax_interp.files.atomic import write_atomically
+from jax_interp.files.numpy_archive import ArchiveFault, read_archive
 from jax_interp.media.output import as_media_error
 from jax_interp.models.video_tokenizer.model import VideoTokenizer
 from jax_interp.pipeline.prompt.text import TextEncoder
@@ -140,9 +140,8 @@ def load_array(path: Path, name: str) -> np.ndarray:
         CheckpointError: the file is damaged or gone.
     """
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            return stored[name]
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        return read_archive(path, name)[name]
+    except ArchiveFault as error:
         raise CheckpointError(f"{path}: damaged or gone ({error}); remove it, and the run encodes it again") from error
 
 

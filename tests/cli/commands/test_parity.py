@@ -12,6 +12,7 @@ from jax_interp.errors import CheckpointError, ParityError, UsageError
 from tests import golden
 from tests.commands import jax_interp
 from tests.parity.controls import copied, flip
+from tests.parity.golden.recordings import recording
 
 T5 = TABLE["text_encoder"].folder
 
@@ -82,6 +83,12 @@ def test_bad_input(converted, torch, arguments, error, message):
     )
     assert outcome.code == error.exit_code
     assert message in outcome.output
+
+
+def test_a_recording_without_anything_to_replay_is_an_error(converted, tmp_path, torch):
+    outcome = jax_interp("parity", "--converted", converted, "--golden", recording(tmp_path / "recorded", "L3_sampler"))
+    assert outcome.code == CheckpointError.exit_code
+    assert "has nothing to replay in float32 or bfloat16 (L3_sampler.npz: the sampler on formulas" in outcome.output
 
 
 def test_a_gpu_that_is_not_there(converted, torch, monkeypatch):

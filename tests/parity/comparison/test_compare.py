@@ -180,9 +180,27 @@ def test_arrays_of_another_dtype_are_named_and_not_run(converted, tmp_path):
     path.write_text(path.read_text().replace('"dtype": null', '"dtype": "bfloat16"'))
     [network] = compare(request(tmp_path, components=("text_encoder",))).networks
     assert network.skipped is not None
-    assert network.skipped.startswith("arrays of another shape or dtype: ")
+    assert network.skipped.startswith("arrays missing or of another shape or dtype: ")
+    assert {each.misfit for each in network.weights.differences} == {"is float32, expected bfloat16"}
     assert not network.held
     assert network.float32 is None
+
+
+def test_with_a_value_that_is_no_number_a_network_is_run_and_does_not_hold(converted, tmp_path):
+    def first_is_nan(array):
+        flat = array.reshape(-1).copy()
+        flat[0] = np.nan
+        return flat.reshape(array.shape)
+
+    change(copied(converted, T5, tmp_path), MATRIX, 1, first_is_nan)
+    [network] = compare(request(tmp_path, components=("text_encoder",))).networks
+    [difference] = network.weights.differences
+    assert (difference.block, difference.values, difference.error, difference.misfit) == ("block 1", 1, np.inf, None)
+    assert network.skipped is None
+    assert network.float32 is not None
+    assert network.bfloat16 is not None
+    assert network.float32.error == network.bfloat16.ratio == np.inf
+    assert not network.held
 
 
 def test_a_network_that_is_in_one_folder_alone_is_said(converted, tmp_path):

@@ -1,21 +1,23 @@
 """Replaying recorded outputs: they hold, a wrong weight does not, and a damaged recording is said to be."""
 
 import json
+import re
 import shutil
-from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 from convert.progress import no_progress
 from jax_interp.components import TABLE
-from jax_interp.errors import CheckpointError
+from jax_interp.errors import CheckpointError, UsageError
 from jax_interp.parity.golden.levels import LEVELS
 from jax_interp.parity.golden.recording import open_recording
-from jax_interp.parity.golden.replay import replay, why_left_out
+from jax_interp.parity.golden.replay import plan_replay, replay, why_left_out
 from jax_interp.parity.request import ParityRequest
 from tests import golden
 from tests.parity.controls import copied, flip
+from tests.parity.golden.recordings import pickled, recording, rewrite, saved
 
 L5 = tuple(f"L5_{dtype}_shipped_g-1_n6" for dtype in ("float32", "bfloat16"))
 REST = {"float32": ("L2_tokenizer", "L6_clip1_float32"), "bfloat16": ("L4_condition", *L5)}
@@ -23,28 +25,25 @@ REST = {"float32": ("L2_tokenizer", "L6_clip1_float32"), "bfloat16": ("L4_condit
 QUICK = ("L1_dit_case0", "L4_condition", "L5_float32_fixed_g1_nonegative_n6", "L7_t5", "L3_sampler", "inputs_clip")
 
 
+BOTH = ("float32", "bfloat16")
 SPEC = {"spec": {"height": 64, "width": 96, "fps": 24}}
-
-
-def recording(root, *names):
-    """A recording of these files alone."""
-    (root / "golden").mkdir(parents=True)
-    shutil.copyfile(golden.ROOT / "manifest.json", root / "manifest.json")
-    for name in names:
-        (root / "golden" / f"{name}.npz").symlink_to(golden.ROOT / "golden" / f"{name}.npz")
-    return root
 
 
 def replayed(converted, root, **changes):
     request = ParityRequest(converted=converted, golden=root, **changes)
-    return replay(open_recording(root), request, no_progress)
+    plan = plan_replay(open_recording(root), request)
+    return replay(plan, no_progress), plan.left_out
 
 
 def test_files_of_most_levels_hold(converted, tmp_path):
     findings, left_out = replayed(converted, recording(tmp_path / "recorded", *QUICK), dtype="float32")
     assert all(finding.held for finding in findings), findings
     assert {finding.file for finding in findings} == {"L1_dit_case0", "L5_float32_fixed_g1_nonegative_n6", "L7_t5"}
-    assert left_out == {"L3_sampler": "the sampler on formulas, without a network", "inputs_clip": "an input"}
+    assert left_out == {
+        "L3_sampler": "the sampler on formulas, without a network",
+        "L4_condition": why_left_out("L4_condition", ["float32"]),
+        "inputs_clip": "an input",
+    }
 
 
 @pytest.mark.slow
@@ -54,7 +53,7 @@ def test_the_other_levels_hold(converted, tmp_path, dtype):
     root = recording(tmp_path / "recorded", *REST[dtype], "L7_t5", "inputs_clip")
     findings, left_out = replayed(converted, root, dtype=dtype)
     assert all(finding.held for finding in findings), [finding for finding in findings if not finding.held]
-    assert left_out == {"inputs_clip": "an input"}
+    assert left_out.keys() == {"inputs_clip"} | ({L5[0], "L7_t5"} if dtype == "bfloat16" else set())
     levels = {"float32": {"L2", "L6", "L7"}, "bfloat16": {"L4", "L5"}}
     assert {finding.file[:2] for finding in findings} == levels[dtype]
     assert {finding.dtype for finding in findings} == {dtype}
@@ -63,10 +62,61 @@ def test_the_other_levels_hold(converted, tmp_path, dtype):
 
 def test_of_every_recorded_file_it_is_known_what_to_do():
     names = open_recording(golden.ROOT).files
-    left_out = {name for name in names if why_left_out(name)}
+    left_out = {name for name in names if why_left_out(name, BOTH)}
     assert {name for name in names if name.startswith(("L3", "L1_rope", "inputs"))} < left_out
     assert {name[:2] for name in names if name not in left_out} == LEVELS.keys()
-    assert why_left_out("L9_new") == "not a file of this format"
+    assert why_left_out("L9_new", BOTH) == "not a file of this format"
+
+
+@pytest.mark.parametrize(
+    ("name", "dtypes", "why"),
+    [
+        ("L4_condition", ["float32"], "rounded to bfloat16 in both dtypes.*; --dtype bfloat16 or both replays it"),
+        ("L5_bfloat16_shipped", ["float32"], "recorded in bfloat16; --dtype bfloat16 or both replays it"),
+        ("L6_clip0_float32", ["bfloat16"], "recorded in float32; --dtype float32 or both replays it"),
+        ("L7_t5", ["bfloat16"], "computed in float32 by upstream .*; --dtype float32 or both replays it"),
+        ("L5_float16_shipped", BOTH, r"not a file .* would be L5_\{dtype\}_\* in float32 or bfloat16"),
+        ("L5_float32", BOTH, "not a file of this format"),
+        ("L2_tokenizer_new", BOTH, "not a file of this format, which would be L2_tokenizer"),
+        ("L10_new", BOTH, "not a file of this format"),
+        ("L1_dit_case0_inner", BOTH, "activations inside of a network"),
+    ],
+)
+def test_why_a_file_is_left_out(name, dtypes, why):
+    assert re.match(why, why_left_out(name, dtypes) or "")
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        ("L3_sampler", "both"),
+        ("L4_condition", "float32"),
+        ("L7_t5", "bfloat16"),
+        ("L5_bfloat16_shipped_g-1_n6", "float32"),
+        ("L5_float16_shipped", "both"),
+    ],
+)
+def test_nothing_to_replay_is_an_error(tmp_path, name, dtype):
+    root = recording(tmp_path / "recorded")
+    rewrite(root, name, b"")
+    with pytest.raises(
+        CheckpointError, match=rf"nothing to replay in .*\({name}.npz: .*\); what is .* L1_dit_case\*.npz"
+    ):
+        replayed(tmp_path / "converted", root, dtype=dtype)
+
+
+def test_networks_in_8_bits_are_refused(quantized, tmp_path):
+    root = recording(tmp_path / "recorded", "L1_dit_case0")
+    with pytest.raises(UsageError, match=r"stored in int8, .*without --quantization"):
+        replayed(quantized, root, dtype="float32")
+
+
+@pytest.mark.parametrize(("first", "device"), [("gpu", "cpu"), ("cpu", "cuda")])
+def test_another_device_than_was_asked_for_is_refused(converted, tmp_path, monkeypatch, first, device):
+    root = recording(tmp_path / "recorded", "L1_dit_case0")
+    monkeypatch.setattr(jax, "default_backend", lambda: first)
+    with pytest.raises(UsageError, match=rf"takes the {first} first .*--device {device}; set JAX_PLATFORMS={device}"):
+        replayed(converted, root, device=device)
 
 
 def test_a_wrong_weight_does_not_hold(converted, tmp_path):
@@ -106,6 +156,14 @@ def test_the_noise_of_shipped_runs_is_the_recorded_one():
         (lambda root: rewrite(root, "L7_t5", saved(emb_0=np.zeros((1, 64)))), "L7_t5.npz: has no array 'emb_1'"),
         (lambda root: (root / "manifest.json").write_text(json.dumps(SPEC)), 'lacks "golden", "L7_t5.npz"'),
         (
+            lambda root: (root / "manifest.json").write_text(json.dumps(SPEC | {"golden": []})),
+            'lacks "golden", "L7_t5.npz"',
+        ),
+        (
+            lambda root: (root / "manifest.json").write_text(json.dumps(SPEC | {"golden": None})),
+            'lacks "golden", "L7_t5.npz"',
+        ),
+        (
             lambda root: (root / "manifest.json").write_text(
                 json.dumps(SPEC | {"golden": {"L7_t5.npz": {"prompts": [1]}}})
             ),
@@ -118,21 +176,3 @@ def test_a_damaged_recording_is_said_to_be(converted, tmp_path, damage, message)
     damage(root)
     with pytest.raises(CheckpointError, match=message):
         replayed(converted, root, dtype="float32")
-
-
-def rewrite(root: Path, name: str, content: bytes) -> None:
-    path = root / "golden" / f"{name}.npz"
-    path.unlink(missing_ok=True)
-    path.write_bytes(content)
-
-
-def saved(**arrays: np.ndarray) -> bytes:
-    from io import BytesIO
-
-    file = BytesIO()
-    np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
-    return file.getvalue()
-
-
-def pickled() -> bytes:
-    return saved(emb_0=np.array([object()], dtype=object))
