@@ -26,6 +26,7 @@ from jax_interp.pipeline.safety.guardrails import Guardrails
 from jax_interp.pipeline.settings import InterpolationSettings, RunSettings
 from jax_interp.pipeline.stages.codec import Codec
 from jax_interp.pipeline.stages.denoiser import Denoiser
+from jax_interp.pipeline.stages.offloading import offloading
 from jax_interp.pipeline.timings import timed
 from jax_interp.runtime.checkpoint.adapters import Adapter
 from jax_interp.runtime.checkpoint.finding import find_component, find_transformer
@@ -234,10 +235,8 @@ class Pipeline(ABC):
 
     def _embeddings(self, texts: Mapping[Branch, str], settings: RunSettings) -> dict[Branch, Array]:
         """Return the embeddings [1, S, D] of `texts`, and end the stage of the text encoder."""
-        with self._stage("text", settings):
+        with offloading(self.text_encoder), self._stage("text", settings):
             rows = dict(zip(texts, self.encode_text(list(texts.values())), strict=True)) if texts else {}
-            if self.text_encoder is not None:
-                self.text_encoder.offload()
         return {branch: jnp.asarray(row)[None] for branch, row in rows.items()}
 
     @contextmanager

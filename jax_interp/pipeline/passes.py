@@ -17,6 +17,7 @@ from jax_interp.pipeline.safety.guardrails import Guardrails
 from jax_interp.pipeline.settings import InterpolationSettings
 from jax_interp.pipeline.stages.codec import Codec
 from jax_interp.pipeline.stages.denoiser import Denoiser
+from jax_interp.pipeline.stages.offloading import offloading
 
 NumberedPair = tuple[int, np.ndarray, np.ndarray | None]
 """(number of the pair, first frame, last frame); the frames are uint8 RGB [Y, X, 3]. Without a last one it is a single
@@ -56,16 +57,16 @@ class PassRunner:
             if pairs:
                 prompts = prompts or encode_prompts()
                 latents = self._denoise(pairs, *prompts, progress)
-            yield from self._decode(batch, latents)
-            self.codec.offload()
+            with offloading(self.codec):
+                yield from self._decode(batch, latents)
 
     def _denoise(
         self, pairs: list[WholePair], text: Array | None, negative: Array | None, progress: PairProgress | None
     ) -> Array:
         first_number = pairs[0][0]
         condition = self._encode(pairs)
-        with self.within("denoise"):
-            latents = self.denoiser.sample(
+        with offloading(self.denoiser), self.within("denoise"):
+            return self.denoiser.sample(
                 condition,
                 text,
                 negative,
@@ -73,18 +74,14 @@ class PassRunner:
                 numbers=[number for number, _, _ in pairs],
                 progress=None if progress is None else lambda done, total: progress(first_number, done, total),
             )
-        self.denoiser.offload()
-        return latents
 
     def _encode(self, pairs: list[WholePair]) -> Array:
         settings = self.settings
-        with self.within("encode"):
+        with offloading(self.codec), self.within("encode"):
             ends = [(first, last) for _, first, last in pairs]
-            condition = jax.block_until_ready(
+            return jax.block_until_ready(
                 self.codec.encode_pairs(ends, settings.height, settings.width, settings.num_video_frames)
             )
-        self.codec.offload()
-        return condition
 
     def _decode(self, batch: list[NumberedPair], latents: Array | None) -> Iterator[InterpolatedPair]:
         settings = self.settings

@@ -22,6 +22,7 @@ from jax_interp.pipeline.settings import Video2WorldSettings
 from jax_interp.pipeline.stages.clip_codec import ClipCodec
 from jax_interp.pipeline.stages.euler_sampler import EulerSampler
 from jax_interp.pipeline.stages.geometry import world_latent_shape
+from jax_interp.pipeline.stages.offloading import offloading
 
 Within = Callable[[str], AbstractContextManager[None]]
 
@@ -224,9 +225,8 @@ class Video2World(Pipeline):
         rows = self._embeddings(texts, settings)
         for number, given in clips:
             latents = self._sampled(number, given, rows, settings, within, progress)
-            with within("decode"):
+            with offloading(self.codec), within("decode"):
                 frames = np.concatenate(list(self.clips.decode(latents)))
-            self.codec.offload()
             if self.guardrails is not None:
                 with within("guardrails"):
                     frames = check_frames(self.guardrails, frames, number * settings.num_video_frames)
@@ -241,15 +241,15 @@ class Video2World(Pipeline):
         within: Within,
         progress: PairProgress | None,
     ) -> Float[Array, "T H W C"]:
-        with within("encode"):
+        with offloading(self.codec), within("encode"):
             condition = jax.block_until_ready(
                 self.encode_condition(
                     given, settings.num_input_frames, settings.num_video_frames, settings.height, settings.width
                 )
             )
-        self.codec.offload()
-        known = (len(given) - 1) // self.codec.config.compression + 1
-        with within("denoise"):
+        # Of the given frames, however many there are, that many were encoded.
+        known = (settings.num_input_frames - 1) // self.codec.config.compression + 1
+        with offloading(self.denoiser), within("denoise"):
             latents = self.sampler.sample(
                 condition[None],
                 # At a guidance of -1 only the negative prompt is read.
@@ -259,5 +259,4 @@ class Video2World(Pipeline):
                 num_known=known,
                 progress=None if progress is None else lambda done, total: progress(number, done, total),
             )
-        self.denoiser.offload()
         return latents[0]

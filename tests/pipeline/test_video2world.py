@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jax_interp import Interpolator, Video2World
+from jax_interp import Interpolator, Video2World, Video2WorldSettings
+from jax_interp.diffusion.settings import SampleSettings
 from jax_interp.errors import CheckpointError, UsageError
 from tests import golden
 from tests.changed_weights import change_weight
@@ -290,6 +291,17 @@ def test_a_seed_gives_the_same_frames_again_and_another_one_others(worlds):
     one, again, other = (generate(worlds["float32"], "D_g7_n6", num_steps=1, seed=seed).latents for seed in (3, 3, 4))
     assert np.array_equal(one, again)
     assert not np.array_equal(one, other)
+
+
+def test_frames_before_the_given_ones_change_nothing(worlds):
+    """`stream` may be passed a whole clip, of which it takes the last frames, or one picture without an axis."""
+    clip = np.random.default_rng(0).integers(0, 256, (17, 48, 64, 3), np.uint8)
+    sampling = SampleSettings(guidance=0, seed=1, num_steps=1)
+    settings = Video2WorldSettings(prompt=PROMPT, sampling=sampling, num_video_frames=9, height=48, width=64)
+    whole, last, picture = worlds["float32"].stream(enumerate([clip, clip[-1:], clip[-1]]), settings)
+    for other in (whole, picture):
+        assert np.array_equal(other.latents, last.latents)
+        assert np.array_equal(other.frames, last.frames)
 
 
 def test_an_empty_negative_prompt_leaves_guidance_without_effect(worlds, caplog):

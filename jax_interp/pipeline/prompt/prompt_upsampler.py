@@ -19,6 +19,7 @@ from jax_interp.pipeline.prompt.text_tokenizer import load_tokenizer, tokenizer_
 from jax_interp.pipeline.prompt.upsampler_settings import DEFAULT_SETTINGS, END, UpsamplerSettings
 from jax_interp.pipeline.stages.encoder import EncoderStage
 from jax_interp.pipeline.stages.language_model import PREFILL_BYTES, LanguageModel
+from jax_interp.pipeline.stages.offloading import offloading
 from jax_interp.pipeline.stages.stage import StackedStage
 from jax_interp.pipeline.stages.workload import PICTURE_PATCHES, Workload
 from jax_interp.runtime.checkpoint.converted import ConvertedComponent
@@ -96,7 +97,7 @@ class PromptUpsampler:
         """
         ids = np.asarray(self.prompt_ids(picture, settings.instruction), np.int32)
         self.language.check_length(len(ids), settings.max_new_tokens)
-        try:
+        with offloading(self):
             patches = self.pictures.encode(prepare_picture(picture, self.config.vision))
             self.pictures.offload()
             prompt = self.language.embed(ids)
@@ -109,8 +110,6 @@ class PromptUpsampler:
                 seed=seed,
                 progress=progress,
             )
-        finally:
-            self.offload()
         text = " ".join(self._tokenizer.decode(answer, skip_special_tokens=True).split())
         if not text:
             raise JaxInterpError(

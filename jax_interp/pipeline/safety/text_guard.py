@@ -10,6 +10,7 @@ from jax_interp.guardrails.text.llama_guard import ANSWER_TOKENS, LlamaGuard
 from jax_interp.guardrails.verdict import Verdict
 from jax_interp.pipeline.prompt.text_tokenizer import load_tokenizer, tokenizer_path
 from jax_interp.pipeline.stages.language_model import LanguageModel
+from jax_interp.pipeline.stages.offloading import offloading
 from jax_interp.runtime.checkpoint.converted import ConvertedComponent
 from jax_interp.runtime.mesh import DeviceMesh
 from jax_interp.runtime.placement import Placement
@@ -49,10 +50,8 @@ class TextGuard:
 
     def classify(self, prompt: str) -> Verdict:
         """Return the verdict of Llama Guard; afterwards offload weights that are not resident."""
-        try:
+        with offloading(self):
             return self.classifier.check(prompt, self._answer)
-        finally:
-            self.offload()
 
     def place(self, placement: Placement) -> None:
         """Use `placement` from the next check on."""

@@ -15,6 +15,7 @@ from jax_interp.models.retinaface import RetinaFace, RetinaFaceOutputs
 from jax_interp.models.safety_head import VideoSafety
 from jax_interp.nn.params import ModuleT
 from jax_interp.pipeline.stages.encoder import EncoderStage
+from jax_interp.pipeline.stages.offloading import offloading
 from jax_interp.pipeline.stages.stage import MonolithicStage, NetworkStage
 from jax_interp.pipeline.stages.workload import Workload
 from jax_interp.runtime.checkpoint.converted import ConvertedComponent
@@ -76,14 +77,12 @@ class FrameGuard(_SelfTestedStage[VideoSafety], EncoderStage[VideoSafety]):
         most = -(-len(frames) // stride)
         self._batch_size = max(self._batch_size, min(most, frame_safety.BATCH_SIZE))
         side = self.config.tower.image_size
-        try:
+        with offloading(self):
             self._test()
             verdict = frame_safety.classify_frames(
                 looked_at, self.classify, side, numbers=numbers, batch_size=self._batch_size
             )
             return verdict, len(looked_at)
-        finally:
-            self.offload()
 
     def classify(self, pixels: Float[np.ndarray, "B size size 3"]) -> Float[np.ndarray, "B classes"]:
         """Return the logits of frames that `frame_safety.prepare_for_classifier` made.
@@ -124,11 +123,9 @@ class FaceGuard(_SelfTestedStage[RetinaFace], MonolithicStage[RetinaFace]):
     def blur(self, frames: Frames) -> faces.Blurred:
         """Return a copy of `frames` with faces pixelated; afterwards offload weights that are not resident."""
         self._batch_size = max(self._batch_size, min(len(frames), faces.BATCH_SIZE))
-        try:
+        with offloading(self):
             self._test(frames.shape[1:3])
             return faces.blur_faces(frames, self.detect, batch_size=self._batch_size)
-        finally:
-            self.offload()
 
     def detect(self, frames: UInt8[np.ndarray, "B Y X 3"]) -> faces.AnchorOutputs:
         """Return the network's outputs for frames; every size and every number of frames compiles anew."""
