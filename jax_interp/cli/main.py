@@ -140,7 +140,8 @@ def main() -> None:
 
 def _wrong_use(error: Any) -> JaxInterpError:
     """Convert typer's error about the command line into one of ours, because typer prints the typed text unescaped."""
-    message = error.format_message().replace("\n\t", " ")
+    # Typer's library for values begins its messages so.
+    message = error.format_message().replace("\n\t", " ").replace(": Value error, ", ": ")
     if (context := getattr(error, "ctx", None)) is not None:
         message += f" (`{context.command_path} --help` shows what there is)"
     ours = JaxInterpError(message)

@@ -245,7 +245,7 @@ def test_which_of_several_transformers(converted, tmp_path):
         (("--guidance", "nan"), UsageError, "--guidance is nan"),
         (("--memory-budget", "much"), UsageError, "--memory-budget much: expected"),
         (("--pairs-per-batch", 0), UsageError, "--pairs-per-batch 0: expected"),
-        (("--model", "8B"), UsageError, "'8B' is not one of '7B', '14B'"),
+        (("--model", "8B"), UsageError, "Invalid value for '--model': '8B' is not one of '7B', '14B'"),
         (("--model", "7B", "--checkpoint-dir", "here"), UsageError, "--model 7B is for the released networks"),
         (("--model", "7B", "--tokenizer-dir", "here"), UsageError, "--model 7B is for the released networks"),
         (("--checkpoint-dir", "nowhere"), CheckpointError, "nowhere: no such folder"),
