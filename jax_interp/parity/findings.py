@@ -104,14 +104,9 @@ class OutputError:
     @property
     def remark(self) -> str:
         """What is behind an error that is no finite number; empty if each is finite."""
-        ours = not np.isfinite(self.error)
-        theirs = self.peer_error is not None and not np.isfinite(self.peer_error)
-        if not ours and not theirs:
-            return ""
-        whose = "both" if ours and theirs else "ours" if ours else "PyTorch's own"
-        error = "the error" if self.peer_error is None else f"of the errors {whose}"
-        verb = "are" if ours and theirs else "is"
-        return f"{error} {verb} not finite, as with a NaN or another shape"
+        errors = {"our error": self.error, "PyTorch's own": 0.0 if self.peer_error is None else self.peer_error}
+        faulty = [name for name, error in errors.items() if not np.isfinite(error)]
+        return f"not finite: {' and '.join(faulty)}, as with a NaN or another shape" if faulty else ""
 
     @classmethod
     def float32(cls, error: float) -> "OutputError":

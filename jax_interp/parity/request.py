@@ -51,6 +51,6 @@ def require_full(network: Path, stored: str) -> None:
     if stored != "none":
         raise UsageError(
             f"{network}: stored in {stored}, so its weights are not the checkpoint's; compare a folder that was"
-            " converted without --quantization, or leave it out by naming the others with --components; --golden takes"
-            " it in any case"
+            " converted without --quantization, or leave it out by naming the others with --components (--golden runs"
+            " it all the same)"
         )

@@ -50,10 +50,10 @@ def test_the_output_of_the_largest_ratio_counts():
 @pytest.mark.parametrize(
     ("pair", "remark"),
     [
-        ((0.1, np.inf), "of the errors PyTorch's own is not finite, as with a NaN or another shape"),
-        ((0.1, np.nan), "of the errors PyTorch's own is not finite, as with a NaN or another shape"),
-        ((np.inf, 0.1), "of the errors ours is not finite, as with a NaN or another shape"),
-        ((np.inf, np.inf), "of the errors both are not finite, as with a NaN or another shape"),
+        ((0.1, np.inf), "not finite: PyTorch's own, as with a NaN or another shape"),
+        ((0.1, np.nan), "not finite: PyTorch's own, as with a NaN or another shape"),
+        ((np.inf, 0.1), "not finite: our error, as with a NaN or another shape"),
+        ((np.inf, np.inf), "not finite: our error and PyTorch's own, as with a NaN or another shape"),
     ],
 )
 def test_an_error_that_is_not_finite_never_holds_and_is_said(pair, remark):
@@ -83,7 +83,7 @@ def test_an_error_that_is_not_finite_never_holds_and_is_said(pair, remark):
         ),
         (
             {"float32": OutputError.float32(np.inf)},
-            "text_encoder, output: float32 error inf is above PEER_F32, 0.0001: the error is not finite, as with a NaN"
+            "text_encoder, output: float32 error inf is above PEER_F32, 0.0001: not finite: our error, as with a NaN"
             " or another shape",
         ),
         (

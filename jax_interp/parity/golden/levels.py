@@ -122,7 +122,7 @@ def _condition(run: Run, name: str) -> Iterator[GoldenFinding]:
     arrays, frames = run.recording.load(name), run.clip
     found = [match for each in arrays if (match := re.fullmatch(r"bfloat16\.(pair_i(\d+)_s(\d+))", each))]
     if not found:
-        arrays["bfloat16.pair_i{index}_s{stride}"]  # which says that there is none
+        raise arrays.lacks("bfloat16.pair_i{index}_s{stride}")
     for output, index, stride in ((match[1], int(match[2]), int(match[3])) for match in found):
         first, last = index * stride, (index + 1) * stride
         last = last if last < len(frames) else first  # upstream takes the first one twice

@@ -112,8 +112,12 @@ class Arrays(Mapping[str, np.ndarray]):
 
     def __getitem__(self, name: str) -> np.ndarray:
         if name not in self._arrays:
-            raise CheckpointError(f"{self._path}: has no array {name!r}; docs/parity.md has the format")
+            raise self.lacks(name)
         return self._arrays[name]
+
+    def lacks(self, name: str) -> CheckpointError:
+        """Return an error that says that the file has no array `name`."""
+        return CheckpointError(f"{self._path}: has no array {name!r}; docs/parity.md has the format")
 
     def output(self, name: str, shape: tuple[int, ...] | None = None) -> np.ndarray:
         """Return an array that upstream's code gave: finite numbers, at least one, and of `shape` if that is given.
