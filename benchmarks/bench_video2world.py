@@ -26,6 +26,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -133,7 +134,7 @@ def measure(options: Any, name: str) -> None:
         world = _opened(options.work / options.model)
         plan = _plan(world, settings, strategy)
         world.place(plan.placements)
-        run = Run(world, settings)
+        run = Run(world, settings, options.work)
         run.everything(STEPS)
         if any(placement.stays for placement in plan.placements.values()):
             run.everything(1)
@@ -199,6 +200,8 @@ class Run:
 
     world: Video2World
     settings: Video2WorldSettings
+    work: Path
+    """The folder of the networks, which reasons do not name."""
     stages: dict[str, dict[str, Any]] = field(default_factory=dict)
     steps: list[float] = field(default_factory=list)
     """Seconds of the warm steps."""
@@ -246,7 +249,7 @@ class Run:
             raise
         except JaxInterpError as error:  # random weights may write or find anything; the memory is what counts
             result = None
-            self.stages[f"{name}, refused"] = {"why": str(error)[:200]}
+            self.stages[f"{name}, refused"] = {"why": str(error).replace(f"{self.work}/", "")[:200]}
         self.stages[name] = {"seconds": time.perf_counter() - started, "allocator_peak_bytes": allocator_peak()}
         if network is not None:
             network.offload()
