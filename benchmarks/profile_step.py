@@ -2,6 +2,7 @@
 
 ```
 python -m benchmarks.profile_step WORK
+python -m benchmarks.profile_step WORK --latent-frames 16        # as long as a clip of 121 frames
 ```
 
 The kernels are traced twice: in a first evaluation after a pause, and in one after ten seconds of load. A GPU at its
@@ -17,7 +18,7 @@ from typing import Any, get_args
 
 import jax
 
-from benchmarks.measure import FPS, emit, forward_inputs, parser
+from benchmarks.measure import FPS, LATENT_FRAMES, emit, forward_inputs, parser
 from jax_interp import Interpolator
 from jax_interp.config import Quantization
 
@@ -28,11 +29,12 @@ SHOWN = 24
 def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--quantization", choices=get_args(Quantization), default="none")
+    arguments.add_argument("--latent-frames", type=int, default=LATENT_FRAMES)
     options = arguments.parse_args()
     denoiser = Interpolator.from_pretrained(
         options.work / options.model, embedding_cache=False, quantization=options.quantization
     ).denoiser
-    inputs = forward_inputs(denoiser.config, 1, options.height, options.width)
+    inputs = forward_inputs(denoiser.config, 1, options.height, options.width, options.latent_frames)
 
     def start() -> jax.Array:
         return denoiser.net(**inputs, fps=FPS)
@@ -47,7 +49,7 @@ def main() -> None:
     emit(
         "profile_step",
         config={"model": options.model, "height": options.height, "width": options.width}
-        | {"quantization": options.quantization},
+        | {"latent_frames": options.latent_frames, "quantization": options.quantization},
         weights="random",
         rested_ms=rested,
         under_load_ms=kernels(run),

@@ -68,7 +68,7 @@ def test_only_meanwhile_all_frames_are_allowed():
 
 
 def test_what_random_weights_say_is_noted_and_too_little_memory_ends_the_run():
-    run = bench_video2world.Run(world=None, settings=None)  # pyright: ignore[reportArgumentType]
+    run = bench_video2world.Run(world=None, settings=None, work=tmp_path)  # pyright: ignore[reportArgumentType]
 
     def fail(error):
         raise error
