@@ -15,8 +15,8 @@ Peaks are the highest so far when a stage ends: JAX's allocator, and what the dr
 Upstream's column is what its documentation states for this job, in GB of 10^9 bytes; where it says more than 80, the
 entry is null. JAX's allocator takes memory in ever larger pieces and keeps it: on a GPU with room a process ends with
 up to twice of what it uses. So a process gets no more of the GPU than the row claims to need, at once and in one piece:
-what upstream states, 0.45 of it where everything is streamed, or the budget. If that is too little, the row is measured
-again with the whole GPU.
+what upstream states, 0.45 of it where everything is streamed, or what `generate` reserves for the budget. If that is
+too little, the row is measured again with the whole GPU.
 """
 
 import itertools
@@ -78,8 +78,8 @@ TOKENS = 8
 """Tokens that the prompt upsampler writes."""
 FRACTION, PREALLOCATE = LIMITING = "XLA_PYTHON_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_PREALLOCATE"
 LARGEST_SHARE = 0.97
-CONTEXT = 5 * GIB // 8
-"""Bytes that a process takes beside what the allocator takes: 0.59 GiB on an H200."""
+CONTEXT = 3 * GIB // 4
+"""Bytes that a process takes beside what the allocator takes: 0.59 to 0.72 GiB on an H200."""
 LIMIT = 580
 """Seconds that a process may take."""
 
@@ -98,28 +98,29 @@ def main() -> None:
     for name in options.only:
         shared = [str(options.work), "--model", options.model, "--height", str(options.height)]
         shared += ["--width", str(options.width), "--frames", str(options.frames), "--child", name]
-        limits = dict.fromkeys((claim(options.model, name), None))
+        limits = dict.fromkeys((reserved(options.model, name), None))
         if not any(_run_child(shared, limit) for limit in limits):
             failed.append(name)
     if failed:
         sys.exit(f"failed: {'; '.join(failed)}")
 
 
-def claim(model: str, name: str) -> float | None:
-    """Return the bytes of the GPU that a process of strategy `name` is to do with; None if any number will do."""
+def reserved(model: str, name: str) -> float | None:
+    """Return the bytes of the GPU that the allocator of strategy `name` gets, all at once; None for no limit."""
     strategy = STRATEGIES[name]
+    if budget := strategy.get("budget"):
+        return budget - PROCESS_OVERHEAD  # as `pipeline.memory.placing.limit_process` has it
     published = UPSTREAM_GB.get(model, {}).get(strategy["upstream"])
-    stated = published * UNITS["GB"] * strategy.get("share", 1) if published else None
-    return strategy.get("budget", stated)
+    return published * UNITS["GB"] * strategy.get("share", 1) - CONTEXT if published else None
 
 
 def _run_child(arguments: list[str], limit: float | None) -> bool:
-    """Run a strategy in a process that takes `limit` bytes of the GPU; return whether it succeeded."""
+    """Run a strategy in a process whose allocator takes `limit` bytes of the GPU; return whether it succeeded."""
     there = gpu_bytes()
     for name in LIMITING:
         os.environ.pop(name, None)
     if limit and there:
-        share = min((limit - CONTEXT) / there, LARGEST_SHARE)
+        share = min(limit / there, LARGEST_SHARE)
         os.environ |= dict(zip(LIMITING, (f"{share:.4f}", "true"), strict=True))
     else:
         os.environ[PREALLOCATE] = "false"

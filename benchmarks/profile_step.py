@@ -18,7 +18,7 @@ from typing import Any, get_args
 
 import jax
 
-from benchmarks.measure import FPS, LATENT_FRAMES, emit, forward_inputs, parser
+from benchmarks.measure import FPS, LATENT_FRAMES, emit, forward_inputs, parser, seconds
 from jax_interp import Interpolator
 from jax_interp.config import Quantization
 
@@ -43,9 +43,10 @@ def main() -> None:
         jax.block_until_ready(start())
 
     run()
+    warm = seconds(run)
     time.sleep(PAUSE_SECONDS)
     rested = kernels(run)
-    load = under_load(start)
+    load = under_load(start, warm / 2)
     emit(
         "profile_step",
         config={"model": options.model, "height": options.height, "width": options.width}
@@ -76,10 +77,11 @@ def kernels(run: Callable[[], None]) -> dict[str, Any]:
     return {"span": span, "busy": sum(sums.values()), "kernels": dict(longest)}
 
 
-def under_load(start: Callable[[], Any]) -> dict[str, Any]:
+def under_load(start: Callable[[], Any], until_middle: float) -> dict[str, Any]:
     """Return clock, power and their limits while the GPU works, from the driver; the median of the second half.
 
-    `start` gives the GPU an evaluation to work on and returns what to wait for.
+    `start` gives the GPU an evaluation to work on and returns what to wait for. It is in the middle of it after
+    `until_middle` seconds.
     """
     try:
         import pynvml  # pyright: ignore[reportMissingImports]: of the machine with the GPU
@@ -92,7 +94,7 @@ def under_load(start: Callable[[], Any]) -> dict[str, Any]:
     until = time.perf_counter() + LOAD_SECONDS
     while time.perf_counter() < until:
         work = start()
-        time.sleep(0.1)
+        time.sleep(until_middle)
         samples.append(clock_and_power(pynvml, handle))
         jax.block_until_ready(work)
     late = samples[len(samples) // 2 :]

@@ -7,8 +7,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from benchmarks.bench_video2world import STRATEGIES
 from benchmarks.bench_video2world import UPSTREAM_GB as WORLD_GB
 from benchmarks.scaling.results import Line, Scaling, read
+from jax_interp.byte_sizes import format_bytes
+from jax_interp.components import PLACEMENT_NAMES
 from scripts.demo_tables import demo_parts
 from scripts.network_tables import guardrail_parts, training_parts, upsampler_parts
 from scripts.result_lines import (
@@ -75,29 +78,47 @@ def tables() -> str:
     return head + "\n".join(parts)
 
 
+_WORLD_SIZES = "predicted_peak", "allocator_peak", "process_peak"
+
+
 def world_parts() -> Iterator[str]:
-    """Video2World's memory on the job of upstream's own table; a table for each kind of GPU."""
+    """Video2World's memory on the job of upstream's own table, all networks; a table for each kind of GPU."""
     job = {"frames": 121, "height": 704, "width": 1280}
-    same = [line for line in results("video2world") if job.items() <= line["config"].items()]
+    same = [
+        line
+        for line in results("video2world")
+        if job.items() <= line["config"].items() and set(line["networks"]) == set(PLACEMENT_NAMES)
+    ]
     for card, lines in by_card(same).items():
         newest_of = {(line["config"]["model"], line["config"]["strategy"]): line for line in lines}
         yield _world_table(card, list(newest_of.values()))
 
 
 def _world_table(card: str, lines: list[Line]) -> str:
+    models, strategies = list(WORLD_GB), list(STRATEGIES)
+
+    def place(line: Line) -> tuple[int, int]:
+        model = line["config"]["model"]
+        known = models.index(model) if model in models else len(models)
+        return known, strategies.index(line["config"]["strategy"])
+
     rows = [
         (
-            f"{size_of(line['config']['model'].removesuffix('-video2world'))}, {line['placements']}",
-            gib_or_nothing(line["allocator_peak_bytes"]),
-            gib_or_nothing(line["predicted_peak_bytes"]),
-            gib_or_nothing(line["process_peak_bytes"]),
+            f"{size_of(line['config']['model'].removesuffix('-video2world'))}, {_strategy(line)}",
+            *(format_bytes(line[f"{what}_bytes"], "GB") for what in _WORLD_SIZES),
             f"{line['step_ms']['median'] / 1e3:.1f} s" if line["step_ms"] else "",
             _stated_by_upstream(line),
         )
-        for line in sorted(lines, key=lambda line: (line["config"]["model"], -line["predicted_peak_bytes"]))
+        for line in sorted(lines, key=place)
     ]
-    heads = ("peak", "planned", "process", "a step, both branches", "upstream states")
+    heads = ("planned", "peak", "process", "a step, both branches", "upstream states")
     return table((f"Video2World, 121 frames, {card}", *heads), rows)
+
+
+def _strategy(line: Line) -> str:
+    """Return what a row calls a strategy: the network that is offloaded beside those of the rows above, or its name."""
+    name = line["config"]["strategy"]
+    return f"{name} offloaded" if name.startswith("+ ") else name
 
 
 def _stated_by_upstream(line: Line) -> str:
