@@ -83,15 +83,15 @@ _WORLD_SIZES = "predicted_peak", "allocator_peak", "process_peak"
 
 def world_parts() -> Iterator[str]:
     """Video2World's memory on the job of upstream's own table, all networks; a table for each kind of GPU."""
-    job = {"frames": 121, "height": 704, "width": 1280}
-    same = [
-        line
-        for line in results("video2world")
-        if job.items() <= line["config"].items() and set(line["networks"]) == set(PLACEMENT_NAMES)
-    ]
-    for card, lines in by_card(same).items():
+    for card, lines in by_card(_world_lines()).items():
         newest_of = {(line["config"]["model"], line["config"]["strategy"]): line for line in lines}
         yield _world_table(card, list(newest_of.values()))
+
+
+def _world_lines() -> list[Line]:
+    job = {"frames": 121, "height": 704, "width": 1280}
+    same = [line for line in results("video2world") if job.items() <= line["config"].items()]
+    return [line for line in same if set(line["networks"]) == set(PLACEMENT_NAMES)]
 
 
 def _world_table(card: str, lines: list[Line]) -> str:
@@ -270,16 +270,18 @@ def _beside_peer(row: Row) -> Row:
 
 
 def summary_memory() -> Iterator[Row]:
-    """The largest and the smallest way to run the 7B network."""
-    stated = UPSTREAM_GB["resident"][0]
-    for strategy, beside in (("resident", f"upstream states {stated} GB (another job)"), ("streamed", "")):
-        full = [line for line in memory() if not bits_of(line)]
-        lines = [m for m in full if (m["config"]["model"], m["config"]["strategy"]) == ("dit-7b", strategy)]
-        if lines:
-            took, line = lines[-1]["call_ms"]["median"] / lines[-1]["config"]["pairs"], lines[-1]
-            peak, process = (gib_or_nothing(line[name]) for name in ("allocator_peak_bytes", "process_peak_bytes"))
-            what = f"peak of GPU memory without guardrails, all {strategy}"
-            yield what, f"{peak}, process {process}, {took:.0f} ms an evaluation", beside
+    """The smallest way to run the 7B networks: of Video2World on upstream's own job, and of the interpolator."""
+    everything = {"model": "dit-7b-video2world", "strategy": "streamed"}
+    for line in [line for line in _world_lines() if everything.items() <= line["config"].items()][-1:]:
+        peak, process = (format_bytes(line[f"{what}_bytes"], "GB") for what in _WORLD_SIZES[1:])
+        what = f"peak of GPU memory, Video2World, 121 frames, all networks streamed ({line['device']['kind']})"
+        yield what, f"{peak}, process {process}", f"upstream states {line['upstream_gb']} GB, all offloaded"
+    lines = [line for line in memory() if not bits_of(line)]
+    for line in [m for m in lines if (m["config"]["model"], m["config"]["strategy"]) == ("dit-7b", "streamed")][-1:]:
+        took = line["call_ms"]["median"] / line["config"]["pairs"]
+        peak, process = (gib_or_nothing(line[name]) for name in ("allocator_peak_bytes", "process_peak_bytes"))
+        what = "peak of GPU memory without guardrails, all streamed"
+        yield what, f"{peak}, process {process}, {took:.0f} ms an evaluation", ""
 
 
 def summary_gpus() -> Iterator[Row]:

@@ -23,6 +23,13 @@ def upsampler(card, token, **config):
     return about | {"allocator_peak_bytes": 2**30, "process_peak_bytes": 2**31}
 
 
+def world(strategy, *, step_ms=None, networks=PLACEMENT_NAMES, **config):
+    told = {"model": "dit-7b-video2world", "strategy": strategy, "frames": 121, "height": 704, "width": 1280}
+    about = {"device": {"kind": OLD}, "config": told | config, "networks": list(networks), "upstream_gb": None}
+    sizes = {"predicted_peak_bytes": 4 * 10**9, "allocator_peak_bytes": 3 * 10**9, "process_peak_bytes": 5 * 10**9}
+    return about | sizes | {"step_ms": step_ms}
+
+
 @pytest.fixture
 def steps(monkeypatch):
     peers = {f"diffusers_{name}_ms": {"median": took} for name, took in (("eager", 480), ("compiled", 350))}
@@ -88,25 +95,23 @@ def test_torchao_stands_beside_8_bits_and_takes_no_other_rows_place(steps, monke
 
 def test_memory_in_8_bits_has_rows_of_its_own(steps, monkeypatch):
     def memory(peak, **config):
-        told = {"model": "dit-7b", "strategy": "resident", "pairs": 1, **config}
+        told = {"model": "dit-7b", "strategy": "streamed", "pairs": 1, **config}
         about = {"benchmark": "memory", "device": {"kind": OLD}, "config": told, "compile_cache": "warm"}
         about |= {"stages": {"text": {}}, "call_ms": {"median": 300}, "host_bytes": 0, "process_peak_bytes": 2**36}
         return about | {"allocator_peak_bytes": peak, "predicted_peak_bytes": peak}
 
     lines = [memory(2**35), memory(2**34, quantization="int8")]
-    monkeypatch.setattr(update_results, "results", lambda name: lines if name == "memory" else [])
+    worlds = [world("streamed"), world("+ tokenizer"), world("streamed", networks=PLACEMENT_NAMES[-2:])]
+    worlds = [line | {"upstream_gb": 27.3} for line in worlds]
+    monkeypatch.setattr(update_results, "results", lambda name: lines if name == "memory" else worlds)
     rows = {row[0]: row[1] for row in update_results.memory_rows()}
-    assert rows == {"7B, resident": "32.0 GiB", "7B, resident, in 8 bits": "16.0 GiB"}
-    assert next(update_results.summary_memory())[1].startswith("32.0 GiB")
+    assert rows == {"7B, streamed": "32.0 GiB", "7B, streamed, in 8 bits": "16.0 GiB"}
+    of_world, of_pair = update_results.summary_memory()
+    assert of_world[1:] == ("3.0 GB, process 5.0 GB", "upstream states 27.3 GB, all offloaded")
+    assert of_pair[1] == "32.0 GiB, process 64.0 GiB, 300 ms an evaluation"
 
 
 def test_rows_of_another_card_or_job_are_left_out(steps, monkeypatch):
-    def world(strategy, *, step_ms=None, networks=PLACEMENT_NAMES, **config):
-        told = {"model": "dit-7b-video2world", "strategy": strategy, "frames": 121, "height": 704, "width": 1280}
-        about = {"device": {"kind": OLD}, "config": told | config, "networks": list(networks), "upstream_gb": None}
-        sizes = {"predicted_peak_bytes": 4 * 10**9, "allocator_peak_bytes": 3 * 10**9, "process_peak_bytes": 5 * 10**9}
-        return about | sizes | {"step_ms": step_ms}
-
     lines = [
         world("streamed", step_ms={"median": 7000}),
         world("streamed", frames=25, step_ms={"median": 900}),
