@@ -1,16 +1,13 @@
 """A reader of video files, through PyAV: packets are counted without decoding, then decoded once in display order."""
 
 import logging
-from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jax_interp.errors import MediaError
 from jax_interp.media.pictures.pixels import composite_over_black, report_transparency
@@ -19,6 +16,7 @@ from jax_interp.media.source import MAX_PIXELS, FrameSource, Picture
 from jax_interp.media.video.color import RGB, RGBA, ColorConverter
 from jax_interp.media.video.container import decoding_errors, open_input
 from jax_interp.media.video.deinterlace import deinterlaced
+from jax_interp.media.video.packets import Packets, scan_packets
 from jax_interp.media.video.rates import frame_rate, frame_times
 from jax_interp.media.video.traits import Traits, traits_of
 from jax_interp.media.video.transport_stream import ends_within_frame
@@ -33,20 +31,6 @@ _HIDDEN_FRAME_CODECS = ("vp8",)
 
 _NOTICING_CODECS = ("h264", "mpeg1video", "mpeg2video", "mpeg4")
 """Codecs whose decoder reports a frame of which a part is missing. HEVC's decoder conceals it."""
-
-
-@dataclass(frozen=True)
-class _Packets:
-    """The result of a pass over all packets of the video stream."""
-
-    shown: int
-    """The number of packets that are not discarded (an edit list may discard some)."""
-    complete: bool
-    """Whether every packet can be decoded by itself or after those before it, so that decoding gives `shown` frames."""
-    times: NDArray[np.int64]
-    """Presentation times of the frames in units of the stream's time base, ascending; fewer where some have none."""
-    broken: int | None
-    """Index of the first packet of which a part is missing."""
 
 
 def open_video(path: Path, *, at_least: int = 2, reading: ReadSettings = DEFAULT_READING) -> FrameSource:
@@ -66,7 +50,7 @@ def open_video(path: Path, *, at_least: int = 2, reading: ReadSettings = DEFAULT
     """
     with _opened(path) as (container, stream):
         try:
-            packets = _scan_packets(container, stream)
+            packets = scan_packets(container, stream)
         except decoding_errors() as error:
             raise MediaError(f"{path}: the file is damaged ({error}); get it anew") from error
         codec, pixel_format = stream.codec_context.name, stream.codec_context.pix_fmt
@@ -106,7 +90,7 @@ def open_video(path: Path, *, at_least: int = 2, reading: ReadSettings = DEFAULT
             **said,
         },
         read=lambda: _read_frames(path, num_frames, traits, reading),
-        times=frame_times(packets.times, tick, fps, num_frames) if fps else None,
+        times=frame_times(packets.times, tick, fps, num_frames, packets.end) if fps else None,
     )
 
 
@@ -141,28 +125,7 @@ def _opened(path: Path, **options: str) -> Iterator[tuple[Any, Any]]:
         yield container, stream
 
 
-def _scan_packets(container: Any, stream: Any) -> _Packets:
-    """Read every packet of the video stream once."""
-    shown, complete = 0, True
-    times = array("q")
-    first_key = broken = None
-    for packet in container.demux(stream):
-        if not packet.size or packet.is_discard:
-            continue
-        if not shown:
-            first_key, complete = packet.pts, packet.is_keyframe
-        if packet.is_corrupt and broken is None:
-            broken = shown
-        shown += 1
-        if packet.pts is not None:
-            times.append(packet.pts)
-    ascending = np.sort(np.frombuffer(times, np.int64)) if times else np.zeros(0, np.int64)
-    # Frames shown before the first key frame lean on data that was cut away; a decoder may drop them.
-    complete = complete and (first_key is None or first_key == ascending[0])
-    return _Packets(shown, complete, ascending, broken)
-
-
-def _check_complete(path: Path, container: Any, packets: _Packets, ends_within_frame: bool) -> None:
+def _check_complete(path: Path, container: Any, packets: Packets, ends_within_frame: bool) -> None:
     """Raise `MediaError` if the file ends before its own structure does, or a packet before its own end."""
     cut = find_truncation(path, container.format.name)
     if packets.broken is not None or ends_within_frame:

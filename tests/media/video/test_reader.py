@@ -236,21 +236,21 @@ def test_a_change_of_size_names_the_frame(tmp_path):
 
 def test_fewer_frames_than_counted_is_an_error(tmp_path, monkeypatch):
     path = clips.encode(tmp_path / "short.mkv", clips.ramp(6))
-    scan = reader._scan_packets
+    scan = reader.scan_packets
 
     def count_too_many(*args):
         packets = scan(*args)
         return replace(packets, shown=packets.shown + 2)
 
-    monkeypatch.setattr(reader, "_scan_packets", count_too_many)
+    monkeypatch.setattr(reader, "scan_packets", count_too_many)
     with pytest.raises(MediaError, match=r"short\.mkv: damaged at frame 6 .* 8 frames were counted"):
         list(open_video(path))
 
 
 def test_frames_are_counted_by_decoding_where_packets_mislead(tmp_path, monkeypatch):
     path = clips.encode(tmp_path / "cut_in.mkv", clips.ramp(6))
-    scan = reader._scan_packets
-    monkeypatch.setattr(reader, "_scan_packets", lambda *args: replace(scan(*args), shown=9, complete=False))
+    scan = reader.scan_packets
+    monkeypatch.setattr(reader, "scan_packets", lambda *args: replace(scan(*args), shown=9, complete=False))
     assert open_video(path).num_frames == 6
 
 
