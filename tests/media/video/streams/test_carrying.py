@@ -99,9 +99,9 @@ def test_a_subtitle_ends_with_the_part_that_is_used(tmp_path, source, suffix, sl
     target = tmp_path / f"out{suffix}"
     rewritten(film, target, begin=Fraction(1, 4), end=Fraction(3, 4), slowed=Fraction(slowed), rate=24)
     with av.open(str(target)) as container:
-        packets = [packet for packet in container.demux(container.streams.subtitles[0]) if packet.size > 2]
-        [(time, duration)] = [((each.pts or 0) * each.time_base, each.duration * each.time_base) for each in packets]
-    assert (float(time), float(duration)) == pytest.approx((0.25 * slowed, 0.25 * slowed), abs=0.002)
+        [packet] = [packet for packet in container.demux(container.streams.subtitles[0]) if packet.size > 2]
+        times = [(each or 0) * float(packet.time_base) for each in (packet.pts, packet.duration)]
+    assert times == pytest.approx([0.25 * slowed, 0.25 * slowed], abs=0.002)
 
 
 @pytest.mark.parametrize(
