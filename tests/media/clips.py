@@ -36,6 +36,7 @@ def encode(
     rate: Fraction | int = 24,
     times_ms: list[int] | None = None,
     last_ms: int | None = None,
+    pixel_aspect: Fraction | None = None,
     options: dict[str, str] | None = None,
     muxer: dict[str, str] | None = None,
     audio_seconds: int = 0,
@@ -45,6 +46,8 @@ def encode(
         stream = container.add_stream(codec, rate=rate, options=options or {})
         assert isinstance(stream, av.VideoStream)
         stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], pixel_format
+        if pixel_aspect is not None:
+            stream.codec_context.sample_aspect_ratio = pixel_aspect
         sound = container.add_stream("aac", rate=48000) if audio_seconds else None
         if times_ms:
             stream.time_base = stream.codec_context.time_base = Fraction(1, 1000)

@@ -26,6 +26,9 @@ logger = logging.getLogger("jax_interp")
 
 DEFAULT_READING = ReadSettings()
 
+_ODDEST_PIXELS = 4
+"""How many times as wide as high, or as high as wide, pixels may be; no video format has odder ones."""
+
 _HIDDEN_FRAME_CODECS = ("vp8",)
 """Codecs whose packets may hold a frame that is never shown, so that packets say nothing about frames."""
 
@@ -41,8 +44,8 @@ def open_video(path: Path, *, at_least: int = 2, reading: ReadSettings = DEFAULT
     with a key frame, or the codec hides frames. `fps` is the container's rate if it agrees with the time stamps, else
     the mean rate of the time stamps. Rotation and mirroring in the metadata are applied; transparent parts are
     composited over black; colours are converted by the stream's tags (where there are none, HD by BT.709 and SD by
-    BT.601) and rounded to 8 bits. HDR and interlaced frames are read as `reading` says. What was done is logged, and
-    stands in the description.
+    BT.601) and rounded to 8 bits. Pixels that are not square stay so, which `pixel_aspect` says. HDR and interlaced
+    frames are read as `reading` says. What was done is logged, and stands in the description.
 
     Raises:
         MediaError: the file is unreadable, has no video stream, is truncated or damaged, has fewer than `at_least`
@@ -65,6 +68,7 @@ def open_video(path: Path, *, at_least: int = 2, reading: ReadSettings = DEFAULT
         # From PyAV 19 on these are rationals of its own, which cannot be rounded.
         stated = [Fraction(rate) for rate in (stream.average_rate, stream.guessed_rate) if rate]
         tick = Fraction(stream.time_base)
+        pixel_aspect = _plausible_aspect(stream.sample_aspect_ratio)
         fps = frame_rate(stated, packets.times, tick)
     num_frames = packets.shown if trusted else sum(1 for _ in _decode(path))
     first = next(_decode(path), None)
@@ -73,6 +77,10 @@ def open_video(path: Path, *, at_least: int = 2, reading: ReadSettings = DEFAULT
     traits = traits_of(first, codec)
     said = _say(path, traits, reading)
     height, width, _ = _orientation(first)(np.empty((first.height, first.width, 1), np.uint8)).shape
+    if _is_turned(first):
+        pixel_aspect = 1 / pixel_aspect
+    if pixel_aspect != 1:
+        said["pixel_aspect"] = str(pixel_aspect)
     return FrameSource(
         num_frames=num_frames,
         height=height,
@@ -91,7 +99,19 @@ def open_video(path: Path, *, at_least: int = 2, reading: ReadSettings = DEFAULT
         },
         read=lambda: _read_frames(path, num_frames, traits, reading),
         times=frame_times(packets.times, tick, fps, num_frames, packets.end) if fps else None,
+        pixel_aspect=pixel_aspect,
     )
+
+
+def _plausible_aspect(stated: Any) -> Fraction:
+    """Return the width of a pixel over its height, 1 where nothing is stated or what is stated cannot be meant."""
+    aspect = Fraction(stated or 1)
+    return aspect if Fraction(1, _ODDEST_PIXELS) <= aspect <= _ODDEST_PIXELS else Fraction(1)
+
+
+def _is_turned(frame: Any) -> bool:
+    """Whether a frame is set upright by a quarter turn."""
+    return _orientation(frame)(np.empty((1, 2, 1), np.uint8)).shape[:2] == (2, 1)
 
 
 def _say(path: Path, traits: Traits, reading: ReadSettings) -> dict[str, str]:
