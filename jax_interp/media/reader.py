@@ -9,7 +9,7 @@ from jax_interp.errors import MediaError, UsageError
 from jax_interp.media.pictures.animation import open_animation
 from jax_interp.media.pictures.header import is_picture, read_header
 from jax_interp.media.pictures.pixels import Background
-from jax_interp.media.pictures.reader import list_pictures, open_pictures, read_picture
+from jax_interp.media.pictures.reader import list_pictures, open_pictures, read_picture, warn_of_order
 from jax_interp.media.pictures.suffixes import PICTURE_SUFFIXES
 from jax_interp.media.read_settings import ReadSettings
 from jax_interp.media.source import FrameSource, Picture
@@ -51,7 +51,9 @@ def open_frames(
         raise UsageError(
             f"--input: of several inputs each must be a picture (PNG, JPEG, WebP, TIFF or BMP), which is not so for"
             f" {', '.join(others)}; give one video, one folder of frames, or two or more pictures"
+            " (`generate` and `video2world` take several clips, one a line of a file: --batch-input-path)"
         )
+    warn_of_order(paths)
     return open_pictures(paths, {"kind": "pictures", "path": ", ".join(map(str, paths))}, background=background)
 
 

@@ -44,6 +44,13 @@ class FrameSource:
     read: Callable[[], Iterator[Picture]]
     times: FrameTimes | None = None
     """When the frames are shown; None for pictures, which have no time."""
+    pixel_aspect: Fraction = Fraction(1)
+    """The width of a pixel over its height, upright; not 1 in anamorphic video, as on DVDs."""
+
+    @property
+    def shown_width(self) -> int:
+        """The width that the pictures would have if their pixels were square."""
+        return max(1, round(self.width * self.pixel_aspect))
 
     def __iter__(self) -> Iterator[Picture]:
         return self.read()

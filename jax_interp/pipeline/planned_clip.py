@@ -63,7 +63,7 @@ def plan_for(
     if settings.keyframes == "original" and timeline.keyframes is None:
         timeline = replace(timeline, keyframes="original")
     aspect = aspect or Aspect(keep=timeline.follows_source)
-    shape = choose_shape(aspect, Size(source.height, source.width), Size(settings.height, settings.width))
+    shape = choose_shape(aspect, Size(source.height, source.shown_width), Size(settings.height, settings.width))
     used = Used(start=settings.frame_index_start, stride=settings.frame_stride, num_pairs=settings.num_frame_pairs)
     plan = plan_clip(source, timeline, used, steps=settings.num_video_frames - 1, fps=fps)
     keyframes = "original" if timeline.original_keyframes else "decoded"

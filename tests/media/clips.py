@@ -35,15 +35,19 @@ def encode(
     *,
     rate: Fraction | int = 24,
     times_ms: list[int] | None = None,
+    last_ms: int | None = None,
+    pixel_aspect: Fraction | None = None,
     options: dict[str, str] | None = None,
     muxer: dict[str, str] | None = None,
     audio_seconds: int = 0,
 ) -> Path:
-    """Write `frames` with plain PyAV, without anything of the package."""
+    """Write `frames` with plain PyAV, without anything of the package; the last packet says that it lasts `last_ms`."""
     with av.open(str(path), "w", container_options=muxer or {}) as container:
         stream = container.add_stream(codec, rate=rate, options=options or {})
         assert isinstance(stream, av.VideoStream)
         stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], pixel_format
+        if pixel_aspect is not None:
+            stream.codec_context.sample_aspect_ratio = pixel_aspect
         sound = container.add_stream("aac", rate=48000) if audio_seconds else None
         if times_ms:
             stream.time_base = stream.codec_context.time_base = Fraction(1, 1000)
@@ -53,7 +57,10 @@ def encode(
             if times_ms:
                 picture.pts, picture.time_base = times_ms[index], Fraction(1, 1000)
             container.mux(stream.encode(picture))
-        container.mux(stream.encode())
+        rest = stream.encode()
+        if last_ms is not None:
+            rest[-1].duration = int(Fraction(last_ms, 1000) / rest[-1].time_base)
+        container.mux(rest)
         if sound is not None:
             for packet in silence(sound, audio_seconds):
                 container.mux(packet)

@@ -43,6 +43,25 @@ def test_missing_inputs_are_all_named(folder):
         open_frames([folder / "a.png", folder / "0.png", folder / "b.png"])
 
 
+@pytest.mark.parametrize(
+    ("order", "warned"),
+    [((1, 10, 2), True), ((1, 2, 10), False), ((10, 2, 1), False), ((2, 1), False), ((1, 2), False)],
+)
+def test_the_order_of_a_shells_pattern_is_warned_of(tmp_path, caplog, order, warned):
+    """It writes out frame10 before frame2; an order that somebody chose is nothing to warn of."""
+    paths = [tmp_path / f"frame{number}.png" for number in order]
+    for path in paths:
+        iio.imwrite(path, clips.waves(1)[0])
+    open_frames(paths)
+    said = f"{tmp_path}/frame10.png comes before {tmp_path}/frame2.png"
+    assert [record.getMessage().startswith(said) for record in caplog.records] == [True] * warned
+
+
+def test_several_videos_are_refused_with_the_option_that_takes_them(folder):
+    with pytest.raises(UsageError, match=r"not so for .*; give one video.*--batch-input-path"):
+        open_frames([golden.CLIP, golden.CLIP])
+
+
 def test_one_picture_is_not_enough(folder):
     with pytest.raises(MediaError, match=r"0\.png: one picture; .* at least two frames"):
         open_frames([folder / "0.png"])

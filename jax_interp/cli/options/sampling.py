@@ -29,10 +29,14 @@ class SamplingOptions:
             help="Noise on the known frames: fixed is deterministic, random is what upstream shipped (here seeded)."
         ),
     ] = "fixed"
-    height: Annotated[int, typer.Option(help="Output height, a multiple of 16.")] = 704
-    width: Annotated[int, typer.Option(help="Output width, a multiple of 16.")] = 1280
+    height: Annotated[int, typer.Option(help="Height at which the network works, a multiple of 16.")] = 704
+    width: Annotated[int, typer.Option(help="Width at which the network works, a multiple of 16.")] = 1280
     fps: Annotated[
-        str, typer.Option(help="Rate of the output, which the network is told too: 24, 23.976 or 24000/1001.")
+        str,
+        typer.Option(
+            help="Frames a second of the output, which the network is told too: 24, 23.976 or 24000/1001. With"
+            " another option that sets the output's rate, those of an input of pictures, which have none of their own."
+        ),
     ] = "24"
     num_video_frames: Annotated[int, typer.Option(help="Frames of one pair, both ends included: 8n + 2.")] = 10
     dtype: Annotated[Precision, typer.Option(help="What transformer and tokenizer compute in.")] = "bfloat16"

@@ -40,10 +40,9 @@ def align(sources: Sequence[FrameSource], alignment: Alignment = "auto") -> Mome
     Raises:
         UsageError: clips of unknown rate are to be compared by time.
     """
-    counts = [source.num_frames for source in sources]
     rates = _rates(sources)
     if alignment == "auto":
-        alignment = "time" if rates and _equally_long(counts, rates) else "ends"
+        alignment = "time" if rates and _equally_long(sources, rates) else "ends"
     if alignment == "ends":
         return _by_ends(sources)
     if rates is None:
@@ -61,15 +60,22 @@ def _rates(sources: Sequence[FrameSource]) -> list[Fraction] | None:
     return [rate for rate in rates if rate] if all(rates) else None
 
 
-def _equally_long(counts: Sequence[int], rates: Sequence[Fraction]) -> bool:
-    seconds = [count / rate for count, rate in zip(counts, rates, strict=True)]
+def _lengths(sources: Sequence[FrameSource], rates: Sequence[Fraction]) -> list[Fraction]:
+    """Return the seconds of each clip; its time stamps say more than its rate, as where the last frame is held."""
+    return [
+        int(source.times.ticks[-1]) * source.times.tick if source.times is not None else source.num_frames / rate
+        for source, rate in zip(sources, rates, strict=True)
+    ]
+
+
+def _equally_long(sources: Sequence[FrameSource], rates: Sequence[Fraction]) -> bool:
+    seconds = _lengths(sources, rates)
     return max(seconds) - min(seconds) <= 1 / min(rates)
 
 
 def _by_time(sources: Sequence[FrameSource], rates: Sequence[Fraction]) -> Moments:
     fastest = max(rates)
-    length = min(source.num_frames / rate for source, rate in zip(sources, rates, strict=True))
-    moments = max(1, int(length * fastest))
+    moments = max(1, int(min(_lengths(sources, rates)) * fastest))
     frames = tuple(
         tuple(_shown_at(source, rate, moment / fastest) for source, rate in zip(sources, rates, strict=True))
         for moment in range(moments)

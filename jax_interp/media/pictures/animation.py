@@ -38,7 +38,7 @@ def open_animation(path: Path, header: PictureHeader) -> FrameSource:
             f"{path}: is an animated PNG with 16 bits a channel, which is not read;"
             " save its frames as single PNGs, and give their folder"
         )
-    stamps = _start_times(path, header.format)
+    stamps, end = _start_times(path, header.format)
     fps = frame_rate((), stamps, _MICROSECOND)
     return FrameSource(
         num_frames=header.num_frames,
@@ -54,7 +54,7 @@ def open_animation(path: Path, header: PictureHeader) -> FrameSource:
             "fps": str(fps) if fps else "unknown",
         },
         read=lambda: _read_frames(path, header),
-        times=frame_times(stamps, _MICROSECOND, fps, header.num_frames) if fps else None,
+        times=frame_times(stamps, _MICROSECOND, fps, header.num_frames, end) if fps else None,
     )
 
 
@@ -76,13 +76,13 @@ def _read_frames(path: Path, header: PictureHeader) -> Iterator[Picture]:
             yield np.ascontiguousarray(apply_orientation(frame, header.orientation))
 
 
-def _start_times(path: Path, format: str) -> NDArray[np.int64]:
-    """Return the start time of each frame in microseconds: the sum of the durations before."""
+def _start_times(path: Path, format: str) -> tuple[NDArray[np.int64], int]:
+    """Return the start time of each frame, the sum of the durations before, and when the last ends, in microseconds."""
     times, now = array("q"), 0.0
     for seconds in _webp_durations(path) if format == "WEBP" else _png_durations(path):
         times.append(round(now * 1e6))
         now += seconds
-    return np.array(times, np.int64)
+    return np.array(times, np.int64), round(now * 1e6)
 
 
 def _webp_durations(path: Path) -> Iterator[float]:

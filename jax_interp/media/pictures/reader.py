@@ -122,6 +122,22 @@ def _shorten(names: Sequence[str]) -> str:
     return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
 
 
+def warn_of_order(paths: Sequence[Path]) -> None:
+    """Warn if pictures that are named one by one come in the alphabet's order and not in that of their numbers.
+
+    So a shell writes out `frame*.png`: frame10 comes before frame2.
+    """
+    by_number = sorted(paths, key=lambda path: _natural_key(str(path)))
+    if list(paths) != by_number and list(paths) == sorted(paths, key=str):
+        first = next(index for index, path in enumerate(paths) if path != by_number[index])
+        logger.warning(
+            "%s comes before %s: pictures that are named one by one are joined in the order in which they are given;"
+            " their folder in place of them, or names with zeros (002), join them in the order of their numbers",
+            paths[first],
+            by_number[first],
+        )
+
+
 def _natural_key(name: str) -> tuple[list[tuple[int, int, str]], str]:
     """Order by runs of digits as numbers and the rest as text; the name itself settles 1.png against 01.png."""
     parts = re.split(r"([0-9]+)", name.lower())

@@ -18,6 +18,9 @@ _LOST = Fraction(1, 5)
 _FINE = Fraction(1, 4)
 """The longest tick, in frames, of which time stamps tell whether they are regular: in coarser ones all look so."""
 
+_SHORTEST = Fraction(1, 2)
+"""The shortest time that a last frame lasts if its file is believed, in frames of the clip's rate."""
+
 
 def frame_rate(stated: Iterable[Fraction | None], times: NDArray[np.int64], tick: Fraction) -> Fraction | None:
     """Return the frame rate: the first of `stated` that agrees with the time stamps, else their mean rate.
@@ -59,7 +62,9 @@ def _standard(rate: Fraction, tolerance: Fraction) -> Fraction:
     return rate
 
 
-def frame_times(stamps: NDArray[np.int64], tick: Fraction, fps: Fraction, num_frames: int) -> FrameTimes:
+def frame_times(
+    stamps: NDArray[np.int64], tick: Fraction, fps: Fraction, num_frames: int, end: int | None = None
+) -> FrameTimes:
     """Return the times of `num_frames` frames from their time stamps.
 
     Stamps that lie on the grid of `fps` up to rounding (Matroska counts milliseconds) are taken for what was rounded,
@@ -68,14 +73,19 @@ def frame_times(stamps: NDArray[np.int64], tick: Fraction, fps: Fraction, num_fr
     Args:
         stamps: presentation times in ticks, ascending.
         tick: the length of a tick in seconds.
-        fps: the clip's rate; the last frame lasts as long as a frame of that rate.
+        fps: the clip's rate.
         num_frames: the number of frames that are read.
+        end: when the last frame ends, in ticks, if the file states it. A frame that would then last less than half as
+            long as others lasts as long as a frame of the clip's rate, as does one of which nothing is stated: some
+            programs write a tick or nothing for the last frame.
     """
     origin = int(stamps[0]) * tick if len(stamps) else Fraction(0)
     if len(stamps) != num_frames:
         return FrameTimes.regular(num_frames, fps, origin)
+    if end is None or (end - int(stamps[-1])) * tick * fps < _SHORTEST:
+        end = int(stamps[-1]) + max(1, round(1 / (fps * tick)))
     grid = np.rint((stamps - stamps[0]) * float(fps * tick))
     if fps * tick <= _FINE and _on_grid(stamps, fps * tick) and np.all(np.diff(grid) > 0):
-        return FrameTimes(np.append(grid, grid[-1] + 1).astype(np.int64), 1 / fps, origin)
-    last = stamps[-1] + max(1, round(1 / (fps * tick)))
-    return FrameTimes(np.append(stamps, last) - stamps[0], tick, origin)
+        held = max(1, round((end - int(stamps[-1])) * tick * fps))
+        return FrameTimes(np.append(grid, grid[-1] + held).astype(np.int64), 1 / fps, origin)
+    return FrameTimes(np.append(stamps, end) - stamps[0], tick, origin)

@@ -1,16 +1,13 @@
 """A reader of video files, through PyAV: packets are counted without decoding, then decoded once in display order."""
 
 import logging
-from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jax_interp.errors import MediaError
 from jax_interp.media.pictures.pixels import composite_over_black, report_transparency
@@ -19,6 +16,7 @@ from jax_interp.media.source import MAX_PIXELS, FrameSource, Picture
 from jax_interp.media.video.color import RGB, RGBA, ColorConverter
 from jax_interp.media.video.container import decoding_errors, open_input
 from jax_interp.media.video.deinterlace import deinterlaced
+from jax_interp.media.video.packets import Packets, scan_packets
 from jax_interp.media.video.rates import frame_rate, frame_times
 from jax_interp.media.video.traits import Traits, traits_of
 from jax_interp.media.video.transport_stream import ends_within_frame
@@ -28,25 +26,14 @@ logger = logging.getLogger("jax_interp")
 
 DEFAULT_READING = ReadSettings()
 
+_ODDEST_PIXELS = 4
+"""How many times as wide as high, or as high as wide, pixels may be; no video format has odder ones."""
+
 _HIDDEN_FRAME_CODECS = ("vp8",)
 """Codecs whose packets may hold a frame that is never shown, so that packets say nothing about frames."""
 
 _NOTICING_CODECS = ("h264", "mpeg1video", "mpeg2video", "mpeg4")
 """Codecs whose decoder reports a frame of which a part is missing. HEVC's decoder conceals it."""
-
-
-@dataclass(frozen=True)
-class _Packets:
-    """The result of a pass over all packets of the video stream."""
-
-    shown: int
-    """The number of packets that are not discarded (an edit list may discard some)."""
-    complete: bool
-    """Whether every packet can be decoded by itself or after those before it, so that decoding gives `shown` frames."""
-    times: NDArray[np.int64]
-    """Presentation times of the frames in units of the stream's time base, ascending; fewer where some have none."""
-    broken: int | None
-    """Index of the first packet of which a part is missing."""
 
 
 def open_video(path: Path, *, at_least: int = 2, reading: ReadSettings = DEFAULT_READING) -> FrameSource:
@@ -57,8 +44,8 @@ def open_video(path: Path, *, at_least: int = 2, reading: ReadSettings = DEFAULT
     with a key frame, or the codec hides frames. `fps` is the container's rate if it agrees with the time stamps, else
     the mean rate of the time stamps. Rotation and mirroring in the metadata are applied; transparent parts are
     composited over black; colours are converted by the stream's tags (where there are none, HD by BT.709 and SD by
-    BT.601) and rounded to 8 bits. HDR and interlaced frames are read as `reading` says. What was done is logged, and
-    stands in the description.
+    BT.601) and rounded to 8 bits. Pixels that are not square stay so, which `pixel_aspect` says. HDR and interlaced
+    frames are read as `reading` says. What was done is logged, and stands in the description.
 
     Raises:
         MediaError: the file is unreadable, has no video stream, is truncated or damaged, has fewer than `at_least`
@@ -66,7 +53,7 @@ def open_video(path: Path, *, at_least: int = 2, reading: ReadSettings = DEFAULT
     """
     with _opened(path) as (container, stream):
         try:
-            packets = _scan_packets(container, stream)
+            packets = scan_packets(container, stream)
         except decoding_errors() as error:
             raise MediaError(f"{path}: the file is damaged ({error}); get it anew") from error
         codec, pixel_format = stream.codec_context.name, stream.codec_context.pix_fmt
@@ -81,6 +68,7 @@ def open_video(path: Path, *, at_least: int = 2, reading: ReadSettings = DEFAULT
         # From PyAV 19 on these are rationals of its own, which cannot be rounded.
         stated = [Fraction(rate) for rate in (stream.average_rate, stream.guessed_rate) if rate]
         tick = Fraction(stream.time_base)
+        pixel_aspect = _plausible_aspect(stream.sample_aspect_ratio)
         fps = frame_rate(stated, packets.times, tick)
     num_frames = packets.shown if trusted else sum(1 for _ in _decode(path))
     first = next(_decode(path), None)
@@ -89,6 +77,10 @@ def open_video(path: Path, *, at_least: int = 2, reading: ReadSettings = DEFAULT
     traits = traits_of(first, codec)
     said = _say(path, traits, reading)
     height, width, _ = _orientation(first)(np.empty((first.height, first.width, 1), np.uint8)).shape
+    if _is_turned(first):
+        pixel_aspect = 1 / pixel_aspect
+    if pixel_aspect != 1:
+        said["pixel_aspect"] = str(pixel_aspect)
     return FrameSource(
         num_frames=num_frames,
         height=height,
@@ -106,8 +98,20 @@ def open_video(path: Path, *, at_least: int = 2, reading: ReadSettings = DEFAULT
             **said,
         },
         read=lambda: _read_frames(path, num_frames, traits, reading),
-        times=frame_times(packets.times, tick, fps, num_frames) if fps else None,
+        times=frame_times(packets.times, tick, fps, num_frames, packets.end) if fps else None,
+        pixel_aspect=pixel_aspect,
     )
+
+
+def _plausible_aspect(stated: Any) -> Fraction:
+    """Return the width of a pixel over its height, 1 where nothing is stated or what is stated cannot be meant."""
+    aspect = Fraction(stated or 1)
+    return aspect if Fraction(1, _ODDEST_PIXELS) <= aspect <= _ODDEST_PIXELS else Fraction(1)
+
+
+def _is_turned(frame: Any) -> bool:
+    """Whether a frame is set upright by a quarter turn."""
+    return _orientation(frame)(np.empty((1, 2, 1), np.uint8)).shape[:2] == (2, 1)
 
 
 def _say(path: Path, traits: Traits, reading: ReadSettings) -> dict[str, str]:
@@ -141,28 +145,7 @@ def _opened(path: Path, **options: str) -> Iterator[tuple[Any, Any]]:
         yield container, stream
 
 
-def _scan_packets(container: Any, stream: Any) -> _Packets:
-    """Read every packet of the video stream once."""
-    shown, complete = 0, True
-    times = array("q")
-    first_key = broken = None
-    for packet in container.demux(stream):
-        if not packet.size or packet.is_discard:
-            continue
-        if not shown:
-            first_key, complete = packet.pts, packet.is_keyframe
-        if packet.is_corrupt and broken is None:
-            broken = shown
-        shown += 1
-        if packet.pts is not None:
-            times.append(packet.pts)
-    ascending = np.sort(np.frombuffer(times, np.int64)) if times else np.zeros(0, np.int64)
-    # Frames shown before the first key frame lean on data that was cut away; a decoder may drop them.
-    complete = complete and (first_key is None or first_key == ascending[0])
-    return _Packets(shown, complete, ascending, broken)
-
-
-def _check_complete(path: Path, container: Any, packets: _Packets, ends_within_frame: bool) -> None:
+def _check_complete(path: Path, container: Any, packets: Packets, ends_within_frame: bool) -> None:
     """Raise `MediaError` if the file ends before its own structure does, or a packet before its own end."""
     cut = find_truncation(path, container.format.name)
     if packets.broken is not None or ends_within_frame:

@@ -61,6 +61,13 @@ def test_a_variable_rate_is_followed_by_its_time_stamps():
     assert backwards.frames == ((0, 0), (0, 1), (1, 2))
 
 
+def test_a_last_frame_that_is_held_counts_in_a_clips_length():
+    held = variable([0, 100, 200, 300, 800])
+    moments = align([replace(held, fps=Fraction(10)), clip(16, 20)])
+    assert (moments.alignment, moments.rate, len(moments.frames)) == ("time", 20, 16)
+    assert moments.frames == tuple((min(k // 2, 3), k) for k in range(16))
+
+
 def test_pictures_have_the_rate_of_what_has_as_many_frames():
     assert align([clip(4), clip(4, 30)]).rate == 30
     assert align([clip(4), clip(4)]).alignment == "time"

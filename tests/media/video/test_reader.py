@@ -103,6 +103,26 @@ def test_rotation_and_mirroring_are_applied(tmp_path, matrix, upright):
     assert np.array_equal(next(iter(source)), expected)
 
 
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_pixels_that_are_not_square_are_said(tmp_path, suffix):
+    """As on DVDs and of HDV cameras."""
+    path = clips.encode(tmp_path / f"wide.{suffix}", clips.waves(2), pixel_aspect=Fraction(4, 3))
+    source = open_video(path)
+    assert (source.pixel_aspect, source.shown_width) == (Fraction(4, 3), round(source.width * 4 / 3))
+    assert source.description["pixel_aspect"] == "4/3"
+    square = open_video(clips.encode(tmp_path / f"square.{suffix}", clips.waves(2)))
+    assert (square.pixel_aspect, square.shown_width) == (1, square.width)
+    assert "pixel_aspect" not in square.description
+    odd = open_video(clips.encode(tmp_path / f"odd.{suffix}", clips.waves(2), pixel_aspect=Fraction(9)))
+    assert odd.pixel_aspect == 1, "nobody means that"
+
+
+def test_pixels_that_are_not_square_turn_with_their_frame(tmp_path):
+    path = clips.encode(tmp_path / "turned.mp4", clips.waves(2), pixel_aspect=Fraction(4, 3))
+    clips.set_display_matrix(path, 0, 1, -1, 0)
+    assert open_video(path).pixel_aspect == Fraction(3, 4)
+
+
 def test_odd_sizes_deep_colour_and_alpha(tmp_path):
     odd = clips.waves(3, 17, 33)
     path = clips.encode(tmp_path / "odd.mkv", odd, "ffv1", "bgr0")
@@ -236,21 +256,21 @@ def test_a_change_of_size_names_the_frame(tmp_path):
 
 def test_fewer_frames_than_counted_is_an_error(tmp_path, monkeypatch):
     path = clips.encode(tmp_path / "short.mkv", clips.ramp(6))
-    scan = reader._scan_packets
+    scan = reader.scan_packets
 
     def count_too_many(*args):
         packets = scan(*args)
         return replace(packets, shown=packets.shown + 2)
 
-    monkeypatch.setattr(reader, "_scan_packets", count_too_many)
+    monkeypatch.setattr(reader, "scan_packets", count_too_many)
     with pytest.raises(MediaError, match=r"short\.mkv: damaged at frame 6 .* 8 frames were counted"):
         list(open_video(path))
 
 
 def test_frames_are_counted_by_decoding_where_packets_mislead(tmp_path, monkeypatch):
     path = clips.encode(tmp_path / "cut_in.mkv", clips.ramp(6))
-    scan = reader._scan_packets
-    monkeypatch.setattr(reader, "_scan_packets", lambda *args: replace(scan(*args), shown=9, complete=False))
+    scan = reader.scan_packets
+    monkeypatch.setattr(reader, "scan_packets", lambda *args: replace(scan(*args), shown=9, complete=False))
     assert open_video(path).num_frames == 6
 
 

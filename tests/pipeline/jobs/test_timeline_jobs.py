@@ -17,7 +17,7 @@ from jax_interp.media.video import codecs
 from jax_interp.media.video.codecs import EncodingSettings
 from jax_interp.pipeline.jobs.clip import find_clip, settled
 from jax_interp.pipeline.jobs.job import run_job
-from tests.media import film_clips
+from tests.media import clips, film_clips
 from tests.pipeline.jobs.test_job import Stop, stopping_after
 from tests.pipeline.jobs.watched_guardrails import Watched
 
@@ -205,6 +205,14 @@ def test_a_size_that_nobody_asked_for_is_explained(interpolator, timed_job, tmp_
         run_job(interpolator, job)
     with pytest.raises(UsageError, match=r"^((?!chosen).)*$"):
         run_job(interpolator, replace(job, aspect=Aspect(keep=True, size=Size(704, 1280))))
+
+
+def test_pixels_that_are_not_square_become_square_where_the_shape_is_kept(make_job, tmp_path):
+    """Otherwise a film of a DVD would come out squeezed."""
+    wide = clips.encode(tmp_path / "wide.mp4", clips.waves(3, 48, 60), pixel_aspect=Fraction(6, 5))
+    assert find_clip(make_job(inputs=(wide,), timeline=Timeline(rate="2x"))).shape.inner == Size(64, 96)
+    square = clips.encode(tmp_path / "square.mp4", clips.waves(3, 48, 60))
+    assert find_clip(make_job(inputs=(square,), timeline=Timeline(rate="2x"))).shape.inner == Size(64, 80)
 
 
 def test_what_comes_out_is_said_before(interpolator, timed_job, caplog):

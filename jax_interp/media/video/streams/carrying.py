@@ -2,6 +2,7 @@
 
 import io
 import logging
+import math
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -239,13 +240,16 @@ def _reach(packet: Any) -> Fraction:
 def _moved(packet: Any, target: Any, plan: StreamPlan) -> Any:
     """Return a packet for the stream `target`, with its times on the output's clock and its content as it is.
 
-    A subtitle that is shown when the used part begins is shown from then on.
+    A subtitle that is shown when the used part begins is shown from then on, and one that is shown when it ends until
+    then: longer than its pictures an output would stand still.
     """
     base = packet.time_base
     pts, dts = (round((each * base - plan.begin) * plan.slowed / base) for each in (packet.pts, packet.dts))
     duration = round((packet.duration or 0) * plan.slowed)
     if target.type == "subtitle":
         pts, dts, duration = max(pts, 0), max(dts, 0), duration + min(pts, 0)
+        if plan.end != math.inf:
+            duration = max(1, min(duration, round((plan.end - plan.begin) * plan.slowed / base) - pts))
     packet.stream = target
     packet.pts, packet.dts, packet.duration, packet.time_base = pts, dts, duration, base
     return packet

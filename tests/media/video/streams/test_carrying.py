@@ -92,6 +92,18 @@ def test_subtitles_are_carried_and_follow_slow_motion(tmp_path, slowed):
     assert (time, duration) == pytest.approx((0.25 * slowed, 0.4 * slowed), abs=0.002)
 
 
+@pytest.mark.parametrize("slowed", [1, 2])
+@pytest.mark.parametrize(("source", "suffix"), [(".mkv", ".mkv"), (".mkv", ".mp4")])
+def test_a_subtitle_ends_with_the_part_that_is_used(tmp_path, source, suffix, slowed):
+    film = film_clips.write_film(tmp_path / f"film{source}", flashes(), None, subtitles="subrip")
+    target = tmp_path / f"out{suffix}"
+    rewritten(film, target, begin=Fraction(1, 4), end=Fraction(3, 4), slowed=Fraction(slowed), rate=24)
+    with av.open(str(target)) as container:
+        [packet] = [packet for packet in container.demux(container.streams.subtitles[0]) if packet.size > 2]
+        times = [(each or 0) * float(packet.time_base) for each in (packet.pts, packet.duration)]
+    assert times == pytest.approx([0.25 * slowed, 0.25 * slowed], abs=0.002)
+
+
 @pytest.mark.parametrize(
     ("kind", "source", "suffix", "expected"),
     [
