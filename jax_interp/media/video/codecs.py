@@ -167,10 +167,10 @@ def _codec_faults(codec: str, crf: int | None, pixel_format: str | None) -> list
         return [f"codec {codec} is unknown; choose one of {', '.join(CODECS)}"]
     known, faults = CODECS[codec], []
     if crf is not None and known.crf is None:
-        faults.append(f"codec {codec} {known.without_crf} and takes no CRF")
+        faults.append(f"codec {codec} {known.without_crf} and takes no --crf")
     elif crf is not None and not 0 <= crf <= known.worst_crf:
         best = "lossless" if known.encoder.startswith("libx264") else "best"
-        faults.append(f"CRF must be 0 ({best}) to {known.worst_crf}, not {crf}")
+        faults.append(f"--crf must be 0 ({best}) to {known.worst_crf}, not {crf}")
     if pixel_format is not None and pixel_format not in known.pixel_formats:
-        faults.append(f"codec {codec} takes pixel format {' or '.join(known.pixel_formats)}, not {pixel_format}")
+        faults.append(f"codec {codec} takes --pixel-format {' or '.join(known.pixel_formats)}, not {pixel_format}")
     return faults

@@ -238,7 +238,7 @@ def test_a_streamed_transformer_gives_the_frames_of_a_resident_one(generate, tmp
             UsageError,
             "film.mp4: codec prores needs .mov or .mkv, not .mp4",
         ),
-        (("--input", golden.CLIP, "--codec", "av1", "--crf", 64), UsageError, "CRF must be 0 (best) to 63, not 64"),
+        (("--input", golden.CLIP, "--codec", "av1", "--crf", 64), UsageError, "--crf must be 0 (best) to 63, not 64"),
         (("--input", golden.CLIP, "--video-save-name", "x" * 231), UsageError, "--video-save-name: xxx"),
         (("--input", golden.CLIP, "--prompt", "\udcff"), UsageError, r"--prompt '\udcff': is not valid UTF-8"),
         (("--input", golden.CLIP, "--save-frames", ""), UsageError, '--save-frames "": is empty'),
