@@ -87,7 +87,14 @@ def _writer(path: Path, source: FrameSource) -> VideoWriter:
     odd = (source.height % 2 or source.width % 2) and path.suffix.lower() not in ANIMATIONS
     check_length(path, source.num_frames, source.height, source.width)
     # Chroma at half the resolution needs even sides.
-    return VideoWriter(path, source.fps or RATE, source.height, source.width, pixel_format="yuv444p" if odd else None)
+    return VideoWriter(
+        path,
+        source.fps or RATE,
+        source.height,
+        source.width,
+        pixel_format="yuv444p" if odd else None,
+        pixel_aspect=source.pixel_aspect,
+    )
 
 
 def _show(what: str, verdicts: Mapping[str, Verdict], names: tuple[str, ...]) -> bool:

@@ -77,6 +77,7 @@ class VideoWriter:
         codec: str | None = None,
         crf: int | None = None,
         pixel_format: str | None = None,
+        pixel_aspect: Fraction = Fraction(1),
         carried: CarriedStreams | None = None,
     ):
         """Check everything; nothing is created before the block is entered.
@@ -90,6 +91,7 @@ class VideoWriter:
             codec: a key of `CODECS`; None for h264, or the only one of gif and webp.
             crf: 0 (best; for h264 lossless) to 51, for av1 to 63; None for the codec's default.
             pixel_format: None for the codec's default.
+            pixel_aspect: the width of a pixel over its height, which players stretch pictures by; animations lack it.
             carried: what is carried over from another file beside the pictures.
 
         Raises:
@@ -121,6 +123,7 @@ class VideoWriter:
         self._tick = ANIMATIONS.get(self._suffix, 1 / self._fps)
         self._converter = self._make_converter()
         self._partial = PartialOutput(self._path)
+        self._pixel_aspect = pixel_aspect
         self._carried = carried
         self._container: Any = None
         self._stream: Any = None
@@ -195,6 +198,8 @@ class VideoWriter:
         context.thread_type, context.thread_count = "FRAME", THREADS
         stream.width, stream.height, stream.pix_fmt = self._width, self._height, self._pixel_format
         stream.time_base = context.time_base = self._tick
+        if self._pixel_aspect != 1 and self._suffix not in ANIMATIONS:
+            context.sample_aspect_ratio = self._pixel_aspect
         if self._codec.apple_tag is not None and self._suffix != ".mkv":
             context.codec_tag = self._codec.apple_tag
         if self._is_yuv:

@@ -88,6 +88,12 @@ def test_default_quality_is_visually_lossless(tmp_path):
     assert psnr(worse, truth) < psnr(frames, truth) - 5
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov", ".webp"])
+def test_pixels_that_are_not_square_are_written(tmp_path, suffix):
+    path = write(tmp_path / f"out{suffix}", clips.waves(3), pixel_aspect=Fraction(4, 3))
+    assert open_frames([path]).pixel_aspect == (1 if suffix == ".webp" else Fraction(4, 3))
+
+
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov"])
 @pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv422p", "yuv444p"])
 def test_saturated_colours_survive_and_are_tagged_bt709(tmp_path, suffix, pixel_format):
