@@ -19,6 +19,7 @@ from jax_interp.media.source import check_clip_array
 from jax_interp.media.timeline.settings import Timeline
 from jax_interp.pipeline.across_processes import check_prompts
 from jax_interp.pipeline.base import Pipeline
+from jax_interp.pipeline.given_arrays import check_latents, check_numbers, check_sampled_latents
 from jax_interp.pipeline.passes import NumberedPair, PassRunner
 from jax_interp.pipeline.planned_clip import InterpolatedClip, interpolated, plan_for
 from jax_interp.pipeline.prompt.steering import texts_read
@@ -186,15 +187,26 @@ class Interpolator(Pipeline):
 
         `text` and `negative_text` have one row for all pairs or one a pair; None is the all-zero embedding. Every pair
         starts from the same noise, as upstream's pairs do.
+
+        Raises:
+            UsageError: a shape does not fit, or values that are read are not finite.
         """
         settings = InterpolationSettings(sampling=SampleSettings(guidance, seed, num_steps, fps, condition_noise))
         latents = jnp.asarray(condition_latents)
+        check_sampled_latents("condition_latents", latents.shape[-4:], self.denoiser.config)
+        check_numbers("condition_latents", latents[..., np.array([0, -1]), :, :, :])
         batch = latents.reshape(-1, *latents.shape[-4:])
         return self.denoiser.sample(batch, text, negative_text, settings.sampling).reshape(latents.shape)
 
     def decode(self, latents: Float[Array, "*pairs T H W C"]) -> UInt8[np.ndarray, "*pairs F Y X 3"]:
-        """Return the frames (uint8 RGB) of sampled latents, of one pair or of a batch of pairs."""
+        """Return the frames (uint8 RGB) of sampled latents, of one pair or of a batch of pairs.
+
+        Raises:
+            UsageError: the shape is not that of latents, or values are not finite.
+        """
         latents = jnp.asarray(latents)
+        check_latents("latents", latents.shape[-4:], self.denoiser.config)
+        check_numbers("latents", latents)
         if latents.ndim == 5:
             return np.stack([self.decode(pair) for pair in latents])
         return self.codec.decode(latents)
