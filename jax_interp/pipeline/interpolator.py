@@ -20,6 +20,7 @@ from jax_interp.media.timeline.settings import Timeline
 from jax_interp.pipeline.across_processes import check_prompts
 from jax_interp.pipeline.base import Pipeline
 from jax_interp.pipeline.given_arrays import check_latents, check_numbers, check_sampled_latents
+from jax_interp.pipeline.one_at_a_time import one_at_a_time
 from jax_interp.pipeline.passes import NumberedPair, PassRunner
 from jax_interp.pipeline.planned_clip import InterpolatedClip, interpolated, plan_for
 from jax_interp.pipeline.prompt.steering import texts_read
@@ -46,6 +47,7 @@ class Interpolator(Pipeline):
 
     TRANSFORMER = "WorldInterpolator"
 
+    @one_at_a_time
     def interpolate(
         self,
         frames: UInt8[np.ndarray, "F Y X 3"],
@@ -155,6 +157,7 @@ class Interpolator(Pipeline):
         runner = PassRunner(self.denoiser, self.codec, self.guardrails, settings, within)
         return runner.run(parts, partial(self._encode_prompts, settings), progress)
 
+    @one_at_a_time
     def encode_pair(
         self,
         first: UInt8[np.ndarray, "Y X 3"],
@@ -172,6 +175,7 @@ class Interpolator(Pipeline):
         first, last = check_clip_array(np.stack([first, last]))
         return self.codec.encode_pair(first, last, height, width, num_video_frames)
 
+    @one_at_a_time
     def sample(
         self,
         condition_latents: Float[Array, "*pairs T H W C"],
@@ -198,6 +202,7 @@ class Interpolator(Pipeline):
         batch = latents.reshape(-1, *latents.shape[-4:])
         return self.denoiser.sample(batch, text, negative_text, settings.sampling).reshape(latents.shape)
 
+    @one_at_a_time
     def decode(self, latents: Float[Array, "*pairs T H W C"]) -> UInt8[np.ndarray, "*pairs F Y X 3"]:
         """Return the frames (uint8 RGB) of sampled latents, of one pair or of a batch of pairs.
 

@@ -18,6 +18,7 @@ from jax_interp.media.source import RgbFrames
 from jax_interp.pipeline.across_processes import check_frames, check_prompts
 from jax_interp.pipeline.base import Pipeline
 from jax_interp.pipeline.given_arrays import as_noise, as_text_rows, check_latents, check_numbers, check_sampled_latents
+from jax_interp.pipeline.one_at_a_time import one_at_a_time
 from jax_interp.pipeline.prompt.steering import texts_of_world
 from jax_interp.pipeline.results import GeneratedVideo, InterpolatedPair, PairProgress
 from jax_interp.pipeline.settings import Video2WorldSettings
@@ -47,6 +48,7 @@ class Video2World(Pipeline):
 
     TRANSFORMER = "Video2World"
 
+    @one_at_a_time
     def generate(
         self,
         frames: UInt8[np.ndarray, "*F Y X rgb"],
@@ -113,6 +115,7 @@ class Video2World(Pipeline):
                 check_prompts(self.guardrails, settings)
         return self._run(parts, settings, within, progress)
 
+    @one_at_a_time
     def encode_condition(
         self,
         frames: UInt8[np.ndarray, "*F Y X rgb"],
@@ -137,6 +140,7 @@ class Video2World(Pipeline):
         known = self.clips.encode(given_frames(frames, num_input_frames), height, width)
         return jnp.pad(known, ((0, shape[0] - known.shape[0]), (0, 0), (0, 0), (0, 0)))
 
+    @one_at_a_time
     def sample(
         self,
         condition_latents: Float[Array | np.ndarray, "T H W C"],
@@ -178,6 +182,7 @@ class Video2World(Pipeline):
         )
         return sampled[0]
 
+    @one_at_a_time
     def decode(self, latents: Float[Array | np.ndarray, "T H W C"]) -> UInt8[np.ndarray, "F Y X 3"]:
         """Return the frames (uint8 RGB) of sampled latents, 8 for each latent frame but the first, which is one.
 

@@ -1,5 +1,7 @@
 """Video2World against upstream's: networks, condition latents, sampled latents, frames; and what it refuses."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -409,6 +411,15 @@ def test_each_pipeline_refuses_the_others_weights(converted, converted_world):
         Video2World.from_pretrained(converted)
     with pytest.raises(CheckpointError, match="is a Video2World transformer, expected a WorldInterpolator one"):
         Interpolator.from_pretrained(converted_world)
+
+
+def test_threads_that_find_nothing_loaded_take_turns(worlds):
+    world, seeds = worlds["float32"], (1, 2, 3)
+    alone = [generate(world, "D_g7_n6", num_steps=1, seed=seed).frames for seed in seeds]
+    world.unload()
+    with ThreadPoolExecutor(len(seeds)) as threads:
+        together = list(threads.map(lambda seed: generate(world, "D_g7_n6", num_steps=1, seed=seed).frames, seeds))
+    assert np.array_equal(together, alone)
 
 
 def test_guidance_zero_needs_no_prompt(worlds):
