@@ -31,8 +31,7 @@ def open_frames(
     """Open a clip: one video or animation, one folder of pictures (in natural order of their names), or pictures.
 
     The sizes of all pictures, and a video's length and first frame, are checked here; the frames are read by iterating.
-    `reading` says how HDR and interlaced videos are read. Transparent parts of pictures are laid over `background`,
-    those of videos over black.
+    `reading` says how HDR and interlaced videos are read. Transparent parts are laid over `background`.
 
     Raises:
         UsageError: no input, or a mix of videos, folders and pictures.
@@ -77,7 +76,7 @@ def _open_one(path: Path, at_least: int, reading: ReadSettings, background: Back
     if is_picture(path):
         return _open_picture(path, at_least, background)
     try:
-        return open_video(path, at_least=at_least, reading=reading)
+        return open_video(path, at_least=at_least, reading=reading, background=background)
     except MediaError:
         if path.suffix.lower() in PICTURE_SUFFIXES:
             read_header(path)  # raises: it is no picture either
@@ -87,7 +86,7 @@ def _open_one(path: Path, at_least: int, reading: ReadSettings, background: Back
 def _open_picture(path: Path, at_least: int, background: Background) -> FrameSource:
     header = read_header(path)
     if header.animated:
-        return open_animation(path, header)
+        return open_animation(path, header, background)
     if at_least == 1:
         return open_pictures([path], {"kind": "pictures", "path": str(path)}, at_least=1, background=background)
     raise MediaError(

@@ -1,5 +1,6 @@
 """What both pipelines share: their networks, opened and placed, texts as embeddings, and prompts that are written."""
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from jax_interp.errors import CheckpointError, UsageError
 from jax_interp.pipeline.across_processes import SharedCache
 from jax_interp.pipeline.memory.networks import Networks, Placed
 from jax_interp.pipeline.memory.plan import Planner
+from jax_interp.pipeline.one_at_a_time import one_at_a_time
 from jax_interp.pipeline.prompt.prompt_upsampler import PromptUpsampler
 from jax_interp.pipeline.prompt.text import TextEncoder, open_text_encoder
 from jax_interp.pipeline.prompt.upsampler_settings import DEFAULT_SETTINGS, UpsamplerSettings
@@ -39,7 +41,8 @@ from jax_interp.types import Latents
 class Pipeline(ABC):
     """The networks of a pipeline, which load when first used and stay loaded until `unload`.
 
-    `timings` sums the seconds of each stage, compilation included.
+    `timings` sums the seconds of each stage, compilation included. Calls from several threads run one after the other;
+    of results of `stream`, one thread at a time may ask for the next.
     """
 
     TRANSFORMER: ClassVar[TransformerType]
@@ -59,6 +62,7 @@ class Pipeline(ABC):
         self.prompt_upsampler = prompt_upsampler
         self.guardrails = guardrails
         self.timings: dict[str, float] = {}
+        self.in_use = threading.RLock()
 
     @property
     def devices(self) -> DeviceMesh:
@@ -142,6 +146,7 @@ class Pipeline(ABC):
     ) -> Iterator[InterpolatedPair]:
         """Yield the result of each of `parts`, as the pipeline takes them; the one door to the guardrails."""
 
+    @one_at_a_time
     def upsample_prompt(
         self,
         picture: UInt8[np.ndarray, "Y X 3"],
@@ -168,6 +173,7 @@ class Pipeline(ABC):
         with self._stage("upsample", run or InterpolationSettings()):
             return self.prompt_upsampler.upsample(picture, settings, seed=seed, progress=progress)
 
+    @one_at_a_time
     def encode_text(self, texts: str | Sequence[str]) -> Float[np.ndarray, "n S D"]:
         """Return the T5 embeddings of `texts`, float32, padded with zeros to 512 tokens.
 
@@ -182,6 +188,7 @@ class Pipeline(ABC):
             )
         return self.text_encoder.encode([texts] if isinstance(texts, str) else texts)
 
+    @one_at_a_time
     def denoise_net(
         self,
         x: Latents,
@@ -206,6 +213,7 @@ class Pipeline(ABC):
         """Return a planner: it predicts the memory of runs with `settings` and finds placements that fit a budget."""
         return self._networks.planner(settings)
 
+    @one_at_a_time
     def place(self, placements: Mapping[str, Placement | Kind]) -> None:
         """Use `placements` from now on; networks that are not named keep theirs.
 
@@ -229,6 +237,7 @@ class Pipeline(ABC):
         placed: list[Placed | None] = [self.prompt_upsampler, self.guardrails, text, self.codec, self.denoiser]
         return Networks((each for each in placed if each is not None), self.devices)
 
+    @one_at_a_time
     def unload(self) -> None:
         """Free the memory of all networks; the next use loads them again."""
         self._networks.unload()

@@ -19,6 +19,8 @@ from jax_interp.media.source import check_clip_array
 from jax_interp.media.timeline.settings import Timeline
 from jax_interp.pipeline.across_processes import check_prompts
 from jax_interp.pipeline.base import Pipeline
+from jax_interp.pipeline.given_arrays import check_latents, check_numbers, check_sampled_latents
+from jax_interp.pipeline.one_at_a_time import one_at_a_time
 from jax_interp.pipeline.passes import NumberedPair, PassRunner
 from jax_interp.pipeline.planned_clip import InterpolatedClip, interpolated, plan_for
 from jax_interp.pipeline.prompt.steering import texts_read
@@ -45,6 +47,7 @@ class Interpolator(Pipeline):
 
     TRANSFORMER = "WorldInterpolator"
 
+    @one_at_a_time
     def interpolate(
         self,
         frames: UInt8[np.ndarray, "F Y X 3"],
@@ -154,6 +157,7 @@ class Interpolator(Pipeline):
         runner = PassRunner(self.denoiser, self.codec, self.guardrails, settings, within)
         return runner.run(parts, partial(self._encode_prompts, settings), progress)
 
+    @one_at_a_time
     def encode_pair(
         self,
         first: UInt8[np.ndarray, "Y X 3"],
@@ -171,6 +175,7 @@ class Interpolator(Pipeline):
         first, last = check_clip_array(np.stack([first, last]))
         return self.codec.encode_pair(first, last, height, width, num_video_frames)
 
+    @one_at_a_time
     def sample(
         self,
         condition_latents: Float[Array, "*pairs T H W C"],
@@ -186,15 +191,27 @@ class Interpolator(Pipeline):
 
         `text` and `negative_text` have one row for all pairs or one a pair; None is the all-zero embedding. Every pair
         starts from the same noise, as upstream's pairs do.
+
+        Raises:
+            UsageError: a shape does not fit, or values that are read are not finite.
         """
         settings = InterpolationSettings(sampling=SampleSettings(guidance, seed, num_steps, fps, condition_noise))
         latents = jnp.asarray(condition_latents)
+        check_sampled_latents("condition_latents", latents.shape[-4:], self.denoiser.config)
+        check_numbers("condition_latents", latents[..., np.array([0, -1]), :, :, :])
         batch = latents.reshape(-1, *latents.shape[-4:])
         return self.denoiser.sample(batch, text, negative_text, settings.sampling).reshape(latents.shape)
 
+    @one_at_a_time
     def decode(self, latents: Float[Array, "*pairs T H W C"]) -> UInt8[np.ndarray, "*pairs F Y X 3"]:
-        """Return the frames (uint8 RGB) of sampled latents, of one pair or of a batch of pairs."""
+        """Return the frames (uint8 RGB) of sampled latents, of one pair or of a batch of pairs.
+
+        Raises:
+            UsageError: the shape is not that of latents, or values are not finite.
+        """
         latents = jnp.asarray(latents)
+        check_latents("latents", latents.shape[-4:], self.denoiser.config)
+        check_numbers("latents", latents)
         if latents.ndim == 5:
             return np.stack([self.decode(pair) for pair in latents])
         return self.codec.decode(latents)

@@ -1,9 +1,9 @@
 """The settings of a run, one frozen value for each pipeline, checked before anything is loaded."""
 
-import math
-from collections.abc import Iterator
+import operator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from jax_interp.diffusion.branches import Branch, branches
 from jax_interp.diffusion.settings import SampleSettings, check_steps
@@ -134,6 +134,9 @@ class Video2WorldSettings:
             raise UsageError("; ".join(faults))
 
 
+LARGEST_GUIDANCE = 3.4e38
+"""The largest guidance, of either sign: networks are combined in float32, in which larger ones are infinite."""
+
 RunSettings: TypeAlias = InterpolationSettings | Video2WorldSettings
 """The settings of a run of either pipeline."""
 
@@ -145,16 +148,53 @@ def _followed_negative_prompt(settings: RunSettings) -> str:
 
 def _faults(settings: RunSettings) -> Iterator[str]:
     """Yield what can never work, of what both pipelines have."""
-    check_steps(settings.sampling.num_steps)
+    sampling = settings.sampling
+    if wrong := list(_wrong_types(settings)):
+        yield from wrong
+        return  # the checks below compare values
+    check_steps(sampling.num_steps)
     for name, text in (("--prompt", settings.prompt), ("--negative-prompt", settings.negative_prompt)):
         check_text(name, text or "")
-    sampling = settings.sampling
     if not SLOWEST <= sampling.fps <= FASTEST:
         yield f"--fps is {sampling.fps}; expected frames a second, from {float(SLOWEST)} to {FASTEST}"
-    if not math.isfinite(sampling.guidance):
-        yield f"--guidance is {sampling.guidance}; expected a finite number"
+    if not abs(sampling.guidance) <= LARGEST_GUIDANCE:
+        yield f"--guidance is {sampling.guidance}; expected a finite number, up to {LARGEST_GUIDANCE:g}"
     if not 0 <= sampling.seed < 2**32:
         yield f"--seed is {sampling.seed}; expected a whole number from 0 to {2**32 - 1}"
     noise = sampling.condition_noise
     if not callable(noise) and noise not in ("fixed", "random"):
         yield f"--condition-noise is {noise!r}; expected fixed or random"
+
+
+def _wrong_types(settings: RunSettings) -> Iterator[str]:
+    """Yield which values are of another type: a Python program can give any, and would fail with them far from here."""
+    sampling = settings.sampling
+    for name, text in (("--prompt", settings.prompt), ("--negative-prompt", settings.negative_prompt)):
+        if not isinstance(text, str | None):
+            yield f"{name} is {text!r}; expected a text"
+    for name, value in (("--guidance", sampling.guidance), ("--fps", sampling.fps)):
+        if not _is_taken(float, value):
+            yield f"{name} is {value!r}; expected a number"
+    whole = {
+        "--seed": sampling.seed,
+        "--num-steps": sampling.num_steps,
+        "--height": settings.height,
+        "--width": settings.width,
+        "--num-video-frames": settings.num_video_frames,
+    }
+    if isinstance(settings, Video2WorldSettings):
+        whole["--num-input-frames"] = settings.num_input_frames
+    for name, value in whole.items():
+        if not _is_taken(operator.index, value):
+            yield f"{name} is {value!r}; expected a whole number"
+
+
+def _is_taken(convert: Callable[[Any], Any], value: Any) -> bool:
+    """Tell whether `convert` takes `value`, which may be a number of Python, numpy or JAX, but no text."""
+    if isinstance(value, str | bytes):
+        return False
+    try:
+        convert(value)
+    except (TypeError, ValueError):
+        return False
+    return True

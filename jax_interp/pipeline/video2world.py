@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from functools import cached_property, partial
+from numbers import Integral
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,8 @@ from jax_interp.media.last_frames import given_frames
 from jax_interp.media.source import RgbFrames
 from jax_interp.pipeline.across_processes import check_frames, check_prompts
 from jax_interp.pipeline.base import Pipeline
+from jax_interp.pipeline.given_arrays import as_noise, as_text_rows, check_latents, check_numbers, check_sampled_latents
+from jax_interp.pipeline.one_at_a_time import one_at_a_time
 from jax_interp.pipeline.prompt.steering import texts_of_world
 from jax_interp.pipeline.results import GeneratedVideo, InterpolatedPair, PairProgress
 from jax_interp.pipeline.settings import Video2WorldSettings
@@ -45,6 +48,7 @@ class Video2World(Pipeline):
 
     TRANSFORMER = "Video2World"
 
+    @one_at_a_time
     def generate(
         self,
         frames: UInt8[np.ndarray, "*F Y X rgb"],
@@ -111,6 +115,7 @@ class Video2World(Pipeline):
                 check_prompts(self.guardrails, settings)
         return self._run(parts, settings, within, progress)
 
+    @one_at_a_time
     def encode_condition(
         self,
         frames: UInt8[np.ndarray, "*F Y X rgb"],
@@ -125,12 +130,17 @@ class Video2World(Pipeline):
         causal, so they change nothing.
 
         Raises:
-            UsageError: these networks cannot take the size, or there are too few frames.
+            UsageError: these networks cannot take the size, there are too few frames, or another number than 1 or 9 is
+                to be continued.
         """
+        Video2WorldSettings(  # checks what is given
+            num_input_frames=num_input_frames, height=height, width=width, num_video_frames=num_video_frames
+        )
         shape = self.check_size(height, width, num_video_frames, num_input_frames)
         known = self.clips.encode(given_frames(frames, num_input_frames), height, width)
         return jnp.pad(known, ((0, shape[0] - known.shape[0]), (0, 0), (0, 0), (0, 0)))
 
+    @one_at_a_time
     def sample(
         self,
         condition_latents: Float[Array | np.ndarray, "T H W C"],
@@ -151,31 +161,37 @@ class Video2World(Pipeline):
         come back nearly unchanged: they are let go at the last noise levels, as upstream does.
 
         Raises:
-            UsageError: a shape does not fit, or there are more known frames than frames.
+            UsageError: a shape does not fit, values that are read are not finite, or there are more known frames than
+                frames.
         """
         settings = Video2WorldSettings(sampling=SampleSettings(guidance, seed, num_steps, fps))
         latents = jnp.asarray(condition_latents)
-        self._check_latents("condition_latents", latents.shape)
-        if not 0 <= num_condition_frames <= len(latents):
+        check_sampled_latents("condition_latents", latents.shape, self.denoiser.config)
+        if not isinstance(num_condition_frames, Integral) or not 0 <= num_condition_frames <= len(latents):
             raise UsageError(
-                f"num_condition_frames is {num_condition_frames}; expected 0 to {len(latents)}, the latent frames"
+                f"num_condition_frames is {num_condition_frames!r}; expected 0 to {len(latents)}, the latent frames"
             )
-        if initial_noise is not None and initial_noise.shape != latents.shape:
-            raise UsageError(f"initial_noise has shape {initial_noise.shape}; expected {latents.shape}")
-        noise = None if initial_noise is None else np.asarray(initial_noise, np.float32)[None]
-        rows, negative_rows = (
-            None if each is None else np.asarray(each, np.float32).reshape(-1, *each.shape[-2:])
-            for each in (text, negative_text)
-        )
+        check_numbers("condition_latents", latents[:num_condition_frames])
         sampled = self.sampler.sample(
-            latents[None], rows, negative_rows, settings.sampling, num_known=num_condition_frames, noise=noise
+            latents[None],
+            as_text_rows("text", text),
+            as_text_rows("negative_text", negative_text),
+            settings.sampling,
+            num_known=num_condition_frames,
+            noise=as_noise("initial_noise", initial_noise, latents.shape),
         )
         return sampled[0]
 
+    @one_at_a_time
     def decode(self, latents: Float[Array | np.ndarray, "T H W C"]) -> UInt8[np.ndarray, "F Y X 3"]:
-        """Return the frames (uint8 RGB) of sampled latents, 8 for each latent frame but the first, which is one."""
+        """Return the frames (uint8 RGB) of sampled latents, 8 for each latent frame but the first, which is one.
+
+        Raises:
+            UsageError: the shape is not that of latents, or values are not finite.
+        """
         latents = jnp.asarray(latents)
-        self._check_latents("latents", latents.shape)
+        check_latents("latents", latents.shape, self.denoiser.config)
+        check_numbers("latents", latents)
         return np.concatenate(list(self.clips.decode(latents)))
 
     def check_size(
@@ -208,11 +224,6 @@ class Video2World(Pipeline):
     def sampler(self) -> EulerSampler:
         """The transformer with this pipeline's sampler."""
         return EulerSampler(self.denoiser)
-
-    def _check_latents(self, name: str, shape: tuple[int, ...]) -> None:
-        channels = self.denoiser.config.latent_channels
-        if len(shape) != 4 or shape[-1] != channels:
-            raise UsageError(f"{name} have shape {shape}; expected [frames, height, width, {channels}]")
 
     def _run(
         self,

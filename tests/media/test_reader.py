@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from jax_interp.errors import MediaError, UsageError
+from jax_interp.media.pictures.pixels import Background
 from jax_interp.media.reader import last_frame, open_frames
 from tests import golden
 from tests.media import clips
@@ -128,6 +129,21 @@ def test_one_picture_by_its_content(tmp_path, name):
         open_frames([tmp_path / name])
     assert open_frames([tmp_path / name], at_least=1).num_frames == 1
     assert np.array_equal(last_frame([tmp_path / name]), clips.ramp(1)[0])
+
+
+@pytest.mark.parametrize(("background", "level"), [("black", 0), ("white", 255)])
+@pytest.mark.parametrize("name", ["still.png", "a.webp", "a.png", "a.gif"])
+def test_what_is_transparent_is_laid_over_the_background_in_every_kind_of_input(
+    tmp_path, name, background: Background, level
+):
+    clear = Image.new("RGBA", (16, 16), (200, 0, 0, 0))
+    clear.paste((0, 0, 200, 255), (0, 0, 8, 8))
+    other = clear.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    more = {} if name == "still.png" else {"save_all": True, "append_images": [other], "duration": 40}
+    clear.save(tmp_path / name, **more | ({"lossless": True} if name == "a.webp" else {}))
+    frame = next(iter(open_frames([tmp_path / name], at_least=1, background=background)))
+    assert frame[12, 12].tolist() == [level] * 3
+    assert np.abs(frame[2, 2].astype(int) - (0, 0, 200)).max() < 10
 
 
 def test_a_video_that_is_called_a_picture_is_a_video(tmp_path):

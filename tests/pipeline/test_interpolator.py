@@ -222,6 +222,20 @@ def test_frames_of_another_kind(interpolators, frames):
         interpolators["float32"].interpolate(frames)
 
 
+def test_bad_latents(interpolators):
+    interpolator, good = interpolators["float32"], np.zeros((3, 8, 12, 16), np.float32)
+    for wrong in (good[:, :7], good[..., :8], good[:0], good[0]):
+        with pytest.raises(UsageError, match="condition_latents have shape"):
+            interpolator.sample(wrong, None, None)
+    with pytest.raises(UsageError, match="condition_latents: some values are not finite"):
+        interpolator.sample(np.full_like(good, np.nan), None, None)
+    for wrong in (good[..., :8], good[:, :0]):
+        with pytest.raises(UsageError, match="latents have shape"):
+            interpolator.decode(wrong)
+    with pytest.raises(UsageError, match="latents: some values are not finite"):
+        interpolator.decode(np.full_like(good, np.inf))
+
+
 def test_freed_networks_load_again(interpolators):
     interpolator = interpolators["float32"]
     before = interpolator.interpolate(clip()[:2], num_steps=1, **SIZE).frames

@@ -1,5 +1,7 @@
 """Video2World against upstream's: networks, condition latents, sampled latents, frames; and what it refuses."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -328,6 +330,13 @@ def test_an_empty_negative_prompt_leaves_guidance_without_effect(worlds, caplog)
         ({"num_input_frames": 5}, "--num-input-frames is 5; expected 1 or 9"),
         ({"prompt": ""}, "--guidance 7 without a prompt"),
         ({"num_steps": 0}, "--num-steps is 0"),
+        ({"num_steps": 2.5}, "--num-steps is 2.5; expected a whole number"),
+        ({"num_input_frames": 1.0}, "--num-input-frames is 1.0; expected a whole number"),
+        ({"height": 48.0}, "--height is 48.0; expected a whole number"),
+        ({"width": "64"}, "--width is '64'; expected a whole number"),
+        ({"seed": None, "fps": "24"}, "--fps is '24'; expected a number; --seed is None; expected a whole number"),
+        ({"prompt": 5}, "--prompt is 5; expected a text"),
+        ({"guidance": 1e300}, r"--guidance is 1e\+300; expected a finite number, up to 3.4e\+38"),
         ({"guidance": float("nan")}, "--guidance is nan"),
         ({"seed": -1}, "--seed is -1"),
     ],
@@ -363,8 +372,38 @@ def test_bad_latents(worlds):
         world.sample(good, embedding(0), None, initial_noise=good[:2])
     with pytest.raises(UsageError, match="num_condition_frames is 4; expected 0 to 3"):
         world.sample(good, embedding(0), None, num_condition_frames=4)
-    with pytest.raises(UsageError, match="latents have shape"):
-        world.decode(good[..., :8])
+    with pytest.raises(UsageError, match=r"num_condition_frames is 1\.5; expected 0 to 3"):
+        world.sample(good, embedding(0), None, num_condition_frames=1.5)
+    for wrong in (good[:, :5], good[:, :, :7], np.repeat(good, 40, axis=0)):
+        with pytest.raises(UsageError, match="expected at most 20 frames, and a height up to 24 and a width up to 32"):
+            world.sample(wrong, embedding(0), None)
+    for wrong in (good[..., :8], good[:0], good[:, :0]):
+        with pytest.raises(UsageError, match="latents have shape"):
+            world.decode(wrong)
+    with pytest.raises(UsageError, match=r"text embeddings have shape \(1, 0, 48\)"):
+        world.sample(good, embedding(0)[:, :0], None)
+
+
+def test_values_that_are_no_numbers_are_not_blamed_on_the_checkpoint(worlds):
+    world, good = worlds["float32"], np.zeros((3, 6, 8, 16), np.float32)
+    bad = good.copy()
+    bad[1, 2, 3, 4] = np.nan
+    with pytest.raises(UsageError, match=r"^condition_latents: some values are not finite"):
+        world.sample(bad, embedding(0), None, num_condition_frames=2)
+    with pytest.raises(UsageError, match=r"^initial_noise: some values are not finite"):
+        world.sample(good, embedding(0), None, initial_noise=bad)
+    with pytest.raises(UsageError, match=r"^negative_text: some values are not finite"):
+        world.sample(good, embedding(0), np.full_like(embedding(0), np.inf))
+    with pytest.raises(UsageError, match=r"^latents: some values are not finite"):
+        world.decode(bad)
+    # Frames behind the known ones are not read.
+    assert np.isfinite(world.sample(bad, embedding(0), None, num_steps=1)).all()
+
+
+@pytest.mark.parametrize("count", [-1, 0, 5, 17])
+def test_only_one_or_nine_frames_are_encoded(worlds, count):
+    with pytest.raises(UsageError, match=f"--num-input-frames is {count}; expected 1 or 9"):
+        worlds["float32"].encode_condition(np.zeros((20, 40, 40, 3), np.uint8), count, 25, 48, 64)
 
 
 def test_each_pipeline_refuses_the_others_weights(converted, converted_world):
@@ -372,6 +411,15 @@ def test_each_pipeline_refuses_the_others_weights(converted, converted_world):
         Video2World.from_pretrained(converted)
     with pytest.raises(CheckpointError, match="is a Video2World transformer, expected a WorldInterpolator one"):
         Interpolator.from_pretrained(converted_world)
+
+
+def test_threads_that_find_nothing_loaded_take_turns(worlds):
+    world, seeds = worlds["float32"], (1, 2, 3)
+    alone = [generate(world, "D_g7_n6", num_steps=1, seed=seed).frames for seed in seeds]
+    world.unload()
+    with ThreadPoolExecutor(len(seeds)) as threads:
+        together = list(threads.map(lambda seed: generate(world, "D_g7_n6", num_steps=1, seed=seed).frames, seeds))
+    assert np.array_equal(together, alone)
 
 
 def test_guidance_zero_needs_no_prompt(worlds):

@@ -1,5 +1,6 @@
 """The run of `jax-interp generate`, with its reports shown on the terminal."""
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -15,6 +16,8 @@ from jax_interp.pipeline.requests.request import GenerateRequest, Job
 from jax_interp.pipeline.settings import InterpolationSettings
 from jax_interp.terminal import show, tell
 
+logger = logging.getLogger("jax_interp")
+
 
 def run(request: GenerateRequest, *, show_seconds: bool) -> None:
     """Make the clips of `request`; `pipeline.jobs.generate.generate` lists what this raises."""
@@ -26,8 +29,10 @@ class OnTerminal(Reporter):
 
     def __init__(self, show_seconds: bool):
         self._show_seconds = show_seconds
+        self._is_first = True
 
     def joined(self, is_first: bool) -> None:
+        self._is_first = is_first
         if not is_first:
             be_quiet()
 
@@ -59,4 +64,6 @@ class OnTerminal(Reporter):
             show("  " + ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in record["seconds"].items()))
 
     def failed(self, job: Job, error: Exception) -> None:
-        tell(f"{job.video}: {explain(error)[0]}")
+        # An error, so that --quiet leaves it; all processes meet it, and one of them says so.
+        if self._is_first:
+            logger.error("%s: %s", job.video, explain(error)[0])

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from jax_interp.errors import MediaError
 from jax_interp.media.pictures.header import PictureHeader, opened
-from jax_interp.media.pictures.pixels import apply_orientation, report_transparency, to_rgb
+from jax_interp.media.pictures.pixels import Background, apply_orientation, report_transparency, to_rgb
 from jax_interp.media.source import FrameSource, Picture
 from jax_interp.media.video.rates import frame_rate, frame_times
 from jax_interp.media.video.truncation import find_truncation
@@ -20,8 +20,8 @@ _MICROSECOND = Fraction(1, 1_000_000)
 _MAX_CHUNKS = 10_000_000
 
 
-def open_animation(path: Path, header: PictureHeader) -> FrameSource:
-    """Open an animation, whose frames come one at a time, upright and over black as `pixels.read_pixels` gives them.
+def open_animation(path: Path, header: PictureHeader, background: Background = "black") -> FrameSource:
+    """Open an animation, whose frames come one at a time, upright and opaque as `pixels.read_pixels` gives them.
 
     `fps` is the mean rate, as for a video whose frames are shown for different times. A still picture that an animated
     PNG holds for programs that cannot show animations is not part of the clip.
@@ -53,18 +53,18 @@ def open_animation(path: Path, header: PictureHeader) -> FrameSource:
             "width": header.width,
             "fps": str(fps) if fps else "unknown",
         },
-        read=lambda: _read_frames(path, header),
+        read=lambda: _read_frames(path, header, background),
         times=frame_times(stamps, _MICROSECOND, fps, header.num_frames, end) if fps else None,
     )
 
 
-def _read_frames(path: Path, header: PictureHeader) -> Iterator[Picture]:
+def _read_frames(path: Path, header: PictureHeader, background: Background) -> Iterator[Picture]:
     said = False
     with opened(path) as image:
         for index in range(header.num_frames):
             try:
                 image.seek(header.num_pictures - header.num_frames + index)
-                frame, transparent = to_rgb(path, image)
+                frame, transparent = to_rgb(path, image, background)
             except MediaError:
                 raise
             except Exception as error:  # picture decoders raise whatever their parser stumbles over
@@ -72,7 +72,7 @@ def _read_frames(path: Path, header: PictureHeader) -> Iterator[Picture]:
                 raise MediaError(f"{path}: damaged at frame {index} ({reason}); get the whole file") from error
             if transparent and not said:
                 said = True
-                report_transparency(path)
+                report_transparency(path, background)
             yield np.ascontiguousarray(apply_orientation(frame, header.orientation))
 
 

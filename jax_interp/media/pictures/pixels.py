@@ -56,7 +56,7 @@ def to_rgb(path: Path, image: Any, background: Background = "black") -> tuple[Pi
     if not image.has_transparency_data:
         return np.asarray(image.convert("RGB")), False
     rgba = np.asarray(image.convert("RGBA"))
-    return _COMPOSITE[background](rgba[..., :3], rgba[..., 3:], 255)
+    return COMPOSITE[background](rgba[..., :3], rgba[..., 3:], 255)
 
 
 def apply_orientation(frame: np.ndarray, orientation: int) -> np.ndarray:
@@ -80,7 +80,7 @@ def _deep_pixels(path: Path, image: Any, header: PictureHeader, background: Back
         raise MediaError(f"{path}: two decoders read different colours in it; save it as PNG")
     if values.shape[-1] in (1, 3) or not image.has_transparency_data:  # a fourth channel may be padding
         return frame, False
-    over, transparent = _COMPOSITE[background](colors, values[..., -1:], 65535)
+    over, transparent = COMPOSITE[background](colors, values[..., -1:], 65535)
     return to_eight_bits(over), transparent
 
 
@@ -123,7 +123,7 @@ def composite_over_white(colors: np.ndarray, alpha: np.ndarray, opaque: int) -> 
     return (colors * share + opaque * (1 - share)).astype(colors.dtype), True
 
 
-_COMPOSITE = {"black": composite_over_black, "white": composite_over_white}
+COMPOSITE = {"black": composite_over_black, "white": composite_over_white}
 
 
 def report_transparency(path: Path, background: Background = "black") -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from jax_interp.errors import MediaError
-from jax_interp.media.pictures.pixels import composite_over_black, report_transparency
+from jax_interp.media.pictures.pixels import COMPOSITE, Background, report_transparency
 from jax_interp.media.read_settings import ReadSettings
 from jax_interp.media.source import MAX_PIXELS, FrameSource, Picture
 from jax_interp.media.video.color import RGB, RGBA, ColorConverter
@@ -36,15 +36,21 @@ _NOTICING_CODECS = ("h264", "mpeg1video", "mpeg2video", "mpeg4")
 """Codecs whose decoder reports a frame of which a part is missing. HEVC's decoder conceals it."""
 
 
-def open_video(path: Path, *, at_least: int = 2, reading: ReadSettings = DEFAULT_READING) -> FrameSource:
+def open_video(
+    path: Path,
+    *,
+    at_least: int = 2,
+    reading: ReadSettings = DEFAULT_READING,
+    background: Background = "black",
+) -> FrameSource:
     """Open a video file as a `FrameSource`; every coded frame counts once, whatever its time stamp.
 
     `num_frames` is the number of packets that a pass over the file finds, without decoding. It is counted by decoding
     where packets are no safe guide: the container's own count differs (edit lists, damage), the stream does not start
     with a key frame, or the codec hides frames. `fps` is the container's rate if it agrees with the time stamps, else
     the mean rate of the time stamps. Rotation and mirroring in the metadata are applied; transparent parts are
-    composited over black; colours are converted by the stream's tags (where there are none, HD by BT.709 and SD by
-    BT.601) and rounded to 8 bits. Pixels that are not square stay so, which `pixel_aspect` says. HDR and interlaced
+    composited over `background`; colours are converted by the stream's tags (where there are none, HD by BT.709 and SD
+    by BT.601) and rounded to 8 bits. Pixels that are not square stay so, which `pixel_aspect` says. HDR and interlaced
     frames are read as `reading` says. What was done is logged, and stands in the description.
 
     Raises:
@@ -75,7 +81,7 @@ def open_video(path: Path, *, at_least: int = 2, reading: ReadSettings = DEFAULT
     if first is None or num_frames < at_least:
         raise MediaError(f"{path}: holds {min(num_frames, 1)} frame(s); at least {at_least} needed")
     traits = traits_of(first, codec)
-    said = _say(path, traits, reading)
+    said = _say(path, traits, reading, background)
     height, width, _ = _orientation(first)(np.empty((first.height, first.width, 1), np.uint8)).shape
     if _is_turned(first):
         pixel_aspect = 1 / pixel_aspect
@@ -97,7 +103,7 @@ def open_video(path: Path, *, at_least: int = 2, reading: ReadSettings = DEFAULT
             "pixel_format": pixel_format or "unknown",
             **said,
         },
-        read=lambda: _read_frames(path, num_frames, traits, reading),
+        read=lambda: _read_frames(path, num_frames, traits, reading, background),
         times=frame_times(packets.times, tick, fps, num_frames, packets.end) if fps else None,
         pixel_aspect=pixel_aspect,
     )
@@ -114,7 +120,7 @@ def _is_turned(frame: Any) -> bool:
     return _orientation(frame)(np.empty((1, 2, 1), np.uint8)).shape[:2] == (2, 1)
 
 
-def _say(path: Path, traits: Traits, reading: ReadSettings) -> dict[str, str]:
+def _say(path: Path, traits: Traits, reading: ReadSettings, background: Background) -> dict[str, str]:
     """Log what is done with HDR and interlaced frames, and return it for the record; raises `MediaError` for HDR."""
     said = {"colors": traits.colors}
     if traits.untagged_matrix is not None:
@@ -131,7 +137,7 @@ def _say(path: Path, traits: Traits, reading: ReadSettings) -> dict[str, str]:
         said["interlaced"] = "deinterlaced by bwdif"
         logger.info("%s: is interlaced and is deinterlaced (bwdif)", path)
     if traits.has_alpha:
-        said["transparency"] = "laid over black"
+        said["transparency"] = f"laid over {background}"
     return said
 
 
@@ -182,8 +188,10 @@ def _decode(path: Path) -> Iterator[Any]:
             index += 1
 
 
-def _read_frames(path: Path, num_frames: int, traits: Traits, reading: ReadSettings) -> Iterator[Picture]:
-    """`num_frames` upright RGB frames, all of the first one's size. Transparent parts are laid over black, and said."""
+def _read_frames(
+    path: Path, num_frames: int, traits: Traits, reading: ReadSettings, background: Background
+) -> Iterator[Picture]:
+    """`num_frames` upright RGB frames, all of the first one's size; transparent parts are laid over `background`."""
     converter = ColorConverter(RGBA if traits.has_alpha else RGB, traits.untagged_matrix)
     decoded = _same_size(path, _decode(path))
     orient: Callable[[Picture], Picture] | None = None
@@ -194,10 +202,10 @@ def _read_frames(path: Path, num_frames: int, traits: Traits, reading: ReadSetti
             return
         picture = converter.convert(frame).to_ndarray()
         if traits.has_alpha:
-            picture, transparent = composite_over_black(picture[..., :3], picture[..., 3:], 255)
+            picture, transparent = COMPOSITE[background](picture[..., :3], picture[..., 3:], 255)
             if transparent and not said:
                 said = True
-                report_transparency(path)
+                report_transparency(path, background)
         yield orient(picture)
     if index + 1 < num_frames:
         raise _damaged(path, index + 1, f"the data ends there, {num_frames} frames were counted")

@@ -112,10 +112,21 @@ def _check_upsampler(request: GenerateRequest) -> None:
 
 
 def _check_prompts(request: GenerateRequest) -> None:
-    """Raise `UsageError` for the jobs whose settings need a prompt, where none is given nor will be written."""
+    """Raise `UsageError` for the jobs whose settings need a prompt, where none is given nor will be written.
+
+    In a batch it names them.
+    """
+    without: list[str] = []
+    fault: UsageError | None = None
     for job in request.jobs:
         if job.upsampler is None and isinstance(job.settings, Video2WorldSettings):
-            job.settings.check_prompt()
+            try:
+                job.settings.check_prompt()
+            except UsageError as error:
+                fault = error
+                without.append(job.video.name)
+    if fault is not None:
+        raise UsageError(f"{', '.join(without)}: {fault}") if request.is_batch else fault
 
 
 def _open_guardrails(request: GenerateRequest) -> Guardrails | None:

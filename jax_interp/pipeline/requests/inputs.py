@@ -27,7 +27,7 @@ class InputKind:
     fewest_frames: int
     """The fewest frames that it may have."""
     background: Background
-    """What transparent parts of pictures are laid over."""
+    """What transparent parts are laid over."""
     count: Callable[[FrameSource, Any], int]
     """A function from a clip and the run's settings to its number of parts, which raises `UsageError` if there is
     none."""
@@ -49,7 +49,7 @@ def _check_last(source: FrameSource, settings: Video2WorldSettings) -> int:
 
 _KINDS: Mapping[type, InputKind] = {
     InterpolationSettings: InputKind(2, "black", _count_pairs),
-    # parity: upstream lays pictures over white here.
+    # parity: upstream lays pictures over white here; animations and videos are treated as pictures are.
     Video2WorldSettings: InputKind(1, "white", _check_last),
 }
 

@@ -237,7 +237,7 @@ class Denoiser(StackedStage[DiT]):
         width = self.config.text_width
         if text is None:
             return np.zeros((num_pairs, 512, width), self.dtype)
-        if text.ndim != 3 or text.shape[0] not in (1, num_pairs) or text.shape[2] != width:
+        if text.ndim != 3 or text.shape[0] not in (1, num_pairs) or not text.shape[1] or text.shape[2] != width:
             raise UsageError(
                 f"text embeddings have shape {tuple(text.shape)}; expected [1 or {num_pairs}, tokens, {width}] for"
                 f" {num_pairs} pair(s) and this network"

@@ -6,6 +6,7 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 
+from jax_interp.errors import UsageError
 from jax_interp.media.reader import open_frames
 from tests import golden
 from tests.commands import jax_interp
@@ -120,6 +121,26 @@ def test_a_picture_that_is_too_small(continued, tmp_path):
     outcome = continued("--input", tmp_path / "tiny.png", "--prompt", "rain")
     assert outcome.code != 0
     assert "too small" in outcome.output
+
+
+@pytest.mark.parametrize("report", [(), ("--quiet",), ("--progress", "json")])
+def test_why_a_clip_of_a_batch_failed_is_always_said(continued, tmp_path, report):
+    iio.imwrite(tmp_path / "tiny.png", np.zeros((8, 40, 3), np.uint8))
+    batch = tmp_path / "batch.jsonl"
+    batch.write_text(json.dumps({"visual_input": str(tmp_path / "tiny.png"), "prompt": "rain", "name": "bad"}))
+    outcome = continued("--batch-input-path", batch, *report)
+    assert outcome.code != 0
+    assert outcome.output.count("bad.mp4: the input is 8") == 1
+
+
+def test_the_clips_of_a_batch_that_lack_a_prompt_are_named(continued, tmp_path):
+    texts = {"x": "", "y": "rain", "z": ""}
+    lines = [{"visual_input": str(IMAGE), "prompt": text, "name": name} for name, text in texts.items()]
+    batch = tmp_path / "batch.jsonl"
+    batch.write_text("\n".join(json.dumps(line) for line in lines))
+    outcome = continued("--batch-input-path", batch)
+    assert outcome.code == UsageError.exit_code
+    assert "x.mp4, z.mp4: --guidance 7 without a prompt" in outcome.output
 
 
 def test_the_interpolators_weights_are_refused_and_the_reverse(converted, converted_world, tmp_path):
