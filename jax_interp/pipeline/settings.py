@@ -62,7 +62,7 @@ class InterpolationSettings:
     def __post_init__(self) -> None:
         """Raise `UsageError` for values that can never work; sizes are checked against the networks later."""
         faults = list(_faults(self))
-        if self.pairs_per_batch < 1:
+        if _is_whole(self.pairs_per_batch) and self.pairs_per_batch < 1:
             faults.append(f"--pairs-per-batch is {self.pairs_per_batch}; expected 1 or more")
         if faults:
             raise UsageError("; ".join(faults))
@@ -115,7 +115,7 @@ class Video2WorldSettings:
     def check_prompt(self) -> None:
         """Raise `UsageError` if guidance would push from the negative prompt towards nothing."""
         guidance = self.sampling.guidance
-        if not self.prompt and guidance != 0 and Branch.CONDITIONAL in branches(guidance):
+        if not self.prompt.strip() and guidance != 0 and Branch.CONDITIONAL in branches(guidance):
             raise UsageError(
                 f"--guidance {guidance:g} without a prompt: there is nothing to guide by; give --prompt, have the"
                 " prompt upsampler write one, or pass --guidance 0, which follows the empty prompt alone"
@@ -184,9 +184,20 @@ def _wrong_types(settings: RunSettings) -> Iterator[str]:
     }
     if isinstance(settings, Video2WorldSettings):
         whole["--num-input-frames"] = settings.num_input_frames
+    else:
+        whole |= {
+            "--frame-stride": settings.frame_stride,
+            "--frame-index-start": settings.frame_index_start,
+            "--num-frame-pairs": 1 if settings.num_frame_pairs is None else settings.num_frame_pairs,
+            "--pairs-per-batch": settings.pairs_per_batch,
+        }
     for name, value in whole.items():
-        if not _is_taken(operator.index, value):
+        if not _is_whole(value):
             yield f"{name} is {value!r}; expected a whole number"
+
+
+def _is_whole(value: Any) -> bool:
+    return _is_taken(operator.index, value)
 
 
 def _is_taken(convert: Callable[[Any], Any], value: Any) -> bool:

@@ -1,5 +1,8 @@
 """Settings that can never work are refused when they are made."""
 
+from typing import Any
+
+import numpy as np
 import pytest
 
 from jax_interp.diffusion.settings import SampleSettings
@@ -33,6 +36,15 @@ def test_bad_sampling(sampling, message):
 def test_all_faults_at_once():
     with pytest.raises(UsageError, match=r"--fps is -1.*--pairs-per-batch is 0"):
         InterpolationSettings(sampling=SampleSettings(fps=-1), pairs_per_batch=0)
+
+
+def test_values_of_another_type():
+    with pytest.raises(
+        UsageError, match=r"--frame-stride is 1.5; .*--pairs-per-batch is 'auto'; expected a whole number"
+    ):
+        InterpolationSettings(frame_stride=1.5, pairs_per_batch="auto")  # pyright: ignore[reportArgumentType]
+    start: Any = np.int64(2)
+    assert InterpolationSettings(num_frame_pairs=None, frame_index_start=start).frame_index_start == 2
 
 
 @pytest.mark.parametrize(

@@ -329,6 +329,7 @@ def test_an_empty_negative_prompt_leaves_guidance_without_effect(worlds, caplog)
         ({"width": 8}, "--width 8"),
         ({"num_input_frames": 5}, "--num-input-frames is 5; expected 1 or 9"),
         ({"prompt": ""}, "--guidance 7 without a prompt"),
+        ({"prompt": " \n"}, "--guidance 7 without a prompt"),
         ({"num_steps": 0}, "--num-steps is 0"),
         ({"num_steps": 2.5}, "--num-steps is 2.5; expected a whole number"),
         ({"num_input_frames": 1.0}, "--num-input-frames is 1.0; expected a whole number"),
