@@ -4,7 +4,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import imageio.v3 as iio
 import numpy as np
@@ -139,8 +139,10 @@ def test_what_is_transparent_is_laid_over_the_background_in_every_kind_of_input(
     clear = Image.new("RGBA", (16, 16), (200, 0, 0, 0))
     clear.paste((0, 0, 200, 255), (0, 0, 8, 8))
     other = clear.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    more = {} if name == "still.png" else {"save_all": True, "append_images": [other], "duration": 40}
-    clear.save(tmp_path / name, **more | ({"lossless": True} if name == "a.webp" else {}))
+    options: dict[str, Any] = {"lossless": True} if name == "a.webp" else {}
+    if name != "still.png":
+        options |= {"save_all": True, "append_images": [other], "duration": 40}
+    clear.save(tmp_path / name, **options)
     frame = next(iter(open_frames([tmp_path / name], at_least=1, background=background)))
     assert frame[12, 12].tolist() == [level] * 3
     assert np.abs(frame[2, 2].astype(int) - (0, 0, 200)).max() < 10
