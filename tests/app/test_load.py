@@ -113,6 +113,7 @@ def server(tmp_path_factory):
         yield server
 
 
+@pytest.mark.thorough
 def test_two_hundred_users_at_once_get_their_own_and_the_memory_stays_flat(server):
     plans, results = asyncio.run(serve_users(server.address, range(USERS)))
     assert plans == sorted(plans)

@@ -54,6 +54,11 @@ def one_quick(first, *others):
     return [first, *(pytest.param(each, marks=pytest.mark.slow) for each in others)]
 
 
+def one_in_ci(first, *others):
+    """Parameters of which CI takes the first alone."""
+    return [first, *(pytest.param(each, marks=(pytest.mark.slow, pytest.mark.thorough)) for each in others)]
+
+
 def check_refused(folder, path, out, name):
     """Run a command; it must name `path` (or its folder, if that tells what it lacks) and end with the right code."""
     outcome = jax_interp(name, *commands(folder, out)[name])
@@ -71,7 +76,7 @@ def check_refused(folder, path, out, name):
 
 
 @pytest.mark.parametrize("name", ["memory", "export", "convert", "generate", "inspect"])
-@pytest.mark.parametrize("damage", one_quick("half", "missing", "folder", "broken link", "no entries", "nested", "NaN"))
+@pytest.mark.parametrize("damage", one_in_ci("half", "missing", "folder", "broken link", "no entries", "nested", "NaN"))
 @pytest.mark.parametrize("file", one_quick(*DESCRIPTIONS))
 @pytest.mark.timeout(120)
 def test_a_damaged_description_is_named_by_every_command(folder, tmp_path, name, damage, file):
@@ -224,7 +229,7 @@ def same_length(path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["memory", "export", "convert", "generate"])
-@pytest.mark.parametrize("damage", one_quick("cut", "missing", "folder", "broken link"))
+@pytest.mark.parametrize("damage", one_in_ci("cut", "missing", "folder", "broken link"))
 @pytest.mark.parametrize("file", one_quick(*STORED))
 def test_other_files_are_named_by_every_command(folder, tmp_path, name, damage, file):
     path = folder / T5 / file

@@ -130,10 +130,10 @@ def pictures(out):
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("--mesh", "data=2"),
+        pytest.param(("--mesh", "data=2"), marks=pytest.mark.thorough),
         ("--mesh", "data=2,sequence=2", "--placement", "diffusion_transformer=streamed"),
     ],
-    ids=lambda arguments: arguments[1],
+    ids=["data=2", "data=2,sequence=2"],
 )
 def test_two_processes_make_the_same_video(run, alone, arguments):
     if arguments == ("--mesh", "data=2"):
@@ -167,7 +167,7 @@ def test_two_processes_follow_the_inputs_time(run, converted, environment, tmp_p
 SPLIT = ("--mesh", "sequence=4", "--placement", "diffusion_transformer=sharded")
 
 
-@pytest.mark.parametrize("killed", [0, 1])
+@pytest.mark.parametrize("killed", [0, pytest.param(1, marks=pytest.mark.thorough)])
 def test_one_is_killed_and_the_run_goes_on_later(run, alone, killed):
     """Enough steps that the kill comes before the end."""
     run.start(*SPLIT, steps=40)
@@ -189,7 +189,11 @@ def test_one_is_killed_and_the_run_goes_on_later(run, alone, killed):
     ("own", "said"),
     [
         ((("--seed", 1), ("--seed", 2)), "seed is 1 in process 0, 2 in process 1"),
-        (((), ("--dtype", "bfloat16")), 'dtype is "float32" in process 0, "bfloat16" in process 1'),
+        pytest.param(
+            ((), ("--dtype", "bfloat16")),
+            'dtype is "float32" in process 0, "bfloat16" in process 1',
+            marks=pytest.mark.thorough,
+        ),
         ((("--input", golden.CLIP), ("--input", "missing.mp4")), "missing.mp4"),
     ],
     ids=["seed", "dtype", "input"],
@@ -203,6 +207,7 @@ def test_processes_that_differ_end_with_the_same_message(run, own, said):
     assert not list(run.out.glob("film*"))
 
 
+@pytest.mark.thorough
 def test_what_the_guardrails_block_ends_all_processes_alike(converted, guarded, environment, tmp_path):
     """Process 0 asks them; what the golden networks make is bright, which the tiny classifier calls violent."""
     shutil.copytree(guarded, tmp_path / "guarded")
@@ -234,7 +239,9 @@ def test_what_is_blocked_is_removed_before_any_process_ends(converted, guarded, 
         run.stop()
 
 
-@pytest.mark.parametrize("programs", [(MAIN, MAIN), (SLOW, MAIN)], ids=["alike", "slow"])
+@pytest.mark.parametrize(
+    "programs", [pytest.param((MAIN, MAIN), marks=pytest.mark.thorough), (SLOW, MAIN)], ids=["alike", "slow"]
+)
 def test_a_clip_that_none_can_open_does_not_stop_a_batch(run, tmp_path, programs):
     broken = tmp_path / "broken.mp4"
     broken.write_text("not a video")

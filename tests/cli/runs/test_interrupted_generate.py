@@ -123,7 +123,13 @@ def check_resumed(start, out, whole):
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)], ids=str
+    ("number", "code"),
+    [
+        (signal.SIGINT, 130),
+        (signal.SIGTERM, 143),
+        pytest.param(signal.SIGHUP, 129, marks=pytest.mark.thorough),
+    ],
+    ids=str,
 )
 def test_ctrl_c(start, whole, tmp_path, number, code):
     """And what asks a program to end without a keyboard: a service manager, a terminal that is closed."""

@@ -33,7 +33,7 @@ def run(trainer, steps=2):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.thorough)])
 def test_steps_are_those_of_a_device(dtype):
     settings = replace(CLIPPED, dtype=dtype)
     plain, offloaded = Trainer(CONFIG, settings), OffloadedTrainer(CONFIG, settings)
@@ -80,6 +80,7 @@ def test_pieces_and_back():
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_on_several_devices():
     spread = OffloadedTrainer(CONFIG, CLIPPED, DeviceMesh(MeshShape(data=2)))
     alone = OffloadedTrainer(CONFIG, CLIPPED)

@@ -74,14 +74,14 @@ def furthest(ours, theirs):
 @pytest.mark.parametrize(
     ("settings", "shape"),
     [
-        (SETTINGS, "data=2"),
-        pytest.param(SETTINGS, "data=4", marks=pytest.mark.slow),
-        pytest.param(SETTINGS, "data=8", marks=pytest.mark.slow),
-        pytest.param(SETTINGS, "data=2,sequence=2", marks=pytest.mark.slow),
-        pytest.param(SETTINGS, "data=2,tensor=2", marks=pytest.mark.slow),
-        pytest.param(ADAPTER, "data=4,tensor=2", marks=pytest.mark.slow),
-        pytest.param(ADAPTER, "data=2", marks=pytest.mark.slow),
-        pytest.param(ACCUMULATED, "data=2", marks=pytest.mark.slow),
+        pytest.param(SETTINGS, "data=2", marks=pytest.mark.thorough),
+        pytest.param(SETTINGS, "data=4", marks=pytest.mark.thorough),
+        (SETTINGS, "data=8"),
+        (SETTINGS, "data=2,sequence=2"),
+        pytest.param(SETTINGS, "data=2,tensor=2", marks=pytest.mark.thorough),
+        (ADAPTER, "data=4,tensor=2"),
+        pytest.param(ADAPTER, "data=2", marks=pytest.mark.thorough),
+        pytest.param(ACCUMULATED, "data=2", marks=pytest.mark.thorough),
     ],
     ids=["2", "4", "8", "2x2", "2x2 weights", "adapter 4x2 weights", "adapter 2", "accumulated 2"],
 )

@@ -45,9 +45,9 @@ def test_upstreams_step(converted):
 @pytest.mark.parametrize(
     ("accumulate", "shape"),
     [
-        pytest.param(1, MeshShape(), marks=pytest.mark.slow),
+        pytest.param(1, MeshShape(), marks=pytest.mark.thorough),
         (2, MeshShape()),
-        pytest.param(1, MeshShape(data=2), marks=pytest.mark.slow),
+        (1, MeshShape(data=2)),
     ],
     ids=["one pass", "two passes", "two devices"],
 )
