@@ -118,6 +118,7 @@ def damaged_clip():
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_results_are_those_of_a_server_that_was_not_killed(tmp_path, converted):
     arguments = ("--checkpoint-dir", converted, *SIZES)
     prompt = "[bold red]rain[/] \x1b[31m <b>"

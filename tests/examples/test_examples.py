@@ -74,6 +74,7 @@ def test_two_pictures_become_a_video(monkeypatch, tmp_path, converted, frames):
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_a_clip_in_slow_motion(monkeypatch, tmp_path, converted):
     module = load("slow_motion")
     clip = module.slow_motion(converted, ASSETS / "clip.mp4", Timeline(slow_motion=2, scene_cuts="off"), Size(128, 192))
@@ -100,6 +101,7 @@ def test_the_budget_decides_where_networks_live_and_not_what_comes_out(converted
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_stages_one_by_one_give_the_whole(converted, frames):
     module = load("one_stage_at_a_time")
     decoded, heard = module.run(converted, *frames, num_steps=3)

@@ -20,7 +20,13 @@ def test_damaged_files_are_read_or_refused(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("act", "outcome"), planted.PLANTED.items(), ids=lambda value: getattr(value, "__name__", value)
+    ("act", "outcome"),
+    [
+        # To notice a hang takes its patience.
+        pytest.param(act, outcome, marks=[pytest.mark.thorough] if outcome == "hang" else [])
+        for act, outcome in planted.PLANTED.items()
+    ],
+    ids=lambda value: getattr(value, "__name__", value),
 )
 def test_every_class_is_told(act, outcome):
     """Two cases, so that those after one that kills the process, or has to be ended, are read too."""

@@ -103,7 +103,9 @@ MESHES = [MeshShape(2), MeshShape(1, 2), MeshShape(1, 1, 2), MeshShape(1, 1, 4),
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("shape", MESHES, ids=str)
+@pytest.mark.parametrize(
+    "shape", [*(pytest.param(mesh, marks=pytest.mark.thorough) for mesh in MESHES[:3]), *MESHES[3:]], ids=str
+)
 def test_every_mesh_and_placement(converted, shape):
     stage = denoiser(converted, shape)
     for placement in ("resident", "sharded", "streamed"):

@@ -162,7 +162,8 @@ def test_a_kill_leaves_what_was_copied(commands, whole, share):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part", [0, *(pytest.param(part, marks=pytest.mark.thorough) for part in range(1, PARTS))])
+@pytest.mark.thorough
+@pytest.mark.parametrize("part", range(PARTS))
 def test_after_a_kill_at_any_change(commands, whole, part):
     changes = whole[()][2]
     for number, torn in list(places(changes))[part::PARTS]:
