@@ -3,7 +3,7 @@
 import pytest
 
 from jax_interp.components import PLACEMENT_NAMES
-from scripts import network_tables, result_lines, step_tables, update_results
+from scripts import memory_tables, network_tables, result_lines, step_tables
 from scripts.result_lines import by_card
 
 OLD, NEW = "an old GPU", "a new GPU"
@@ -103,10 +103,10 @@ def test_memory_in_8_bits_has_rows_of_its_own(steps, monkeypatch):
     lines = [memory(2**35), memory(2**34, quantization="int8")]
     worlds = [world("streamed"), world("+ tokenizer"), world("streamed", networks=PLACEMENT_NAMES[-2:])]
     worlds = [line | {"upstream_gb": 27.3} for line in worlds]
-    monkeypatch.setattr(update_results, "results", lambda name: lines if name == "memory" else worlds)
-    rows = {row[0]: row[1] for row in update_results.memory_rows()}
+    monkeypatch.setattr(memory_tables, "results", lambda name: lines if name == "memory" else worlds)
+    rows = {row[0]: row[1] for row in memory_tables.memory_rows()}
     assert rows == {"7B, streamed": "32.0 GiB", "7B, streamed, in 8 bits": "16.0 GiB"}
-    of_world, of_pair = update_results.summary_memory()
+    of_world, of_pair = memory_tables.summary_memory()
     assert of_world[1:] == ("3.0 GB, process 5.0 GB", "upstream states 27.3 GB, all offloaded")
     assert of_pair[1] == "32.0 GiB, process 64.0 GiB, 300 ms an evaluation"
 
@@ -119,8 +119,8 @@ def test_rows_of_another_card_or_job_are_left_out(steps, monkeypatch):
         world("+ tokenizer", model="another-video2world"),
         world("+ tokenizer"),
     ]
-    monkeypatch.setattr(update_results, "results", lambda name: lines)
-    (table,) = update_results.world_parts()
+    monkeypatch.setattr(memory_tables, "results", lambda name: lines)
+    (table,) = memory_tables.world_parts()
     assert table.splitlines()[2:] == [
         "| 7B, + tokenizer offloaded | 4.0 GB | 3.0 GB | 5.0 GB |  | more than 80 GB |",
         "| 7B, streamed | 4.0 GB | 3.0 GB | 5.0 GB | 7.0 s | more than 80 GB |",
