@@ -112,21 +112,17 @@ def _check_upsampler(request: GenerateRequest) -> None:
 
 
 def _check_prompts(request: GenerateRequest) -> None:
-    """Raise `UsageError` for the jobs whose settings need a prompt, where none is given nor will be written.
-
-    In a batch it names them.
-    """
-    without: list[str] = []
-    fault: UsageError | None = None
+    """Raise `UsageError` if jobs need a prompt that is neither given nor will be written; in a batch it names them."""
+    faults: dict[str, UsageError] = {}
     for job in request.jobs:
         if job.upsampler is None and isinstance(job.settings, Video2WorldSettings):
             try:
                 job.settings.check_prompt()
             except UsageError as error:
-                fault = error
-                without.append(job.video.name)
-    if fault is not None:
-        raise UsageError(f"{', '.join(without)}: {fault}") if request.is_batch else fault
+                faults[job.video.name] = error
+    if faults:
+        first = next(iter(faults.values()))
+        raise UsageError(f"{', '.join(faults)}: {first}") if request.is_batch else first
 
 
 def _open_guardrails(request: GenerateRequest) -> Guardrails | None:
