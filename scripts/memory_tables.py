@@ -2,22 +2,21 @@
 
 from collections.abc import Iterator
 
-from benchmarks.bench_video2world import STRATEGIES
-from benchmarks.bench_video2world import UPSTREAM_GB as WORLD_GB
+from benchmarks.bench_video2world import STRATEGIES, UPSTREAM_GB
 from benchmarks.scaling.results import Line
 from jax_interp.byte_sizes import format_bytes
 from jax_interp.components import PLACEMENT_NAMES
 from scripts.result_lines import Row, bits_of, by_card, gib_or_nothing, results, size_of, table
 from scripts.step_tables import newest_step
 
-UPSTREAM_GB = {
-    "resident": ("59.9", "73.3"),
-    "+ text encoder offloaded": ("41.3", "54.8"),
-    "+ tokenizer offloaded": ("41.1", "54.5"),
-    "+ transformer offloaded": ("27.3", "39.0"),
+OFFLOADED_LAST = {
+    "resident": "guardrail_models",
+    "+ text encoder offloaded": "text_encoder",
+    "+ tokenizer offloaded": "tokenizer",
+    "+ transformer offloaded": "diffusion_transformer",
 }
-"""What upstream states for 7B and 14B, with prompt upsampler and guardrails offloaded: neither is in these runs."""
-
+"""The row of upstream's table that stands beside a strategy of the interpolator, by the last network offloaded in it.
+Upstream has prompt upsampler and guardrails offloaded there; neither is in these runs."""
 _WORLD_SIZES = "predicted_peak", "allocator_peak", "process_peak"
 
 
@@ -35,7 +34,7 @@ def _world_lines() -> list[Line]:
 
 
 def _world_table(card: str, lines: list[Line]) -> str:
-    models, strategies = list(WORLD_GB), list(STRATEGIES)
+    models, strategies = list(UPSTREAM_GB), list(STRATEGIES)
 
     def place(line: Line) -> tuple[int, int]:
         model = line["config"]["model"]
@@ -64,7 +63,7 @@ def _strategy(line: Line) -> str:
 def _stated_by_upstream(line: Line) -> str:
     if line["upstream_gb"]:
         return f"{line['upstream_gb']} GB"
-    return "more than 80 GB" if line["config"]["model"] in WORLD_GB else ""
+    return "more than 80 GB" if line["config"]["model"] in UPSTREAM_GB else ""
 
 
 def memory_rows() -> Iterator[Row]:
@@ -77,7 +76,7 @@ def memory_rows() -> Iterator[Row]:
         if cache == "cold" and (model, strategy, bits, "warm") in lines:
             continue
         size = size_of(model)
-        stated = UPSTREAM_GB.get(strategy, ("", ""))[("7B", "14B").index(size)]
+        stated = UPSTREAM_GB[f"{model}-video2world"].get(OFFLOADED_LAST.get(strategy, ""))
         yield (
             f"{size}, {strategy}{bits}{'' if 'text' in line['stages'] else ', no text stage'}"
             f"{', first start' if cache == 'cold' else ''}",
